@@ -1,0 +1,33 @@
+# Every target works first on a fresh machine: each makes the virtual environment when it is missing or stale.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: setup demo test lint bench chaos schemas lock clean
+
+setup: .venv/ready
+
+.venv/ready: requirements.lock pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --require-hashes --requirement requirements.lock
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
+
+demo: setup
+	$(BIN)/authtally demo
+
+test: setup
+	$(BIN)/pytest
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+schemas: setup
+	$(BIN)/python -m schemas.json_schemas
+
+lock:
+	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-emit-find-links --output-file requirements.lock
+
+clean:
+	rm -rf .venv .kafka

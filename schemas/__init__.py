@@ -1,0 +1,1 @@
+"""What the worker and the api agree on: events, periods, keys, fields, settings. Imports neither service."""

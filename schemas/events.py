@@ -1,0 +1,184 @@
+"""The events that auth servers publish, and the one place where bytes become typed values.
+
+A Kafka value is one flat JSON object in UTF-8; unknown fields are ignored. On a topic bound to one event
+the field `type` may be missing; when it is there it must name that event.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Final
+
+import msgspec
+from msgspec import Meta, Struct
+
+# An auth event from before 2000 is a broken clock, not history: no product that we read is that old.
+EARLIEST: Final = datetime(2000, 1, 1, tzinfo=UTC)
+# How far ahead of its Kafka record's timestamp an event may claim to have happened.
+MAX_AHEAD: Final = timedelta(hours=24)
+
+MAX_ID_BYTES: Final = 1024
+MAX_LABEL_BYTES: Final = 256
+MAX_TOKENS: Final = 16
+
+# Up to here a text fits MAX_ID_BYTES whatever its characters are (UTF-8 needs at most four bytes each).
+SAFE_ID_CHARS: Final = MAX_ID_BYTES // 4
+
+Id = Annotated[str, Meta(max_length=MAX_ID_BYTES, description="At most 1,024 bytes in UTF-8.")]
+Label = Annotated[str, Meta(max_length=MAX_LABEL_BYTES, description="At most 256 bytes in UTF-8.")]
+Time = Annotated[
+    datetime,
+    Meta(
+        tz=True,
+        description="RFC 3339 with offset; decides day and month. Not before 2000, at most 24 h ahead of the record.",
+    ),
+]
+
+
+class Login(Struct, frozen=True, gc=False, tag_field="type", tag="login"):
+    """One attempt to sign in.
+
+    A success makes the user active and counts a login; with `counted=false` it makes active only (a session
+    renewed without a prompt). A failure counts with its reason and never makes anybody active.
+    """
+
+    time: Time
+    user_id: Id
+    success: bool = True
+    counted: bool = True
+    realm: Label | None = None
+    client_id: Label | None = None
+    node: Label | None = None
+    reason: Label | None = None
+    id: Id | None = None
+
+
+class TokenIssued(Struct, frozen=True, gc=False, tag_field="type", tag="token"):
+    """One answer of the token endpoint: each entry of `tokens` counts once under `grant_type`.
+
+    A refresh that names its user makes the user active (Janssen counts so since 2022); client_credentials
+    never does, since a service account is nobody.
+    """
+
+    time: Time
+    grant_type: Label
+    tokens: Annotated[list[Label], Meta(min_length=1, max_length=MAX_TOKENS)]
+    realm: Label | None = None
+    client_id: Label | None = None
+    node: Label | None = None
+    user_id: Id | None = None
+    id: Id | None = None
+
+
+class AccountEvent(Struct, frozen=True, gc=False, tag_field="type", tag="account"):
+    """Something that happened to an account or a client: one count per `kind`, never activity."""
+
+    time: Time
+    kind: Label
+    realm: Label | None = None
+    client_id: Label | None = None
+    user_id: Id | None = None
+    id: Id | None = None
+
+
+Event = Login | TokenIssued | AccountEvent
+
+EVENTS: Final[dict[str, type[Event]]] = {"login": Login, "token": TokenIssued, "account": AccountEvent}
+"""What a topic can be bound to, by the name used in `TOPICS`."""
+
+DECODERS: Final = {name: msgspec.json.Decoder(event) for name, event in EVENTS.items()}
+
+REASONS: Final = {
+    "empty_value": "the record has no value (a tombstone)",
+    "not_json": "the value is not JSON in UTF-8",
+    "not_an_object": "the value is JSON but not an object",
+    "missing_field": "a required field is missing or empty",
+    "wrong_type": "a field has a type or format that the schema forbids",
+    "too_long": "a field is longer than its limit",
+    "impossible_time": "the time is before 2000 or more than 24 h ahead of the record's timestamp",
+}
+"""Why a record goes to the dead-letter topic: the code in its header, and what the code means."""
+
+
+class BadRecordError(Exception):
+    """A record that cannot be counted. `reason` is a key of REASONS, `detail` one line for people.
+
+    `detail` names fields and limits, never values: it ends in headers and logs.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.detail = detail
+
+
+def undecodable(value: bytes | None, error: Exception | None) -> BadRecordError:
+    """Turn what a decoder raised for `value` into its dead-letter reason.
+
+    msgspec tells its validation errors apart by their sentence only; a test pins each sentence used here.
+    """
+    if value is None:
+        return BadRecordError("empty_value", REASONS["empty_value"])
+    text = str(error)
+    if not isinstance(error, msgspec.ValidationError):
+        # Syntax, bad UTF-8, or nesting beyond the interpreter's stack (RecursionError).
+        return BadRecordError("not_json", text if isinstance(error, msgspec.DecodeError) else type(error).__name__)
+    if text.startswith("Object missing required field"):
+        return BadRecordError("missing_field", text)
+    if text.startswith("Expected `object`") and " - at " not in text:
+        return BadRecordError("not_an_object", text)
+    if "of length <=" in text:
+        return BadRecordError("too_long", text)
+    return BadRecordError("wrong_type", text)
+
+
+UNDECODABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What a decoder may raise for bytes from outside."""
+
+
+def check(event: Event) -> None:
+    """Raise BadRecordError for a limit that the decoder cannot express: bytes, and a success without a user."""
+    if isinstance(event, Login):
+        if event.success and not event.user_id:
+            raise BadRecordError("missing_field", "user_id is empty in a successful login")
+        labels = (event.realm, event.client_id, event.node, event.reason)
+    elif isinstance(event, TokenIssued):
+        if not event.grant_type:
+            raise BadRecordError("missing_field", "grant_type is empty")
+        labels = (event.realm, event.client_id, event.node, event.grant_type)
+        for token in event.tokens:
+            if not token:
+                raise BadRecordError("missing_field", "an entry of tokens is empty")
+            _check_bytes(token, MAX_LABEL_BYTES, "tokens")
+    else:
+        if not event.kind:
+            raise BadRecordError("missing_field", "kind is empty")
+        labels = (event.realm, event.client_id, None, event.kind)
+    for name, label in zip(("realm", "client_id", "node", "label"), labels, strict=True):
+        _check_bytes(label, MAX_LABEL_BYTES, name)
+    _check_bytes(event.user_id, MAX_ID_BYTES, "user_id")
+    _check_bytes(event.id, MAX_ID_BYTES, "id")
+
+
+def _check_bytes(text: str | None, limit: int, name: str) -> None:
+    if text is not None and len(text) * 4 > limit and len(text.encode()) > limit:
+        raise BadRecordError("too_long", f"{name} is longer than {limit} bytes")
+
+
+def check_time(time: datetime, record_ms: int) -> None:
+    """Raise BadRecordError for a time that cannot be: the only "now" is the record's timestamp, in ms."""
+    if time < EARLIEST:
+        raise BadRecordError("impossible_time", "time is before 2000")
+    if time.timestamp() * 1000 > record_ms + MAX_AHEAD.total_seconds() * 1000:
+        raise BadRecordError("impossible_time", "time is more than 24 h ahead of the record's timestamp")
+
+
+def decode(name: str, value: bytes | None, record_ms: int) -> Event:
+    """Decode and check one value of a topic bound to `name` (a key of EVENTS). Raises BadRecordError."""
+    try:
+        event = DECODERS[name].decode(value or b"")
+    except UNDECODABLE as error:
+        raise undecodable(value, error) from error
+    check(event)
+    check_time(event.time, record_ms)
+    return event

@@ -1,0 +1,87 @@
+"""Every Redis key of the ledger, built here and nowhere else.
+
+| key | Redis type | lives | holds |
+|---|---|---|---|
+| `shards` | set | for ever | tags of all shards, added before a shard's first batch |
+| `imported` | hash | for ever | monthly figures counted elsewhere |
+| meta | hash | for ever | format, topic id, fingerprint of the hash key, settings that change what is counted |
+| position | string | for ever | the next offset to apply |
+| progress | hash | for ever | what became of every event consumed; lost offsets; first and last event time |
+| observed | hash | for ever | log end and refused scripts, each with its time; written outside the script |
+| labels | set | for ever | labels that have come up, as `dimension/name` |
+| index | sorted set | for ever | periods held, scored by the Unix second at which they expire (`inf`: never) |
+| ids | set | dedupe window | event ids seen, per hour |
+| written | hash | RETAIN_DAYS | first and last record timestamp (ms) counted into a day |
+| clients | HyperLogLog | as its period | active clients |
+| users | HyperLogLog | as its period | active users: period, scope, part 0…k-1 |
+| small | set (intset) | as its period | active users while few: period, scope, part 0…15 |
+| counts | hash | as its period | logins, tokens, account events: period, scope |
+
+All keys of a shard carry the hash tag `{topic-partition}`: one Cluster slot, so one script can change them together.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from schemas.scopes import Scope
+
+SMALL_PARTS: Final = 16
+"""Parts of a small set. Redis keeps a set of at most 512 integers as an intset, eight bytes each."""
+
+
+class Shard(NamedTuple):
+    """One source partition, the unit of counting."""
+
+    topic: str
+    partition: int
+
+    @property
+    def tag(self) -> str:
+        return f"{self.topic}-{self.partition}"
+
+    @classmethod
+    def parse(cls, tag: str) -> Shard:
+        topic, _, partition = tag.rpartition("-")
+        return cls(topic, int(partition))
+
+
+def shards(prefix: str) -> str:
+    return f"{prefix}shards"
+
+
+def imported(prefix: str) -> str:
+    return f"{prefix}imported"
+
+
+class ShardKeys:
+    """The keys of one shard."""
+
+    def __init__(self, prefix: str, shard: Shard) -> None:
+        self.shard = shard
+        self.base = base = f"{prefix}{{{shard.tag}}}:"
+        self.meta = base + "meta"
+        self.position = base + "position"
+        self.progress = base + "progress"
+        self.observed = base + "observed"
+        self.labels = base + "labels"
+        self.index = base + "index"
+
+    def ids(self, hour: str) -> str:
+        """`hour` as `2026-11-20T13`, UTC, of the record's timestamp."""
+        return f"{self.base}ids:{hour}"
+
+    def written(self, day: str) -> str:
+        return f"{self.base}written:{day}"
+
+    def clients(self, period: str) -> str:
+        return f"{self.base}clients:{period}"
+
+    def users(self, period: str, scope: Scope, part: int) -> str:
+        return f"{self.base}users:{period}:{scope.text}:{part}"
+
+    def small(self, period: str, scope: Scope, part: int) -> str:
+        return f"{self.base}small:{period}:{scope.text}:{part}"
+
+    def counts(self, period: str, scope: Scope) -> str:
+        return f"{self.base}counts:{period}:{scope.text}"
