@@ -62,7 +62,7 @@ class TokenIssued(Struct, frozen=True, gc=False, tag_field="type", tag="token"):
 
     time: Time
     grant_type: Label
-    tokens: Annotated[list[Label], Meta(min_length=1, max_length=MAX_TOKENS)]
+    tokens: Annotated[tuple[Label, ...], Meta(min_length=1, max_length=MAX_TOKENS)]
     realm: Label | None = None
     client_id: Label | None = None
     node: Label | None = None

@@ -93,6 +93,7 @@ LOST: Final = "lost"
 """In progress: offsets that retention deleted before they were read. Not part of consumed."""
 FIRST_EVENT: Final = "first_event_ms"
 LAST_EVENT: Final = "last_event_ms"
+FIRST_RECORD: Final = "first_record_ms"
 LAST_RECORD: Final = "last_record_ms"
 
 

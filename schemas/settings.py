@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal, Self, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from schemas.events import EVENTS
@@ -117,6 +117,56 @@ class CommonSettings(BaseSettings):
 
 Topics = Annotated[dict[str, str], NoDecode, BeforeValidator(_topics), AfterValidator(_known_events)]
 
+
+class KafkaSettings(CommonSettings):
+    """How to reach Kafka, for whatever reads from it or writes to it."""
+
+    kafka_bootstrap_servers: str = Field("127.0.0.1:9092", min_length=1, description="host:port, host:port, …")
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="How brokers are spoken to."
+    )
+    kafka_sasl_mechanism: Literal["", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        "", description="With a SASL protocol: how to sign in."
+    )
+    kafka_sasl_username: str = Field("", description="With a SASL mechanism.")
+    kafka_sasl_password: SecretStr = Field(SecretStr(""), description="With a SASL mechanism.")
+    kafka_ssl_cafile: str = Field("", description="Authorities that sign the brokers; empty: the system's.")
+    kafka_ssl_certfile: str = Field("", description="Our certificate, where brokers ask for one.")
+    kafka_ssl_keyfile: str = Field("", description="The key of KAFKA_SSL_CERTFILE.")
+    kafka_idempotence: bool = Field(True, description="Idempotent producing; off only for brokers without it.")
+    topics: Topics = Field(
+        {"auth.logins": "login", "auth.tokens": "token", "auth.accounts": "account"},
+        description="topic=event, …: what is read and as what. Setting it replaces the list.",
+    )
+    dead_letter_topic: str = Field("auth.dead-letter", min_length=1, description="Where records go that cannot count.")
+
+    @model_validator(mode="after")
+    def _sasl_is_whole(self) -> Self:
+        sasl = self.kafka_security_protocol.startswith("SASL")
+        if sasl and not (self.kafka_sasl_mechanism and self.kafka_sasl_username):
+            raise ValueError(
+                f"{PREFIX}KAFKA_SECURITY_PROTOCOL={self.kafka_security_protocol} needs "
+                f"{PREFIX}KAFKA_SASL_MECHANISM and {PREFIX}KAFKA_SASL_USERNAME"
+            )
+        if self.dead_letter_topic in self.topics:
+            raise ValueError(f"{PREFIX}DEAD_LETTER_TOPIC is among {PREFIX}TOPICS: it would feed itself")
+        return self
+
+    def kafka_client(self) -> dict[str, str]:
+        """The connection as librdkafka's properties, for producers and admin clients."""
+        properties = {
+            "bootstrap.servers": self.kafka_bootstrap_servers,
+            "security.protocol": self.kafka_security_protocol,
+            "sasl.mechanism": self.kafka_sasl_mechanism,
+            "sasl.username": self.kafka_sasl_username,
+            "sasl.password": self.kafka_sasl_password.get_secret_value(),
+            "ssl.ca.location": self.kafka_ssl_cafile,
+            "ssl.certificate.location": self.kafka_ssl_certfile,
+            "ssl.key.location": self.kafka_ssl_keyfile,
+        }
+        return {name: value for name, value in properties.items() if value}
+
+
 S = TypeVar("S", bound=BaseSettings)
 
 
@@ -135,9 +185,9 @@ def read(settings: type[S], **given: Any) -> S:
     except ValidationError as error:
         faults = []
         for fault in error.errors(include_url=False, include_input=False):
-            name = PREFIX + str(fault["loc"][0]).upper() if fault["loc"] else "settings"
             message = "is not set" if fault["type"] == "missing" else fault["msg"].removeprefix("Value error, ")
-            faults.append(f"{name}: {message}")
+            # A rule over several settings names them itself.
+            faults.append(f"{PREFIX}{str(fault['loc'][0]).upper()}: {message}" if fault["loc"] else message)
         raise SettingsError(faults) from error
 
 

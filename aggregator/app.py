@@ -1,0 +1,184 @@
+"""Wiring of the worker: one Faust app, one agent per topic, each fed ranges."""
+
+from __future__ import annotations
+
+import ssl
+import tempfile
+from collections.abc import AsyncIterator
+from typing import Any, Final
+
+import faust
+import structlog
+from faust.auth import SASLCredentials, SSLCredentials
+from faust.transport.drivers.aiokafka import credentials_to_aiokafka_auth
+from faust.types import TP
+from mode.supervisors import CrashingSupervisor
+from yarl import URL
+
+from aggregator.counting import Counting
+from aggregator.dead_letters import DeadLetters
+from aggregator.health import Health
+from aggregator.ledger import Ledger, connect
+from aggregator.placement import Placement
+from aggregator.progress import INTERVAL_S, Progress
+from aggregator.settings import WorkerSettings
+from aggregator.startup import wait_until_fit
+from aggregator.transport import FETCH_BYTES_PER_PARTITION, Range, Schema, Transport
+from schemas.settings import read
+
+log = structlog.get_logger(__name__)
+
+# Faust's defaults let a group take half a minute to share its partitions out.
+SESSION_TIMEOUT_S: Final = 10.0
+HEARTBEAT_S: Final = 2.0
+REQUEST_TIMEOUT_S: Final = 30.0
+# New partitions, and topics that vanished, are noticed after this long.
+METADATA_AGE_MS: Final = 15_000
+# Ranges are large: a few in hand keep the fold busy, more would only sit in memory.
+RANGES_IN_HAND: Final = 16
+
+
+class Worker:
+    """Everything that one worker process holds."""
+
+    def __init__(self, settings: WorkerSettings) -> None:
+        self.settings = settings
+        self.redis = connect(settings)
+        self.redis_trouble: str | None = None
+        self.ledger = Ledger(self.redis, settings, trouble=self._redis_says)
+        self.health = Health(settings.worker_host, settings.worker_port)
+        self.placement = Placement(self.ledger, settings)
+        signed_in = credentials(settings)
+        self.dead_letters = DeadLetters(settings, credentials_to_aiokafka_auth(signed_in, None))
+        self.counting = Counting(settings, self.ledger, self.dead_letters, self.placement)
+        self.progress = Progress(
+            self.ledger, self.counting, self.placement, lambda: bool(self._outside()), settings.stuck_after_s
+        )
+        self.app = App(self, signed_in)
+        self.health.troubles = self.troubles
+
+    def _redis_says(self, trouble: str | None) -> None:
+        self.redis_trouble = trouble
+
+    def _outside(self) -> list[str]:
+        found = (self.redis_trouble, self.placement.trouble, self.dead_letters.trouble, self.progress.trouble)
+        return [trouble for trouble in found if trouble]
+
+    def troubles(self) -> list[str]:
+        """Why the worker is not ready, one line each; empty when it counts."""
+        joining = [] if self.app.joined else ["joining the consumer group"]
+        return [*self._outside(), *joining, *self.placement.stopped.values()]
+
+    async def start(self) -> None:
+        """Before Kafka is read. Raises UnfitError."""
+        await self.health.start()
+        await wait_until_fit(self.settings, self.redis, self._redis_says)
+
+    async def stop(self) -> None:
+        await self.dead_letters.stop()
+        await self.redis.aclose()
+        await self.health.stop()
+
+
+class App(faust.App):  # type: ignore[misc]
+    """The Faust app: positions from the ledger, an agent per topic."""
+
+    def __init__(self, worker: Worker, signed_in: Any) -> None:
+        settings = worker.settings
+        brokers = [URL(f"kafka://{server.strip()}") for server in settings.kafka_bootstrap_servers.split(",")]
+        super().__init__(
+            settings.kafka_group,
+            broker=brokers,
+            broker_credentials=signed_in,
+            # Positions come from the ledger. Whatever falls outside the log is for placement.py to decide.
+            consumer_auto_offset_reset="none",
+            consumer_max_fetch_size=FETCH_BYTES_PER_PARTITION,
+            consumer_metadata_max_age_ms=METADATA_AGE_MS,
+            broker_commit_interval=INTERVAL_S,
+            broker_session_timeout=SESSION_TIMEOUT_S,
+            broker_rebalance_timeout=SESSION_TIMEOUT_S,
+            broker_heartbeat_interval=HEARTBEAT_S,
+            broker_request_timeout=REQUEST_TIMEOUT_S,
+            stream_buffer_maxsize=RANGES_IN_HAND,
+            stream_wait_empty=False,
+            stream_recovery_delay=0.0,
+            table_standby_replicas=0,
+            topic_disable_leader=True,
+            topic_allow_declare=False,
+            agent_supervisor=CrashingSupervisor,
+            web_enabled=False,
+            autodiscover=False,
+            datadir=tempfile.gettempdir(),
+        )
+        self._worker = worker
+        transport = Transport(brokers, self)
+        transport.place = self._place
+        transport.positions = self._positions
+        transport.polled = worker.health.polled
+        self.transport = transport
+        for topic in settings.topics:
+            # No acks: Faust keeps a number per offset for them, and the position is the ledger's.
+            self.agent(self.topic(topic, schema=Schema(), acks=False), name=f"count:{topic}")(self._count)
+
+    @property
+    def joined(self) -> bool:
+        """Whether the consumer group has given this worker its share, which may be nothing."""
+        return bool(self.started and not self.rebalancing and self.consumer_generation_id > 0)
+
+    async def _place(self, tps: set[TP]) -> None:
+        await self._worker.placement.place(self.consumer, tps)
+
+    async def _positions(self) -> dict[TP, int]:
+        return await self._worker.progress.look(self.consumer)
+
+    async def _count(self, ranges: AsyncIterator[Range]) -> None:
+        async for cut in ranges:
+            try:
+                await self._worker.counting.count(self.consumer, cut)
+            except Exception as error:
+                # The outermost step. A range that fails for a reason that nobody foresaw must stop the worker: going
+                # on would leave it out.
+                log.exception("range failed", shard=cut.shard.tag, start=cut.start, end=cut.end)
+                await self.crash(error)
+                raise
+
+    async def on_start(self) -> None:
+        await self._worker.start()
+        await super().on_start()
+
+    async def on_shutdown(self) -> None:
+        await super().on_shutdown()
+        await self._worker.stop()
+
+    def _create_directories(self) -> None:
+        """Faust keeps tables on disk; there are none."""
+
+
+def credentials(settings: WorkerSettings) -> Any:
+    """Faust's credentials for the Kafka settings; None for plaintext."""
+    protocol = settings.kafka_security_protocol
+    context = None
+    if protocol.endswith("SSL"):
+        context = ssl.create_default_context(cafile=settings.kafka_ssl_cafile or None)
+        if settings.kafka_ssl_certfile:
+            context.load_cert_chain(settings.kafka_ssl_certfile, settings.kafka_ssl_keyfile or None)
+    if protocol.startswith("SASL"):
+        return SASLCredentials(
+            mechanism=settings.kafka_sasl_mechanism,
+            username=settings.kafka_sasl_username,
+            password=settings.kafka_sasl_password.get_secret_value(),
+            ssl_context=context,
+        )
+    return SSLCredentials(context=context) if context else None
+
+
+def build_worker(settings: WorkerSettings | None = None) -> Worker:
+    """A worker, not started. Reads the environment when no settings are given; raises SettingsError."""
+    return Worker(settings or read(WorkerSettings))
+
+
+def __getattr__(name: str) -> Any:
+    # `faust -A aggregator.app worker` looks for `app`. Built on demand, so that importing reads no environment.
+    if name == "app":
+        return build_worker().app
+    raise AttributeError(name)

@@ -1,0 +1,125 @@
+"""One range from Kafka into the ledger: the whole path of a record behind the transport, in one reading."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import structlog
+from faust.types import TP
+
+from aggregator import metrics
+from aggregator.dead_letters import DeadLetters
+from aggregator.fold import Memory, Rules, Tally, fold
+from aggregator.ledger import Ledger, Refused
+from aggregator.placement import Placement
+from aggregator.settings import WorkerSettings
+from aggregator.transport import Consumer, Range
+from schemas import fields
+from schemas.keys import Shard
+
+log = structlog.get_logger(__name__)
+
+MAX_REMEMBERED: Final = 400_000
+"""Users held per worker, about 130 bytes each. When full all are dropped: what comes often is soon back."""
+
+
+@dataclass(slots=True)
+class _Knowledge:
+    """What is known of a shard as of `position`: true until the ledger refuses, since nobody else can have written."""
+
+    position: int
+    labels: set[str]
+    in_sketches: set[tuple[str, Any]] = field(default_factory=set)
+    applied: Memory = field(default_factory=dict)
+
+
+class Counting:
+    """Counts ranges, one at a time per shard."""
+
+    def __init__(
+        self, settings: WorkerSettings, ledger: Ledger, dead_letters: DeadLetters, placement: Placement
+    ) -> None:
+        self._settings = settings
+        self._rules = Rules.of(settings)
+        self._ledger = ledger
+        self._dead_letters = dead_letters
+        self._placement = placement
+        self._shards: dict[Shard, _Knowledge] = {}
+        self._remembered = 0
+        self.refused: dict[Shard, int] = {}
+        self.newest_record_ms: dict[Shard, int] = {}
+        self.progressed_at = time.monotonic()
+
+    async def count(self, consumer: Consumer, cut: Range) -> None:
+        """Fold and apply one range. When the ledger stands elsewhere: forget the shard, and place it anew."""
+        if not consumer.is_current(cut):
+            return
+        taken = time.perf_counter()
+        shard, start, records = cut.shard, cut.start, cut.records
+        name = self._settings.topics[shard.topic]
+        while start < cut.end:
+            # 1. What the fold must know. A crash here costs nothing.
+            known = self._shards.get(shard)
+            if known is None or known.position != start:
+                look = await self._ledger.look(shard)
+                if look.position != start:
+                    await self._refused(consumer, shard, look.position)
+                    return
+                known = self._shards[shard] = _Knowledge(start, set(look.labels))
+            # 2. Pure. A crash here costs the work.
+            tally = fold(name, records, cut.end, known.labels, known.applied, self._rules)
+            # 3. What cannot be counted is safe first. A crash after this sends it again, recognisably.
+            await self._dead_letters.send(shard, tally.dead)
+            # 4. Counts and position in one step. A crash after this costs nothing: the position tells.
+            outcome = await self._ledger.apply(shard, start, tally, frozenset(known.in_sketches))
+            if isinstance(outcome, Refused):
+                await self._refused(consumer, shard, outcome.position)
+                return
+            known.position = tally.end
+            known.labels |= tally.labels
+            known.in_sketches |= outcome.in_sketches
+            self._remember(known, tally)
+            self._measure(shard, tally)
+            if tally.end < cut.end:
+                records = [record for record in records if record.offset >= tally.end]
+            start = tally.end
+        metrics.RANGE_RECORDS.labels(shard.topic).observe(len(cut.records))
+        metrics.RANGE_SECONDS.labels(shard.topic).observe(time.perf_counter() - taken)
+
+    async def _refused(self, consumer: Consumer, shard: Shard, position: int | None) -> None:
+        """The one answer to a crash, a zombie, a rebalance, a store that lost its last writes, a dropped batch."""
+        log.warning("range refused", shard=shard.tag, ledger_position=position)
+        metrics.REFUSED.labels(shard.topic).inc()
+        self.refused[shard] = self.refused.get(shard, 0) + 1
+        self.forget(shard)
+        await self._placement.place(consumer, [TP(*shard)])
+
+    def forget(self, shard: Shard) -> None:
+        """Drop everything remembered of a shard."""
+        dropped = self._shards.pop(shard, None)
+        if dropped is not None:
+            self._remembered -= sum(map(len, dropped.applied.values()))
+            metrics.REMEMBERED.set(self._remembered)
+
+    def _remember(self, known: _Knowledge, tally: Tally) -> None:
+        for cohort, users in tally.applied.items():
+            known.applied.setdefault(cohort, set()).update(users)
+            self._remembered += len(users)
+        if self._remembered > MAX_REMEMBERED:
+            for shard in self._shards.values():
+                shard.applied.clear()
+            self._remembered = 0
+        metrics.REMEMBERED.set(self._remembered)
+
+    def _measure(self, shard: Shard, tally: Tally) -> None:
+        self.progressed_at = time.monotonic()
+        if tally.last_record_ms is not None:
+            self.newest_record_ms[shard] = max(tally.last_record_ms, self.newest_record_ms.get(shard, 0))
+        metrics.EVENTS.labels(shard.topic, "counted").inc(tally.progress.get(fields.COUNTED, 0))
+        metrics.EVENTS.labels(shard.topic, "dead").inc(len(tally.dead))
+        for name, events in tally.progress.items():
+            kind, *rest = fields.split(name)
+            if kind == "overflowed":
+                metrics.OVERFLOWED.labels(rest[0]).inc(events)

@@ -1,0 +1,120 @@
+"""Where records go that cannot be counted: unchanged, with headers that say why and from where."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, Final
+
+import structlog
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RecordListTooLargeError
+
+from aggregator import metrics
+from aggregator.fold import DeadLetter
+from aggregator.settings import WorkerSettings
+from schemas.keys import Shard
+from schemas.settings import PREFIX
+
+log = structlog.get_logger(__name__)
+
+CUT_BYTES: Final = 64 * 1024
+"""What is kept of a value that producer or broker refuses for its size."""
+LONGEST_PAUSE_S: Final = 5.0
+MAX_REQUEST_BYTES: Final = 1024 * 1024
+
+REASON: Final = "authtally-reason"
+DETAIL: Final = "authtally-detail"
+TOPIC: Final = "authtally-topic"
+PARTITION: Final = "authtally-partition"
+OFFSET: Final = "authtally-offset"
+INDEX: Final = "authtally-index"
+"""Place in the record when its value is an array; 0 otherwise."""
+TIMESTAMP: Final = "authtally-timestamp"
+CUT: Final = "authtally-cut"
+"""The value's full size in bytes, when only its beginning is kept."""
+
+
+def headers(shard: Shard, letter: DeadLetter) -> list[tuple[str, bytes]]:
+    """The record's own headers, then ours. Topic, partition, offset and index identify a copy sent twice."""
+    record: Any = letter.record
+    ours = {
+        REASON: letter.reason,
+        DETAIL: letter.detail,
+        TOPIC: shard.topic,
+        PARTITION: shard.partition,
+        OFFSET: record.offset,
+        INDEX: 0,
+        TIMESTAMP: record.timestamp,
+    }
+    return [*record.headers, *((name, str(value).encode()) for name, value in ours.items())]
+
+
+class DeadLetters:
+    """Sends dead letters and returns when Kafka has them."""
+
+    def __init__(self, settings: WorkerSettings, security: dict[str, Any]) -> None:
+        self._settings = settings
+        self._security = security
+        self._producer: AIOKafkaProducer | None = None
+        self.trouble: str | None = None
+
+    async def send(self, shard: Shard, letters: Sequence[DeadLetter]) -> None:
+        """Send and wait for the acknowledgement of each; before their range is applied, so that none is lost.
+
+        A crash in between sends them again. Never gives up: a range without its dead letters must wait.
+        """
+        if not letters:
+            return
+        pause = 0.2
+        while True:
+            try:
+                producer = await self._started()
+                await asyncio.gather(*(self._send_one(producer, shard, letter) for letter in letters))
+            except KafkaError as error:
+                self.trouble = f"{PREFIX}DEAD_LETTER_TOPIC={self._settings.dead_letter_topic}: {error!r}"
+                log.warning("dead letters wait", topic=self._settings.dead_letter_topic, error=repr(error))
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, LONGEST_PAUSE_S)
+            else:
+                break
+        self.trouble = None
+        for letter in letters:
+            metrics.DEAD_LETTERS.labels(shard.topic, letter.reason).inc()
+
+    async def _started(self) -> AIOKafkaProducer:
+        if self._producer is None:
+            producer = AIOKafkaProducer(
+                bootstrap_servers=self._settings.kafka_bootstrap_servers.replace(" ", ""),
+                client_id="authtally-dead-letters",
+                acks="all",
+                enable_idempotence=self._settings.kafka_idempotence,
+                max_request_size=MAX_REQUEST_BYTES,
+                linger_ms=5,
+                **self._security,
+            )
+            try:
+                await producer.start()
+            except BaseException:
+                await producer.stop()
+                raise
+            self._producer = producer
+        return self._producer
+
+    async def _send_one(self, producer: AIOKafkaProducer, shard: Shard, letter: DeadLetter) -> None:
+        record: Any = letter.record
+        named = headers(shard, letter)
+        topic = self._settings.dead_letter_topic
+        try:
+            await producer.send_and_wait(topic, record.value, record.key, headers=named)
+        except (MessageSizeTooLargeError, RecordListTooLargeError):
+            value, key = record.value or b"", record.key
+            named.append((CUT, str(len(value)).encode()))
+            # Only what is small is sure to pass: foreign headers and a huge key stay behind too.
+            ours = [header for header in named if header[0].startswith("authtally-")]
+            kept = None if key is None else key[:1024]
+            await producer.send_and_wait(topic, value[:CUT_BYTES], kept, headers=ours)
+
+    async def stop(self) -> None:
+        if self._producer is not None:
+            await self._producer.stop()

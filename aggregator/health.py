@@ -1,0 +1,60 @@
+"""Metrics and health of the worker, on a port of its own."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+from aiohttp import web
+from prometheus_client import REGISTRY
+from prometheus_client.aiohttp import make_aiohttp_handler
+
+log = structlog.get_logger(__name__)
+
+POLL_SILENCE_S: Final = 60.0
+"""How long the poll loop may be silent before the worker counts as dead: longer than any rebalance takes."""
+
+
+class Health:
+    """Serves `/health/live`, `/health/ready`, `/metrics`.
+
+    Alive means that the poll loop turns; Kafka's and Redis's troubles make it unready, not dead, since a restart would
+    mend neither.
+    """
+
+    def __init__(self, host: str, port: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._address = (host, port)
+        self._clock = clock
+        self._polled_at = clock()
+        self._runner: web.AppRunner | None = None
+        self.troubles: Callable[[], list[str]] = lambda: ["starting"]
+
+    def polled(self) -> None:
+        """The poll loop has come round once more."""
+        self._polled_at = self._clock()
+
+    async def start(self) -> None:
+        """Listen. Raises OSError when the port is taken."""
+        app = web.Application()
+        app.router.add_get("/health/live", self._live)
+        app.router.add_get("/health/ready", self._ready)
+        app.router.add_get("/metrics", make_aiohttp_handler(REGISTRY))
+        self._runner = web.AppRunner(app, access_log=None)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, *self._address).start()
+        log.info("metrics and health listen", host=self._address[0], port=self._runner.addresses[0][1])
+
+    async def stop(self) -> None:
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    async def _live(self, request: web.Request) -> web.Response:
+        silent_s = self._clock() - self._polled_at
+        alive = silent_s < POLL_SILENCE_S
+        return web.json_response({"alive": alive, "polled_s_ago": round(silent_s, 1)}, status=200 if alive else 503)
+
+    async def _ready(self, request: web.Request) -> web.Response:
+        troubles = self.troubles()
+        return web.json_response({"ready": not troubles, "troubles": troubles}, status=503 if troubles else 200)

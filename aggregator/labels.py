@@ -1,0 +1,63 @@
+"""Which names from outside get counters of their own.
+
+Names come from whoever can reach a login page, so they are bounded: a realm, client or node becomes known only through
+a successful event, first come in log order, up to a limit. Everything else counts under OTHER, so totals stay exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from schemas import fields
+from schemas.scopes import OTHER
+
+
+class Labels:
+    """The labels of one shard: those known before, and those that one fold admits.
+
+    `known` holds members of the ledger's labels set. It is read only; what is new gathers in `new`.
+    """
+
+    def __init__(self, known: frozenset[str] | set[str], max_labels: int) -> None:
+        self._known = known
+        self._max_labels = max_labels
+        self._room: dict[str, int] = {}
+        self.new: set[str] = set()
+        self.overflowed: str | None = None
+        """Dimension of the last label that found no room; None when the last one asked for had a place."""
+
+    def name(self, dimension: str, name: str, *, introduces: bool) -> str:
+        """The label to count `name` under: itself when known or admitted now, else OTHER."""
+        return name if self._admitted(dimension, (name,), introduces=introduces) else OTHER
+
+    def client(self, realm: str, client_id: str, *, introduces: bool) -> str:
+        """The same for the client `client_id` of the realm label `realm`."""
+        return client_id if self._admitted("client", (realm, client_id), introduces=introduces) else OTHER
+
+    def _admitted(self, dimension: str, names: tuple[str, ...], *, introduces: bool) -> bool:
+        self.overflowed = None
+        reserved = fields.RESERVED.get(dimension)
+        if names[-1] == OTHER or (reserved is not None and names[0] in reserved):
+            return True
+        member = fields.label(dimension, *names)
+        if member in self._known or member in self.new:
+            return True
+        if not introduces:
+            return False
+        room = self._room.get(dimension)
+        if room is None:
+            limit = self._max_labels if reserved is None else fields.MAX_WORDS - len(reserved)
+            room = limit - count(dimension, self._known)
+        if room <= 0:
+            self._room[dimension] = 0
+            self.overflowed = dimension
+            return False
+        self._room[dimension] = room - 1
+        self.new.add(member)
+        return True
+
+
+def count(dimension: str, members: Iterable[str]) -> int:
+    """How many labels of a dimension a labels set holds."""
+    start = dimension + "/"
+    return sum(member.startswith(start) for member in members)

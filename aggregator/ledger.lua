@@ -1,0 +1,154 @@
+-- Applies one range to one shard, all or nothing.
+--
+-- KEYS[1] position, KEYS[2] progress, KEYS[3] index, KEYS[4] labels, KEYS[5] meta, KEYS[6…] whatever ARGV[3] numbers.
+--   None is built here: Cluster lets a script write to a key that it did not declare while its slot is moving away.
+-- ARGV[1] the position that this range starts from, '' for none
+-- ARGV[2] the position to leave, '' to leave it alone
+-- ARGV[3] MessagePack of the additions, see ledger.py
+--
+-- Answers {1, numbers of the users additions that live in sketches}, or {0, position} with nothing written.
+
+local have = redis.call('GET', KEYS[1]) or ''
+if have ~= ARGV[1] then
+  return {0, have}
+end
+
+local CHUNK = 3900  -- arguments per call: Lua's unpack overflows its stack near 8,000
+local add = cmsgpack.unpack(ARGV[3])
+
+-- Redis does not roll a script back, so everything that could fail is looked at before the first write.
+local function must_be(key, kind)
+  local is = redis.call('TYPE', key).ok
+  if is == 'none' then
+    return
+  end
+  if is ~= kind then
+    error({err = 'LEDGER ' .. key .. ' holds a ' .. is .. ' instead of a ' .. kind})
+  end
+  if kind == 'string' and redis.call('GETRANGE', key, 0, 3) ~= 'HYLL' then
+    error({err = 'LEDGER ' .. key .. ' holds no HyperLogLog'})
+  end
+end
+must_be(KEYS[2], 'hash')
+must_be(KEYS[3], 'zset')
+must_be(KEYS[4], 'set')
+must_be(KEYS[5], 'hash')
+for _, users in ipairs(add.users) do
+  for part = 0, users.small and 15 or -1 do
+    must_be(KEYS[users.small + part], 'set')
+  end
+  for part = 0, users.sketches - 1 do
+    must_be(KEYS[users.sketch + part], 'string')
+  end
+end
+for _, counts in ipairs(add.counts) do
+  must_be(KEYS[counts.key], 'hash')
+end
+for _, written in ipairs(add.written) do
+  must_be(KEYS[written.key], 'hash')
+end
+
+local function chunked(command, key, list)
+  for from = 1, #list, CHUNK do
+    redis.call(command, key, unpack(list, from, math.min(from + CHUNK - 1, #list)))
+  end
+end
+
+local function expire(key, at)
+  if at > 0 then
+    redis.call('EXPIREAT', key, at)
+  end
+end
+
+local function widen(key, low, high, first, last)
+  local was = redis.call('HMGET', key, low, high)
+  if not was[1] or tonumber(first) < tonumber(was[1]) then
+    redis.call('HSET', key, low, first)
+  end
+  if not was[2] or tonumber(last) > tonumber(was[2]) then
+    redis.call('HSET', key, high, last)
+  end
+end
+
+local in_sketches = {}
+for number, users in ipairs(add.users) do
+  local sketched = not users.small or redis.call('EXISTS', KEYS[users.sketch]) == 1
+  if not sketched then
+    local size = 0
+    for part, list in pairs(users.parts) do
+      chunked('SADD', KEYS[users.small + part], list)
+    end
+    for part = 0, 15 do
+      size = size + redis.call('SCARD', KEYS[users.small + part])
+    end
+    if size > users.bound then
+      -- Few no more: the members move over. Every sketch is made, so that the first one tells that they are there.
+      for sketch = 0, users.sketches - 1 do
+        redis.call('PFADD', KEYS[users.sketch + sketch])
+      end
+      for part = 0, 15 do
+        local key = KEYS[users.small + part]
+        chunked('PFADD', KEYS[users.sketch + part % users.sketches], redis.call('SMEMBERS', key))
+        redis.call('DEL', key)
+      end
+      sketched = true
+    else
+      for part, _ in pairs(users.parts) do
+        expire(KEYS[users.small + part], users.expires)
+      end
+    end
+  else
+    for part, list in pairs(users.parts) do
+      chunked('PFADD', KEYS[users.sketch + part % users.sketches], list)
+    end
+  end
+  if sketched then
+    in_sketches[#in_sketches + 1] = number
+    for sketch = 0, users.sketches - 1 do
+      expire(KEYS[users.sketch + sketch], users.expires)
+    end
+  end
+end
+
+for _, counts in ipairs(add.counts) do
+  local key = KEYS[counts.key]
+  for name, more in pairs(counts.fields) do
+    redis.call('HINCRBY', key, name, more)
+  end
+  expire(key, counts.expires)
+end
+
+for _, written in ipairs(add.written) do
+  widen(KEYS[written.key], 'first_ms', 'last_ms', written.first, written.last)
+  expire(KEYS[written.key], written.expires)
+end
+
+for name, more in pairs(add.progress) do
+  redis.call('HINCRBY', KEYS[2], name, more)
+end
+if add.first_event then
+  widen(KEYS[2], 'first_event_ms', 'last_event_ms', add.first_event, add.last_event)
+end
+if add.last_record then
+  widen(KEYS[2], 'first_record_ms', 'last_record_ms', add.first_record, add.last_record)
+end
+
+for period, expires in pairs(add.index) do
+  redis.call('ZADD', KEYS[3], expires, period)
+end
+local clock = redis.call('HGET', KEYS[2], 'last_record_ms')
+if clock then
+  -- The newest record of all, not of this range: cutting the log elsewhere must leave the same index.
+  redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', tonumber(clock) / 1000)
+end
+if #add.labels > 0 then
+  chunked('SADD', KEYS[4], add.labels)
+end
+for name, value in pairs(add.meta) do
+  redis.call('HSET', KEYS[5], name, value)
+end
+
+if ARGV[2] ~= '' then
+  redis.call('SET', KEYS[1], ARGV[2])
+end
+return {1, in_sketches}

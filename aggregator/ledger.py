@@ -1,0 +1,290 @@
+"""The ledger in Redis: one atomic step from one position to the next, and nothing else ever writes counts.
+
+The script beside this file writes only when the stored position equals the start of the range. So a range applied
+twice, too late, out of order or by a worker that lost its partition writes nothing and is told where the shard stands.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import resources
+from typing import Any, Final, TypeVar, cast
+from urllib.parse import urlsplit
+
+import msgspec
+import structlog
+from redis.asyncio import Redis, RedisCluster, Sentinel
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import AuthenticationError, NoScriptError, RedisError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from aggregator.fold import Tally
+from aggregator.settings import WorkerSettings
+from schemas import accuracy, fields, keys
+from schemas.keys import Shard, ShardKeys
+from schemas.periods import Month, period_end
+
+log = structlog.get_logger(__name__)
+
+SCRIPT: Final = resources.files("aggregator").joinpath("ledger.lua").read_text()
+SCRIPT_SHA: Final = hashlib.sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()
+# What a fold needs of a shard, and the position it holds at, read in one step.
+LOOK: Final = (
+    "return {redis.call('GET', KEYS[1]) or '', redis.call('SMEMBERS', KEYS[2]), redis.call('HGETALL', KEYS[3])}"
+)
+
+SOCKET_TIMEOUT_S: Final = 5.0
+FIRST_PAUSE_S: Final = 0.1
+LONGEST_PAUSE_S: Final = 5.0
+
+Client = Redis | RedisCluster
+T = TypeVar("T")
+
+
+def connect(settings: WorkerSettings) -> Client:
+    """A client of the ledger's store; connects when first used. Never retries by itself: retries are ours to see."""
+    url = settings.redis_url.get_secret_value()
+    options: dict[str, Any] = {
+        "decode_responses": True,
+        "socket_timeout": SOCKET_TIMEOUT_S,
+        "socket_connect_timeout": SOCKET_TIMEOUT_S,
+        "retry": Retry(NoBackoff(), 0),
+    }
+    if settings.redis_cluster:
+        return RedisCluster.from_url(url, **options)
+    if settings.redis_sentinel:
+        parts = urlsplit(url)
+        hosts = [host.rpartition(":") for host in parts.netloc.rpartition("@")[2].split(",")]
+        sentinel = Sentinel(  # type: ignore[no-untyped-call]
+            [(host or port, int(port) if host else 26379) for host, _, port in hosts], sentinel_kwargs=dict(options)
+        )
+        return cast(
+            Redis,
+            sentinel.master_for(settings.redis_sentinel, username=parts.username, password=parts.password, **options),
+        )
+    return Redis.from_url(url, **options)
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a shard holds at one moment."""
+
+    position: int | None
+    labels: frozenset[str]
+    meta: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """The range is in. `in_sketches` are the (period, scope) whose users are few no more."""
+
+    in_sketches: frozenset[tuple[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Nothing was written: the shard stands at `position`; None when it holds nothing at all."""
+
+    position: int | None
+
+
+class Ledger:
+    """Reads positions and applies tallies. Waits for Redis as long as it takes, and says so."""
+
+    def __init__(
+        self, client: Client, settings: WorkerSettings, *, trouble: Callable[[str | None], None] | None = None
+    ) -> None:
+        """`trouble` is told each failure, and None when the store answers again."""
+        self._client = client
+        self._settings = settings
+        self._zone = settings.zone
+        self._trouble = trouble or (lambda _: None)
+        self._expiry = lru_cache(maxsize=4096)(self._expires)
+        self._encode = msgspec.msgpack.Encoder().encode
+
+    def keys(self, shard: Shard) -> ShardKeys:
+        return ShardKeys(self._settings.key_prefix, shard)
+
+    async def look(self, shard: Shard) -> Look:
+        """Position, labels and meta of a shard as of one moment."""
+        of = self.keys(shard)
+        answer = await self._patiently(lambda: self._client.eval(LOOK, 3, of.position, of.labels, of.meta))
+        position, labels, meta = cast(tuple[str, list[str], list[str]], answer)
+        return Look(_position(position), frozenset(labels), dict(zip(meta[::2], meta[1::2], strict=True)))
+
+    async def positions(self, shards: Iterable[Shard]) -> dict[Shard, int]:
+        """Positions of the shards that have one. Raises RedisError: who asks has a timer and asks again."""
+        asked = list(shards)
+        found = await asyncio.gather(*(self._client.get(self.keys(shard).position) for shard in asked))
+        return {shard: int(at) for shard, at in zip(asked, found, strict=True) if at is not None}
+
+    async def open(self, shard: Shard, start: int, topic_id: str) -> Applied | Refused:
+        """Register a shard that has no position and set its first one. Safe to repeat."""
+        # The registry lives in another slot, so it cannot be part of the step. Before it: a crash in between leaves a
+        # registered shard that holds nothing, which readers add up to zero; after it, figures that nobody would find.
+        await self._patiently(lambda: self._client.sadd(keys.shards(self._settings.key_prefix), shard.tag))
+        meta = self._settings.counted_with(shard.topic) | {"topic_id": topic_id}
+        return await self._step(shard, "", str(start), meta=meta)
+
+    async def skip(self, shard: Shard, start: int, end: int) -> Applied | Refused:
+        """Move past offsets that Kafka no longer has, and count them as lost."""
+        return await self._step(shard, str(start), str(end), progress={fields.LOST: end - start})
+
+    async def adopt(self, shard: Shard, at: int | None, meta: Mapping[str, str]) -> Applied | Refused:
+        """Record changed settings in a shard that stands at `at`, without moving it."""
+        return await self._step(shard, "" if at is None else str(at), "", meta=meta)
+
+    async def move(self, shard: Shard, start: int | None, end: int, meta: Mapping[str, str]) -> Applied | Refused:
+        """Put a shard's position elsewhere because an operator said so: records count twice, or not at all."""
+        return await self._step(shard, "" if start is None else str(start), str(end), meta=meta)
+
+    async def apply(
+        self, shard: Shard, start: int, tally: Tally, in_sketches: frozenset[tuple[str, Any]] = frozenset()
+    ) -> Applied | Refused:
+        """Add one tally and move the position from `start` to its end, in one step.
+
+        `in_sketches` may name (period, scope) known to have outgrown their small sets; leaving one out costs a few
+        keys, nothing else. Sending the same tally again is safe: the position decides. Waits for Redis for ever.
+        """
+        return await self._step(shard, str(start), str(tally.end), tally, in_sketches=in_sketches)
+
+    async def observe(self, shard: Shard, seen: Mapping[str, str]) -> None:
+        """Write down what was seen beside the log (fields of `observed`). Raises RedisError."""
+        await self._client.hset(self.keys(shard).observed, mapping=cast(Any, dict(seen)))
+
+    async def _step(
+        self,
+        shard: Shard,
+        start: str,
+        end: str,
+        tally: Tally | None = None,
+        *,
+        in_sketches: frozenset[tuple[str, Any]] = frozenset(),
+        progress: Mapping[str, int] | None = None,
+        meta: Mapping[str, str] | None = None,
+    ) -> Applied | Refused:
+        of = self.keys(shard)
+        named = [of.position, of.progress, of.index, of.labels, of.meta]
+        users: list[dict[str, Any]] = []
+        counts: list[dict[str, Any]] = []
+        written: list[dict[str, Any]] = []
+        add: dict[str, Any] = {
+            "users": users,
+            "counts": counts,
+            "written": written,
+            "progress": progress or {},
+            "index": {},
+            "labels": [],
+            "meta": meta or {},
+        }
+        if tally is not None:
+            for (period, scope), parts in tally.users.items():
+                k = accuracy.sketches(period, scope)
+                entry: dict[str, Any] = {
+                    "sketches": k,
+                    "bound": self._settings.exact_up_to,
+                    "expires": self._expiry(period),
+                    "parts": {part: ids for part, ids in enumerate(parts) if ids},
+                }
+                if (period, scope) not in in_sketches:
+                    entry["small"] = len(named) + 1
+                    named += [of.small(period, scope, part) for part in range(keys.SMALL_PARTS)]
+                entry["sketch"] = len(named) + 1
+                named += [of.users(period, scope, part) for part in range(k)]
+                users.append(entry)
+            for (period, scope), more in tally.counts.items():
+                named.append(of.counts(period, scope))
+                counts.append({"key": len(named), "fields": more, "expires": self._expiry(period)})
+            for day, (first, last) in tally.written.items():
+                named.append(of.written(day))
+                written.append({"key": len(named), "first": first, "last": last, "expires": self._expiry(day)})
+            add |= {
+                "progress": tally.progress,
+                "index": {period: self._expiry(period) or "+inf" for period in tally.periods},
+                "labels": list(tally.labels),
+                "first_event": tally.first_event_ms,
+                "last_event": tally.last_event_ms,
+                "first_record": tally.first_record_ms,
+                "last_record": tally.last_record_ms,
+            }
+            # MessagePack's nil would be a value in Lua; what is not there must be left out.
+            add = {name: value for name, value in add.items() if value is not None}
+        answer = await self._patiently(lambda: self._run(named, start, end, self._encode(add)))
+        done, more_or_position = cast(tuple[int, Any], answer)
+        if not done:
+            return Refused(_position(more_or_position))
+        if tally is None:
+            return Applied(frozenset())
+        scopes = list(tally.users)
+        return Applied(frozenset(scopes[number - 1] for number in more_or_position))
+
+    async def _run(self, named: list[str], *arguments: Any) -> Any:
+        try:
+            return await self._client.evalsha(SCRIPT_SHA, len(named), *named, *arguments)
+        except NoScriptError:
+            # A restarted or newly promoted server. EVAL sends it along with the very same call.
+            return await self._client.eval(SCRIPT, len(named), *named, *arguments)
+
+    async def _patiently(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """Ask until Redis answers. The outcome of a lost answer is unknown; asking again is what settles it."""
+        pause = FIRST_PAUSE_S
+        while True:
+            try:
+                answer = await ask()
+            except (RedisError, OSError) as error:
+                what = trouble_in_words(error)
+                self._trouble(what)
+                log.warning("redis does not do its part", error=what, retry_in_s=pause)
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, LONGEST_PAUSE_S)
+            else:
+                self._trouble(None)
+                return answer
+
+    def _expires(self, period: str) -> int:
+        """The Unix second at which a period's keys go, 0 for never: its end plus its retention."""
+        if len(period) == 7:
+            months = self._settings.retain_months
+            if not months:
+                return 0
+            last = Month(int(period[:4]), int(period[5:])).plus(months)
+            return period_end(last.key, self._zone)
+        days = self._settings.retain_days
+        return period_end(period, self._zone) + days * 86_400 if days else 0
+
+
+def _position(text: str) -> int | None:
+    return int(text) if text else None
+
+
+def trouble_in_words(error: BaseException) -> str:
+    """One line for a log or a health page, naming the setting where there is one to blame."""
+    text = str(error)
+    if password_is_wrong(error):
+        return f"AUTHTALLY_REDIS_URL: wrong or missing user or password ({text})"
+    if isinstance(error, (RedisConnectionError, RedisTimeoutError, OSError)):
+        return f"AUTHTALLY_REDIS_URL: no connection ({text or type(error).__name__})"
+    return f"{type(error).__name__}: {text}"
+
+
+def password_is_wrong(error: BaseException) -> bool:
+    """Whether Redis refuses who we say we are: waiting does not help."""
+    return isinstance(error, AuthenticationError) or str(error).startswith(("NOAUTH", "WRONGPASS"))
+
+
+async def unfit(client: Client) -> str | None:
+    """Why this store must not hold a ledger, or None. Raises RedisError when it does not answer."""
+    answer = await client.info("memory")
+    policies = {answer.get("maxmemory_policy")} | {
+        node.get("maxmemory_policy") for node in answer.values() if isinstance(node, dict)
+    }
+    for policy in policies - {None, "noeviction"}:
+        # An evicted set or position would be a wrong figure that nobody notices.
+        return f"AUTHTALLY_REDIS_URL: this Redis evicts keys (maxmemory-policy {policy}); it must be noeviction"
+    return None

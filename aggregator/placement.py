@@ -1,0 +1,200 @@
+"""Where a partition is read from: what the ledger holds against what Kafka holds."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import structlog
+from aiokafka.errors import KafkaError
+from confluent_kafka import KafkaException, TopicCollection
+from confluent_kafka.admin import AdminClient
+from faust.types import TP
+
+from aggregator import metrics
+from aggregator.ledger import Ledger, Look, Refused
+from aggregator.settings import FORMAT, NEVER_ADOPTED, WorkerSettings
+from aggregator.transport import Consumer, LogBounds
+from schemas.keys import Shard
+from schemas.settings import PREFIX
+
+log = structlog.get_logger(__name__)
+
+ADMIN_TIMEOUT_S: Final = 10.0
+PAUSE_S: Final = 1.0
+NO_ID: Final = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Read from here."""
+
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """The ledger holds nothing of this partition: register it and count from the earliest offset."""
+
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """Kafka deleted offsets before they were read."""
+
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Reading on would count wrongly. Only an operator can say what is right."""
+
+    reason: str
+
+
+class SettingsDifferError(Exception):
+    """The ledger was counted with other settings: neither going on nor waiting can be right."""
+
+
+def decide(shard: Shard, look: Look, topic_id: str, bounds: LogBounds) -> Start | Open | Skip | Stop:
+    """Where to read a shard from. Reads nothing itself."""
+    reset = f"authtally positions reset {shard.topic} {shard.partition} --to earliest"
+    if look.position is None:
+        return Open(bounds.start)
+    known_id = look.meta.get("topic_id", NO_ID)
+    if known_id and topic_id and known_id != topic_id:
+        return Stop(
+            f"{shard.topic} was deleted and made anew: its ledger is of topic id {known_id}, Kafka has {topic_id}; "
+            f"to count the new topic on top: {reset}"
+        )
+    if look.position > bounds.end:
+        return Stop(
+            f"{shard.tag} stands at {look.position}, beyond the log's end {bounds.end}; to count the log again: {reset}"
+        )
+    if look.position < bounds.start:
+        return Skip(look.position, bounds.start)
+    return Start(look.position)
+
+
+def differing(meta: Mapping[str, str], settings: Mapping[str, str]) -> str | None:
+    """What a ledger was counted with that the settings contradict, in a sentence with the ways on; None if nothing."""
+    for name, value in settings.items():
+        held = meta.get(name)
+        if held is None or held == value:
+            continue
+        if name == "format":
+            if int(held) <= FORMAT:
+                continue
+            return f"the ledger has format {held}, this version knows {FORMAT}: run a newer version"
+        setting = PREFIX + name.upper()
+        ways = f"put it back, or count anew under another {PREFIX}KEY_PREFIX"
+        if name not in NEVER_ADOPTED:
+            ways += ", or record the change with: authtally settings adopt"
+        shown = "" if name == "user_hash_key" else f" is {value!r} but the ledger was counted with {held!r}"
+        return f"{setting}{shown or ' is not the key that the ledger was counted with'}: {ways}"
+    return None
+
+
+class Placement:
+    """Places partitions, watches that they stay in place, and remembers which are stopped and why."""
+
+    def __init__(self, ledger: Ledger, settings: WorkerSettings) -> None:
+        self._ledger = ledger
+        self._settings = settings
+        self._admin: AdminClient | None = None
+        self._topic_ids: dict[str, str] = {}
+        self.stopped: dict[Shard, str] = {}
+        self.trouble: str | None = None
+
+    async def place(self, consumer: Consumer, tps: Iterable[TP]) -> None:
+        """Seek each partition to where the ledger says, or stop it. Tries until Kafka and Redis answer.
+
+        Raises SettingsDifferError.
+        """
+        by_topic: dict[str, set[TP]] = {}
+        for tp in tps:
+            by_topic.setdefault(tp.topic, set()).add(tp)
+        # Apart: a topic that is being deleted must not hold up the others.
+        await asyncio.gather(*(self._place_topic(consumer, topic, found) for topic, found in by_topic.items()))
+
+    async def _place_topic(self, consumer: Consumer, topic: str, waiting: set[TP]) -> None:
+        while waiting := waiting & consumer.assignment():
+            try:
+                topic_id = (await self.topic_ids({topic}))[topic]
+                bounds = await consumer.bounds(waiting)
+            except (KafkaError, KafkaException, OSError) as error:
+                self.trouble = f"{PREFIX}KAFKA_BOOTSTRAP_SERVERS: {error}"
+                log.warning("kafka does not do its part", topic=topic, error=str(error), retry_in_s=PAUSE_S)
+                await asyncio.sleep(PAUSE_S)
+                continue
+            self.trouble = None
+            self._topic_ids[topic] = topic_id
+            for tp in sorted(waiting):
+                if await self._place_one(consumer, tp, topic_id, bounds[tp]):
+                    waiting = waiting - {tp}
+
+    async def _place_one(self, consumer: Consumer, tp: TP, topic_id: str, bounds: LogBounds) -> bool:
+        """True when settled; False when somebody else moved the shard meanwhile."""
+        shard = Shard(*tp)
+        look = await self._ledger.look(shard)
+        differs = differing(look.meta, self._settings.counted_with(shard.topic))
+        if differs:
+            raise SettingsDifferError(f"{shard.tag}: {differs}")
+        decision = decide(shard, look, topic_id, bounds)
+        if isinstance(decision, Stop):
+            if self.stopped.get(shard) != decision.reason:
+                log.error("partition stopped", shard=shard.tag, reason=decision.reason)
+            self.stopped[shard] = decision.reason
+            metrics.STOPPED.labels(*shard).set(1)
+            await consumer.stop_range(tp)
+            return True
+        if isinstance(decision, Open):
+            if isinstance(await self._ledger.open(shard, decision.offset, topic_id), Refused):
+                return False
+            start = decision.offset
+        elif isinstance(decision, Skip):
+            if isinstance(await self._ledger.skip(shard, decision.start, decision.end), Refused):
+                return False
+            metrics.LOST.labels(shard.topic).inc(decision.end - decision.start)
+            log.error("offsets lost to retention", shard=shard.tag, start=decision.start, end=decision.end)
+            start = decision.end
+        else:
+            start = decision.offset
+        if self.stopped.pop(shard, None):
+            log.info("partition goes on", shard=shard.tag, position=start)
+        metrics.STOPPED.labels(*shard).set(0)
+        await consumer.seek_range(tp, start)
+        consumer.resume_partitions([tp])
+        return True
+
+    async def misplaced(self, positions: Mapping[TP, int], bounds: Mapping[TP, LogBounds]) -> set[TP]:
+        """Partitions to place again: the log is another one, or ends before the position, or was stopped for that.
+
+        A position below the log's start is left to the fetch that fails on it: records in hand may still pass it.
+        Raises KafkaException.
+        """
+        ids = await self.topic_ids({tp.topic for tp in positions})
+        return {
+            tp
+            for tp, position in positions.items()
+            if Shard(*tp) in self.stopped
+            or position > bounds[tp].end
+            or self._topic_ids.get(tp.topic, ids[tp.topic]) != ids[tp.topic]
+        }
+
+    async def topic_ids(self, topics: set[str]) -> dict[str, str]:
+        """Kafka's ids of topics, which a topic made anew under an old name does not share. "" where it has none.
+
+        aiokafka does not tell them, hence another client. Raises KafkaException.
+        """
+        return await asyncio.to_thread(self._describe, topics) if topics else {}
+
+    def _describe(self, topics: set[str]) -> dict[str, str]:
+        if self._admin is None:
+            self._admin = AdminClient({**self._settings.kafka_client(), "log_level": 0})
+        asked: Any = self._admin.describe_topics(TopicCollection(sorted(topics)), request_timeout=ADMIN_TIMEOUT_S)
+        return {topic: str(future.result().topic_id) for topic, future in asked.items()}

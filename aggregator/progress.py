@@ -1,0 +1,111 @@
+"""What the worker looks at every few seconds, whether or not anything arrives: commits, lag, misplaced partitions."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+from aiokafka.errors import KafkaError
+from confluent_kafka import KafkaException
+from faust.types import TP
+from redis.exceptions import RedisError
+
+from aggregator import metrics
+from aggregator.counting import Counting
+from aggregator.ledger import Ledger, trouble_in_words
+from aggregator.placement import Placement
+from aggregator.transport import Consumer, LogBounds
+from schemas import fields
+from schemas.keys import Shard
+
+log = structlog.get_logger(__name__)
+
+INTERVAL_S: Final = 3.0
+
+
+class StuckError(Exception):
+    """Kafka has committed records, Redis answers, and yet the position has not moved for too long."""
+
+
+class Progress:
+    """Measures each assigned shard, and raises the alarm when one stands still for no reason outside."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        counting: Counting,
+        placement: Placement,
+        held_up: Callable[[], bool],
+        stuck_after_s: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`held_up` tells whether something outside keeps ranges waiting, which is no reason for alarm."""
+        self._ledger = ledger
+        self._counting = counting
+        self._placement = placement
+        self._held_up = held_up
+        self._stuck_after_s = stuck_after_s
+        self._clock = clock
+        self._stands: dict[Shard, tuple[int, float]] = {}
+        self.trouble: str | None = None
+
+    async def look(self, consumer: Consumer) -> dict[TP, int]:
+        """Positions of the assignment, to be committed; on the way lag, observations and misplaced partitions.
+
+        Empty while Kafka or Redis does not answer. Raises StuckError.
+        """
+        assigned = consumer.assignment()
+        for shard in set(self._stands) - {Shard(*tp) for tp in assigned}:
+            self._leave(shard)
+        try:
+            found = await self._ledger.positions(Shard(*tp) for tp in assigned)
+            positions = {TP(*shard): at for shard, at in found.items()}
+            bounds = await consumer.bounds(positions)
+            again = await self._placement.misplaced(positions, bounds)
+            for tp, position in positions.items():
+                await self._measure(consumer, tp, position, bounds[tp])
+        except RedisError as error:
+            self.trouble = trouble_in_words(error)
+            return {}
+        except (KafkaError, KafkaException, OSError) as error:
+            self.trouble = f"AUTHTALLY_KAFKA_BOOTSTRAP_SERVERS: {error}"
+            return {}
+        self.trouble = None
+        if again:
+            consumer.place_soon(again)
+        return {tp: at for tp, at in positions.items() if tp not in again}
+
+    async def _measure(self, consumer: Consumer, tp: TP, position: int, bounds: LogBounds) -> None:
+        shard = Shard(*tp)
+        end = max(consumer.end(tp) or 0, bounds.end)
+        stable_lag = max(bounds.end - position, 0)
+        metrics.LAG.labels(*shard).set(max(end - position, 0))
+        metrics.STABLE_LAG.labels(*shard).set(stable_lag)
+        newest = self._counting.newest_record_ms.get(shard)
+        behind = max(time.time() - newest / 1000, 0) if stable_lag and newest is not None else 0
+        metrics.LAG_SECONDS.labels(*shard).set(behind)
+        now_ms = int(time.time() * 1000)
+        await self._ledger.observe(
+            shard,
+            {
+                fields.END: fields.observation(end, now_ms),
+                fields.STABLE_END: fields.observation(bounds.end, now_ms),
+            },
+        )
+        self._alarm(shard, position, stable_lag)
+
+    def _alarm(self, shard: Shard, position: int, waiting: int) -> None:
+        stood_at, since = self._stands.get(shard, (None, 0.0))
+        now = self._clock()
+        if position != stood_at or not waiting or shard in self._placement.stopped or self._held_up():
+            self._stands[shard] = (position, now)
+        elif now - since > self._stuck_after_s:
+            raise StuckError(f"{shard.tag} stands at {position} for {now - since:.0f} s with {waiting} records to read")
+
+    def _leave(self, shard: Shard) -> None:
+        del self._stands[shard]
+        self._counting.forget(shard)
+        for gauge in (metrics.LAG, metrics.STABLE_LAG, metrics.LAG_SECONDS):
+            gauge.remove(*map(str, shard))

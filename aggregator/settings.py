@@ -1,0 +1,67 @@
+"""Settings of the worker."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, SecretStr
+
+from schemas import accuracy
+from schemas.settings import ActiveOn, KafkaSettings, Listed, fingerprint
+
+FORMAT = 1
+"""Version of the ledger's layout. A worker refuses a ledger of a newer one."""
+
+
+def _long_enough(key: SecretStr) -> SecretStr:
+    # Short keys can be guessed from the sketches' positions by trying; 16 characters of randomness cannot.
+    if len(key.get_secret_value()) < 16:
+        raise ValueError("must have at least 16 characters")
+    return key
+
+
+class WorkerSettings(KafkaSettings):
+    """What the worker reads from its environment."""
+
+    kafka_group: str = Field("authtally", min_length=1, description="Consumer group; its workers share the partitions.")
+    user_hash_key: Annotated[SecretStr, AfterValidator(_long_enough)] = Field(
+        description="Secret that turns user ids into digests. Keep it: another one makes everybody new."
+    )
+    user_scope: Literal["global", "realm"] = Field(
+        "global", description="realm: alice of one realm is not alice of another."
+    )
+    active_on: Listed[ActiveOn] = Field(("login", "refresh"), description="What makes a user active.")
+    max_labels: int = Field(1000, ge=1, description="Realms, clients, nodes kept per shard, each; the rest adds up.")
+    retain_days: int = Field(400, ge=0, description="Days that daily figures stay after their day; 0: for ever.")
+    retain_months: int = Field(0, ge=0, description="Months that monthly figures stay after their month; 0: for ever.")
+    worker_host: str = Field("127.0.0.1", description="Where metrics and health listen.")
+    worker_port: int = Field(8090, ge=0, le=65535, description="Port of metrics and health; 0 takes a free one.")
+    stuck_after_s: float = Field(
+        120.0, gt=0, description="Seconds without progress, though all is well outside, after which the worker exits."
+    )
+
+    def counted_with(self, topic: str) -> dict[str, str]:
+        """Everything that changes what a shard of `topic` counts, as its meta hash keeps it.
+
+        A worker whose values differ would add figures that do not mix with those already there.
+        """
+        values: dict[str, Any] = {
+            "format": FORMAT,
+            "sketches": f"{accuracy.K_MONTHS},{accuracy.K_OTHERS}",
+            "user_hash_key": fingerprint(self.user_hash_key.get_secret_value()),
+            "user_scope": self.user_scope,
+            "timezone": self.timezone,
+            "active_on": ",".join(sorted(self.active_on)),
+            "users_by": ",".join(sorted(self.users_by)),
+            "counts_by": ",".join(sorted(self.counts_by)),
+            "max_labels": self.max_labels,
+            "exact_up_to": self.exact_up_to,
+            "retain_days": self.retain_days,
+            "retain_months": self.retain_months,
+            "topics": self.topics[topic],
+        }
+        return {name: str(value) for name, value in values.items()}
+
+
+NEVER_ADOPTED = frozenset({"format", "sketches", "user_hash_key", "user_scope", "timezone"})
+"""Of `counted_with`: what cannot change under counted figures, only under another KEY_PREFIX."""

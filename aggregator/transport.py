@@ -1,0 +1,266 @@
+"""Ranges in, positions from the ledger: how Faust's Kafka transport is made to feed whole ranges.
+
+A *range* `[start, end)` of one partition starts where the one before it ended, or where the last seek went, and ends
+at the consumer's position after the fetch: past control markers, aborted and compacted records. Offsets may be missing
+inside a range, never between two of them. Everything here leans on Faust 0.15 and aiokafka 0.14; tests/aggregator/
+test_seams.py fails when one of the seams moves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any, NamedTuple, cast
+
+import faust
+import structlog
+from aiokafka import AIOKafkaConsumer
+from aiokafka.errors import IllegalStateError, KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
+from faust.types.tuples import ConsumerMessage
+
+from schemas.keys import Shard
+
+log = structlog.get_logger(__name__)
+
+FETCH_WAIT_MS = 200
+"""How long a broker may hold an empty fetch: what a lone event waits at most. Faust fixes it at 1,500."""
+FETCH_BYTES_PER_PARTITION = 2 * 1024 * 1024
+MAX_RANGE_RECORDS = 16_384
+PLACING_S = 5.0
+
+
+class Range(NamedTuple):
+    """Records of one partition, and the offsets that they stand for."""
+
+    shard: Shard
+    start: int
+    end: int
+    records: list[Any]
+    seek: int
+    """Which seek of the partition it follows. A later seek makes it worthless."""
+
+
+class LogBounds(NamedTuple):
+    """What Kafka holds of a partition: offsets from `start` up to, not including, `end` (committed ones)."""
+
+    start: int
+    end: int
+
+
+class Schema(faust.Schema):  # type: ignore[misc]
+    """Hands a range through where Faust would decode a value."""
+
+    def loads_key(self, app: Any, message: Any, **_: Any) -> Any:
+        return message.key
+
+    def loads_value(self, app: Any, message: Any, **_: Any) -> Any:
+        return message.value
+
+
+class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
+    """Owns the aiokafka consumer on a loop and thread of its own. Whatever touches the consumer runs there."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.seeks: dict[Shard, int] = {}
+        # Per partition: aiokafka's state of it, and where the next range starts. A rebalance makes new states, whose
+        # position may be anywhere until the next seek: no range may join the two.
+        self._next: dict[TP, tuple[Any, int]] = {}
+        self._numbers = itertools.count(1)
+
+    def _create_worker_consumer(self, transport: Any) -> AIOKafkaConsumer:
+        consumer = super()._create_worker_consumer(transport)
+        # Faust passes neither on: without read_committed, aborted transactions would be counted.
+        consumer._isolation_level = "read_committed"
+        consumer._fetch_max_wait_ms = FETCH_WAIT_MS
+        return consumer
+
+    async def seek_here(self, tp: TP, offset: int) -> bool:
+        """Seek, and start the next range there. Runs on this thread's loop; False when `tp` is no longer ours.
+
+        Faust's own seek touches aiokafka from the wrong thread, which may break its fetcher's bookkeeping.
+        """
+        consumer = self._ensure_consumer()
+        try:
+            consumer.seek(_aiokafka(tp), offset)
+        except IllegalStateError:
+            return False
+        self.seeks[Shard(*tp)] = next(self._numbers)
+        self._next[tp] = (_states(consumer)[_aiokafka(tp)], offset)
+        return True
+
+    async def forget_here(self, tps: Iterable[TP] | None = None) -> None:
+        """Cut no ranges of these partitions, or of any, until the next seek."""
+        for tp in list(self._next) if tps is None else tps:
+            self._next.pop(tp, None)
+            self.seeks.pop(Shard(*tp), None)
+
+    async def commit_here(self, offsets: Mapping[TP, int]) -> bool:
+        """Commit; a failure is the next timer's to mend, since nobody reads these offsets back but lag monitors."""
+        try:
+            await self._ensure_consumer().commit(
+                {_aiokafka(tp): offset for tp, offset in offsets.items() if tp in self.assignment()}
+            )
+        except (KafkaError, IllegalStateError) as error:
+            log.info("offsets not committed to kafka", error=type(error).__name__)
+            return False
+        return True
+
+    async def bounds_here(self, tps: list[TP]) -> dict[TP, LogBounds]:
+        """Ask the brokers for the log bounds. Raises KafkaError."""
+        consumer = self._ensure_consumer()
+        asked = [_aiokafka(tp) for tp in tps]
+        starts = await consumer.beginning_offsets(asked)
+        ends = await consumer.end_offsets(asked)
+        return {tp: LogBounds(starts[a], ends[a]) for tp, a in zip(tps, asked, strict=True)}
+
+    def end(self, tp: TP) -> int | None:
+        """The log end as the last fetch saw it: beyond the last stable offset while transactions are open."""
+        state = _states(self._ensure_consumer()).get(_aiokafka(tp))
+        return None if state is None else cast(int | None, state.highwater)
+
+    async def _fetch_records(self, consumer: Any, active_partitions: Any, **limits: Any) -> Mapping[TP, list[Range]]:
+        self.transport.polled()
+        limits["max_records"] = MAX_RANGE_RECORDS
+        try:
+            fetched = await super()._fetch_records(consumer, active_partitions, **limits)
+        except OffsetOutOfRangeError as error:
+            # Retention overtook the position, or the log is another one: placement decides. An error from before the
+            # last seek says nothing.
+            states = _states(consumer)
+            failed = {TP(*tp) for tp, at in error.args[0].items() if tp in states and states[tp].position == at}
+            if failed:
+                self.app.loop.call_soon_threadsafe(self.consumer.place_soon, failed)
+            return {}
+        except NoOffsetForPartitionError:
+            # aiokafka looked for a committed offset before the ledger's position had been sought.
+            return {}
+        records = {TP(*tp): batch for tp, batch in fetched.items()}
+        ranges: dict[TP, list[Range]] = {}
+        states = _states(consumer)
+        for tp, (state, start) in list(self._next.items()):
+            # The position may pass the last record, or move without any: aborted and control batches.
+            if states.get(_aiokafka(tp)) is not state or state.position == start:
+                continue
+            end, batch = state.position, records.get(tp, [])
+            if end < start or (batch and batch[0].offset < start):
+                raise RuntimeError(f"aiokafka moved {tp} from {start} to {end} without a seek")
+            self._next[tp] = (state, end)
+            shard = Shard(*tp)
+            ranges[tp] = [Range(shard, start, end, batch, self.seeks[shard])]
+        return ranges
+
+
+class Consumer(driver.Consumer):  # type: ignore[misc]
+    """Faust's consumer, with the ledger deciding where to read and what to commit."""
+
+    _thread: ConsumerThread
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._messages = itertools.count(1)
+        self._placing: set[TP] = set()
+
+    def _new_consumer_thread(self) -> ConsumerThread:
+        return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+    def _to_message(self, tp: TP, record: Any) -> ConsumerMessage:
+        cut: Range = record
+        # Faust drops a message whose offset is below one that it has seen, and a seek goes back. It is given a
+        # running number instead; real offsets are the ranges' own affair.
+        return ConsumerMessage(
+            tp.topic,
+            tp.partition,
+            next(self._messages),
+            0.0,
+            0,
+            [],
+            None,
+            cut,
+            None,
+            0,
+            0,
+            tp,
+            generation_id=self.app.consumer_generation_id,
+        )
+
+    async def seek_to_committed(self) -> Mapping[TP, int]:
+        """Place the whole assignment by the ledger. Tells Faust no offsets: they would mix with running numbers.
+
+        Waits a moment only: Faust gives up on a rebalance that takes long, and a store may be away for hours.
+        """
+        await self._thread.call_thread(self._thread.forget_here)
+        self._placing.clear()
+        await asyncio.wait({self.place_soon(self.assignment())}, timeout=PLACING_S)
+        return {}
+
+    def place_soon(self, tps: Iterable[TP]) -> asyncio.Future[None]:
+        """Have partitions placed, each by one task at a time. A failure stops the worker."""
+        wanted = set(tps) - self._placing
+        self._placing |= wanted
+        return cast("asyncio.Future[None]", self.add_future(self._place(wanted)))
+
+    async def _place(self, tps: set[TP]) -> None:
+        try:
+            await self.transport.place(tps)
+        finally:
+            self._placing -= tps
+
+    async def _seek(self, partition: TP, offset: int) -> None:
+        await self.seek_range(partition, offset)
+
+    async def seek_range(self, tp: TP, offset: int) -> bool:
+        """Read on from `offset`; every range cut before is worthless from now on. False: no longer assigned."""
+        return cast(bool, await self._thread.call_thread(self._thread.seek_here, tp, offset))
+
+    async def stop_range(self, tp: TP) -> None:
+        """Read nothing more of `tp` until it is placed again."""
+        await self._thread.call_thread(self._thread.forget_here, [tp])
+        self.pause_partitions([tp])
+
+    async def bounds(self, tps: Iterable[TP]) -> dict[TP, LogBounds]:
+        return cast(dict[TP, LogBounds], await self._thread.call_thread(self._thread.bounds_here, list(tps)))
+
+    def is_current(self, cut: Range) -> bool:
+        """Whether no seek has come after this range was cut."""
+        return self._thread.seeks.get(cut.shard) == cut.seek
+
+    def end(self, tp: TP) -> int | None:
+        return self._thread.end(tp)
+
+    async def force_commit(self, topics: Any = None, start_new_transaction: bool = True) -> bool:
+        """Commit the ledger's positions, for lag monitors; nobody reads them back."""
+        offsets = await self.transport.positions()
+        if not offsets:
+            return False
+        return cast(bool, await self._thread.call_thread(self._thread.commit_here, offsets))
+
+    def verify_event_path(self, now: float, tp: TP) -> None:
+        """Faust's watch over acks does not apply; health.py watches progress."""
+
+
+class Transport(driver.Transport):  # type: ignore[misc]
+    """Faust's aiokafka transport with the two classes above, and three questions that it asks the worker."""
+
+    Consumer = Consumer
+
+    place: Callable[[set[TP]], Awaitable[None]]
+    """Seek, or stop, each of these partitions by what the ledger and the log say."""
+    positions: Callable[[], Awaitable[dict[TP, int]]]
+    """The positions to commit."""
+    polled: Callable[[], None]
+    """Told each time that the poll loop comes round, on the consumer's thread."""
+
+
+def _states(consumer: Any) -> dict[Any, Any]:
+    """aiokafka's states of the partitions assigned now."""
+    subscription = consumer._subscription.subscription
+    assignment = subscription.assignment if subscription is not None else None
+    return {} if assignment is None else cast(dict[Any, Any], assignment._tp_state)
+
+
+def _aiokafka(tp: TP) -> Any:
+    return driver.TopicPartition(tp.topic, tp.partition)
