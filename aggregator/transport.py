@@ -130,8 +130,8 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         except OffsetOutOfRangeError as error:
             # Retention overtook the position, or the log is another one: placement decides. An error from before the
             # last seek says nothing.
-            states = _states(consumer)
-            failed = {TP(*tp) for tp, at in error.args[0].items() if tp in states and states[tp].position == at}
+            assigned = _states(consumer)
+            failed = {TP(*tp) for tp, at in error.args[0].items() if tp in assigned and assigned[tp].position == at}
             if failed:
                 self.app.loop.call_soon_threadsafe(self.consumer.place_soon, failed)
             return {}
@@ -143,9 +143,10 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         states = _states(consumer)
         for tp, (state, start) in list(self._next.items()):
             # The position may pass the last record, or move without any: aborted and control batches.
-            if states.get(_aiokafka(tp)) is not state or state.position == start:
+            current = states.get(_aiokafka(tp))
+            if current is None or current is not state or current.position == start:
                 continue
-            end, batch = state.position, records.get(tp, [])
+            end, batch = current.position, records.get(tp, [])
             if end < start or (batch and batch[0].offset < start):
                 raise RuntimeError(f"aiokafka moved {tp} from {start} to {end} without a seek")
             self._next[tp] = (state, end)
