@@ -42,10 +42,14 @@ MAX_IDS: Final = 20_000
 class Record(Protocol):
     """What fold needs of a Kafka record; aiokafka's ConsumerRecord has it."""
 
-    offset: int
-    timestamp: int
-    key: bytes | None
-    value: bytes | None
+    @property
+    def offset(self) -> int: ...
+    @property
+    def timestamp(self) -> int: ...
+    @property
+    def key(self) -> bytes | None: ...
+    @property
+    def value(self) -> bytes | None: ...
 
 
 class DeadLetter(NamedTuple):

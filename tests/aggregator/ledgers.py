@@ -1,0 +1,65 @@
+"""Reads one shard's whole ledger back, key by key, as plain values to compare."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from redis import Redis
+
+from aggregator.settings import WorkerSettings
+from schemas import accuracy, keys
+from schemas.keys import Shard, ShardKeys
+from schemas.scopes import Scope
+from schemas.settings import read
+
+
+def settings(redis_url: str, **given: Any) -> WorkerSettings:
+    return read(WorkerSettings, **{"redis_url": redis_url, "user_hash_key": "sixteen characters", **given})
+
+
+def contents(client: Any) -> dict[str, object]:
+    """Every key with its value and lifetime. HyperLogLogs by their registers only: the rest is a cache."""
+    found: dict[str, object] = {}
+    for key in sorted(client.keys("*")):
+        kind = client.type(key)
+        value: object
+        if kind == "hash":
+            value = client.hgetall(key)
+        elif kind == "set":
+            value = client.smembers(key)
+        elif kind == "zset":
+            value = dict(client.zrange(key, 0, -1, withscores=True))
+        else:
+            text = client.get(key)
+            # Dense and sparse say the same; a copy of the merge of one is always dense.
+            value = registers(client, key) if text.startswith("HYLL") else text
+        found[key] = (value, client.expiretime(key))
+    return found
+
+
+def registers(client: Any, key: str) -> str:
+    copy = f"copy of {key}"
+    client.pfmerge(copy, key)
+    value: str = client.execute_command("PFDEBUG", "TODENSE", copy) and client.get(copy)
+    client.delete(copy)
+    # 16 bytes of header: magic, encoding, and the cached cardinality.
+    return value[16:]
+
+
+def small(client: Any, of: ShardKeys, period: str, scope: Scope) -> set[str]:
+    """Members of the small sets."""
+    members: set[str] = client.sunion([of.small(period, scope, part) for part in range(keys.SMALL_PARTS)])
+    return members
+
+
+def estimate(client: Any, of: ShardKeys, period: str, scope: Scope) -> int:
+    """The sum of the sketches' estimates."""
+    return sum(client.pfcount(of.users(period, scope, part)) for part in range(accuracy.sketches(period, scope)))
+
+
+def client(redis_url: str) -> Any:
+    # Latin-1 reads any byte of a HyperLogLog; nothing else in a ledger is outside ASCII, since labels are quoted.
+    return Redis.from_url(redis_url, decode_responses=True, encoding="latin-1")
+
+
+__all__ = ["Shard", "client", "contents", "estimate", "registers", "settings", "small"]
