@@ -123,7 +123,8 @@ class App(faust.App):  # type: ignore[misc]
     @property
     def joined(self) -> bool:
         """Whether the consumer group has given this worker its share, which may be nothing."""
-        return bool(self.started and not self.rebalancing and self.consumer_generation_id > 0)
+        # Not by the generation: some brokers call the first one 0.
+        return bool(self.started and not self.rebalancing and self.rebalancing_count > 0)
 
     async def _place(self, tps: set[TP]) -> None:
         await self._worker.placement.place(self.consumer, tps)

@@ -11,7 +11,7 @@ from faust.types import TP
 
 from aggregator import metrics
 from aggregator.dead_letters import DeadLetters
-from aggregator.fold import Memory, Rules, Tally, fold
+from aggregator.fold import Known, Rules, Tally, fold
 from aggregator.ledger import Ledger, Refused
 from aggregator.placement import Placement
 from aggregator.settings import WorkerSettings
@@ -30,9 +30,8 @@ class _Knowledge:
     """What is known of a shard as of `position`: true until the ledger refuses, since nobody else can have written."""
 
     position: int
-    labels: set[str]
+    known: Known
     in_sketches: set[tuple[str, Any]] = field(default_factory=set)
-    applied: Memory = field(default_factory=dict)
 
 
 class Counting:
@@ -61,26 +60,26 @@ class Counting:
         name = self._settings.topics[shard.topic]
         while start < cut.end:
             # 1. What the fold must know. A crash here costs nothing.
-            known = self._shards.get(shard)
-            if known is None or known.position != start:
+            held = self._shards.get(shard)
+            if held is None or held.position != start:
                 look = await self._ledger.look(shard)
                 if look.position != start:
                     await self._refused(consumer, shard, look.position)
                     return
-                known = self._shards[shard] = _Knowledge(start, set(look.labels))
+                self.forget(shard)
+                held = self._shards[shard] = _Knowledge(start, Known(set(look.labels)))
             # 2. Pure. A crash here costs the work.
-            tally = fold(name, records, cut.end, known.labels, known.applied, self._rules)
+            tally = fold(name, records, cut.end, held.known, self._rules)
             # 3. What cannot be counted is safe first. A crash after this sends it again, recognisably.
             await self._dead_letters.send(shard, tally.dead)
             # 4. Counts and position in one step. A crash after this costs nothing: the position tells.
-            outcome = await self._ledger.apply(shard, start, tally, frozenset(known.in_sketches))
+            outcome = await self._ledger.apply(shard, start, tally, held.in_sketches)
             if isinstance(outcome, Refused):
                 await self._refused(consumer, shard, outcome.position)
                 return
-            known.position = tally.end
-            known.labels |= tally.labels
-            known.in_sketches |= outcome.in_sketches
-            self._remember(known, tally)
+            held.position = tally.end
+            held.in_sketches |= outcome.in_sketches
+            self._remember(held.known, tally)
             self._measure(shard, tally)
             if tally.end < cut.end:
                 records = [record for record in records if record.offset >= tally.end]
@@ -100,16 +99,15 @@ class Counting:
         """Drop everything remembered of a shard."""
         dropped = self._shards.pop(shard, None)
         if dropped is not None:
-            self._remembered -= sum(map(len, dropped.applied.values()))
+            self._remembered -= sum(map(len, dropped.known.applied.values()))
             metrics.REMEMBERED.set(self._remembered)
 
-    def _remember(self, known: _Knowledge, tally: Tally) -> None:
-        for cohort, users in tally.applied.items():
-            known.applied.setdefault(cohort, set()).update(users)
-            self._remembered += len(users)
+    def _remember(self, known: Known, tally: Tally) -> None:
+        known.learn(tally)
+        self._remembered += sum(map(len, tally.applied.values()))
         if self._remembered > MAX_REMEMBERED:
             for shard in self._shards.values():
-                shard.applied.clear()
+                shard.known.applied.clear()
             self._remembered = 0
         metrics.REMEMBERED.set(self._remembered)
 

@@ -3,19 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Final, NamedTuple
+from collections.abc import Iterable
+from typing import Final
 
+PARTS: Final = 16
 ELEMENT_BYTES: Final = 8
-
-
-class Element(NamedTuple):
-    """What stands for a user: `text`, a signed 64-bit integer in decimals, and `part`, 0…15, from other bits.
-
-    Decimals, because Redis packs a set of integers to eight bytes each, and moves them to a sketch as they are.
-    """
-
-    text: str
-    part: int
 
 
 class UserDigest:
@@ -30,13 +22,23 @@ class UserDigest:
         key = hashlib.blake2b(secret.encode(), digest_size=32).digest()
         self._keyed = hashlib.blake2b(key=key, digest_size=16, person=b"authtally-user")
 
-    def element(self, user_id: str, realm: str | None = None) -> Element:
-        """The element of a user; of a user in `realm` when given, so that equal names in two realms differ."""
-        state = self._keyed.copy()
+    def elements(self, users: Iterable[str], realm: str | None = None) -> list[list[str]]:
+        """What stands for each user, by part 0…15: a signed 64-bit integer in decimals; the part is of other bits.
+
+        Decimals, because Redis packs a set of integers to eight bytes each and moves them to a sketch as they are.
+        With `realm`, equal ids of two realms are two users.
+        """
+        keyed = self._keyed
         if realm is not None:
             name = realm.encode()
+            keyed = keyed.copy()
             # The length first: ("ab", "c") and ("a", "bc") are two users.
-            state.update(len(name).to_bytes(2, "big") + name)
-        state.update(user_id.encode())
-        digest = state.digest()
-        return Element(str(int.from_bytes(digest[:ELEMENT_BYTES], "little", signed=True)), digest[ELEMENT_BYTES] & 15)
+            keyed.update(len(name).to_bytes(2, "big") + name)
+        parts: list[list[str]] = [[] for _ in range(PARTS)]
+        for user in users:
+            state = keyed.copy()
+            state.update(user.encode())
+            digest = state.digest()
+            element = int.from_bytes(digest[:ELEMENT_BYTES], "little", signed=True)
+            parts[digest[ELEMENT_BYTES] % PARTS].append(str(element))
+        return parts

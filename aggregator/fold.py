@@ -7,13 +7,13 @@ looks like a "now" is a record's timestamp.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from typing import Final, NamedTuple, Protocol
 from zoneinfo import ZoneInfo
 
-from aggregator.digest import Element, UserDigest
+from aggregator.digest import PARTS, UserDigest
 from aggregator.labels import Labels
 from aggregator.settings import WorkerSettings
 from schemas import fields
@@ -39,6 +39,10 @@ MAX_IDS: Final = 20_000
 """Users sent in one script, counted once per period and scope: keeps it under 5 ms of the store's time."""
 
 
+MAX_RESOLVED: Final = 50_000
+"""Combinations remembered per shard; when full all are dropped, to be resolved anew."""
+
+
 class Record(Protocol):
     """What fold needs of a Kafka record; aiokafka's ConsumerRecord has it."""
 
@@ -61,10 +65,13 @@ class DeadLetter(NamedTuple):
 
 
 class Cohort(NamedTuple):
-    """Users who became active on one day in the same scopes: what a worker remembers having applied."""
+    """Users who became active in one period in the same scopes: what a worker remembers having applied."""
 
-    day: int
+    period: str
+    """The day, or the month where no days are kept."""
     scopes: tuple[Scope, ...]
+    realm: str | None
+    """Where equal ids of two realms are two users: the realm, as the events wrote it."""
 
 
 Memory = dict[Cohort, set[str]]
@@ -81,6 +88,8 @@ class Rules:
     active_on: frozenset[str]
     max_labels: int
     per_realm: bool
+    days: bool
+    """Whether days are kept besides months."""
     digest: UserDigest
 
     @classmethod
@@ -92,6 +101,7 @@ class Rules:
             active_on=frozenset(settings.active_on),
             max_labels=settings.max_labels,
             per_realm=settings.user_scope == "realm",
+            days=settings.retain_days != 0,
             digest=UserDigest(settings.user_hash_key.get_secret_value()),
         )
 
@@ -118,11 +128,46 @@ class Tally:
     last_record_ms: int | None = None
     dead: list[DeadLetter] = field(default_factory=list)
     applied: Memory = field(default_factory=dict)
-    """Users in this tally that `memory` did not hold."""
+    """Users in this tally that were not known as applied."""
+    resolved: dict[tuple[object, ...], Resolved] = field(default_factory=dict)
+    """Combinations whose way cannot change any more."""
 
     @property
     def periods(self) -> set[str]:
         return {period for period, _ in self.counts} | {period for period, _ in self.users}
+
+
+@dataclass(slots=True)
+class Known:
+    """What is known of a shard before a range. Fold only reads it."""
+
+    labels: set[str]
+    """Members of its labels set."""
+    applied: Memory = field(default_factory=dict)
+    """Users applied before."""
+    resolved: dict[tuple[object, ...], Resolved] = field(default_factory=dict)
+    """Combinations resolved before: spares work, changes no result."""
+
+    def learn(self, tally: Tally) -> None:
+        """Take over what a tally says, once it is applied: not before, for its labels are not in the ledger yet."""
+        self.labels |= tally.labels
+        for cohort, users in tally.applied.items():
+            self.applied.setdefault(cohort, set()).update(users)
+        if len(self.resolved) > MAX_RESOLVED:
+            self.resolved.clear()
+        self.resolved.update(tally.resolved)
+
+
+class Resolved(NamedTuple):
+    """Where events with one combination of day, labels and outcome go."""
+
+    periods: tuple[str, ...]
+    fields: tuple[str, ...]
+    scopes: tuple[Scope, ...]
+    cohort: Cohort | None
+    """Whom the event's user joins; None when it makes nobody active."""
+    overflowed: tuple[str, ...] = ()
+    """Dimensions whose label found no room."""
 
 
 @dataclass(slots=True)
@@ -131,19 +176,15 @@ class _Active:
 
     known: set[str] | frozenset[str]
     width: int
-    realm: str | None
     new: set[str] = field(default_factory=set)
 
 
 @dataclass(slots=True)
 class _Route:
-    """Where the events with one combination of day, labels and outcome go."""
+    """The events of one range that go the same way."""
 
-    day: int
-    fields: tuple[str, ...]
-    scopes: tuple[Scope, ...]
+    to: Resolved
     active: _Active | None
-    overflowed: tuple[str, ...]
     first_ms: int
     last_ms: int
     events: int = 0
@@ -152,39 +193,34 @@ class _Route:
 _NOBODY: Final[frozenset[str]] = frozenset()
 
 
-def fold(
-    name: str, records: Sequence[Record], end: int, known: frozenset[str] | set[str], memory: Memory, rules: Rules
-) -> Tally:
+def fold(name: str, records: Sequence[Record], end: int, known: Known, rules: Rules) -> Tally:
     """Fold the records of a range that ends before offset `end`, on a topic bound to the event `name`.
 
-    `known` are the members of the shard's labels set, `memory` the users applied before: both as of the range's start,
-    both only read. Never raises for what records hold: bad ones come back in `dead`.
+    Never raises for what records hold: bad ones come back in `dead`.
     """
     tally = Tally(end)
     if not records:
         return tally
     decode = DECODERS[name].decode
-    router = _Router(rules, Labels(known, rules.max_labels), memory)
+    router = _Router(rules, known)
     routes, day_of = router.routes, router.day_of
     is_login, is_token = name == "login", name == "token"
     utc = rules.zone.key == "UTC"
+    stamps = [record.timestamp for record in records]
     # One comparison per event settles nearly all; only what lies beyond is compared with its own record's timestamp.
-    oldest = min(record.timestamp for record in records)
-    plausible = datetime.fromtimestamp(oldest / 1000, UTC) + MAX_AHEAD
+    plausible = datetime.fromtimestamp(min(stamps) / 1000, UTC) + MAX_AHEAD
     first = last = None
     ids = 0
-    looked_at = 0
 
-    for record in records:
+    for record, stamp in zip(records, stamps, strict=True):
         if ids >= MAX_IDS:
             tally.end = record.offset
             break
-        looked_at += 1
         try:
             event: Event = decode(record.value)  # type: ignore[arg-type]
             time = event.time
             if time > plausible or time < EARLIEST:
-                check_time(time, record.timestamp)
+                check_time(time, stamp)
             day = time.toordinal() if utc and time.tzinfo is UTC else day_of(time)
             if is_login:
                 key: tuple[object, ...] = (
@@ -209,7 +245,7 @@ def fold(
             ):
                 check(event)
                 if route is None:
-                    route = router.open(key, day, event, record.timestamp)
+                    route = router.open(key, day, event, stamp)
         except BadRecordError as bad:
             tally.dead.append(DeadLetter(record, bad.reason, bad.detail))
             continue
@@ -219,10 +255,10 @@ def fold(
             continue
 
         route.events += 1
-        if record.timestamp > route.last_ms:
-            route.last_ms = record.timestamp
-        elif record.timestamp < route.first_ms:
-            route.first_ms = record.timestamp
+        if stamp > route.last_ms:
+            route.last_ms = stamp
+        elif stamp < route.first_ms:
+            route.first_ms = stamp
         if first is None or last is None:
             first = last = time
         elif time > last:
@@ -233,10 +269,13 @@ def fold(
         if active is not None and user_id and user_id not in active.known and user_id not in active.new:
             active.new.add(user_id)
             ids += active.width
+    else:
+        record = None
 
     if first is not None and last is not None:
         tally.first_event_ms, tally.last_event_ms = _ms(first), _ms(last)
-    stamps = [record.timestamp for record in records[:looked_at]]
+    looked_at = len(records) if record is None else records.index(record)
+    del stamps[looked_at:]
     tally.first_record_ms, tally.last_record_ms = min(stamps), max(stamps)
     router.total(tally)
     tally.progress[fields.CONSUMED] = looked_at
@@ -252,17 +291,17 @@ def _ms(time: datetime) -> int:
 
 
 class _Router:
-    """Resolves each combination of labels once per range, in log order, and adds the combinations up at its end."""
+    """Resolves each combination of labels in log order, and adds all of them up at the range's end."""
 
-    def __init__(self, rules: Rules, labels: Labels, memory: Memory) -> None:
+    def __init__(self, rules: Rules, known: Known) -> None:
         self.routes: dict[tuple[object, ...], _Route] = {}
+        self.resolved: dict[tuple[object, ...], Resolved] = {}
         self._opened: list[_Route] = []
         self._unsure: list[tuple[object, ...]] = []
         self._rules = rules
-        self._labels = labels
-        self._memory = memory
+        self._known = known
+        self._labels = Labels(known.labels, rules.max_labels)
         self._cohorts: dict[Cohort, _Active] = {}
-        self._kept = rules.users_by | rules.counts_by
         self._days: dict[tuple[int, int, int], int] = {}
 
     def day_of(self, time: datetime) -> int:
@@ -275,128 +314,116 @@ class _Router:
         return day
 
     def open(self, key: tuple[object, ...], day: int, event: Event, record_ms: int) -> _Route:
-        """The route of a combination that comes up for the first time."""
-        failure = isinstance(event, Login) and not event.success
-        # A leak report names whatever an attacker typed, as a failed login does.
-        introduces = not failure and not (isinstance(event, AccountEvent) and event.kind == "leaked_password")
-        labels, before, overflowed = self._labels, len(self._labels.new), []
-
-        def named(dimension: str, name: str, *, may_introduce: bool) -> str:
-            label = labels.name(dimension, name, introduces=may_introduce)
-            if labels.overflowed:
-                overflowed.append(labels.overflowed)
-            return label
-
-        scopes = {"all": EVERYTHING}
-        realm = event.realm or ""
-        if realm and ("realm" in self._kept or "client" in self._kept):
-            realm = named("realm", realm, may_introduce=introduces)
-            scopes["realm"] = Scope("realm", (realm,))
-        if event.client_id and "client" in self._kept:
-            # A client of an unknown realm has no name either: who sees a client must be able to see its realm.
-            client_id = OTHER
-            if realm != OTHER:
-                client_id = labels.client(realm, event.client_id, introduces=introduces)
-                if labels.overflowed:
-                    overflowed.append(labels.overflowed)
-            scopes["client"] = Scope("client", (realm, client_id))
-        node = None if isinstance(event, AccountEvent) else event.node
-        if node and "node" in self._kept:
-            scopes["node"] = Scope("node", (named("node", node, may_introduce=introduces),))
-
-        activates, names = self._outcome(event, named)
-        route = _Route(
-            day=day,
-            fields=names,
-            scopes=tuple(scope for kind, scope in scopes.items() if kind == "all" or kind in self._rules.counts_by),
-            active=None,
-            overflowed=tuple(overflowed),
-            first_ms=record_ms,
-            last_ms=record_ms,
-        )
-        if activates:
-            kept = tuple(scope for kind, scope in scopes.items() if kind == "all" or kind in self._rules.users_by)
-            route.active = self._cohort(Cohort(day, kept), event.realm or "")
-        self.routes[key] = route
+        """The route of a combination that comes up for the first time in this range."""
+        to = self._known.resolved.get(key)
+        if to is None:
+            to = self._resolve(key, day, event)
+        active = None
+        if to.cohort is not None:
+            active = self._cohorts.get(to.cohort)
+            if active is None:
+                applied = self._known.applied.get(to.cohort, _NOBODY)
+                active = self._cohorts[to.cohort] = _Active(applied, len(to.periods) * len(to.cohort.scopes))
+        route = self.routes[key] = _Route(to, active, record_ms, record_ms)
         self._opened.append(route)
-        if not introduces:
-            self._unsure.append(key)
-        elif len(labels.new) > before:
-            # A label just became known: failures that named it so far counted under OTHER, the next ones do not.
+        return route
+
+    def _resolve(self, key: tuple[object, ...], day: int, event: Event) -> Resolved:
+        # A failed login, and a report of a leak, name whatever an attacker typed.
+        introduces = event.success if isinstance(event, Login) else getattr(event, "kind", "") != "leaked_password"
+        kept = self._rules.users_by | self._rules.counts_by
+        labels, before = self._labels, len(self._labels.new)
+        overflowed: list[str] = []
+        sure = True
+
+        def label(dimension: str, *names: str, may_introduce: bool = introduces) -> str:
+            nonlocal sure
+            found = labels.admit(dimension, names, introduces=may_introduce)
+            if labels.overflowed:
+                overflowed.append(dimension)
+            sure = sure and found == names[-1]
+            return found
+
+        scopes = [EVERYTHING]
+        realm = event.realm or ""
+        if realm and not kept.isdisjoint(("realm", "client")):
+            realm = label("realm", realm)
+            scopes.append(Scope("realm", (realm,)))
+        if event.client_id and "client" in kept:
+            # A client of an unknown realm has no name either: who sees a client must be able to see its realm.
+            client_id = OTHER if realm == OTHER else label("client", realm, event.client_id)
+            scopes.append(Scope("client", (realm, client_id)))
+        node = None if isinstance(event, AccountEvent) else event.node
+        if node and "node" in kept:
+            scopes.append(Scope("node", (label("node", node),)))
+
+        activates = False
+        names: tuple[str, ...] = ()
+        if isinstance(event, Login):
+            if not event.success:
+                names = (fields.failed(label("reason", event.reason or fields.UNSPECIFIED, may_introduce=True)),)
+            elif event.counted:
+                names = (fields.LOGIN,)
+            activates = event.success and "login" in self._rules.active_on
+        elif isinstance(event, TokenIssued):
+            grant = label("grant", event.grant_type, may_introduce=True)
+            names = tuple(fields.token(grant, label("token", token, may_introduce=True)) for token in event.tokens)
+            activates = event.grant_type == "refresh_token" and "refresh" in self._rules.active_on
+        else:
+            names = (fields.account(label("kind", event.kind, may_introduce=True)),)
+
+        local = date.fromordinal(day)
+        month = Month.of(local).key
+        periods = (day_key(local), month) if self._rules.days else (month,)
+        cohort = None
+        if activates:
+            realm_of_user = (event.realm or "") if self._rules.per_realm else None
+            cohort = Cohort(periods[0], tuple(s for s in scopes if self._keeps(s, self._rules.users_by)), realm_of_user)
+        counted = tuple(scope for scope in scopes if self._keeps(scope, self._rules.counts_by))
+        to = Resolved(periods, names, counted, cohort, tuple(overflowed))
+        if len(labels.new) > before:
+            # A label just became known: events that only named it so far counted under OTHER, the next ones do not.
             for unsure in self._unsure:
                 self.routes.pop(unsure, None)
             self._unsure.clear()
-        return route
+        if not sure:
+            self._unsure.append(key)
+        else:
+            self.resolved[key] = to
+        return to
 
-    def _outcome(self, event: Event, named: Callable[..., str]) -> tuple[bool, tuple[str, ...]]:
-        """Whether the event makes its user active, and the counters that it raises."""
-        if isinstance(event, Login):
-            if not event.success:
-                reason = event.reason or fields.UNSPECIFIED
-                return False, (fields.failed(named("reason", reason, may_introduce=True)),)
-            return "login" in self._rules.active_on, (fields.LOGIN,) if event.counted else ()
-        if isinstance(event, TokenIssued):
-            grant = named("grant", event.grant_type, may_introduce=True)
-            names = tuple(fields.token(grant, named("token", token, may_introduce=True)) for token in event.tokens)
-            return event.grant_type == "refresh_token" and "refresh" in self._rules.active_on, names
-        return False, (fields.account(named("kind", event.kind, may_introduce=True)),)
-
-    def _cohort(self, cohort: Cohort, realm: str) -> _Active:
-        if self._rules.per_realm:
-            # The digest depends on the raw realm, which OTHER would blur, so it tells cohorts apart.
-            cohort = Cohort(cohort.day, (*cohort.scopes, Scope("of", (realm,))))
-        active = self._cohorts.get(cohort)
-        if active is None:
-            width = 2 * sum(scope.dimension != "of" for scope in cohort.scopes)
-            known = self._memory.get(cohort, _NOBODY)
-            active = self._cohorts[cohort] = _Active(known, width, realm if self._rules.per_realm else None)
-        return active
+    @staticmethod
+    def _keeps(scope: Scope, by: frozenset[str]) -> bool:
+        return scope == EVERYTHING or scope.dimension in by
 
     def total(self, tally: Tally) -> None:
         """Add every route and cohort up into the tally."""
         counts: dict[tuple[str, Scope], dict[str, int]] = defaultdict(dict)
         for route in self._opened:
-            if not route.events:
+            to, events = route.to, route.events
+            if not events:
                 continue
-            day, month = _periods(route.day)
-            for scope in route.scopes:
-                for period in (day, month):
+            for scope in to.scopes:
+                for period in to.periods:
                     bucket = counts[period, scope]
-                    for name in route.fields:
-                        bucket[name] = bucket.get(name, 0) + route.events
-            written = tally.written.get(day)
-            tally.written[day] = (
-                (route.first_ms, route.last_ms)
-                if written is None
-                else (min(written[0], route.first_ms), max(written[1], route.last_ms))
-            )
-            for dimension in route.overflowed:
+                    for name in to.fields:
+                        bucket[name] = bucket.get(name, 0) + events
+            if self._rules.days:
+                first, last = tally.written.get(to.periods[0], (route.first_ms, route.last_ms))
+                tally.written[to.periods[0]] = (min(first, route.first_ms), max(last, route.last_ms))
+            for dimension in to.overflowed:
                 name = fields.overflowed(dimension)
-                tally.progress[name] = tally.progress.get(name, 0) + route.events
+                tally.progress[name] = tally.progress.get(name, 0) + events
         tally.counts = dict(counts)
-        tally.labels = self._labels.new
+        tally.labels, tally.resolved = self._labels.new, self.resolved
 
         for cohort, active in self._cohorts.items():
             if not active.new:
                 continue
             tally.applied[cohort] = active.new
-            parts = _parts(self._rules.digest.element(user, active.realm) for user in active.new)
+            parts = self._rules.digest.elements(active.new, cohort.realm)
             for scope in cohort.scopes:
-                if scope.dimension == "of":
-                    continue
-                for period in _periods(cohort.day):
-                    held = tally.users.setdefault((period, scope), [[] for _ in range(16)])
+                for period in (cohort.period, cohort.period[:7]) if self._rules.days else (cohort.period,):
+                    held = tally.users.setdefault((period, scope), [[] for _ in range(PARTS)])
                     for into, more in zip(held, parts, strict=True):
                         into += more
-
-
-def _parts(elements: Iterable[Element]) -> list[list[str]]:
-    parts: list[list[str]] = [[] for _ in range(16)]
-    for text, part in elements:
-        parts[part].append(text)
-    return parts
-
-
-def _periods(ordinal: int) -> tuple[str, str]:
-    day = date.fromordinal(ordinal)
-    return day_key(day), Month.of(day).key

@@ -26,13 +26,12 @@ class Labels:
         self.overflowed: str | None = None
         """Dimension of the last label that found no room; None when the last one asked for had a place."""
 
-    def name(self, dimension: str, name: str, *, introduces: bool) -> str:
-        """The label to count `name` under: itself when known or admitted now, else OTHER."""
-        return name if self._admitted(dimension, (name,), introduces=introduces) else OTHER
+    def admit(self, dimension: str, names: tuple[str, ...], *, introduces: bool) -> str:
+        """The label to count under: the last of `names` when known or admitted now, else OTHER.
 
-    def client(self, realm: str, client_id: str, *, introduces: bool) -> str:
-        """The same for the client `client_id` of the realm label `realm`."""
-        return client_id if self._admitted("client", (realm, client_id), introduces=introduces) else OTHER
+        `names` is one name, or realm and client_id; `introduces` says that the event may make it known.
+        """
+        return names[-1] if self._admitted(dimension, names, introduces=introduces) else OTHER
 
     def _admitted(self, dimension: str, names: tuple[str, ...], *, introduces: bool) -> bool:
         self.overflowed = None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
@@ -145,7 +146,7 @@ class Ledger:
         return await self._step(shard, "" if start is None else str(start), str(end), meta=meta)
 
     async def apply(
-        self, shard: Shard, start: int, tally: Tally, in_sketches: frozenset[tuple[str, Any]] = frozenset()
+        self, shard: Shard, start: int, tally: Tally, in_sketches: AbstractSet[tuple[str, Any]] = frozenset()
     ) -> Applied | Refused:
         """Add one tally and move the position from `start` to its end, in one step.
 
@@ -165,7 +166,7 @@ class Ledger:
         end: str,
         tally: Tally | None = None,
         *,
-        in_sketches: frozenset[tuple[str, Any]] = frozenset(),
+        in_sketches: AbstractSet[tuple[str, Any]] = frozenset(),
         progress: Mapping[str, int] | None = None,
         meta: Mapping[str, str] | None = None,
     ) -> Applied | Refused:
@@ -251,12 +252,11 @@ class Ledger:
         """The Unix second at which a period's keys go, 0 for never: its end plus its retention."""
         if len(period) == 7:
             months = self._settings.retain_months
-            if not months:
+            if months == "forever":
                 return 0
-            last = Month(int(period[:4]), int(period[5:])).plus(months)
-            return period_end(last.key, self._zone)
+            return period_end(Month(int(period[:4]), int(period[5:])).plus(months).key, self._zone)
         days = self._settings.retain_days
-        return period_end(period, self._zone) + days * 86_400 if days else 0
+        return 0 if days == "forever" else period_end(period, self._zone) + days * 86_400
 
 
 def _position(text: str) -> int | None:

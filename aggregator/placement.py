@@ -71,7 +71,8 @@ def decide(shard: Shard, look: Look, topic_id: str, bounds: LogBounds) -> Start 
             f"{shard.topic} was deleted and made anew: its ledger is of topic id {known_id}, Kafka has {topic_id}; "
             f"to count the new topic on top: {reset}"
         )
-    if look.position > bounds.end:
+    # Only a fetch that failed there tells: the bounds were asked for before, and the log may have grown since.
+    if look.position > bounds.end and bounds.refused:
         return Stop(
             f"{shard.tag} stands at {look.position}, beyond the log's end {bounds.end}; to count the log again: {reset}"
         )
@@ -171,19 +172,17 @@ class Placement:
         consumer.resume_partitions([tp])
         return True
 
-    async def misplaced(self, positions: Mapping[TP, int], bounds: Mapping[TP, LogBounds]) -> set[TP]:
-        """Partitions to place again: the log is another one, or ends before the position, or was stopped for that.
+    async def misplaced(self, tps: Iterable[TP]) -> set[TP]:
+        """Partitions to place again: the log is another one, or they are stopped and may be so no longer.
 
-        A position below the log's start is left to the fetch that fails on it: records in hand may still pass it.
-        Raises KafkaException.
+        A position outside the log is left to the fetch that fails on it. Raises KafkaException.
         """
-        ids = await self.topic_ids({tp.topic for tp in positions})
+        tps = list(tps)
+        ids = await self.topic_ids({tp.topic for tp in tps})
         return {
             tp
-            for tp, position in positions.items()
-            if Shard(*tp) in self.stopped
-            or position > bounds[tp].end
-            or self._topic_ids.get(tp.topic, ids[tp.topic]) != ids[tp.topic]
+            for tp in tps
+            if Shard(*tp) in self.stopped or self._topic_ids.get(tp.topic, ids[tp.topic]) != ids[tp.topic]
         }
 
     async def topic_ids(self, topics: set[str]) -> dict[str, str]:

@@ -63,7 +63,7 @@ class Progress:
             found = await self._ledger.positions(Shard(*tp) for tp in assigned)
             positions = {TP(*shard): at for shard, at in found.items()}
             bounds = await consumer.bounds(positions)
-            again = await self._placement.misplaced(positions, bounds)
+            again = await self._placement.misplaced(positions)
             for tp, position in positions.items():
                 await self._measure(consumer, tp, position, bounds[tp])
         except RedisError as error:

@@ -32,8 +32,12 @@ class WorkerSettings(KafkaSettings):
     )
     active_on: Listed[ActiveOn] = Field(("login", "refresh"), description="What makes a user active.")
     max_labels: int = Field(1000, ge=1, description="Realms, clients, nodes kept per shard, each; the rest adds up.")
-    retain_days: int = Field(400, ge=0, description="Days that daily figures stay after their day; 0: for ever.")
-    retain_months: int = Field(0, ge=0, description="Months that monthly figures stay after their month; 0: for ever.")
+    retain_days: Annotated[int, Field(ge=0)] | Literal["forever"] = Field(
+        400, description="Days that daily figures stay after their day: a number, `forever`, or 0 to keep months only."
+    )
+    retain_months: Annotated[int, Field(ge=1)] | Literal["forever"] = Field(
+        "forever", description="Months that monthly figures stay after their month: a number, or `forever`."
+    )
     worker_host: str = Field("127.0.0.1", description="Where metrics and health listen.")
     worker_port: int = Field(8090, ge=0, le=65535, description="Port of metrics and health; 0 takes a free one.")
     stuck_after_s: float = Field(

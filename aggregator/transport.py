@@ -48,6 +48,8 @@ class LogBounds(NamedTuple):
 
     start: int
     end: int
+    refused: bool = False
+    """Whether Kafka has refused to read where the consumer stands."""
 
 
 class Schema(faust.Schema):  # type: ignore[misc]
@@ -70,6 +72,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         # position may be anywhere until the next seek: no range may join the two.
         self._next: dict[TP, tuple[Any, int]] = {}
         self._numbers = itertools.count(1)
+        self._refused: set[TP] = set()
 
     def _create_worker_consumer(self, transport: Any) -> AIOKafkaConsumer:
         consumer = super()._create_worker_consumer(transport)
@@ -89,11 +92,14 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         except IllegalStateError:
             return False
         self.seeks[Shard(*tp)] = next(self._numbers)
+        self._refused.discard(tp)
         self._next[tp] = (_states(consumer)[_aiokafka(tp)], offset)
         return True
 
     async def forget_here(self, tps: Iterable[TP] | None = None) -> None:
         """Cut no ranges of these partitions, or of any, until the next seek."""
+        if tps is None:
+            self._refused.clear()
         for tp in list(self._next) if tps is None else tps:
             self._next.pop(tp, None)
             self.seeks.pop(Shard(*tp), None)
@@ -115,7 +121,14 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         asked = [_aiokafka(tp) for tp in tps]
         starts = await consumer.beginning_offsets(asked)
         ends = await consumer.end_offsets(asked)
-        return {tp: LogBounds(starts[a], ends[a]) for tp, a in zip(tps, asked, strict=True)}
+        states = _states(consumer)
+        found = {}
+        for tp, a in zip(tps, asked, strict=True):
+            refused = tp in self._refused
+            # Tansu answers the question for the end with the beginning of the last batch; its fetches know the end.
+            fetched = states[a].lso or 0 if a in states and not refused else 0
+            found[tp] = LogBounds(starts[a], max(ends[a], fetched), refused)
+        return found
 
     def end(self, tp: TP) -> int | None:
         """The log end as the last fetch saw it: beyond the last stable offset while transactions are open."""
@@ -133,6 +146,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
             assigned = _states(consumer)
             failed = {TP(*tp) for tp, at in error.args[0].items() if tp in assigned and assigned[tp].position == at}
             if failed:
+                self._refused |= failed
                 self.app.loop.call_soon_threadsafe(self.consumer.place_soon, failed)
             return {}
         except NoOffsetForPartitionError:

@@ -1,0 +1,82 @@
+"""Speed of one consuming process, between the moment it has begun and the moment it has everything."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+TICKS: Final = os.sysconf("SC_CLK_TCK")
+POLL_S: Final = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """One run: events, and the seconds of wall and of the process's CPU that they took; RSS in bytes at its end."""
+
+    events: int
+    wall_s: float
+    cpu_s: float
+    rss: int
+
+    @property
+    def per_second(self) -> float:
+        return self.events / self.wall_s
+
+    @property
+    def per_cpu_second(self) -> float:
+        return self.events / self.cpu_s
+
+
+def cpu_s(pid: int) -> float:
+    """User and system seconds of a process, its threads included."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+def rss(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+class Stopwatch:
+    """Runs from the first progress seen to the last event, so that start-up and joining a group do not count."""
+
+    def __init__(self, pid: int, events: int) -> None:
+        self._pid = pid
+        self._events = events
+        self._first: tuple[int, float, float] | None = None
+
+    def saw(self, consumed: int) -> Speed | None:
+        """The speed, once everything is consumed."""
+        now, cpu = time.perf_counter(), cpu_s(self._pid)
+        if consumed and self._first is None:
+            self._first = (consumed, now, cpu)
+        if consumed < self._events or self._first is None:
+            return None
+        begun, at, spent = self._first
+        return Speed(consumed - begun, now - at, max(cpu - spent, 1 / TICKS), rss(self._pid))
+
+
+def watch(pid: int, events: int, consumed: Callable[[], int], alive: Callable[[], bool], limit_s: float) -> Speed:
+    """Poll a process from outside until it has consumed everything. Raises RuntimeError when it dies or is too slow."""
+    stopwatch = Stopwatch(pid, events)
+    deadline = time.monotonic() + limit_s
+    while time.monotonic() < deadline:
+        if not alive():
+            raise RuntimeError("the process under measurement died")
+        speed = stopwatch.saw(consumed())
+        if speed is not None:
+            return speed
+        time.sleep(POLL_S)
+    raise RuntimeError(f"not done within {limit_s:.0f} s")
+
+
+def report(speed: Speed) -> None:
+    """What an arm in a process of its own prints for its parent."""
+    json.dump(asdict(speed), sys.stdout)
+    sys.stdout.flush()
