@@ -15,6 +15,7 @@ setup: .venv/ready
 demo: setup
 	$(BIN)/authtally demo
 
+# All but the fault runs of `make chaos`.
 test: setup
 	$(BIN)/pytest
 
@@ -23,10 +24,16 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+bench: setup
+	$(BIN)/python -m tests.bench
+
+chaos: setup
+	$(BIN)/pytest -m chaos
+
 schemas: setup
 	$(BIN)/python -m schemas.json_schemas
 
-lock:
+lock: setup
 	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-emit-find-links --output-file requirements.lock
 
 clean:

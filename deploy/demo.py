@@ -1,0 +1,187 @@
+"""`authtally demo`: everything on one machine, with sample events and the answers to them."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections import Counter
+from types import FrameType
+from typing import Any, Final
+
+import click
+import redis
+from confluent_kafka import KafkaError, Message, Producer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from deploy.demo_answers import curl_lines, differences
+from deploy.demo_children import Children, DemoError
+from deploy.sample_events import DEAD_LETTERS, TOPICS, Expected, SampleEvents
+from schemas.keys import Shard, ShardKeys
+
+KEY_PREFIX: Final = "authtally:"
+CATCH_UP_TIMEOUT_S: Final = 60
+"""Without any progress of the worker."""
+POLL_S: Final = 0.05
+WATCH_S: Final = 0.25
+FAILED: Final = 1
+INTERRUPTED: Final = 130
+STOPPED_BY: Final = (signal.SIGINT, signal.SIGTERM)
+
+Ends = dict[Shard, int]
+
+
+class _Stopped(BaseException):
+    """SIGTERM or Ctrl-C. No error, and nobody's `except Exception` may take it for one."""
+
+
+def run(events: int, port: int, token: str, then_exit: bool) -> int:
+    """Run the demo; the exit status. Everything is cleaned up when this returns."""
+    console = Console(soft_wrap=True, highlight=False, markup=False)
+    restore = {number: signal.signal(number, _stop) for number in STOPPED_BY}
+    ready = False
+    try:
+        began = time.monotonic()
+        with Children(port, token) as children:
+            try:
+                expected = _fill(children, events, console)
+                children.wait_for_api()
+                _tell(children, expected, began, console)
+                ready = True
+                if then_exit:
+                    return _judge(children, expected, console)
+                while True:
+                    children.check()
+                    time.sleep(WATCH_S)
+            finally:
+                _hear_no_more()
+    except DemoError as error:
+        click.echo(str(error), err=True)
+        return FAILED
+    except _Stopped:
+        console.print("\nStopped; nothing is left behind.")
+        return 0 if ready else INTERRUPTED
+    finally:
+        for number, handler in restore.items():
+            signal.signal(number, handler)
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    _hear_no_more()
+    raise _Stopped
+
+
+def _hear_no_more() -> None:
+    """A second Ctrl-C must not leave half of the cleaning undone."""
+    for number in STOPPED_BY:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _fill(children: Children, events: int, console: Console) -> Expected:
+    """Publish the sample and wait until the worker has counted it."""
+    columns = (TextColumn("{task.description:<12}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console) as progress:
+        publishing = progress.add_task("publishing", total=events)
+        counting = progress.add_task("counting", total=events)
+        sample = SampleEvents(events)
+        ends = _publish(children, sample, lambda done: progress.update(publishing, completed=done))
+        _wait_until_counted(children, ends, lambda done: progress.update(counting, completed=done))
+    return sample.expected
+
+
+def _publish(children: Children, sample: SampleEvents, show: Any) -> Ends:
+    """Publish everything; the log end of each partition, as the broker acknowledged it. Raises DemoError."""
+    producer = Producer(
+        {
+            "bootstrap.servers": children.broker.address,
+            "enable.idempotence": False,
+            "acks": "all",
+            "linger.ms": 20,
+            "log_level": 0,
+        }
+    )
+    ends = {Shard(topic, part): 0 for topic, parts in TOPICS.items() if topic != DEAD_LETTERS for part in range(parts)}
+    failures: Counter[str] = Counter()
+
+    def delivered(error: KafkaError | None, message: Message) -> None:
+        if error is not None:
+            failures[str(error)] += 1
+            return
+        shard = Shard(str(message.topic()), int(message.partition() or 0))
+        ends[shard] = max(ends[shard], int(message.offset() or 0) + 1)
+
+    for number, record in enumerate(sample, start=1):
+        while True:
+            try:
+                producer.produce(
+                    record.topic, record.value, record.key, timestamp=record.time_ms, on_delivery=delivered
+                )
+            except BufferError:
+                producer.poll(0.1)
+            else:
+                break
+        if number % 1000 == 0:
+            producer.poll(0)
+            children.check()
+            show(number)
+    deadline = time.monotonic() + CATCH_UP_TIMEOUT_S
+    while producer.flush(0.5):
+        children.check()
+        if time.monotonic() > deadline:
+            raise DemoError("The broker did not take the sample events.")
+    if failures:
+        raise DemoError(f"The broker refused sample events: {dict(failures)}")
+    show(sample.expected.records)
+    return ends
+
+
+def _wait_until_counted(children: Children, ends: Ends, show: Any) -> None:
+    """Until the ledger's positions equal the log ends. Raises DemoError when nothing moves any more."""
+    position_keys = [ShardKeys(KEY_PREFIX, shard).position for shard in ends]
+    seen, deadline = -1, time.monotonic() + CATCH_UP_TIMEOUT_S
+    with redis.Redis.from_url(children.store.url) as client:
+        while True:
+            children.check()
+            found: Any = client.mget(position_keys)
+            positions = [int(position or 0) for position in found]
+            show(sum(positions))
+            if positions == list(ends.values()):
+                return
+            if sum(positions) != seen:
+                seen, deadline = sum(positions), time.monotonic() + CATCH_UP_TIMEOUT_S
+            if time.monotonic() > deadline:
+                raise DemoError(f"The worker makes no progress. Its last lines:\n{children.worker_log()}")
+            time.sleep(POLL_S)
+
+
+def _tell(children: Children, expected: Expected, began: float, console: Console) -> None:
+    users = ", ".join(f"{month}: {expected.active(month)}" for month in expected.months)
+    console.print(f"\nReady after {time.monotonic() - began:.1f} s: {expected.records} events published and counted.")
+    console.print(f"  api      {children.url}")
+    console.print(f"  token    {children.token}")
+    console.print(f"  worker   http://127.0.0.1:{children.worker_port}/metrics")
+    console.print(f"  broker   {children.broker.address}")
+    console.print(f"  store    {children.store.url}")
+    console.print(f"\nActive users published, by month: {users}.")
+    console.print(f"{expected.dead.total()} records could not be counted and lie in {DEAD_LETTERS}.")
+    console.print(
+        "KAFKA_IDEMPOTENCE is off here: the embedded broker has no idempotent producers. Leave it on with Kafka."
+    )
+    console.print("\nTry:")
+    for path, line in curl_lines(children.url, children.token, expected.months):
+        console.print(f"\n{line}")
+        try:
+            console.print(children.get(path).rstrip())
+        except OSError as error:
+            raise DemoError(f"The api did not answer {path}: {error}") from error
+    console.print("\nCtrl-C ends it and leaves nothing behind.")
+
+
+def _judge(children: Children, expected: Expected, console: Console) -> int:
+    found = differences(children, expected, KEY_PREFIX)
+    if found:
+        for line in found:
+            click.echo(f"WRONG {line}", err=True)
+        return FAILED
+    console.print(f"\nEvery answer agrees with the {expected.records} events published.")
+    return 0

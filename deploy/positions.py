@@ -1,0 +1,136 @@
+"""`authtally positions`: where each shard stands, and how to make it stand elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final
+
+import click
+
+from aggregator.ledger import Client, Ledger, Look, Refused
+from aggregator.settings import WorkerSettings
+from deploy.operating import NO_ID, Log, confirmed, logs_of, shards_held, show_table, with_ledger
+from schemas.keys import Shard
+
+EARLIEST: Final = "earliest"
+LATEST: Final = "latest"
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """What moving a shard would mean, in offsets. Each is at most one record: logs may have holes."""
+
+    shard: Shard
+    position: int | None
+    target: int
+    other_topic: bool
+    twice: int
+    never: int
+
+    @property
+    def in_words(self) -> list[str]:
+        held = "nothing" if self.position is None else f"position {self.position}"
+        lines = [f"{self.shard.topic} {self.shard.partition}: from {held} to position {self.target}"]
+        if self.other_topic:
+            lines.append(
+                "The topic was deleted and made anew: what it holds is counted on top of the figures of the old one."
+            )
+        if self.twice:
+            lines.append(
+                f"{self.twice} offsets ({self.target} to {self.target + self.twice - 1}) will be counted twice: "
+                "tokens, logins and account events of theirs add up again; active users do not."
+            )
+        if self.never:
+            lines.append(
+                f"{self.never} offsets ({self.target - self.never} to {self.target - 1}) will not be counted at all."
+            )
+        if not self.twice and not self.never:
+            lines.append("No offset will be counted twice, and none left out.")
+        return lines
+
+
+def target_of(to: str, log: Log) -> int:
+    """The offset that `--to` means. Raises click.BadParameter when the log has no such position."""
+    if to == EARLIEST:
+        return log.start
+    if to == LATEST:
+        return log.end
+    if not to.isascii() or not to.isdigit():
+        raise click.BadParameter(f"{to!r} is neither {EARLIEST}, {LATEST} nor an offset", param_hint="--to")
+    if not log.start <= int(to) <= log.end:
+        raise click.BadParameter(f"{to} is outside the log, {log.start} to {log.end}", param_hint="--to")
+    return int(to)
+
+
+def weigh(shard: Shard, look: Look, log: Log, target: int) -> Move:
+    """What a move would count twice, and what not at all. Reads nothing itself."""
+    known = look.meta.get("topic_id", NO_ID)
+    other_topic = look.position is not None and NO_ID not in (known, log.topic_id) and known != log.topic_id
+    if look.position is None or other_topic:
+        # Nothing of this log is counted yet.
+        return Move(shard, look.position, target, other_topic, twice=0, never=target - log.start)
+    counted_to = min(look.position, log.end)
+    unread_from = max(look.position, log.start)
+    return Move(
+        shard, look.position, target, False, twice=max(0, counted_to - target), never=max(0, target - unread_from)
+    )
+
+
+def show(settings: WorkerSettings) -> None:
+    """Print one line per shard: of the ledger, of Kafka, or of both."""
+
+    async def ask(ledger: Ledger, client: Client) -> dict[Shard, Look]:
+        held = await shards_held(client, settings)
+        return {shard: await ledger.look(shard) for shard in sorted(held | set(in_kafka))}
+
+    in_kafka = logs_of(settings, settings.topics)
+    looks = with_ledger(settings, ask)
+    elsewhere = {shard.topic for shard in looks} - set(settings.topics)
+    in_kafka |= logs_of(settings, elsewhere)
+    rows = [_row(shard, look, in_kafka.get(shard), settings) for shard, look in looks.items()]
+    show_table(("topic", "partition", "position", "start", "end", "lag", "topic id", "remark"), rows)
+
+
+def _row(shard: Shard, look: Look, log: Log | None, settings: WorkerSettings) -> tuple[object, ...]:
+    position: object = "-" if look.position is None else look.position
+    remark = "" if shard.topic in settings.topics else "not among TOPICS"
+    if log is None:
+        return (*shard, position, "-", "-", "-", "no such partition", remark)
+    known = look.meta.get("topic_id", NO_ID)
+    matches = "unknown" if NO_ID in (known, log.topic_id) else "same" if known == log.topic_id else "differs"
+    lag = log.end - (log.start if look.position is None else look.position)
+    if look.position is None:
+        remark = remark or "not counted yet"
+    elif look.position > log.end:
+        remark = remark or "beyond the end: stopped"
+    elif look.position < log.start:
+        remark = remark or f"{log.start - look.position} offsets lost to retention"
+    if matches == "differs":
+        remark = "another topic: stopped"
+    return (*shard, position, log.start, log.end, lag, matches, remark)
+
+
+def reset(settings: WorkerSettings, shard: Shard, to: str, yes: bool) -> None:
+    """Move one shard after saying what that costs. Raises click.ClickException."""
+    log = logs_of(settings, [shard.topic]).get(shard)
+    if log is None:
+        raise click.ClickException(f"Kafka has no partition {shard.partition} of {shard.topic}")
+    target = target_of(to, log)
+    look = with_ledger(settings, lambda ledger, _client: ledger.look(shard))
+    move = weigh(shard, look, log, target)
+    click.echo("\n".join(move.in_words))
+    if not confirmed(yes, "Move it?"):
+        return
+    if isinstance(with_ledger(settings, _write(move, log)), Refused):
+        raise click.ClickException("the shard moved meanwhile, nothing was changed: look again")
+    click.echo("Moved. A running worker goes on from there with its next range.")
+
+
+def _write(move: Move, log: Log) -> Callable[[Ledger, Client], Awaitable[object]]:
+    async def write(ledger: Ledger, _client: Client) -> object:
+        if move.position is None:
+            return await ledger.open(move.shard, move.target, log.topic_id)
+        return await ledger.move(move.shard, move.position, move.target, {"topic_id": log.topic_id})
+
+    return write

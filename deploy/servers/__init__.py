@@ -1,0 +1,18 @@
+"""Real servers as child processes on the loopback interface: the demo's pair, and what the tests run against."""
+
+from deploy.servers.apache_kafka import ApacheKafka, JavaMissingError
+from deploy.servers.process import ServerError, ServerProcess, free_port
+from deploy.servers.tansu import Tansu
+from deploy.servers.topics import create_topics
+from deploy.servers.valkey import Valkey
+
+__all__ = [
+    "ApacheKafka",
+    "JavaMissingError",
+    "ServerError",
+    "ServerProcess",
+    "Tansu",
+    "Valkey",
+    "create_topics",
+    "free_port",
+]

@@ -1,0 +1,44 @@
+"""The sample is the same every time, and what is expected of it agrees with our own decoder."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from deploy.sample_events import ACCOUNTS, LOGINS, MONTHS, TOKENS, SampleEvents
+from schemas.events import BadRecordError, Login, TokenIssued, decode
+from schemas.periods import Month
+
+BOUND = {LOGINS: "login", TOKENS: "token", ACCOUNTS: "account"}
+
+
+def test_the_same_count_gives_the_same_events() -> None:
+    assert list(SampleEvents(3000)) == list(SampleEvents(3000))
+
+
+def test_the_count_is_exact() -> None:
+    for count in (1000, 1234, 5000):
+        sample = SampleEvents(count)
+        assert len(list(sample)) == sample.expected.records == count
+
+
+def test_expected_is_what_the_decoder_finds() -> None:
+    sample = SampleEvents(5000)
+    users: dict[str, set[str]] = {}
+    tokens: Counter[tuple[str, str, str]] = Counter()
+    dead: Counter[str] = Counter()
+    for record in sample:
+        try:
+            event = decode(BOUND[record.topic], record.value, record.time_ms)
+        except BadRecordError as bad:
+            dead[bad.reason] += 1
+            continue
+        month = Month.of(event.time).compact
+        if isinstance(event, TokenIssued):
+            tokens.update((month, event.grant_type, token) for token in event.tokens)
+        refreshed = isinstance(event, TokenIssued) and event.grant_type == "refresh_token"
+        if event.user_id and (refreshed or (isinstance(event, Login) and event.success)):
+            users.setdefault(month, set()).add(event.user_id)
+    assert users == sample.expected.users
+    assert tokens == sample.expected.tokens
+    assert dead == sample.expected.dead
+    assert sample.expected.months == [month.compact for month in MONTHS]
