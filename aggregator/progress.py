@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable
 from typing import Final
@@ -56,6 +57,7 @@ class Progress:
 
         Empty while Kafka or Redis does not answer. Raises StuckError.
         """
+        gc.collect()  # see Worker.start
         assigned = consumer.assignment()
         for shard in set(self._stands) - {Shard(*tp) for tp in assigned}:
             self._leave(shard)

@@ -28,8 +28,11 @@ class UnfitError(Exception):
     """Something that waiting will not mend; one line that names the setting."""
 
 
-async def wait_until_fit(settings: WorkerSettings, redis: Client, redis_says: Callable[[str | None], None]) -> None:
-    """Return when Redis is fit and agrees with the settings, and Kafka has every topic. Raises UnfitError."""
+async def wait_until_fit(settings: WorkerSettings, redis: Client, says: Callable[[str | None], None]) -> None:
+    """Return when Redis is fit and agrees with the settings, and Kafka has every topic. Raises UnfitError.
+
+    `says` is told what it waits for, and None when it waits no more.
+    """
     pause = 0.2
     while True:
         try:
@@ -40,17 +43,17 @@ async def wait_until_fit(settings: WorkerSettings, redis: Client, redis_says: Ca
             waits = trouble_in_words(error)
             if password_is_wrong(error):
                 raise UnfitError(waits) from error
-            redis_says(waits)
         except SettingsDifferError as error:
             raise UnfitError(str(error)) from error
         else:
-            redis_says(None)
             if problem is not None:
                 raise UnfitError(problem)
             missing = await asyncio.to_thread(_kafka_lacks, settings)
             if missing is None:
+                says(None)
                 return
             waits = missing
+        says(waits)
         log.warning("not ready", waits_for=waits, retry_in_s=pause)
         await asyncio.sleep(pause)
         pause = min(pause * 2, LONGEST_PAUSE_S)
