@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
 from typing import Any, Final, TypeVar, cast
-from urllib.parse import urlsplit
 
 import msgspec
 import structlog
@@ -30,6 +29,7 @@ from aggregator.settings import WorkerSettings
 from schemas import accuracy, fields, keys
 from schemas.keys import Shard, ShardKeys
 from schemas.periods import Month, period_end
+from schemas.redis_url import behind_sentinel
 
 log = structlog.get_logger(__name__)
 
@@ -60,14 +60,12 @@ def connect(settings: WorkerSettings) -> Client:
     if settings.redis_cluster:
         return RedisCluster.from_url(url, **options)
     if settings.redis_sentinel:
-        parts = urlsplit(url)
-        hosts = [host.rpartition(":") for host in parts.netloc.rpartition("@")[2].split(",")]
-        sentinel = Sentinel(  # type: ignore[no-untyped-call]
-            [(host or port, int(port) if host else 26379) for host, _, port in hosts], sentinel_kwargs=dict(options)
-        )
+        where = behind_sentinel(url)
+        options["ssl"] = where.tls
+        sentinel = Sentinel(where.sentinels, sentinel_kwargs=dict(options), **options)  # type: ignore[no-untyped-call]
         return cast(
             Redis,
-            sentinel.master_for(settings.redis_sentinel, username=parts.username, password=parts.password, **options),
+            sentinel.master_for(settings.redis_sentinel, db=where.db, username=where.username, password=where.password),
         )
     return Redis.from_url(url, **options)
 

@@ -1,0 +1,68 @@
+"""`python -m api`: reads the settings, serves until SIGTERM or SIGINT. `--check` prints them and exits."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import Sequence
+
+import structlog
+import uvloop
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+
+from api.app import build_app, build_runner
+from api.settings import ApiSettings
+from schemas import logs
+from schemas.settings import PREFIX, SettingsError, effective, read
+
+log = structlog.get_logger(__name__)
+
+BAD_SETTINGS = 2
+
+
+def main(arguments: Sequence[str] = ()) -> int:
+    """The exit code: 0 after a clean stop, 2 when a setting is wrong (every fault on stderr, by name)."""
+    try:
+        settings = read(ApiSettings)
+        if "--check" in arguments:
+            sys.stdout.writelines(f"{name}={value}\n" for name, value in effective(settings).items())
+            return 0
+        logs.configure(settings.log_level, settings.log_format)
+        logging.getLogger("aiohttp.server").addFilter(_not_our_fault)
+        uvloop.run(serve(settings))
+    except SettingsError as error:
+        sys.stderr.writelines(f"{fault}\n" for fault in error.faults)
+        return BAD_SETTINGS
+    return 0
+
+
+async def serve(settings: ApiSettings) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    runner = build_runner(build_app(settings))
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, settings.api_host, settings.api_port, reuse_address=True)
+        try:
+            await site.start()
+        except OSError as error:
+            raise SettingsError([f"{PREFIX}API_HOST, {PREFIX}API_PORT: {error.strerror}"]) from error
+        host, port = runner.addresses[0][:2]
+        log.info("listening", host=host, port=port)
+        await stop.wait()
+        log.info("stopping")
+    finally:
+        await runner.cleanup()
+
+
+def _not_our_fault(record: logging.LogRecord) -> bool:
+    """Drops what is no HTTP: whoever can reach the port could fill the log with tracebacks of the parser."""
+    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

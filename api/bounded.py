@@ -1,0 +1,19 @@
+"""Reading what others send, up to a limit."""
+
+from __future__ import annotations
+
+from aiohttp import StreamReader
+
+
+class TooLongError(ValueError):
+    pass
+
+
+async def read_at_most(stream: StreamReader, limit: int) -> bytes:
+    """All of a body. Raises TooLongError as soon as it is longer than `limit`."""
+    body = bytearray()
+    async for chunk in stream.iter_any():
+        body += chunk
+        if len(body) > limit:
+            raise TooLongError(f"longer than {limit} bytes")
+    return bytes(body)

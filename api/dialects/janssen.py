@@ -1,0 +1,91 @@
+"""Janssen Auth Server: `/jans-auth/restv1/internal/stat`.
+
+The shape is that of its document; `JANSSEN_SHAPE=source` gives what the server really answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from aiohttp import web
+
+from api.cache import Body
+from api.dialects import stat
+from api.dialects.stat import StatQuestion
+from api.endpoint import Endpoint, Services
+from api.faults import BadQuestion, Fault
+from api.settings import ApiSettings
+from api.statistics import MonthFigures
+from schemas.periods import Month
+
+PREFIX: Final = "/jans-auth"
+
+
+class Janssen:
+    name = "janssen"
+
+    def __init__(self, settings: ApiSettings) -> None:
+        self.shape = settings.janssen_shape
+        self.variant = f"{self.name} {self.shape}"
+        self.scope = settings.stat_scope
+        self.ttl_s = float(settings.janssen_cache_ttl_s)
+
+    def ask(self, parameters: Mapping[str, str]) -> StatQuestion:
+        listed, first, last = (stat.parameter(parameters, name) for name in ("month", "start-month", "end-month"))
+        wanted = stat.parameter(parameters, "format").lower()
+        return StatQuestion(
+            self._months(listed, first, last),
+            "openmetrics" if wanted == "openmetrics" else "jsonmonth" if wanted == "jsonmonth" else "json",
+        )
+
+    def _months(self, listed: str, first: str, last: str) -> tuple[Month, ...]:
+        """The document refuses `month` with any bound; the server only with both, otherwise `month` wins."""
+        both = bool(first and last) if self.shape == "source" else bool(first or last)
+        if listed and both:
+            raise BadQuestion("`month` can't be used together with `start-month` or `end-month`.")
+        if listed:
+            return stat.listed_months(listed, self.shape)
+        if not (first and last):
+            raise BadQuestion(
+                "`month` or both `start-month` and `end-month` are needed, in format yyyyMM (e.g. 202012)."
+            )
+        if self.shape == "source" and first == last:
+            raise BadQuestion("`start-month` must be before `end-month`.")
+        return stat.range_of_months(stat.month(first, "start-month"), stat.month(last, "end-month"))
+
+    def tell(self, question: StatQuestion, figures: Sequence[MonthFigures]) -> Body:
+        if question.format == "openmetrics":
+            return stat.metrics_body(figures, self.shape)
+        flat = question.format == "jsonmonth"
+        if self.shape == "documented":
+            return stat.json_body([self._flat(row) for row in figures] if flat else self._by_month(figures), figures)
+        rows = [{"month": row.month.compact} | self._row(row) for row in figures]
+        # The server has them the other way round than its document.
+        told = {str(row["month"]): row for row in rows} if flat else rows
+        return stat.json_body({"response": told}, figures)
+
+    def _row(self, row: MonthFigures) -> dict[str, object]:
+        return {
+            "monthly_active_users": row.active.count,
+            "token_count_per_granttype": stat.tokens_per_grant(row, self.shape),
+        }
+
+    def _by_month(self, figures: Sequence[MonthFigures]) -> dict[str, object]:
+        return {"response": {row.month.compact: self._row(row) for row in figures}}
+
+    def _flat(self, row: MonthFigures) -> dict[str, object]:
+        # The document misspells the field; who reads it as it should be finds that too.
+        return {"month": row.month.compact, "montly_active_users": row.active.count} | self._row(row)
+
+    def refuse(self, fault: Fault) -> Body:
+        return stat.error_body(fault, self.shape)
+
+
+def routes(settings: ApiSettings, services: Services) -> list[web.RouteDef]:
+    endpoint = Endpoint(Janssen(settings), services)
+    return [
+        web.get(f"{PREFIX}/restv1/internal/stat", endpoint.get),
+        web.post(f"{PREFIX}/restv1/internal/stat", endpoint.post),
+        web.get(f"{PREFIX}/sys/health-check", stat.health_check(services.ledger)),
+    ]

@@ -1,0 +1,202 @@
+"""What Janssen's and Gluu's statistics have in common: months, the metrics text, errors, the health check."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Final, Literal
+from urllib.parse import unquote_plus
+
+import orjson
+from aiohttp import web
+
+from api.cache import Body
+from api.faults import BadQuestion, Fault
+from api.redis_client import UNREACHABLE, Client
+from api.settings import Shape
+from api.statistics import MonthFigures, Statistics
+from schemas.periods import Month
+
+JSON: Final = "application/json"
+METRICS: Final = "text/plain; version=0.0.4; charset=utf-8"
+
+MAX_MONTHS: Final = 120
+"""Ten years: more than anybody keeps, and what one question may cost."""
+
+TOKEN_FAMILIES: Final = {
+    "refresh_token": "Refresh Token",
+    "id_token": "Id Token",
+    "access_token": "Access Token",
+    "uma_token": "UMA Token",
+}
+"""Token types that every grant is told with, and the HELP texts of their families."""
+
+ERRORS: Final = {
+    400: "invalid_request",
+    401: "access_denied",
+    403: "access_denied",
+    500: "server_error",
+    503: "temporarily_unavailable",
+}
+
+SOURCE_DESCRIPTIONS: Final = {
+    "invalid_request": "The request is missing a required parameter, includes an unsupported parameter or parameter "
+    "value, or is otherwise malformed.",
+}
+"""What the products say of an error; of one that they have no text for, its name."""
+
+Format = Literal["json", "jsonmonth", "openmetrics"]
+
+
+@dataclass(frozen=True)
+class StatQuestion:
+    """Months in calendar order, each once."""
+
+    months: tuple[Month, ...]
+    format: Format
+
+    @property
+    def key(self) -> str:
+        return f"{self.format} {' '.join(month.compact for month in self.months)}"
+
+    async def read(self, statistics: Statistics, realms: Collection[str] | None) -> list[MonthFigures]:
+        return await statistics.months(self.months, realms)
+
+
+def parameter(parameters: Mapping[str, str], name: str) -> str:
+    """A parameter's text; a blank one counts as none, as in the products."""
+    return parameters.get(name, "").strip()
+
+
+def month(text: str, name: str) -> Month:
+    try:
+        return Month.parse(text)
+    except ValueError as error:
+        raise BadQuestion(f"`{name}` should be in format yyyyMM (e.g. 202012): {error}.") from error
+
+
+def listed_months(text: str, shape: Shape) -> tuple[Month, ...]:
+    """The months of `month`: six characters each, separated by a space.
+
+    The products decode the value a second time, so `%2520` separates too. What has not six characters they drop
+    silently, and so do we; six characters that are no month they look up and do not find, which only the source
+    shape copies.
+    """
+    items = [item.strip() for item in unquote_plus(text).split(" ")]
+    candidates = dict.fromkeys(item for item in items if len(item) == 6)
+    if not candidates:
+        raise BadQuestion("`month` can't be blank and should be in format yyyyMM (e.g. 202012).")
+    months = []
+    for candidate in candidates:
+        try:
+            months.append(Month.parse(candidate))
+        except ValueError as error:
+            if shape == "documented":
+                raise BadQuestion(f"`month` should be in format yyyyMM (e.g. 202012): {candidate} is none.") from error
+    return _bounded(sorted(months))
+
+
+def range_of_months(first: Month, last: Month) -> tuple[Month, ...]:
+    """Both ends included."""
+    if last < first:
+        raise BadQuestion(f"`start-month` ({first.compact}) is after `end-month` ({last.compact}).")
+    return _bounded(first.until(last))
+
+
+def _bounded(months: Sequence[Month]) -> tuple[Month, ...]:
+    if len(months) > MAX_MONTHS:
+        raise BadQuestion(f"At most {MAX_MONTHS} months can be asked for at once.")
+    return tuple(months)
+
+
+def tokens_per_grant(figures: MonthFigures, shape: Shape) -> dict[str, dict[str, int]]:
+    """All four documented types for every grant. The source shape adds the types that the document does not name."""
+    told = {}
+    for grant, tokens in figures.tokens.items():
+        told[grant] = {name: tokens.get(name, 0) for name in TOKEN_FAMILIES}
+        if shape == "source":
+            told[grant] |= tokens
+    return told
+
+
+def json_body(told: object, figures: Sequence[MonthFigures]) -> Body:
+    return Body(orjson.dumps(told), JSON, empty=not figures)
+
+
+def metrics_body(figures: Sequence[MonthFigures], shape: Shape) -> Body:
+    """Prometheus text format 0.0.4. The source shape has the products' ways: their label sets end in a comma, their
+    numbers are Java's, and they call it JSON, which Prometheus 3 refuses."""
+    number, end = (java_double, ",") if shape == "source" else (plain_double, "")
+    users = [(_labels(month=row.month.compact), row.active.count) for row in figures]
+    families = [("monthly_active_users", "Monthly active users", users)]
+    for name, described in TOKEN_FAMILIES.items():
+        tokens = [
+            (_labels(month=row.month.compact, grantType=grant), counts.get(name, 0))
+            for row in figures
+            for grant, counts in row.tokens.items()
+        ]
+        families.append((name, described, tokens))
+    lines = [
+        line
+        for name, described, samples in families
+        for line in (
+            f"# HELP {name} {described}\n",
+            f"# TYPE {name} counter\n",
+            *(f"{name}{{{labels}{end}}} {number(value)}\n" for labels, value in samples),
+        )
+    ]
+    content_type = JSON if shape == "source" else METRICS
+    return Body("".join(lines).encode(), content_type, empty=not figures)
+
+
+def _labels(**labels: str) -> str:
+    return ",".join(f'{name}="{_escaped(value)}"' for name, value in labels.items())
+
+
+def _escaped(value: str) -> str:
+    # A grant type is whatever an event said.
+    return value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
+
+
+def plain_double(value: int) -> str:
+    return f"{value}.0"
+
+
+def java_double(value: int) -> str:
+    """Java's Double.toString of a whole number: `144.0`, and from ten million on `1.939497078E9`."""
+    if value < 10_000_000:
+        return plain_double(value)
+    _, digits, exponent = Decimal(repr(float(value))).normalize().as_tuple()
+    text = "".join(map(str, digits))
+    return f"{text[0]}.{text[1:] or '0'}E{len(text) - 1 + int(exponent)}"
+
+
+def error_body(fault: Fault, shape: Shape) -> Body:
+    """`error_description` says what is wrong. In the source shape it is the product's own text, and `reason`, which
+    the products add when told to, says it."""
+    name = ERRORS[fault.status]
+    if shape == "documented":
+        return Body(orjson.dumps({"error": name, "error_description": fault.sentence}), JSON)
+    told = {"error": name, "error_description": SOURCE_DESCRIPTIONS.get(name, name)}
+    if fault.status == 400:
+        told["reason"] = fault.sentence
+    return Body(orjson.dumps(told, option=orjson.OPT_INDENT_2), JSON)
+
+
+def health_check(ledger: Client) -> Callable[[web.Request], Awaitable[web.Response]]:
+    """Always 200, as the products do: the store's state is in the answer."""
+
+    async def answer(_: web.Request) -> web.Response:
+        try:
+            await ledger.ping()
+            db_status = "online"
+        except UNREACHABLE:
+            db_status = "offline"
+        return web.Response(
+            body=orjson.dumps({"status": "running", "db_status": db_status}),
+            content_type=JSON,
+            headers={"Cache-Control": "no-store"},
+        )
+
+    return answer

@@ -1,0 +1,187 @@
+"""One question over HTTP, from its bytes to its answer's, whatever the product: access, ask, cache, tell, refuse."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import secrets
+from collections.abc import Callable, Collection, Mapping
+from time import perf_counter
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
+from urllib.parse import parse_qsl
+
+import structlog
+from aiohttp import hdrs, web
+
+from api.access import Access
+from api.answer import answered
+from api.bounded import TooLongError, read_at_most
+from api.cache import RETRY_S, Body, Cache
+from api.faults import BadQuestion, Fault, Unexpected
+from api.metrics import REQUEST_SECONDS, REQUESTS, Hits
+from api.redis_client import Client
+from api.statistics import Statistics
+
+log = structlog.get_logger(__name__)
+
+MAX_QUERY_BYTES: Final = 4096
+MAX_PARAMETERS: Final = 64
+FORM_S: Final = 5.0
+"""For a form to arrive: it fits in one packet."""
+MAX_KNOWN: Final = 1024
+
+FORM: Final = "application/x-www-form-urlencoded"
+CHALLENGE: Final = 'Bearer realm="authtally"'
+REQUEST_ID: Final = "X-Request-Id"
+
+
+class Question(Protocol):
+    """What is asked, in our terms. `key` names it among its dialect's questions."""
+
+    @property
+    def key(self) -> str: ...
+
+    async def read(self, statistics: Statistics, realms: Collection[str] | None) -> Any:
+        """The figures that answer it."""
+
+
+Q = TypeVar("Q", bound=Question)
+
+
+class Dialect(Protocol[Q]):
+    """How a product asks and is answered. The three verbs are pure, but for a product that limits its callers."""
+
+    name: str
+    variant: str
+    """Name and every setting that changes its answers: processes that differ may share a cache."""
+    scope: str
+    ttl_s: float
+
+    def ask(self, parameters: Mapping[str, str]) -> Q:
+        """Raises BadQuestion, or Forbidden where the product refuses."""
+
+    def tell(self, question: Q, figures: Any) -> Body: ...
+
+    def refuse(self, fault: Fault) -> Body: ...
+
+
+class Services(NamedTuple):
+    """What endpoints share."""
+
+    ledger: Client
+    statistics: Statistics
+    cache: Cache
+    access: Access
+    clock: Callable[[], float]
+    hits: list[Hits]
+
+
+class Endpoint:
+    """A dialect on a path: `get` for questions in the query, `post` for the same in a form."""
+
+    def __init__(self, dialect: Dialect[Any], services: Services) -> None:
+        self._dialect = dialect
+        self._services = services
+        self._cache = services.cache
+        self._clock = services.clock
+        self._seconds = REQUEST_SECONDS.labels(dialect.name)
+        self._hits = Hits(dialect.name)
+        services.hits.append(self._hits)
+        # From a question as it was written, and who wrote it, to its place in the cache: what spares a repeated
+        # question everything else. Holds no answers; good until the token has to be looked at again.
+        self._known: dict[tuple[str, str | None], tuple[str, float]] = {}
+
+    async def get(self, request: web.Request) -> web.Response:
+        written = request.raw_path, request.headers.get(hdrs.AUTHORIZATION)
+        known = self._known.get(written)
+        if known is not None:
+            now = self._clock()
+            entry = self._cache.fresh(known[0], now)
+            if entry is not None and now < known[1]:
+                self._hits.count += 1
+                return answered(entry, now)
+        return await self._serve(request, written)
+
+    async def post(self, request: web.Request) -> web.Response:
+        return await self._serve(request, None)
+
+    async def _serve(self, request: web.Request, written: tuple[str, str | None] | None) -> web.Response:
+        started = perf_counter()
+        request_id = _request_id(request)
+        structlog.contextvars.bind_contextvars(request_id=request_id)
+        try:
+            response = await self._answer(request, written)
+        except Fault as fault:
+            response = self._refusal(fault)
+        except Exception:  # the outermost step: whatever it is, the client sees none of it
+            log.exception("request failed", dialect=self._dialect.name)
+            response = self._refusal(Unexpected())
+        finally:
+            structlog.contextvars.unbind_contextvars("request_id")
+        response.headers[REQUEST_ID] = request_id
+        REQUESTS.labels(self._dialect.name, f"{response.status // 100}xx").inc()
+        self._seconds.observe(perf_counter() - started)
+        return response
+
+    async def _answer(self, request: web.Request, written: tuple[str, str | None] | None) -> web.Response:
+        query = request.rel_url.raw_query_string
+        if len(query) > MAX_QUERY_BYTES:
+            raise BadQuestion(f"The query is longer than {MAX_QUERY_BYTES} bytes.")
+        bearer, until = await self._services.access.bearer(request.headers.get(hdrs.AUTHORIZATION), self._dialect.scope)
+        question = self._dialect.ask(_parameters(await _form(request) if written is None else query))
+        key = self._key(question, bearer.realms)
+
+        async def compute() -> Body:
+            return self._dialect.tell(question, await question.read(self._services.statistics, bearer.realms))
+
+        entry = await self._cache.get(key, self._dialect.ttl_s, compute)
+        if written is not None:
+            if len(self._known) >= MAX_KNOWN:
+                self._known.clear()
+            self._known[written] = key, until
+        return answered(entry, self._clock())
+
+    def _key(self, question: Question, realms: Collection[str] | None) -> str:
+        limits = "*" if realms is None else repr(sorted(realms))
+        return f"{self._dialect.variant} {question.key} {limits}"
+
+    def _refusal(self, fault: Fault) -> web.Response:
+        body = self._dialect.refuse(fault)
+        headers: dict[str, str] = {hdrs.CONTENT_TYPE: body.content_type, hdrs.CACHE_CONTROL: "no-store"}
+        if fault.status == 401:
+            headers[hdrs.WWW_AUTHENTICATE] = CHALLENGE
+        elif fault.status == 503:
+            headers[hdrs.RETRY_AFTER] = str(int(RETRY_S))
+        return web.Response(status=fault.status, body=body.content, headers=headers)
+
+
+def _request_id(request: web.Request) -> str:
+    """The caller's own when it is one that a log line can hold."""
+    given = request.headers.get(REQUEST_ID, "")
+    return given if re.fullmatch(r"[\w.:-]{1,64}", given, re.ASCII) else secrets.token_hex(8)
+
+
+async def _form(request: web.Request) -> str:
+    if request.content_type != FORM and request.can_read_body:
+        raise BadQuestion(f"The parameters of a POST go into its body, as {FORM}.")
+    if (request.content_length or 0) > MAX_QUERY_BYTES:
+        raise BadQuestion(f"The form is longer than {MAX_QUERY_BYTES} bytes.")
+    try:
+        async with asyncio.timeout(FORM_S):
+            return (await read_at_most(request.content, MAX_QUERY_BYTES)).decode("ascii", "replace")
+    except TooLongError as error:
+        raise BadQuestion(f"The form is longer than {MAX_QUERY_BYTES} bytes.") from error
+    except TimeoutError as error:
+        raise BadQuestion("The form did not arrive.") from error
+
+
+def _parameters(encoded: str) -> dict[str, str]:
+    """Decoded once. Of a repeated parameter the first counts, as in the products."""
+    try:
+        pairs = parse_qsl(encoded, keep_blank_values=True, max_num_fields=MAX_PARAMETERS)
+    except ValueError as error:
+        raise BadQuestion(f"The query has more than {MAX_PARAMETERS} parameters.") from error
+    parameters: dict[str, str] = {}
+    for name, value in pairs:
+        parameters.setdefault(name, value)
+    return parameters

@@ -1,0 +1,98 @@
+"""Opens the Redis clients of the api: alone, behind Sentinel, or as Cluster."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, Final, Protocol
+
+from redis.asyncio import Redis, RedisCluster
+from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel
+from redis.backoff import NoBackoff
+from redis.exceptions import AuthenticationError, NoPermissionError, RedisClusterException, RedisError
+
+from schemas.redis_url import behind_sentinel
+from schemas.settings import CommonSettings
+
+TIMEOUT_S: Final = 0.5
+"""Per reply. An api that waits longer holds its callers; it has older answers and a 503 to give."""
+
+UNREACHABLE: Final = (RedisError, RedisClusterException, OSError)
+"""Whatever a client raises when Redis is gone, full, loading, fails over, or refuses us."""
+
+REFUSED: Final = (AuthenticationError, NoPermissionError)
+"""Of those: what no waiting cures."""
+
+Command = tuple[str | bytes | int, ...]
+
+
+class Client(Protocol):
+    """What the api needs of a client. Replies are bytes."""
+
+    async def run(self, commands: Sequence[Command]) -> list[Any]:
+        """Send all in one go, in order per slot; answer in the same order. Raises one of UNREACHABLE."""
+
+    async def ping(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+class _PipelineClient:
+    def __init__(self, redis: Any, *others: Any) -> None:
+        """`others` are closed with it."""
+        self._redis = redis
+        self._others = others
+
+    async def run(self, commands: Sequence[Command]) -> list[Any]:
+        if not commands:
+            return []
+        pipeline = self._redis.pipeline(transaction=False)
+        for command in commands:
+            pipeline.execute_command(*command)
+        replies: list[Any] = await pipeline.execute()
+        return replies
+
+    async def ping(self) -> None:
+        # A Sentinel or a Cluster asks several servers before it gives up.
+        async with asyncio.timeout(2 * TIMEOUT_S):
+            await self._redis.ping()
+
+    async def close(self) -> None:
+        for redis in (self._redis, *self._others):
+            await redis.aclose()
+
+
+def _options() -> dict[str, Any]:
+    # By itself redis-py tries ten times, each with its own wait: a caller would hang for a minute.
+    return {
+        "retry": Retry(NoBackoff(), 0),
+        "socket_timeout": TIMEOUT_S,
+        "socket_connect_timeout": TIMEOUT_S,
+        "decode_responses": False,
+        "protocol": 2,
+    }
+
+
+def open_url(url: str) -> Client:
+    """A client of one server. Nothing is sent before the first command."""
+    return _PipelineClient(Redis.from_url(url, **_options()))
+
+
+def open_ledger(settings: CommonSettings) -> Client:
+    """The client of the ledger's Redis as the settings describe it. Nothing is sent before the first command."""
+    url = settings.redis_url.get_secret_value()
+    if settings.redis_cluster:
+        # One more try: after MOVED the next one goes to the right node.
+        return _PipelineClient(RedisCluster.from_url(url, **_options() | {"retry": Retry(NoBackoff(), 1)}))
+    if settings.redis_sentinel:
+        return _behind_sentinel(url, settings.redis_sentinel)
+    return open_url(url)
+
+
+def _behind_sentinel(url: str, name: str) -> Client:
+    where = behind_sentinel(url)
+    options = _options() | {"ssl": where.tls}
+    sentinel: Any = Sentinel(where.sentinels, sentinel_kwargs=dict(options), **options)  # type: ignore[no-untyped-call]
+    master = sentinel.master_for(name, db=where.db, username=where.username, password=where.password)
+    return _PipelineClient(master, *sentinel.sentinels)

@@ -1,0 +1,36 @@
+"""Reads a Redis URL that names several Sentinels, for whichever client library is used."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+from urllib.parse import unquote, urlsplit
+
+SENTINEL_PORT: Final = 26_379
+
+
+class BehindSentinel(NamedTuple):
+    """Where the Sentinels are, and how to sign in at the data nodes; the Sentinels of a closed network are open."""
+
+    sentinels: tuple[tuple[str, int], ...]
+    username: str | None
+    password: str | None
+    db: int
+    tls: bool
+
+
+def behind_sentinel(url: str) -> BehindSentinel:
+    """Read `redis://user:password@host:port,host:port/0`. Raises ValueError when a number is none."""
+    parts = urlsplit(url)
+    credentials, _, hosts = parts.netloc.rpartition("@")
+    user, _, password = credentials.partition(":")
+    addresses = []
+    for address in hosts.split(","):
+        host, colon, port = address.strip().rpartition(":")
+        addresses.append((host.strip("[]"), int(port)) if colon else (port, SENTINEL_PORT))
+    return BehindSentinel(
+        tuple(addresses),
+        unquote(user) or None,
+        unquote(password) or None,
+        int(parts.path.strip("/") or 0),
+        parts.scheme == "rediss",
+    )

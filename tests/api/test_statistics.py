@@ -1,0 +1,219 @@
+"""Figures against plain Python sets, over random ledgers; the same through a Cluster."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+import redis
+from hypothesis import HealthCheck, given, settings, strategies
+
+from api.faults import Forbidden
+from api.keys import TEMPORARY_MS
+from api.redis_client import Client, open_ledger
+from api.settings import ApiSettings
+from api.statistics import ActiveUsers, Statistics
+from deploy.servers import Valkey
+from schemas import accuracy
+from schemas.keys import Shard
+from schemas.periods import Month
+from schemas.scopes import EVERYTHING, Scope
+from tests.api.ledger import PREFIX, Ledger
+from tests.conftest import wait_until
+
+NOVEMBER = Month(2026, 11)
+OCTOBER = Month(2026, 10)
+DAY = "2026-11-20"
+SHARDS = (Shard("auth.logins", 0), Shard("auth.logins", 1), Shard("auth.tokens", 0))
+ACME, GLOBEX = Scope("realm", ("acme",)), Scope("realm", ("globex",))
+
+# Signed 64-bit integers, as the worker's digests are.
+USERS = [(number * 0x9E3779B97F4A7C15 + 0x1234567) % 2**64 - 2**63 for number in range(40_000)]
+
+
+def api_settings(url: str, **changes: object) -> ApiSettings:
+    return ApiSettings(**{"auth": ("none",), "redis_url": url} | changes)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+async def client(redis_url: str) -> AsyncIterator[Client]:
+    client = open_ledger(api_settings(redis_url))
+    yield client
+    await client.close()
+
+
+def statistics(client: Client, url: str, now: float = 0, **changes: object) -> Statistics:
+    return Statistics(client, api_settings(url, **changes), lambda: now)
+
+
+async def test_users_of_small_sets_are_counted_one_by_one(client: Client, redis_url: str, ledger: Ledger) -> None:
+    ledger.few_users("2026-11", USERS[:300], SHARDS[0])
+    ledger.few_users("2026-11", USERS[200:500], SHARDS[1])
+    assert await statistics(client, redis_url).active_users("2026-11", EVERYTHING) == ActiveUsers(500, 0.0)
+
+
+async def test_small_sets_whose_union_passes_the_bound_are_estimated(
+    client: Client, redis_url: str, ledger: Ledger
+) -> None:
+    ledger.few_users("2026-11", USERS[:300], SHARDS[0])
+    ledger.few_users("2026-11", USERS[200:500], SHARDS[1])
+    at_bound = statistics(client, redis_url, exact_up_to=500)
+    beyond = statistics(client, redis_url, exact_up_to=499)
+    assert (await at_bound.active_users("2026-11", EVERYTHING)).standard_error == 0
+    estimate = await beyond.active_users("2026-11", EVERYTHING)
+    assert estimate.standard_error == accuracy.standard_error("2026-11", EVERYTHING)
+    assert estimate.count == pytest.approx(500, abs=5)
+
+
+async def test_a_promoted_shard_and_a_small_one_are_one_union(client: Client, redis_url: str, ledger: Ledger) -> None:
+    ledger.many_users("2026-11", USERS[:20_000], SHARDS[0])
+    ledger.few_users("2026-11", USERS[:2000], SHARDS[1])
+    ledger.few_users("2026-11", USERS[20_000:22_000], SHARDS[2])
+    users = await statistics(client, redis_url).active_users("2026-11", EVERYTHING)
+    assert users.count == pytest.approx(22_000, rel=4 * users.standard_error)
+    assert users.standard_error == pytest.approx(0.002, rel=0.02)
+
+
+async def test_a_question_leaves_no_key_behind(client: Client, redis_url: str, ledger: Ledger) -> None:
+    ledger.many_users("2026-11", USERS[:5000], SHARDS[0])
+    ledger.few_users("2026-11", USERS[5000:5100], SHARDS[1])
+    with redis.Redis.from_url(redis_url) as server:
+        before = set(server.keys())
+        await statistics(client, redis_url).active_users("2026-11", EVERYTHING)
+        assert set(server.keys()) == before
+
+
+async def test_temporary_keys_expire_should_the_api_die(redis_url: str) -> None:
+    assert 1000 <= TEMPORARY_MS <= 60_000
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    shards=strategies.lists(
+        strategies.tuples(
+            strategies.booleans(),
+            strategies.integers(0, 30_000),
+            strategies.integers(0, 9_000),
+        ),
+        min_size=1,
+        max_size=3,
+    ),
+    period=strategies.sampled_from(("2026-11", DAY)),
+)
+def test_active_users_equal_the_oracle_when_small_and_are_near_it_when_not(
+    valkey: Valkey, shards: list[tuple[bool, int, int]], period: str
+) -> None:
+    """Each shard is (promoted?, first user, users); the oracle is Python's set."""
+    with redis.Redis.from_url(valkey.url) as server:
+        server.flushall()
+        ledger = Ledger(server)
+        oracle: set[int] = set()
+        promoted_any = False
+        for place, (promoted, first, many) in enumerate(shards):
+            users = USERS[first : first + (many if promoted else many % 600)]
+            promoted_any |= promoted and bool(users)
+            oracle |= set(users)
+            (ledger.many_users if promoted else ledger.few_users)(period, users, SHARDS[place])
+
+    async def ask() -> ActiveUsers:
+        client = open_ledger(api_settings(valkey.url))
+        try:
+            return await statistics(client, valkey.url).active_users(period, EVERYTHING)
+        finally:
+            await client.close()
+
+    answer = asyncio.run(ask())
+    if promoted_any:
+        # A sketch below a few hundred users is a table of single hits: whole users off, not per cent.
+        allowed = max(4 * answer.standard_error * len(oracle), 4 * math.sqrt(len(oracle) / 2000), 4)
+        assert answer.standard_error == accuracy.standard_error(period, EVERYTHING)
+        assert abs(answer.count - len(oracle)) <= allowed
+    else:
+        assert answer == ActiveUsers(len(oracle), 0.0)
+
+
+async def test_tokens_add_up_over_shards_and_nothing_else_counts_as_one(
+    client: Client, redis_url: str, ledger: Ledger
+) -> None:
+    ledger.tokens("2026-11", {"password": {"access_token": 2}}, SHARDS[0])
+    ledger.tokens("2026-11", {"password": {"access_token": 3, "id_token": 1}, "a/b %": {"x/y": 4}}, SHARDS[1])
+    ledger.other_counts("2026-11", SHARDS[1])
+    (figures,) = await statistics(client, redis_url).months([NOVEMBER])
+    assert figures.tokens == {"password": {"access_token": 5, "id_token": 1}, "a/b %": {"x/y": 4}}
+
+
+async def test_a_month_is_told_when_a_shard_holds_it(client: Client, redis_url: str, ledger: Ledger) -> None:
+    ledger.hold("2026-10", SHARDS[0], expires=1000)
+    ledger.hold("2026-11", SHARDS[1])
+    asked = [Month(2026, 9), OCTOBER, NOVEMBER]
+    before, after = statistics(client, redis_url, now=999), statistics(client, redis_url, now=1000)
+    assert [row.month for row in await before.months(asked)] == [OCTOBER, NOVEMBER]
+    assert [row.month for row in await after.months(asked)] == [NOVEMBER]
+
+
+async def test_an_empty_ledger_holds_nothing(client: Client, redis_url: str) -> None:
+    assert await statistics(client, redis_url).months([NOVEMBER]) == []
+    assert await statistics(client, redis_url).active_users("2026-11", EVERYTHING) == ActiveUsers(0, 0.0)
+
+
+async def test_a_bearer_of_realms_sees_their_union_as_everything(
+    client: Client, redis_url: str, ledger: Ledger
+) -> None:
+    ledger.few_users("2026-11", USERS[:100])
+    ledger.few_users("2026-11", USERS[:30], SHARDS[0], ACME)
+    ledger.few_users("2026-11", USERS[20:50], SHARDS[1], GLOBEX)
+    ledger.tokens("2026-11", {"password": {"access_token": 100}})
+    ledger.tokens("2026-11", {"password": {"access_token": 2}}, SHARDS[0], ACME)
+    ledger.tokens("2026-11", {"password": {"access_token": 3}}, SHARDS[1], GLOBEX)
+    (figures,) = await statistics(client, redis_url).months([NOVEMBER], {"acme", "globex"})
+    assert figures.active == ActiveUsers(50, 0.0)
+    assert figures.tokens == {"password": {"access_token": 5}}
+    (figures,) = await statistics(client, redis_url).months([NOVEMBER], {"acme"})
+    assert figures.active == ActiveUsers(30, 0.0)
+    assert await statistics(client, redis_url).months([NOVEMBER], {"initech"}) == []
+    assert await statistics(client, redis_url).months([NOVEMBER], set()) == []
+
+
+@pytest.mark.parametrize("kept", [{"users_by": ("client",)}, {"counts_by": ("client",)}])
+async def test_a_bearer_of_realms_sees_nothing_where_realms_are_not_kept(
+    client: Client, redis_url: str, kept: dict[str, Any]
+) -> None:
+    with pytest.raises(Forbidden):
+        await statistics(client, redis_url, **kept).months([NOVEMBER], {"acme"})
+
+
+@pytest.fixture(scope="module")
+def cluster_url() -> Iterator[str]:
+    """A Cluster of one node with all slots: it refuses commands across slots as a large one does."""
+    with Valkey(options=("--cluster-enabled", "yes")) as server:
+        with redis.Redis.from_url(server.url) as node:
+            node.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16_383)
+            wait_until(lambda: node.execute_command("CLUSTER INFO")["cluster_state"] == "ok")
+        yield server.url
+
+
+async def test_a_cluster_answers_the_same(cluster_url: str) -> None:
+    with redis.RedisCluster.from_url(cluster_url) as server:
+        ledger = Ledger(server)
+        ledger.many_users("2026-11", USERS[:20_000], SHARDS[0])
+        ledger.many_users("2026-11", USERS[10_000:25_000], SHARDS[1])
+        ledger.few_users("2026-11", USERS[24_900:25_100], SHARDS[2])
+        ledger.few_users("2026-10", USERS[:70], SHARDS[0])
+        ledger.few_users("2026-10", USERS[50:100], SHARDS[1])
+        ledger.tokens("2026-11", {"password": {"access_token": 2}}, SHARDS[0])
+        ledger.tokens("2026-11", {"password": {"access_token": 3}}, SHARDS[2])
+        before = set(server.keys())
+        client = open_ledger(api_settings(cluster_url, redis_cluster=True))
+        try:
+            october, november = await statistics(client, cluster_url, redis_cluster=True).months([OCTOBER, NOVEMBER])
+        finally:
+            await client.close()
+        assert october.active == ActiveUsers(100, 0.0)
+        assert november.active.count == pytest.approx(25_100, rel=4 * november.active.standard_error)
+        assert november.active.standard_error > 0
+        assert november.tokens == {"password": {"access_token": 5}}
+        assert set(server.keys()) == before
+        assert all(key.decode().startswith(PREFIX) for key in before)
