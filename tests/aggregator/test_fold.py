@@ -1,0 +1,170 @@
+"""Labels, bad records and users: what one fold says, case by case."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from aggregator.fold import Known, Rules, Tally, fold
+from schemas import fields
+from schemas.scopes import EVERYTHING, OTHER, Scope
+from tests.aggregator import ledgers
+from tests.aggregator.logs import record
+
+LOGIN: dict[str, object] = {"time": "2026-11-20T10:00:00Z", "user_id": "alice"}
+
+
+def rules(**given: Any) -> Rules:
+    return Rules.of(ledgers.settings("redis://nowhere", **given))
+
+
+def folded(*events: dict[str, object] | bytes, name: str = "login", known: Known | None = None, **given: Any) -> Tally:
+    records = [record(offset, event, 1_795_168_800_000) for offset, event in enumerate(events)]
+    return fold(name, records, len(records), known or Known(set()), rules(**given))
+
+
+def month(tally: Tally, *names: str) -> dict[str, int]:
+    """Counts of a month: of everything, or of a scope by dimension and names."""
+    scope = Scope(names[0], names[1:]) if names else EVERYTHING
+    return tally.counts.get(("2026-11", scope), {})
+
+
+def test_a_failure_makes_no_label_known_and_counts_under_other() -> None:
+    tally = folded(LOGIN | {"success": False, "realm": "made-up", "client_id": "forged"})
+    assert tally.labels == set()
+    assert month(tally, "realm", OTHER) == {fields.failed("unspecified"): 1}
+    assert month(tally, "client", OTHER, OTHER) == {fields.failed("unspecified"): 1}
+    assert month(tally) == {fields.failed("unspecified"): 1}
+
+
+def test_failures_before_and_after_a_success_count_where_the_label_stood_then() -> None:
+    failure = LOGIN | {"success": False, "realm": "acme"}
+    tally = folded(failure, failure, LOGIN | {"realm": "acme"}, failure)
+    assert month(tally, "realm", OTHER) == {fields.failed("unspecified"): 2}
+    assert month(tally, "realm", "acme") == {fields.LOGIN: 1, fields.failed("unspecified"): 1}
+
+
+def test_labels_beyond_the_limit_add_up_under_other_first_come_first_kept() -> None:
+    tally = folded(*(LOGIN | {"realm": f"r{number}"} for number in (1, 2, 3, 1, 4)), max_labels=2)
+    assert tally.labels == {fields.label("realm", "r1"), fields.label("realm", "r2")}
+    assert month(tally, "realm", OTHER) == {fields.LOGIN: 2}
+    assert month(tally, "realm", "r1") == {fields.LOGIN: 2}
+    assert month(tally) == {fields.LOGIN: 5}
+    assert tally.progress[fields.overflowed("realm")] == 2
+
+
+def test_labels_known_before_count_against_the_limit() -> None:
+    known = Known({fields.label("realm", "old")})
+    tally = folded(LOGIN | {"realm": "new"}, LOGIN | {"realm": "old"}, known=known, max_labels=1)
+    assert month(tally, "realm", OTHER) == {fields.LOGIN: 1}
+    assert month(tally, "realm", "old") == {fields.LOGIN: 1}
+    assert tally.labels == set()
+
+
+def test_a_client_of_an_unknown_realm_has_no_name() -> None:
+    tally = folded(
+        LOGIN | {"realm": "r1", "client_id": "web"}, LOGIN | {"realm": "r2", "client_id": "web"}, max_labels=1
+    )
+    assert month(tally, "client", "r1", "web") == {fields.LOGIN: 1}
+    assert month(tally, "client", OTHER, OTHER) == {fields.LOGIN: 1}
+
+
+def test_clients_of_two_realms_and_of_none_are_three() -> None:
+    tally = folded(
+        LOGIN | {"realm": "a", "client_id": "web"},
+        LOGIN | {"realm": "b", "client_id": "web"},
+        LOGIN | {"client_id": "web"},
+    )
+    for realm in ("a", "b", ""):
+        assert month(tally, "client", realm, "web") == {fields.LOGIN: 1}
+
+
+def test_reasons_beyond_their_limit_join_other_but_reserved_ones_never_do() -> None:
+    room = fields.MAX_WORDS - len(fields.FAILURE_REASONS)
+    failures = [LOGIN | {"success": False, "reason": f"odd {number}"} for number in range(room + 3)]
+    tally = folded(*failures, LOGIN | {"success": False, "reason": "locked"})
+    assert month(tally)[fields.failed(OTHER)] == 3
+    assert month(tally)[fields.failed("locked")] == 1
+    assert len([member for member in tally.labels if member.startswith("reason/")]) == room
+
+
+def test_a_flood_of_random_clients_stays_bounded_and_totals_stay_exact() -> None:
+    tally = folded(
+        *(LOGIN | {"realm": "acme", "client_id": f"forged {number}"} for number in range(5_000)), max_labels=50
+    )
+    assert len(tally.labels) == 51
+    assert len(tally.counts) == 2 * (1 + 1 + 50 + 1)
+    assert month(tally) == {fields.LOGIN: 5_000}
+    assert month(tally, "client", "acme", OTHER) == {fields.LOGIN: 4_950}
+
+
+def test_bad_records_in_the_middle_leave_the_rest_alone() -> None:
+    tally = folded(LOGIN, b"nope", LOGIN | {"user_id": "bob"}, b"[]", LOGIN | {"realm": "x" * 300})
+    assert month(tally) == {fields.LOGIN: 2}
+    assert [(letter.record.offset, letter.reason) for letter in tally.dead] == [
+        (1, "not_json"),
+        (3, "not_an_object"),
+        (4, "too_long"),
+    ]
+    assert tally.progress[fields.CONSUMED] == 5
+    assert tally.progress[fields.COUNTED] == 2
+    assert tally.progress[fields.dead("not_json")] == 1
+    assert tally.labels == set()
+
+
+def test_a_bad_user_on_a_known_way_is_still_refused() -> None:
+    tally = folded(LOGIN, LOGIN | {"user_id": ""}, LOGIN | {"user_id": "ü" * 600}, LOGIN | {"id": "ü" * 600})
+    assert [letter.reason for letter in tally.dead] == ["missing_field", "too_long", "too_long"]
+
+
+def users(tally: Tally, period: str = "2026-11") -> int:
+    return sum(map(len, tally.users.get((period, EVERYTHING), [])))
+
+
+TOKEN: dict[str, object] = LOGIN | {"tokens": ["access_token"]}
+
+
+@pytest.mark.parametrize(
+    ("name", "event", "active_on", "active", "why"),
+    [
+        ("login", LOGIN, "login,refresh", 1, "a success"),
+        ("login", LOGIN | {"counted": False}, "login,refresh", 1, "a renewed session"),
+        ("login", LOGIN | {"success": False}, "login,refresh", 0, "a failure"),
+        ("login", LOGIN, "refresh", 0, "logins do not make active here"),
+        ("token", TOKEN | {"grant_type": "refresh_token"}, "login,refresh", 1, "a refresh"),
+        ("token", TOKEN | {"grant_type": "refresh_token"}, "login", 0, "refreshes do not make active here"),
+        ("token", TOKEN | {"grant_type": "refresh_token", "user_id": None}, "login,refresh", 0, "nobody named"),
+        ("token", TOKEN | {"grant_type": "authorization_code"}, "login,refresh", 0, "its login counted already"),
+        ("token", TOKEN | {"grant_type": "client_credentials"}, "login,refresh", 0, "a service account is nobody"),
+        ("account", LOGIN | {"kind": "signup"}, "login,refresh", 0, "an account event"),
+    ],
+)
+def test_who_is_active(name: str, event: dict[str, object], active_on: str, active: int, why: str) -> None:
+    assert users(folded(event, name=name, active_on=active_on)) == active, why
+
+
+def test_equal_names_of_two_realms_are_one_user_or_two() -> None:
+    two = (LOGIN | {"realm": "a"}, LOGIN | {"realm": "b"})
+    for scope, distinct in (("global", 1), ("realm", 2)):
+        tally = folded(*two, user_scope=scope)
+        assert len({user for part in tally.users["2026-11", EVERYTHING] for user in part}) == distinct
+
+
+def test_a_user_applied_before_is_not_sent_again_and_counts_all_the_same() -> None:
+    known = Known(set())
+    known.learn(folded(LOGIN))
+    tally = folded(LOGIN, LOGIN | {"user_id": "bob"}, known=known)
+    assert users(tally) == 1
+    assert month(tally) == {fields.LOGIN: 2}
+
+
+def test_months_only_keeps_no_days() -> None:
+    tally = folded(LOGIN, retain_days=0)
+    assert tally.periods == {"2026-11"}
+    assert tally.written == {}
+
+
+def test_the_same_token_type_twice_counts_twice() -> None:
+    tally = folded(TOKEN | {"grant_type": "password", "tokens": ["access_token", "access_token"]}, name="token")
+    assert month(tally) == {fields.token("password", "access_token"): 2}
