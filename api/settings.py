@@ -105,7 +105,6 @@ class ApiSettings(CommonSettings):
         ge=0,
         description="Seconds in which a Gluu question is computed once (source shape: any question is let in).",
     )
-    cache_ttl_s: int = Field(10, ge=0, description="Seconds that answers in no product's dialect are kept.")
     cache_grace_s: int = Field(
         86_400, ge=0, description="Seconds past its end in which a kept answer still serves while Redis is gone."
     )

@@ -1,0 +1,117 @@
+"""The private seams of Faust and aiokafka that the transport leans on. A new version that moves one fails here first."""
+
+from __future__ import annotations
+
+import inspect
+from importlib.metadata import version
+from typing import Any
+
+import aiokafka
+import faust
+import pytest
+from aiokafka.consumer import fetcher
+from aiokafka.consumer.subscription_state import Assignment, SubscriptionState
+from aiokafka.record.default_records import DefaultRecordBatch, DefaultRecordBatchBuilder
+from aiokafka.structs import TopicPartition
+from faust.transport import consumer as faust_consumer
+from faust.transport.drivers import aiokafka as driver
+
+from aggregator.transport import Consumer, ConsumerThread, Records, Transport
+
+
+def test_the_versions_are_those_that_the_seams_were_read_in() -> None:
+    assert (version("faust-streaming"), version("aiokafka")) == ("0.15.3", "0.14.0")
+
+
+class Batches:
+    """What PartitionRecords reads from: batches, one after the other."""
+
+    def __init__(self, *batches: bytes) -> None:
+        self._batches = [DefaultRecordBatch(bytearray(batch)) for batch in batches]
+
+    def has_next(self) -> bool:
+        return bool(self._batches)
+
+    def next_batch(self) -> DefaultRecordBatch:
+        return self._batches.pop(0)
+
+
+def batch(*, compression: int = 0) -> bytes:
+    builder = DefaultRecordBatchBuilder(
+        magic=2,
+        compression_type=compression,
+        is_transactional=False,
+        producer_id=-1,
+        producer_epoch=-1,
+        base_sequence=-1,
+        batch_size=10_000,
+    )
+    builder.append(0, 1_000, b"key", b"value", [("name", b"text"), ("empty", b"")])
+    builder.append(1, 2_000, None, None, [])
+    builder.append(2, 1_500, b"", b"x" * 3_000, [])
+    return bytes(builder.build())
+
+
+def read(kind: Any, written: bytes) -> tuple[list[Any], int]:
+    records = kind(TopicPartition("t", 0), Batches(written), None, 0, None, None, True, fetcher.READ_COMMITTED)
+    return list(records), records.next_fetch_offset
+
+
+@pytest.mark.parametrize("compression", [0, DefaultRecordBatch.CODEC_GZIP])
+def test_light_records_say_what_the_public_ones_say(compression: int) -> None:
+    written = batch(compression=compression)
+    ours, end = read(Records, written)
+    public, public_end = read(fetcher.PartitionRecords, written)
+    assert end == public_end == 3
+    assert len(ours) == len(public) == 3
+    for light, full in zip(ours, public, strict=True):
+        for name in ("offset", "timestamp", "key", "value"):
+            assert getattr(light, name) == getattr(full, name), name
+        assert tuple(light.headers) == full.headers
+
+
+def test_aiokafkas_fetcher_makes_its_records_by_the_name_that_is_replaced() -> None:
+    assert "PartitionRecords(" in inspect.getsource(fetcher.Fetcher._proc_fetch_request)
+
+
+def test_aiokafka_reads_isolation_and_fetch_wait_when_it_starts() -> None:
+    started = inspect.getsource(aiokafka.AIOKafkaConsumer.start)
+    for private in ("isolation_level=self._isolation_level", "fetch_max_wait_ms=self._fetch_max_wait_ms"):
+        assert private in started
+
+
+def test_a_rebalance_makes_new_states_of_partitions() -> None:
+    tp = TopicPartition("t", 0)
+    assert Assignment([tp])._tp_state[tp] is not Assignment([tp])._tp_state[tp]
+    assert {"subscription"} <= set(dir(SubscriptionState))
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "overridden"),
+    [
+        (ConsumerThread, driver.AIOKafkaConsumerThread, ["__post_init__", "_create_worker_consumer", "_fetch_records"]),
+        (
+            Consumer,
+            driver.Consumer,
+            ["_new_consumer_thread", "_to_message", "seek_to_committed", "_seek", "force_commit", "verify_event_path"],
+        ),
+        (Transport, driver.Transport, ["Consumer"]),
+    ],
+)
+def test_what_is_overridden_is_there(ours: type, theirs: type, overridden: list[str]) -> None:
+    for name in overridden:
+        assert hasattr(theirs, name), name
+        assert name in vars(ours), name
+
+
+def test_faust_asks_for_records_and_commits_through_the_overridden_methods() -> None:
+    assert "self._fetch_records," in inspect.getsource(driver.AIOKafkaConsumerThread.getmany)
+    assert "to_message(tp, record)" in inspect.getsource(faust_consumer.Consumer.getmany)
+    assert "self.force_commit(" in inspect.getsource(faust_consumer.Consumer.commit)
+    assert "await self.seek_to_committed()" in inspect.getsource(faust_consumer.Consumer.perform_seek)
+
+
+def test_faust_keeps_no_numbers_for_topics_without_acks() -> None:
+    source = inspect.getsource(faust_consumer.Consumer._drain_messages)
+    assert "if acks_enabled:" in source
+    assert "acks" in inspect.signature(faust.App.topic).parameters
