@@ -28,6 +28,7 @@ META = {"topic_id": "one"}
         (5, META, "one", (10, 10), Skip(5, 10), "all records deleted"),
         (5, META, "", (0, 10), Start(5), "a broker without topic ids"),
         (5, {}, "one", (0, 10), Start(5), "a ledger opened where there were none"),
+        (11, META, "one", (0, 10), Start(11), "an end asked for a moment ago: the fetch will tell"),
     ],
 )
 def test_where_reading_goes_on(
@@ -47,7 +48,7 @@ def test_where_reading_goes_on(
 def test_what_only_an_operator_can_resolve_names_the_command(
     position: int, topic_id: str, bounds: tuple[int, int], said: str
 ) -> None:
-    decision = decide(SHARD, Look(position, frozenset(), META), topic_id, LogBounds(*bounds))
+    decision = decide(SHARD, Look(position, frozenset(), META), topic_id, LogBounds(*bounds, refused=True))
     assert isinstance(decision, Stop)
     assert said in decision.reason
     assert "authtally positions reset auth.logins 3 --to earliest" in decision.reason
