@@ -12,6 +12,7 @@ from aggregator.ledger import Client, Ledger, Look, Refused
 from aggregator.settings import WorkerSettings
 from deploy.operating import NO_ID, Log, confirmed, logs_of, shards_held, show_table, with_ledger
 from schemas.keys import Shard
+from schemas.settings import PREFIX
 
 EARLIEST: Final = "earliest"
 LATEST: Final = "latest"
@@ -113,6 +114,8 @@ def _row(shard: Shard, look: Look, log: Log | None, settings: WorkerSettings) ->
 
 def reset(settings: WorkerSettings, shard: Shard, to: str, yes: bool) -> None:
     """Move one shard after saying what that costs. Raises click.ClickException."""
+    if shard.topic not in settings.topics:
+        raise click.ClickException(f"{PREFIX}TOPICS does not name {shard.topic}")
     log = logs_of(settings, [shard.topic]).get(shard)
     if log is None:
         raise click.ClickException(f"Kafka has no partition {shard.partition} of {shard.topic}")
