@@ -10,6 +10,7 @@ redis-server             redis-server
 prometheus               prometheus
 promtool                 prometheus
 openssl                  openssl
+curl                     curl
 "
 
 missing=()

@@ -1,0 +1,58 @@
+"""The api as operators run it: a process that gets nothing but settings."""
+
+from __future__ import annotations
+
+import json
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from email.message import Message
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from deploy.servers.process import ServerProcess
+from schemas.settings import PREFIX
+
+
+class Reply(NamedTuple):
+    status: int
+    headers: Message
+    text: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.text)
+
+
+class ApiProcess(ServerProcess):
+    """`python -m api`. Its folder is its working directory too: no `.env` of the checkout is read."""
+
+    name = "api"
+    start_timeout_s = 60
+
+    def __init__(self, **settings: str) -> None:
+        super().__init__()
+        self.settings = settings | {"api_port": str(self.port)}
+
+    def command(self) -> Sequence[str | Path]:
+        return (sys.executable, "-m", "api")
+
+    def environment(self) -> dict[str, str]:
+        return super().environment() | {f"{PREFIX}{name.upper()}": value for name, value in self.settings.items()}
+
+    def answers(self) -> bool:
+        try:
+            return self.get("/health/ready").status == 200
+        except OSError:
+            return False
+
+    def get(self, path: str, token: str | None = None) -> Reply:
+        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        request = urllib.request.Request(f"http://{self.address}{path}", headers=headers)
+        try:
+            with urllib.request.urlopen(request, timeout=10) as answer:
+                return Reply(answer.status, answer.headers, answer.read().decode())
+        except urllib.error.HTTPError as refusal:
+            with refusal:
+                return Reply(refusal.code, refusal.headers, refusal.read().decode())
