@@ -172,6 +172,12 @@ class Placement:
         consumer.resume_partitions([tp])
         return True
 
+    def leave(self, assigned: Iterable[TP]) -> None:
+        """Forget why partitions are stopped that others have now: those stop them again, or do not."""
+        for shard in self.stopped.keys() - {Shard(*tp) for tp in assigned}:
+            del self.stopped[shard]
+            metrics.STOPPED.remove(*map(str, shard))
+
     async def misplaced(self, tps: Iterable[TP]) -> set[TP]:
         """Partitions to place again: the log is another one, or they are stopped and may be so no longer.
 

@@ -61,6 +61,7 @@ class Progress:
         assigned = consumer.assignment()
         for shard in set(self._stands) - {Shard(*tp) for tp in assigned}:
             self._leave(shard)
+        self._placement.leave(assigned)
         try:
             found = await self._ledger.positions(Shard(*tp) for tp in assigned)
             positions = {TP(*shard): at for shard, at in found.items()}

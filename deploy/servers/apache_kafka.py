@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
-import tempfile
 import uuid
 from base64 import urlsafe_b64encode
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from deploy.servers.process import HOST, ServerError, ServerProcess, free_port
+from deploy.servers.java import fetched, java, run
+from deploy.servers.process import HOST, ServerProcess, free_port
 from deploy.servers.topics import broker_answers
 
 VERSION: Final = "4.1.1"
 POM: Final = Path(__file__).with_name("apache-kafka.pom.xml")
 JARS: Final = Path(__file__).parents[2] / ".kafka" / VERSION
-FETCH_TIMEOUT_S: Final = 300
 NODE_ID: Final = 1
 
 LOGGING: Final = """\
@@ -32,42 +29,9 @@ appender.stdout.layout.pattern = %d %p %m (%c)%n
 """
 
 
-class JavaMissingError(ServerError):
-    """Java, or Maven while the jars are still to be fetched, is not on this machine."""
-
-
-def java() -> str:
-    """The path of `java`. Raises JavaMissingError."""
-    found = shutil.which("java")
-    if found is None:
-        raise JavaMissingError("Apache Kafka needs Java 17 or later: no `java` on PATH")
-    return found
-
-
 def fetch_jars() -> Path:
     """The folder of Kafka's jars, fetched once per checkout. Raises JavaMissingError, ServerError."""
-    if JARS.is_dir():
-        return JARS
-    maven = shutil.which("mvn")
-    if maven is None:
-        raise JavaMissingError("Apache Kafka's jars come by Maven: no `mvn` on PATH")
-    JARS.parent.mkdir(exist_ok=True)
-    # Fetched aside and renamed, so that an interrupted or a second fetch leaves no half of a folder.
-    with tempfile.TemporaryDirectory(dir=JARS.parent) as aside:
-        jars = Path(aside) / "jars"
-        command = [maven, "--batch-mode", "--quiet", "--file", str(POM), "dependency:copy-dependencies"]
-        done = subprocess.run(
-            [*command, f"-DoutputDirectory={jars}", "-DincludeScope=runtime"],
-            capture_output=True,
-            text=True,
-            timeout=FETCH_TIMEOUT_S,
-            check=False,
-        )
-        if done.returncode:
-            raise ServerError(f"Maven could not fetch Apache Kafka:\n{(done.stdout + done.stderr)[-2000:]}")
-        if not JARS.is_dir():
-            jars.rename(JARS)
-    return JARS
+    return fetched(POM, JARS, lambda jars: jars)
 
 
 class ApacheKafka(ServerProcess):
@@ -132,20 +96,16 @@ class ApacheKafka(ServerProcess):
 
     def _format(self) -> None:
         cluster_id = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "A")
-        done = subprocess.run(
-            [
+        run(
+            "Apache Kafka's storage could not be formatted",
+            (
                 *self._jvm(heap_mb=128),
                 *("kafka.tools.StorageTool", "format", "--config", "server.properties", "--cluster-id", cluster_id),
-            ],
-            cwd=self.folder,
-            env=self.environment(),
-            capture_output=True,
-            text=True,
-            timeout=self.start_timeout_s,
-            check=False,
+            ),
+            self.start_timeout_s,
+            folder=self.folder,
+            environment=self.environment(),
         )
-        if done.returncode:
-            raise ServerError(f"Apache Kafka's storage could not be formatted:\n{done.stdout}{done.stderr}")
 
     def _jvm(self, heap_mb: int) -> Sequence[str]:
         return (

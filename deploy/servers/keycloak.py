@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import tempfile
 import urllib.request
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from deploy.servers.apache_kafka import JavaMissingError
-from deploy.servers.process import HOST, ServerError, ServerProcess
+from deploy.servers.java import fetched, java, run
+from deploy.servers.process import HOST, ServerProcess
 
 VERSION: Final = "26.7.3"
 POM: Final = Path(__file__).with_name("keycloak.pom.xml")
 DISTRIBUTION: Final = Path(__file__).parents[2] / ".keycloak" / VERSION
-FETCH_TIMEOUT_S: Final = 600
 BUILD_TIMEOUT_S: Final = 300
 ANSWER_TIMEOUT_S: Final = 10
 
@@ -27,41 +24,19 @@ OPENED: Final = ("java.util", "java.util.concurrent", "java.security", "java.lan
 LAUNCHED: Final = "io.quarkus.bootstrap"
 
 
-def java() -> str:
-    """The path of `java`. Raises JavaMissingError."""
-    found = shutil.which("java")
-    if found is None:
-        raise JavaMissingError("Keycloak needs Java 17 or later: no `java` on PATH")
-    return found
-
-
 def fetch_distribution() -> Path:
     """The unpacked and built distribution, made once per checkout. Raises JavaMissingError, ServerError."""
-    if DISTRIBUTION.is_dir():
-        return DISTRIBUTION
-    maven = shutil.which("mvn")
-    if maven is None:
-        raise JavaMissingError("Keycloak comes by Maven: no `mvn` on PATH")
-    DISTRIBUTION.parent.mkdir(exist_ok=True)
-    # Made aside and renamed, so that an interrupted or a second fetch leaves no half of a folder.
-    with tempfile.TemporaryDirectory(dir=DISTRIBUTION.parent) as aside:
-        command = (maven, "--batch-mode", "--quiet", "--file", str(POM), "dependency:copy-dependencies")
-        _run("Maven could not fetch Keycloak", (*command, f"-DoutputDirectory={aside}"), FETCH_TIMEOUT_S)
-        with zipfile.ZipFile(Path(aside) / f"keycloak-quarkus-dist-{VERSION}.zip") as archive:
-            archive.extractall(aside)
-        unpacked = Path(aside) / f"keycloak-{VERSION}"
+
+    def make(artifacts: Path) -> Path:
+        with zipfile.ZipFile(artifacts / f"keycloak-quarkus-dist-{VERSION}.zip") as archive:
+            archive.extractall(artifacts)
+        unpacked = artifacts / f"keycloak-{VERSION}"
         # Done here once, this spares every start a second one: Keycloak works its build options into its own jars.
-        build = (*_jvm(unpacked, Path(aside), heap_mb=512), "build", "--db=dev-mem")
-        _run("Keycloak could not be built", build, BUILD_TIMEOUT_S)
-        if not DISTRIBUTION.is_dir():
-            unpacked.rename(DISTRIBUTION)
-    return DISTRIBUTION
+        build = (*_jvm(unpacked, artifacts, heap_mb=512), "build", "--db=dev-mem")
+        run("Keycloak could not be built", build, BUILD_TIMEOUT_S)
+        return unpacked
 
-
-def _run(failure: str, command: Sequence[str], timeout_s: float) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)
-    if done.returncode:
-        raise ServerError(f"{failure}:\n{(done.stdout + done.stderr)[-2000:]}")
+    return fetched(POM, DISTRIBUTION, make)
 
 
 def _jvm(home: Path, temporary: Path, heap_mb: int) -> Sequence[str]:

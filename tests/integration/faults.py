@@ -1,0 +1,36 @@
+"""Faults that several suites bring about."""
+
+from __future__ import annotations
+
+from schemas.keys import Shard
+from tests.conftest import wait_until
+from tests.integration.sites import Site
+
+MOVES_S = 40.0
+
+
+def roll_back(site: Site, shard: Shard) -> None:
+    """Put a shard back to an older state while ranges are queued; return once it is past where it was. Needs a flow."""
+    taken = site.take(shard)
+    old = site.positions()[shard]
+    wait_until(lambda: site.positions()[shard] > old, MOVES_S, f"{shard.tag} moves")
+    newer = site.positions()[shard]
+    site.give_back(shard, taken)
+    wait_until(lambda: site.positions()[shard] > newer, MOVES_S, f"{shard.tag} is back")
+
+
+def empty(site: Site) -> None:
+    """FLUSHALL while ranges are queued; return once every shard is further than ever. Needs a flow."""
+    before = site.positions()
+    site.behind_queued_ranges("FLUSHALL")
+    wait_until(lambda: all(at > before[of] for of, at in site.positions().items()), MOVES_S, "all is back")
+
+
+def restart_from_snapshot(site: Site) -> None:
+    """Kill the store and start it from a snapshot older than what it held. Needs a flow."""
+    site.client.save()
+    saved = site.positions()
+    site.wait_until_moved(MOVES_S)
+    site.store.kill()
+    site.store.start()
+    wait_until(lambda: all(at > saved[of] for of, at in site.positions().items()), MOVES_S, "all goes on")
