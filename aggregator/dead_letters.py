@@ -91,6 +91,8 @@ class DeadLetters:
                 enable_idempotence=self._settings.kafka_idempotence,
                 max_request_size=MAX_REQUEST_BYTES,
                 linger_ms=5,
+                # What a missing topic or broker may take before readiness says so.
+                request_timeout_ms=10_000,
                 **self._security,
             )
             try:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import structlog
 from aiokafka.errors import KafkaError
+from confluent_kafka import KafkaError as KafkaErrorCode
 from confluent_kafka import KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient
 from faust.types import TP
@@ -16,7 +19,7 @@ from faust.types import TP
 from aggregator import metrics
 from aggregator.ledger import Ledger, Look, Refused
 from aggregator.settings import FORMAT, NEVER_ADOPTED, WorkerSettings
-from aggregator.transport import Consumer, LogBounds
+from aggregator.transport import Consumer, LogBounds, Range
 from schemas.keys import Shard
 from schemas.settings import PREFIX
 
@@ -100,6 +103,15 @@ def differing(meta: Mapping[str, str], settings: Mapping[str, str]) -> str | Non
     return None
 
 
+@dataclass(slots=True)
+class _Look:
+    """The last look at a topic's id."""
+
+    topic_id: str = NO_ID
+    began_at: float = -math.inf
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
 class Placement:
     """Places partitions, watches that they stay in place, and remembers which are stopped and why."""
 
@@ -107,7 +119,9 @@ class Placement:
         self._ledger = ledger
         self._settings = settings
         self._admin: AdminClient | None = None
-        self._topic_ids: dict[str, str] = {}
+        self._placed: dict[Shard, str] = {}
+        """The id of the topic that each shard was counted from when it was placed."""
+        self._looks: dict[str, _Look] = {}
         self.stopped: dict[Shard, str] = {}
         self.trouble: str | None = None
 
@@ -128,12 +142,10 @@ class Placement:
                 topic_id = (await self.topic_ids({topic}))[topic]
                 bounds = await consumer.bounds(waiting)
             except (KafkaError, KafkaException, OSError) as error:
-                self.trouble = f"{PREFIX}KAFKA_BOOTSTRAP_SERVERS: {error}"
-                log.warning("kafka does not do its part", topic=topic, error=str(error), retry_in_s=PAUSE_S)
+                self._kafka_fails(topic, error)
                 await asyncio.sleep(PAUSE_S)
                 continue
             self.trouble = None
-            self._topic_ids[topic] = topic_id
             for tp in sorted(waiting):
                 if await self._place_one(consumer, tp, topic_id, bounds[tp]):
                     waiting = waiting - {tp}
@@ -168,6 +180,8 @@ class Placement:
         if self.stopped.pop(shard, None):
             log.info("partition goes on", shard=shard.tag, position=start)
         metrics.STOPPED.labels(*shard).set(0)
+        # Not what Kafka has now: a ledger that knew no id yet goes by this one until it is placed again.
+        self._placed[shard] = look.meta.get("topic_id") or topic_id
         await consumer.seek_range(tp, start)
         consumer.resume_partitions([tp])
         return True
@@ -185,11 +199,37 @@ class Placement:
         """
         tps = list(tps)
         ids = await self.topic_ids({tp.topic for tp in tps})
-        return {
-            tp
-            for tp in tps
-            if Shard(*tp) in self.stopped or self._topic_ids.get(tp.topic, ids[tp.topic]) != ids[tp.topic]
-        }
+        return {tp for tp in tps if Shard(*tp) in self.stopped or not self._is_of(Shard(*tp), ids[tp.topic])}
+
+    async def is_same_log(self, cut: Range) -> bool:
+        """Whether the range is of the topic that its shard was placed in, not of one made anew under its name.
+
+        Known for sure only by a look at the topic's id that began after the fetch. One look serves all ranges fetched
+        before it, so it costs little where ranges queue, and a few milliseconds where they do not. Waits for Kafka.
+        """
+        topic = cut.shard.topic
+        look = self._looks.setdefault(topic, _Look())
+        async with look.turn:
+            while look.began_at < cut.fetched_at:
+                began_at = time.monotonic()
+                try:
+                    look.topic_id = (await self.topic_ids({topic}))[topic]
+                except KafkaException as error:
+                    if error.args[0].code() == KafkaErrorCode.UNKNOWN_TOPIC_OR_PART:
+                        return False
+                    self._kafka_fails(topic, error)
+                    await asyncio.sleep(PAUSE_S)
+                    continue
+                self.trouble = None
+                look.began_at = began_at
+        return self._is_of(cut.shard, look.topic_id)
+
+    def _is_of(self, shard: Shard, topic_id: str) -> bool:
+        return NO_ID in (topic_id, placed := self._placed.get(shard, NO_ID)) or topic_id == placed
+
+    def _kafka_fails(self, topic: str, error: Exception) -> None:
+        self.trouble = f"{PREFIX}KAFKA_BOOTSTRAP_SERVERS: {error}"
+        log.warning("kafka does not do its part", topic=topic, error=str(error), retry_in_s=PAUSE_S)
 
     async def topic_ids(self, topics: set[str]) -> dict[str, str]:
         """Kafka's ids of topics, which a topic made anew under an old name does not share. "" where it has none.

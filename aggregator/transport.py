@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, NamedTuple, cast
 
@@ -43,6 +44,8 @@ class Range(NamedTuple):
     records: list[Any]
     seek: int
     """Which seek of the partition it follows. A later seek makes it worthless."""
+    fetched_at: float
+    """A moment (time.monotonic) after its records had come from Kafka."""
 
 
 class LogBounds(NamedTuple):
@@ -168,6 +171,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
             return {}
         records = {TP(*tp): batch for tp, batch in fetched.items()}
         ranges: dict[TP, list[Range]] = {}
+        now = time.monotonic()
         states = _states(consumer)
         for tp, (state, start) in list(self._next.items()):
             # The position may pass the last record, or move without any: aborted and control batches.
@@ -179,7 +183,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
                 raise RuntimeError(f"aiokafka moved {tp} from {start} to {end} without a seek")
             self._next[tp] = (state, end)
             shard = Shard(*tp)
-            ranges[tp] = [Range(shard, start, end, batch, self.seeks[shard])]
+            ranges[tp] = [Range(shard, start, end, batch, self.seeks[shard], now)]
         return ranges
 
 
