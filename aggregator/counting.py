@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections.abc import Awaitable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -56,11 +58,17 @@ class Counting:
         if not consumer.is_current(cut):
             return
         taken = time.perf_counter()
-        if not await self._placement.is_same_log(cut):
-            # Fetches name a topic, not its id: these records may be of a topic made anew under the old name.
-            self.forget(cut.shard)
-            await self._placement.place(consumer, [TP(*cut.shard)])
-            return
+        # Asked while the fold runs. Fetches name a topic, not its id: these records may be of a topic made anew.
+        same_log = asyncio.create_task(self._placement.is_same_log(cut))
+        try:
+            await asyncio.sleep(0)
+            await self._count(consumer, cut, same_log)
+        finally:
+            same_log.cancel()
+        metrics.RANGE_RECORDS.labels(cut.shard.topic).observe(len(cut.records))
+        metrics.RANGE_SECONDS.labels(cut.shard.topic).observe(time.perf_counter() - taken)
+
+    async def _count(self, consumer: Consumer, cut: Range, same_log: Awaitable[bool]) -> None:
         shard, start, records = cut.shard, cut.start, cut.records
         name = self._settings.topics[shard.topic]
         while start < cut.end:
@@ -75,6 +83,10 @@ class Counting:
                 held = self._shards[shard] = _Knowledge(start, Known(set(look.labels)))
             # 2. Pure. A crash here costs the work.
             tally = fold(name, records, cut.end, held.known, self._rules)
+            if not await same_log:
+                self.forget(shard)
+                await self._placement.place(consumer, [TP(*shard)])
+                return
             # 3. What cannot be counted is safe first. A crash after this sends it again, recognisably.
             await self._dead_letters.send(shard, tally.dead)
             # 4. Counts and position in one step. A crash after this costs nothing: the position tells.
@@ -89,8 +101,6 @@ class Counting:
             if tally.end < cut.end:
                 records = [record for record in records if record.offset >= tally.end]
             start = tally.end
-        metrics.RANGE_RECORDS.labels(shard.topic).observe(len(cut.records))
-        metrics.RANGE_SECONDS.labels(shard.topic).observe(time.perf_counter() - taken)
 
     async def _refused(self, consumer: Consumer, shard: Shard, position: int | None) -> None:
         """The one answer to a crash, a zombie, a rebalance, a store that lost its last writes, a dropped batch."""
