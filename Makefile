@@ -24,8 +24,13 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: setup
+bench: setup .venv-peers/ready
 	$(BIN)/python -m tests.bench
+
+.venv-peers/ready: tests/bench/peers/requirements.lock
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/pip install --quiet --require-hashes --requirement $<
+	touch $@
 
 chaos: setup
 	$(BIN)/pytest -m chaos
@@ -35,6 +40,7 @@ schemas: setup
 
 lock: setup
 	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-emit-find-links --output-file requirements.lock
+	$(BIN)/uv pip compile tests/bench/peers/requirements.in --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-emit-find-links --output-file tests/bench/peers/requirements.lock
 
 clean:
-	rm -rf .venv .kafka .keycloak
+	rm -rf .venv .venv-peers .kafka .keycloak

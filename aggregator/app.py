@@ -12,7 +12,6 @@ import faust
 import structlog
 from faust.auth import SASLCredentials, SSLCredentials
 from faust.transport.drivers.aiokafka import credentials_to_aiokafka_auth
-from faust.types import TP
 from mode.supervisors import CrashingSupervisor
 from yarl import URL
 
@@ -25,6 +24,7 @@ from aggregator.progress import INTERVAL_S, Progress
 from aggregator.settings import WorkerSettings
 from aggregator.startup import UnfitError, wait_until_fit
 from aggregator.transport import FETCH_BYTES_PER_PARTITION, Range, Schema, Transport
+from schemas.keys import Shard
 from schemas.settings import read
 
 log = structlog.get_logger(__name__)
@@ -142,10 +142,10 @@ class App(faust.App):  # type: ignore[misc]
         # Not by the generation: some brokers call the first one 0.
         return bool(self.started and not self.rebalancing and self.rebalancing_count > 0)
 
-    async def _place(self, tps: set[TP]) -> None:
-        await self._worker.placement.place(self.consumer, tps)
+    async def _place(self, shards: set[Shard]) -> None:
+        await self._worker.placement.place(self.consumer, shards)
 
-    async def _positions(self) -> dict[TP, int]:
+    async def _positions(self) -> dict[Shard, int]:
         return await self._worker.progress.look(self.consumer)
 
     async def _count(self, ranges: AsyncIterator[Range]) -> None:

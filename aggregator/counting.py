@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import structlog
-from faust.types import TP
 
 from aggregator import metrics
 from aggregator.dead_letters import DeadLetters
-from aggregator.fold import Known, Rules, Tally, fold
+from aggregator.fold import fold
 from aggregator.ledger import Ledger, Refused
 from aggregator.placement import Placement
 from aggregator.settings import WorkerSettings
+from aggregator.tally import Known, Rules, Tally
 from aggregator.transport import Consumer, Range
 from schemas import fields
 from schemas.keys import Shard
@@ -85,7 +85,7 @@ class Counting:
             tally = fold(name, records, cut.end, held.known, self._rules)
             if not await same_log:
                 self.forget(shard)
-                await self._placement.place(consumer, [TP(*shard)])
+                await self._placement.place(consumer, [shard])
                 return
             # 3. What cannot be counted is safe first. A crash after this sends it again, recognisably.
             await self._dead_letters.send(shard, tally.dead)
@@ -108,7 +108,7 @@ class Counting:
         metrics.REFUSED.labels(shard.topic).inc()
         self.refused[shard] = self.refused.get(shard, 0) + 1
         self.forget(shard)
-        await self._placement.place(consumer, [TP(*shard)])
+        await self._placement.place(consumer, [shard])
 
     def forget(self, shard: Shard) -> None:
         """Drop everything remembered of a shard."""

@@ -11,8 +11,8 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RecordListTooLargeError
 
 from aggregator import metrics
-from aggregator.fold import DeadLetter
 from aggregator.settings import WorkerSettings
+from aggregator.tally import DeadLetter
 from schemas.keys import Shard
 from schemas.settings import PREFIX
 

@@ -24,8 +24,8 @@ from redis.exceptions import AuthenticationError, NoScriptError, RedisError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from aggregator.fold import Tally
 from aggregator.settings import WorkerSettings
+from aggregator.tally import Tally
 from schemas import accuracy, fields, keys
 from schemas.keys import Shard, ShardKeys
 from schemas.periods import Month, period_end

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -14,7 +14,6 @@ from aiokafka.errors import KafkaError
 from confluent_kafka import KafkaError as KafkaErrorCode
 from confluent_kafka import KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient
-from faust.types import TP
 
 from aggregator import metrics
 from aggregator.ledger import Ledger, Look, Refused
@@ -125,19 +124,19 @@ class Placement:
         self.stopped: dict[Shard, str] = {}
         self.trouble: str | None = None
 
-    async def place(self, consumer: Consumer, tps: Iterable[TP]) -> None:
+    async def place(self, consumer: Consumer, shards: Iterable[Shard]) -> None:
         """Seek each partition to where the ledger says, or stop it. Tries until Kafka and Redis answer.
 
         Raises SettingsDifferError.
         """
-        by_topic: dict[str, set[TP]] = {}
-        for tp in tps:
-            by_topic.setdefault(tp.topic, set()).add(tp)
+        by_topic: dict[str, set[Shard]] = {}
+        for shard in shards:
+            by_topic.setdefault(shard.topic, set()).add(shard)
         # Apart: a topic that is being deleted must not hold up the others.
         await asyncio.gather(*(self._place_topic(consumer, topic, found) for topic, found in by_topic.items()))
 
-    async def _place_topic(self, consumer: Consumer, topic: str, waiting: set[TP]) -> None:
-        while waiting := waiting & consumer.assignment():
+    async def _place_topic(self, consumer: Consumer, topic: str, waiting: set[Shard]) -> None:
+        while waiting := waiting & consumer.shards():
             try:
                 topic_id = (await self.topic_ids({topic}))[topic]
                 bounds = await consumer.bounds(waiting)
@@ -146,13 +145,12 @@ class Placement:
                 await asyncio.sleep(PAUSE_S)
                 continue
             self.trouble = None
-            for tp in sorted(waiting):
-                if await self._place_one(consumer, tp, topic_id, bounds[tp]):
-                    waiting = waiting - {tp}
+            for shard in sorted(waiting):
+                if await self._place_one(consumer, shard, topic_id, bounds[shard]):
+                    waiting = waiting - {shard}
 
-    async def _place_one(self, consumer: Consumer, tp: TP, topic_id: str, bounds: LogBounds) -> bool:
+    async def _place_one(self, consumer: Consumer, shard: Shard, topic_id: str, bounds: LogBounds) -> bool:
         """True when settled; False when somebody else moved the shard meanwhile."""
-        shard = Shard(*tp)
         look = await self._ledger.look(shard)
         differs = differing(look.meta, self._settings.counted_with(shard.topic))
         if differs:
@@ -163,7 +161,7 @@ class Placement:
                 log.error("partition stopped", shard=shard.tag, reason=decision.reason)
             self.stopped[shard] = decision.reason
             metrics.STOPPED.labels(*shard).set(1)
-            await consumer.stop_range(tp)
+            await consumer.stop_range(shard)
             return True
         if isinstance(decision, Open):
             if isinstance(await self._ledger.open(shard, decision.offset, topic_id), Refused):
@@ -182,24 +180,22 @@ class Placement:
         metrics.STOPPED.labels(*shard).set(0)
         # Not what Kafka has now: a ledger that knew no id yet goes by this one until it is placed again.
         self._placed[shard] = look.meta.get("topic_id") or topic_id
-        await consumer.seek_range(tp, start)
-        consumer.resume_partitions([tp])
+        await consumer.seek_range(shard, start)
         return True
 
-    def leave(self, assigned: Iterable[TP]) -> None:
+    def leave(self, assigned: Iterable[Shard]) -> None:
         """Forget why partitions are stopped that others have now: those stop them again, or do not."""
-        for shard in self.stopped.keys() - {Shard(*tp) for tp in assigned}:
+        for shard in self.stopped.keys() - set(assigned):
             del self.stopped[shard]
             metrics.STOPPED.remove(*map(str, shard))
 
-    async def misplaced(self, tps: Iterable[TP]) -> set[TP]:
+    async def misplaced(self, shards: Collection[Shard]) -> set[Shard]:
         """Partitions to place again: the log is another one, or they are stopped and may be so no longer.
 
         A position outside the log is left to the fetch that fails on it. Raises KafkaException.
         """
-        tps = list(tps)
-        ids = await self.topic_ids({tp.topic for tp in tps})
-        return {tp for tp in tps if Shard(*tp) in self.stopped or not self._is_of(Shard(*tp), ids[tp.topic])}
+        ids = await self.topic_ids({shard.topic for shard in shards})
+        return {shard for shard in shards if shard in self.stopped or not self._is_of(shard, ids[shard.topic])}
 
     async def is_same_log(self, cut: Range) -> bool:
         """Whether the range is of the topic that its shard was placed in, not of one made anew under its name.

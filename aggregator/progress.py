@@ -10,7 +10,6 @@ from typing import Final
 import structlog
 from aiokafka.errors import KafkaError
 from confluent_kafka import KafkaException
-from faust.types import TP
 from redis.exceptions import RedisError
 
 from aggregator import metrics
@@ -52,23 +51,22 @@ class Progress:
         self._stands: dict[Shard, tuple[int, float]] = {}
         self.trouble: str | None = None
 
-    async def look(self, consumer: Consumer) -> dict[TP, int]:
+    async def look(self, consumer: Consumer) -> dict[Shard, int]:
         """Positions of the assignment, to be committed; on the way lag, observations and misplaced partitions.
 
         Empty while Kafka or Redis does not answer. Raises StuckError.
         """
         gc.collect()  # see Worker.start
-        assigned = consumer.assignment()
-        for shard in set(self._stands) - {Shard(*tp) for tp in assigned}:
+        assigned = consumer.shards()
+        for shard in set(self._stands) - assigned:
             self._leave(shard)
         self._placement.leave(assigned)
         try:
-            found = await self._ledger.positions(Shard(*tp) for tp in assigned)
-            positions = {TP(*shard): at for shard, at in found.items()}
+            positions = await self._ledger.positions(assigned)
             bounds = await consumer.bounds(positions)
             again = await self._placement.misplaced(positions)
-            for tp, position in positions.items():
-                await self._measure(consumer, tp, position, bounds[tp])
+            for shard, position in positions.items():
+                await self._measure(consumer, shard, position, bounds[shard])
         except RedisError as error:
             self.trouble = trouble_in_words(error)
             return {}
@@ -78,11 +76,10 @@ class Progress:
         self.trouble = None
         if again:
             consumer.place_soon(again)
-        return {tp: at for tp, at in positions.items() if tp not in again}
+        return {shard: at for shard, at in positions.items() if shard not in again}
 
-    async def _measure(self, consumer: Consumer, tp: TP, position: int, bounds: LogBounds) -> None:
-        shard = Shard(*tp)
-        end = max(consumer.end(tp) or 0, bounds.end)
+    async def _measure(self, consumer: Consumer, shard: Shard, position: int, bounds: LogBounds) -> None:
+        end = max(consumer.end(shard) or 0, bounds.end)
         stable_lag = max(bounds.end - position, 0)
         metrics.LAG.labels(*shard).set(max(end - position, 0))
         metrics.STABLE_LAG.labels(*shard).set(stable_lag)

@@ -86,9 +86,9 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         self.seeks: dict[Shard, int] = {}
         # Per partition: aiokafka's state of it, and where the next range starts. A rebalance makes new states, whose
         # position may be anywhere until the next seek: no range may join the two.
-        self._next: dict[TP, tuple[Any, int]] = {}
+        self._next: dict[Shard, tuple[Any, int]] = {}
         self._numbers = itertools.count(1)
-        self._refused: set[TP] = set()
+        self._refused: set[Shard] = set()
 
     def _create_worker_consumer(self, transport: Any) -> AIOKafkaConsumer:
         consumer = super()._create_worker_consumer(transport)
@@ -98,58 +98,58 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         fetcher.PartitionRecords = Records
         return consumer
 
-    async def seek_here(self, tp: TP, offset: int) -> bool:
-        """Seek, and start the next range there. Runs on this thread's loop; False when `tp` is no longer ours.
+    async def seek_here(self, shard: Shard, offset: int) -> bool:
+        """Seek, and start the next range there. Runs on this thread's loop; False when the partition is not ours.
 
         Faust's own seek touches aiokafka from the wrong thread, which may break its fetcher's bookkeeping.
         """
         consumer = self._ensure_consumer()
         try:
-            consumer.seek(_aiokafka(tp), offset)
+            consumer.seek(_aiokafka(shard), offset)
         except IllegalStateError:
             return False
-        self.seeks[Shard(*tp)] = next(self._numbers)
-        self._refused.discard(tp)
-        self._next[tp] = (_states(consumer)[_aiokafka(tp)], offset)
+        self.seeks[shard] = next(self._numbers)
+        self._refused.discard(shard)
+        self._next[shard] = (_states(consumer)[_aiokafka(shard)], offset)
         return True
 
-    async def forget_here(self, tps: Iterable[TP] | None = None) -> None:
+    async def forget_here(self, shards: Iterable[Shard] | None = None) -> None:
         """Cut no ranges of these partitions, or of any, until the next seek."""
-        if tps is None:
+        if shards is None:
             self._refused.clear()
-        for tp in list(self._next) if tps is None else tps:
-            self._next.pop(tp, None)
-            self.seeks.pop(Shard(*tp), None)
+        for shard in list(self._next) if shards is None else shards:
+            self._next.pop(shard, None)
+            self.seeks.pop(shard, None)
 
-    async def commit_here(self, offsets: Mapping[TP, int]) -> bool:
+    async def commit_here(self, offsets: Mapping[Shard, int]) -> bool:
         """Commit; a failure is the next timer's to mend, since nobody reads these offsets back but lag monitors."""
         try:
             await self._ensure_consumer().commit(
-                {_aiokafka(tp): offset for tp, offset in offsets.items() if tp in self.assignment()}
+                {_aiokafka(shard): offset for shard, offset in offsets.items() if shard in self.assignment()}
             )
         except (KafkaError, IllegalStateError) as error:
             log.info("offsets not committed to kafka", error=type(error).__name__)
             return False
         return True
 
-    async def bounds_here(self, tps: list[TP]) -> dict[TP, LogBounds]:
+    async def bounds_here(self, shards: list[Shard]) -> dict[Shard, LogBounds]:
         """Ask the brokers for the log bounds. Raises KafkaError."""
         consumer = self._ensure_consumer()
-        asked = [_aiokafka(tp) for tp in tps]
-        starts = await consumer.beginning_offsets(asked)
-        ends = await consumer.end_offsets(asked)
+        asked = {shard: _aiokafka(shard) for shard in shards}
+        starts = await consumer.beginning_offsets(list(asked.values()))
+        ends = await consumer.end_offsets(list(asked.values()))
         states = _states(consumer)
         found = {}
-        for tp, a in zip(tps, asked, strict=True):
-            refused = tp in self._refused
+        for shard, tp in asked.items():
+            refused = shard in self._refused
             # Tansu answers the question for the end with the beginning of the last batch; its fetches know the end.
-            fetched = states[a].lso or 0 if a in states and not refused else 0
-            found[tp] = LogBounds(starts[a], max(ends[a], fetched), refused)
+            fetched = states[tp].lso or 0 if tp in states and not refused else 0
+            found[shard] = LogBounds(starts[tp], max(ends[tp], fetched), refused)
         return found
 
-    def end(self, tp: TP) -> int | None:
+    def end(self, shard: Shard) -> int | None:
         """The log end as the last fetch saw it: beyond the last stable offset while transactions are open."""
-        state = _states(self._ensure_consumer()).get(_aiokafka(tp))
+        state = _states(self._ensure_consumer()).get(_aiokafka(shard))
         return None if state is None else cast(int | None, state.highwater)
 
     async def _fetch_records(self, consumer: Any, active_partitions: Any, **limits: Any) -> Mapping[TP, list[Range]]:
@@ -161,7 +161,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
             # Retention overtook the position, or the log is another one: placement decides. An error from before the
             # last seek says nothing.
             assigned = _states(consumer)
-            failed = {TP(*tp) for tp, at in error.args[0].items() if tp in assigned and assigned[tp].position == at}
+            failed = {Shard(*tp) for tp, at in error.args[0].items() if tp in assigned and assigned[tp].position == at}
             if failed:
                 self._refused |= failed
                 self.app.loop.call_soon_threadsafe(self.consumer.place_soon, failed)
@@ -169,21 +169,20 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         except NoOffsetForPartitionError:
             # aiokafka looked for a committed offset before the ledger's position had been sought.
             return {}
-        records = {TP(*tp): batch for tp, batch in fetched.items()}
+        records = {Shard(*tp): batch for tp, batch in fetched.items()}
         ranges: dict[TP, list[Range]] = {}
         now = time.monotonic()
         states = _states(consumer)
-        for tp, (state, start) in list(self._next.items()):
+        for shard, (state, start) in list(self._next.items()):
             # The position may pass the last record, or move without any: aborted and control batches.
-            current = states.get(_aiokafka(tp))
+            current = states.get(_aiokafka(shard))
             if current is None or current is not state or current.position == start:
                 continue
-            end, batch = current.position, records.get(tp, [])
+            end, batch = current.position, records.get(shard, [])
             if end < start or (batch and batch[0].offset < start):
-                raise RuntimeError(f"aiokafka moved {tp} from {start} to {end} without a seek")
-            self._next[tp] = (state, end)
-            shard = Shard(*tp)
-            ranges[tp] = [Range(shard, start, end, batch, self.seeks[shard], now)]
+                raise RuntimeError(f"aiokafka moved {shard.tag} from {start} to {end} without a seek")
+            self._next[shard] = (state, end)
+            ranges[TP(*shard)] = [Range(shard, start, end, batch, self.seeks[shard], now)]
         return ranges
 
 
@@ -195,7 +194,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._messages = itertools.count(1)
-        self._placing: set[TP] = set()
+        self._placing: set[Shard] = set()
 
     def _new_consumer_thread(self) -> ConsumerThread:
         return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
@@ -227,42 +226,50 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         """
         await self._thread.call_thread(self._thread.forget_here)
         self._placing.clear()
-        await asyncio.wait({self.place_soon(self.assignment())}, timeout=PLACING_S)
+        await asyncio.wait({self.place_soon(self.shards())}, timeout=PLACING_S)
         return {}
 
-    def place_soon(self, tps: Iterable[TP]) -> asyncio.Future[None]:
+    def shards(self) -> set[Shard]:
+        """The assignment, in the terms of everything outside this file."""
+        return {Shard(*tp) for tp in self.assignment()}
+
+    def place_soon(self, shards: Iterable[Shard]) -> asyncio.Future[None]:
         """Have partitions placed, each by one task at a time. A failure stops the worker."""
-        wanted = set(tps) - self._placing
+        wanted = set(shards) - self._placing
         self._placing |= wanted
         return cast("asyncio.Future[None]", self.add_future(self._place(wanted)))
 
-    async def _place(self, tps: set[TP]) -> None:
+    async def _place(self, shards: set[Shard]) -> None:
         try:
-            await self.transport.place(tps)
+            await self.transport.place(shards)
         finally:
-            self._placing -= tps
+            self._placing -= shards
 
     async def _seek(self, partition: TP, offset: int) -> None:
-        await self.seek_range(partition, offset)
+        await self.seek_range(Shard(*partition), offset)
 
-    async def seek_range(self, tp: TP, offset: int) -> bool:
+    async def seek_range(self, shard: Shard, offset: int) -> bool:
         """Read on from `offset`; every range cut before is worthless from now on. False: no longer assigned."""
-        return cast(bool, await self._thread.call_thread(self._thread.seek_here, tp, offset))
+        sought = cast(bool, await self._thread.call_thread(self._thread.seek_here, shard, offset))
+        self.resume_partitions([TP(*shard)])
+        return sought
 
-    async def stop_range(self, tp: TP) -> None:
-        """Read nothing more of `tp` until it is placed again."""
-        await self._thread.call_thread(self._thread.forget_here, [tp])
-        self.pause_partitions([tp])
+    async def stop_range(self, shard: Shard) -> None:
+        """Read nothing more of a partition until it is sought again."""
+        await self._thread.call_thread(self._thread.forget_here, [shard])
+        self.pause_partitions([TP(*shard)])
 
-    async def bounds(self, tps: Iterable[TP]) -> dict[TP, LogBounds]:
-        return cast(dict[TP, LogBounds], await self._thread.call_thread(self._thread.bounds_here, list(tps)))
+    async def bounds(self, shards: Iterable[Shard]) -> dict[Shard, LogBounds]:
+        """What Kafka holds of them. Raises KafkaError."""
+        return cast(dict[Shard, LogBounds], await self._thread.call_thread(self._thread.bounds_here, list(shards)))
 
     def is_current(self, cut: Range) -> bool:
         """Whether no seek has come after this range was cut."""
         return self._thread.seeks.get(cut.shard) == cut.seek
 
-    def end(self, tp: TP) -> int | None:
-        return self._thread.end(tp)
+    def end(self, shard: Shard) -> int | None:
+        """The log end that the last fetch saw."""
+        return self._thread.end(shard)
 
     async def force_commit(self, topics: Any = None, start_new_transaction: bool = True) -> bool:
         """Commit the ledger's positions, for lag monitors; nobody reads them back."""
@@ -284,9 +291,9 @@ class Transport(driver.Transport):  # type: ignore[misc]
 
     Consumer = Consumer
 
-    place: Callable[[set[TP]], Awaitable[None]]
+    place: Callable[[set[Shard]], Awaitable[None]]
     """Seek, or stop, each of these partitions by what the ledger and the log say."""
-    positions: Callable[[], Awaitable[dict[TP, int]]]
+    positions: Callable[[], Awaitable[dict[Shard, int]]]
     """The positions to commit."""
     polled: Callable[[], None]
     """Told each time that the poll loop comes round, on the consumer's thread."""
@@ -299,5 +306,5 @@ def _states(consumer: Any) -> dict[Any, Any]:
     return {} if assignment is None else cast(dict[Any, Any], assignment._tp_state)
 
 
-def _aiokafka(tp: TP) -> Any:
-    return driver.TopicPartition(tp.topic, tp.partition)
+def _aiokafka(shard: Shard) -> Any:
+    return driver.TopicPartition(*shard)

@@ -18,8 +18,6 @@ RULES = {
     "deploy": {"tests"},
 }
 FAUST = {"aggregator/app.py", "aggregator/transport.py", "aggregator/__main__.py"}
-# For its TP, a pair of topic and partition.
-FAUST_TYPES_ONLY = {"aggregator/counting.py", "aggregator/placement.py", "aggregator/progress.py"}
 
 
 def imported(path: Path) -> set[str]:
@@ -44,10 +42,7 @@ def test_faust_appears_where_it_is_at_home() -> None:
     for path in (ROOT / "aggregator").rglob("*.py"):
         faust = {module for module in imported(path) if module.partition(".")[0] == "faust"}
         name = path.relative_to(ROOT).as_posix()
-        if name in FAUST_TYPES_ONLY:
-            assert faust <= {"faust.types"}, name
-        elif name not in FAUST:
-            assert not faust, name
+        assert not faust or name in FAUST, name
 
 
 def test_importing_everything_reads_no_environment_and_opens_nothing() -> None:

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from aggregator.fold import Known, Rules, fold
+from aggregator.fold import fold
 from aggregator.ledger import Applied, Ledger, Refused, connect, unfit
+from aggregator.tally import Known, Rules
 from deploy.servers import Valkey
 from schemas import fields, keys
 from schemas.keys import Shard, ShardKeys

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from aggregator.fold import Known, Rules, Tally, fold
+from aggregator.fold import fold
+from aggregator.tally import Known, Rules, Tally
 from schemas import fields
 from schemas.scopes import EVERYTHING, OTHER, Scope
 from tests.aggregator import ledgers

@@ -12,8 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from aggregator import ledger as ledgers_of_aggregator
-from aggregator.fold import Known, Rules, fold
+from aggregator.fold import fold
 from aggregator.ledger import Applied, Ledger, Refused, connect
+from aggregator.tally import Known, Rules
 from schemas import fields, keys
 from schemas.keys import Shard, ShardKeys
 from schemas.scopes import EVERYTHING, Scope

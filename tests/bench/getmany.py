@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
+from typing import Any
 
 import uvloop
 from aiokafka import AIOKafkaConsumer
@@ -12,7 +14,8 @@ from tests.bench import sample
 from tests.bench.measure import Stopwatch, report
 
 
-async def consume(bootstrap: str, events: int) -> None:
+async def consume(bootstrap: str, events: int, look: Callable[[str, list[Any]], object] = lambda _, __: None) -> None:
+    """Read everything; `look` is given each batch and its topic."""
     consumer = AIOKafkaConsumer(
         sample.LOGINS, sample.TOKENS, bootstrap_servers=bootstrap, auto_offset_reset="earliest", group_id=None
     )
@@ -21,7 +24,8 @@ async def consume(bootstrap: str, events: int) -> None:
     seen = 0
     try:
         while True:
-            for records in (await consumer.getmany(timeout_ms=1000)).values():
+            for tp, records in (await consumer.getmany(timeout_ms=1000)).items():
+                look(tp.topic, records)
                 seen += len(records)
             speed = stopwatch.saw(seen)
             if speed is not None:

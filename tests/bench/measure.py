@@ -75,7 +75,7 @@ def watch(pid: int, events: int, consumed: Callable[[], int], alive: Callable[[]
     raise RuntimeError(f"not done within {limit_s:.0f} s")
 
 
-def report(speed: Speed) -> None:
-    """What an arm in a process of its own prints for its parent."""
+def report(speed: Speed, **more: object) -> None:
+    """What an arm in a process of its own prints for its parent; `more` says what work it did."""
     # A line of its own: Faust writes escape codes to standard output as it leaves and comes.
-    print("\n" + json.dumps(asdict(speed)), flush=True)  # noqa: T201
+    print("\n" + json.dumps({"speed": asdict(speed), **more}), flush=True)  # noqa: T201

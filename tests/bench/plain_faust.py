@@ -11,9 +11,10 @@ from typing import Any
 
 import faust
 
-from aggregator.fold import Known, Rules, fold
+from aggregator.fold import fold
 from aggregator.ledger import Applied, Ledger, connect
 from aggregator.settings import WorkerSettings
+from aggregator.tally import Known, Rules
 from schemas.keys import Shard
 from schemas.settings import read
 from tests.bench import sample

@@ -1,0 +1,141 @@
+"""What a fold is given and what it gives back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple, Protocol
+from zoneinfo import ZoneInfo
+
+from aggregator.digest import UserDigest
+from aggregator.settings import WorkerSettings
+from schemas.scopes import Scope
+
+MAX_RESOLVED: Final = 50_000
+"""Combinations remembered per shard; when full all are dropped, to be resolved anew."""
+
+
+class Record(Protocol):
+    """What fold needs of a Kafka record; aiokafka's ConsumerRecord has it."""
+
+    @property
+    def offset(self) -> int: ...
+    @property
+    def timestamp(self) -> int: ...
+    @property
+    def key(self) -> bytes | None: ...
+    @property
+    def value(self) -> bytes | None: ...
+
+
+class DeadLetter(NamedTuple):
+    """A record that cannot be counted."""
+
+    record: Record
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The settings that decide what is counted."""
+
+    zone: ZoneInfo
+    users_by: frozenset[str]
+    counts_by: frozenset[str]
+    active_on: frozenset[str]
+    max_labels: int
+    per_realm: bool
+    days: bool
+    """Whether days are kept besides months."""
+    digest: UserDigest
+
+    @classmethod
+    def of(cls, settings: WorkerSettings) -> Rules:
+        return cls(
+            zone=settings.zone,
+            users_by=frozenset(settings.users_by),
+            counts_by=frozenset(settings.counts_by),
+            active_on=frozenset(settings.active_on),
+            max_labels=settings.max_labels,
+            per_realm=settings.user_scope == "realm",
+            days=settings.retain_days != 0,
+            digest=UserDigest(settings.user_hash_key.get_secret_value()),
+        )
+
+
+class Cohort(NamedTuple):
+    """Users who became active in one period in the same scopes: what a worker remembers having applied."""
+
+    period: str
+    """The day, or the month where no days are kept."""
+    scopes: tuple[Scope, ...]
+    realm: str | None
+    """Where equal ids of two realms are two users: the realm, as the events wrote it."""
+
+
+Memory = dict[Cohort, set[str]]
+"""Users already applied to this shard. Anything missing only costs a repeated, harmless addition."""
+
+
+class Resolved(NamedTuple):
+    """Where events with one combination of day, labels and outcome go."""
+
+    periods: tuple[str, ...]
+    fields: tuple[str, ...]
+    scopes: tuple[Scope, ...]
+    cohort: Cohort | None
+    """Whom the event's user joins; None when it makes nobody active."""
+    overflowed: tuple[str, ...] = ()
+    """Dimensions whose label found no room."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """What one range adds to its shard."""
+
+    end: int
+    """The offset after the last record looked at: before the range's own end when it had too many ids."""
+    users: dict[tuple[str, Scope], list[list[str]]] = field(default_factory=dict)
+    """(period, scope) to digests, per part 0…15."""
+    counts: dict[tuple[str, Scope], dict[str, int]] = field(default_factory=dict)
+    """(period, scope) to increments by field."""
+    written: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """Day to first and last record timestamp, ms, counted into it."""
+    labels: set[str] = field(default_factory=set)
+    """Members new to the labels set."""
+    progress: dict[str, int] = field(default_factory=dict)
+    """Increments of the progress hash."""
+    first_event_ms: int | None = None
+    last_event_ms: int | None = None
+    first_record_ms: int | None = None
+    last_record_ms: int | None = None
+    dead: list[DeadLetter] = field(default_factory=list)
+    applied: Memory = field(default_factory=dict)
+    """Users in this tally that were not known as applied."""
+    resolved: dict[tuple[object, ...], Resolved] = field(default_factory=dict)
+    """Combinations whose way cannot change any more."""
+
+    @property
+    def periods(self) -> set[str]:
+        return {period for period, _ in self.counts} | {period for period, _ in self.users}
+
+
+@dataclass(slots=True)
+class Known:
+    """What is known of a shard before a range. Fold only reads it."""
+
+    labels: set[str]
+    """Members of its labels set."""
+    applied: Memory = field(default_factory=dict)
+    """Users applied before."""
+    resolved: dict[tuple[object, ...], Resolved] = field(default_factory=dict)
+    """Combinations resolved before: spares work, changes no result."""
+
+    def learn(self, tally: Tally) -> None:
+        """Take over what a tally says, once it is applied: not before, for its labels are not in the ledger yet."""
+        self.labels |= tally.labels
+        for cohort, users in tally.applied.items():
+            self.applied.setdefault(cohort, set()).update(users)
+        if len(self.resolved) > MAX_RESOLVED:
+            self.resolved.clear()
+        self.resolved.update(tally.resolved)
