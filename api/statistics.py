@@ -227,7 +227,11 @@ def _sketches(shards: Iterable[ShardKeys], question: _Question, part: int) -> li
 
 
 def _add(key: str, members: Collection[bytes]) -> Iterable[Command]:
+    if not members:
+        return
+    # Made empty and given its lifetime before it grows: a connection cut in between leaves some thirty bytes.
+    yield ("PFADD", key)
+    yield ("PEXPIRE", key, TEMPORARY_MS)
     ordered = list(members)
     for start in range(0, len(ordered), ARGUMENTS):
         yield ("PFADD", key, *ordered[start : start + ARGUMENTS])
-        yield ("PEXPIRE", key, TEMPORARY_MS)

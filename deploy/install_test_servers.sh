@@ -11,6 +11,7 @@ prometheus               prometheus
 promtool                 prometheus
 openssl                  openssl
 curl                     curl
+wrk                      wrk
 "
 
 missing=()
