@@ -16,10 +16,10 @@ import structlog
 from multidict import CIMultiDict
 
 from api.faults import Unavailable
-from api.keys import answer
 from api.metrics import CACHE_ANSWERS, CACHE_BYTES, REDIS_ERRORS
 from api.redis_client import UNREACHABLE, Client
 from api.single_flight import SingleFlight
+from schemas.keys import answer
 
 log = structlog.get_logger(__name__)
 

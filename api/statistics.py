@@ -14,11 +14,10 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from api.faults import Forbidden
-from api.keys import TEMPORARY_MS, temporary
 from api.metrics import ACCESS_REFUSALS
 from api.redis_client import Client, Command
 from schemas import accuracy, fields, keys
-from schemas.keys import SMALL_PARTS, Shard, ShardKeys
+from schemas.keys import SMALL_PARTS, TEMPORARY_MS, Shard, ShardKeys, temporary
 from schemas.periods import Month
 from schemas.scopes import EVERYTHING, Scope
 from schemas.settings import CommonSettings

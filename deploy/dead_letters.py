@@ -18,6 +18,7 @@ from aggregator import dead_letters as headers
 from aggregator.ledger import Client, Ledger
 from aggregator.settings import WorkerSettings
 from deploy.operating import Log, confirmed, consumer, kafka_fails, logs_of, show_table, with_ledger
+from schemas import fields, keys
 from schemas.keys import Shard
 
 SAMPLES: Final = 3
@@ -112,19 +113,9 @@ def _logs(settings: WorkerSettings) -> dict[Shard, Log]:
     return found
 
 
-def _field(topic_id: str, partition: int, reason: str) -> str:
-    # With the id: a dead-letter topic made anew begins with nothing resent.
-    return f"{topic_id}/{partition}/{reason}"
-
-
-def resent_key(prefix: str) -> str:
-    """A hash of the ledger's store beside `shards`: what was resent."""
-    return f"{prefix}resent"
-
-
 def _remembered(settings: WorkerSettings) -> Resent:
     async def ask(_ledger: Ledger, client: Client) -> Resent:
-        found = await cast(Any, client.hgetall(resent_key(settings.key_prefix)))
+        found = await cast(Any, client.hgetall(keys.resent(settings.key_prefix)))
         return {field: int(value) for field, value in found.items()}
 
     return with_ledger(settings, ask)
@@ -132,7 +123,7 @@ def _remembered(settings: WorkerSettings) -> Resent:
 
 def _remember(settings: WorkerSettings, news: Resent) -> None:
     async def write(_ledger: Ledger, client: Client) -> None:
-        await cast(Any, client.hset(resent_key(settings.key_prefix), mapping=cast(Any, dict(news))))
+        await cast(Any, client.hset(keys.resent(settings.key_prefix), mapping=cast(Any, dict(news))))
 
     with_ledger(settings, write)
 
@@ -180,7 +171,7 @@ def show(settings: WorkerSettings) -> None:
 
 def _field_of(settings: WorkerSettings, logs: dict[Shard, Log], letter: Letter) -> str:
     shard = Shard(settings.dead_letter_topic, letter.partition)
-    return _field(logs[shard].topic_id, letter.partition, letter.reason)
+    return fields.resent(logs[shard].topic_id, letter.partition, letter.reason)
 
 
 def _unsent(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import click
 
@@ -13,9 +13,6 @@ from deploy.operating import confirmed, shards_held, show_table, with_ledger
 from schemas import fields
 from schemas.keys import Shard
 from schemas.settings import PREFIX
-
-SINCE: Final = "since"
-"""Meta field `since/<setting>`: position from which its present value holds, and the newest record's time then, ms."""
 
 
 class Change(NamedTuple):
@@ -45,7 +42,7 @@ def additions(of_shard: list[Change]) -> dict[str, str]:
     for change in of_shard:
         added[change.setting] = change.now
         # The log's own clock, not ours: the same adoption at the same position says the same.
-        added[f"{SINCE}/{change.setting}"] = fields.observation(change.position, change.last_record_ms)
+        added[fields.since(change.setting)] = fields.observation(change.position, change.last_record_ms)
     return added
 
 

@@ -107,6 +107,18 @@ def overflowed(dimension: str) -> str:
     return _join("overflowed", dimension)
 
 
+# meta
+def since(setting: str) -> str:
+    """In meta: from which position the present value of a setting holds, as an observation."""
+    return _join("since", setting)
+
+
+# resent
+def resent(topic_id: str, partition: int, reason: str) -> str:
+    """In resent: a partition of the dead-letter topic, and a reason; of a topic made anew nothing is resent yet."""
+    return _join(topic_id, str(partition), reason)
+
+
 # written
 FIRST: Final = "first_ms"
 LAST: Final = "last_ms"

@@ -4,6 +4,7 @@
 |---|---|---|---|
 | `shards` | set | for ever | tags of all shards, added before a shard's first batch |
 | `imported` | hash | for ever | monthly figures counted elsewhere |
+| `resent` | hash | for ever | up to where dead letters were sent again, by partition and reason |
 | meta | hash | for ever | format, topic id, fingerprint of the hash key, settings that change what is counted |
 | position | string | for ever | the next offset to apply |
 | progress | hash | for ever | what became of every event consumed; lost offsets; first and last event time |
@@ -16,6 +17,8 @@
 | users | HyperLogLog | as its period | active users: period, scope, part 0…k-1 |
 | small | set (intset) | as its period | active users while few: period, scope, part 0…15 |
 | counts | hash | as its period | logins, tokens, account events: period, scope |
+| temporary | HyperLogLog | TEMPORARY_MS, deleted at once as a rule | one part of one question's union, by the api |
+| answer | string | until its grace is over | a finished answer, in the database of CACHE_REDIS_URL |
 
 All keys of a shard carry the hash tag `{topic-partition}`: one Cluster slot, so one script can change them together.
 """
@@ -52,6 +55,23 @@ def shards(prefix: str) -> str:
 
 def imported(prefix: str) -> str:
     return f"{prefix}imported"
+
+
+def resent(prefix: str) -> str:
+    return f"{prefix}resent"
+
+
+TEMPORARY_MS: Final = 5_000
+"""Longer than any question may take, short enough that a killed api leaves nothing for an operator to find."""
+
+
+def temporary(prefix: str, question: str, name: str) -> str:
+    """All of one question's carry its hash tag: one Cluster slot, so that PFCOUNT can read them together."""
+    return f"{prefix}temporary:{{{question}}}:{name}"
+
+
+def answer(prefix: str, digest: str) -> str:
+    return f"{prefix}answer:{digest}"
 
 
 class ShardKeys:

@@ -12,13 +12,12 @@ import redis
 from hypothesis import HealthCheck, given, settings, strategies
 
 from api.faults import Forbidden
-from api.keys import TEMPORARY_MS
 from api.redis_client import Client, open_ledger
 from api.settings import ApiSettings
 from api.statistics import ActiveUsers, Statistics
 from deploy.servers import Valkey
 from schemas import accuracy
-from schemas.keys import Shard
+from schemas.keys import TEMPORARY_MS, Shard
 from schemas.periods import Month
 from schemas.scopes import EVERYTHING, Scope
 from tests.api.ledger import PREFIX, Ledger
