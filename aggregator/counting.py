@@ -23,7 +23,7 @@ from schemas.keys import Shard
 
 log = structlog.get_logger(__name__)
 
-MAX_REMEMBERED: Final = 400_000
+MAX_REMEMBERED: Final = 200_000
 """Users held per worker, about 130 bytes each. When full all are dropped: what comes often is soon back."""
 
 

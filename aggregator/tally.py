@@ -10,7 +10,7 @@ from aggregator.digest import UserDigest
 from aggregator.settings import WorkerSettings
 from schemas.scopes import Scope
 
-MAX_RESOLVED: Final = 50_000
+MAX_RESOLVED: Final = 4_000
 """Combinations remembered per shard; when full all are dropped, to be resolved anew."""
 
 
