@@ -24,8 +24,9 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# make bench BENCH=--quick for the short version.
 bench: setup .venv-peers/ready
-	$(BIN)/python -m tests.bench
+	$(BIN)/python -m tests.bench $(BENCH)
 
 .venv-peers/ready: tests/bench/peers/requirements.lock
 	$(PYTHON) -m venv .venv-peers

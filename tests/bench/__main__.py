@@ -1,143 +1,118 @@
-"""`make bench`: the worker against its ceilings and alternatives, side by side on real servers.
+"""`make bench`: speed, scale and accuracy, measured side by side on real servers.
 
-Arms run interleaved, A B B A, so that a machine that slows down slows both. Ratios are of events per second, pair by
-pair; below them the same of CPU seconds, which a busy machine disturbs less. Two arms that claim the same work must
-leave the same counters, else the run is void.
+Ends with 1 when a goal is missed. Figures go to JSON, curves to SVG beside it.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
-import statistics
 import sys
 import time
-from dataclasses import asdict
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from rich.console import Console
 from rich.table import Table
 
-from deploy.servers import ApacheKafka, Valkey
-from tests.bench import sample
-from tests.bench.arms import ARMS, Stack, Work
-from tests.bench.measure import Speed
+from tests.bench import api_speed, growth, worker_speed
+from tests.bench.accuracy import measure as accuracy
+from tests.bench.accuracy.chart import draw as draw_accuracy
+from tests.bench.accuracy.show import show as show_accuracy
+
+Found = dict[str, Any]
 
 
-class Comparison(NamedTuple):
-    """Arm `ours` against arm `theirs`: the ratio wanted at least, and the share of the sample that is read."""
-
-    ours: str
-    theirs: str
-    goal: float
-    share: float = 1.0
+def _worker(quick: bool, console: Console, _: Path) -> Found:
+    found = worker_speed.measure(quick, console.print)
+    worker_speed.show(found, console)
+    return found
 
 
-COMPARISONS: Final = (
-    Comparison("worker", "aiokafka getmany", 0.60),
-    Comparison("worker, months only", "aiokafka getmany", 0.70),
-    Comparison("worker", "aiokafka getmany + decode", 0.75),
-    Comparison("worker, months only", "aiokafka getmany + decode", 0.85),
-    Comparison("worker", "Quix Streams", 2.2),
-    Comparison("worker", "Bytewax", 1.7),
-    Comparison("worker", "worker without the compare", 0.97),
-    # Plain Faust needs minutes for what the worker reads in seconds.
-    Comparison("worker, months only", "plain Faust, months only", 25.0, share=0.1),
-)
-GROWTH_GOAL: Final = 1.05
+def _growth(quick: bool, console: Console, out: Path) -> Found:
+    found = growth.measure(quick, console.print)
+    points = [
+        (row["axis"], f"{row['x']:,}", f"{row['ratio']:.2f}", f"{row['cpu_ratio']:.2f}") for row in found["points"]
+    ]
+    _table(
+        console, "Growth: speed as a share of the default point's", ("axis", "", "events/s", "per CPU second"), points
+    )
+    late, peak = found["rss"]["ratio"], found["catch_up"]["peak"] / 1e6
+    console.print(
+        f"RSS at the end against at 40 %: {late:.3f} (goal ≤ {found['rss']['goal']}); catching up: {peak:.0f} MB"
+    )
+    growth.draw(found, out.with_name(f"{out.stem}-growth.svg"))
+    return found
+
+
+def _api(quick: bool, console: Console, _: Path) -> Found:
+    found = api_speed.measure(quick, console.print)
+    cold, at_once = found["cold"], found["at_once"]
+    rows = [
+        (
+            f"cached, AUTH={row['auth']}: requests/s against a bare handler",
+            row["ratio"],
+            f"≥ {row['goal']}",
+            row["ratio_met"],
+        )
+        for row in found["ready"]
+    ]
+    rows += [
+        (f"cached, AUTH={row['auth']}: p99 against it", row["p99_ratio"], f"≤ {row['p99_goal']}", row["p99_met"])
+        for row in found["ready"]
+    ]
+    rows.append(("cold, against its bare store commands", cold["ratio"], f"≤ {cold['goal']}", cold["met"]))
+    rows.append((f"computed, {at_once['asked']:,} asking at once", at_once["computed"], "1", at_once["met"]))
+    told = [(what, f"{ratio:.2f}", goal, "yes" if met else "no") for what, ratio, goal, met in rows]
+    _table(console, "Api: median ratios", ("", "found", "goal", "met"), told)
+    return found
+
+
+def _accuracy(quick: bool, console: Console, out: Path) -> Found:
+    size = accuracy.QUICK if quick else accuracy.FULL
+    found = asyncio.run(accuracy.measure(size, console.print, pipeline=True))
+    show_accuracy(found, console)
+    draw_accuracy(found["grid"], out.with_name(f"{out.stem}-accuracy.svg"))
+    return found
+
+
+def _table(console: Console, title: str, columns: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
+    table = Table(title=title)
+    for column in columns:
+        table.add_column(column)
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+
+
+PARTS: Final[dict[str, Callable[[bool, Console, Path], Found]]] = {
+    "worker": _worker,
+    "api": _api,
+    "growth": _growth,
+    "accuracy": _accuracy,
+}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
-    parser.add_argument("--events", type=int, default=4_000_000, help="events in the sample")
-    parser.add_argument("--pairs", type=int, default=4, help="pairs of runs per comparison, an even number")
-    parser.add_argument("--quick", action="store_true", help="a tenth of the sample, two pairs: two minutes")
-    parser.add_argument("--out", type=Path, default=Path("bench.json"), help="where the figures go as JSON")
+    parser.add_argument("--quick", action="store_true", help="small samples and few runs: minutes instead of an hour")
+    parser.add_argument("--only", default=",".join(PARTS), help="some of: %(default)s")
+    parser.add_argument("--out", type=Path, default=Path("bench-figures.json"), help="the figures; curves lie beside")
     given = parser.parse_args()
-    events, pairs = (given.events // 10, 2) if given.quick else (given.events, given.pairs)
+    asked = given.only.split(",")
+    if unknown := set(asked) - set(PARTS):
+        parser.error(f"--only knows {', '.join(PARTS)}, not {', '.join(sorted(unknown))}")
 
-    console = Console(soft_wrap=True)
-    results: list[dict[str, Any]] = []
-    with Valkey() as store:
-        for share in sorted({comparison.share for comparison in COMPARISONS}):
-            size = int(events * share)
-            with ApacheKafka() as kafka:
-                console.print(f"filling Kafka with {size:,} events …")
-                sample.prefill(kafka.address, size)
-                stack = Stack(kafka, store, size)
-                asked = [comparison for comparison in COMPARISONS if comparison.share == share]
-                results += [compare(comparison, stack, pairs, console) for comparison in asked]
-        growth = memory(store, events, console)
-    show(results, growth, console)
-    given.out.write_text(json.dumps({"comparisons": results, "rss": growth}, indent=2))
-    sys.exit(0 if all(result["met"] for result in (*results, growth)) else 1)
-
-
-def compare(comparison: Comparison, stack: Stack, pairs: int, console: Console) -> dict[str, Any]:
-    """Run a comparison's pairs. Raises RuntimeError when the arms did not do the same work."""
-    speeds: dict[str, list[Speed]] = {comparison.ours: [], comparison.theirs: []}
-    left: dict[str, Work | None] = {}
-    for pair in range(pairs):
-        order = (comparison.ours, comparison.theirs)
-        for name in order if pair % 2 == 0 else reversed(order):
-            speed, left[name] = ARMS[name](stack)
-            speeds[name].append(speed)
-            console.print(f"  {name}: {speed.per_second:,.0f} events/s, {speed.per_cpu_second:,.0f} per CPU second")
-    ours, theirs = left[comparison.ours], left[comparison.theirs]
-    difference = ours.differs(theirs) if ours is not None and theirs is not None else None
-    if difference:
-        raise RuntimeError(f"void: {comparison.ours} and {comparison.theirs}: {difference}")
-    both = list(zip(speeds[comparison.ours], speeds[comparison.theirs], strict=True))
-    wall = [a.per_second / b.per_second for a, b in both]
-    cpu = [a.per_cpu_second / b.per_cpu_second for a, b in both]
-    return {
-        "ours": comparison.ours,
-        "theirs": comparison.theirs,
-        "events": stack.events,
-        "goal": comparison.goal,
-        "ratios": wall,
-        "cpu_ratios": cpu,
-        "met": statistics.median(wall) >= comparison.goal,
-        "runs": {name: [asdict(speed) for speed in found] for name, found in speeds.items()},
-    }
-
-
-def memory(store: Valkey, events: int, console: Console) -> dict[str, Any]:
-    """RSS of a worker after 2.5 times the sample against after the sample itself: flat means that nothing piles up."""
-    found = []
-    for size in (events, events * 5 // 2):
-        with ApacheKafka() as kafka:
-            console.print(f"filling Kafka with {size:,} events …")
-            sample.prefill(kafka.address, size)
-            speed, _ = ARMS["worker"](Stack(kafka, store, size))
-            found.append(speed.rss)
-            console.print(f"  RSS after {size:,} events: {speed.rss / 1e6:.0f} MB")
-    ratio = found[1] / found[0]
-    return {"events": [events, events * 5 // 2], "rss": found, "ratio": ratio, "met": ratio <= GROWTH_GOAL}
-
-
-def show(results: list[dict[str, Any]], growth: dict[str, Any], console: Console) -> None:
-    table = Table(title=f"Worker, {time.strftime('%Y-%m-%d')}: median ratio of pairs (least … most)")
-    for column in ("ours", "against", "events/s", "per CPU second", "goal", "met"):
-        table.add_column(column)
-    for result in results:
-        table.add_row(
-            result["ours"],
-            result["theirs"],
-            spread(result["ratios"]),
-            spread(result["cpu_ratios"]),
-            f"≥ {result['goal']:g}",
-            "yes" if result["met"] else "no",
-        )
-    table.add_row(
-        "worker RSS", "itself earlier", f"{growth['ratio']:.3f}", "", f"≤ {GROWTH_GOAL:g}", str(growth["met"])
-    )
-    console.print(table)
-
-
-def spread(ratios: list[float]) -> str:
-    return f"{statistics.median(ratios):.2f} ({min(ratios):.2f} … {max(ratios):.2f})"
+    console = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 140)
+    found: dict[str, Found] = {}
+    for part in asked:
+        began = time.monotonic()
+        found[part] = PARTS[part](given.quick, console, given.out)
+        console.print(f"{part}: {time.monotonic() - began:.0f} s, goals {'met' if found[part]['met'] else 'missed'}")
+        given.out.write_text(json.dumps(found, indent=2))
+    sys.exit(0 if all(part["met"] for part in found.values()) else 1)
 
 
 if __name__ == "__main__":
