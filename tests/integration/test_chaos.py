@@ -89,6 +89,8 @@ class Mixed:
 
     def restart(self) -> None:
         number = self.chance.randrange(2)
+        # The fault before may have started it only now: until it has begun, SIGTERM ends it as it ends any program.
+        wait_until(lambda: self.workers[number].lines("Starting"), 30, "the worker has begun")
         self.workers[number].stop()
         self.workers[number] = self.site.workers.start()
 
