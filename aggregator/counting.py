@@ -49,9 +49,7 @@ class Counting:
         self._placement = placement
         self._shards: dict[Shard, _Knowledge] = {}
         self._remembered = 0
-        self.refused: dict[Shard, int] = {}
         self.newest_record_ms: dict[Shard, int] = {}
-        self.progressed_at = time.monotonic()
 
     async def count(self, consumer: Consumer, cut: Range) -> None:
         """Fold and apply one range. When the ledger stands elsewhere: forget the shard, and place it anew."""
@@ -106,7 +104,6 @@ class Counting:
         """The one answer to a crash, a zombie, a rebalance, a store that lost its last writes, a dropped batch."""
         log.warning("range refused", shard=shard.tag, ledger_position=position)
         metrics.REFUSED.labels(shard.topic).inc()
-        self.refused[shard] = self.refused.get(shard, 0) + 1
         self.forget(shard)
         await self._placement.place(consumer, [shard])
 
@@ -127,7 +124,6 @@ class Counting:
         metrics.REMEMBERED.set(self._remembered)
 
     def _measure(self, shard: Shard, tally: Tally) -> None:
-        self.progressed_at = time.monotonic()
         if tally.last_record_ms is not None:
             self.newest_record_ms[shard] = max(tally.last_record_ms, self.newest_record_ms.get(shard, 0))
         metrics.EVENTS.labels(shard.topic, "counted").inc(tally.progress.get(fields.COUNTED, 0))

@@ -9,8 +9,6 @@ from urllib.parse import quote, unquote
 OTHER: Final = "__other__"
 """Where events go whose label is unknown (a failure) or came after MAX_LABELS: totals stay exact."""
 
-DIMENSIONS: Final = ("realm", "client", "node")
-
 
 class Scope(NamedTuple):
     """One of `("all",)`, `("realm", realm)`, `("client", realm, client_id)`, `("node", node)`.

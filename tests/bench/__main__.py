@@ -21,6 +21,7 @@ from tests.bench import api_speed, growth, worker_speed
 from tests.bench.accuracy import measure as accuracy
 from tests.bench.accuracy.chart import draw as draw_accuracy
 from tests.bench.accuracy.show import show as show_accuracy
+from tests.bench.growth_chart import draw as draw_growth
 
 Found = dict[str, Any]
 
@@ -43,7 +44,7 @@ def _growth(quick: bool, console: Console, out: Path) -> Found:
     console.print(
         f"RSS at the end against at 40 %: {late:.3f} (goal ≤ {found['rss']['goal']}); catching up: {peak:.0f} MB"
     )
-    growth.draw(found, out.with_name(f"{out.stem}-growth.svg"))
+    draw_growth(found, out.with_name(f"{out.stem}-growth.svg"))
     return found
 
 

@@ -17,32 +17,24 @@ import resource
 import statistics
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
-import matplotlib as mpl
-import numpy as np
 import redis
-from confluent_kafka import Producer
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from deploy.servers import ApacheKafka, Valkey, create_topics
+from deploy.servers import ApacheKafka, Valkey
 from deploy.servers.process import stop_child
-from deploy.servers.topics import admin
 from schemas.keys import Shard
-from tests.bench import sample
 from tests.bench.arms import LIMIT_S, ROOT, WORKER, Stack, consumed
 from tests.bench.measure import POLL_S, Speed, Stopwatch, rss
+from tests.bench.shapes import ZIPF, Sample, forget, prefill
 
 Say = Callable[[str], None]
 
-ZIPF: Final = 1.1
-CHUNK: Final = 50_000
 STOP_S: Final = 10
 RSS_GOAL: Final = 1.05
 CATCH_UP_LIMIT: Final = 512 * 2**20
@@ -51,36 +43,6 @@ ALL_KEPT: Final = {"AUTHTALLY_RETAIN_DAYS": "36500"}
 EARLY: Final = (0.35, 0.45)
 LATE: Final = (0.9, 1.0)
 """Shares of the log in which RSS is taken, its median: it rises and falls as users are remembered and forgotten."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """What a prefilled log looks like; as it stands, that of tests/bench/sample.py."""
-
-    name: str
-    topics: tuple[str, ...] = ("login", "token")
-    partitions: int = sample.PARTITIONS
-    days: float = sample.SPAN / timedelta(days=1)
-    realms: int = sample.REALMS
-    clients: int = sample.CLIENTS
-    """In each realm."""
-    users: int = sample.USERS
-    zipf: float = ZIPF
-    start: datetime = sample.START
-    seed: int = 1
-
-    @property
-    def bound(self) -> dict[str, str]:
-        """Topic to event."""
-        return {f"bench.{self.name}.{event}": event for event in self.topics}
-
-    @property
-    def shards(self) -> list[Shard]:
-        return [Shard(topic, place) for topic in self.bound for place in range(self.partitions)]
-
-    def environment(self, stack: Stack, **settings: str) -> dict[str, str]:
-        topics = ",".join(f"{topic}={event}" for topic, event in self.bound.items())
-        return stack.environment(AUTHTALLY_TOPICS=topics, **settings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,9 +102,6 @@ def measure(quick: bool, say: Say, events: int | None = None, long: int | None =
     return found | {"met": found["rss"]["met"] and found["catch_up"]["met"]}
 
 
-# Points.
-
-
 def points(store: Valkey, events: int, pairs: int, say: Say, asked: Sequence[Point] = POINTS) -> list[dict[str, Any]]:
     """Every point's speed beside that of what it is measured against."""
     found = []
@@ -162,7 +121,7 @@ def points(store: Valkey, events: int, pairs: int, say: Say, asked: Sequence[Poi
                 found.append(_beside(point, stack, pairs, say))
                 if point.sample != point.against:
                     # A full run would fill the disk with logs that are read no more.
-                    _forget(kafka.address, point.sample)
+                    forget(kafka.address, point.sample)
                     held.discard(point.sample)
     order = {(point.axis, point.x): place for place, point in enumerate(POINTS)}
     return sorted(found, key=lambda row: order[row["axis"], row["x"]])
@@ -324,139 +283,3 @@ def peak(pid: int) -> int:
     """The most that a process has had in memory so far, in bytes."""
     status = Path(f"/proc/{pid}/status").read_text()
     return int(status.partition("VmHWM:")[2].split(maxsplit=1)[0]) * 1024
-
-
-# Samples.
-
-
-def prefill(bootstrap: str, of: Sample, events: int, *, create: bool = True) -> None:
-    """Make the topics and produce the sample; returns when Kafka has all of it."""
-    if create:
-        config = {"retention.ms": "-1", "segment.ms": str(10**12)}
-        dead = {} if _there(bootstrap, sample.DEAD) else {sample.DEAD: 1}
-        create_topics(bootstrap, dict.fromkeys(of.bound, of.partitions) | dead, config)
-    producer = Producer(
-        {
-            "bootstrap.servers": bootstrap,
-            "linger.ms": 50,
-            "batch.size": 500_000,
-            "queue.buffering.max.messages": 400_000,
-        }
-    )
-    for number, (topic, value, partition, stamp) in enumerate(_records(of, events)):
-        while True:
-            try:
-                producer.produce(topic, value, partition=partition, timestamp=stamp)
-                break
-            except BufferError:
-                producer.poll(0.05)
-        if not number % 20_000:
-            producer.poll(0)
-    left = producer.flush(120)
-    if left:
-        raise RuntimeError(f"{left} records were not produced")
-
-
-def _records(of: Sample, events: int) -> Iterator[tuple[str, bytes, int, int]]:
-    """Topic, value, partition and timestamp of each, in the order of their time."""
-    topics, kinds = list(of.bound), len(of.topics)
-    step_ms, start_ms = of.days * 86_400_000 / events, int(of.start.timestamp() * 1000)
-    second, written = -1, ""
-    for number, user in enumerate(_user_numbers(of, events)):
-        stamp = start_ms + int(number * step_ms)
-        if stamp // 1000 != second:
-            second = stamp // 1000
-            written = f"{datetime.fromtimestamp(second, UTC):%Y-%m-%dT%H:%M:%S}Z"
-        kind = number % kinds
-        yield topics[kind], _value(of, of.topics[kind], number // kinds, user, written), user % of.partitions, stamp
-
-
-def _value(of: Sample, event: str, number: int, user: int, time_: str) -> bytes:
-    """One record as tests/bench/sample.py makes them; `number` counts those of the topic."""
-    realm = user % of.realms
-    head = f'{{"time":"{time_}","user_id":"user-{user:08}","realm":"realm-{realm:02}"'
-    # One client in each realm is that realm's own, so that there are as many clients as realms.
-    head += f',"client_id":"client-{number % of.clients if of.clients > 1 else realm}"'
-    if event == "token":
-        grant = ("authorization_code", "refresh_token", "client_credentials")[number % 3]
-        head += f',"grant_type":"{grant}","tokens":["access_token"]'
-    else:
-        head += ',"success":true' if number % 10 else ',"success":false,"reason":"locked"'
-    return f'{head},"x":"'.encode().ljust(sample.VALUE_BYTES - 2, b"-") + b'"}'
-
-
-def _user_numbers(of: Sample, events: int) -> Iterator[int]:
-    """`events` user numbers below `of.users`, a chunk of them at a time."""
-    chance = np.random.default_rng(of.seed)
-    bounds = np.cumsum(np.arange(1, of.users + 1, dtype=np.float64) ** -of.zipf) if of.zipf else None
-    for begun in range(0, events, CHUNK):
-        size = min(CHUNK, events - begun)
-        if bounds is None:
-            yield from chance.integers(of.users, size=size).tolist()
-        else:
-            yield from np.searchsorted(bounds, chance.random(size) * bounds[-1], side="right").tolist()
-
-
-def _there(bootstrap: str, topic: str) -> bool:
-    return topic in admin(bootstrap).list_topics(timeout=10).topics
-
-
-def _forget(bootstrap: str, of: Sample) -> None:
-    client = admin(bootstrap)
-    for future in client.delete_topics(list(of.bound), operation_timeout=10).values():
-        future.result(10)
-
-
-# Curves.
-
-WALL: Final = "#0b6e4f"
-CPU: Final = "#1f77b4"
-TITLES: Final = {
-    "partitions": "Partitions (logins only; 8 = 1)",
-    "workers": "Workers",
-    "days": "Days kept",
-    "labels": "Realms, and as many clients",
-    "users": "Users (dotted: equally likely)",
-}
-
-
-def draw(found: dict[str, Any], path: Path) -> None:
-    """A panel for each axis, events/s in shares of the default's, and one of memory."""
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "authtally", "font.size": 9}):
-        figure = Figure(figsize=(9.5, 6), layout="constrained")
-        panels = list(figure.subplots(2, 3).flat)
-        for axes, (axis, title) in zip(panels, TITLES.items(), strict=False):
-            for name, line in ((axis, "-"), (f"{axis}, Zipf", "-"), (f"{axis}, uniform", ":")):
-                _lines(axes, [row for row in found["points"] if row["axis"] == name], line)
-            axes.axhline(1, color="#8d8d8d", linewidth=0.8)
-            axes.set_ylim(bottom=0)
-            axes.set_title(title, loc="left")
-        panels[0].legend(frameon=False)
-        for axes in (panels[0], panels[3]):
-            axes.set_ylabel("events per second / default's")
-        _memory(panels[5], found)
-        for axes in panels:
-            axes.grid(alpha=0.25)
-            axes.spines[["top", "right"]].set_visible(False)
-        figure.savefig(path, format="svg", metadata={"Date": None})
-
-
-def _lines(axes: Axes, rows: Sequence[dict[str, Any]], line: str) -> None:
-    if not rows:
-        return
-    x = [row["x"] for row in rows]
-    for kind, label, colour in (("ratio", "of wall time", WALL), ("cpu_ratio", "of CPU time", CPU)):
-        axes.plot(x, [row[kind] for row in rows], line, marker="o", markersize=3.5, color=colour, label=label)
-    if x[-1] > 2:
-        axes.set_xscale("log")
-    if x[-1] <= 1_000:
-        axes.set_xticks(x, [f"{number:,}" for number in x])
-        axes.minorticks_off()
-
-
-def _memory(axes: Axes, found: dict[str, Any]) -> None:
-    events, held = zip(*found["rss"]["curve"], strict=True)
-    axes.plot([number / 1e6 for number in events], [size / 1e6 for size in held], color=WALL, linewidth=1.4)
-    axes.set_ylim(bottom=0)
-    axes.set_xlabel("million events")
-    axes.set_title("Memory of the worker, MB", loc="left")

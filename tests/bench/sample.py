@@ -9,8 +9,9 @@ from __future__ import annotations
 import bisect
 import itertools
 import random
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Final, NamedTuple
 
 from confluent_kafka import Producer
 
@@ -28,6 +29,15 @@ TOKENS: Final = "bench.tokens"
 DEAD: Final = "bench.dead-letter"
 
 
+class Produced(NamedTuple):
+    """One record to produce."""
+
+    topic: str
+    value: bytes
+    partition: int
+    timestamp_ms: int
+
+
 def user_numbers(events: int, zipf: float, seed: int = 1) -> list[int]:
     """`events` user numbers below USERS; `zipf` 0 makes every user equally likely."""
     chance = random.Random(seed)
@@ -42,6 +52,20 @@ def prefill(bootstrap: str, events: int, zipf: float = 1.1) -> None:
     """Make the topics and produce the sample; returns when Kafka has all of it."""
     # The sample's days are past; retention goes by them.
     create_topics(bootstrap, {LOGINS: PARTITIONS, TOKENS: PARTITIONS, DEAD: 1}, {"retention.ms": "-1"})
+    produce(bootstrap, _records(events, zipf))
+
+
+def _records(events: int, zipf: float) -> Iterator[Produced]:
+    step = SPAN / events
+    for number, user in enumerate(user_numbers(events, zipf)):
+        time = START + step * number
+        topic, event = (TOKENS, "token") if number % 2 else (LOGINS, "login")
+        written = value(event, number // 2, user, f"{time:%Y-%m-%dT%H:%M:%S}Z")
+        yield Produced(topic, written, user % PARTITIONS, int(time.timestamp() * 1000))
+
+
+def produce(bootstrap: str, records: Iterable[Produced]) -> None:
+    """Returns when Kafka has all of them. Raises RuntimeError when it does not take some."""
     producer = Producer(
         {
             "bootstrap.servers": bootstrap,
@@ -50,14 +74,10 @@ def prefill(bootstrap: str, events: int, zipf: float = 1.1) -> None:
             "queue.buffering.max.messages": 400_000,
         }
     )
-    step = SPAN / events
-    for number, user in enumerate(user_numbers(events, zipf)):
-        time = START + step * number
-        topic = TOKENS if number % 2 else LOGINS
-        value = _value(number, user, f"{time:%Y-%m-%dT%H:%M:%S}Z")
+    for number, record in enumerate(records):
         while True:
             try:
-                producer.produce(topic, value, partition=user % PARTITIONS, timestamp=int(time.timestamp() * 1000))
+                producer.produce(record.topic, record.value, partition=record.partition, timestamp=record.timestamp_ms)
                 break
             except BufferError:
                 producer.poll(0.05)
@@ -68,12 +88,15 @@ def prefill(bootstrap: str, events: int, zipf: float = 1.1) -> None:
         raise RuntimeError(f"{left} records were not produced")
 
 
-def _value(number: int, user: int, time: str) -> bytes:
-    head: Any = f'{{"time":"{time}","user_id":"user-{user:08}","realm":"realm-{user % REALMS:02}"'
-    head += f',"client_id":"client-{number // 2 % CLIENTS}"'
-    if number % 2:
-        grant = ("authorization_code", "refresh_token", "client_credentials")[number // 2 % 3]
+def value(event: str, number: int, user: int, time: str, realms: int = REALMS, clients: int = CLIENTS) -> bytes:
+    """One value of 160 bytes. `number` counts those of its topic; `clients` are those of each realm."""
+    realm = user % realms
+    # Where each realm has one client it is that realm's own, so that there are as many clients as realms.
+    client = number % clients if clients > 1 else realm
+    head = f'{{"time":"{time}","user_id":"user-{user:08}","realm":"realm-{realm:02}","client_id":"client-{client}"'
+    if event == "token":
+        grant = ("authorization_code", "refresh_token", "client_credentials")[number % 3]
         head += f',"grant_type":"{grant}","tokens":["access_token"]'
     else:
-        head += ',"success":true' if number % 20 else ',"success":false,"reason":"locked"'
+        head += ',"success":true' if number % 10 else ',"success":false,"reason":"locked"'
     return f'{head},"x":"'.encode().ljust(VALUE_BYTES - 2, b"-") + b'"}'

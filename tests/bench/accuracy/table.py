@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import redis
-from confluent_kafka import Producer
 
 from api.redis_client import open_ledger
 from api.statistics import Statistics
@@ -47,28 +46,14 @@ def scope(server: int) -> Scope:
 def prefill(bootstrap: str, users: int) -> None:
     """One login of every user of every server, servers taking turns, spread over the partitions by user."""
     create_topics(bootstrap, {sample.LOGINS: sample.PARTITIONS, sample.DEAD: 1}, {"retention.ms": "-1"})
-    producer = Producer(
-        {
-            "bootstrap.servers": bootstrap,
-            "linger.ms": 50,
-            "batch.size": 500_000,
-            "queue.buffering.max.messages": 400_000,
-        }
-    )
+    sample.produce(bootstrap, _logins(users))
+
+
+def _logins(users: int) -> Iterator[sample.Produced]:
     for user in range(users):
         for server in range(SERVERS):
             value = f'{{"time":"{TIME}","user_id":"s{server}-{user:07}","node":"server{server}"}}'
-            while True:
-                try:
-                    producer.produce(sample.LOGINS, value, partition=user % sample.PARTITIONS, timestamp=TIME_MS)
-                    break
-                except BufferError:
-                    producer.poll(0.05)
-        if not user % 2_000:
-            producer.poll(0)
-    left = producer.flush(120)
-    if left:
-        raise RuntimeError(f"{left} records were not produced")
+            yield sample.Produced(sample.LOGINS, value.encode(), user % sample.PARTITIONS, TIME_MS)
 
 
 async def run(store: Valkey, users: int, say: Callable[[str], None]) -> dict[str, Any]:
