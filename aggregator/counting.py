@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import defaultdict
 from collections.abc import Awaitable
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -12,6 +13,7 @@ import structlog
 
 from aggregator import metrics
 from aggregator.dead_letters import DeadLetters
+from aggregator.duplicates import Seen, window_held_s
 from aggregator.fold import fold
 from aggregator.ledger import Ledger, Refused
 from aggregator.placement import Placement
@@ -37,7 +39,7 @@ class _Knowledge:
 
 
 class Counting:
-    """Counts ranges, one at a time per shard."""
+    """Counts ranges, of one shard in the order of the calls. One shard's fold runs while another's script does."""
 
     def __init__(
         self, settings: WorkerSettings, ledger: Ledger, dead_letters: DeadLetters, placement: Placement
@@ -48,21 +50,23 @@ class Counting:
         self._dead_letters = dead_letters
         self._placement = placement
         self._shards: dict[Shard, _Knowledge] = {}
+        self._turns: defaultdict[Shard, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._remembered = 0
         self.newest_record_ms: dict[Shard, int] = {}
 
     async def count(self, consumer: Consumer, cut: Range) -> None:
         """Fold and apply one range. When the ledger stands elsewhere: forget the shard, and place it anew."""
-        if not consumer.is_current(cut):
-            return
-        taken = time.perf_counter()
-        # Asked while the fold runs. Fetches name a topic, not its id: these records may be of a topic made anew.
-        same_log = asyncio.create_task(self._placement.is_same_log(cut))
-        try:
-            await asyncio.sleep(0)
-            await self._count(consumer, cut, same_log)
-        finally:
-            same_log.cancel()
+        async with self._turns[cut.shard]:
+            if not consumer.is_current(cut):
+                return
+            taken = time.perf_counter()
+            # Asked while the fold runs. Fetches name a topic, not its id: these records may be of a topic made anew.
+            same_log = asyncio.create_task(self._placement.is_same_log(cut))
+            try:
+                await asyncio.sleep(0)
+                await self._count(consumer, cut, same_log)
+            finally:
+                same_log.cancel()
         metrics.RANGE_RECORDS.labels(cut.shard.topic).observe(len(cut.records))
         metrics.RANGE_SECONDS.labels(cut.shard.topic).observe(time.perf_counter() - taken)
 
@@ -77,8 +81,11 @@ class Counting:
                 if look.position != start:
                     await self._refused(consumer, shard, look.position)
                     return
+                seen = await self._ledger.seen(shard, look)
+                if seen is None:
+                    continue
                 self.forget(shard)
-                held = self._shards[shard] = _Knowledge(start, Known(set(look.labels)))
+                held = self._shards[shard] = _Knowledge(start, Known(set(look.labels), seen=seen))
             # 2. Pure. A crash here costs the work.
             tally = fold(name, records, cut.end, held.known, self._rules)
             if not await same_log:
@@ -96,6 +103,8 @@ class Counting:
             held.in_sketches |= outcome.in_sketches
             self._remember(held.known, tally)
             self._measure(shard, tally)
+            if held.known.seen.hours:
+                self._measure_window(shard, held.known.seen)
             if tally.end < cut.end:
                 records = [record for record in records if record.offset >= tally.end]
             start = tally.end
@@ -104,6 +113,7 @@ class Counting:
         """The one answer to a crash, a zombie, a rebalance, a store that lost its last writes, a dropped batch."""
         log.warning("range refused", shard=shard.tag, ledger_position=position)
         metrics.REFUSED.labels(shard.topic).inc()
+        await self._ledger.note_refusal(shard, int(time.time() * 1000))
         self.forget(shard)
         await self._placement.place(consumer, [shard])
 
@@ -111,6 +121,9 @@ class Counting:
         """Drop everything remembered of a shard."""
         dropped = self._shards.pop(shard, None)
         if dropped is not None:
+            if dropped.known.seen.hours:
+                metrics.DEDUPE_WINDOW.remove(*map(str, shard))
+                metrics.DEDUPE_IDS.remove(*map(str, shard))
             self._remembered -= sum(map(len, dropped.known.applied.values()))
             metrics.REMEMBERED.set(self._remembered)
 
@@ -126,9 +139,15 @@ class Counting:
     def _measure(self, shard: Shard, tally: Tally) -> None:
         if tally.last_record_ms is not None:
             self.newest_record_ms[shard] = max(tally.last_record_ms, self.newest_record_ms.get(shard, 0))
-        metrics.EVENTS.labels(shard.topic, "counted").inc(tally.progress.get(fields.COUNTED, 0))
+        for result in (fields.COUNTED, fields.DUPLICATES, fields.IGNORED):
+            metrics.EVENTS.labels(shard.topic, result).inc(tally.progress.get(result, 0))
         metrics.EVENTS.labels(shard.topic, "dead").inc(len(tally.dead))
         for name, events in tally.progress.items():
             kind, *rest = fields.split(name)
             if kind == "overflowed":
                 metrics.OVERFLOWED.labels(rest[0]).inc(events)
+
+    def _measure_window(self, shard: Shard, seen: Seen) -> None:
+        window_s = self._settings.dedupe_window_s
+        metrics.DEDUPE_WINDOW.labels(*shard).set(window_held_s(seen.hours, seen.given_up_before, window_s))
+        metrics.DEDUPE_IDS.labels(*shard).set(len(seen.digests))

@@ -44,7 +44,7 @@ def headers(shard: Shard, letter: DeadLetter) -> list[tuple[str, bytes]]:
         TOPIC: shard.topic,
         PARTITION: shard.partition,
         OFFSET: record.offset,
-        INDEX: 0,
+        INDEX: letter.nth,
         TIMESTAMP: record.timestamp,
     }
     return [*record.headers, *((name, str(value).encode()) for name, value in ours.items())]
@@ -108,9 +108,9 @@ class DeadLetters:
         named = headers(shard, letter)
         topic = self._settings.dead_letter_topic
         try:
-            await producer.send_and_wait(topic, record.value, record.key, headers=named)
+            await producer.send_and_wait(topic, letter.value, record.key, headers=named)
         except (MessageSizeTooLargeError, RecordListTooLargeError):
-            value, key = record.value or b"", record.key
+            value, key = letter.value or b"", record.key
             named.append((CUT, str(len(value)).encode()))
             # Only what is small is sure to pass: foreign headers and a huge key stay behind too.
             ours = [header for header in named if header[0].startswith("authtally-")]

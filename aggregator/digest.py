@@ -10,8 +10,8 @@ PARTS: Final = 16
 ELEMENT_BYTES: Final = 8
 
 
-class UserDigest:
-    """Keyed BLAKE2b (RFC 7693) of user ids.
+class Digest:
+    """Keyed BLAKE2b (RFC 7693) of what comes from outside.
 
     A key makes crafted ids useless: Redis's own HyperLogLog hash and seed are public, so 16,384 ids chosen for them
     inflate an unkeyed count a hundredfold (Reviriego and Ting, 2020).
@@ -20,20 +20,32 @@ class UserDigest:
     def __init__(self, secret: str) -> None:
         # Any length of secret to the 32 bytes that the keyed state takes. Copying a keyed state is cheaper than keying.
         key = hashlib.blake2b(secret.encode(), digest_size=32).digest()
-        self._keyed = hashlib.blake2b(key=key, digest_size=16, person=b"authtally-user")
+        self._users = hashlib.blake2b(key=key, digest_size=16, person=b"authtally-user")
+        self._ids = hashlib.blake2b(key=key, digest_size=ELEMENT_BYTES, person=b"authtally-id")
+        self._clients = hashlib.blake2b(key=key, digest_size=ELEMENT_BYTES, person=b"authtally-client")
 
-    def elements(self, users: Iterable[str], realm: str | None = None) -> list[list[str]]:
+    def event_id(self, text: str) -> int:
+        """What stands for an event's id: signed 64 bits."""
+        state = self._ids.copy()
+        state.update(text.encode())
+        return int.from_bytes(state.digest(), "little", signed=True)
+
+    def client(self, realm: str, client_id: str) -> str:
+        """What stands for a client in a sketch."""
+        state = self._clients.copy()
+        state.update(_measured(realm) + client_id.encode())
+        return state.hexdigest()
+
+    def users(self, users: Iterable[str], realm: str | None = None) -> list[list[str]]:
         """What stands for each user, by part 0…15: a signed 64-bit integer in decimals; the part is of other bits.
 
         Decimals, because Redis packs a set of integers to eight bytes each and moves them to a sketch as they are.
         With `realm`, equal ids of two realms are two users.
         """
-        keyed = self._keyed
+        keyed = self._users
         if realm is not None:
-            name = realm.encode()
             keyed = keyed.copy()
-            # The length first: ("ab", "c") and ("a", "bc") are two users.
-            keyed.update(len(name).to_bytes(2, "big") + name)
+            keyed.update(_measured(realm))
         parts: list[list[str]] = [[] for _ in range(PARTS)]
         for user in users:
             state = keyed.copy()
@@ -42,3 +54,9 @@ class UserDigest:
             element = int.from_bytes(digest[:ELEMENT_BYTES], "little", signed=True)
             parts[digest[ELEMENT_BYTES] % PARTS].append(str(element))
         return parts
+
+
+def _measured(text: str) -> bytes:
+    """The length first: ("ab", "c") and ("a", "bc") are two."""
+    encoded = text.encode()
+    return len(encoded).to_bytes(2, "big") + encoded

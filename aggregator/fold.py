@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
+from aggregator.duplicates import Sieve
 from aggregator.routes import Router
 from aggregator.tally import DeadLetter, Known, Record, Rules, Tally
+from aggregator.units import IgnoredError, event_of, units_of
 from schemas import fields
+from schemas.adapters.registry import ADAPTERS
 from schemas.events import (
     DECODERS,
     EARLIEST,
@@ -20,7 +23,8 @@ from schemas.events import (
     SAFE_ID_CHARS,
     UNDECODABLE,
     BadRecordError,
-    Event,
+    Login,
+    TokenIssued,
     check,
     check_time,
     undecodable,
@@ -31,48 +35,59 @@ MAX_IDS: Final = 20_000
 
 
 def fold(name: str, records: Sequence[Record], end: int, known: Known, rules: Rules) -> Tally:
-    """Fold the records of a range that ends before offset `end`, on a topic bound to the event `name`.
+    """Fold the records of a range that ends before offset `end`, on a topic bound to the event or adapter `name`.
 
     Never raises for what records hold: bad ones come back in `dead`.
     """
     tally = Tally(end)
     if not records:
         return tally
-    decode = DECODERS[name].decode
+    native = name in DECODERS
+    units: Sequence[Any] = records if native else units_of(ADAPTERS[name], records)
+    decode: Any = DECODERS[name].decode if native else event_of
     router = Router(rules, known)
-    routes, day_of = router.routes, router.day_of
+    routes = router.routes
+    sieve = Sieve(known.seen, rules.dedupe_window_s, rules.dedupe_max_ids)
+    repeats, digest_of = sieve.repeats, rules.digest.event_id
     is_login, is_token = name == "login", name == "token"
-    utc = rules.zone.key == "UTC"
-    stamps = [record.timestamp for record in records]
-    # One comparison per event settles nearly all; only what lies beyond is compared with its own record's timestamp.
+    stamps = [unit.timestamp for unit in units]
+    if not stamps:
+        return tally
+    # Between these an event is of `day`, and plausible whatever its own record's timestamp is: settles nearly all.
     plausible = datetime.fromtimestamp(min(stamps) / 1000, UTC) + MAX_AHEAD
+    since = until = EARLIEST
+    day = 0
     first = last = None
-    ids = 0
+    ids = repeated = ignored = 0
+    unit: Any = None
 
-    for record, stamp in zip(records, stamps, strict=True):
-        if ids >= MAX_IDS:
-            tally.end = record.offset
+    for unit, stamp in zip(units, stamps, strict=True):
+        if ids >= MAX_IDS and (native or unit.opens):
+            tally.end = unit.offset
             break
         try:
-            event: Event = decode(record.value)  # type: ignore[arg-type]
+            event = decode(unit.value)
             time = event.time
-            if time > plausible or time < EARLIEST:
+            if not since <= time < until:
                 check_time(time, stamp)
-            day = time.toordinal() if utc and time.tzinfo is UTC else day_of(time)
+                day, since, until = router.day_of(time)
+                since, until = max(since, EARLIEST), min(until, plausible)
+            if not native:
+                is_login, is_token = type(event) is Login, type(event) is TokenIssued
             if is_login:
                 key: tuple[object, ...] = (
                     day,
                     event.realm,
                     event.client_id,
-                    event.node,  # type: ignore[union-attr]
-                    event.success,  # type: ignore[union-attr]
-                    event.counted,  # type: ignore[union-attr]
-                    event.reason,  # type: ignore[union-attr]
+                    event.node,
+                    event.success,
+                    event.counted,
+                    event.reason,
                 )
             elif is_token:
-                key = (day, event.realm, event.client_id, event.node, event.grant_type, event.tokens)  # type: ignore[union-attr]
+                key = (day, event.realm, event.client_id, event.node, event.grant_type, event.tokens)
             else:
-                key = (day, event.realm, event.client_id, event.kind)  # type: ignore[union-attr]
+                key = (day, event.realm, event.client_id, event.kind)
             user_id, event_id = event.user_id, event.id
             route = routes.get(key)
             if (
@@ -81,14 +96,20 @@ def fold(name: str, records: Sequence[Record], end: int, known: Known, rules: Ru
                 or (event_id is not None and len(event_id) > SAFE_ID_CHARS)
             ):
                 check(event)
-                if route is None:
-                    route = router.open(key, day, event, stamp)
+            if event_id is not None and rules.dedupe_window_s and repeats(digest_of(event_id), stamp):
+                repeated += native or unit.leads
+                continue
+            if route is None:
+                route = router.open(key, day, event, stamp)
+                ids += len(route.to.periods)
         except BadRecordError as bad:
-            tally.dead.append(DeadLetter(record, bad.reason, bad.detail))
+            tally.dead.append(_dead(unit, bad, native=native))
+            continue
+        except IgnoredError:
+            ignored += 1
             continue
         except (*UNDECODABLE, TypeError) as error:
-            why = undecodable(record.value, error)
-            tally.dead.append(DeadLetter(record, why.reason, why.detail))
+            tally.dead.append(_dead(unit, undecodable(unit.value, error), native=native))
             continue
 
         route.events += 1
@@ -107,20 +128,29 @@ def fold(name: str, records: Sequence[Record], end: int, known: Known, rules: Ru
             active.new.add(user_id)
             ids += active.width
     else:
-        record = None
+        unit = None
 
     if first is not None and last is not None:
         tally.first_event_ms, tally.last_event_ms = _ms(first), _ms(last)
-    looked_at = len(records) if record is None else records.index(record)
+    looked_at = len(stamps) if unit is None else units.index(unit)
     del stamps[looked_at:]
     tally.first_record_ms, tally.last_record_ms = min(stamps), max(stamps)
     router.total(tally)
-    tally.progress[fields.CONSUMED] = looked_at
-    tally.progress[fields.COUNTED] = looked_at - len(tally.dead)
+    tally.sifted = sieve.sifted
+    consumed = looked_at if native else sum(unit.leads for unit in units[:looked_at])
+    tally.progress[fields.CONSUMED] = consumed
+    tally.progress[fields.COUNTED] = consumed - len(tally.dead) - repeated - ignored
+    tally.progress |= {name: n for name, n in ((fields.DUPLICATES, repeated), (fields.IGNORED, ignored)) if n}
     for letter in tally.dead:
         reason = fields.dead(letter.reason)
         tally.progress[reason] = tally.progress.get(reason, 0) + 1
     return tally
+
+
+def _dead(unit: Any, bad: BadRecordError, *, native: bool) -> DeadLetter:
+    if native:
+        return DeadLetter(unit, bad.reason, bad.detail, unit.value)
+    return DeadLetter(unit.record, bad.reason, bad.detail, unit.raw, unit.nth)
 
 
 def _ms(time: datetime) -> int:

@@ -1,10 +1,12 @@
 -- Applies one range to one shard, all or nothing.
 --
--- KEYS[1] position, KEYS[2] progress, KEYS[3] index, KEYS[4] labels, KEYS[5] meta, KEYS[6…] whatever ARGV[3] numbers.
+-- KEYS[1] position, KEYS[2] progress, KEYS[3] index, KEYS[4] labels, KEYS[5] meta, KEYS[6] ids, KEYS[7…] whatever
+--   ARGV[3] numbers.
 --   None is built here: Cluster lets a script write to a key that it did not declare while its slot is moving away.
 -- ARGV[1] the position that this range starts from, '' for none
 -- ARGV[2] the position to leave, '' to leave it alone
 -- ARGV[3] MessagePack of the additions, see ledger.py
+-- ARGV[4…] digests of event ids, eight bytes each, in the order of the additions' `ids`
 --
 -- Answers {1, numbers of the users additions that live in sketches}, or {0, position} with nothing written.
 
@@ -22,10 +24,10 @@ local function must_be(key, kind)
   if is == 'none' then
     return
   end
-  if is ~= kind then
+  if is ~= (kind == 'sketch' and 'string' or kind) then
     error({err = 'LEDGER ' .. key .. ' holds a ' .. is .. ' instead of a ' .. kind})
   end
-  if kind == 'string' and redis.call('GETRANGE', key, 0, 3) ~= 'HYLL' then
+  if kind == 'sketch' and redis.call('GETRANGE', key, 0, 3) ~= 'HYLL' then
     error({err = 'LEDGER ' .. key .. ' holds no HyperLogLog'})
   end
 end
@@ -33,12 +35,13 @@ must_be(KEYS[2], 'hash')
 must_be(KEYS[3], 'zset')
 must_be(KEYS[4], 'set')
 must_be(KEYS[5], 'hash')
+must_be(KEYS[6], 'hash')
 for _, users in ipairs(add.users) do
   for part = 0, users.small and 15 or -1 do
     must_be(KEYS[users.small + part], 'set')
   end
   for part = 0, users.sketches - 1 do
-    must_be(KEYS[users.sketch + part], 'string')
+    must_be(KEYS[users.sketch + part], 'sketch')
   end
 end
 for _, counts in ipairs(add.counts) do
@@ -46,6 +49,12 @@ for _, counts in ipairs(add.counts) do
 end
 for _, written in ipairs(add.written) do
   must_be(KEYS[written.key], 'hash')
+end
+for _, clients in ipairs(add.clients) do
+  must_be(KEYS[clients.key], 'sketch')
+end
+for _, ids in ipairs(add.ids) do
+  must_be(KEYS[ids.key], 'string')
 end
 
 local function chunked(command, key, list)
@@ -121,6 +130,24 @@ end
 for _, written in ipairs(add.written) do
   widen(KEYS[written.key], 'first_ms', 'last_ms', written.first, written.last)
   expire(KEYS[written.key], written.expires)
+end
+
+for _, clients in ipairs(add.clients) do
+  chunked('PFADD', KEYS[clients.key], clients.add)
+  expire(KEYS[clients.key], clients.expires)
+end
+
+-- First what goes: an hour that was too large by itself begins anew.
+for _, ids in ipairs(add.ids_dropped) do
+  redis.call('DEL', KEYS[ids.key])
+  redis.call('HDEL', KEYS[6], ids.hour)
+end
+for number, ids in ipairs(add.ids) do
+  redis.call('APPEND', KEYS[ids.key], ARGV[3 + number])
+  redis.call('HINCRBY', KEYS[6], ids.hour, ids.count)
+end
+if add.ids_given_up_before then
+  redis.call('HSET', KEYS[6], 'given_up_before', add.ids_given_up_before)
 end
 
 for name, more in pairs(add.progress) do

@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib import resources
 from typing import Any, Final, TypeVar, cast
@@ -20,10 +20,12 @@ import structlog
 from redis.asyncio import Redis, RedisCluster, Sentinel
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.client import NEVER_DECODE
 from redis.exceptions import AuthenticationError, NoScriptError, RedisError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from aggregator.duplicates import LONG_AGO, Seen, packed
 from aggregator.settings import WorkerSettings
 from aggregator.tally import Tally
 from schemas import accuracy, fields, keys
@@ -36,9 +38,17 @@ log = structlog.get_logger(__name__)
 SCRIPT: Final = resources.files("aggregator").joinpath("ledger.lua").read_text()
 SCRIPT_SHA: Final = hashlib.sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()
 # What a fold needs of a shard, and the position it holds at, read in one step.
-LOOK: Final = (
-    "return {redis.call('GET', KEYS[1]) or '', redis.call('SMEMBERS', KEYS[2]), redis.call('HGETALL', KEYS[3])}"
-)
+LOOK: Final = """
+return {redis.call('GET', KEYS[1]) or '', redis.call('SMEMBERS', KEYS[2]), redis.call('HGETALL', KEYS[3]),
+        redis.call('HGETALL', KEYS[4])}
+"""
+LOOK_AT_IDS: Final = """
+local found = {redis.call('GET', KEYS[1]) or ''}
+for number = 2, #KEYS do
+  found[number] = redis.call('GET', KEYS[number]) or ''
+end
+return found
+"""
 
 SOCKET_TIMEOUT_S: Final = 5.0
 FIRST_PAUSE_S: Final = 0.1
@@ -77,6 +87,8 @@ class Look:
     position: int | None
     labels: frozenset[str]
     meta: Mapping[str, str]
+    ids: Mapping[str, str] = field(default_factory=dict)
+    """Its ids hash: which hours of event ids it holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,11 +123,29 @@ class Ledger:
         return ShardKeys(self._settings.key_prefix, shard)
 
     async def look(self, shard: Shard) -> Look:
-        """Position, labels and meta of a shard as of one moment."""
+        """Position, labels, meta and hours of ids of a shard as of one moment."""
         of = self.keys(shard)
-        answer = await self._patiently(lambda: self._client.eval(LOOK, 3, of.position, of.labels, of.meta))
-        position, labels, meta = cast(tuple[str, list[str], list[str]], answer)
-        return Look(_position(position), frozenset(labels), dict(zip(meta[::2], meta[1::2], strict=True)))
+        answer = await self._patiently(lambda: self._client.eval(LOOK, 4, of.position, of.labels, of.meta, of.ids))
+        position, labels, meta, ids = cast(tuple[str, list[str], list[str], list[str]], answer)
+        return Look(_position(position), frozenset(labels), _pairs(meta), _pairs(ids))
+
+    async def seen(self, shard: Shard, look: Look) -> Seen | None:
+        """The ids of events that a shard holds where `look` found it; None when it stands elsewhere by now."""
+        ids = dict(look.ids)
+        given_up_before = int(ids.pop(fields.GIVEN_UP_BEFORE, LONG_AGO))
+        hours = sorted(map(int, ids))
+        if not hours:
+            return Seen({}, given_up_before)
+        of = self.keys(shard)
+        named = [of.position, *map(of.ids_of, hours)]
+        # Digests are bytes, all else is text.
+        answer = await self._patiently(
+            lambda: self._client.execute_command("EVAL", LOOK_AT_IDS, len(named), *named, **{NEVER_DECODE: True})
+        )
+        position, *held = cast(list[bytes], answer)
+        if _position(position.decode()) != look.position:
+            return None
+        return Seen.unpacked(dict(zip(hours, held, strict=True)), given_up_before)
 
     async def positions(self, shards: Iterable[Shard]) -> dict[Shard, int]:
         """Positions of the shards that have one. Raises RedisError: who asks has a timer and asks again."""
@@ -153,6 +183,12 @@ class Ledger:
         """
         return await self._step(shard, str(start), str(tally.end), tally, in_sketches=in_sketches)
 
+    async def note_refusal(self, shard: Shard, at_ms: int) -> None:
+        """Write down that a script was refused. Counted twice when an answer is lost."""
+        observed = self.keys(shard).observed
+        await self._patiently(lambda: self._client.hincrby(observed, fields.REFUSED, 1))
+        await self._patiently(lambda: self._client.hset(observed, fields.REFUSED_MS, str(at_ms)))
+
     async def observe(self, shard: Shard, seen: Mapping[str, str]) -> None:
         """Write down what was seen beside the log (fields of `observed`). Raises RedisError."""
         await self._client.hset(self.keys(shard).observed, mapping=cast(Any, dict(seen)))
@@ -169,7 +205,8 @@ class Ledger:
         meta: Mapping[str, str] | None = None,
     ) -> Applied | Refused:
         of = self.keys(shard)
-        named = [of.position, of.progress, of.index, of.labels, of.meta]
+        named = [of.position, of.progress, of.index, of.labels, of.meta, of.ids]
+        blobs: list[bytes] = []
         users: list[dict[str, Any]] = []
         counts: list[dict[str, Any]] = []
         written: list[dict[str, Any]] = []
@@ -181,6 +218,9 @@ class Ledger:
             "index": {},
             "labels": [],
             "meta": meta or {},
+            "clients": [],
+            "ids": [],
+            "ids_dropped": [],
         }
         if tally is not None:
             for (period, scope), parts in tally.users.items():
@@ -203,6 +243,18 @@ class Ledger:
             for day, (first, last) in tally.written.items():
                 named.append(of.written(day))
                 written.append({"key": len(named), "first": first, "last": last, "expires": self._expiry(day)})
+            for period, digests in tally.clients.items():
+                named.append(of.clients(period))
+                add["clients"].append({"key": len(named), "add": list(digests), "expires": self._expiry(period)})
+            for hour in tally.sifted.dropped:
+                named.append(of.ids_of(hour))
+                add["ids_dropped"].append({"key": len(named), "hour": str(hour)})
+            for hour, held in tally.sifted.new.items():
+                named.append(of.ids_of(hour))
+                add["ids"].append({"key": len(named), "hour": str(hour), "count": len(held)})
+                blobs.append(packed(held))
+            if tally.sifted.given_up_before != LONG_AGO:
+                add["ids_given_up_before"] = str(tally.sifted.given_up_before)
             add |= {
                 "progress": tally.progress,
                 "index": {period: self._expiry(period) or "+inf" for period in tally.periods},
@@ -214,7 +266,7 @@ class Ledger:
             }
             # MessagePack's nil would be a value in Lua; what is not there must be left out.
             add = {name: value for name, value in add.items() if value is not None}
-        answer = await self._patiently(lambda: self._run(named, start, end, self._encode(add)))
+        answer = await self._patiently(lambda: self._run(named, start, end, self._encode(add), *blobs))
         done, more_or_position = cast(tuple[int, Any], answer)
         if not done:
             return Refused(_position(more_or_position))
@@ -255,6 +307,10 @@ class Ledger:
             return period_end(Month(int(period[:4]), int(period[5:])).plus(months).key, self._zone)
         days = self._settings.retain_days
         return 0 if days == "forever" else period_end(period, self._zone) + days * 86_400
+
+
+def _pairs(flat: list[str]) -> dict[str, str]:
+    return dict(zip(flat[::2], flat[1::2], strict=True))
 
 
 def _position(text: str) -> int | None:

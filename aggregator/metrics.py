@@ -7,7 +7,9 @@ from typing import Final
 from prometheus_client import Counter, Gauge, Histogram
 
 EVENTS: Final = Counter(
-    "authtally_events", "Events consumed, by topic and what became of them: counted or dead.", ["topic", "result"]
+    "authtally_events",
+    "Events consumed, by topic and what became of them: counted, duplicates, ignored or dead.",
+    ["topic", "result"],
 )
 DEAD_LETTERS: Final = Counter(
     "authtally_dead_letters", "Records sent to the dead-letter topic, by topic and reason.", ["topic", "reason"]
@@ -45,3 +47,9 @@ STOPPED: Final = Gauge(
     "authtally_partition_stopped", "1 while a partition waits for an operator's decision.", ["topic", "partition"]
 )
 REMEMBERED: Final = Gauge("authtally_remembered_users", "Users held in memory to spare repeated additions.")
+DEDUPE_WINDOW: Final = Gauge(
+    "authtally_dedupe_window_seconds",
+    "For how long back a repeated event id is sure to be recognised; less than DEDUPE_WINDOW_S when ids had no room.",
+    ["topic", "partition"],
+)
+DEDUPE_IDS: Final = Gauge("authtally_dedupe_ids", "Event ids held against repeats.", ["topic", "partition"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
 from aggregator.digest import PARTS
@@ -16,6 +16,8 @@ from schemas.periods import Month, day_key
 from schemas.scopes import EVERYTHING, OTHER, Scope
 
 _NOBODY: Final[frozenset[str]] = frozenset()
+DAY: Final = timedelta(days=1)
+QUARTER: Final = timedelta(minutes=15)
 
 
 @dataclass(slots=True)
@@ -35,6 +37,8 @@ class Route:
     active: Active | None
     first_ms: int
     last_ms: int
+    is_new: bool
+    """Whether it was resolved in this range."""
     events: int = 0
 
 
@@ -50,20 +54,25 @@ class Router:
         self._known = known
         self._labels = Labels(known.labels, rules.max_labels)
         self._cohorts: dict[Cohort, Active] = {}
-        self._days: dict[tuple[int, int, int], int] = {}
+        self._days: dict[tuple[int, int, int], tuple[int, datetime, datetime]] = {}
+        self._utc = rules.zone.key == "UTC"
 
-    def day_of(self, time: datetime) -> int:
-        """The ordinal of the local day. Zones have only changed on quarter hours of UTC since EARLIEST."""
+    def day_of(self, time: datetime) -> tuple[int, datetime, datetime]:
+        """The ordinal of the local day, and from when to when around `time` it is sure to be the same."""
         time = time.astimezone(UTC)
-        quarter = (time.toordinal(), time.hour, time.minute // 15)
-        day = self._days.get(quarter)
-        if day is None:
-            day = self._days[quarter] = time.astimezone(self._rules.zone).toordinal()
-        return day
+        # Zones have only changed on quarter hours of UTC since EARLIEST.
+        key = (time.toordinal(), 0, 0) if self._utc else (time.toordinal(), time.hour, time.minute // 15)
+        found = self._days.get(key)
+        if found is None:
+            since = time.replace(hour=key[1], minute=key[2] * 15, second=0, microsecond=0)
+            day = time.astimezone(self._rules.zone).toordinal()
+            found = self._days[key] = day, since, since + (DAY if self._utc else QUARTER)
+        return found
 
     def open(self, key: tuple[object, ...], day: int, event: Event, record_ms: int) -> Route:
         """The route of a combination that comes up for the first time in this range."""
         to = self._known.resolved.get(key)
+        is_new = to is None
         if to is None:
             to = self._resolve(key, day, event)
         active = None
@@ -72,7 +81,7 @@ class Router:
             if active is None:
                 applied = self._known.applied.get(to.cohort, _NOBODY)
                 active = self._cohorts[to.cohort] = Active(applied, len(to.periods) * len(to.cohort.scopes))
-        route = self.routes[key] = Route(to, active, record_ms, record_ms)
+        route = self.routes[key] = Route(to, active, record_ms, record_ms, is_new)
         self._opened.append(route)
         return route
 
@@ -128,7 +137,11 @@ class Router:
             realm_of_user = (event.realm or "") if self._rules.per_realm else None
             cohort = Cohort(periods[0], tuple(s for s in scopes if self._keeps(s, self._rules.users_by)), realm_of_user)
         counted = tuple(scope for scope in scopes if self._keeps(scope, self._rules.counts_by))
-        to = Resolved(periods, names, counted, cohort, tuple(overflowed))
+        client = None
+        if event.client_id and introduces and not isinstance(event, AccountEvent):
+            # Its own name, even where it has no counter: the sketch holds any number.
+            client = self._rules.digest.client(event.realm or "", event.client_id)
+        to = Resolved(periods, names, counted, cohort, tuple(overflowed), client)
         if len(labels.new) > before:
             # A label just became known: events that only named it so far counted under OTHER, the next ones do not.
             for unsure in self._unsure:
@@ -162,6 +175,9 @@ class Router:
             for dimension in to.overflowed:
                 name = fields.overflowed(dimension)
                 tally.progress[name] = tally.progress.get(name, 0) + events
+            if route.is_new and to.client is not None:
+                for period in to.periods:
+                    tally.clients.setdefault(period, set()).add(to.client)
         tally.counts = dict(counts)
         tally.labels, tally.resolved = self._labels.new, self.resolved
 
@@ -169,7 +185,7 @@ class Router:
             if not active.new:
                 continue
             tally.applied[cohort] = active.new
-            parts = self._rules.digest.elements(active.new, cohort.realm)
+            parts = self._rules.digest.users(active.new, cohort.realm)
             for scope in cohort.scopes:
                 for period in (cohort.period, cohort.period[:7]) if self._rules.days else (cohort.period,):
                     held = tally.users.setdefault((period, scope), [[] for _ in range(PARTS)])

@@ -38,6 +38,12 @@ class WorkerSettings(KafkaSettings):
     retain_months: Annotated[int, Field(ge=1)] | Literal["forever"] = Field(
         "forever", description="Months that monthly figures stay after their month: a number, or `forever`."
     )
+    dedupe_window_s: int = Field(
+        86_400, ge=0, description="Seconds in which an event with an id counts once however often it is sent; 0: never."
+    )
+    dedupe_max_ids: int = Field(
+        500_000, ge=1, description="Event ids held per shard; about 100 bytes each in the worker, 8 in Redis."
+    )
     worker_host: str = Field("127.0.0.1", description="Where metrics and health listen.")
     worker_port: int = Field(8090, ge=0, le=65535, description="Port of metrics and health; 0 takes a free one.")
     stuck_after_s: float = Field(
@@ -62,6 +68,8 @@ class WorkerSettings(KafkaSettings):
             "exact_up_to": self.exact_up_to,
             "retain_days": self.retain_days,
             "retain_months": self.retain_months,
+            "dedupe_window_s": self.dedupe_window_s,
+            "dedupe_max_ids": self.dedupe_max_ids,
             "topics": self.topics[topic],
         }
         return {name: str(value) for name, value in values.items()}

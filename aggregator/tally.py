@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol
 from zoneinfo import ZoneInfo
 
-from aggregator.digest import UserDigest
+from aggregator.digest import Digest
+from aggregator.duplicates import Seen, Sifted
 from aggregator.settings import WorkerSettings
 from schemas.scopes import Scope
 
@@ -28,11 +29,14 @@ class Record(Protocol):
 
 
 class DeadLetter(NamedTuple):
-    """A record that cannot be counted."""
+    """A record that cannot be counted, or a bad element of one: `value` is what is sent on."""
 
     record: Record
     reason: str
     detail: str
+    value: bytes | None
+    nth: int = 0
+    """Which element, from 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +51,9 @@ class Rules:
     per_realm: bool
     days: bool
     """Whether days are kept besides months."""
-    digest: UserDigest
+    dedupe_window_s: int
+    dedupe_max_ids: int
+    digest: Digest
 
     @classmethod
     def of(cls, settings: WorkerSettings) -> Rules:
@@ -59,7 +65,9 @@ class Rules:
             max_labels=settings.max_labels,
             per_realm=settings.user_scope == "realm",
             days=settings.retain_days != 0,
-            digest=UserDigest(settings.user_hash_key.get_secret_value()),
+            dedupe_window_s=settings.dedupe_window_s,
+            dedupe_max_ids=settings.dedupe_max_ids,
+            digest=Digest(settings.user_hash_key.get_secret_value()),
         )
 
 
@@ -87,6 +95,8 @@ class Resolved(NamedTuple):
     """Whom the event's user joins; None when it makes nobody active."""
     overflowed: tuple[str, ...] = ()
     """Dimensions whose label found no room."""
+    client: str | None = None
+    """What stands for the active client in its sketch."""
 
 
 @dataclass(slots=True)
@@ -99,6 +109,10 @@ class Tally:
     """(period, scope) to digests, per part 0…15."""
     counts: dict[tuple[str, Scope], dict[str, int]] = field(default_factory=dict)
     """(period, scope) to increments by field."""
+    clients: dict[str, set[str]] = field(default_factory=dict)
+    """Period to digests of active clients."""
+    sifted: Sifted = field(default_factory=Sifted)
+    """What becomes of the ids held."""
     written: dict[str, tuple[int, int]] = field(default_factory=dict)
     """Day to first and last record timestamp, ms, counted into it."""
     labels: set[str] = field(default_factory=set)
@@ -130,6 +144,8 @@ class Known:
     """Users applied before."""
     resolved: dict[tuple[object, ...], Resolved] = field(default_factory=dict)
     """Combinations resolved before: spares work, changes no result."""
+    seen: Seen = field(default_factory=Seen)
+    """Ids of events."""
 
     def learn(self, tally: Tally) -> None:
         """Take over what a tally says, once it is applied: not before, for its labels are not in the ledger yet."""
@@ -139,3 +155,4 @@ class Known:
         if len(self.resolved) > MAX_RESOLVED:
             self.resolved.clear()
         self.resolved.update(tally.resolved)
+        self.seen.learn(tally.sifted)

@@ -16,6 +16,7 @@ GRANTS: Final = (
     "none",
     "password",
     "refresh_token",
+    "unknown",
     "urn:ietf:params:oauth:grant-type:device_code",
     "urn:ietf:params:oauth:grant-type:jwt-bearer",
     "urn:ietf:params:oauth:grant-type:token-exchange",
@@ -28,6 +29,7 @@ KINDS: Final = (
     "client_registered",
     "client_updated",
     "leaked_password",
+    "locked_out",
     "signup",
     "signup_failed",
 )
@@ -123,10 +125,26 @@ def resent(topic_id: str, partition: int, reason: str) -> str:
 FIRST: Final = "first_ms"
 LAST: Final = "last_ms"
 
-# observed: each value is "<number> <Unix ms>".
+# imported: monthly figures of the whole deployment that were counted elsewhere; a month (`2025-03`) and what it tells.
+ACTIVE: Final = "active"
+SOURCE: Final = "source"
+
+
+def imported(month: str, *names: str) -> str:
+    """`names` is ACTIVE, SOURCE (where the figures are from, as text), or the parts of a counts field."""
+    return _join(month, *names)
+
+
+# ids: the others are hours since the Unix epoch, with the number of ids held.
+GIVEN_UP_BEFORE: Final = "given_up_before"
+"""In ids: the first hour of which no id was given up for want of room."""
+
+# observed: a number of refused scripts; the others are "<number> <Unix ms>".
+REFUSED: Final = "refused"
+REFUSED_MS: Final = "refused_ms"
+"""In observed: when the last script was refused."""
 END: Final = "end"
 STABLE_END: Final = "stable_end"
-REFUSED: Final = "refused"
 
 
 def observation(value: int, at_ms: int) -> str:

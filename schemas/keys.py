@@ -11,7 +11,8 @@
 | observed | hash | for ever | log end and refused scripts, each with its time; written outside the script |
 | labels | set | for ever | labels that have come up, as `dimension/name` |
 | index | sorted set | for ever | periods held, scored by the Unix second at which they expire (`inf`: never) |
-| ids | set | dedupe window | event ids seen, per hour |
+| ids | hash | for ever | hours of which event ids are held, and how many; before which hour some were given up |
+| ids of an hour | string | dedupe window, by record timestamps | digests of event ids seen, eight bytes each |
 | written | hash | RETAIN_DAYS | first and last record timestamp (ms) counted into a day |
 | clients | HyperLogLog | as its period | active clients |
 | users | HyperLogLog | as its period | active users: period, scope, part 0…k-1 |
@@ -19,6 +20,7 @@
 | counts | hash | as its period | logins, tokens, account events: period, scope |
 | temporary | HyperLogLog | TEMPORARY_MS, deleted at once as a rule | one part of one question's union, by the api |
 | answer | string | until its grace is over | a finished answer, in the database of CACHE_REDIS_URL |
+| allowance | string | until its bucket is full | how far a caller has used up its requests, in that database too |
 
 All keys of a shard carry the hash tag `{topic-partition}`: one Cluster slot, so one script can change them together.
 """
@@ -74,6 +76,11 @@ def answer(prefix: str, digest: str) -> str:
     return f"{prefix}answer:{digest}"
 
 
+def allowance(prefix: str, caller: str) -> str:
+    """`caller` is a digest."""
+    return f"{prefix}allowance:{caller}"
+
+
 class ShardKeys:
     """The keys of one shard."""
 
@@ -86,9 +93,10 @@ class ShardKeys:
         self.observed = base + "observed"
         self.labels = base + "labels"
         self.index = base + "index"
+        self.ids = base + "ids"
 
-    def ids(self, hour: str) -> str:
-        """`hour` as `2026-11-20T13`, UTC, of the record's timestamp."""
+    def ids_of(self, hour: int) -> str:
+        """`hour` in hours since the Unix epoch, of the record's timestamp."""
         return f"{self.base}ids:{hour}"
 
     def written(self, day: str) -> str:

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from schemas.events import EVENTS
+from schemas.adapters.registry import ADAPTERS
 
 PREFIX: Final = "AUTHTALLY_"
 
@@ -50,8 +50,8 @@ def _known_events(topics: dict[str, str]) -> dict[str, str]:
     for topic, name in topics.items():
         if not re.fullmatch(r"[A-Za-z0-9._-]{1,249}", topic):
             raise ValueError(f"{topic!r} is no Kafka topic name")
-        if name not in EVENTS:
-            raise ValueError(f"{topic}={name}: unknown event, expected one of {', '.join(EVENTS)}")
+        if name not in ADAPTERS:
+            raise ValueError(f"{topic}={name}: unknown event or adapter, expected one of {', '.join(ADAPTERS)}")
     if not topics:
         raise ValueError("names no topic")
     return topics

@@ -47,7 +47,10 @@ class Counting:
         outcome: Applied | Refused = Refused(None)
         while start < end:
             if not self.remember:
-                self.known = Known(set((await self.ledger.look(self.shard)).labels))
+                look = await self.ledger.look(self.shard)
+                seen = await self.ledger.seen(self.shard, look)
+                assert seen is not None
+                self.known = Known(set(look.labels), seen=seen)
                 self.in_sketches = frozenset()
             batch = [one for one in records if start <= one.offset < end]
             tally = fold(self.settings.topics[self.shard.topic], batch, end, self.known, self.rules)
@@ -88,7 +91,7 @@ async def test_counts_and_users_equal_a_plain_reckoning(redis_url: str, zone: st
             assert client.hgetall(OF.counts(period, scope)) == {name: str(n) for name, n in counts.items() if n}, scope
         for (period, scope), users in expected.users.items():
             digest = counter.rules.digest
-            assert ledgers.small(client, OF, period, scope) == set(chain(*digest.elements(users))), scope
+            assert ledgers.small(client, OF, period, scope) == set(chain(*digest.users(users))), scope
         progress = client.hgetall(OF.progress)
         assert int(progress[fields.CONSUMED]) == expected.consumed
         assert int(progress[fields.COUNTED]) == expected.consumed - expected.dead
@@ -286,7 +289,7 @@ async def test_every_key_of_a_ledger_is_one_that_the_vocabulary_builds(counter: 
     known = {keys.shards("authtally:"), OF.meta, OF.position, OF.progress, OF.index, OF.labels}
     for period, scope in expected.counts:
         known.add(OF.counts(period, scope))
-        known.add(OF.written(period))
+        known |= {OF.written(period), OF.clients(period)}
         known |= {OF.small(period, scope, part) for part in range(keys.SMALL_PARTS)}
     assert set(ledgers.client(redis_url).keys("*")) <= known
 
