@@ -127,6 +127,9 @@ def undecodable(value: bytes | None, error: Exception | None) -> BadRecordError:
         return BadRecordError("missing_field", text)
     if text.startswith("Expected `object`") and " - at " not in text:
         return BadRecordError("not_an_object", text)
+    if text.startswith("Invalid value "):
+        # The sentence repeats what was sent.
+        return BadRecordError("wrong_type", f"Invalid value{text[text.rindex(' - at '):]}")
     if "of length <=" in text:
         return BadRecordError("too_long", text)
     return BadRecordError("wrong_type", text)

@@ -1,0 +1,212 @@
+"""CloudEvents 1.0 in JSON: structured, a batch, or binary mode (attributes in `ce_…` or `ce-…` headers).
+
+Three types are ours. Their data is either our native event without what the envelope says, or the short form
+`{"tenant", "client", "outcome", "grant", "tokens": {kind: number}}`; a login may bring its tokens along.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+from urllib.parse import unquote
+
+import msgspec
+from msgspec import Raw, Struct
+
+from schemas.adapters.elements import Element, Headers
+from schemas.adapters.instants import in_utc
+from schemas.adapters.layouts import element, elements, refused
+from schemas.events import (
+    MAX_TOKENS,
+    UNDECODABLE,
+    AccountEvent,
+    BadRecordError,
+    Event,
+    Login,
+    Time,
+    TokenIssued,
+    check,
+    undecodable,
+)
+
+LOGIN: Final = "io.identity.login.v1"
+TOKENS: Final = "io.identity.token.v1"
+ACCOUNT: Final = "io.identity.account.v1"
+TYPES: Final = frozenset({LOGIN, TOKENS, ACCOUNT})
+
+
+class Attributes(Struct, frozen=True, gc=False):
+    specversion: str | None = None
+    id: str | None = None
+    source: str | None = None
+    type: str | None = None
+    subject: str | None = None
+    time: Time | None = None
+    datacontenttype: str | None = None
+
+
+class Envelope(Attributes, frozen=True, gc=False):
+    """Structured mode: the attributes, and the data among them."""
+
+    data: Raw = Raw(b"null")
+    data_base64: bytes | None = None
+
+
+class Data(Struct, frozen=True, gc=False):
+    """Native names and short ones; where both are given, the native one holds."""
+
+    time: Time | None = None
+    user_id: str | None = None
+    realm: str | None = None
+    tenant: str | None = None
+    client_id: str | None = None
+    client: str | None = None
+    node: str | None = None
+    success: bool | None = None
+    outcome: str | None = None
+    counted: bool = True
+    reason: str | None = None
+    grant_type: str | None = None
+    grant: str | None = None
+    tokens: dict[str, int] | list[str] | None = None
+    kind: str | None = None
+
+
+_OUTCOMES: Final = {None: True, "success": True, "failure": False}
+_DECODE: Final = msgspec.json.Decoder(Envelope).decode
+_DECODE_DATA: Final = msgspec.json.Decoder(Data | None).decode
+
+
+def cloudevents(value: bytes | None, headers: Headers, record_ms: int) -> list[Element]:
+    """An adapter. Header names are compared without case; `ce-` ones are percent-decoded, as HTTP has it."""
+    attributes, content_type = _binary(headers)
+    if "specversion" not in attributes or content_type.startswith("application/cloudevents"):
+        return elements(_read, value, record_ms)
+    if value is None:
+        return [refused(0, None, undecodable(None, None))]
+
+    def read(raw: bytes, record_ms: int) -> tuple[Event, ...]:
+        try:
+            told = msgspec.convert({"datacontenttype": content_type or None} | attributes, Attributes)
+        except msgspec.ValidationError as error:
+            raise undecodable(raw, error) from error
+        # HTTP sends no data as an empty body.
+        return _events(told, raw or b"null", record_ms)
+
+    return [element(read, 0, value, record_ms)]
+
+
+def _binary(headers: Headers) -> tuple[dict[str, str], str]:
+    """The attributes among the headers, by name, and the content type."""
+    attributes: dict[str, str] = {}
+    content_type = ""
+    for name, value in headers:
+        name = name.lower()
+        # Kafka's headers may have no value; a byte that is no UTF-8 need not stop the event.
+        text = (value or b"").decode("utf-8", "replace")
+        if name.startswith("ce_"):
+            attributes[name[3:]] = text
+        elif name.startswith("ce-"):
+            attributes[name[3:]] = unquote(text)
+        elif name == "content-type":
+            content_type = text.strip().lower()
+    return attributes, content_type
+
+
+def _read(raw: bytes, record_ms: int) -> tuple[Event, ...]:
+    told = _DECODE(raw)
+    return _events(told, told.data if told.data_base64 is None else told.data_base64, record_ms)
+
+
+def _events(told: Attributes, raw: bytes | Raw, record_ms: int) -> tuple[Event, ...]:
+    for name in ("specversion", "id", "source", "type"):
+        if not getattr(told, name):
+            raise BadRecordError("missing_field", f"the CloudEvents attribute {name} is missing or empty")
+    if told.specversion != "1.0":
+        raise BadRecordError("wrong_type", "specversion is not 1.0")
+    if told.type not in TYPES:
+        return ()
+    if not _is_json(told.datacontenttype):
+        raise BadRecordError("wrong_type", "datacontenttype is not JSON")
+    try:
+        data = _DECODE_DATA(raw) or Data()
+    except UNDECODABLE as error:
+        bad = undecodable(b"", error)
+        raise BadRecordError(bad.reason, f"data: {bad.detail}") from error
+    events = _of(told, data, record_ms)
+    for event in events:
+        check(event)
+    return events
+
+
+def _of(told: Attributes, data: Data, record_ms: int) -> tuple[Event, ...]:
+    time = in_utc(told.time or data.time, record_ms)
+    # The length keeps two pairs apart whose texts join to the same.
+    id = f"cloudevents:{len(told.source or '')}:{told.source}:{told.id}"  # noqa: A001
+    realm, client_id = data.realm or data.tenant or None, data.client_id or data.client or None
+    user_id = data.user_id or told.subject or None
+    if told.type == ACCOUNT:
+        if not data.kind:
+            raise BadRecordError("missing_field", "data has no kind")
+        return (AccountEvent(time=time, kind=data.kind, realm=realm, client_id=client_id, user_id=user_id, id=id),)
+    events: tuple[Event, ...] = ()
+    tokens = _tokens(data.tokens)
+    if told.type == LOGIN:
+        if data.outcome not in _OUTCOMES:
+            raise BadRecordError("wrong_type", "data.outcome is neither success nor failure")
+        success = _OUTCOMES[data.outcome] if data.success is None else data.success
+        events = (
+            Login(
+                time=time,
+                user_id=user_id or "",
+                success=success,
+                counted=data.counted,
+                realm=realm,
+                client_id=client_id,
+                node=data.node or None,
+                reason=data.reason or None,
+                id=id,
+            ),
+        )
+        if not (success and tokens):
+            return events
+    elif not tokens:
+        raise BadRecordError("missing_field", "data.tokens is missing or empty")
+    grant_type = data.grant_type or data.grant
+    if not grant_type:
+        raise BadRecordError("missing_field", "data names tokens and no grant")
+    return (
+        *events,
+        TokenIssued(
+            time=time,
+            grant_type=grant_type,
+            tokens=tokens,
+            realm=realm,
+            client_id=client_id,
+            node=data.node or None,
+            user_id=user_id,
+            id=id,
+        ),
+    )
+
+
+def _tokens(given: dict[str, int] | list[str] | None) -> tuple[str, ...]:
+    if given is None:
+        return ()
+    if isinstance(given, dict):
+        if any(number < 0 for number in given.values()):
+            raise BadRecordError("wrong_type", "data.tokens has a negative number")
+        number = sum(given.values())
+    else:
+        number = len(given)
+    if number > MAX_TOKENS:
+        raise BadRecordError("too_long", f"data.tokens has more than {MAX_TOKENS} tokens")
+    if isinstance(given, dict):
+        return tuple(kind for kind, times in given.items() for _ in range(times))
+    return tuple(given)
+
+
+def _is_json(content_type: str | None) -> bool:
+    if content_type is None:
+        return True
+    media = content_type.partition(";")[0].strip().lower()
+    return media.endswith(("/json", "+json"))

@@ -1,0 +1,107 @@
+"""The audit log of Janssen Auth Server and Gluu oxAuth (queue or file; a bridge brings it to Kafka).
+
+It has no id, no grant and no kinds of tokens: a token request counts its access token, which every answer of a token
+endpoint holds, under the grant `unknown`. Publish native events from the server to know more.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import Enum
+from typing import Annotated, Final
+
+import msgspec
+from msgspec import Meta, Struct
+
+from schemas.adapters.instants import from_ms, in_utc
+from schemas.adapters.layouts import Read, adapter
+from schemas.events import AccountEvent, BadRecordError, Event, Login, TokenIssued, check
+
+
+class Audited(Struct, frozen=True, gc=False, rename="camel"):
+    action: str
+    timestamp: int | Annotated[datetime, Meta(tz=True)] | None = None
+    client_id: str | None = None
+    username: str | None = None
+    success: bool | None = None
+    is_success: bool | None = None
+    """The name in the documentation; the server writes `success`."""
+    mac_address: str | None = None
+    """Names the node, as it does in Janssen's own statistics."""
+
+
+class Become(Enum):
+    LOGIN = "a login, or a failed one"
+    ACTIVITY = "activity of the user, and no login"
+    TOKENS = "tokens"
+
+
+Rules = dict[str, Become | str]
+
+_SAME: Final[Rules] = {
+    "TOKEN_REQUEST": Become.TOKENS,
+    "CLIENT_REGISTRATION": "client_registered",
+    "CLIENT_UPDATE": "client_updated",
+    "CLIENT_DELETE": "client_deleted",
+}
+BY_AUTHORIZATION: Final[Rules] = _SAME | {
+    "USER_AUTHORIZATION": Become.LOGIN,
+    "SESSION_AUTHENTICATED": Become.ACTIVITY,
+}
+"""As documented: authorizations tell successful logins from failed ones. A text is a kind of account event.
+
+Every other action is ignored: reads, validations, revocations, ends of sessions, and the requests of device and
+backchannel flows, whose tokens come with a TOKEN_REQUEST of their own.
+"""
+BY_SESSION: Final[Rules] = _SAME | {
+    "USER_AUTHORIZATION": Become.ACTIVITY,
+    "SESSION_AUTHENTICATED": Become.LOGIN,
+}
+"""The reverse: a login is a session that was authenticated, so that one session for many clients is one login."""
+
+_DECODE: Final = msgspec.json.Decoder(Audited).decode
+
+
+def _reader(rules: Rules) -> Read:
+    def read(raw: bytes, record_ms: int) -> tuple[Event, ...]:
+        told = _DECODE(raw)
+        become = rules.get(told.action)
+        if become is None:
+            return ()
+        success = told.is_success if told.success is None else told.success
+        if success is None:
+            raise BadRecordError("missing_field", "Object missing required field `success`")
+        if not success and become is not Become.LOGIN:
+            return ()
+        said = told.timestamp
+        time = in_utc(said, record_ms) if isinstance(said, datetime) else from_ms(said, record_ms)
+        client_id, node = told.client_id or None, told.mac_address or None
+        event: Event
+        if become is Become.TOKENS:
+            event = TokenIssued(
+                time=time,
+                grant_type="unknown",
+                tokens=("access_token",),
+                client_id=client_id,
+                node=node,
+                user_id=told.username or None,
+            )
+        elif isinstance(become, Become):
+            event = Login(
+                time=time,
+                user_id=told.username or "",
+                success=success,
+                counted=become is Become.LOGIN,
+                client_id=client_id,
+                node=node,
+            )
+        else:
+            event = AccountEvent(time=time, kind=become, client_id=client_id, user_id=told.username or None)
+        check(event)
+        return (event,)
+
+    return read
+
+
+janssen_audit: Final = adapter(_reader(BY_AUTHORIZATION))
+janssen_audit_sessions: Final = adapter(_reader(BY_SESSION))

@@ -1,0 +1,225 @@
+"""Keycloak's user events, as its Kafka and webhook event listeners send them.
+
+One table says what each type becomes. Admin events, which have no `type`, are of no concern: a user that an
+administrator creates has not signed up.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+import msgspec
+from msgspec import Struct
+
+from schemas.adapters.instants import from_ms
+from schemas.adapters.layouts import adapter
+from schemas.events import AccountEvent, BadRecordError, Event, Login, TokenIssued, check
+
+SERVICE_ACCOUNT: Final = "service-account-"
+"""How Keycloak names the user behind a client's own credentials. It is nobody, so never active."""
+
+REASONS: Final = {
+    "invalid_user_credentials": "invalid_credentials",
+    "user_disabled": "user_disabled",
+    "user_not_found": "user_not_found",
+    "user_temporarily_disabled": "locked",
+}
+"""Keycloak's errors that have a word of ours; any other keeps its own name."""
+
+
+class Details(Struct, frozen=True, gc=False):
+    grant_type: str | None = None
+    refresh_token_id: str | None = None
+    updated_refresh_token_id: str | None = None
+    scope: str | None = None
+    username: str | None = None
+
+
+class UserEvent(Struct, frozen=True, gc=False, rename="camel"):
+    type: str | None = None
+    time: int | None = None
+    id: str | None = None
+    realm_id: str | None = None
+    realm_name: str | None = None
+    client_id: str | None = None
+    user_id: str | None = None
+    error: str | None = None
+    details: Details | None = None
+    operation_type: str | None = None
+    """Admin events have this one, and no type."""
+
+
+class Rule(NamedTuple):
+    """What a type of event is: at most one of these."""
+
+    login: bool | None = None
+    """A login that succeeded or failed."""
+    grant: str = ""
+    """Tokens issued under this grant."""
+    kind: str = ""
+    """An account event of this kind."""
+
+
+_NOTHING: Final = Rule()
+_EXTENSION: Final = Rule(grant="extension")
+"""The grant is whatever `details.grant_type` says."""
+
+COUNTED: Final = {
+    # The browser's login; its CODE_TO_TOKEN follows and only issues tokens. With the password grant, both at once.
+    "LOGIN": Rule(login=True),
+    "LOGIN_ERROR": Rule(login=False),
+    # Brokered: the success ends in a LOGIN of its own, the failure in nothing else.
+    "IDENTITY_PROVIDER_LOGIN_ERROR": Rule(login=False),
+    "CODE_TO_TOKEN": Rule(grant="authorization_code"),
+    "CLIENT_LOGIN": Rule(grant="client_credentials"),
+    "REFRESH_TOKEN": Rule(grant="refresh_token"),
+    "TOKEN_EXCHANGE": Rule(grant="urn:ietf:params:oauth:grant-type:token-exchange"),
+    "OAUTH2_DEVICE_CODE_TO_TOKEN": Rule(grant="urn:ietf:params:oauth:grant-type:device_code"),
+    "AUTHREQID_TO_TOKEN": Rule(grant="urn:openid:params:grant-type:ciba"),
+    "PERMISSION_TOKEN": Rule(grant="urn:ietf:params:oauth:grant-type:uma-ticket"),
+    "JWT_BEARER": Rule(grant="urn:ietf:params:oauth:grant-type:jwt-bearer"),
+    "OAUTH2_EXTENSION_GRANT": _EXTENSION,
+    # A brokered user's first login registers too.
+    "REGISTER": Rule(kind="signup"),
+    "REGISTER_ERROR": Rule(kind="signup_failed"),
+    "CLIENT_REGISTER": Rule(kind="client_registered"),
+    "CLIENT_UPDATE": Rule(kind="client_updated"),
+    "CLIENT_DELETE": Rule(kind="client_deleted"),
+    "USER_DISABLED_BY_PERMANENT_LOCKOUT": Rule(kind="locked_out"),
+    "USER_DISABLED_BY_TEMPORARY_LOCKOUT": Rule(kind="locked_out"),
+}
+_UNCOUNTED: Final = (
+    "LOGOUT",
+    "INTROSPECT_TOKEN",
+    "VALIDATE_ACCESS_TOKEN",
+    "USER_INFO_REQUEST",
+    "IMPERSONATE",
+    "RESTART_AUTHENTICATION",
+    "FEDERATED_IDENTITY_LINK",
+    "FEDERATED_IDENTITY_OVERRIDE_LINK",
+    "REMOVE_FEDERATED_IDENTITY",
+    "IDENTITY_PROVIDER_LOGIN",
+    "IDENTITY_PROVIDER_FIRST_LOGIN",
+    "IDENTITY_PROVIDER_POST_LOGIN",
+    "IDENTITY_PROVIDER_RESPONSE",
+    "IDENTITY_PROVIDER_LINK_ACCOUNT",
+    "IDENTITY_PROVIDER_RETRIEVE_TOKEN",
+    "CLIENT_INITIATED_ACCOUNT_LINKING",
+    "UPDATE_EMAIL",
+    "UPDATE_PROFILE",
+    "UPDATE_PASSWORD",
+    "UPDATE_TOTP",
+    "REMOVE_TOTP",
+    "UPDATE_CREDENTIAL",
+    "REMOVE_CREDENTIAL",
+    "VERIFY_EMAIL",
+    "VERIFY_PROFILE",
+    "SEND_VERIFY_EMAIL",
+    "SEND_RESET_PASSWORD",
+    "SEND_IDENTITY_PROVIDER_LINK",
+    "RESET_PASSWORD",
+    "GRANT_CONSENT",
+    "UPDATE_CONSENT",
+    "REVOKE_GRANT",
+    "CUSTOM_REQUIRED_ACTION",
+    "EXECUTE_ACTIONS",
+    "EXECUTE_ACTION_TOKEN",
+    "INVALID_SIGNATURE",
+    "REGISTER_NODE",
+    "UNREGISTER_NODE",
+    "CLIENT_INFO",
+    "DELETE_ACCOUNT",
+    "INVITE_ORG",
+    "USER_SESSION_DELETED",
+    "OAUTH2_DEVICE_AUTH",
+    "OAUTH2_DEVICE_VERIFY_USER_CODE",
+    "PUSHED_AUTHORIZATION_REQUEST",
+)
+RULES: Final = (
+    dict.fromkeys(_UNCOUNTED, _NOTHING)
+    # Of failures only those of logins and registrations have a place: a refused token request is no login.
+    | {f"{name}_ERROR": _NOTHING for name in (*_UNCOUNTED, *COUNTED) if not name.endswith("_ERROR")}
+    | COUNTED
+)
+"""Every type of event that Keycloak has; one that it will have is ignored."""
+
+_TOKENS: Final = {
+    (False, False): ("access_token",),
+    (False, True): ("access_token", "id_token"),
+    (True, False): ("access_token", "refresh_token"),
+    (True, True): ("access_token", "id_token", "refresh_token"),
+}
+_NO_DETAILS: Final = Details()
+_DECODE: Final = msgspec.json.Decoder(UserEvent).decode
+
+
+def _read(raw: bytes, record_ms: int) -> tuple[Event, ...]:
+    told = _DECODE(raw)
+    if told.type is None:
+        if told.operation_type is not None:
+            return ()
+        raise BadRecordError("missing_field", "Object missing required field `type`")
+    rule = RULES.get(told.type, _NOTHING)
+    if rule is _NOTHING:
+        return ()
+    time = from_ms(told.time, record_ms)
+    realm = told.realm_name or told.realm_id or None
+    client_id = told.client_id or None
+    id = f"keycloak:{told.id}" if told.id else None  # noqa: A001
+    details = told.details or _NO_DETAILS
+    user_id = told.user_id or None
+    grant = rule.grant
+    machine = grant == "client_credentials" or (
+        details.username is not None and details.username.startswith(SERVICE_ACCOUNT)
+    )
+    if machine:
+        user_id = None
+    events: tuple[Event, ...] = ()
+    if rule.login is not None:
+        if rule.login:
+            if details.grant_type == "password":
+                grant = "password"
+            if not machine:
+                events = (Login(time=time, user_id=user_id or "", realm=realm, client_id=client_id, id=id),)
+        else:
+            events = (
+                Login(
+                    time=time,
+                    user_id=user_id or "",
+                    success=False,
+                    realm=realm,
+                    client_id=client_id,
+                    reason=REASONS.get(told.error, told.error) if told.error else None,
+                    id=id,
+                ),
+            )
+    elif rule.kind:
+        events = (AccountEvent(time=time, kind=rule.kind, realm=realm, client_id=client_id, user_id=user_id, id=id),)
+    if grant:
+        if rule is _EXTENSION:
+            grant = details.grant_type or "unknown"
+        events = (
+            *events,
+            TokenIssued(
+                time=time,
+                grant_type=grant,
+                tokens=_issued(told.type, details),
+                realm=realm,
+                client_id=client_id,
+                user_id=user_id,
+                id=id,
+            ),
+        )
+    for event in events:
+        check(event)
+    return events
+
+
+def _issued(type_: str, details: Details) -> tuple[str, ...]:
+    """Which tokens came out: no event lists them, but their traces do."""
+    # A refresh names the token that it used as `refresh_token_id`.
+    refreshed = details.updated_refresh_token_id if type_ == "REFRESH_TOKEN" else details.refresh_token_id
+    return _TOKENS[bool(refreshed), details.scope is not None and "openid" in details.scope.split()]
+
+
+keycloak: Final = adapter(_read)

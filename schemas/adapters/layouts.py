@@ -1,0 +1,102 @@
+"""How records hold what they tell: one JSON object, an array of them, or one per line (JSON Lines)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import msgspec
+
+from schemas.adapters.elements import Adapter, Element, Headers
+from schemas.events import UNDECODABLE, BadRecordError, Event, undecodable
+
+MAX_ELEMENTS: Final = 10_000
+"""Elements one record may have: an array of this many 100-byte logs is Kafka's usual limit of 1 MB.
+
+A record has one offset, so all of it is applied in one step; without a bound 1 MB of `[0,0,…` would be half a million.
+"""
+
+Read = Callable[[bytes, int], tuple[Event, ...]]
+"""One element and the record's timestamp in ms, into checked events; none for what is of no concern.
+
+Raises BadRecordError, or what UNDECODABLE lists. The element may be any buffer that msgspec decodes.
+"""
+
+_ARRAY: Final = msgspec.json.Decoder(list[msgspec.Raw])
+_ANYTHING: Final = msgspec.json.Decoder(msgspec.Raw)
+
+
+def adapter(read: Read) -> Adapter:
+    """An adapter for a product whose records are JSON and say everything in their value."""
+
+    def adapt(value: bytes | None, headers: Headers, record_ms: int) -> list[Element]:
+        return elements(read, value, record_ms)
+
+    return adapt
+
+
+def elements(read: Read, value: bytes | None, record_ms: int) -> list[Element]:
+    if value is None:
+        return [refused(0, None, undecodable(None, None))]
+    # Nearly all records are one good object, so that is tried first, and asked what else it could be only then.
+    try:
+        return [Element(0, value, read(value, record_ms))]
+    except BadRecordError as bad:
+        return [refused(0, value, bad)]
+    except UNDECODABLE as error:
+        try:
+            several = _several(value)
+        except BadRecordError as bad:
+            return [refused(0, value, bad)]
+        if several is None:
+            return [refused(0, value, undecodable(value, error))]
+    return [element(read, index, raw, record_ms) for index, raw in enumerate(several)]
+
+
+def element(read: Read, index: int, raw: bytes, record_ms: int) -> Element:
+    try:
+        return Element(index, raw, read(raw, record_ms))
+    except BadRecordError as bad:
+        return refused(index, raw, bad)
+    except UNDECODABLE as error:
+        return refused(index, raw, undecodable(raw, error))
+
+
+def refused(index: int, raw: bytes | None, bad: BadRecordError) -> Element:
+    # A traceback would keep each frame that it went through, and with it the record, for as long as the element lives.
+    bad.__context__ = bad.__cause__ = None
+    return Element(index, raw, (), bad.with_traceback(None))
+
+
+def _several(value: bytes) -> Sequence[bytes] | None:
+    """The elements of an array or of JSON Lines; None if `value` is neither. Raises BadRecordError for too many."""
+    text = value.strip()
+    if text.startswith(b"["):
+        try:
+            raws = _ARRAY.decode(text)
+        except UNDECODABLE:
+            return None
+        _bound(len(raws))
+        return [bytes(raw) for raw in raws]
+    if b"\n" not in text or _parses(text):
+        # Its line feeds, if any, are those of pretty printing.
+        return None
+    found = [line for line in text.split(b"\n") if line.strip()]
+    # One whole object on a line of its own: lines it is, and those that do not parse are bad by themselves.
+    if not any(line.lstrip().startswith(b"{") and _parses(line) for line in found):
+        return None
+    _bound(len(found))
+    return found
+
+
+def _parses(text: bytes) -> bool:
+    try:
+        _ANYTHING.decode(text)
+    except UNDECODABLE:
+        return False
+    return True
+
+
+def _bound(number: int) -> None:
+    if number > MAX_ELEMENTS:
+        raise BadRecordError("too_long", f"the record has more than {MAX_ELEMENTS} elements")

@@ -1,0 +1,26 @@
+"""The adapters by the names that `TOPICS`, webhooks and `publish --format` use. One more product is one line here."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from schemas.adapters.auth0_logs import auth0_logs
+from schemas.adapters.cloudevents import cloudevents
+from schemas.adapters.elements import Adapter
+from schemas.adapters.fusionauth import fusionauth
+from schemas.adapters.janssen_audit import janssen_audit, janssen_audit_sessions
+from schemas.adapters.keycloak import keycloak
+from schemas.adapters.native import bound_to, native
+
+ADAPTERS: Final[dict[str, Adapter]] = {
+    "login": bound_to("login"),
+    "token": bound_to("token"),
+    "account": bound_to("account"),
+    "native": native,
+    "keycloak": keycloak,
+    "janssen-audit": janssen_audit,
+    "janssen-audit-sessions": janssen_audit_sessions,
+    "auth0-logs": auth0_logs,
+    "fusionauth": fusionauth,
+    "cloudevents": cloudevents,
+}

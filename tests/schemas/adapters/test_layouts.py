@@ -1,0 +1,83 @@
+"""Records of one element and of many."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from schemas.adapters.layouts import MAX_ELEMENTS
+from schemas.adapters.registry import ADAPTERS
+from tests.schemas.adapters.cases import AT_TEXT, RECORD_MS, elements
+
+LOGIN = json.dumps({"type": "login", "time": AT_TEXT, "user_id": "alice"}).encode()
+BAD = b'{"type": "login"}'
+GARBAGE = b"{oops"
+
+
+@pytest.mark.parametrize(
+    ("record", "kinds", "why"),
+    [
+        (LOGIN, ["good"], "one object"),
+        (b"[]", [], "none"),
+        (b" [ " + LOGIN + b" ]\n", ["good"], "an array of one"),
+        (b"[" + LOGIN + b"," + BAD + b",null,[],7," + LOGIN + b"]", ["good", *["bad"] * 4, "good"], "the bad alone"),
+        (LOGIN + b"\n" + LOGIN, ["good", "good"], "lines"),
+        (BAD + b"\n" + LOGIN + b"\n", ["bad", "good"], "the first line may be the bad one"),
+        (GARBAGE + b"\r\n\r\n" + LOGIN, ["bad", "good"], "and no JSON at all"),
+        (LOGIN + b"\n" + b"\xff", ["good", "bad"], "or no UTF-8"),
+        (LOGIN + b" " + LOGIN, ["bad"], "two on one line are neither"),
+        (json.dumps(json.loads(LOGIN), indent=2).encode(), ["good"], "pretty printed"),
+        (json.dumps(json.loads(BAD), indent=2).encode(), ["bad"], "pretty printed"),
+        (b"{\n" + GARBAGE, ["bad"], "pretty printed, and cut"),
+        (b"[\n" + LOGIN + b",\n" + LOGIN, ["bad"], "an array that was cut is one bad record"),
+        (b"[" * 100_000, ["bad"], "deeper than the stack"),
+        (b'{"a":' * 100_000, ["bad"], "deeper than the stack"),
+        (LOGIN + b"\n" + b"[" * 100_000, ["good", "bad"], "one of them deeper than the stack"),
+        (b"[" + b",".join([BAD] * MAX_ELEMENTS) + b"]", ["bad"] * MAX_ELEMENTS, "as many as a record may have"),
+        (b"[" + b",".join([b"0"] * (MAX_ELEMENTS + 1)) + b"]", ["bad"], "too many"),
+        (b"\n".join([b"{}"] * (MAX_ELEMENTS + 1)), ["bad"], "too many"),
+    ],
+)
+def test_a_record_has_as_many_elements_as_it_tells(record: bytes, kinds: list[str], why: str) -> None:
+    found = elements("native", record)
+    assert [one.index for one in found] == list(range(len(kinds)))
+    assert ["bad" if one.bad else "good" for one in found] == kinds, why
+
+
+def test_too_many_elements_are_refused_by_their_limit() -> None:
+    (one,) = elements("native", b"[" + b"0," * MAX_ELEMENTS + b"0]")
+    assert one.bad is not None
+    assert (one.bad.reason, str(MAX_ELEMENTS) in one.bad.detail) == ("too_long", True)
+
+
+anything = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.text()),
+    lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(st.text(), inner, max_size=4)),
+    max_leaves=10,
+)
+
+
+@settings(deadline=None)
+@given(st.lists(anything, max_size=8))
+def test_the_raw_of_an_arrays_element_is_that_element(records: list[Any]) -> None:
+    value = msgspec.json.encode(records)
+    for adapt in ADAPTERS.values():
+        found = adapt(value, (), RECORD_MS)
+        assert [one.index for one in found] == list(range(len(records)))
+        for one, record in zip(found, records, strict=True):
+            assert one.raw is not None
+            assert json.loads(one.raw) == json.loads(msgspec.json.encode(record))
+
+
+@settings(deadline=None)
+@given(st.lists(st.dictionaries(st.text(), anything, max_size=3), min_size=2, max_size=8))
+def test_a_line_is_an_element_as_it_stands(records: list[Any]) -> None:
+    value = b"\n".join(msgspec.json.encode(record) for record in records)
+    for adapt in ADAPTERS.values():
+        found = adapt(value, (), RECORD_MS)
+        assert b"\n".join(one.raw or b"" for one in found) == value
