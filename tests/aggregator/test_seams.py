@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import weakref
 from importlib.metadata import version
 from typing import Any
 
@@ -16,14 +17,15 @@ from aiokafka.structs import TopicPartition
 from faust.transport import consumer as faust_consumer
 from faust.transport.drivers import aiokafka as driver
 
-from aggregator.transport import Consumer, ConsumerThread, Records, Transport
+from aggregator import transport
+from aggregator.transport import Consumer, ConsumerThread, Fetched, Records, Transport
 
 
 def test_the_versions_are_those_that_the_seams_were_read_in() -> None:
     assert (version("faust-streaming"), version("aiokafka")) == ("0.15.3", "0.14.0")
 
 
-class Batches:
+class Sent:
     """What PartitionRecords reads from: batches, one after the other."""
 
     def __init__(self, *batches: bytes) -> None:
@@ -36,7 +38,7 @@ class Batches:
         return self._batches.pop(0)
 
 
-def batch(*, compression: int = 0) -> bytes:
+def batch(start: int = 0, *, compression: int = 0) -> bytes:
     builder = DefaultRecordBatchBuilder(
         magic=2,
         compression_type=compression,
@@ -49,25 +51,57 @@ def batch(*, compression: int = 0) -> bytes:
     builder.append(0, 1_000, b"key", b"value", [("name", b"text"), ("empty", b"")])
     builder.append(1, 2_000, None, None, [])
     builder.append(2, 1_500, b"", b"x" * 3_000, [])
-    return bytes(builder.build())
+    written = bytearray(builder.build())
+    # The base offset leads the header, and no checksum covers it: brokers fill it in.
+    written[:8] = start.to_bytes(8, "big")
+    return bytes(written)
 
 
-def read(kind: Any, written: bytes) -> tuple[list[Any], int]:
-    records = kind(TopicPartition("t", 0), Batches(written), None, 0, None, None, True, fetcher.READ_COMMITTED)
-    return list(records), records.next_fetch_offset
+def read(kind: Any, sent: Sent, start: int = 0) -> Any:
+    return kind(TopicPartition("t", 0), sent, None, start, None, None, True, fetcher.READ_COMMITTED)
 
 
 @pytest.mark.parametrize("compression", [0, DefaultRecordBatch.CODEC_GZIP])
-def test_light_records_say_what_the_public_ones_say(compression: int) -> None:
-    written = batch(compression=compression)
-    ours, end = read(Records, written)
-    public, public_end = read(fetcher.PartitionRecords, written)
-    assert end == public_end == 3
-    assert len(ours) == len(public) == 3
-    for light, full in zip(ours, public, strict=True):
+@pytest.mark.parametrize("start", [0, 1, 2])
+def test_batches_of_light_records_say_what_the_public_records_say(compression: int, start: int) -> None:
+    written = [batch(offset, compression=compression) for offset in (0, 3, 11)]
+    ours, public = read(Records, Sent(*written), start), read(fetcher.PartitionRecords, Sent(*written), start)
+    light, full = [record for several in ours for record in several], list(public)
+    assert ours.next_fetch_offset == public.next_fetch_offset == 14
+    assert [record.offset for record in light] == [0, 1, 2, 3, 4, 5, 11, 12, 13][start:]
+    for one, other in zip(light, full, strict=True):
         for name in ("offset", "timestamp", "key", "value"):
-            assert getattr(light, name) == getattr(full, name), name
-        assert tuple(light.headers) == full.headers
+            assert getattr(one, name) == getattr(other, name), name
+        assert tuple(one.headers) == other.headers
+
+
+def test_what_was_fetched_is_freed_without_the_cyclic_collector() -> None:
+    records = read(Records, Sent(batch()))
+    gone = weakref.ref(records)
+    assert sum(map(len, records)) == 3
+    del records
+    assert gone() is None
+
+
+async def test_whole_batches_are_handed_out_up_to_the_limit_and_the_position_follows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(transport, "MAX_RANGE_RECORDS", 4)
+    tp = TopicPartition("t", 0)
+    assignment = Assignment([tp])
+    state = assignment.state_value(tp)
+    state.seek(1)
+    records = read(Records, Sent(batch(0), batch(3), batch(11)), 1)
+    fetched = Fetched(tp, assignment=assignment, partition_records=records, backoff=0)
+    assert ([one.offset for one in fetched.getall()], state.position) == ([1, 2, 3, 4, 5], 6)
+    assert fetched.has_more()
+    assert ([one.offset for one in fetched.getall()], state.position) == ([11, 12, 13], 14)
+    assert not fetched.has_more()
+
+
+def test_results_of_fetches_are_made_and_told_apart_by_the_name_that_is_replaced() -> None:
+    assert "FetchResult(" in inspect.getsource(fetcher.Fetcher._proc_fetch_request)
+    assert "type(res_or_error) is FetchResult" in inspect.getsource(fetcher.Fetcher.fetched_records)
 
 
 def test_aiokafkas_fetcher_makes_its_records_by_the_name_that_is_replaced() -> None:
