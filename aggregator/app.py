@@ -19,11 +19,12 @@ from yarl import URL
 from aggregator.counting import Counting
 from aggregator.dead_letters import DeadLetters
 from aggregator.health import Health
-from aggregator.ledger import Ledger, connect
+from aggregator.ledger import Ledger
 from aggregator.placement import Placement
 from aggregator.progress import INTERVAL_S, Progress
 from aggregator.settings import WorkerSettings
 from aggregator.startup import UnfitError, wait_until_fit
+from aggregator.store import connect
 from aggregator.transport import FETCH_BYTES_PER_PARTITION, Range, Schema, Transport
 from schemas.keys import Shard
 from schemas.settings import read

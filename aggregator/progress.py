@@ -14,8 +14,9 @@ from redis.exceptions import RedisError
 
 from aggregator import metrics
 from aggregator.counting import Counting
-from aggregator.ledger import Ledger, trouble_in_words
+from aggregator.ledger import Ledger
 from aggregator.placement import Placement
+from aggregator.store import trouble_in_words
 from aggregator.transport import Consumer, LogBounds
 from schemas import fields
 from schemas.keys import Shard

@@ -11,9 +11,9 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 from redis.exceptions import RedisError
 
-from aggregator.ledger import Client, password_is_wrong, trouble_in_words, unfit
 from aggregator.placement import SettingsDifferError, differing
 from aggregator.settings import WorkerSettings
+from aggregator.store import Client, password_is_wrong, trouble_in_words, unfit
 from schemas import keys
 from schemas.keys import Shard, ShardKeys
 from schemas.settings import PREFIX

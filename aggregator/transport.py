@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, NamedTuple, cast
 
 import faust
@@ -24,6 +24,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
+from aggregator import batches
 from schemas.keys import Shard
 
 log = structlog.get_logger(__name__)
@@ -31,7 +32,6 @@ log = structlog.get_logger(__name__)
 FETCH_WAIT_MS = 200
 """How long a broker may hold an empty fetch: what a lone event waits at most. Faust fixes it at 1,500."""
 FETCH_BYTES_PER_PARTITION = 2 * 1024 * 1024
-MAX_RANGE_RECORDS = 16_384
 PLACING_S = 5.0
 
 
@@ -67,82 +67,6 @@ class Schema(faust.Schema):  # type: ignore[misc]
         return message.value
 
 
-class Several(list[Any]):
-    """The records of one batch, standing where aiokafka expects one record."""
-
-    @property
-    def offset(self) -> int:
-        return cast(int, self[-1].offset)
-
-
-class Batch:
-    """A fetched batch that is read in one piece. Whatever else aiokafka asks of it, the batch itself answers."""
-
-    def __init__(self, batch: Any) -> None:
-        self._batch = batch
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._batch, name)
-
-    def __next__(self) -> Any:
-        return next(self._batch)
-
-    def __iter__(self) -> Iterator[Several]:
-        records = Several(self._batch)
-        if records:
-            yield records
-
-
-class Batches:
-    """What a broker sent of a partition."""
-
-    def __init__(self, fetched: Any) -> None:
-        self._fetched = fetched
-        self.has_next = fetched.has_next
-
-    def next_batch(self) -> Batch:
-        return Batch(self._fetched.next_batch())
-
-
-class Records(fetcher.PartitionRecords):  # type: ignore[misc]
-    """Hands out what was fetched of a partition batch by batch, in aiokafka's own decoded records.
-
-    Which batches count (checksums, aborted transactions, control batches) stays aiokafka's affair. Its public
-    ConsumerRecord, and looking at every record on its way, cost more than a quarter of the worker's time and say
-    nothing more that is looked at. tests/aggregator/test_seams.py holds both ways against each other.
-    """
-
-    def __init__(self, tp: Any, fetched: Any, *more: Any) -> None:
-        super().__init__(tp, Batches(fetched), *more)
-
-    def _consumer_record(self, tp: Any, record: Several) -> Several:
-        if record[0].offset >= self.next_fetch_offset:
-            return record
-        # A batch is sent whole, whichever of its records was asked for.
-        return Several(one for one in record if one.offset >= self.next_fetch_offset)
-
-
-class Fetched(fetcher.FetchResult):  # type: ignore[misc]
-    """Hands out whole batches: as many as it takes to reach MAX_RANGE_RECORDS."""
-
-    _partition_records: Records | None
-
-    def getall(self, max_records: int | None = None) -> list[Any]:
-        taken: list[Any] = []
-        if not self.check_assignment(self._topic_partition) or not self.has_more():
-            return taken
-        more = False
-        for batch in self._partition_records or ():
-            taken += batch
-            if len(taken) >= MAX_RANGE_RECORDS:
-                more = True
-                break
-        self._update_position()
-        if not more:
-            self._partition_records = None
-        return taken
-
-
 class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
     """Owns the aiokafka consumer on a loop and thread of its own. Whatever touches the consumer runs there."""
 
@@ -160,7 +84,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         # Faust passes neither on: without read_committed, aborted transactions would be counted.
         consumer._isolation_level = "read_committed"
         consumer._fetch_max_wait_ms = FETCH_WAIT_MS
-        fetcher.PartitionRecords, fetcher.FetchResult = Records, Fetched
+        fetcher.PartitionRecords, fetcher.FetchResult = batches.Records, batches.Fetched
         return consumer
 
     async def seek_here(self, shard: Shard, offset: int) -> bool:
@@ -219,7 +143,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
 
     async def _fetch_records(self, consumer: Any, active_partitions: Any, **limits: Any) -> Mapping[TP, list[Range]]:
         self.transport.polled()
-        limits["max_records"] = None  # Fetched bounds each partition's
+        limits["max_records"] = None  # bounded in batches.py
         try:
             fetched = await super()._fetch_records(consumer, active_partitions, **limits)
         except OffsetOutOfRangeError as error:

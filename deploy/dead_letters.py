@@ -15,8 +15,9 @@ import click
 from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
 from aggregator import dead_letters as headers
-from aggregator.ledger import Client, Ledger
+from aggregator.ledger import Ledger
 from aggregator.settings import WorkerSettings
+from aggregator.store import Client
 from deploy.operating import Log, confirmed, consumer, kafka_fails, logs_of, show_table, with_ledger
 from schemas import fields, keys
 from schemas.keys import Shard

@@ -15,8 +15,9 @@ from redis.exceptions import RedisError
 from rich.console import Console
 from rich.table import Table
 
-from aggregator.ledger import Client, Ledger, connect, trouble_in_words
+from aggregator.ledger import Ledger
 from aggregator.settings import WorkerSettings
+from aggregator.store import Client, connect, trouble_in_words
 from schemas import keys, logs
 from schemas.keys import Shard
 from schemas.settings import PREFIX

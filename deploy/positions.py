@@ -8,8 +8,9 @@ from typing import Final
 
 import click
 
-from aggregator.ledger import Client, Ledger, Look, Refused
+from aggregator.ledger import Ledger, Look, Refused
 from aggregator.settings import WorkerSettings
+from aggregator.store import Client
 from deploy.operating import NO_ID, Log, confirmed, logs_of, shards_held, show_table, with_ledger
 from schemas.keys import Shard
 from schemas.settings import PREFIX

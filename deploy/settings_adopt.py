@@ -7,8 +7,9 @@ from typing import Any, NamedTuple, cast
 
 import click
 
-from aggregator.ledger import Client, Ledger, Refused
+from aggregator.ledger import Ledger, Refused
 from aggregator.settings import NEVER_ADOPTED, WorkerSettings
+from aggregator.store import Client
 from deploy.operating import confirmed, shards_held, show_table, with_ledger
 from schemas import fields
 from schemas.keys import Shard

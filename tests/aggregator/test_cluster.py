@@ -10,7 +10,8 @@ import pytest
 from redis import Redis
 
 from aggregator.fold import fold
-from aggregator.ledger import Applied, Ledger, Refused, connect, unfit
+from aggregator.ledger import Applied, Ledger, Refused
+from aggregator.store import connect, unfit
 from aggregator.tally import Known, Rules
 from deploy.servers import Valkey
 from schemas import fields, keys

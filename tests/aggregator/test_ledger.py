@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from aggregator import ledger as ledgers_of_aggregator
 from aggregator.fold import fold
-from aggregator.ledger import Applied, Ledger, Refused, connect
+from aggregator.ledger import Applied, Ledger, Refused
+from aggregator.store import connect
 from aggregator.tally import Known, Rules
 from schemas import fields, keys
 from schemas.keys import Shard, ShardKeys

@@ -17,8 +17,9 @@ from aiokafka.structs import TopicPartition
 from faust.transport import consumer as faust_consumer
 from faust.transport.drivers import aiokafka as driver
 
-from aggregator import transport
-from aggregator.transport import Consumer, ConsumerThread, Fetched, Records, Transport
+from aggregator import batches
+from aggregator.batches import Fetched, Records
+from aggregator.transport import Consumer, ConsumerThread, Transport
 
 
 def test_the_versions_are_those_that_the_seams_were_read_in() -> None:
@@ -86,7 +87,7 @@ def test_what_was_fetched_is_freed_without_the_cyclic_collector() -> None:
 async def test_whole_batches_are_handed_out_up_to_the_limit_and_the_position_follows(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(transport, "MAX_RANGE_RECORDS", 4)
+    monkeypatch.setattr(batches, "MAX_RANGE_RECORDS", 4)
     tp = TopicPartition("t", 0)
     assignment = Assignment([tp])
     state = assignment.state_value(tp)

@@ -12,8 +12,9 @@ from typing import Any
 import faust
 
 from aggregator.fold import fold
-from aggregator.ledger import Applied, Ledger, connect
+from aggregator.ledger import Applied, Ledger
 from aggregator.settings import WorkerSettings
+from aggregator.store import connect
 from aggregator.tally import Known, Rules
 from schemas.keys import Shard
 from schemas.settings import read

@@ -9,10 +9,11 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from aggregator.digest import UserDigest
+from aggregator.digest import Digest
 from aggregator.fold import fold
-from aggregator.ledger import Applied, Ledger, Refused, connect
+from aggregator.ledger import Applied, Ledger, Refused
 from aggregator.settings import WorkerSettings
+from aggregator.store import connect
 from aggregator.tally import Known, Rules, Tally
 from api.redis_client import open_ledger
 from api.statistics import ActiveUsers, Statistics
@@ -51,7 +52,7 @@ class OneShard:
         self._reader = open_ledger(self.settings)
         self._statistics = Statistics(self._reader, self.settings, time.time)
         self._rules = Rules.of(self.settings)
-        self._digest = UserDigest(secret)
+        self._digest = Digest(secret)
         self._at = 0
         self._sketched: set[tuple[str, Any]] = set()
 
@@ -90,7 +91,7 @@ class OneShard:
             raise RuntimeError(f"void: the log ends at {end}, the shard stands at {self._at}")
 
     def _tally(self, users: Sequence[str]) -> Tally:
-        parts = self._digest.elements(users)
+        parts = self._digest.users(users)
         return Tally(self._at + len(users), users={(MONTH, EVERYTHING): parts, (MONTH, NODE): parts})
 
     async def _apply(self, tally: Tally) -> None:

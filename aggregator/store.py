@@ -1,0 +1,67 @@
+"""The connection to the ledger's Redis, and what its failures mean in words."""
+
+from __future__ import annotations
+
+from typing import Any, Final, cast
+
+from redis.asyncio import Redis, RedisCluster, Sentinel
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import AuthenticationError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from aggregator.settings import WorkerSettings
+from schemas.redis_url import behind_sentinel
+
+SOCKET_TIMEOUT_S: Final = 5.0
+Client = Redis | RedisCluster
+
+
+def connect(settings: WorkerSettings) -> Client:
+    """A client of the ledger's store; connects when first used. Never retries by itself: retries are ours to see."""
+    url = settings.redis_url.get_secret_value()
+    options: dict[str, Any] = {
+        "decode_responses": True,
+        "socket_timeout": SOCKET_TIMEOUT_S,
+        "socket_connect_timeout": SOCKET_TIMEOUT_S,
+        "retry": Retry(NoBackoff(), 0),
+    }
+    if settings.redis_cluster:
+        return RedisCluster.from_url(url, **options)
+    if settings.redis_sentinel:
+        where = behind_sentinel(url)
+        options["ssl"] = where.tls
+        sentinel = Sentinel(where.sentinels, sentinel_kwargs=dict(options), **options)  # type: ignore[no-untyped-call]
+        return cast(
+            Redis,
+            sentinel.master_for(settings.redis_sentinel, db=where.db, username=where.username, password=where.password),
+        )
+    return Redis.from_url(url, **options)
+
+
+def trouble_in_words(error: BaseException) -> str:
+    """One line for a log or a health page, naming the setting where there is one to blame."""
+    text = str(error)
+    if password_is_wrong(error):
+        return f"AUTHTALLY_REDIS_URL: wrong or missing user or password ({text})"
+    if isinstance(error, (RedisConnectionError, RedisTimeoutError, OSError)):
+        return f"AUTHTALLY_REDIS_URL: no connection ({text or type(error).__name__})"
+    return f"{type(error).__name__}: {text}"
+
+
+def password_is_wrong(error: BaseException) -> bool:
+    """Whether Redis refuses who we say we are: waiting does not help."""
+    return isinstance(error, AuthenticationError) or str(error).startswith(("NOAUTH", "WRONGPASS"))
+
+
+async def unfit(client: Client) -> str | None:
+    """Why this store must not hold a ledger, or None. Raises RedisError when it does not answer."""
+    answer = await client.info("memory")
+    policies = {answer.get("maxmemory_policy")} | {
+        node.get("maxmemory_policy") for node in answer.values() if isinstance(node, dict)
+    }
+    for policy in policies - {None, "noeviction"}:
+        # An evicted set or position would be a wrong figure that nobody notices.
+        return f"AUTHTALLY_REDIS_URL: this Redis evicts keys (maxmemory-policy {policy}); it must be noeviction"
+    return None
