@@ -30,6 +30,10 @@ REALMS: Final = ("acme", "globex", "initech", "umbrella corp/東京")
 CLIENTS: Final = ("web", "app", "cli")
 GRANTS: Final = ("authorization_code", "refresh_token", "client_credentials", "x:custom")
 REASONS: Final = ("invalid_credentials", "locked", "captcha", None)
+NAMED: Final = 0.3
+"""Share of events with an id."""
+REPEATED: Final = 0.05
+"""Share of records that say again what one with an id said."""
 
 
 @dataclass
@@ -42,12 +46,19 @@ class Expected:
     labels: set[str] = field(default_factory=set)
     written: dict[str, tuple[int, int]] = field(default_factory=dict)
     records_ms: list[int] = field(default_factory=list)
+    clients: dict[str, set[tuple[str, str]]] = field(default_factory=lambda: defaultdict(set))
+    ids: set[str] = field(default_factory=set)
     _realms: set[str] = field(default_factory=set)
     _clients: set[tuple[str, str]] = field(default_factory=set)
 
     def add(self, event: Mapping[str, Any], record_ms: int) -> None:
-        """Count an event of the log: a login, or a token."""
+        """Count an event of the log: a login, or a token. All of a test lie within the window of deduplication."""
         self._seen(record_ms)
+        if "id" in event:
+            if event["id"] in self.ids:
+                self.progress[fields.DUPLICATES] += 1
+                return
+            self.ids.add(event["id"])
         self.progress[fields.COUNTED] += 1
         success = event.get("success", True)
         scopes = self._scopes(event.get("realm"), event.get("client_id"), success)
@@ -56,6 +67,8 @@ class Expected:
         first, last = self.written.get(day, (record_ms, record_ms))
         self.written[day] = min(first, record_ms), max(last, record_ms)
         for period in (day, day[:7]):
+            if success and "client_id" in event:
+                self.clients[period].add((event.get("realm", ""), event["client_id"]))
             for scope in scopes:
                 self.counts[period, scope].update(names)
                 if active and scope.dimension != "client":
@@ -125,6 +138,8 @@ class Publisher:
         self.bad_next: list[str] = []
         """Reasons of bad records that a flow sends next."""
         self._undelivered: list[str] = []
+        self._sent: dict[Shard, list[dict[str, Any]]] = defaultdict(list)
+        """Events with an id, to be sent again."""
         # One request at a time: a retry must not change the order, which decides about unknown labels.
         shared = {"bootstrap.servers": bootstrap, "linger.ms": 2, "max.in.flight": 1, "log_level": 0}
         self.producer: Any = Producer({**shared, **properties})
@@ -169,6 +184,12 @@ class Publisher:
         """That many events, half logins and half tokens unless `topic` says which."""
         for _ in range(events):
             shard, event = self.event(topic)
+            again = self._sent[shard]
+            if again and self._random.random() < REPEATED:
+                event = self._random.choice(again)
+            elif self._random.random() < NAMED:
+                event["id"] = f"event-{len(again)}"
+                again.append(event)
             self.expected[shard].add(event, self.send_event(shard, event))
         self.published += events
         self.flush()

@@ -52,7 +52,7 @@ def differences(
             found.append(f"{shard.tag}: not registered")
     for tag in registered:
         of = ShardKeys(prefix, Shard.parse(tag))
-        allowed |= {of.meta, of.position, of.progress, of.observed, of.labels, of.index}
+        allowed |= {of.meta, of.position, of.progress, of.observed, of.labels, of.index, of.ids}
         if of.shard not in expected:
             found += _same(f"{tag}: progress", client.hgetall(of.progress), {})
     found += [f"nobody asked for {key}" for key in sorted(there - allowed)]
@@ -64,7 +64,12 @@ def _shard(client: Any, of: ShardKeys, wanted: Expected, end: int, allowed: set[
     progress = client.hgetall(of.progress)
     consumed, counted = (int(progress.get(name, 0)) for name in (fields.CONSUMED, fields.COUNTED))
     dead = sum(int(value) for name, value in progress.items() if fields.split(name)[0] == "dead")
-    yield from _same("consumed = counted + dead", consumed, counted + dead)
+    repeats = int(progress.get(fields.DUPLICATES, 0))
+    yield from _same("consumed = counted + duplicates + dead", consumed, counted + repeats + dead)
+    yield from _ids(client, of, len(wanted.ids), allowed)
+    for period, clients in wanted.clients.items():
+        allowed.add(of.clients(period))
+        yield from _same(f"clients {period}", client.pfcount(of.clients(period)), len(clients))
     if wanted.records_ms:
         yield from _same("first record", progress.get(fields.FIRST_RECORD), str(min(wanted.records_ms)))
         yield from _same("last record", progress.get(fields.LAST_RECORD), str(max(wanted.records_ms)))
@@ -93,6 +98,14 @@ def _shard(client: Any, of: ShardKeys, wanted: Expected, end: int, allowed: set[
         )
     for (period, scope), users in wanted.users.items():
         yield from _users(client, of, period, scope, len(users), allowed, there)
+
+
+def _ids(client: Any, of: ShardKeys, wanted: int, allowed: set[str]) -> Iterable[str]:
+    hours = {int(hour): int(held) for hour, held in client.hgetall(of.ids).items()}
+    allowed.update(of.ids_of(hour) for hour in hours)
+    yield from _same("ids", sum(hours.values()), wanted)
+    for hour, held in hours.items():
+        yield from _same(f"bytes of ids of hour {hour}", client.strlen(of.ids_of(hour)), 8 * held)
 
 
 def _users(
