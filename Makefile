@@ -44,4 +44,4 @@ lock: setup
 	$(BIN)/uv pip compile tests/bench/peers/requirements.in --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-emit-find-links --output-file tests/bench/peers/requirements.lock
 
 clean:
-	rm -rf .venv .venv-peers .kafka .keycloak
+	rm -rf .venv .venv-peers .kafka .keycloak .publishers

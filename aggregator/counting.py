@@ -5,22 +5,24 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import structlog
 
-from aggregator import metrics
+from aggregator import inventory_store, metrics
 from aggregator.dead_letters import DeadLetters
 from aggregator.duplicates import Seen, window_held_s
 from aggregator.fold import fold
+from aggregator.inventory import MAX_EVENTS, fold_inventory, read
 from aggregator.ledger import Ledger, Refused
 from aggregator.placement import Placement
 from aggregator.settings import WorkerSettings
 from aggregator.tally import Known, Rules, Tally
 from aggregator.transport import Consumer, Range
 from schemas import fields
+from schemas.inventory import BINDINGS
 from schemas.keys import Shard
 
 log = structlog.get_logger(__name__)
@@ -87,7 +89,14 @@ class Counting:
                 self.forget(shard)
                 held = self._shards[shard] = _Knowledge(start, Known(set(look.labels), seen=seen))
             # 2. Pure. A crash here costs the work.
-            tally = fold(name, records, cut.end, held.known, self._rules)
+            if name in BINDINGS:
+                told = await self._inventory(shard, start, name, records, cut.end, held.known)
+            else:
+                told = fold(name, records, cut.end, held.known, self._rules)
+            if told is None:
+                self.forget(shard)
+                continue
+            tally = told
             if not await same_log:
                 self.forget(shard)
                 await self._placement.place(consumer, [shard])
@@ -108,6 +117,19 @@ class Counting:
             if tally.end < cut.end:
                 records = [record for record in records if record.offset >= tally.end]
             start = tally.end
+
+    async def _inventory(
+        self, shard: Shard, start: int, name: str, records: Sequence[Any], end: int, known: Known
+    ) -> Tally | None:
+        """Fold tokens' states, after reading what they change; None when the shard stands elsewhere meanwhile."""
+        if len(records) > MAX_EVENTS:
+            end, records = records[MAX_EVENTS].offset, records[:MAX_EVENTS]
+        if known.stock is None:
+            known.stock = await inventory_store.stock(self._ledger, shard, start)
+        told = read(name, records, self._rules)
+        if known.stock is None or not await inventory_store.complete(self._ledger, shard, start, known.stock, told):
+            return None
+        return fold_inventory(told, end, known, known.stock, self._rules)
 
     async def _refused(self, consumer: Consumer, shard: Shard, position: int | None) -> None:
         """The one answer to a crash, a zombie, a rebalance, a store that lost its last writes, a dropped batch."""

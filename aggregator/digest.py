@@ -24,11 +24,17 @@ class Digest:
         self._ids = hashlib.blake2b(key=key, digest_size=ELEMENT_BYTES, person=b"authtally-id")
         self._clients = hashlib.blake2b(key=key, digest_size=ELEMENT_BYTES, person=b"authtally-client")
 
-    def event_id(self, text: str) -> int:
-        """What stands for an event's id: signed 64 bits."""
+    def event_id(self, text: str) -> bytes:
+        """What stands for an event's id: 64 bits."""
         state = self._ids.copy()
         state.update(text.encode())
-        return int.from_bytes(state.digest(), "little", signed=True)
+        return state.digest()
+
+    def holder(self, user_id: str) -> bytes:
+        """What stands for whom an OTP token is assigned to: 64 bits, so that a million differ in all likelihood."""
+        state = self._users.copy()
+        state.update(user_id.encode())
+        return state.digest()[:ELEMENT_BYTES]
 
     def client(self, realm: str, client_id: str) -> str:
         """What stands for a client in a sketch."""

@@ -6,7 +6,8 @@
 -- ARGV[1] the position that this range starts from, '' for none
 -- ARGV[2] the position to leave, '' to leave it alone
 -- ARGV[3] MessagePack of the additions, see ledger.py
--- ARGV[4…] digests of event ids, eight bytes each, in the order of the additions' `ids`
+-- ARGV[4…] digests of event ids, eight bytes each, in the order of the additions' `ids`; after them, where
+--   the additions have an `inventory`, MessagePack of the bytes that it names by number.
 --
 -- Answers {1, numbers of the users additions that live in sketches}, or {0, position} with nothing written.
 
@@ -56,10 +57,35 @@ end
 for _, ids in ipairs(add.ids) do
   must_be(KEYS[ids.key], 'string')
 end
+local inventory = add.inventory or {hashes = {}, strings = {}, rows = {}, maxima = {}}
+-- Flat: per hash its key, and from where to where what is set and what is dropped; per string its key, from which byte
+-- on, what, and whether it is full; per sorted set its key, and from where to where its members with their scores.
+for at = 1, #inventory.hashes, 5 do
+  must_be(KEYS[inventory.hashes[at]], 'hash')
+end
+for at = 1, #inventory.strings, 4 do
+  -- Fails by itself where there is no string.
+  if redis.call('STRLEN', KEYS[inventory.strings[at]]) < inventory.strings[at + 1] then
+    error({err = 'LEDGER ' .. KEYS[inventory.strings[at]] .. ' is shorter than ' .. inventory.strings[at + 1]})
+  end
+end
+for at = 1, #inventory.rows, 3 do
+  must_be(KEYS[inventory.rows[at]], 'zset')
+end
+for _, maxima in ipairs(inventory.maxima) do
+  must_be(KEYS[maxima.key], 'hash')
+end
 
 local function chunked(command, key, list)
   for from = 1, #list, CHUNK do
     redis.call(command, key, unpack(list, from, math.min(from + CHUNK - 1, #list)))
+  end
+end
+
+local parts = add.inventory and cmsgpack.unpack(ARGV[#ARGV]) or {}
+local function given(command, key, first, last)
+  for from = first, last, CHUNK do
+    redis.call(command, key, unpack(parts, from, math.min(from + CHUNK - 1, last)))
   end
 end
 
@@ -148,6 +174,31 @@ for number, ids in ipairs(add.ids) do
 end
 if add.ids_given_up_before then
   redis.call('HSET', KEYS[6], 'given_up_before', add.ids_given_up_before)
+end
+
+for at = 1, #inventory.hashes, 5 do
+  local key, from, to, drop, last = unpack(inventory.hashes, at, at + 4)
+  given('HSET', KEYS[key], from, to)
+  given('HDEL', KEYS[key], drop, last)
+end
+for at = 1, #inventory.strings, 4 do
+  local key, from, what, full = unpack(inventory.strings, at, at + 3)
+  redis.call('SETRANGE', KEYS[key], from, parts[what])
+  if full == 1 then
+    -- Growing leaves room for as much again, which a string that is full never needs.
+    redis.call('SET', KEYS[key], redis.call('GET', KEYS[key]))
+  end
+end
+for at = 1, #inventory.rows, 3 do
+  given('ZADD', KEYS[inventory.rows[at]], inventory.rows[at + 1], inventory.rows[at + 2])
+end
+for _, maxima in ipairs(inventory.maxima) do
+  for day, count in pairs(maxima.days) do
+    local was = redis.call('HGET', KEYS[maxima.key], day)
+    if not was or tonumber(was) < count then
+      redis.call('HSET', KEYS[maxima.key], day, string.format('%d', count))
+    end
+  end
 end
 
 for name, more in pairs(add.progress) do

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -21,6 +21,7 @@ from redis.client import NEVER_DECODE
 from redis.exceptions import NoScriptError, RedisError
 
 from aggregator.duplicates import LONG_AGO, Seen, packed
+from aggregator.inventory_store import additions
 from aggregator.settings import WorkerSettings
 from aggregator.store import Client, trouble_in_words
 from aggregator.tally import Tally
@@ -110,13 +111,18 @@ class Ledger:
         of = self.keys(shard)
         named = [of.position, *map(of.ids_of, hours)]
         # Digests are bytes, all else is text.
-        answer = await self._patiently(
-            lambda: self._client.execute_command("EVAL", LOOK_AT_IDS, len(named), *named, **{NEVER_DECODE: True})
-        )
-        position, *held = cast(list[bytes], answer)
+        position, *held = await self.ask(LOOK_AT_IDS, named)
         if _position(position.decode()) != look.position:
             return None
         return Seen.unpacked(dict(zip(hours, held, strict=True)), given_up_before)
+
+    async def ask(self, script: str, named: Sequence[str], *arguments: bytes) -> list[Any]:
+        """What a script answers that only reads, as bytes. Waits for Redis for ever."""
+        # Hashing and sending a short script costs less than losing it.
+        answer = await self._patiently(
+            lambda: self._client.execute_command("EVAL", script, len(named), *named, *arguments, **{NEVER_DECODE: True})
+        )
+        return cast(list[Any], answer)
 
     async def positions(self, shards: Iterable[Shard]) -> dict[Shard, int]:
         """Positions of the shards that have one. Raises RedisError: who asks has a timer and asks again."""
@@ -226,6 +232,8 @@ class Ledger:
                 blobs.append(packed(held))
             if tally.sifted.given_up_before != LONG_AGO:
                 add["ids_given_up_before"] = str(tally.sifted.given_up_before)
+            if tally.inventory is not None:
+                add["inventory"] = additions(of, named, blobs, tally.inventory)
             add |= {
                 "progress": tally.progress,
                 "index": {period: self._expiry(period) or "+inf" for period in tally.periods},

@@ -19,6 +19,7 @@ from aggregator import metrics
 from aggregator.ledger import Ledger, Look, Refused
 from aggregator.settings import FORMAT, NEVER_ADOPTED, WorkerSettings
 from aggregator.transport import Consumer, LogBounds, Range
+from schemas.inventory import BINDINGS
 from schemas.keys import Shard
 from schemas.settings import PREFIX
 
@@ -81,6 +82,16 @@ def decide(shard: Shard, look: Look, topic_id: str, bounds: LogBounds) -> Start 
     if look.position < bounds.start:
         return Skip(look.position, bounds.start)
     return Start(look.position)
+
+
+def out_of_order(shard: Shard, binding: str) -> Stop | None:
+    """Whether a partition must not be read because the order of its topic's events counts, and it has none over two."""
+    if binding not in BINDINGS or shard.partition == 0:
+        return None
+    return Stop(
+        f"{shard.tag} is not read: {shard.topic} is bound to {binding}, whose events are counted in their order, so it "
+        f"must have one partition; partition 0 goes on. Send all to that, or make the topic anew with one partition"
+    )
 
 
 def differing(meta: Mapping[str, str], settings: Mapping[str, str]) -> str | None:
@@ -155,7 +166,7 @@ class Placement:
         differs = differing(look.meta, self._settings.counted_with(shard.topic))
         if differs:
             raise SettingsDifferError(f"{shard.tag}: {differs}")
-        decision = decide(shard, look, topic_id, bounds)
+        decision = out_of_order(shard, self._settings.topics[shard.topic]) or decide(shard, look, topic_id, bounds)
         if isinstance(decision, Stop):
             if self.stopped.get(shard) != decision.reason:
                 log.error("partition stopped", shard=shard.tag, reason=decision.reason)

@@ -11,7 +11,7 @@ from aggregator.digest import PARTS
 from aggregator.labels import Labels
 from aggregator.tally import Cohort, Known, Resolved, Rules, Tally
 from schemas import fields
-from schemas.events import AccountEvent, Event, Login, TokenIssued
+from schemas.events import AccountEvent, Counted, Login, TokenIssued
 from schemas.periods import Month, day_key
 from schemas.scopes import EVERYTHING, OTHER, Scope
 
@@ -69,7 +69,7 @@ class Router:
             found = self._days[key] = day, since, since + (DAY if self._utc else QUARTER)
         return found
 
-    def open(self, key: tuple[object, ...], day: int, event: Event, record_ms: int) -> Route:
+    def open(self, key: tuple[object, ...], day: int, event: Counted, record_ms: int) -> Route:
         """The route of a combination that comes up for the first time in this range."""
         to = self._known.resolved.get(key)
         is_new = to is None
@@ -85,7 +85,7 @@ class Router:
         self._opened.append(route)
         return route
 
-    def _resolve(self, key: tuple[object, ...], day: int, event: Event) -> Resolved:
+    def _resolve(self, key: tuple[object, ...], day: int, event: Counted) -> Resolved:
         # A failed login, and a report of a leak, name whatever an attacker typed.
         introduces = event.success if isinstance(event, Login) else getattr(event, "kind", "") != "leaked_password"
         kept = self._rules.users_by | self._rules.counts_by

@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 from aggregator.digest import Digest
 from aggregator.duplicates import Seen, Sifted
 from aggregator.settings import WorkerSettings
+from aggregator.stock import Changes, Stock
 from schemas.scopes import Scope
 
 MAX_RESOLVED: Final = 4_000
@@ -115,6 +116,8 @@ class Tally:
     """What becomes of the ids held."""
     written: dict[str, tuple[int, int]] = field(default_factory=dict)
     """Day to first and last record timestamp, ms, counted into it."""
+    inventory: Changes | None = None
+    """What becomes of the OTP inventory, on a topic of its events."""
     labels: set[str] = field(default_factory=set)
     """Members new to the labels set."""
     progress: dict[str, int] = field(default_factory=dict)
@@ -146,6 +149,8 @@ class Known:
     """Combinations resolved before: spares work, changes no result."""
     seen: Seen = field(default_factory=Seen)
     """Ids of events."""
+    stock: Stock | None = None
+    """The OTP inventory, where there is one."""
 
     def learn(self, tally: Tally) -> None:
         """Take over what a tally says, once it is applied: not before, for its labels are not in the ledger yet."""
@@ -156,3 +161,5 @@ class Known:
             self.resolved.clear()
         self.resolved.update(tally.resolved)
         self.seen.learn(tally.sifted)
+        if self.stock is not None and tally.inventory is not None:
+            self.stock.learn(tally.inventory)

@@ -9,7 +9,7 @@ import msgspec
 
 from aggregator.tally import Record
 from schemas.adapters.elements import Adapter
-from schemas.events import BadRecordError, Event
+from schemas.events import REASONS, BadRecordError, Event, Inventory
 
 
 class IgnoredError(Exception):
@@ -59,4 +59,6 @@ def event_of(value: Event | BadRecordError | None) -> Event:
         raise IgnoredError
     if isinstance(value, BadRecordError):
         raise value
+    if isinstance(value, Inventory):
+        raise BadRecordError("wrong_topic", REASONS["wrong_topic"])
     return value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import signal
 import sys
@@ -21,6 +22,8 @@ from schemas.settings import PREFIX, SettingsError, effective, read
 log = structlog.get_logger(__name__)
 
 BAD_SETTINGS = 2
+COLLECT_AFTER = 20_000
+"""Objects made and not yet freed, after which the collector looks for cycles among them; Python's default is 700."""
 
 
 def main(arguments: Sequence[str] = ()) -> int:
@@ -53,6 +56,11 @@ async def serve(settings: ApiSettings) -> None:
             raise SettingsError([f"{PREFIX}API_HOST, {PREFIX}API_PORT: {error.strerror}"]) from error
         host, port = runner.addresses[0][:2]
         log.info("listening", host=host, port=port)
+        # What start-up made stays, so the collector need not look at it again; and of what requests make nearly all
+        # goes by itself. With Python's default, looking took a sixth of what taking an event costs.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(COLLECT_AFTER, 20, 20)
         await stop.wait()
         log.info("stopping")
     finally:

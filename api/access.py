@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 from api.bearer import Bearer
-from api.faults import NotAuthorized, Unavailable
+from api.faults import Malformed, NoScope, NotAuthorized, Unavailable
 from api.metrics import ACCESS_REFUSALS
 from api.single_flight import SingleFlight
 
@@ -51,7 +51,7 @@ class Access:
         # Membership in the list of scopes. The products look for the text anywhere in the joined scopes, by which
         # `jans_stat_extra` opens what `jans_stat` guards: no client needs that, so neither shape copies it.
         if scope not in remembered[0].scopes:
-            raise _refusal("scope")
+            raise _counted(NoScope(), "scope")
         return remembered
 
     async def close(self) -> None:
@@ -66,7 +66,7 @@ class Access:
             raise
         if bearer is None:
             # Not remembered: anybody can make up tokens for ever, and one may be good a moment later.
-            raise _refusal("refused")
+            raise _counted(NotAuthorized(), "refused")
         remembered = bearer, min(self._clock() + REMEMBERED_S, bearer.expires)
         while len(self._remembered) >= MAX_REMEMBERED:
             del self._remembered[next(iter(self._remembered))]
@@ -90,18 +90,18 @@ class Access:
 
 def _token(authorization: str | None) -> str:
     if authorization is None:
-        raise _refusal("missing")
+        raise _counted(NotAuthorized(), "missing")
     if len(authorization) > MAX_HEADER_BYTES:
-        raise _refusal("oversize")
+        raise _counted(NotAuthorized(), "oversize")
     scheme, _, token = authorization.partition(" ")
     token = token.strip()
     # Tokens are visible ASCII (RFC 6750 §2.1); aiohttp hands other bytes on as surrogates, which no digest takes.
     if scheme.lower() != "bearer" or not token or not token.isascii() or not token.isprintable() or " " in token:
-        raise _refusal("refused")
+        raise _counted(Malformed(), "refused")
     return token
 
 
-def _refusal(reason: str) -> NotAuthorized:
-    """The reason is for our metrics only: all refusals look the same to the caller."""
+def _counted(refusal: NotAuthorized, reason: str) -> NotAuthorized:
+    """The reason is for our metrics only."""
     ACCESS_REFUSALS.labels(reason).inc()
-    return NotAuthorized()
+    return refusal

@@ -14,8 +14,10 @@ from aiohttp import ClientSession, ClientTimeout, DummyCookieJar, web
 from api import operations
 from api.access import Access, Way
 from api.cache import Cache, SharedStore
-from api.dialects import gluu, janssen
+from api.dialects import auth0, gluu, janssen, own
+from api.dialects.linotp import Reporting
 from api.endpoint import Services
+from api.ingest.routes import Ingest
 from api.introspection import Introspection
 from api.jwks import Jwks
 from api.jwt_tokens import JwtTokens
@@ -27,7 +29,7 @@ from schemas.settings import PREFIX, SettingsError
 
 log = structlog.get_logger(__name__)
 
-DIALECTS: Final = (janssen, gluu)
+DIALECTS: Final = (janssen, gluu, auth0, own)
 
 ISSUER_TIMEOUT_S: Final = 1.5
 MAX_HEAD_BYTES: Final = 16_384
@@ -41,12 +43,10 @@ def build_app(settings: ApiSettings, clock: Callable[[], float] = time.time) -> 
     """The api as an application. Nothing is opened before it starts."""
     ledger = open_ledger(settings)
     statistics = Statistics(ledger, settings, clock)
-    shared = None
-    if settings.cache_redis_url is not None:
-        cache_client = open_url(settings.cache_redis_url.get_secret_value())
-        shared = SharedStore(cache_client, settings.key_prefix, settings.cache_grace_s)
-    cache = Cache(clock, random.random, settings.cache_grace_s, shared)
-    services = Services(ledger, statistics, cache, Access(clock), clock, [])
+    shared = None if settings.cache_redis_url is None else open_url(settings.cache_redis_url.get_secret_value())
+    store = None if shared is None else SharedStore(shared, settings.key_prefix, settings.cache_grace_s)
+    cache = Cache(clock, random.random, settings.cache_grace_s, store)
+    services = Services(ledger, statistics, cache, Access(clock), clock, [], shared)
     app = web.Application()
     app[SETTINGS], app[SERVICES] = settings, services
     app.cleanup_ctx.append(connections)
@@ -54,13 +54,28 @@ def build_app(settings: ApiSettings, clock: Callable[[], float] = time.time) -> 
     for dialect in DIALECTS:
         # Routes, not sub-applications: those cost every cached answer a tenth of its time, measured, for nothing here.
         app.add_routes(dialect.routes(settings, services))
+    reporting = Reporting(settings, services)
+    app.add_routes(reporting.routes())
+    app.cleanup_ctx.append(reporting.watching)
+    if settings.ingest:
+        ingest = Ingest(settings, services)
+        app.add_routes(ingest.routes())
+        app.cleanup_ctx.append(ingest.connections)
     return app
 
 
 def build_runner(app: web.Application) -> web.AppRunner:
-    """How the application is served: no access log (metrics count requests), bounded heads, no tracebacks."""
+    """How the application is served: no access log (metrics count requests), bounded heads, no tracebacks.
+
+    Packed bodies are left as they come: aiohttp would not tell that one ends too early, which loses events.
+    """
     return web.AppRunner(
-        app, access_log=None, max_line_size=MAX_HEAD_BYTES, max_field_size=MAX_HEAD_BYTES, handler_cancellation=False
+        app,
+        access_log=None,
+        max_line_size=MAX_HEAD_BYTES,
+        max_field_size=MAX_HEAD_BYTES,
+        handler_cancellation=False,
+        auto_decompress=False,
     )
 
 

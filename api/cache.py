@@ -47,18 +47,22 @@ class Body(NamedTuple):
     content: bytes
     content_type: str
     empty: bool = False
+    status: int | None = None
+    """Of a refusal, where the product has another one than the fault."""
 
 
 class Entry:
     """A finished answer. Times are Unix seconds."""
 
-    __slots__ = ("computed", "content", "content_type", "expires", "headers", "headers_of", "stale")
+    __slots__ = ("computed", "content", "content_type", "etag", "expires", "headers", "headers_of", "stale")
 
     def __init__(
         self, content: bytes, content_type: str, computed: float, expires: float, *, stale: bool = False
     ) -> None:
         self.content = content
         self.content_type = content_type
+        # Strong: equal bytes have equal tags, in every process and after a restart.
+        self.etag = f'"{hashlib.blake2b(content, digest_size=12).hexdigest()}"'
         self.computed = computed
         self.expires = expires
         self.stale = stale

@@ -6,6 +6,7 @@ import asyncio
 import re
 import secrets
 from collections.abc import Callable, Collection, Mapping
+from math import ceil
 from time import perf_counter
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
 from urllib.parse import parse_qsl
@@ -14,11 +15,13 @@ import structlog
 from aiohttp import hdrs, web
 
 from api.access import Access
-from api.answer import answered
+from api.answer import answered, has, unchanged
+from api.bearer import Bearer
 from api.bounded import TooLongError, read_at_most
-from api.cache import RETRY_S, Body, Cache
-from api.faults import BadQuestion, Fault, Unexpected
-from api.metrics import REQUEST_SECONDS, REQUESTS, Hits
+from api.cache import RETRY_S, Body, Cache, Entry
+from api.faults import BadQuestion, Fault, TooMany, Unexpected
+from api.metrics import CACHE_ANSWERS, REQUEST_SECONDS, REQUESTS, Hits
+from api.rate_limit import Allowance, RateLimit
 from api.redis_client import Client
 from api.statistics import Statistics
 
@@ -74,13 +77,19 @@ class Services(NamedTuple):
     access: Access
     clock: Callable[[], float]
     hits: list[Hits]
+    shared: Client | None
+    """What api processes share beside the ledger, where there is such a store."""
 
 
 class Endpoint:
-    """A dialect on a path: `get` for questions in the query, `post` for the same in a form."""
+    """A dialect on a path: `get` for questions in the query, `post` for the same in a form.
 
-    def __init__(self, dialect: Dialect[Any], services: Services) -> None:
+    With a `limit` every request costs its bearer one, whatever becomes of it; one without a bearer costs its address.
+    """
+
+    def __init__(self, dialect: Dialect[Any], services: Services, limit: RateLimit | None = None) -> None:
         self._dialect = dialect
+        self._limit = limit
         self._services = services
         self._cache = services.cache
         self._clock = services.clock
@@ -98,6 +107,10 @@ class Endpoint:
             now = self._clock()
             entry = self._cache.fresh(known[0], now)
             if entry is not None and now < known[1]:
+                if hdrs.IF_NONE_MATCH in request.headers and _has(request, entry):
+                    CACHE_ANSWERS.labels("hit").inc()
+                    REQUESTS.labels(self._dialect.name, "3xx").inc()
+                    return unchanged(entry, now)
                 self._hits.count += 1
                 return answered(entry, now)
         return await self._serve(request, written)
@@ -107,10 +120,11 @@ class Endpoint:
 
     async def _serve(self, request: web.Request, written: tuple[str, str | None] | None) -> web.Response:
         started = perf_counter()
-        request_id = _request_id(request)
+        request_id = request_id_of(request)
         structlog.contextvars.bind_contextvars(request_id=request_id)
+        headers = {REQUEST_ID: request_id}
         try:
-            response = await self._answer(request, written)
+            response = await self._answer(request, written, headers)
         except Fault as fault:
             response = self._refusal(fault)
         except Exception:  # the outermost step: whatever it is, the client sees none of it
@@ -118,28 +132,51 @@ class Endpoint:
             response = self._refusal(Unexpected())
         finally:
             structlog.contextvars.unbind_contextvars("request_id")
-        response.headers[REQUEST_ID] = request_id
+        response.headers.update(headers)
         REQUESTS.labels(self._dialect.name, f"{response.status // 100}xx").inc()
         self._seconds.observe(perf_counter() - started)
         return response
 
-    async def _answer(self, request: web.Request, written: tuple[str, str | None] | None) -> web.Response:
+    async def _answer(
+        self, request: web.Request, written: tuple[str, str | None] | None, headers: dict[str, str]
+    ) -> web.Response:
+        """`headers` is given what every answer carries, refusals too."""
+        bearer, until = await self._bearer(request, headers)
         query = request.rel_url.raw_query_string
         if len(query) > MAX_QUERY_BYTES:
             raise BadQuestion(f"The query is longer than {MAX_QUERY_BYTES} bytes.")
-        bearer, until = await self._services.access.bearer(request.headers.get(hdrs.AUTHORIZATION), self._dialect.scope)
-        question = self._dialect.ask(_parameters(await _form(request) if written is None else query))
+        question = self._dialect.ask(parameters_of(await form_of(request) if written is None else query))
         key = self._key(question, bearer.realms)
 
         async def compute() -> Body:
             return self._dialect.tell(question, await question.read(self._services.statistics, bearer.realms))
 
         entry = await self._cache.get(key, self._dialect.ttl_s, compute)
-        if written is not None:
+        # Behind a limit nothing is spared: every request has to be taken from its caller's.
+        if written is not None and self._limit is None:
             if len(self._known) >= MAX_KNOWN:
                 self._known.clear()
             self._known[written] = key, until
+        if written is not None and _has(request, entry):
+            return unchanged(entry, self._clock())
         return answered(entry, self._clock())
+
+    async def _bearer(self, request: web.Request, headers: dict[str, str]) -> tuple[Bearer, float]:
+        authorization = request.headers.get(hdrs.AUTHORIZATION)
+        try:
+            bearer, until = await self._services.access.bearer(authorization, self._dialect.scope)
+        except Fault:
+            await self._take(f"address {request.remote}", headers)
+            raise
+        await self._take(f"subject {bearer.subject}", headers)
+        return bearer, until
+
+    async def _take(self, caller: str, headers: dict[str, str]) -> None:
+        if self._limit is not None:
+            allowance = await self._limit.take(caller)
+            headers.update(_told(allowance, self._clock()))
+            if allowance.wait_s:
+                raise TooMany(allowance.wait_s)
 
     def _key(self, question: Question, realms: Collection[str] | None) -> str:
         limits = "*" if realms is None else repr(sorted(realms))
@@ -147,21 +184,36 @@ class Endpoint:
 
     def _refusal(self, fault: Fault) -> web.Response:
         body = self._dialect.refuse(fault)
+        status = body.status or fault.status
         headers: dict[str, str] = {hdrs.CONTENT_TYPE: body.content_type, hdrs.CACHE_CONTROL: "no-store"}
-        if fault.status == 401:
+        if status == 401:
             headers[hdrs.WWW_AUTHENTICATE] = CHALLENGE
-        elif fault.status == 503:
+        elif status == 503:
             headers[hdrs.RETRY_AFTER] = str(int(RETRY_S))
-        return web.Response(status=fault.status, body=body.content, headers=headers)
+        elif isinstance(fault, TooMany):
+            headers[hdrs.RETRY_AFTER] = str(ceil(fault.wait_s))
+        return web.Response(status=status, body=body.content, headers=headers)
 
 
-def _request_id(request: web.Request) -> str:
+def _has(request: web.Request, entry: Entry) -> bool:
+    return has(entry.etag, request.headers.getall(hdrs.IF_NONE_MATCH, ()))
+
+
+def _told(allowance: Allowance, now: float) -> dict[str, str]:
+    return {
+        "x-ratelimit-limit": str(allowance.limit),
+        "x-ratelimit-remaining": str(allowance.remaining),
+        "x-ratelimit-reset": str(ceil(now + allowance.full_s)),
+    }
+
+
+def request_id_of(request: web.Request) -> str:
     """The caller's own when it is one that a log line can hold."""
     given = request.headers.get(REQUEST_ID, "")
     return given if re.fullmatch(r"[\w.:-]{1,64}", given, re.ASCII) else secrets.token_hex(8)
 
 
-async def _form(request: web.Request) -> str:
+async def form_of(request: web.Request) -> str:
     if request.content_type != FORM and request.can_read_body:
         raise BadQuestion(f"The parameters of a POST go into its body, as {FORM}.")
     if (request.content_length or 0) > MAX_QUERY_BYTES:
@@ -175,7 +227,7 @@ async def _form(request: web.Request) -> str:
         raise BadQuestion("The form did not arrive.") from error
 
 
-def _parameters(encoded: str) -> dict[str, str]:
+def parameters_of(encoded: str) -> dict[str, str]:
     """Decoded once. Of a repeated parameter the first counts, as in the products."""
     try:
         pairs = parse_qsl(encoded, keep_blank_values=True, max_num_fields=MAX_PARAMETERS)

@@ -20,7 +20,10 @@ class BadQuestion(Fault):
 
 
 class NotAuthorized(Fault):
-    """No token, a bad one, or one without the scope. Always the same sentence, so that none can be told apart."""
+    """No token, a bad one, or one without the scope. Always the same sentence, so that none can be told apart.
+
+    Products that do tell them apart find the last two as classes of their own.
+    """
 
     status = 401
 
@@ -28,8 +31,26 @@ class NotAuthorized(Fault):
         super().__init__("A bearer token that is valid here and carries the required scope is needed.")
 
 
+class Malformed(NotAuthorized):
+    """The Authorization header names no bearer token."""
+
+
+class NoScope(NotAuthorized):
+    """The token is good, but not for this."""
+
+
 class Forbidden(Fault):
     status = 403
+
+
+class TooMany(Fault):
+    """The caller has used up its requests; `wait_s` until it has one more."""
+
+    status = 429
+
+    def __init__(self, wait_s: float) -> None:
+        super().__init__("Too many requests.")
+        self.wait_s = wait_s
 
 
 class Unavailable(Fault):

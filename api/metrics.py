@@ -30,7 +30,7 @@ CACHE_ANSWERS: Final = Counter(
 CACHE_BYTES: Final = Gauge("authtally_api_cache_bytes", "Bytes of answers that this process keeps.", registry=REGISTRY)
 ACCESS_REFUSALS: Final = Counter(
     "authtally_api_access_refusals",
-    "Requests refused for their token: missing, oversize, refused, scope, realms, unverifiable.",
+    "Requests refused for who asks: missing, oversize, refused, scope, realms, session, policy, unverifiable.",
     ["reason"],
     registry=REGISTRY,
 )
@@ -39,6 +39,40 @@ REDIS_ERRORS: Final = Counter(
     "Failed exchanges with a Redis, by whose: ledger or cache.",
     ["store"],
     registry=REGISTRY,
+)
+INGEST_ELEMENTS: Final = Counter(
+    "authtally_ingest_elements",
+    "Elements sent over HTTP, by way in and result: accepted, ignored, rejected, unacknowledged (by Kafka, in time).",
+    ["way", "result"],
+    registry=REGISTRY,
+)
+INGEST_REJECTIONS: Final = Counter(
+    "authtally_ingest_rejections",
+    "Rejected elements by way in and reason: those of dead letters, realm, no_topic.",
+    ["way", "reason"],
+    registry=REGISTRY,
+)
+INGEST_REFUSALS: Final = Counter(
+    "authtally_ingest_refusals",
+    "Requests with events that were refused, by way in and cause: access, media, body, slow, too_large, in_flight, "
+    "rate, all_bad, kafka.",
+    ["way", "cause"],
+    registry=REGISTRY,
+)
+INGEST_PRODUCE_SECONDS: Final = Histogram(
+    "authtally_ingest_produce_seconds",
+    "Seconds from handing a request's events to the producer until Kafka has acknowledged them or failed to.",
+    buckets=(0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+    registry=REGISTRY,
+)
+INGEST_UNDELIVERED: Final = Counter(
+    "authtally_ingest_undelivered_records",
+    "Records that Kafka did not acknowledge, by the producer's name of the error.",
+    ["error"],
+    registry=REGISTRY,
+)
+INGEST_IN_FLIGHT_BYTES: Final = Gauge(
+    "authtally_ingest_in_flight_bytes", "Bytes of bodies held until Kafka has their events.", registry=REGISTRY
 )
 
 

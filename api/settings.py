@@ -8,8 +8,10 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationInfo
 
-from api import static_tokens
-from schemas.settings import CommonSettings, Listed, RedisUrl
+from api import quotas, reporting_policy, static_tokens
+from schemas.events import EVENTS
+from schemas.outgoing import topics_by_event
+from schemas.settings import PREFIX, KafkaSettings, Listed, RedisUrl
 
 AccessBy = Literal["jwt", "introspection", "static", "none"]
 Shape = Literal["documented", "source"]
@@ -24,6 +26,9 @@ NEEDED: Final = {
     "auth_tokens_file": "static",
 }
 """Settings that a way of access cannot do without."""
+
+MIN_SECRET: Final = 16
+"""Characters of a webhook's secret: anybody on the network may try some."""
 
 T = TypeVar("T", str, SecretStr, Path | None)
 
@@ -58,10 +63,45 @@ def _tokens(path: Path | None, info: ValidationInfo) -> Path | None:
     return path
 
 
+def _quotas(path: Path | None) -> Path | None:
+    if path is not None:
+        quotas.read(path)
+    return path
+
+
+def _policies(path: Path | None) -> Path | None:
+    if path is not None:
+        reporting_policy.read(path)
+    return path
+
+
 Url = Annotated[str, AfterValidator(_http), AfterValidator(_needed)]
 
 
-class ApiSettings(CommonSettings):
+def _bound(ingest: bool, info: ValidationInfo) -> bool:
+    # `topics` is declared above; it is missing here only when it is at fault itself.
+    topics = info.data.get("topics")
+    if ingest and topics is not None and not topics_by_event(topics):
+        raise ValueError(f"on, but {PREFIX}TOPICS binds no topic to any of {', '.join(EVENTS)}, so nothing can go in")
+    return ingest
+
+
+def _room(in_flight: int, info: ValidationInfo) -> int:
+    if in_flight < info.data.get("ingest_max_bytes", 0):
+        raise ValueError(f"is less than {PREFIX}INGEST_MAX_BYTES: no body of that size would ever be taken")
+    return in_flight
+
+
+def _unguessable(secret: SecretStr) -> SecretStr:
+    if 0 < len(secret.get_secret_value()) < MIN_SECRET:
+        raise ValueError(f"must have at least {MIN_SECRET} characters")
+    return secret
+
+
+Secret = Annotated[SecretStr, AfterValidator(_unguessable)]
+
+
+class ApiSettings(KafkaSettings):
     """What the api does, whom it answers, and for how long an answer holds."""
 
     cache_redis_url: RedisUrl | None = Field(
@@ -99,12 +139,59 @@ class ApiSettings(CommonSettings):
     gluu_shape: Shape = Field(
         "documented", description="Whether /oxauth answers as Gluu's document says or as its source does."
     )
+    linotp_shape: Shape = Field(
+        "documented", description="Whether /reporting answers as LinOTP's document says or as its source does."
+    )
+    reporting_policy_file: Annotated[Path | None, AfterValidator(_policies)] = Field(
+        None,
+        description="LinOTP policies of the scopes reporting and reporting.access; unset: all is told to any bearer.",
+    )
+    reporting_session_s: int = Field(3600, ge=1, le=2_592_000, description="Seconds that a reporting session lasts.")
     janssen_cache_ttl_s: int = Field(3600, ge=0, description="Seconds that a Janssen answer is kept.")
     gluu_interval_s: int = Field(
         60,
         ge=0,
         description="Seconds in which a Gluu question is computed once (source shape: any question is let in).",
     )
+    auth0_cache_ttl_s: int = Field(60, ge=0, description="Seconds that an Auth0 answer is kept.")
+    auth0_rate_limit: int = Field(
+        50, ge=0, description="Requests that a bearer may make at once to /api/v2/stats; 0 limits nobody."
+    )
+    auth0_rate_per_s: float = Field(
+        10, gt=0, le=100_000, description="Requests a second that a bearer gets back of AUTH0_RATE_LIMIT."
+    )
+    auth0_zero_fill: bool = Field(False, description="/api/v2/stats/daily tells days without data too, as zeros.")
+    cache_ttl_s: int = Field(10, ge=0, description="Seconds that an answer of the own surface, /v1, is kept.")
+    quotas_file: Annotated[Path | None, AfterValidator(_quotas)] = Field(
+        None, description="JSON file of monthly machine-to-machine quotas: tenant, and clients by realm and client_id."
+    )
     cache_grace_s: int = Field(
         86_400, ge=0, description="Seconds past its end in which a kept answer still serves while Redis is gone."
+    )
+
+    ingest: Annotated[bool, AfterValidator(_bound)] = Field(
+        False, description="Takes events over HTTP and sends them to Kafka; only then the Kafka settings matter here."
+    )
+    ingest_keycloak_secret: Secret = Field(
+        SecretStr(""), description="Secret of the webhook /v1/ingest/keycloak; empty: bearers with events:write only."
+    )
+    ingest_auth0_secret: Secret = Field(
+        SecretStr(""), description="Secret of the webhook /v1/ingest/auth0; empty: bearers with events:write only."
+    )
+    ingest_fusionauth_secret: Secret = Field(
+        SecretStr(""), description="Secret of the webhook /v1/ingest/fusionauth; empty: bearers with events:write only."
+    )
+    ingest_max_bytes: int = Field(1_048_576, ge=1024, description="Largest body of events taken, unpacked.")
+    ingest_max_events: int = Field(10_000, ge=1, description="Most events taken in one body.")
+    ingest_max_in_flight_bytes: Annotated[int, AfterValidator(_room)] = Field(
+        16_777_216, description="Bodies held at the same time until Kafka has their events; beyond it 429."
+    )
+    ingest_rate_limit: int = Field(
+        2000, ge=0, description="Requests with events that a sender may make at once; 0 limits nobody."
+    )
+    ingest_rate_per_s: float = Field(
+        1000, gt=0, le=100_000, description="Requests a second that a sender gets back of INGEST_RATE_LIMIT."
+    )
+    ingest_timeout_s: float = Field(
+        5.0, ge=0.1, le=60, description="Seconds in which Kafka must acknowledge events; beyond it 503."
     )

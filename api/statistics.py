@@ -1,61 +1,77 @@
-"""What the ledger says: the only reads of it. One pipeline a step, three steps at most a question.
-
-Users of a scope lie per shard either in 16 small sets of integers or in k sketches, never in both for long: the
-worker's script moves them from the sets to the sketches at once. So small sets are always read *before* sketches
-are looked at; whoever moves in between is then seen twice, which a union forgives, and never not at all.
-"""
+"""What the ledger says: the only reads of it. A few pipelines a question, each of bounded size."""
 
 from __future__ import annotations
 
-import secrets
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Final, NamedTuple
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any, Final, NamedTuple
 
 from api.faults import Forbidden
 from api.metrics import ACCESS_REFUSALS
 from api.redis_client import Client, Command
+from api.standing import IdsHeld, ShardStanding, Standing
+from api.users import ActiveUsers, Union, Unit, Users, chunks
 from schemas import accuracy, fields, keys
-from schemas.keys import SMALL_PARTS, TEMPORARY_MS, Shard, ShardKeys, temporary
+from schemas.keys import Shard, ShardKeys
 from schemas.periods import Month
-from schemas.scopes import EVERYTHING, Scope
+from schemas.scopes import EVERYTHING, OTHER, Scope
 from schemas.settings import CommonSettings
+
+__all__ = ["ActiveUsers", "Counts", "Held", "Imported", "MonthFigures", "Statistics", "by_grant"]
 
 TOKEN: Final = fields.split(fields.token("", ""))[0]
 """How a counts field begins that counts tokens; grant type and token type follow."""
 
-ARGUMENTS: Final = 4_000
-"""Most arguments of one PFADD: Redis serves nobody else meanwhile."""
+DIMENSIONS: Final = frozenset({"realm", "client", "node"})
+"""Of labels: the others are words."""
 
+COMMANDS: Final = 2_000
+"""Most commands of one pipeline: neither this process nor Redis serves anybody else meanwhile."""
 
-@dataclass(frozen=True, slots=True)
-class ActiveUsers:
-    """`standard_error` is relative, 0.002 for 0.2 %; 0 when the users were counted one by one."""
-
-    count: int
-    standard_error: float
+Counts = dict[tuple[str, ...], int]
+"""A counts hash: the parts of its fields, and their sums over shards."""
 
 
 class MonthFigures(NamedTuple):
-    """`tokens` by grant type, then token type."""
+    """`tokens` by grant type, then token type. `source` says from where the month was imported; None: counted here."""
 
     month: Month
     active: ActiveUsers
     tokens: dict[str, dict[str, int]]
+    source: str | None = None
 
 
-class _Question(NamedTuple):
-    """The users of the union of `scopes` in `period`; all of one kind, so that they have the same k."""
+class Imported(NamedTuple):
+    """A month of the whole deployment that was counted elsewhere."""
 
-    period: str
-    scopes: tuple[Scope, ...]
-    parts: int
+    active: int | None
+    source: str
+    counts: Counts
 
 
-def _scopes(realms: Collection[str] | None) -> tuple[Scope, ...]:
-    """Everything, or what a bearer limited to realms sees as everything."""
-    return (EVERYTHING,) if realms is None else tuple(Scope("realm", (realm,)) for realm in sorted(realms))
+class Held(NamedTuple):
+    """Where something is held. Periods that no shard holds are missing."""
+
+    shards: Mapping[str, Sequence[ShardKeys]]
+    """By period."""
+    knows: Mapping[Scope, Collection[Shard]] = {}
+    """The only shards that know a scope; of a scope that is missing, any may."""
+
+    def units(self, period: str, scopes: Iterable[Scope]) -> Iterator[Unit]:
+        for shard in self.shards.get(period, ()):
+            for scope in scopes:
+                known_to = self.knows.get(scope)
+                if known_to is None or shard.shard in known_to:
+                    yield Unit(shard, period, scope)
+
+    def union(self, periods: Sequence[str], scopes: Sequence[Scope]) -> Union:
+        """The question after the distinct users of all these together."""
+        sketches = {accuracy.sketches(period, scope) for period in periods for scope in scopes}
+        return Union(
+            lambda: (unit for period in periods for unit in self.units(period, scopes)),
+            min(sketches, default=accuracy.K_OTHERS),
+        )
 
 
 class Statistics:
@@ -64,173 +80,179 @@ class Statistics:
     def __init__(self, client: Client, settings: CommonSettings, clock: Callable[[], float]) -> None:
         self._client = client
         self._prefix = settings.key_prefix
-        self._exact_up_to = settings.exact_up_to
-        self._cluster = settings.redis_cluster
         self._by_realm = "realm" in settings.users_by and "realm" in settings.counts_by
+        self.users = Users(client, self._prefix, settings.exact_up_to, cluster=settings.redis_cluster)
         self._clock = clock
 
+    def scopes_of(self, realms: Collection[str] | None) -> tuple[Scope, ...]:
+        """Everything, or what a bearer limited to realms sees as everything; none where they see nothing.
+
+        Raises Forbidden where realms are not told apart.
+        """
+        if realms is None:
+            return (EVERYTHING,)
+        if not self._by_realm:
+            ACCESS_REFUSALS.labels("realms").inc()
+            raise Forbidden("Figures by realm are not kept here (USERS_BY, COUNTS_BY), and this bearer sees no others.")
+        return tuple(Scope("realm", (realm,)) for realm in sorted(realms) if realm != OTHER)
+
     async def months(self, months: Sequence[Month], realms: Collection[str] | None = None) -> list[MonthFigures]:
-        """Figures of those `months` that the ledger holds, in their order.
+        """Figures of those `months` that the ledger holds, or else were imported, in their order.
 
         With `realms`, a month in which none of them has a figure is left out too: that others have one is not
         theirs to know. Raises Forbidden where realms are not told apart.
         """
-        if realms is not None and not self._by_realm:
-            ACCESS_REFUSALS.labels("realms").inc()
-            raise Forbidden("Figures by realm are not kept here (USERS_BY, COUNTS_BY), and this bearer sees no others.")
-        shards = await self._shards()
-        held = await self._held(shards, months)
-        scopes = _scopes(realms)
-        if not held or not scopes:
-            return []
-        periods = [month.key for month in held]
-        tokens = await self._tokens(shards, periods, scopes)
-        users = await self._users(shards, [_Question(p, scopes, accuracy.sketches(p, scopes[0])) for p in periods])
-        figures = [MonthFigures(*row) for row in zip(held, users, tokens, strict=True)]
-        return [row for row in figures if realms is None or row.active.count or row.tokens]
+        scopes = self.scopes_of(realms)
+        imported = await self.imported() if realms is None else {}
+        held = await self.held([month.key for month in months])
+        own = [month.key for month in months if month.key in held.shards] if scopes else []
+        counts = await self.counts_of(held, own, scopes)
+        users = await self.users.count([held.union([period], scopes) for period in own])
+        figures = {
+            period: MonthFigures(Month.of_key(period), active, by_grant(counts[period]))
+            for period, active in zip(own, users, strict=True)
+        }
+        for month in months:
+            other = imported.get(month.key)
+            if other is not None and other.active is not None and month.key not in figures:
+                active = ActiveUsers(other.active, 0.0)
+                figures[month.key] = MonthFigures(month, active, by_grant(other.counts), other.source)
+        told = [figures[month.key] for month in months if month.key in figures]
+        return [row for row in told if realms is None or row.active.count or row.tokens]
 
     async def active_users(self, period: str, scope: Scope) -> ActiveUsers:
         """Distinct active users of a month (`2026-11`) or day (`2026-11-20`); 0 where nothing is held."""
-        shards = await self._shards()
-        return (await self._users(shards, [_Question(period, (scope,), accuracy.sketches(period, scope))]))[0]
+        return await self.active_over([period], [scope])
 
-    async def _shards(self) -> list[ShardKeys]:
+    async def active_over(self, periods: Sequence[str], scopes: Sequence[Scope]) -> ActiveUsers:
+        """Distinct active users of all `periods` and `scopes` together; 0 where nothing is held.
+
+        Days and months may be mixed: the error is that of the coarser.
+        """
+        held = await self.held(periods)
+        return (await self.users.count([held.union(periods, scopes)]))[0]
+
+    async def counts(self, periods: Sequence[str], scopes: Sequence[Scope]) -> dict[str, Counts]:
+        """Counters by period, summed over `scopes`; periods that nobody holds are missing."""
+        held = await self.held(periods)
+        return await self.counts_of(held, [period for period in periods if period in held.shards], scopes)
+
+    async def written(self, days: Sequence[str]) -> dict[str, tuple[int, int]]:
+        """First and last record timestamp (ms) counted into each day; days without any are missing."""
+        held = await self.held(days)
+        asked = [(day, shard) for day in days for shard in held.shards.get(day, ())]
+        told: dict[str, tuple[int, int]] = {}
+        commands: list[Command] = [("HMGET", shard.written(day), fields.FIRST, fields.LAST) for day, shard in asked]
+        for (day, _), (first, last) in zip(asked, await self.run(commands), strict=True):
+            if first is not None and last is not None:
+                low, high = told.get(day, (int(first), int(last)))
+                told[day] = min(low, int(first)), max(high, int(last))
+        return told
+
+    async def retain_days(self) -> int | None:
+        """How many days after theirs daily figures stay: the shortest of all shards, None for ever."""
+        kept = await self.run([("HGET", shard.meta, "retain_days") for shard in await self.shards()])
+        return min((int(days) for days in kept if days not in (None, b"forever")), default=None)
+
+    async def shards(self) -> list[ShardKeys]:
+        """Every shard that was ever counted, in order."""
         (tags,) = await self._client.run([("SMEMBERS", keys.shards(self._prefix))])
         return [ShardKeys(self._prefix, Shard.parse(tag.decode())) for tag in sorted(tags)]
 
-    async def _held(self, shards: Sequence[ShardKeys], months: Sequence[Month]) -> list[Month]:
-        periods = [month.key for month in months]
+    async def held(self, periods: Sequence[str]) -> Held:
+        """Which of the periods are held, and where."""
+        shards = await self.shards()
         if not periods:
-            return []
-        replies = await self._client.run([("ZMSCORE", shard.index, *periods) for shard in shards])
+            return Held({})
+        replies = await self.run([("ZMSCORE", shard.index, *periods) for shard in shards])
         # The score is when the period expires; its keys are gone then though the index may still name it.
         now = self._clock()
-        return [
-            month
-            for place, month in enumerate(months)
-            if any(scores[place] is not None and float(scores[place]) > now for scores in replies)
-        ]
+        found: dict[str, list[ShardKeys]] = {}
+        for shard, scores in zip(shards, replies, strict=True):
+            for period, score in zip(periods, scores, strict=True):
+                if score is not None and float(score) > now:
+                    found.setdefault(period, []).append(shard)
+        return Held(found)
 
-    async def _tokens(
-        self, shards: Sequence[ShardKeys], periods: Sequence[str], scopes: Sequence[Scope]
-    ) -> list[dict[str, dict[str, int]]]:
-        hashes = [[shard.counts(period, scope) for shard in shards for scope in scopes] for period in periods]
-        replies = iter(await self._client.run([("HGETALL", key) for group in hashes for key in group]))
-        answers = []
-        for group in hashes:
-            grants: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
-            for _ in group:
-                for field, count in next(replies).items():
-                    kind, *words = fields.split(field.decode())
-                    if kind == TOKEN:
-                        grant, token_type = words
-                        grants[grant][token_type] += int(count)
-            answers.append({grant: dict(sorted(tokens.items())) for grant, tokens in sorted(grants.items())})
-        return answers
+    async def counts_of(self, held: Held, periods: Sequence[str], scopes: Sequence[Scope]) -> dict[str, Counts]:
+        """Counters of each of `periods`, held or not, summed over shards and `scopes`."""
+        asked = [unit for period in periods for unit in held.units(period, scopes)]
+        sums: dict[str, Counts] = {period: defaultdict(int) for period in periods}
+        async for unit, counts in self.counted(asked):
+            for field, count in counts:
+                sums[unit.period][field] += count
+        return sums
 
-    async def _users(self, shards: Sequence[ShardKeys], questions: Sequence[_Question]) -> list[ActiveUsers]:
-        if not shards:
-            return [ActiveUsers(0, 0.0) for _ in questions]
-        groups = [[shard] for shard in shards] if self._cluster else [list(shards)]
-        small: list[Command] = []
-        sketched: list[Command] = []
-        for question in questions:
-            for part in range(question.parts):
-                small.extend(("SUNION", *_small(group, question, part)) for group in groups)
-            sketched.extend(
-                ("EXISTS", *(key for part in range(question.parts) for key in _sketches(group, question, part)))
-                for group in groups
-            )
-        replies = await self._client.run(small + sketched)
-        members, exists = iter(replies[: len(small)]), iter(replies[len(small) :])
-        answers = []
-        estimated: list[tuple[int, list[set[bytes]]]] = []
-        for place, question in enumerate(questions):
-            parts = [set[bytes]().union(*(next(members) for _ in groups)) for _ in range(question.parts)]
-            few = sum(map(len, parts))
-            answers.append(ActiveUsers(few, 0.0))
-            # A list: every group's reply has to be taken, whatever the first one says.
-            if any([next(exists) for _ in groups]) or few > self._exact_up_to:  # noqa: C419
-                estimated.append((place, parts))
-        if not estimated:
-            return answers
-        count = self._count_in_cluster if self._cluster else self._count
-        estimates = await count(shards, [(questions[place], parts) for place, parts in estimated])
-        for (place, _), estimate in zip(estimated, estimates, strict=True):
-            question = questions[place]
-            error = accuracy.standard_error(question.period, question.scopes[0])
-            answers[place] = ActiveUsers(estimate, error)
-        return answers
+    async def counted(self, units: Iterable[Unit]) -> AsyncIterator[tuple[Unit, list[tuple[tuple[str, ...], int]]]]:
+        """The counters of each unit, some thousand at a time."""
+        for chunk in chunks(units, COMMANDS):
+            commands: list[Command] = [("HGETALL", unit.shard.counts(unit.period, unit.scope)) for unit in chunk]
+            for unit, found in zip(chunk, await self._client.run(commands), strict=True):
+                yield unit, [(fields.split(field.decode()), int(count)) for field, count in found.items()]
 
-    async def _count(
-        self, shards: Sequence[ShardKeys], asked: Sequence[tuple[_Question, list[set[bytes]]]]
-    ) -> list[int]:
-        """One estimate a question: PFCOUNT over all keys of a part, small members added for the while."""
-        nonce = secrets.token_hex(8)
+    async def labels(self) -> dict[Scope, set[Shard]]:
+        """Realms, clients and nodes that have come up, and which shards know them."""
+        shards = await self.shards()
+        known: dict[Scope, set[Shard]] = {}
+        replies = await self.run([("SMEMBERS", shard.labels) for shard in shards])
+        for shard, members in zip(shards, replies, strict=True):
+            for member in members:
+                dimension, *names = fields.split(member.decode())
+                if dimension in DIMENSIONS:
+                    known.setdefault(Scope(dimension, tuple(names)), set()).add(shard.shard)
+        return known
+
+    async def standing(self) -> Standing:
+        """How each shard stands."""
+        shards = await self.shards()
         commands: list[Command] = []
-        counted: list[tuple[int, int]] = []
-        for place, (question, parts) in enumerate(asked):
-            for part, members in enumerate(parts):
-                sketches = _sketches(shards, question, part)
-                key = temporary(self._prefix, nonce, f"{place}.{part}")
-                commands.extend(_add(key, members))
-                counted.append((place, len(commands)))
-                commands.append(("PFCOUNT", *sketches, *([key] if members else [])))
-                if members:
-                    commands.append(("UNLINK", key))
-        replies = await self._client.run(commands)
-        estimates = [0] * len(asked)
-        for place, reply in counted:
-            estimates[place] += replies[reply]
-        return estimates
+        for shard in shards:
+            commands += [("HGETALL", shard.meta), ("GET", shard.position)]
+            commands += [("HGETALL", shard.progress), ("HGETALL", shard.observed)]
+        replies = iter(await self.run(commands))
+        return Standing([ShardStanding.of(shard, *islice(replies, 4)) for shard in shards])
 
-    async def _count_in_cluster(
-        self, shards: Sequence[ShardKeys], asked: Sequence[tuple[_Question, list[set[bytes]]]]
-    ) -> list[int]:
-        """The same where PFCOUNT cannot reach over slots: sketches are carried as they are to one slot.
+    async def ids_held(self) -> dict[str, IdsHeld]:
+        """By shard's tag, the window in which it counts an event id once."""
+        shards = await self.shards()
+        replies = await self.run([("HGETALL", shard.ids) for shard in shards])
+        return {shard.shard.tag: IdsHeld.of(held) for shard, held in zip(shards, replies, strict=True)}
 
-        One part at a time, so that a question never holds more than 12 KB a shard and scope there.
-        """
-        nonce = secrets.token_hex(8)
-        estimates = []
-        for question, parts in asked:
-            estimate = 0
-            for part, members in enumerate(parts):
-                raw = await self._client.run([("GET", key) for key in _sketches(shards, question, part)])
-                copies = [sketch for sketch in raw if sketch is not None]
-                names = [temporary(self._prefix, nonce, str(number)) for number in range(len(copies) + 1)]
-                commands: list[Command] = [
-                    ("SET", name, copy, "PX", TEMPORARY_MS) for name, copy in zip(names[1:], copies, strict=True)
-                ]
-                commands.extend(_add(names[0], members))
-                commands.append(("PFCOUNT", *names))
-                counted = len(commands) - 1
-                commands.extend(("UNLINK", name) for name in names)
-                estimate += (await self._client.run(commands))[counted]
-            estimates.append(estimate)
-        return estimates
+    async def active_clients(self, period: str) -> ActiveUsers:
+        """Distinct clients that were issued tokens without a user in a period."""
+        held = await self.held([period])
+        return await self.users.count_sketches([shard.clients(period) for shard in held.shards.get(period, ())])
 
+    async def imported(self) -> dict[str, Imported]:
+        """Months that were counted elsewhere, by key (`2025-03`)."""
+        (found,) = await self._client.run([("HGETALL", keys.imported(self._prefix))])
+        active: dict[str, int] = {}
+        source: dict[str, str] = {}
+        counts: dict[str, Counts] = defaultdict(dict)
+        for field, value in found.items():
+            month, *names = fields.split(field.decode())
+            if names == [fields.ACTIVE]:
+                active[month] = int(value)
+            elif names == [fields.SOURCE]:
+                source[month] = value.decode()
+            else:
+                counts[month][tuple(names)] = int(value)
+        months = sorted(active.keys() | source.keys() | counts.keys())
+        return {month: Imported(active.get(month), source.get(month, ""), counts.get(month, {})) for month in months}
 
-def _small(shards: Iterable[ShardKeys], question: _Question, part: int) -> list[str]:
-    """The small sets whose members belong to sketch `part`: a set's own part modulo k."""
-    return [
-        shard.small(question.period, scope, piece)
-        for shard in shards
-        for scope in question.scopes
-        for piece in range(part, SMALL_PARTS, question.parts)
-    ]
+    async def run(self, commands: Sequence[Command]) -> list[Any]:
+        """Replies in order, of pipelines of bounded size."""
+        replies: list[Any] = []
+        for chunk in chunks(commands, COMMANDS):
+            replies += await self._client.run(chunk)
+        return replies
 
 
-def _sketches(shards: Iterable[ShardKeys], question: _Question, part: int) -> list[str]:
-    return [shard.users(question.period, scope, part) for shard in shards for scope in question.scopes]
-
-
-def _add(key: str, members: Collection[bytes]) -> Iterable[Command]:
-    if not members:
-        return
-    # Made empty and given its lifetime before it grows: a connection cut in between leaves some thirty bytes.
-    yield ("PFADD", key)
-    yield ("PEXPIRE", key, TEMPORARY_MS)
-    ordered = list(members)
-    for start in range(0, len(ordered), ARGUMENTS):
-        yield ("PFADD", key, *ordered[start : start + ARGUMENTS])
+def by_grant(counts: Counts) -> dict[str, dict[str, int]]:
+    """The tokens among counters: by grant type, then token type."""
+    grants: dict[str, dict[str, int]] = {}
+    for (kind, *words), count in sorted(counts.items()):
+        if kind == TOKEN:
+            grant, token_type = words
+            grants.setdefault(grant, {})[token_type] = count
+    return grants

@@ -5,6 +5,8 @@ from __future__ import annotations
 import signal
 import time
 from collections import Counter
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from types import FrameType
 from typing import Any, Final
 
@@ -14,9 +16,11 @@ from confluent_kafka import KafkaError, Message, Producer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from deploy.demo_answers import curl_lines, differences
+from deploy import demo_ways
+from deploy.demo_answers import consumed, curl_lines, differences, records_sent
 from deploy.demo_children import Children, DemoError
-from deploy.sample_events import DEAD_LETTERS, TOPICS, Expected, SampleEvents
+from deploy.demo_ways import Sent
+from deploy.sample_events import DEAD_LETTERS, TOPICS, Expected, Sample, SampleEvents, otp_tokens
 from schemas.keys import Shard, ShardKeys
 
 KEY_PREFIX: Final = "authtally:"
@@ -46,10 +50,12 @@ def run(events: int, port: int, token: str, then_exit: bool) -> int:
             try:
                 expected = _fill(children, events, console)
                 children.wait_for_api()
-                _tell(children, expected, began, console)
+                sent = demo_ways.send(children)
+                _wait_until_consumed(children, records_sent(expected, sent))
+                _tell(children, expected, sent, began, console)
                 ready = True
                 if then_exit:
-                    return _judge(children, expected, console)
+                    return _judge(children, expected, sent, console)
                 while True:
                     children.check()
                     time.sleep(WATCH_S)
@@ -81,15 +87,15 @@ def _fill(children: Children, events: int, console: Console) -> Expected:
     """Publish the sample and wait until the worker has counted it."""
     columns = (TextColumn("{task.description:<12}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as progress:
-        publishing = progress.add_task("publishing", total=events)
-        counting = progress.add_task("counting", total=events)
-        sample = SampleEvents(events)
-        ends = _publish(children, sample, lambda done: progress.update(publishing, completed=done))
+        sample, tokens = SampleEvents(events), list(otp_tokens())
+        publishing = progress.add_task("publishing", total=events + len(tokens))
+        counting = progress.add_task("counting", total=events + len(tokens))
+        ends = _publish(children, chain(sample, tokens), lambda done: progress.update(publishing, completed=done))
         _wait_until_counted(children, ends, lambda done: progress.update(counting, completed=done))
     return sample.expected
 
 
-def _publish(children: Children, sample: SampleEvents, show: Any) -> Ends:
+def _publish(children: Children, records: Iterable[Sample], show: Any) -> Ends:
     """Publish everything; the log end of each partition, as the broker acknowledged it. Raises DemoError."""
     producer = Producer(
         {
@@ -110,7 +116,8 @@ def _publish(children: Children, sample: SampleEvents, show: Any) -> Ends:
         shard = Shard(str(message.topic()), int(message.partition() or 0))
         ends[shard] = max(ends[shard], int(message.offset() or 0) + 1)
 
-    for number, record in enumerate(sample, start=1):
+    number = 0
+    for number, record in enumerate(records, start=1):
         while True:
             try:
                 producer.produce(
@@ -131,7 +138,7 @@ def _publish(children: Children, sample: SampleEvents, show: Any) -> Ends:
             raise DemoError("The broker did not take the sample events.")
     if failures:
         raise DemoError(f"The broker refused sample events: {dict(failures)}")
-    show(sample.expected.records)
+    show(number)
     return ends
 
 
@@ -154,7 +161,18 @@ def _wait_until_counted(children: Children, ends: Ends, show: Any) -> None:
             time.sleep(POLL_S)
 
 
-def _tell(children: Children, expected: Expected, began: float, console: Console) -> None:
+def _wait_until_consumed(children: Children, records: int) -> None:
+    """Until the ledger has so many records in its books. Raises DemoError when it does not come to it."""
+    deadline = time.monotonic() + CATCH_UP_TIMEOUT_S
+    with redis.Redis.from_url(children.store.url, decode_responses=True) as client:
+        while consumed(client, KEY_PREFIX) < records:
+            children.check()
+            if time.monotonic() > deadline:
+                raise DemoError(f"The worker makes no progress. Its last lines:\n{children.worker_log()}")
+            time.sleep(POLL_S)
+
+
+def _tell(children: Children, expected: Expected, sent: Sequence[Sent], began: float, console: Console) -> None:
     users = ", ".join(f"{month}: {expected.active(month)}" for month in expected.months)
     console.print(f"\nReady after {time.monotonic() - began:.1f} s: {expected.records} events published and counted.")
     console.print(f"  api      {children.url}")
@@ -163,6 +181,10 @@ def _tell(children: Children, expected: Expected, began: float, console: Console
     console.print(f"  broker   {children.broker.address}")
     console.print(f"  store    {children.store.url}")
     console.print(f"\nActive users published, by month: {users}.")
+    ways = ", ".join(way.way for way in sent)
+    console.print(
+        f"Besides, {sent[0].logins} logins of today came in by each of: {ways}; most of them twice, counted once."
+    )
     console.print(f"{expected.dead.total()} records could not be counted and lie in {DEAD_LETTERS}.")
     console.print(
         "KAFKA_IDEMPOTENCE is off here: the embedded broker has no idempotent producers. Leave it on with Kafka."
@@ -177,8 +199,8 @@ def _tell(children: Children, expected: Expected, began: float, console: Console
     console.print("\nCtrl-C ends it and leaves nothing behind.")
 
 
-def _judge(children: Children, expected: Expected, console: Console) -> int:
-    found = differences(children, expected, KEY_PREFIX)
+def _judge(children: Children, expected: Expected, sent: Sequence[Sent], console: Console) -> int:
+    found = differences(children, expected, sent, KEY_PREFIX)
     if found:
         for line in found:
             click.echo(f"WRONG {line}", err=True)

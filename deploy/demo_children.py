@@ -17,7 +17,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final, Self
 
-from deploy.sample_events import DEAD_LETTERS, TOPICS
+from deploy.sample_events import ACCOUNTS, DEAD_LETTERS, KEYCLOAK, LOGINS, OTP_TOKENS, TOKENS, TOPICS
 from deploy.servers import ServerError, Tansu, Valkey, create_topics, free_port
 from deploy.servers.process import HOST, accepts, start_child, stop_child, tail
 from schemas.settings import PREFIX
@@ -53,10 +53,10 @@ class Children:
             except ServerError as error:
                 raise DemoError(str(error)) from error
             create_topics(self.broker.address, TOPICS)
-            environment = self._environment()
+            self.environment = self._environment()
             for name, module in (("worker", "aggregator"), ("api", "api")):
                 log = self.folder / f"{name}.log"
-                process = start_child((sys.executable, "-m", module), log, self.folder, environment)
+                process = start_child((sys.executable, "-m", module), log, self.folder, self.environment)
                 self._stack.callback(stop_child, process, STOP_TIMEOUT_S)
                 self._services[name] = process, log
             self._stack = self._stack.pop_all()
@@ -76,12 +76,13 @@ class Children:
             "KAFKA_BOOTSTRAP_SERVERS": self.broker.address,
             # The embedded broker has no idempotent producers.
             "KAFKA_IDEMPOTENCE": "off",
-            "TOPICS": "auth.logins=login,auth.tokens=token,auth.accounts=account",
+            "TOPICS": f"{LOGINS}=login,{TOKENS}=token,{ACCOUNTS}=account,{OTP_TOKENS}=otp,{KEYCLOAK}=keycloak",
             "DEAD_LETTER_TOPIC": DEAD_LETTERS,
             "REDIS_URL": self.store.url,
             "USER_HASH_KEY": secrets.token_hex(32),
             # The sample's months lie in the past; their days would expire one after the other.
-            "RETAIN_DAYS": "0",
+            "RETAIN_DAYS": "forever",
+            "INGEST": "on",
             "WORKER_HOST": HOST,
             "WORKER_PORT": str(self.worker_port),
             "API_HOST": HOST,

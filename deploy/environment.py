@@ -16,11 +16,13 @@ S = TypeVar("S", bound=BaseSettings)
 
 
 def known_names() -> set[str]:
-    """Every setting that one of the services reads: they often share one environment file."""
+    """Every setting that a service or a command reads: they often share one environment file."""
     from aggregator.settings import WorkerSettings
     from api.settings import ApiSettings
+    from deploy.report import ReportSettings
 
-    return {PREFIX + name.upper() for settings in (WorkerSettings, ApiSettings) for name in settings.model_fields}
+    readers: tuple[type[BaseSettings], ...] = (WorkerSettings, ApiSettings, ReportSettings)
+    return {PREFIX + name.upper() for settings in readers for name in settings.model_fields}
 
 
 def given(environment: Mapping[str, str] | None = None) -> Mapping[str, str | None]:

@@ -5,6 +5,7 @@ set -euo pipefail
 # command it provides    Debian package
 needed="
 java                     openjdk-17-jre-headless default-jre-headless
+javac                    openjdk-17-jdk-headless default-jdk-headless
 mvn                      maven
 redis-server             redis-server
 prometheus               prometheus
@@ -12,7 +13,12 @@ promtool                 prometheus
 openssl                  openssl
 curl                     curl
 wrk                      wrk
+nginx                    nginx-light nginx
+caddy                    caddy
 "
+
+# Where Debian puts nginx, and not everybody looks.
+PATH=$PATH:/usr/sbin
 
 missing=()
 while read -r command packages; do

@@ -9,22 +9,25 @@ from __future__ import annotations
 import calendar
 import itertools
 import random
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final, NamedTuple
 
+import msgspec
 import orjson
 
-from schemas.events import MAX_ID_BYTES
+from schemas.events import MAX_ID_BYTES, OtpTokenState
 from schemas.periods import Month
 
 LOGINS: Final = "auth.logins"
 TOKENS: Final = "auth.tokens"
 ACCOUNTS: Final = "auth.accounts"
+OTP_TOKENS: Final = "auth.otp-tokens"
+KEYCLOAK: Final = "keycloak.events"
 DEAD_LETTERS: Final = "auth.dead-letter"
-TOPICS: Final = {LOGINS: 4, TOKENS: 4, ACCOUNTS: 4, DEAD_LETTERS: 1}
+TOPICS: Final = {LOGINS: 4, TOKENS: 4, ACCOUNTS: 4, OTP_TOKENS: 1, KEYCLOAK: 1, DEAD_LETTERS: 1}
 """Partitions of each topic."""
 
 MONTHS: Final = Month(2026, 5).until(Month(2026, 10))
@@ -41,6 +44,8 @@ NODES: Final = {"auth-1": 0.4, "auth-2": 0.35, "auth-3": 0.25}
 FAILURES: Final = {"invalid_credentials": 0.7, "mfa_failed": 0.15, "locked": 0.1, "user_disabled": 0.05}
 FAILED_SHARE: Final = 0.08
 KINDS: Final = {"signup": 0.7, "client_registered": 0.05, "client_updated": 0.15, "leaked_password": 0.1}
+DAILY: Final = {"signup": "signups", "leaked_password": "leaked_passwords"}
+"""What Auth0's daily statistics call them."""
 SERVICES: Final = ("billing-sync", "crm-export", "nightly-report")
 """Clients that sign in as themselves."""
 
@@ -75,6 +80,8 @@ class Expected:
     """Month (`202605`) to the users active in it."""
     tokens: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     """(month, grant type, token type) to tokens issued."""
+    days: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    """Day (`2026-05-01`) to its logins, sign-ups and reports of leaked passwords, under Auth0's names."""
     dead: Counter[str] = field(default_factory=Counter)
     """Reason to records that cannot be counted."""
     records: int = 0
@@ -161,7 +168,9 @@ class SampleEvents:
             return self._token(event, time)
         if kind < 0.96:
             return self._login(event, time)
-        return self._sample(ACCOUNTS, event | {"kind": self._kind.one(self._random)}, user, time)
+        event["kind"] = self._kind.one(self._random)
+        self.expected.days[f"{time:%Y-%m-%d}"][DAILY.get(event["kind"], "")] += 1
+        return self._sample(ACCOUNTS, event, user, time)
 
     def _login(self, event: dict[str, Any], time: datetime) -> Sample:
         event["node"] = self._node.one(self._random)
@@ -169,6 +178,7 @@ class SampleEvents:
             event |= {"success": False, "reason": self._failure.one(self._random)}
         else:
             self._active(event["user_id"], time)
+            self.expected.days[f"{time:%Y-%m-%d}"]["logins"] += 1
         return self._sample(LOGINS, event, event["user_id"], time)
 
     def _token(self, event: dict[str, Any], time: datetime) -> Sample:
@@ -218,3 +228,42 @@ def malformed() -> list[tuple[str, str, bytes | None]]:
 
 def _ms(time: datetime) -> int:
     return int(time.timestamp() * 1000)
+
+
+OTP_EVENTS: Final = ("token_init", "token_assign", "token_unassign", "token_disable", "token_enable", "token_remove")
+
+
+def otp_tokens(count: int = 2_000) -> Iterator[Sample]:
+    """`count` states of hardware tokens, the same every time, in order of time over MONTHS: few are removed again."""
+    chance = random.Random(SEED)  # noqa: S311
+    realms, number = list(REALMS), 0
+    held: dict[str, OtpTokenState] = {}
+    begin = datetime(MONTHS[0].year, MONTHS[0].month, 1, 8, tzinfo=UTC)
+    after = MONTHS[-1].plus(1)
+    step = (datetime(after.year, after.month, 1, tzinfo=UTC) - begin) / count
+    for place in range(count):
+        time = begin + step * place
+        if not held or chance.random() < 0.35:
+            number += 1
+            # Some tokens wait in a drawer, in no realm; a few are shared by two.
+            of = tuple(sorted(chance.sample(realms, chance.choices((0, 1, 2), (1, 17, 2))[0])))
+            serial = f"OATH{number:08X}"
+            state = OtpTokenState(time, serial, OTP_EVENTS[0], of, active=True, assigned=False)
+        else:
+            last = held.pop(chance.choice(sorted(held)))
+            state = _next_state(chance, last, time)
+        if not state.deleted:
+            held[state.serial] = state
+        yield Sample(OTP_TOKENS, state.serial.encode(), msgspec.json.encode(state), _ms(time))
+
+
+def _next_state(chance: random.Random, last: OtpTokenState, time: datetime) -> OtpTokenState:
+    _, assign, unassign, disable, enable, remove = OTP_EVENTS
+    if chance.random() < 0.04:
+        return msgspec.structs.replace(last, time=time, event=remove, active=False, assigned=False, deleted=True)
+    if not last.assigned and last.realms:
+        user = f"{last.realms[0]}/u{chance.randrange(300):06}"
+        return msgspec.structs.replace(last, time=time, event=assign, assigned=True, user_id=user)
+    if last.assigned and chance.random() < 0.2:
+        return msgspec.structs.replace(last, time=time, event=unassign, assigned=False, user_id=None)
+    return msgspec.structs.replace(last, time=time, event=disable if last.active else enable, active=not last.active)

@@ -12,6 +12,8 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta, Struct
 
+from schemas import inventory
+
 # An auth event from before 2000 is a broken clock, not history: no product that we read is that old.
 EARLIEST: Final = datetime(2000, 1, 1, tzinfo=UTC)
 # How far ahead of its Kafka record's timestamp an event may claim to have happened.
@@ -20,9 +22,12 @@ MAX_AHEAD: Final = timedelta(hours=24)
 MAX_ID_BYTES: Final = 1024
 MAX_LABEL_BYTES: Final = 256
 MAX_TOKENS: Final = 16
+MAX_REALMS: Final = 64
+MAX_COUNT: Final = 2**32 - 1
 
 # Up to here a text fits MAX_ID_BYTES whatever its characters are (UTF-8 needs at most four bytes each).
 SAFE_ID_CHARS: Final = MAX_ID_BYTES // 4
+SAFE_LABEL_CHARS: Final = MAX_LABEL_BYTES // 4
 
 Id = Annotated[str, Meta(max_length=MAX_ID_BYTES, description="At most 1,024 bytes in UTF-8.")]
 Label = Annotated[str, Meta(max_length=MAX_LABEL_BYTES, description="At most 256 bytes in UTF-8.")]
@@ -35,7 +40,7 @@ Time = Annotated[
 ]
 
 
-class Login(Struct, frozen=True, gc=False, tag_field="type", tag="login"):
+class Login(Struct, frozen=True, gc=False, omit_defaults=True, tag_field="type", tag="login"):
     """One attempt to sign in.
 
     A success makes the user active and counts a login; with `counted=false` it makes active only (a session
@@ -53,7 +58,7 @@ class Login(Struct, frozen=True, gc=False, tag_field="type", tag="login"):
     id: Id | None = None
 
 
-class TokenIssued(Struct, frozen=True, gc=False, tag_field="type", tag="token"):
+class TokenIssued(Struct, frozen=True, gc=False, omit_defaults=True, tag_field="type", tag="token"):
     """One answer of the token endpoint: each entry of `tokens` counts once under `grant_type`.
 
     A refresh that names its user makes the user active (Janssen counts so since 2022); client_credentials
@@ -70,7 +75,7 @@ class TokenIssued(Struct, frozen=True, gc=False, tag_field="type", tag="token"):
     id: Id | None = None
 
 
-class AccountEvent(Struct, frozen=True, gc=False, tag_field="type", tag="account"):
+class AccountEvent(Struct, frozen=True, gc=False, omit_defaults=True, tag_field="type", tag="account"):
     """Something that happened to an account or a client: one count per `kind`, never activity."""
 
     time: Time
@@ -81,9 +86,52 @@ class AccountEvent(Struct, frozen=True, gc=False, tag_field="type", tag="account
     id: Id | None = None
 
 
-Event = Login | TokenIssued | AccountEvent
+class OtpTokenState(Struct, frozen=True, gc=False, omit_defaults=True, tag_field="type", tag="otp"):
+    """A one-time-password token (hardware or app) as it is after something happened to it.
 
-EVENTS: Final[dict[str, type[Event]]] = {"login": Login, "token": TokenIssued, "account": AccountEvent}
+    Per serial the latest `time` wins, of equal ones the later in the log. A token in no realm counts under LinOTP's
+    `/:no realm:/`. `user_id` is whom it is assigned to; `event` is LinOTP's word, such as `token_init`.
+    """
+
+    time: Time
+    serial: Label
+    event: Label
+    realms: Annotated[tuple[Label, ...], Meta(max_length=MAX_REALMS)]
+    active: bool
+    assigned: bool
+    user_id: Id | None = None
+    deleted: bool = False
+    id: Id | None = None
+
+
+class OtpTokenCount(Struct, frozen=True, gc=False, omit_defaults=True, tag_field="type", tag="otp-count"):
+    """A row of LinOTP's own reporting table, kept as given: so many tokens of `status` in `realm` after `event`.
+
+    `status` is `total`, `active`, `inactive`, `assigned`, `unassigned`, a pair such as `active&assigned`, or
+    `total users`.
+    """
+
+    time: Time
+    realm: Label
+    event: Label
+    status: Label
+    count: Annotated[int, Meta(ge=0, le=MAX_COUNT)]
+    id: Id | None = None
+
+
+Inventory = OtpTokenState | OtpTokenCount
+"""Events whose order matters: they go to a topic of one partition that is bound to them."""
+Counted = Login | TokenIssued | AccountEvent
+"""Events that add up, in whatever order."""
+Event = Counted | Inventory
+
+EVENTS: Final[dict[str, type[Event]]] = {
+    "login": Login,
+    "token": TokenIssued,
+    "account": AccountEvent,
+    "otp": OtpTokenState,
+    "otp-count": OtpTokenCount,
+}
 """What a topic can be bound to, by the name used in `TOPICS`."""
 
 DECODERS: Final = {name: msgspec.json.Decoder(event) for name, event in EVENTS.items()}
@@ -96,6 +144,7 @@ REASONS: Final = {
     "wrong_type": "a field has a type or format that the schema forbids",
     "too_long": "a field is longer than its limit",
     "impossible_time": "the time is before 2000 or more than 24 h ahead of the record's timestamp",
+    "wrong_topic": "an OTP token event, whose order matters, on a topic that is not bound to such events",
 }
 """Why a record goes to the dead-letter topic: the code in its header, and what the code means."""
 
@@ -129,7 +178,7 @@ def undecodable(value: bytes | None, error: Exception | None) -> BadRecordError:
         return BadRecordError("not_an_object", text)
     if text.startswith("Invalid value "):
         # The sentence repeats what was sent.
-        return BadRecordError("wrong_type", f"Invalid value{text[text.rindex(' - at '):]}")
+        return BadRecordError("wrong_type", f"Invalid value{text[text.rindex(' - at ') :]}")
     if "of length <=" in text:
         return BadRecordError("too_long", text)
     return BadRecordError("wrong_type", text)
@@ -153,6 +202,9 @@ def check(event: Event) -> None:
             if not token:
                 raise BadRecordError("missing_field", "an entry of tokens is empty")
             _check_bytes(token, MAX_LABEL_BYTES, "tokens")
+    elif isinstance(event, (OtpTokenState, OtpTokenCount)):
+        _check_inventory(event)
+        return
     else:
         if not event.kind:
             raise BadRecordError("missing_field", "kind is empty")
@@ -160,6 +212,34 @@ def check(event: Event) -> None:
     for name, label in zip(("realm", "client_id", "node", "label"), labels, strict=True):
         _check_bytes(label, MAX_LABEL_BYTES, name)
     _check_bytes(event.user_id, MAX_ID_BYTES, "user_id")
+    _check_bytes(event.id, MAX_ID_BYTES, "id")
+
+
+def _is_short(event: OtpTokenState) -> bool:
+    """Whether nothing is missing and all is within its limit whatever its characters are: nearly all events are."""
+    serial, name, user_id, id_ = event.serial, event.event, event.user_id, event.id
+    if not serial or len(serial) > SAFE_LABEL_CHARS or not name or len(name) > SAFE_LABEL_CHARS:
+        return False
+    for realm in event.realms:
+        if not realm or len(realm) > SAFE_LABEL_CHARS:
+            return False
+    return (user_id is None or len(user_id) <= SAFE_ID_CHARS) and (id_ is None or len(id_) <= SAFE_ID_CHARS)
+
+
+def _check_inventory(event: Inventory) -> None:
+    if isinstance(event, OtpTokenState):
+        if _is_short(event):
+            return
+        named = [("serial", event.serial), ("event", event.event), *(("realms", realm) for realm in event.realms)]
+        _check_bytes(event.user_id, MAX_ID_BYTES, "user_id")
+    else:
+        named = [("realm", event.realm), ("event", event.event), ("status", event.status)]
+        if inventory.canonical(event.status) is None:
+            raise BadRecordError("missing_field" if not event.status else "wrong_type", "status is none that is kept")
+    for name, label in named:
+        if not label:
+            raise BadRecordError("missing_field", f"{name} is empty, or an entry of it")
+        _check_bytes(label, MAX_LABEL_BYTES, name)
     _check_bytes(event.id, MAX_ID_BYTES, "id")
 
 

@@ -61,6 +61,7 @@ def _join(*parts: str) -> str:
     return "/".join(quote(part, safe=":") for part in parts)
 
 
+@lru_cache(maxsize=65_536)
 def split(field: str) -> tuple[str, ...]:
     """The parts that a field or member was built from."""
     return tuple(unquote(part) for part in field.split("/"))
@@ -154,3 +155,8 @@ def observation(value: int, at_ms: int) -> str:
 def split_observation(text: str) -> tuple[int, int]:
     value, at_ms = text.split(" ")
     return int(value), int(at_ms)
+
+
+# floors of an OTP realm's rows: the others are statuses, each with the first row that is not deleted.
+FREED: Final = "freed"
+"""In floors: chunks of rows that are gone, from the first on."""

@@ -18,15 +18,30 @@
 | users | HyperLogLog | as its period | active users: period, scope, part 0…k-1 |
 | small | set (intset) | as its period | active users while few: period, scope, part 0…15 |
 | counts | hash | as its period | logins, tokens, account events: period, scope |
+| realms | hash | for ever | OTP inventory: numbers of realms by name, from 0, first come first |
+| names | hash | for ever | OTP inventory: numbers of event names, from 1; 0 is any beyond the limit |
+| figures | hash | for ever | OTP inventory: by a realm's number, its counts now and how far its rows go |
+| tokens | hash | for ever | OTP inventory: the last state of each serial, deleted ones too |
+| holders | hash | for ever | OTP inventory: how many tokens of a realm a user holds, by digest |
+| rows | string | until every status is deleted | OTP inventory: a realm's rows, ROWS_PER_CHUNK to a key |
+| places | string | for ever | OTP inventory: where each chunk of a realm's rows begins in time, eight bytes each |
+| days | string | as the year's rows | OTP inventory: a realm's days of one year, with their maxima |
+| floors | hash | for ever | OTP inventory: a realm's rows deleted per status; the only one that the api writes |
+| reported | hash | for ever | OTP inventory: by a realm's number, a bit per status of which rows were given |
+| given | sorted set | until deleted | OTP inventory: rows of a realm and status, counted elsewhere, by time |
+| given days | hash | until deleted | OTP inventory: the maximum of each day's given rows, by ordinal |
 | temporary | HyperLogLog | TEMPORARY_MS, deleted at once as a rule | one part of one question's union, by the api |
 | answer | string | until its grace is over | a finished answer, in the database of CACHE_REDIS_URL |
 | allowance | string | until its bucket is full | how far a caller has used up its requests, in that database too |
+| session | string | until it ends | whose session it is, by the digest of its id, in that database too |
+| `recordings` | list | for ever | which token counts the reporting policies recorded, from when on; by the api |
 
 All keys of a shard carry the hash tag `{topic-partition}`: one Cluster slot, so one script can change them together.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from schemas.scopes import Scope
@@ -81,6 +96,14 @@ def allowance(prefix: str, caller: str) -> str:
     return f"{prefix}allowance:{caller}"
 
 
+def session(prefix: str, digest: str) -> str:
+    return f"{prefix}session:{digest}"
+
+
+def recordings(prefix: str) -> str:
+    return f"{prefix}recordings"
+
+
 class ShardKeys:
     """The keys of one shard."""
 
@@ -94,6 +117,12 @@ class ShardKeys:
         self.labels = base + "labels"
         self.index = base + "index"
         self.ids = base + "ids"
+        self.realms = base + "otp:realms"
+        self.names = base + "otp:names"
+        self.figures = base + "otp:figures"
+        self.tokens = base + "otp:tokens"
+        self.holders = base + "otp:holders"
+        self.reported = base + "otp:reported"
 
     def ids_of(self, hour: int) -> str:
         """`hour` in hours since the Unix epoch, of the record's timestamp."""
@@ -111,5 +140,35 @@ class ShardKeys:
     def small(self, period: str, scope: Scope, part: int) -> str:
         return f"{self.base}small:{period}:{scope.text}:{part}"
 
+    def users_of(self, period: str, scope: Scope, parts: Iterable[int]) -> list[str]:
+        """`users` of several parts."""
+        start = self.users(period, scope, 0)[:-1]
+        return [f"{start}{part}" for part in parts]
+
+    def small_of(self, period: str, scope: Scope, parts: Iterable[int]) -> list[str]:
+        """`small` of several parts."""
+        start = self.small(period, scope, 0)[:-1]
+        return [f"{start}{part}" for part in parts]
+
     def counts(self, period: str, scope: Scope) -> str:
         return f"{self.base}counts:{period}:{scope.text}"
+
+    # Of the OTP inventory. `realm` is a number, `status` a place in schemas.inventory.KEPT.
+
+    def rows(self, realm: int, chunk: int) -> str:
+        return f"{self.base}otp:rows:{realm}:{chunk}"
+
+    def places(self, realm: int) -> str:
+        return f"{self.base}otp:places:{realm}"
+
+    def days(self, realm: int, year: int) -> str:
+        return f"{self.base}otp:days:{realm}:{year}"
+
+    def floors(self, realm: int) -> str:
+        return f"{self.base}otp:floors:{realm}"
+
+    def given(self, realm: int, status: int) -> str:
+        return f"{self.base}otp:given:{realm}:{status}"
+
+    def given_days(self, realm: int, status: int) -> str:
+        return f"{self.base}otp:given-days:{realm}:{status}"

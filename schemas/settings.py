@@ -121,7 +121,9 @@ Topics = Annotated[dict[str, str], NoDecode, BeforeValidator(_topics), AfterVali
 class KafkaSettings(CommonSettings):
     """How to reach Kafka, for whatever reads from it or writes to it."""
 
-    kafka_bootstrap_servers: str = Field("127.0.0.1:9092", min_length=1, description="host:port, host:port, …")
+    kafka_bootstrap_servers: str = Field(
+        "127.0.0.1:9092", min_length=1, description="Brokers to begin with: host:port, host:port."
+    )
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
         "PLAINTEXT", description="How brokers are spoken to."
     )
@@ -135,7 +137,7 @@ class KafkaSettings(CommonSettings):
     kafka_ssl_keyfile: str = Field("", description="The key of KAFKA_SSL_CERTFILE.")
     kafka_idempotence: bool = Field(True, description="Idempotent producing; off only for brokers without it.")
     topics: Topics = Field(
-        {"auth.logins": "login", "auth.tokens": "token", "auth.accounts": "account"},
+        {"auth.logins": "login", "auth.tokens": "token", "auth.accounts": "account", "auth.otp-tokens": "otp"},
         description="topic=event, …: what is read and as what. Setting it replaces the list.",
     )
     dead_letter_topic: str = Field("auth.dead-letter", min_length=1, description="Where records go that cannot count.")

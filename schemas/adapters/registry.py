@@ -10,17 +10,21 @@ from schemas.adapters.elements import Adapter
 from schemas.adapters.fusionauth import fusionauth
 from schemas.adapters.janssen_audit import janssen_audit, janssen_audit_sessions
 from schemas.adapters.keycloak import keycloak
+from schemas.adapters.linotp_report import linotp_report
 from schemas.adapters.native import bound_to, native
 
 ADAPTERS: Final[dict[str, Adapter]] = {
     "login": bound_to("login"),
     "token": bound_to("token"),
     "account": bound_to("account"),
+    "otp": bound_to("otp"),
+    "otp-count": bound_to("otp-count"),
     "native": native,
     "keycloak": keycloak,
     "janssen-audit": janssen_audit,
     "janssen-audit-sessions": janssen_audit_sessions,
     "auth0-logs": auth0_logs,
     "fusionauth": fusionauth,
+    "linotp-report": linotp_report,
     "cloudevents": cloudevents,
 }

@@ -91,8 +91,8 @@ def test_the_window_that_is_held_says_what_was_given_up() -> None:
     def held(log: list[tuple[int, int]], max_ids: int) -> int:
         seen = Seen()
         sieve = Sieve(seen, WINDOW_S, max_ids)
-        for digest, hour in log:
-            sieve.repeats(digest, hour * HOUR_MS)
+        for number, hour in log:
+            sieve.repeats(digest(number), hour * HOUR_MS)
         seen.learn(sieve.sifted)
         return window_held_s(seen.hours, seen.given_up_before, WINDOW_S)
 
@@ -105,6 +105,10 @@ def test_the_window_that_is_held_says_what_was_given_up() -> None:
 
 ids = st.tuples(st.integers(0, 12), st.integers(0, 400))
 """Which id, and the minute of its record."""
+
+
+def digest(number: int) -> bytes:
+    return number.to_bytes(8, "big")
 
 
 def plain(log: list[tuple[int, int]], window_hours: int) -> list[bool]:
@@ -125,7 +129,7 @@ def plain(log: list[tuple[int, int]], window_hours: int) -> list[bool]:
 @given(st.lists(ids, max_size=60), st.integers(1, 4))
 def test_repeats_are_those_of_a_plain_reckoning(log: list[tuple[int, int]], window_hours: int) -> None:
     sieve = Sieve(Seen(), window_hours * 3600, 1000)
-    told = [sieve.repeats(event_id, minute * MINUTE_MS) for event_id, minute in log]
+    told = [sieve.repeats(digest(event_id), minute * MINUTE_MS) for event_id, minute in log]
     assert told == plain(log, window_hours)
 
 
@@ -139,7 +143,7 @@ def test_no_cutting_changes_what_is_a_repeat_or_what_is_held(
         edges = [0, *sorted(cut for cut in where if cut < len(log)), len(log)]
         for start, end in pairwise(edges):
             sieve = Sieve(seen, window_hours * 3600, max_ids)
-            told += [sieve.repeats(event_id, minute * MINUTE_MS) for event_id, minute in log[start:end]]
+            told += [sieve.repeats(digest(event_id), minute * MINUTE_MS) for event_id, minute in log[start:end]]
             seen.learn(sieve.sifted)
             assert len(seen.digests) == sum(map(len, seen.hours.values())) <= max_ids
             # As the next worker finds them.

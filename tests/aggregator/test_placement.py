@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from aggregator.ledger import Look
-from aggregator.placement import Open, Skip, Start, Stop, decide, differing
+from aggregator.placement import Open, Skip, Start, Stop, decide, differing, out_of_order
 from aggregator.settings import NEVER_ADOPTED
 from aggregator.transport import LogBounds
 from schemas.keys import Shard
@@ -52,6 +52,20 @@ def test_what_only_an_operator_can_resolve_names_the_command(
     assert isinstance(decision, Stop)
     assert said in decision.reason
     assert "authtally positions reset auth.logins 3 --to earliest" in decision.reason
+
+
+@pytest.mark.parametrize("binding", ["otp", "otp-count", "linotp-report"])
+def test_a_second_partition_is_refused_where_order_counts_and_the_first_is_not(binding: str) -> None:
+    assert out_of_order(Shard("auth.otp-tokens", 0), binding) is None
+    decision = out_of_order(Shard("auth.otp-tokens", 1), binding)
+    assert decision is not None
+    for said in ("auth.otp-tokens-1 is not read", "must have one partition", "partition 0 goes on"):
+        assert said in decision.reason
+
+
+@pytest.mark.parametrize("binding", ["login", "native", "keycloak"])
+def test_other_topics_may_have_any_number_of_partitions(binding: str) -> None:
+    assert out_of_order(Shard("auth.logins", 31), binding) is None
 
 
 HELD = ledgers.settings("redis://nowhere").counted_with("auth.logins")

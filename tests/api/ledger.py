@@ -41,13 +41,15 @@ class Ledger:
     ) -> None:
         """Promoted: in sketches, and in no small set."""
         names = self.hold(period, shard)
+        if not users:
+            return
         k = accuracy.sketches(period, scope)
         parts: dict[int, list[int]] = {part: [] for part in range(k)}
         for user in users:
             parts[part_of(user) % k].append(user)
         for part, members in parts.items():
-            if members:
-                self._client.pfadd(names.users(period, scope, part), *members)
+            # Without members too: that the first one is there tells that they all are.
+            self._client.pfadd(names.users(period, scope, part), *members)
 
     def tokens(
         self,

@@ -14,9 +14,10 @@ from hypothesis import HealthCheck, given, settings, strategies
 from api.faults import Forbidden
 from api.redis_client import Client, open_ledger
 from api.settings import ApiSettings
-from api.statistics import ActiveUsers, Statistics
+from api.statistics import Statistics
+from api.users import ActiveUsers
 from deploy.servers import Valkey
-from schemas import accuracy
+from schemas import accuracy, fields
 from schemas.keys import TEMPORARY_MS, Shard
 from schemas.periods import Month
 from schemas.scopes import EVERYTHING, Scope
@@ -184,6 +185,108 @@ async def test_a_bearer_of_realms_sees_nothing_where_realms_are_not_kept(
         await statistics(client, redis_url, **kept).months([NOVEMBER], {"acme"})
 
 
+def test_a_bearer_sees_everything_or_its_realms_and_never_the_others(redis_url: str) -> None:
+    asked = statistics(open_ledger(api_settings(redis_url)), redis_url)
+    assert asked.scopes_of(None) == (EVERYTHING,)
+    assert asked.scopes_of({"globex", "acme", "__other__"}) == (ACME, GLOBEX)
+    assert asked.scopes_of(()) == ()
+
+
+async def test_periods_and_scopes_are_one_union(client: Client, redis_url: str, ledger: Ledger) -> None:
+    ledger.few_users("2026-11-19", USERS[:30], SHARDS[0], ACME)
+    ledger.few_users("2026-11-20", USERS[20:50], SHARDS[1], ACME)
+    ledger.few_users("2026-11-20", USERS[40:60], SHARDS[2], GLOBEX)
+    ledger.few_users("2026-10", USERS[55:70], SHARDS[0], GLOBEX)
+    asked = statistics(client, redis_url)
+    periods = ["2026-10", "2026-11-18", "2026-11-19", "2026-11-20"]
+    assert await asked.active_over(periods, [ACME, GLOBEX]) == ActiveUsers(70, 0.0)
+    assert await asked.active_over(periods[1:], [ACME]) == ActiveUsers(50, 0.0)
+    assert await asked.active_over(periods, []) == ActiveUsers(0, 0.0)
+    assert await asked.active_over([], [ACME]) == ActiveUsers(0, 0.0)
+
+
+async def test_a_month_and_days_unite_in_the_parts_of_the_coarser(
+    client: Client, redis_url: str, ledger: Ledger
+) -> None:
+    ledger.many_users("2026-10", USERS[:20_000], SHARDS[0])
+    ledger.many_users(DAY, USERS[15_000:30_000], SHARDS[1])
+    ledger.few_users(DAY, USERS[29_000:30_100], SHARDS[2])
+    users = await statistics(client, redis_url).active_over(["2026-10", DAY], [EVERYTHING])
+    assert users.standard_error == accuracy.standard_error(DAY, EVERYTHING)
+    assert users.count == pytest.approx(30_100, rel=4 * users.standard_error)
+
+
+@pytest.mark.parametrize("units", [1, 5, 256])
+async def test_a_wide_union_reads_piece_by_piece_and_leaves_nothing(
+    client: Client, redis_url: str, ledger: Ledger, units: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("UNITS", "MERGED"):
+        monkeypatch.setattr(f"api.users.{name}", units)
+    days = [f"2026-11-{number:02}" for number in range(1, 13)]
+    for number, day in enumerate(days):
+        start = 900 * number
+        write = ledger.many_users if number % 3 == 0 else ledger.few_users
+        write(day, USERS[start : start + 1000], SHARDS[number % 3])
+    with redis.Redis.from_url(redis_url) as server:
+        before = set(server.keys())
+        users = await statistics(client, redis_url).active_over(days, [EVERYTHING])
+        assert set(server.keys()) == before
+    assert users.count == pytest.approx(10_900, rel=4 * users.standard_error)
+
+
+async def test_counters_are_summed_by_period(client: Client, redis_url: str, ledger: Ledger) -> None:
+    ledger.other_counts(DAY, SHARDS[0])
+    ledger.other_counts(DAY, SHARDS[1])
+    ledger.tokens(DAY, {"password": {"access_token": 3}}, SHARDS[1])
+    ledger.hold("2026-11-21", expires=1000)
+    counts = await statistics(client, redis_url, now=1000).counts([DAY, "2026-11-21", "2026-11-22"], [EVERYTHING])
+    found = {
+        ("login",): 14,
+        ("failed", "locked"): 14,
+        ("account", "signup"): 14,
+        ("token", "password", "access_token"): 3,
+    }
+    assert counts == {DAY: found}, "what has expired or never was is not told"
+
+
+async def test_a_day_tells_its_first_and_last_record(client: Client, redis_url: str, ledger: Ledger) -> None:
+    with redis.Redis.from_url(redis_url) as server:
+        for shard, first, last in ((SHARDS[0], 20, 30), (SHARDS[1], 10, 25)):
+            names = ledger.hold(DAY, shard)
+            server.hset(names.written(DAY), mapping={fields.FIRST: first, fields.LAST: last})
+    assert await statistics(client, redis_url).written([DAY, "2026-11-21"]) == {DAY: (10, 30)}
+
+
+async def test_months_counted_elsewhere_are_told_where_the_ledger_has_none(
+    client: Client, redis_url: str, ledger: Ledger
+) -> None:
+    ledger.few_users("2026-11", USERS[:3])
+    ledger.few_users("2026-11", USERS[:3], scope=ACME)
+    with redis.Redis.from_url(redis_url) as server:
+        for month, active in (("2026-10", 500), ("2026-11", 600)):
+            server.hset("authtally:imported", fields.imported(month, fields.ACTIVE), active)
+            server.hset("authtally:imported", fields.imported(month, fields.SOURCE), "old.csv")
+        server.hset("authtally:imported", fields.imported("2026-10", "token", "password", "id_token"), 7)
+        server.hset("authtally:imported", fields.imported("2026-09", "login"), 7)
+    asked = [Month(2026, 9), OCTOBER, NOVEMBER]
+    october, november = await statistics(client, redis_url).months(asked)
+    assert (october.active.count, october.tokens, october.source) == (500, {"password": {"id_token": 7}}, "old.csv")
+    assert (november.active.count, november.source) == (3, None)
+    limited = await statistics(client, redis_url).months(asked, {"acme"})
+    assert [row.month for row in limited] == [NOVEMBER], "figures of everybody are not for who sees some"
+
+
+async def test_active_clients_are_a_union_of_the_shards_sketches(
+    client: Client, redis_url: str, ledger: Ledger
+) -> None:
+    with redis.Redis.from_url(redis_url) as server:
+        for shard, clients in ((SHARDS[0], ("web", "app")), (SHARDS[1], ("web", "job"))):
+            server.pfadd(ledger.hold("2026-11", shard).clients("2026-11"), *clients)
+    asked = statistics(client, redis_url)
+    assert (await asked.active_clients("2026-11")).count == 3
+    assert await asked.active_clients("2026-10") == ActiveUsers(0, 0.0)
+
+
 @pytest.fixture(scope="module")
 def cluster_url() -> Iterator[str]:
     """A Cluster of one node with all slots: it refuses commands across slots as a large one does."""
@@ -216,3 +319,32 @@ async def test_a_cluster_answers_the_same(cluster_url: str) -> None:
         assert november.tokens == {"password": {"access_token": 5}}
         assert set(server.keys()) == before
         assert all(key.decode().startswith(PREFIX) for key in before)
+
+
+@pytest.mark.parametrize("units", [2, 256])
+async def test_a_cluster_unites_periods_and_clients_the_same(
+    cluster_url: str, units: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("UNITS", "CARRIED"):
+        monkeypatch.setattr(f"api.users.{name}", units)
+    with redis.RedisCluster.from_url(cluster_url) as server:
+        ledger = Ledger(server)
+        ledger.many_users("2025-10", USERS[:20_000], SHARDS[0])
+        ledger.many_users("2025-11-20", USERS[10_000:25_000], SHARDS[1])
+        ledger.few_users("2025-11-20", USERS[24_900:25_100], SHARDS[2])
+        ledger.few_users("2025-11-21", USERS[25_000:25_300], SHARDS[0])
+        for shard, clients in ((SHARDS[0], ("web", "app")), (SHARDS[1], ("web", "job"))):
+            server.pfadd(ledger.hold("2025-11", shard).clients("2025-11"), *clients)
+        before = set(server.keys())
+        client = open_ledger(api_settings(cluster_url, redis_cluster=True))
+        try:
+            asked = statistics(client, cluster_url, redis_cluster=True)
+            users = await asked.active_over(["2025-10", "2025-11-20", "2025-11-21"], [EVERYTHING])
+            few = await asked.active_over(["2025-11-21"], [EVERYTHING])
+            clients_seen = await asked.active_clients("2025-11")
+        finally:
+            await client.close()
+        assert users.count == pytest.approx(25_300, rel=4 * users.standard_error)
+        assert few == ActiveUsers(300, 0.0)
+        assert clients_seen.count == 3
+        assert set(server.keys()) == before

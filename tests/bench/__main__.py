@@ -17,7 +17,7 @@ from typing import Any, Final
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import api_speed, growth, worker_speed
+from tests.bench import api_speed, dedupe, growth, ingest_speed, inventory, worker_speed
 from tests.bench.accuracy import measure as accuracy
 from tests.bench.accuracy.chart import draw as draw_accuracy
 from tests.bench.accuracy.show import show as show_accuracy
@@ -71,6 +71,46 @@ def _api(quick: bool, console: Console, _: Path) -> Found:
     return found
 
 
+def _ingest(quick: bool, console: Console, _: Path) -> Found:
+    found = ingest_speed.measure(quick, console.print)
+    rows = [
+        (
+            f"{row['size']} a request",
+            f"{row['ratio']:.2f} ({min(row['ratios']):.2f} … {max(row['ratios']):.2f})",
+            f"{row['cpu_ratio']:.2f}",
+            "" if row["goal"] is None else f"≥ {row['goal']}",
+            "yes" if row["met"] else "no",
+        )
+        for row in found["rows"]
+    ]
+    columns = ("events", "events/s: median ratio (least … most)", "per CPU second", "goal", "met")
+    _table(console, "Ingest over HTTP, against a bare handler that only produces", columns, rows)
+    return found
+
+
+def _dedupe(quick: bool, console: Console, _: Path) -> Found:
+    found = dedupe.measure(quick, console.print)
+    console.print(
+        f"Events with ids, each counted once: {found['ratio']:.2f} of the speed without, {found['cpu_ratio']:.2f} per "
+        f"CPU second; {found['cpu_s_per_million']:.2f} CPU seconds per million events"
+    )
+    return found
+
+
+def _inventory(quick: bool, console: Console, _: Path) -> Found:
+    found = inventory.measure(quick, console.print)
+    held, goals = found["held"], found["goals"]
+    rows = [
+        ("states against logins, events/s", f"{found['ratio']:.2f}", f"≥ {found['goal']}"),
+        ("the same per CPU second", f"{found['cpu_ratio']:.2f}", ""),
+        ("bytes per token beyond its serial", f"{held['bytes_per_token']:.0f}", f"≤ {goals['bytes_per_token']}"),
+        ("bytes per event and realm", f"{held['bytes_per_row']:.1f}", f"≤ {goals['bytes_per_row']}"),
+        ("script, mean ms", f"{found['scripts']['mean_ms']:.2f}", f"≤ {goals['script_ms']:g}"),
+    ]
+    _table(console, "OTP token inventory", ("", "found", "goal"), rows)
+    return found
+
+
 def _accuracy(quick: bool, console: Console, out: Path) -> Found:
     size = accuracy.QUICK if quick else accuracy.FULL
     found = asyncio.run(accuracy.measure(size, console.print, pipeline=True))
@@ -91,6 +131,9 @@ def _table(console: Console, title: str, columns: Iterable[str], rows: Iterable[
 PARTS: Final[dict[str, Callable[[bool, Console, Path], Found]]] = {
     "worker": _worker,
     "api": _api,
+    "dedupe": _dedupe,
+    "ingest": _ingest,
+    "inventory": _inventory,
     "growth": _growth,
     "accuracy": _accuracy,
 }

@@ -34,6 +34,8 @@ class Sample:
     zipf: float = ZIPF
     start: datetime = sample.START
     seed: int = 1
+    ids: bool = False
+    """Whether events have one, each its own."""
 
     @property
     def bound(self) -> dict[str, str]:
@@ -70,6 +72,8 @@ def records(of: Sample, events: int) -> Iterator[sample.Produced]:
             written = f"{datetime.fromtimestamp(second, UTC):%Y-%m-%dT%H:%M:%S}Z"
         kind = number % kinds
         value = sample.value(of.topics[kind], number // kinds, user, written, of.realms, of.clients)
+        if of.ids:
+            value = value.replace(b"{", b'{"id":"sample:%d",' % number, 1)
         yield sample.Produced(topics[kind], value, user % of.partitions, stamp)
 
 

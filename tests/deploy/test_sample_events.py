@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
-from deploy.sample_events import ACCOUNTS, LOGINS, MONTHS, TOKENS, SampleEvents
-from schemas.events import BadRecordError, Login, TokenIssued, decode
+from deploy.sample_events import ACCOUNTS, LOGINS, MONTHS, OTP_EVENTS, TOKENS, SampleEvents, otp_tokens
+from schemas.events import BadRecordError, Login, OtpTokenState, TokenIssued, decode
 from schemas.periods import Month
 
 BOUND = {LOGINS: "login", TOKENS: "token", ACCOUNTS: "account"}
@@ -36,9 +36,19 @@ def test_expected_is_what_the_decoder_finds() -> None:
         if isinstance(event, TokenIssued):
             tokens.update((month, event.grant_type, token) for token in event.tokens)
         refreshed = isinstance(event, TokenIssued) and event.grant_type == "refresh_token"
-        if event.user_id and (refreshed or (isinstance(event, Login) and event.success)):
+        signed_in = isinstance(event, Login) and event.success
+        if isinstance(event, (Login, TokenIssued)) and event.user_id and (refreshed or signed_in):
             users.setdefault(month, set()).add(event.user_id)
     assert users == sample.expected.users
     assert tokens == sample.expected.tokens
     assert dead == sample.expected.dead
     assert sample.expected.months == [month.compact for month in MONTHS]
+
+
+def test_states_of_tokens_are_the_same_every_time_and_show_every_event() -> None:
+    found = list(otp_tokens(1000))
+    assert found == list(otp_tokens(1000))
+    states = [decode("otp", record.value, record.time_ms) for record in found]
+    assert [state.time for state in states] == sorted(state.time for state in states)
+    assert {Month.of(state.time) for state in states} == set(MONTHS)
+    assert {state.event for state in states if isinstance(state, OtpTokenState)} == set(OTP_EVENTS)

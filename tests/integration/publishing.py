@@ -137,6 +137,7 @@ class Publisher:
         """The offset after the last record that Kafka took, per partition."""
         self.bad_next: list[str] = []
         """Reasons of bad records that a flow sends next."""
+        self.named = NAMED
         self._undelivered: list[str] = []
         self._sent: dict[Shard, list[dict[str, Any]]] = defaultdict(list)
         """Events with an id, to be sent again."""
@@ -187,7 +188,7 @@ class Publisher:
             again = self._sent[shard]
             if again and self._random.random() < REPEATED:
                 event = self._random.choice(again)
-            elif self._random.random() < NAMED:
+            elif self._random.random() < self.named:
                 event["id"] = f"event-{len(again)}"
                 again.append(event)
             self.expected[shard].add(event, self.send_event(shard, event))

@@ -134,8 +134,8 @@ def test_24_faults_of_every_kind_change_no_counter(apache: Broker, make_site: Ma
 
 def test_a_workers_memory_stays_flat_once_warm(apache: Broker, make_site: MakeSite) -> None:
     site = make_site(apache, exact_up_to="500")
-    # The worker remembers users, up to a bound that a short run does not reach: few of them are soon all known.
-    site.publisher.users = 100
+    # The worker remembers users and ids, up to bounds that a short run does not reach: few users are soon all known.
+    site.publisher.users, site.publisher.named = 100, 0
     worker = site.workers.start().wait_until_ready()
     sizes = []
     for _ in range(25):

@@ -167,7 +167,7 @@ def test_user_events_become_ours(record: dict[str, Any], expected: list[Event], 
 def test_an_older_version_names_its_realm_by_id_alone() -> None:
     record = user_event("LOGIN")
     del record["realmName"]
-    assert events("keycloak", record)[0].realm == "9f3e0000-1111-4222-8333-444455556666"
+    assert getattr(events("keycloak", record)[0], "realm", None) == "9f3e0000-1111-4222-8333-444455556666"
 
 
 def test_what_is_missing_is_left_out() -> None:

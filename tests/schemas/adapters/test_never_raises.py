@@ -76,6 +76,23 @@ GOOD: dict[str, dict[str, Any]] = {
     "janssen-audit": {"action": "USER_AUTHORIZATION", "success": True, "username": "u"},
     "janssen-audit-sessions": {"action": "TOKEN_REQUEST", "success": True, "username": "u"},
     "auth0-logs": {"log_id": "1", "data": {"type": "seacft", "user_id": "u", "details": {"refresh_token": "r"}}},
+    "otp": {
+        "time": "2026-01-01T00:00:00Z",
+        "serial": "S",
+        "event": "token_init",
+        "realms": ["r"],
+        "active": True,
+        "assigned": False,
+    },
+    "otp-count": {"time": "2026-01-01T00:00:00Z", "realm": "r", "event": "token_init", "status": "total", "count": 1},
+    "linotp-report": {
+        "id": 1,
+        "timestamp": "2026-01-01 00:00:00",
+        "event": "token_init",
+        "realm": "r",
+        "parameter": "total",
+        "count": 1,
+    },
     "fusionauth": {"event": {"type": "user.login.success", "authenticationType": "PASSWORD", "user": {"id": "u"}}},
     "cloudevents": {
         "specversion": "1.0",

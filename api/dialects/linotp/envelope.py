@@ -1,0 +1,100 @@
+"""What every LinOTP answer is wrapped in, and how rows of its reporting table are written."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import Any, Final, NamedTuple
+from zoneinfo import ZoneInfo
+
+import orjson
+
+from api.inventory_rows import Line
+from api.settings import Shape
+from schemas.inventory import moment
+
+JSON: Final = "application/json"
+CSV: Final = "text/csv; charset=utf-8"
+CSV_NAME: Final = "linotp-reports.csv"
+
+VERSION: Final = "LinOTP 2.12.5"
+"""The newest that the document shows; clients look whether it is LinOTP."""
+SOURCE_VERSION: Final = "4.0.0.dev0"
+
+COLUMNS: Final = ("timestamp", "event", "realm", "parameter", "value", "count", "detail", "session", "description")
+
+
+class Pages(NamedTuple):
+    """How rows are cut into pages."""
+
+    page: int
+    pages: int
+    pagesize: int
+    report_rows: int
+
+
+def succeeded(value: object, shape: Shape) -> bytes:
+    return _wrapped({"status": True, "value": value}, shape)
+
+
+def failed(code: int, sentence: str, shape: Shape) -> bytes:
+    return _wrapped({"status": False, "error": {"code": code, "message": sentence}}, shape)
+
+
+def _wrapped(result: dict[str, Any], shape: Shape) -> bytes:
+    if shape == "documented":
+        told = {"version": VERSION, "jsonrpc": "2.0802", "result": result, "id": 1}
+    else:
+        told = {
+            "jsonrpc": "2.0802",
+            "result": result,
+            "version": f"LinOTP {SOURCE_VERSION}",
+            "versionNumber": SOURCE_VERSION,
+            "id": 1,
+        }
+    return json.dumps(told, indent=3).encode()
+
+
+def around(pages: Pages, lines: int, shape: Shape) -> tuple[bytes, bytes]:
+    """What stands before and after the rows; `lines` are those of this page."""
+    if shape == "documented":
+        head = {"version": VERSION, "jsonrpc": "2.0802"}
+        result = b'{"status": true, "value": {"resultset": ' + _dumped(pages._asdict()) + b', "data": [\n'
+        return _dumped(head)[:-1] + b', "result": ' + result, b'\n]}}, "id": 1}'
+    before = b'{"jsonrpc": "2.0802", "result": {"status": true, "value": [\n'
+    version = json.dumps(f"LinOTP {SOURCE_VERSION}").encode()
+    detail = {name: getattr(pages, name) for name in ("pages", "pagesize", "report_rows", "page")}
+    after = b'\n], "queried": %d}, "version": %s, "id": 1, "detail": %s}' % (lines, version, _dumped(detail))
+    return before, after
+
+
+def _dumped(told: object) -> bytes:
+    return json.dumps(told).encode()
+
+
+def columns(line: Line, event: str, zone: ZoneInfo) -> tuple[str, str, str, str, str, int, str, str, str]:
+    """In the order of COLUMNS. A row whose event came late says in `detail` when that happened."""
+    late = "" if line.time_us == line.at_us else timestamp(line.time_us, zone)
+    return timestamp(line.at_us, zone), event, line.realm, line.parameter, "", line.tokens, late, "", ""
+
+
+def timestamp(at_us: int, zone: ZoneInfo) -> str:
+    """`2026-11-20 12:00:00`, with a fraction where there is one, on the clock of `zone`."""
+    return str(datetime.replace(moment(at_us).astimezone(zone), tzinfo=None))
+
+
+def json_row(row: tuple[str | int, ...]) -> bytes:
+    return orjson.dumps(dict(zip(COLUMNS, row, strict=True)))
+
+
+CSV_HEAD: Final = "".join(f'"{name}", ' for name in COLUMNS).encode() + b"\n"
+
+
+def csv_row(row: tuple[str | int, ...]) -> bytes:
+    """Texts quoted, numbers bare, and the comma after the last that LinOTP writes."""
+    return "".join([f"{cell}, " if isinstance(cell, int) else _quoted(cell) for cell in row]).encode() + b"\n"
+
+
+def _quoted(cell: str) -> str:
+    doubled = cell.replace('"', '""')
+    return f'"{doubled}", '

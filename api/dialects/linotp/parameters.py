@@ -1,0 +1,155 @@
+"""What a reporting request asks for, parameter by parameter. A bad one is refused as LinOTP refuses it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from datetime import date, timedelta
+from typing import Final, NamedTuple
+
+from api.bearer import Bearer
+from api.dialects.linotp.refusals import NotAllowed
+from api.faults import BadQuestion
+from api.inventory_maxima import Days
+from api.reporting_policy import Allowed
+from api.settings import Shape
+from schemas.inventory import KEPT, NO_REALM, STATUSES, canonical
+
+EARLIEST: Final = date(1970, 1, 1)
+LATEST: Final = date(9998, 12, 31)
+
+SORTABLE: Final = ("event", "realm", "parameter", "value", "count", "detail", "description", "session")
+"""Columns to sort by; by any other the rows stand in order of time."""
+DEFAULT_PAGESIZE: Final = 50
+BAD_PAGESIZE: Final = 20
+MAX_PAGESIZE: Final = 10**9
+
+
+class Page(NamedTuple):
+    """`size` None is everything, as one page."""
+
+    number: int
+    size: int | None
+
+
+class Order(NamedTuple):
+    """`column` None is by time."""
+
+    column: str | None
+    descending: bool
+
+
+def listed(parameters: Mapping[str, str], name: str) -> list[str]:
+    """`a, b`: none when it is not given or blank."""
+    return [item.strip() for item in parameters.get(name, "").split(",") if item.strip()]
+
+
+def realms(parameters: Mapping[str, str], known: Collection[str], allowed: Allowed, bearer: Bearer) -> list[str]:
+    """The realms that a request is about, by name. Raises NotAllowed where none of those named may be seen.
+
+    Tokens without a realm belong to no realm that a policy could name, so policies do not hide them; a bearer that is
+    limited to realms does not see them.
+    """
+    mine = [realm for realm in known if bearer.realms is None or realm in bearer.realms]
+    permitted = [
+        realm for realm in mine if realm != NO_REALM and (allowed.realms is None or realm.lower() in allowed.realms)
+    ]
+    without = [NO_REALM] if bearer.realms is None or NO_REALM in bearer.realms else []
+    asked = [item.lower() for item in listed(parameters, "realms")]
+    if not asked or "*" in asked:
+        return [*permitted, *without]
+    named: dict[str, list[str]] = {}
+    for realm in (*permitted, *without):
+        named.setdefault(realm.lower(), []).append(realm)
+    found: dict[str, None] = {}
+    unseen = []
+    for item in dict.fromkeys(asked):
+        found.update(dict.fromkeys(named.get(item, ())))
+        if item not in named:
+            unseen.append(item)
+    if unseen and not found:
+        raise NotAllowed(f"You do not have the rights to see these realms: {unseen!r}. Check the policies!")
+    return list(found)
+
+
+def shown(parameters: Mapping[str, str]) -> frozenset[int]:
+    """Statuses to show, by their place in KEPT: all of them unless named; one that does not exist matches nothing."""
+    asked = listed(parameters, "status")
+    if not asked or "*" in asked:
+        return frozenset(range(len(KEPT)))
+    return _known(asked)
+
+
+def counted(parameters: Mapping[str, str], shape: Shape) -> dict[str, int]:
+    """Statuses to give the highest count of, as they are written. Raises BadQuestion for one that does not exist."""
+    found = {}
+    for written in listed(parameters, "status") or ["total"]:
+        name = written if shape == "source" and written in STATUSES else None
+        if shape == "documented":
+            name = canonical(written)
+        if name is None:
+            raise BadQuestion(f"unsupported status: {written[:64]!r}")
+        found[written] = KEPT.index(name)
+    return found
+
+
+def deleted(parameters: Mapping[str, str], shape: Shape, *, all_of: bool) -> frozenset[int]:
+    """Statuses to delete: `total` unless named. `all_of` tells whether the product takes `*` here.
+
+    The document's star stands for each status; the product's for nine, and in delete_before for none.
+    """
+    asked = listed(parameters, "status") or ["total"]
+    if "*" in asked:
+        if shape == "documented":
+            return frozenset(range(len(KEPT)))
+        if all_of:
+            asked += STATUSES
+    return _known(asked)
+
+
+def _known(asked: Sequence[str]) -> frozenset[int]:
+    names = (canonical(status) for status in asked)
+    return frozenset(KEPT.index(name) for name in names if name is not None)
+
+
+def day(parameters: Mapping[str, str], name: str) -> date | None:
+    text = parameters.get(name, "").strip()
+    if not text:
+        return None
+    if re.fullmatch(r"\d{4}-\d{1,2}-\d{1,2}", text, re.ASCII):
+        try:
+            found = date(*map(int, text.split("-")))
+        except ValueError:
+            found = None
+        if found is not None and EARLIEST <= found <= LATEST:
+            return found
+    # Misspelt as the product says it.
+    raise BadQuestion(f"Failed to convert start time paramter to timestamp [{name}={text[:32]!r}]: YYYY-MM-DD")
+
+
+def window(parameters: Mapping[str, str], today: date) -> Days:
+    """`from` on to before `to`: all time, up to the end of today, unless said otherwise."""
+    return Days(day(parameters, "from") or EARLIEST, day(parameters, "to") or today + timedelta(days=1))
+
+
+def page(parameters: Mapping[str, str]) -> Page:
+    """Numbers that are none have the product's defaults. Raises BadQuestion for a page of nothing."""
+    if "page" not in parameters:
+        return Page(1, None)
+    size = DEFAULT_PAGESIZE
+    if "pagesize" in parameters:
+        given = _whole(parameters["pagesize"])
+        size = BAD_PAGESIZE if given is None else given
+    if not 1 <= size <= MAX_PAGESIZE:
+        raise BadQuestion(f"`pagesize` is not between 1 and {MAX_PAGESIZE}.")
+    return Page(max(_whole(parameters["page"]) or 1, 1), size)
+
+
+def _whole(text: str) -> int | None:
+    text = text.strip()
+    return int(text) if re.fullmatch(r"[+-]?\d{1,18}", text, re.ASCII) else None
+
+
+def order(parameters: Mapping[str, str]) -> Order:
+    column = parameters.get("sortby")
+    return Order(column if column in SORTABLE else None, parameters.get("sortdir") == "desc")

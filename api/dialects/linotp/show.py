@@ -1,0 +1,140 @@
+"""`/reporting/show`: the rows themselves, by the page or as a stream, in bounded memory."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing
+from operator import itemgetter
+from typing import Any, Final, NamedTuple
+from zoneinfo import ZoneInfo
+
+import structlog
+from aiohttp import hdrs, web
+
+from api.dialects.linotp import envelope, parameters
+from api.dialects.linotp.envelope import COLUMNS, Pages
+from api.dialects.linotp.parameters import Order, Page
+from api.faults import BadQuestion
+from api.inventory import GoneError, Inventory
+from api.inventory_rows import lines
+from api.inventory_table import Table
+from api.redis_client import UNREACHABLE
+from api.settings import Shape
+
+log = structlog.get_logger(__name__)
+
+MAX_SORTED: Final = 100_000
+"""Rows that are sorted by anything but time: they have to be in memory together."""
+PART_BYTES: Final = 65_536
+
+Row = tuple[str, str, str, str, str, int, str, str, str]
+
+
+class Shown(NamedTuple):
+    """A page, and how it is written."""
+
+    table: Table
+    names: Mapping[str, Mapping[int, str]]
+    page: Page
+    order: Order
+    form: str
+    shape: Shape
+    zone: ZoneInfo
+
+    @property
+    def pages(self) -> Pages:
+        total = self.table.lines
+        if self.page.size is None:
+            return Pages(1, 1, total, total)
+        return Pages(self.page.number, -(-total // self.page.size), self.page.size, total)
+
+    @property
+    def _first(self) -> int:
+        return 0 if self.page.size is None else (self.page.number - 1) * self.page.size
+
+    @property
+    def _lines(self) -> int:
+        """Of this page."""
+        left = max(0, self.table.lines - self._first)
+        return left if self.page.size is None else min(left, self.page.size)
+
+    async def parts(self, inventory: Inventory) -> AsyncIterator[bytes]:
+        """The answer's body, some rows at a time. Raises GoneError where rows were deleted meanwhile."""
+        before, after, between, written = b"", b"", b",\n", envelope.json_row
+        if self.form == "csv":
+            # Named after the first row, so that of none there is no head either.
+            before, between, written = envelope.CSV_HEAD if self._lines else b"", b"", envelope.csv_row
+        else:
+            before, after = envelope.around(self.pages, self._lines, self.shape)
+        part = bytearray(before)
+        separator = b""
+        async for row in self._rows(inventory):
+            part += separator
+            part += written(row)
+            separator = between
+            if len(part) >= PART_BYTES:
+                yield bytes(part)
+                part.clear()
+        yield bytes(part + after)
+
+    async def _rows(self, inventory: Inventory) -> AsyncGenerator[Row]:
+        left = self._lines
+        if not left:
+            return
+        if self.order.column is None:
+            descending = self.order.descending
+            async with aclosing(lines(inventory, self.table, self._first, descending=descending)) as found:
+                async for line in found:
+                    yield self._columns(line)
+                    left -= 1
+                    if not left:
+                        return
+        else:
+            rows = [self._columns(line) async for line in lines(inventory, self.table, 0, descending=False)]
+            rows.sort(key=itemgetter(COLUMNS.index(self.order.column)), reverse=self.order.descending)
+            for row in rows[self._first : self._first + left]:
+                yield row
+
+    def _columns(self, line: Any) -> Row:
+        return envelope.columns(line, self.names[line.shard].get(line.event, ""), self.zone)
+
+
+def asked(
+    given: Mapping[str, str], of: Table, names: Mapping[str, Mapping[int, str]], shape: Shape, zone: ZoneInfo
+) -> Shown:
+    """Raises BadQuestion for too many rows to sort, and for a page of nothing."""
+    order = parameters.order(given)
+    if order.column is not None and of.lines > MAX_SORTED:
+        raise BadQuestion(
+            f"`sortby={order.column}` is answered up to {MAX_SORTED} rows, and these are {of.lines}: "
+            "name realms, status or date, or sort by timestamp."
+        )
+    form = "csv" if given.get("outform") == "csv" else "json"
+    return Shown(of, names, parameters.page(given), order, form, shape, zone)
+
+
+async def sent(
+    request: web.Request, parts: AsyncIterator[bytes], first: bytes, form: str, headers: Mapping[str, str]
+) -> web.StreamResponse:
+    """An answer of one part as it is; a longer one as a stream, which is cut off where it cannot go on."""
+    headers = {**headers, hdrs.CACHE_CONTROL: "no-store", hdrs.CONTENT_TYPE: envelope.JSON}
+    if form == "csv":
+        headers[hdrs.CONTENT_TYPE] = envelope.CSV
+        headers[hdrs.CONTENT_DISPOSITION] = f"attachment; filename={envelope.CSV_NAME}"
+    second = await anext(parts, None)
+    if second is None:
+        return web.Response(body=first, headers=headers)
+    response = web.StreamResponse(headers=headers)
+    await response.prepare(request)
+    try:
+        await response.write(first)
+        await response.write(second)
+        async for part in parts:
+            await response.write(part)
+        await response.write_eof()
+    except (GoneError, *UNREACHABLE) as error:
+        # The head said that all is well; only an answer without its end tells that it was not.
+        log.warning("reporting rows cut off", error=type(error).__name__)
+        if request.transport is not None:
+            request.transport.abort()
+    return response

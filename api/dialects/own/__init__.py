@@ -1,0 +1,179 @@
+"""The own surface, `/v1`: what no product answers. One file a question; `/openapi.json` describes them all."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from datetime import date, datetime
+from functools import partial
+from typing import Any, Final, NamedTuple
+
+import orjson
+from aiohttp import hdrs, web
+
+from api.cache import Body
+from api.dialects.own import active_users, gauges, m2m, openapi, otp_tokens, overview, pipeline, series, telling
+from api.dialects.own.gauges import GaugesQuestion
+from api.dialects.own.parameters import Parameters
+from api.dialects.own.pipeline import PipelineQuestion
+from api.endpoint import Endpoint, Question, Services
+from api.faults import Fault
+from api.inventory import Inventory
+from api.quotas import QuotasFile
+from api.settings import ApiSettings
+from api.statistics import Statistics
+
+READ: Final = "stats:read"
+METRICS: Final = "metrics:read"
+FORMATS: Final = ("json", "csv")
+
+
+class Formatted(NamedTuple):
+    """A question, and how its answer is to look."""
+
+    question: Question
+    form: str
+
+    @property
+    def key(self) -> str:
+        return f"{self.form} {self.question.key}"
+
+    async def read(self, statistics: Statistics, realms: Collection[str] | None) -> Any:
+        return await self.question.read(statistics, realms)
+
+
+class Own:
+    """One route. `form` is how it answers when `format` does not say."""
+
+    name = "own"
+    scope = READ
+
+    def __init__(
+        self, path: str, known: Collection[str], ask: Callable[[Parameters], Question], form: str, settings: ApiSettings
+    ) -> None:
+        self.variant = f"{self.name} {path} {settings.timezone} {settings.exact_up_to}"
+        # Rows that were deleted are not to come back from a cache.
+        self.ttl_s = 0.0 if path == otp_tokens.PATH else float(settings.cache_ttl_s)
+        self._known = (*known, "format")
+        self._ask = ask
+        self._form = form
+
+    def ask(self, parameters: Mapping[str, str]) -> Formatted:
+        read = Parameters(parameters, self._known)
+        form = read.choice("format", FORMATS, self._form)
+        return Formatted(self._ask(read), form)
+
+    def tell(self, question: Formatted, figures: Any) -> Body:
+        return telling.told(figures, question.form)
+
+    def refuse(self, fault: Fault) -> Body:
+        return telling.problem(fault)
+
+
+class Gauges(Own):
+    """Text for Prometheus, with a scope of its own: a scraper need not read statistics."""
+
+    scope = METRICS
+
+    def __init__(self, ask: Callable[[Parameters], Question], settings: ApiSettings) -> None:
+        super().__init__(gauges.PATH, (), ask, "", settings)
+
+    def ask(self, parameters: Mapping[str, str]) -> Formatted:
+        return Formatted(self._ask(Parameters(parameters, ())), "")
+
+    def tell(self, question: Formatted, figures: Any) -> Body:
+        return gauges.told(figures)
+
+
+def routes(settings: ApiSettings, services: Services) -> list[web.RouteDef]:
+    quotas = QuotasFile(settings.quotas_file)
+    inventory = Inventory(services.ledger, services.statistics)
+
+    def now() -> datetime:
+        return datetime.fromtimestamp(services.clock(), settings.zone)
+
+    def today() -> date:
+        return now().date()
+
+    def ask_m2m(parameters: Parameters) -> m2m.M2mQuestion:
+        limits = quotas.current()
+        return m2m.ask(parameters, settings, now(), limits, quotas.version)
+
+    def ask_gauges(_: Parameters) -> GaugesQuestion:
+        by_client = "client" in settings.counts_by
+        return GaugesQuestion(now(), ask_m2m(Parameters({}, ())) if by_client else None, inventory)
+
+    asked: dict[str, tuple[Collection[str], Callable[[Parameters], Question]]] = {
+        active_users.PATH: (active_users.PARAMETERS, lambda given: active_users.ask(given, settings, today())),
+        overview.PATH: (overview.PARAMETERS, lambda given: overview.ask(given, settings, today())),
+        m2m.PATH: (m2m.PARAMETERS, ask_m2m),
+        pipeline.PATH: ((), lambda _: PipelineQuestion()),
+        otp_tokens.PATH: (
+            otp_tokens.PARAMETERS,
+            lambda given: otp_tokens.ask(given, inventory, settings.zone, today()),
+        ),
+    }
+    for counter in series.COUNTERS:
+        asked[counter.path] = (series.PARAMETERS, partial(_ask_series, counter, settings, today))
+    served = [web.get(path, _by_accept(path, *of, settings, services)) for path, of in asked.items()]
+    metrics = Endpoint(Gauges(ask_gauges, settings), services)
+    return [*served, web.get(gauges.PATH, metrics.get), web.get(openapi.PATH, _document(settings))]
+
+
+def _ask_series(
+    counter: series.Counter, settings: ApiSettings, today: Callable[[], date], given: Parameters
+) -> series.SeriesQuestion:
+    return series.ask(counter, given, settings, today())
+
+
+def _by_accept(
+    path: str,
+    known: Collection[str],
+    ask: Callable[[Parameters], Question],
+    settings: ApiSettings,
+    services: Services,
+) -> Callable[[web.Request], Awaitable[web.Response]]:
+    """An endpoint per form: which one a request is for must be known before its place in the cache is."""
+    endpoints = {form: Endpoint(Own(path, known, ask, form, settings), services) for form in FORMATS}
+
+    async def answer(request: web.Request) -> web.Response:
+        response = await endpoints[accepted(request.headers.getall(hdrs.ACCEPT, ()))].get(request)
+        response.headers[hdrs.VARY] = f"{hdrs.ACCEPT}, {hdrs.AUTHORIZATION}"
+        return response
+
+    return answer
+
+
+def accepted(headers: Collection[str]) -> str:
+    """The form that Accept prefers (RFC 9110 §12.5.1): JSON unless CSV is named with a higher weight than it."""
+    weights = {"text/csv": 0.0, "text/*": 0.0, "application/json": 0.0, "application/*": 0.0, "*/*": 0.0}
+    for item in ",".join(headers).split(","):
+        kind, *parameters = (part.strip() for part in item.split(";"))
+        weight = 1.0
+        for parameter in parameters:
+            name, _, value = parameter.partition("=")
+            if name.strip().lower() == "q":
+                weight = _weight(value)
+        if kind.lower() in weights:
+            weights[kind.lower()] = weight
+    json = weights["application/json"] or weights["application/*"] or weights["*/*"]
+    table = weights["text/csv"] or weights["text/*"]
+    return "csv" if table > json else "json"
+
+
+def _weight(text: str) -> float:
+    try:
+        weight = float(text)
+    except ValueError:
+        return 0.0
+    return weight if 0 <= weight <= 1 else 0.0
+
+
+def _document(settings: ApiSettings) -> Callable[[web.Request], Awaitable[web.Response]]:
+    """Open to all: it tells nothing about this deployment."""
+    content = orjson.dumps(openapi.document(ingest=settings.ingest))
+
+    async def answer(_: web.Request) -> web.Response:
+        headers = {hdrs.CONTENT_TYPE: telling.JSON, hdrs.CACHE_CONTROL: "public, max-age=3600"}
+        return web.Response(body=content, headers=headers)
+
+    return answer

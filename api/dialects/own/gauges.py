@@ -1,0 +1,125 @@
+"""`/v1/metrics`: today's and this month's figures as Prometheus gauges, so that an alert can be written."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+
+from api.cache import Body
+from api.dialects.own import otp_tokens
+from api.dialects.own.m2m import M2mQuestion, Usage
+from api.dialects.own.overview import measures
+from api.inventory import Inventory
+from api.statistics import Counts, Statistics
+from api.users import ActiveUsers
+from schemas.periods import Month, day_key
+
+PATH: Final = "/v1/metrics"
+METRICS: Final = "text/plain; version=0.0.4; charset=utf-8"
+
+
+@dataclass(frozen=True)
+class GaugesQuestion:
+    """Gauges: an answer of tomorrow may be lower than today's."""
+
+    now: datetime
+    m2m: M2mQuestion | None
+    """None where counters by client are not kept."""
+    inventory: Inventory
+
+    @property
+    def key(self) -> str:
+        return f"{self.now.date()} {self.m2m.key if self.m2m else ''}"
+
+    async def read(self, statistics: Statistics, realms: Collection[str] | None) -> list[Metric]:
+        scopes = statistics.scopes_of(realms)
+        today = self.now.date()
+        periods = {"day": day_key(today), "month": Month.of(today).key}
+        held = await statistics.held(list(periods.values()))
+        users = await statistics.users.count([held.union([key], scopes) for key in periods.values()])
+        counts = await statistics.counts_of(held, list(periods.values()), scopes)
+        standing = await statistics.standing()
+        families = [*_users(periods, users), *_counted({name: counts[key] for name, key in periods.items()})]
+        newest = GaugeMetricFamily(
+            "authtally_newest_event_timestamp_seconds", "When the newest event that is counted happened."
+        )
+        if standing.newest_event_ms is not None:
+            newest.add_metric([], standing.newest_event_ms / 1000)
+        families.append(newest)
+        if self.m2m is not None and standing.keeps("counts_by", "client"):
+            families += await self._quotas(self.m2m, statistics, realms)
+        families += await otp_tokens.gauges(self.inventory, realms)
+        return families
+
+    async def _quotas(
+        self, m2m: M2mQuestion, statistics: Statistics, realms: Collection[str] | None
+    ) -> list[GaugeMetricFamily]:
+        """Of the tenant, and of clients that a quota names: others would be as many as anybody registers."""
+        labels = ["scope", "realm", "client_id"]
+        names = {
+            "used": GaugeMetricFamily(
+                "authtally_m2m_tokens", "Tokens issued to clients themselves this month.", labels=labels
+            ),
+            "projected": GaugeMetricFamily(
+                "authtally_m2m_tokens_projected", "The same by the month's end, at the present pace.", labels=labels
+            ),
+            "limit": GaugeMetricFamily(
+                "authtally_m2m_tokens_limit", "How many the quota allows in the month.", labels=labels
+            ),
+        }
+        usage = await m2m.usage(statistics, realms)
+        told: list[tuple[list[str], Usage]] = [(["tenant", "", ""], usage.tenant)]
+        told += [(["client", *client], of) for client, of in sorted(usage.clients.items()) if of.limit is not None]
+        for values, of in told:
+            row = of.told(m2m.elapsed)
+            for name, family in names.items():
+                if row[name] is not None:
+                    family.add_metric(values, row[name])
+        return list(names.values())
+
+
+def _users(periods: Iterable[str], users: Iterable[ActiveUsers]) -> list[Metric]:
+    active = GaugeMetricFamily(
+        "authtally_active_users", "Distinct active users of the day or month so far.", labels=["period"]
+    )
+    error = GaugeMetricFamily(
+        "authtally_active_users_standard_error_ratio", "Of that figure, relative; 0 is exact.", labels=["period"]
+    )
+    for period, of in zip(periods, users, strict=True):
+        active.add_metric([period], of.count)
+        error.add_metric([period], of.standard_error)
+    return [active, error]
+
+
+def _counted(counts: dict[str, Counts]) -> list[Metric]:
+    logins = GaugeMetricFamily(
+        "authtally_logins", "Logins of the day or month so far, by outcome.", labels=["period", "outcome"]
+    )
+    tokens = GaugeMetricFamily("authtally_tokens", "Tokens issued, all grant types and types.", labels=["period"])
+    signups = GaugeMetricFamily("authtally_signups", "Users who signed up.", labels=["period"])
+    for period, of in counts.items():
+        sums = measures(of)
+        logins.add_metric([period, "success"], sums["logins"])
+        logins.add_metric([period, "failure"], sums["failed_logins"])
+        tokens.add_metric([period], sums["tokens"])
+        signups.add_metric([period], sums["signups"])
+    return [logins, tokens, signups]
+
+
+class _Collected:
+    def __init__(self, families: Iterable[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> Iterable[Metric]:
+        return self._families
+
+
+def told(families: Iterable[Metric]) -> Body:
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Collected(families))
+    return Body(generate_latest(registry), METRICS)

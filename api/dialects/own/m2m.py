@@ -1,0 +1,153 @@
+"""`/v1/m2m`: machine-to-machine tokens of a month per client, against quotas, and where they are heading."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime, time, timedelta
+from typing import Any, Final, NamedTuple
+
+from api.dialects.own import subjects
+from api.dialects.own.parameters import Parameters
+from api.dialects.own.series import MAX_ROWS
+from api.dialects.own.subjects import Subject
+from api.dialects.own.telling import Told, as_of, figure
+from api.dialects.own.window import must_be_kept
+from api.quotas import Quotas
+from api.settings import ApiSettings
+from api.statistics import Statistics
+from api.users import ActiveUsers
+from schemas import fields
+from schemas.periods import Month
+
+PATH: Final = "/v1/m2m"
+PARAMETERS: Final = ("month", "realm", "limit")
+LIMIT: Final = 1000
+TOKEN: Final = fields.split(fields.token("client_credentials", "access_token"))
+ACTIVE: Final = {fields.split(fields.LOGIN)[0], TOKEN[0]}
+
+EARLY: Final = timedelta(hours=1)
+"""A month is taken to be at least so old: a projection from its first seconds would say anything."""
+
+
+class Usage(NamedTuple):
+    """Tokens of a month, and how many there may be."""
+
+    used: int
+    limit: int | None
+
+    def told(self, elapsed: float) -> dict[str, Any]:
+        """`elapsed` is the share of the month that has passed: the projection goes on at the same pace."""
+        projected = round(self.used / elapsed)
+        return {
+            "used": self.used,
+            "limit": self.limit,
+            "percent": _percent(self.used, self.limit),
+            "projected": projected,
+            "projected_percent": _percent(projected, self.limit),
+        }
+
+
+class Clients(NamedTuple):
+    """All usage of a month: the tenant's, and each client's by realm and client_id."""
+
+    tenant: Usage
+    clients: dict[tuple[str, str], Usage]
+    active: int
+    """Clients that had a login or a token of any kind."""
+
+
+@dataclass(frozen=True)
+class M2mQuestion:
+    month: Month
+    subject: Subject
+    limit: int
+    quotas: Quotas
+    version: str
+    now: datetime
+
+    @property
+    def key(self) -> str:
+        return f"{self.month.key} {self.subject.text} {self.limit} {self.version}"
+
+    async def read(self, statistics: Statistics, realms: Collection[str] | None) -> Told:
+        standing = await statistics.standing()
+        self.subject.must_be_kept(standing)
+        must_be_kept([self.month.key], standing, self.now.date(), "month")
+        used = await self.usage(statistics, realms)
+        elapsed = self.elapsed
+        ordered = sorted(used.clients.items(), key=lambda each: (-each[1].used, each[0]))
+        rows = [
+            {"realm": realm, "client_id": client_id} | usage.told(elapsed)
+            for (realm, client_id), usage in ordered[: self.limit]
+        ]
+        others = ordered[self.limit :]
+        told: dict[str, Any] = {
+            "month": self.month.key,
+            "timezone": str(self.now.tzinfo),
+            "filters": self.subject.filters,
+            "as_of": as_of(standing),
+            "complete": standing.complete(("realm", "client")),
+            "since": standing.since(("counts_by", "max_labels", "topics"), self._starts(self.month)),
+            "tenant": used.tenant.told(elapsed),
+            "active_clients": figure(await self._active(statistics, realms, used)),
+            "items": rows,
+            "left_out": {"groups": len(others), "used": sum(usage.used for _, usage in others)},
+        }
+        return Told(told, rows)
+
+    async def usage(self, statistics: Statistics, realms: Collection[str] | None) -> Clients:
+        """Clients that were issued tokens, and those that a quota names."""
+        groups = await self.subject.groups(statistics, realms)
+        scopes = await self.subject.scopes(statistics, realms)
+        held = (await statistics.held([self.month.key]))._replace(knows=groups.knows)
+        tenant = 0
+        used: dict[tuple[str, str], int] = {}
+        active: set[tuple[str, str]] = set()
+        everything = [unit for scope in scopes for unit in held.units(self.month.key, [scope])]
+        async for _, counts in statistics.counted(everything):
+            tenant += sum(count for parts, count in counts if parts == TOKEN)
+        named = {group.scope: (group.columns["realm"], group.columns["client_id"]) for group in groups.rows}
+        async for unit, counts in statistics.counted(held.units(self.month.key, named)):
+            client = named[unit.scope]
+            for parts, count in counts:
+                if parts == TOKEN:
+                    used[client] = used.get(client, 0) + count
+                if parts[0] in ACTIVE:
+                    active.add(client)
+        limits = {
+            client: limit
+            for client, limit in self.quotas.by_client.items()
+            if (realms is None or client[0] in realms) and self.subject.realm in (None, client[0])
+        }
+        whole = realms is None and self.subject.realm is None
+        clients = {client: Usage(used.get(client, 0), limits.get(client)) for client in used.keys() | limits.keys()}
+        return Clients(Usage(tenant, self.quotas.tenant if whole else None), clients, len(active))
+
+    @property
+    def elapsed(self) -> float:
+        """The share of the month that has passed, up to 1."""
+        start, end = self._starts(self.month), self._starts(self.month.plus(1))
+        # Timestamps, since the two may stand in different offsets of the zone.
+        whole = end.timestamp() - start.timestamp()
+        passed = self.now.timestamp() - start.timestamp()
+        return min(max(passed, EARLY.total_seconds()) / whole, 1.0)
+
+    async def _active(self, statistics: Statistics, realms: Collection[str] | None, used: Clients) -> ActiveUsers:
+        """The sketch is of the whole deployment; of realms, those whose counters say so are counted."""
+        if realms is None and self.subject.realm is None:
+            return await statistics.active_clients(self.month.key)
+        return ActiveUsers(used.active, 0.0)
+
+    def _starts(self, month: Month) -> datetime:
+        return datetime.combine(month.span.first, time(), self.now.tzinfo)
+
+
+def _percent(part: int, limit: int | None) -> float | None:
+    return None if limit is None else round(part / limit * 100, 2)
+
+
+def ask(parameters: Parameters, settings: ApiSettings, now: datetime, quotas: Quotas, version: str) -> M2mQuestion:
+    month = parameters.month("month") or Month.of(now.date())
+    subject = subjects.read(parameters, settings, "counts_by", "client_id")
+    return M2mQuestion(month, subject, parameters.number("limit", LIMIT, 1, MAX_ROWS), quotas, version, now)

@@ -1,0 +1,224 @@
+"""`/v1/overview`: the figures of one day that a dashboard begins with, and the months that bills are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Any, Final, NamedTuple
+from zoneinfo import ZoneInfo
+
+from api.dialects.own.active_users import definition
+from api.dialects.own.parameters import Parameters
+from api.dialects.own.telling import Told, as_of, figure
+from api.dialects.own.window import kept
+from api.settings import ApiSettings
+from api.standing import Standing
+from api.statistics import Counts, Statistics, by_grant
+from api.users import ActiveUsers
+from schemas import fields
+from schemas.periods import Month, Span, Week
+from schemas.scopes import Scope
+
+PATH: Final = "/v1/overview"
+PARAMETERS: Final = ("date",)
+MONTHS: Final = 12
+MEASURES: Final = ("logins", "failed_logins", "signups", "tokens")
+SIGNUP: Final = fields.split(fields.account("signup"))
+LOGIN: Final = fields.split(fields.LOGIN)
+FAILED: Final = fields.split(fields.failed(""))[0]
+TOKEN: Final = fields.split(fields.token("", ""))[0]
+
+
+class Compared(NamedTuple):
+    """Days, and those that they are compared with."""
+
+    span: Span
+    previous: Span
+
+
+def spans(day: date) -> dict[str, Compared]:
+    """Every figure's days. Week and month go up to `day`, and are compared with as much of the one before."""
+    week, month = Span(Week.of(day).span.first, day), Span(Month.of(day).span.first, day)
+    before = Month.of(day).plus(-1).span
+    # A whole month is compared with a whole one, 28 days with 31 if need be.
+    whole = day == Month.of(day).span.last
+    same = before.last if whole else min(before.last, before.first + timedelta(days=day.day - 1))
+    return {
+        "dau": Compared(Span(day, day), Span(day, day).back(1)),
+        "wau": Compared(week, week.back(7)),
+        "mau": Compared(month, Span(before.first, same)),
+        "rolling_7_days": Compared(Span.ending(day, 7), Span.ending(day, 7).back(7)),
+        "rolling_30_days": Compared(Span.ending(day, 30), Span.ending(day, 30).back(30)),
+    }
+
+
+@dataclass(frozen=True)
+class OverviewQuestion:
+    day: date
+    today: date
+    zone: ZoneInfo
+
+    @property
+    def key(self) -> str:
+        return f"{self.day} {self.today}"
+
+    async def read(self, statistics: Statistics, realms: Collection[str] | None) -> Told:
+        standing = await statistics.standing()
+        scopes = statistics.scopes_of(realms)
+        figures = await self._figures(statistics, standing, scopes)
+        activity = await self._activity(statistics, standing, scopes)
+        months = await self._months(statistics, scopes, imported=realms is None)
+        daily, rolling = figures["dau"]["value"], figures["rolling_30_days"]["value"]
+        told: dict[str, Any] = {
+            "date": self.day.isoformat(),
+            "timezone": self.zone.key,
+            "as_of": as_of(standing),
+            "complete": standing.complete(("reason", "grant", "token", "kind")),
+            "definition": definition(standing),
+            **figures,
+            "stickiness": round(daily / rolling, 4) if daily is not None and rolling else None,
+            "activity": activity,
+            "months": months,
+            "billing": billing(months),
+        }
+        rows = [{"figure": name} | _flat(row) for name, row in figures.items()]
+        for name, of in activity.items():
+            rows += [{"figure": f"{measure}_{name}"} | _flat(row) for measure, row in of.items() if "value" in row]
+        rows += [{"figure": "month"} | _flat(row) for row in months]
+        return Told(told, rows)
+
+    async def _figures(
+        self, statistics: Statistics, standing: Standing, scopes: Sequence[Scope]
+    ) -> dict[str, dict[str, Any]]:
+        asked = spans(self.day)
+        keys = {span: span.covering(self.today) for pair in asked.values() for span in pair}
+        told = [span for span in keys if kept(keys[span], standing, self.today)]
+        held = await statistics.held(list(dict.fromkeys(key for span in told for key in keys[span])))
+        users = await statistics.users.count([held.union(keys[span], scopes) for span in told])
+        found = dict(zip(told, users, strict=True))
+        return {name: compared(pair, found) for name, pair in asked.items()}
+
+    async def _activity(
+        self, statistics: Statistics, standing: Standing, scopes: Sequence[Scope]
+    ) -> dict[str, dict[str, Any]]:
+        asked = {name: pair for name, pair in spans(self.day).items() if name in ("dau", "mau")}
+        keys = {span: span.covering(self.today) for pair in asked.values() for span in pair}
+        told = [span for span in keys if kept(keys[span], standing, self.today)]
+        periods = list(dict.fromkeys(key for span in told for key in keys[span]))
+        counts = await statistics.counts_of(await statistics.held(periods), periods, scopes)
+        sums = {span: _added([counts[key] for key in keys[span]]) for span in told}
+        return {name: activity(asked[of], sums) for name, of in (("day", "dau"), ("month", "mau"))}
+
+    async def _months(self, statistics: Statistics, scopes: Sequence[Scope], *, imported: bool) -> list[dict[str, Any]]:
+        last = Month.of(self.day)
+        months = last.plus(1 - MONTHS).until(last)
+        elsewhere = await statistics.imported() if imported else {}
+        held = await statistics.held([month.key for month in months])
+        own = [month.key for month in months if month.key in held.shards]
+        users = dict(zip(own, await statistics.users.count([held.union([key], scopes) for key in own]), strict=True))
+        counts = await statistics.counts_of(held, own, scopes)
+        rows = []
+        for month in months:
+            if month.key in users:
+                rows.append(self._row(month, figure(users[month.key]), counts[month.key], None))
+            elif month.key in elsewhere:
+                other = elsewhere[month.key]
+                estimate = {"value": other.active, "exact": False, "standard_error": None}
+                rows.append(self._row(month, estimate, other.counts, other.source))
+            else:
+                rows.append(self._row(month, {"value": None, "exact": False, "standard_error": None}, None, None))
+        return rows
+
+    def _row(self, month: Month, users: dict[str, Any], counts: Counts | None, imported: str | None) -> dict[str, Any]:
+        told = dict.fromkeys(MEASURES) if counts is None else dict[str, int | None](measures(counts))
+        if imported is not None:
+            # What was not imported is not known to be zero.
+            told = {name: count or None for name, count in told.items()}
+        return {
+            "month": month.key,
+            "to_date": month.span.last >= self.today,
+            **users,
+            **told,
+            "imported": imported,
+        }
+
+
+def compared(pair: Compared, found: Mapping[Span, ActiveUsers]) -> dict[str, Any]:
+    """A figure beside the one before. A value is null where its days are no longer kept."""
+    nothing = {"value": None, "exact": False, "standard_error": None}
+    now, before = ({**_days(span), **(figure(found[span]) if span in found else nothing)} for span in pair)
+    return now | {"previous": before, "change": _change(now["value"], before["value"])}
+
+
+def activity(pair: Compared, sums: Mapping[Span, Counts]) -> dict[str, Any]:
+    """Logins, failures, sign-ups and tokens of some days, beside those of the days before."""
+
+    def told(measure: str) -> dict[str, Any]:
+        now, before = (None if span not in sums else measures(sums[span])[measure] for span in pair)
+        return {"value": now, "previous": before, "change": _change(now, before)}
+
+    counts = sums.get(pair.span, {})
+    grants = {grant: sum(tokens.values()) for grant, tokens in by_grant(counts).items()}
+    return {
+        **_days(pair.span),
+        **{measure: told(measure) for measure in MEASURES},
+        "failed_logins_by_reason": _by(counts, FAILED),
+        "tokens_by_grant_type": grants,
+    }
+
+
+def billing(months: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Average of the months that are over, maximum of all; of those that have a figure."""
+    told = [row for row in months if row["value"] is not None]
+    over = [row["value"] for row in told if not row["to_date"]]
+    most = max(told, key=lambda row: (row["value"], row["month"]), default=None)
+    return {
+        "average": round(sum(over) / len(over), 1) if over else None,
+        "months_averaged": len(over),
+        "maximum": None if most is None else most["value"],
+        "maximum_month": None if most is None else most["month"],
+    }
+
+
+def measures(counts: Counts) -> dict[str, int]:
+    return {
+        "logins": counts.get(LOGIN, 0),
+        "failed_logins": sum(_by(counts, FAILED).values()),
+        "signups": counts.get(SIGNUP, 0),
+        "tokens": _tokens(counts),
+    }
+
+
+def _tokens(counts: Counts) -> int:
+    return sum(count for parts, count in counts.items() if parts[0] == TOKEN)
+
+
+def _by(counts: Counts, kind: str) -> dict[str, int]:
+    return {parts[1]: count for parts, count in sorted(counts.items()) if parts[0] == kind}
+
+
+def _added(counts: Sequence[Counts]) -> Counts:
+    sums: Counts = {}
+    for each in counts:
+        for parts, count in each.items():
+            sums[parts] = sums.get(parts, 0) + count
+    return sums
+
+
+def _days(span: Span) -> dict[str, str]:
+    return {"from": span.first.isoformat(), "to": span.last.isoformat()}
+
+
+def _change(now: int | None, before: int | None) -> float | None:
+    """Relative: 0.25 is a quarter more. Null where there was nothing before."""
+    return round((now - before) / before, 4) if now is not None and before else None
+
+
+def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
+    previous = row.get("previous")
+    return {**row, "previous": previous["value"] if isinstance(previous, dict) else previous}
+
+
+def ask(parameters: Parameters, settings: ApiSettings, today: date) -> OverviewQuestion:
+    return OverviewQuestion(parameters.day("date") or today, today, settings.zone)

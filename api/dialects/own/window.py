@@ -1,0 +1,99 @@
+"""Which days a question is about, and into which periods they fall."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import date
+from typing import Final, NamedTuple
+
+from api.dialects.own.parameters import EARLIEST, BadParameter, Parameters
+from api.standing import Standing
+from schemas.periods import Month, Span, Week, day_key
+
+DEFAULT_DAYS: Final = 30
+MAX_DAYS: Final = 400
+MAX_YEARS: Final = 10
+
+
+class Period(NamedTuple):
+    """One row's time: how it is named, its days, and the keys that together hold them."""
+
+    name: str
+    span: Span
+    keys: list[str]
+
+
+class Window(NamedTuple):
+    """Periods without gaps; weeks and months are whole, so that the first and last may reach beyond what was asked."""
+
+    granularity: str
+    span: Span
+    periods: list[Period]
+    today: date
+
+    @property
+    def text(self) -> str:
+        return f"{self.granularity} {self.span.first} {self.span.last} {self.today}"
+
+    @property
+    def keys(self) -> list[str]:
+        """The keys that hold all of it."""
+        return self.periods[0].keys if len(self.periods) == 1 else self.span.covering(self.today)
+
+
+def read(parameters: Parameters, today: date, granularity: str) -> Window:
+    """The window of `from` and `to`, both included: without them the 30 days up to today. Raises BadParameter."""
+    first, last = parameters.day("from"), parameters.day("to")
+    if last is None:
+        last = today if first is None else max(first, today)
+    if first is None:
+        first = max(Span.ending(last, DEFAULT_DAYS).first, EARLIEST)
+    if first > last:
+        raise BadParameter("from", f"`from` ({first}) is after `to` ({last}).")
+    asked = Span(first, last)
+    if granularity in ("day", "week") and asked.length > MAX_DAYS:
+        raise BadParameter(
+            "from",
+            f"`from` to `to` are {asked.length} days; by {granularity} at most {MAX_DAYS} can be told at once.",
+        )
+    if asked.length > MAX_YEARS * 366:
+        raise BadParameter("from", f"`from` and `to` are more than {MAX_YEARS} years apart.")
+    if granularity == "day":
+        periods = [Period(day_key(day), Span(day, day), [day_key(day)]) for day in asked.days]
+    elif granularity == "week":
+        weeks = dict.fromkeys(Week.of(day) for day in asked.days)
+        periods = [Period(week.text, week.span, week.span.covering(today)) for week in weeks]
+    elif granularity == "month":
+        months = Month.of(first).until(Month.of(last))
+        periods = [Period(month.key, month.span, [month.key]) for month in months]
+    else:
+        periods = [Period(f"{first}/{last}", asked, asked.covering(today))]
+    return Window(granularity, Span(periods[0].span.first, periods[-1].span.last), periods, today)
+
+
+def oldest(standing: Standing, today: date) -> tuple[date, Month]:
+    """The first day and month that retention has left."""
+    days, months = standing.least("retain_days"), standing.least("retain_months")
+    longest = today.toordinal() - EARLIEST.toordinal()
+    # With 0 no day is kept, today included.
+    first_day = EARLIEST if days is None else date.fromordinal(today.toordinal() - min(days, longest) + (days == 0))
+    first_month = Month.of(EARLIEST) if months is None else Month.of(today).plus(-min(months, longest // 31))
+    return first_day, first_month
+
+
+def kept(keys: Iterable[str], standing: Standing, today: date) -> bool:
+    """Whether figures of all these periods are still there, as far as retention decides it."""
+    first_day, first_month = oldest(standing, today)
+    return all(key >= (first_month.key if len(key) == 7 else day_key(first_day)) for key in keys)
+
+
+def must_be_kept(keys: Sequence[str], standing: Standing, today: date, parameter: str = "from") -> None:
+    """Raises BadParameter, naming the setting, where a figure would be too low because its days have expired."""
+    first_day, first_month = oldest(standing, today)
+    months = [key for key in keys if len(key) == 7]
+    if len(months) < len(keys) and standing.least("retain_days") == 0:
+        raise BadParameter("granularity", "Days are not kept here (RETAIN_DAYS): whole months can be asked for.")
+    if not kept(months, standing, today):
+        raise BadParameter(parameter, f"Months before {first_month.key} are no longer kept (RETAIN_MONTHS).")
+    if not kept(keys, standing, today):
+        raise BadParameter(parameter, f"Days before {first_day} are no longer kept (RETAIN_DAYS).")

@@ -1,0 +1,122 @@
+"""A body becomes records: each element taken whole, ignored, or rejected by its place."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import Final, NamedTuple
+
+import msgspec
+
+from api.ingest.records import Records
+from api.ingest.refusals import Rejection, TooLarge
+from api.ingest.well import all_well
+from schemas.adapters.elements import Adapter, Headers
+from schemas.adapters.native import native
+from schemas.events import MAX_ID_BYTES, Event, OtpTokenState
+from schemas.outgoing import Outgoing, UnboundError, outgoing
+from schemas.settings import PREFIX
+
+REALM: Final = "realm"
+NO_TOPIC: Final = "no_topic"
+TOO_LONG: Final = "too_long"
+SEPARATORS: Final = 64
+"""Commas and line ends in an element, on the average, at most. Real ones have ten to forty."""
+
+
+class Delivery(NamedTuple):
+    """What became of the elements of one body, before Kafka has seen any."""
+
+    records: Records
+    accepted: int
+    ignored: int
+    rejections: list[Rejection]
+
+
+class Converter:
+    """From bodies to records, for one set of topics."""
+
+    def __init__(self, topics: Mapping[type[Event], str], max_events: int) -> None:
+        self._topics = topics
+        self._max_events = max_events
+
+    def convert(
+        self, adapter: Adapter, body: bytes, headers: Headers, now_ms: int, realms: Collection[str] | None
+    ) -> Delivery:
+        """`realms` are those that the sender is limited to. Raises TooLarge."""
+        if adapter is native and realms is None:
+            records = all_well(body, now_ms, self._topics)
+            if records is not None:
+                if len(records) > self._max_events:
+                    raise self._too_many()
+                return Delivery(records, len(records), 0, [])
+        return self._one_by_one(adapter, body, headers, now_ms, realms)
+
+    def _one_by_one(
+        self, adapter: Adapter, body: bytes, headers: Headers, now_ms: int, realms: Collection[str] | None
+    ) -> Delivery:
+        # Before it is read: a megabyte of `1,1,1,…` would become half a million elements, a hundred times its size.
+        if body.count(b",") + body.count(b"\n") > self._max_events * SEPARATORS:
+            raise self._too_many()
+        elements = adapter(body, headers, now_ms)
+        if len(elements) > self._max_events:
+            raise self._too_many()
+        topics = self._topics
+        made: list[tuple[int, Outgoing]] = []
+        rejections: list[Rejection] = []
+        accepted = ignored = 0
+        for element in elements:
+            index, events = element.index, element.events
+            if element.bad is not None:
+                rejections.append(_rejection(index, element.bad.reason, element.bad.detail))
+                continue
+            if not events:
+                ignored += 1
+                continue
+            try:
+                if realms is not None:
+                    events = tuple(limited(event, realms) for event in events)
+                # All of an element or nothing: half of one would not be seen to be missing.
+                made += [(index, outgoing(event, topics)) for event in events]
+            except UnboundError as error:
+                rejections.append(_rejection(index, NO_TOPIC, str(error)))
+            except _OutsideError as error:
+                rejections.append(_rejection(index, error.reason, str(error)))
+            else:
+                accepted += 1
+        return Delivery(Records.made(made), accepted, ignored, rejections)
+
+    def _too_many(self) -> TooLarge:
+        return TooLarge(f"The body holds more than {self._max_events} events ({PREFIX}INGEST_MAX_EVENTS).")
+
+
+class _OutsideError(Exception):
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+
+
+def _rejection(index: int, reason: str, detail: str) -> Rejection:
+    return {"index": index, "reason": reason, "detail": detail}
+
+
+def limited(event: Event, realms: Collection[str]) -> Event:
+    """The event of a sender who is limited to `realms`. Raises _OutsideError when it is of no realm of theirs.
+
+    Its id gets the realm in front: who may write to one realm could otherwise use up the ids of another.
+    """
+    if isinstance(event, OtpTokenState):
+        # The latest state of a serial is the only one: it could take a token away from another realm.
+        raise _OutsideError(REALM, "the state of an OTP token is taken from bearers of all realms only")
+    if event.realm is None or event.realm not in realms:
+        raise _OutsideError(REALM, "realm is none that this bearer may write to")
+    if event.id is None:
+        return event
+    own = f"{event.realm}/{event.id}"
+    if len(own.encode()) > MAX_ID_BYTES:
+        raise _OutsideError(TOO_LONG, f"realm and id together are longer than {MAX_ID_BYTES} bytes")
+    return msgspec.structs.replace(event, id=own)
+
+
+def unacknowledged(records: Records, undelivered: Iterable[tuple[str, int]]) -> list[int]:
+    """The elements of which a record was not delivered, by topic and place in it."""
+    return sorted({records.of[topic][place] for topic, place in undelivered})

@@ -1,0 +1,44 @@
+"""Records on their way to Kafka, by topic, as librdkafka takes them; and the element that each came from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final, TypedDict
+
+from schemas.outgoing import Outgoing
+
+
+class Message(TypedDict):
+    value: bytes
+    key: bytes | None
+
+
+class Records:
+    """`messages` of a topic in the order of their elements; `of` names the element of each."""
+
+    __slots__ = ("messages", "of")
+
+    def __init__(self) -> None:
+        self.messages: Final[dict[str, list[Message]]] = {}
+        self.of: Final[dict[str, Sequence[int]]] = {}
+
+    def __len__(self) -> int:
+        return sum(map(len, self.messages.values()))
+
+    @classmethod
+    def made(cls, records: Iterable[tuple[int, Outgoing]]) -> Records:
+        made = cls()
+        of: dict[str, list[int]] = {}
+        for index, (topic, key, value) in records:
+            made.messages.setdefault(topic, []).append({"value": value, "key": key})
+            of.setdefault(topic, []).append(index)
+        made.of.update(of)
+        return made
+
+    @classmethod
+    def of_one_topic(cls, topic: str, messages: list[Message]) -> Records:
+        """One message an element."""
+        made = cls()
+        made.messages[topic] = messages
+        made.of[topic] = range(len(messages))
+        return made

@@ -1,0 +1,152 @@
+"""A delivery over HTTP, from its bytes to its answer: sender, body, elements, Kafka, and only then the 202."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from time import perf_counter
+from typing import TYPE_CHECKING, Final
+
+import structlog
+from aiohttp import web
+
+from api.bearer import Bearer
+from api.endpoint import REQUEST_ID, Services, request_id_of
+from api.faults import Fault, Unexpected
+from api.ingest import refusals
+from api.ingest.answers import Answers
+from api.ingest.body import Body, Room
+from api.ingest.deliveries import Converter
+from api.ingest.refusals import TooOften, UnknownMedia
+from api.ingest.senders import Senders
+from api.metrics import INGEST_REFUSALS, REQUEST_SECONDS, REQUESTS
+from api.rate_limit import RateLimit
+from api.settings import ApiSettings
+from schemas.adapters.elements import Adapter, Headers
+from schemas.adapters.registry import ADAPTERS
+from schemas.outgoing import topics_by_event
+
+if TYPE_CHECKING:
+    from api.ingest.producer import EventProducer
+
+log = structlog.get_logger(__name__)
+
+NAME: Final = "ingest"
+EVENTS: Final = "events"
+WEBHOOKS: Final = {"keycloak": "keycloak", "auth0": "auth0-logs", "fusionauth": "fusionauth"}
+"""A webhook's name in its path and setting, and the adapter that reads what it sends."""
+
+NATIVE_MEDIA: Final = frozenset(
+    {"application/json", "application/x-ndjson", "application/ndjson", "application/jsonl", "application/json-lines"}
+)
+CLOUD_EVENTS_MEDIA: Final = frozenset({"application/cloudevents+json", "application/cloudevents-batch+json"})
+CLOUD_EVENT: Final = "ce-specversion"
+"""The header by which binary mode is told (CloudEvents HTTP binding §3)."""
+
+
+Reading = Callable[[web.Request], tuple[Adapter, Headers]]
+"""What reads a request's body, and which of its headers it is given."""
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Ingest:
+    """The ways in. Takes nothing before `connections` has opened the producer."""
+
+    def __init__(self, settings: ApiSettings, services: Services) -> None:
+        self._settings = settings
+        self._services = services
+        self._limit = None
+        if settings.ingest_rate_limit:
+            size, per_s = settings.ingest_rate_limit, settings.ingest_rate_per_s
+            self._limit = RateLimit(NAME, size, per_s, settings.key_prefix, services.clock, services.shared)
+        self._room = Room(settings.ingest_max_in_flight_bytes)
+        self._converter = Converter(topics_by_event(settings.topics), settings.ingest_max_events)
+        self._producer: EventProducer | None = None
+
+    def routes(self) -> list[web.RouteDef]:
+        settings, access = self._settings, self._services.access
+        secret_of = {
+            "keycloak": settings.ingest_keycloak_secret,
+            "auth0": settings.ingest_auth0_secret,
+            "fusionauth": settings.ingest_fusionauth_secret,
+        }
+        routes = [web.post("/v1/events", self._way(EVENTS, Senders(EVENTS, None, access), asked_for))]
+        for name, adapter in WEBHOOKS.items():
+            senders = Senders(name, secret_of[name], access)
+            routes.append(web.post(f"/v1/ingest/{name}", self._way(name, senders, _always(ADAPTERS[adapter]))))
+        return routes
+
+    async def connections(self, _: web.Application) -> AsyncIterator[None]:
+        # Here, so that an api without ingest never loads librdkafka.
+        from api.ingest.producer import EventProducer, properties
+
+        self._producer = EventProducer(properties(self._settings, self._settings.ingest_timeout_s))
+        yield
+        await self._producer.close()
+        self._producer = None
+
+    def _way(self, name: str, senders: Senders, reading: Reading) -> Handler:
+        seconds, good = REQUEST_SECONDS.labels(NAME), REQUESTS.labels(NAME, "2xx")
+        answers = Answers(name, self._settings.ingest_timeout_s)
+
+        async def take(request: web.Request) -> web.StreamResponse:
+            started = perf_counter()
+            request_id = request_id_of(request)
+            try:
+                response = await self._take(request, senders, reading, answers)
+                good.inc()
+            except Fault as fault:
+                INGEST_REFUSALS.labels(name, getattr(fault, "cause", "access")).inc()
+                response = refusals.told(fault)
+                REQUESTS.labels(NAME, f"{response.status // 100}xx").inc()
+            except Exception:  # the outermost step: whatever it is, the client sees none of it
+                log.exception("delivery failed", way=name, request_id=request_id)
+                response = refusals.told(Unexpected())
+                REQUESTS.labels(NAME, "5xx").inc()
+            response.headers[REQUEST_ID] = request_id
+            seconds.observe(perf_counter() - started)
+            return response
+
+        return take
+
+    async def _take(self, request: web.Request, senders: Senders, reading: Reading, answers: Answers) -> web.Response:
+        sender = await senders.sender(request)
+        await self._let_in(sender)
+        adapter, headers = reading(request)
+        with Body(self._room, self._settings.ingest_max_bytes) as held:
+            body = await held.read(request)
+            now_ms = int(self._services.clock() * 1000)
+            delivery = self._converter.convert(adapter, body, headers, now_ms, sender.realms)
+            del body
+            if self._producer is None:
+                raise RuntimeError("the producer is not open")
+            return answers.tell(delivery, await self._producer.send(delivery.records.messages))
+
+    async def _let_in(self, sender: Bearer) -> None:
+        if self._limit is not None:
+            allowance = await self._limit.take(sender.subject)
+            if allowance.wait_s > 0:
+                raise TooOften(
+                    "This sender makes too many requests. Send more events in each.", wait_s=allowance.wait_s
+                )
+
+
+def _always(adapter: Adapter) -> Reading:
+    """A webhook sends what its product sends, whatever it calls it."""
+    return lambda _: (adapter, ())
+
+
+def asked_for(request: web.Request) -> tuple[Adapter, Headers]:
+    """The adapter for what a request says it carries, and the headers that it reads. Raises UnknownMedia."""
+    if CLOUD_EVENT in request.headers:
+        kept = [
+            (name, value.encode("utf-8", "surrogateescape"))
+            for name, value in request.headers.items()
+            if name.lower().startswith("ce-") or name.lower() == "content-type"
+        ]
+        return ADAPTERS["cloudevents"], kept
+    media = request.content_type.lower()
+    if media in CLOUD_EVENTS_MEDIA:
+        return ADAPTERS["cloudevents"], ()
+    if media in NATIVE_MEDIA:
+        return ADAPTERS["native"], ()
+    raise UnknownMedia(f"Content-Type must be one of {', '.join(sorted(NATIVE_MEDIA | CLOUD_EVENTS_MEDIA))}.")

@@ -1,0 +1,49 @@
+"""Who sends: a bearer with the scope `events:write`, or a product that knows its webhook's secret."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from typing import Final
+
+from aiohttp import hdrs, web
+from pydantic import SecretStr
+
+from api.access import MAX_HEADER_BYTES, Access
+from api.bearer import Bearer
+
+SCOPE: Final = "events:write"
+SECRET_HEADER: Final = "X-Webhook-Secret"  # noqa: S105
+
+
+class Senders:
+    """Of one way in. Without a secret: bearers only."""
+
+    def __init__(self, way: str, secret: SecretStr | None, access: Access) -> None:
+        self._webhook = Bearer(f"webhook {way}", frozenset({SCOPE}))
+        text = "" if secret is None else secret.get_secret_value()
+        self._digest = _digest(text) if text else None
+        self._access = access
+
+    async def sender(self, request: web.Request) -> Bearer:
+        """Raises NotAuthorized, NoScope, Unavailable."""
+        authorization = request.headers.get(hdrs.AUTHORIZATION)
+        if self._digest is not None:
+            for given in (request.headers.get(SECRET_HEADER), authorization, _credentials(authorization)):
+                if given is not None and len(given) <= MAX_HEADER_BYTES and self._is_secret(given):
+                    return self._webhook
+        return (await self._access.bearer(authorization, SCOPE))[0]
+
+    def _is_secret(self, given: str) -> bool:
+        # Digests: how long a comparison takes tells neither the secret's length nor how much of it was right.
+        return self._digest is not None and hmac.compare_digest(_digest(given), self._digest)
+
+
+def _credentials(authorization: str | None) -> str | None:
+    scheme, _, credentials = (authorization or "").partition(" ")
+    return credentials.strip() if scheme.lower() == "bearer" else None
+
+
+def _digest(text: str) -> bytes:
+    # Headers are any bytes; those that are no UTF-8 come as surrogates.
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()

@@ -1,0 +1,14 @@
+-- Rows of LinOTP's table `reporting` after number :after, one JSON object per line, oldest first.
+-- LinOTP writes local times without an offset: 'utc' takes them for this machine's.
+SELECT json_object(
+  'id', id,
+  'timestamp', strftime('%Y-%m-%dT%H:%M:%fZ', timestamp, 'utc'),
+  'event', event,
+  'realm', realm,
+  'parameter', parameter,
+  'count', count
+)
+FROM reporting
+WHERE id > :after
+ORDER BY id
+LIMIT 100000;

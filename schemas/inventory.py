@@ -1,0 +1,246 @@
+"""The OTP token inventory as the ledger packs it: numbers, rows, days. Pure; little-endian; every record of one size.
+
+A realm's rows are numbered from 0 in the order in which they were applied, and stand in that order: a row's place in
+time is the latest time of any row up to it, so a late event counts from the last row on. Only its own time is kept; the
+place follows.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from itertools import accumulate, chain
+from typing import Final, NamedTuple
+
+NO_REALM: Final = "/:no realm:/"
+"""Where tokens count that are in no realm: LinOTP's own word."""
+
+STATUSES: Final = (
+    "total",
+    "active",
+    "inactive",
+    "assigned",
+    "unassigned",
+    "active&assigned",
+    "active&unassigned",
+    "inactive&assigned",
+    "inactive&unassigned",
+)
+TOTAL_USERS: Final = "total users"
+KEPT: Final = (*STATUSES, TOTAL_USERS)
+"""What a row tells of its realm, in the order of maxima: the nine statuses, and the distinct users."""
+
+BINDINGS: Final = frozenset({"otp", "otp-count", "linotp-report"})
+"""What makes a topic one of the inventory: read in order, from one partition."""
+
+ROWS_PER_CHUNK: Final = 272
+"""With its header a full chunk just fits an allocation of 8 KB; 256 rows would waste two bytes a row."""
+
+MAX_EVENT_NAMES: Final = 1_000
+"""Distinct names of events that a shard keeps; later ones stand as OTHER, number 0."""
+
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+
+_ROW: Final = struct.Struct("<qH5I")
+_OWN_TIME: Final = struct.Struct("<q22x")
+_PLACE: Final = struct.Struct("<q")
+_DAY: Final = struct.Struct("<2I10I")
+_FIGURES: Final = struct.Struct("<5IIqq3I10I")
+_GIVEN: Final = struct.Struct(">QHI")
+_TOKEN: Final = struct.Struct("<qB")
+
+ROW_BYTES: Final = _ROW.size
+HEADER_BYTES: Final = _PLACE.size
+DAY_BYTES: Final = _DAY.size
+USER_BYTES: Final = 8
+
+pack_row: Final = _ROW.pack
+pack_place: Final = _PLACE.pack
+pack_day: Final = _DAY.pack
+pack_figures: Final = _FIGURES.pack
+unpack_figures: Final = _FIGURES.unpack
+
+
+def canonical(status: str) -> str | None:
+    """A status by its name in KEPT, whichever way round a pair is written; None for an unknown one."""
+    if status in KEPT:
+        return status
+    turned = "&".join(reversed(status.split("&")))
+    return turned if turned in STATUSES else None
+
+
+def statuses(total: int, active: int, assigned: int, both: int, users: int) -> tuple[int, ...]:
+    """All of KEPT from the four numbers and the users; `both` is active and assigned."""
+    return (
+        total,
+        active,
+        total - active,
+        assigned,
+        total - assigned,
+        both,
+        active - both,
+        assigned - both,
+        total - active - assigned + both,
+        users,
+    )
+
+
+def micros(time: datetime) -> int:
+    """Microseconds since 1970."""
+    return (time - EPOCH) // _MICROSECOND
+
+
+def moment(at_us: int) -> datetime:
+    """The time in UTC of `micros`."""
+    return EPOCH + timedelta(microseconds=at_us)
+
+
+class Row(NamedTuple):
+    """What a realm counted after one event."""
+
+    at_us: int
+    """Its place in time: no row before it is later."""
+    time_us: int
+    """The event's own time; earlier than `at_us` when it came late."""
+    event: int
+    """Number of the event's name."""
+    total: int
+    active: int
+    assigned: int
+    both: int
+    users: int
+
+    @property
+    def values(self) -> tuple[int, ...]:
+        """In the order of KEPT."""
+        return statuses(*self[3:])
+
+
+def rows(chunk: bytes) -> list[Row]:
+    """The rows of a chunk; none of an empty one."""
+    if not chunk:
+        return []
+    (place,) = _PLACE.unpack_from(chunk)
+    held = list(_ROW.iter_unpack(memoryview(chunk)[HEADER_BYTES:]))
+    places = accumulate((row[0] for row in held), max, initial=place)
+    next(places)
+    return [Row(at, *row) for at, row in zip(places, held, strict=True)]
+
+
+def moments(chunk: bytes) -> list[int]:
+    """Where the rows of a chunk stand, and nothing else of them."""
+    if not chunk:
+        return []
+    (place,) = _PLACE.unpack_from(chunk)
+    times = chain.from_iterable(_OWN_TIME.iter_unpack(memoryview(chunk)[HEADER_BYTES:]))
+    return list(accumulate(times, max, initial=place))[1:]
+
+
+def row_of(chunk: bytes, index: int, at_us: int) -> Row:
+    """One row of a chunk, whose place is known from `moments`."""
+    return Row(at_us, *_ROW.unpack_from(chunk, HEADER_BYTES + index * ROW_BYTES))
+
+
+def place_of(chunk: bytes) -> int:
+    """Where the first row of a chunk stands, from the chunk's first HEADER_BYTES."""
+    return int(_PLACE.unpack_from(chunk)[0])
+
+
+class Day(NamedTuple):
+    """A day of a realm that has rows."""
+
+    ordinal: int
+    """`date.toordinal` of the local day on which its rows stand."""
+    first: int
+    """Number of its first row; its last is before the next day's first, or before the figures' `rows`."""
+    maxima: tuple[int, ...]
+    """In the order of KEPT."""
+
+
+def days(packed: bytes) -> Iterator[Day]:
+    """The days of a year, in order."""
+    for ordinal, first, *maxima in _DAY.iter_unpack(packed):
+        yield Day(ordinal, first, tuple(maxima))
+
+
+class Figures(NamedTuple):
+    """A realm as it is now."""
+
+    total: int
+    active: int
+    assigned: int
+    both: int
+    users: int
+    rows: int
+    """Rows ever applied: the next one's number."""
+    first_us: int
+    """Where the first row stands."""
+    last_us: int
+    """Where the last row stands."""
+    day: int
+    """Ordinal of the last row's day."""
+    slot: int
+    """That day's place in its year's days, from 0."""
+    day_first: int
+    """Number of that day's first row."""
+    maxima: tuple[int, ...]
+    """That day's, in the order of KEPT."""
+
+    @classmethod
+    def unpack(cls, packed: bytes) -> Figures:
+        fields = unpack_figures(packed)
+        return cls._make((*fields[:11], fields[11:]))
+
+    @property
+    def values(self) -> tuple[int, ...]:
+        """The counts as they are now, in the order of KEPT."""
+        return statuses(*self[:5])
+
+
+class Given(NamedTuple):
+    """A row that was counted elsewhere."""
+
+    sequence: int
+    event: int
+    tokens: int
+
+
+def pack_given(sequence: int, event: int, count: int) -> bytes:
+    """Big-endian, so that rows of one moment stand in log order. Raises struct.error for a count beyond 32 bits."""
+    return _GIVEN.pack(sequence, event, count)
+
+
+def unpack_given(member: bytes) -> Given:
+    return Given(*_GIVEN.unpack(member))
+
+
+class Token(NamedTuple):
+    """The last state of a serial."""
+
+    time_us: int
+    active: bool
+    assigned: bool
+    deleted: bool
+    """Kept, so that older states of it are still recognised."""
+    user: bytes
+    """Digest of whom it is assigned to; empty for nobody known."""
+    realms: tuple[int, ...]
+    """Numbers, ascending; none once deleted."""
+
+
+def pack_token(token: Token) -> bytes:
+    flags = token.active | token.assigned << 1 | token.deleted << 2 | bool(token.user) << 3
+    return _TOKEN.pack(token.time_us, flags) + token.user + struct.pack(f"<{len(token.realms)}I", *token.realms)
+
+
+def unpack_token(packed: bytes) -> Token:
+    time_us, flags = _TOKEN.unpack_from(packed)
+    start = _TOKEN.size
+    user = b""
+    if flags & 8:
+        user = packed[start : start + USER_BYTES]
+        start += USER_BYTES
+    realms = struct.unpack_from(f"<{(len(packed) - start) // 4}I", packed, start)
+    return Token(time_us, bool(flags & 1), bool(flags & 2), bool(flags & 4), user, realms)

@@ -1,0 +1,209 @@
+"""A plain model of the OTP inventory, and the ledger's contents read back in the same terms."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import pairwise
+from typing import Any, Self
+from zoneinfo import ZoneInfo
+
+import redis
+
+from aggregator import inventory_store
+from aggregator.inventory import fold_inventory, read
+from aggregator.ledger import Applied, Ledger, Refused
+from aggregator.store import connect
+from aggregator.tally import Known, Rules
+from schemas import inventory
+from schemas.inventory import KEPT, NO_REALM
+from schemas.keys import Shard, ShardKeys
+from tests.aggregator import ledgers
+from tests.aggregator.logs import LogRecord, record
+
+SHARD = Shard("auth.otp-tokens", 0)
+OF = ShardKeys("authtally:", SHARD)
+Line = tuple[datetime, datetime, str, tuple[int, ...]]
+"""Where a row stands, its event's own time and name, and its counts in the order of KEPT."""
+
+
+def state(time: str, serial: str, event: str, *realms: str, **more: object) -> dict[str, object]:
+    """An event; active and unassigned unless told otherwise."""
+    told: dict[str, object] = {"time": time, "serial": serial, "event": event, "realms": realms}
+    return {**told, "active": True, "assigned": "user_id" in more, **more}
+
+
+def log(events: Sequence[Mapping[str, object] | bytes]) -> list[LogRecord]:
+    """Records of events, stamped late enough for each of them."""
+    return [record(offset, event, 1_900_000_000_000) for offset, event in enumerate(events)]
+
+
+class Inventories:
+    """Counts ranges of an inventory as the worker does, without Kafka."""
+
+    def __init__(self, redis_url: str, shard: Shard = SHARD, *, remember: bool = True, **given: Any) -> None:
+        self.settings = ledgers.settings(redis_url, **given)
+        self.shard = shard
+        self.client = connect(self.settings)
+        self.ledger = Ledger(self.client, self.settings)
+        self.rules = Rules.of(self.settings)
+        self.remember = remember
+        self.known = Known(set())
+
+    async def open(self, start: int = 0) -> None:
+        assert isinstance(await self.ledger.open(self.shard, start, "id-1"), Applied)
+
+    async def count(self, records: Sequence[LogRecord], start: int, end: int) -> Applied | Refused:
+        """One range; all its scripts."""
+        outcome: Applied | Refused = Refused(None)
+        while start < end:
+            if not self.remember or self.known.stock is None:
+                look = await self.ledger.look(self.shard)
+                seen = await self.ledger.seen(self.shard, look)
+                assert seen is not None
+                self.known = Known(set(look.labels), seen=seen)
+                self.known.stock = await inventory_store.stock(self.ledger, self.shard, look.position or 0)
+            batch = [one for one in records if start <= one.offset < end]
+            told = read(self.settings.topics[self.shard.topic], batch, self.rules)
+            stock = self.known.stock
+            if stock is None or not await inventory_store.complete(self.ledger, self.shard, start, stock, told):
+                return Refused((await self.ledger.look(self.shard)).position)
+            tally = fold_inventory(told, end, self.known, stock, self.rules)
+            outcome = await self.ledger.apply(self.shard, start, tally)
+            if isinstance(outcome, Refused):
+                return outcome
+            self.known.learn(tally)
+            start = tally.end
+        return outcome
+
+    async def count_cut(self, records: Sequence[LogRecord], cuts: Iterable[int] = ()) -> None:
+        end = records[-1].offset + 1
+        for start, until in pairwise([0, *sorted({cut for cut in cuts if 0 < cut < end}), end]):
+            assert isinstance(await self.count(records, start, until), Applied)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.client.aclose()
+
+
+@dataclass
+class Model:
+    """An inventory in memory, in the plainest way."""
+
+    zone: ZoneInfo
+    states: dict[str, dict[str, Any]] = field(default_factory=dict)
+    rows: defaultdict[str, list[Line]] = field(default_factory=lambda: defaultdict(list))
+
+    def take(self, event: Mapping[str, Any], *, counts: bool = True) -> str:
+        """`counted`, or what else becomes of it. Counting all tokens for each row is plain, and slow for many."""
+        told: dict[str, Any] = {name: event.get(name) for name in ("active", "assigned", "user_id", "deleted")}
+        told |= {"time": datetime.fromisoformat(event["time"]), "realms": set(event["realms"] or [NO_REALM])}
+        if told["deleted"]:
+            told = {"time": told["time"], "realms": set(), "active": False, "assigned": False, "deleted": True}
+        elif not told["assigned"]:
+            told["user_id"] = None
+        told = {name: value for name, value in told.items() if value is not None}
+        told.setdefault("deleted", False)
+        before = self.states.get(event["serial"])
+        if before is not None and told["time"] <= before["time"]:
+            if told["time"] < before["time"]:
+                return "ignored"
+            if told == before:
+                return "duplicates"
+        self.states[event["serial"]] = told
+        for realm in told["realms"] | (before["realms"] if before else set()):
+            held = self.rows[realm]
+            place = max(told["time"], held[-1][0]) if held else told["time"]
+            held.append((place, told["time"], event["event"], self.now(realm) if counts else ()))
+        return "counted"
+
+    def now(self, realm: str) -> tuple[int, ...]:
+        here = [one for one in self.states.values() if realm in one["realms"]]
+
+        def number(**wanted: bool) -> int:
+            return sum(all(one[name] == value for name, value in wanted.items()) for one in here)
+
+        return (
+            len(here),
+            number(active=True),
+            number(active=False),
+            number(assigned=True),
+            number(assigned=False),
+            number(active=True, assigned=True),
+            number(active=True, assigned=False),
+            number(active=False, assigned=True),
+            number(active=False, assigned=False),
+            len({one["user_id"] for one in here if one.get("user_id")}),
+        )
+
+    def days(self, realm: str) -> dict[int, tuple[int, tuple[int, ...]]]:
+        """By day: the number of its first row, and its maxima."""
+        found: dict[int, tuple[int, tuple[int, ...]]] = {}
+        for number, (place, _, _, values) in enumerate(self.rows[realm]):
+            day = place.astimezone(self.zone).toordinal()
+            first, maxima = found.get(day, (number, values))
+            found[day] = first, tuple(map(max, maxima, values))
+        return found
+
+
+class Held:
+    """What the ledger holds, decoded."""
+
+    def __init__(self, redis_url: str, of: ShardKeys = OF) -> None:
+        self._of = of
+        client: Any = redis.Redis.from_url(redis_url)
+        self._client = client
+        self.realms = {name.decode(): int(number) for name, number in client.hgetall(of.realms).items()}
+        names = {int(number): name.decode() for name, number in client.hgetall(of.names).items()}
+        self._names = {0: "__other__", **names}
+        packed = client.hgetall(of.figures)
+        self.figures = {int(number): inventory.Figures.unpack(value) for number, value in packed.items()}
+        self.progress = {k.decode(): int(v) for k, v in client.hgetall(of.progress).items()}
+
+    def now(self, realm: str) -> tuple[int, ...]:
+        return self.figures[self.realms[realm]].values
+
+    def rows(self, realm: str) -> list[Line]:
+        return [
+            (inventory.moment(row.at_us), inventory.moment(row.time_us), self._names[row.event], row.values)
+            for chunk in self.chunks(realm)
+            for row in inventory.rows(chunk)
+        ]
+
+    def chunks(self, realm: str) -> Iterator[bytes]:
+        number = self.realms[realm]
+        held = self.figures.get(number)
+        for chunk in range(-(-held.rows // inventory.ROWS_PER_CHUNK) if held else 0):
+            yield self._client.get(self._of.rows(number, chunk))
+
+    def places(self, realm: str) -> bytes:
+        found: bytes = self._client.get(self._of.places(self.realms[realm])) or b""
+        return found
+
+    def days(self, realm: str) -> dict[int, tuple[int, tuple[int, ...]]]:
+        found: dict[int, tuple[int, tuple[int, ...]]] = {}
+        for year in range(2000, 2040):
+            packed = self._client.get(self._of.days(self.realms[realm], year))
+            for day in inventory.days(packed or b""):
+                assert datetime.fromordinal(day.ordinal).year == year
+                found[day.ordinal] = day.first, day.maxima
+        return found
+
+    def given(self, realm: str, status: str) -> list[tuple[datetime, str, int]]:
+        key = self._of.given(self.realms[realm], KEPT.index(status))
+        rows = ((inventory.unpack_given(row), at) for row, at in self._client.zrange(key, 0, -1, withscores=True))
+        return [(inventory.moment(int(at)), self._names[row.event], row.tokens) for row, at in rows]
+
+    def given_days(self, realm: str, status: str) -> dict[int, int]:
+        held = self._client.hgetall(self._of.given_days(self.realms[realm], KEPT.index(status)))
+        return {int(day): int(count) for day, count in held.items()}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.close()

@@ -1,0 +1,263 @@
+"""What is sent over HTTP, and what then lies in Kafka: read back from the embedded broker."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from tests.api.conftest import Clock, Serve
+from tests.api.ingest.sending import MakeSite, Sender, Site, key_of
+from tests.api.ways import by_file, listed
+
+NOW = "2026-11-20T10:00:00Z"
+LOGIN = {"type": "login", "time": NOW, "user_id": "alice", "realm": "acme", "id": "a-1"}
+TOKEN = {"type": "token", "time": NOW, "grant_type": "password", "tokens": ["access_token"], "id": "a-2"}
+SIGNUP = {"type": "account", "time": NOW, "kind": "signup", "realm": "acme", "id": "a-3"}
+BAD = {"type": "login", "time": "yesterday", "user_id": "alice"}
+KEYCLOAK = {
+    "id": "0f0e",
+    "time": 1_795_168_800_000,
+    "type": "LOGIN",
+    "realmId": "r1",
+    "realmName": "acme",
+    "clientId": "web",
+    "userId": "alice",
+    "details": {"username": "alice@example.org"},
+}
+PASSWORD_GRANT = KEYCLOAK | {"id": "0f0f", "details": {"grant_type": "password", "token_id": "t"}}
+LOGOUT = KEYCLOAK | {"id": "0f10", "type": "LOGOUT"}
+AUTH0 = {
+    "log_id": "9002",
+    "data": {"type": "s", "date": NOW, "tenant_name": "acme", "client_id": "web", "user_id": "auth0|1"},
+}
+FUSIONAUTH = {
+    "event": {
+        "id": "6b33",
+        "createInstant": 1_795_168_800_000,
+        "type": "user.login.success",
+        "tenantId": "acme",
+        "applicationId": "web",
+        "user": {"id": "alice"},
+    }
+}
+CLOUD_EVENT = {
+    "specversion": "1.0",
+    "id": "01HZ",
+    "source": "/idp/shop",
+    "type": "io.identity.login.v1",
+    "subject": "alice",
+    "time": NOW,
+    "datacontenttype": "application/json",
+    "data": {"tenant": "acme", "client": "web", "outcome": "success"},
+}
+SECRET = "a secret that nobody guesses"
+
+
+def lines(*events: object) -> bytes:
+    return b"\n".join(json.dumps(event).encode() for event in events)
+
+
+async def test_an_event_is_in_kafka_as_our_own_json_when_it_is_answered(site: Site) -> None:
+    answer = await site.send(LOGIN | {"password": "never kept"})
+    assert (answer.status, answer.json) == (202, {"accepted": 1, "ignored": 0, "rejected": []})
+    (record,) = site.holds("login")
+    assert record.key == key_of("a-1")
+    assert {name: value for name, value in record.value.items() if value not in (None, True)} == LOGIN
+
+
+@pytest.mark.parametrize(
+    ("media", "body", "why"),
+    [
+        ("application/json", json.dumps([LOGIN, TOKEN, SIGNUP]).encode(), "an array"),
+        ("application/json", lines(LOGIN, TOKEN, SIGNUP), "lines, whatever they are called"),
+        ("application/x-ndjson", lines(LOGIN, TOKEN, SIGNUP) + b"\n", "lines"),
+        ("application/json; charset=utf-8", json.dumps([LOGIN, TOKEN, SIGNUP]).encode(), "a parameter"),
+    ],
+)
+async def test_many_events_go_each_to_its_topic(site: Site, media: str, body: bytes, why: str) -> None:
+    assert (await site.send(body, media=media)).json["accepted"] == 3, why
+    assert site.held() == {"login": ["a-1"], "token": ["a-2"], "account": ["a-3"]}
+
+
+@pytest.mark.parametrize("media", ["application/x-www-form-urlencoded", "text/plain", "application/xml"])
+async def test_another_media_type_is_refused_with_those_that_are_taken(site: Site, media: str) -> None:
+    answer = await site.send(LOGIN, media=media)
+    assert (answer.status, answer.headers["Content-Type"]) == (415, "application/problem+json")
+    assert "application/json" in answer.json["detail"]
+
+
+async def test_a_cloud_event_is_taken_in_every_mode(site: Site) -> None:
+    others = [CLOUD_EVENT | {"id": "01J0"}, CLOUD_EVENT | {"id": "01J1"}]
+    assert (await site.send(CLOUD_EVENT, media="application/cloudevents+json")).json["accepted"] == 1
+    assert (await site.send(others, media="application/cloudevents-batch+json")).json["accepted"] == 2
+    attributes = {f"ce-{name}": str(value) for name, value in CLOUD_EVENT.items() if name != "data"}
+    percent = attributes | {"ce-id": "01J2", "ce-subject": "Zo%C3%AB"}
+    assert (await site.send(CLOUD_EVENT["data"], headers=percent)).json["accepted"] == 1
+    assert (await site.send(CLOUD_EVENT["data"], headers=attributes)).json["accepted"] == 1
+    found = site.holds("login")
+    assert sorted({record.value["user_id"] for record in found}) == ["Zoë", "alice"]
+    # The structured one and the binary one are the same event.
+    assert (len(found), len({record.value["id"] for record in found})) == (5, 4)
+
+
+async def test_bad_elements_are_named_and_the_good_ones_taken(site: Site) -> None:
+    answer = await site.send([LOGIN, BAD, 7, SIGNUP, {"type": "login", "time": NOW}])
+    assert answer.status == 202
+    assert (answer.json["accepted"], answer.json["ignored"]) == (2, 0)
+    told = [(rejection["index"], rejection["reason"]) for rejection in answer.json["rejected"]]
+    assert told == [(1, "wrong_type"), (2, "not_an_object"), (4, "missing_field")]
+    assert "user_id" in answer.json["rejected"][2]["detail"]
+    assert site.held() == {"login": ["a-1"], "token": [], "account": ["a-3"]}
+
+
+@pytest.mark.parametrize(
+    ("body", "reason", "why"),
+    [
+        (json.dumps(BAD).encode(), "wrong_type", "a time that is none"),
+        (json.dumps([BAD, BAD]).encode(), "wrong_type", "every one of several"),
+        (b"{nope", "not_json", "no JSON"),
+        (b"\xff\xfe", "not_json", "no UTF-8"),
+        (b"", "not_json", "nothing"),
+        (b"[" * 100_000, "not_an_object", "nested deeper than anything is read"),
+        (json.dumps(LOGIN | {"id": "x" * 1025}).encode(), "too_long", "a limit"),
+        (json.dumps(LOGIN | {"time": "1999-12-31T23:59:59Z"}).encode(), "impossible_time", "before 2000"),
+    ],
+)
+async def test_nothing_but_bad_elements_is_a_400_that_names_them(
+    site: Site, body: bytes, reason: str, why: str
+) -> None:
+    answer = await site.send(body)
+    assert (answer.status, answer.headers["Content-Type"]) == (400, "application/problem+json"), why
+    assert answer.json["rejected"][0] == {"index": 0, "reason": reason, "detail": answer.json["rejected"][0]["detail"]}
+    assert site.held() == {"login": [], "token": [], "account": []}
+
+
+async def test_an_event_too_far_ahead_of_now_is_rejected(site: Site, clock: Clock) -> None:
+    at = datetime.fromtimestamp(clock.now, UTC)
+    times = [(at + timedelta(hours=hours)).isoformat() for hours in (23, 25)]
+    answer = await site.send([LOGIN | {"time": time} for time in times])
+    assert [rejection["index"] for rejection in answer.json["rejected"]] == [1]
+
+
+@pytest.mark.parametrize(
+    ("way", "body", "expected"),
+    [
+        ("keycloak", KEYCLOAK, {"login": ["keycloak:0f0e"]}),
+        ("keycloak", PASSWORD_GRANT, {"login": ["keycloak:0f0f"], "token": ["keycloak:0f0f"]}),
+        ("keycloak", LOGOUT, {}),
+        ("auth0", [AUTH0, AUTH0 | {"log_id": "9003"}], {"login": ["auth0:9002", "auth0:9003"]}),
+        ("auth0", lines(AUTH0, AUTH0 | {"log_id": "9003"}), {"login": ["auth0:9002", "auth0:9003"]}),
+        ("fusionauth", FUSIONAUTH, {"login": ["fusionauth:6b33"]}),
+    ],
+)
+async def test_a_webhook_becomes_events_of_ours(
+    site: Site, way: str, body: Any, expected: dict[str, list[str]]
+) -> None:
+    answer = await site.send(body, f"/v1/ingest/{way}", media="text/whatever")
+    assert answer.status == 202, answer.text
+    assert answer.json["ignored"] == (0 if expected else 1)
+    assert site.held() == {"login": [], "token": [], "account": []} | expected
+
+
+async def test_an_event_sent_twice_has_the_same_id_key_and_partition(site: Site) -> None:
+    for _ in range(3):
+        for way, body in (("keycloak", PASSWORD_GRANT), ("auth0", [AUTH0]), ("fusionauth", FUSIONAUTH)):
+            assert (await site.send(body, f"/v1/ingest/{way}")).status == 202
+    for event, ids in (("login", {"keycloak:0f0f", "auth0:9002", "fusionauth:6b33"}), ("token", {"keycloak:0f0f"})):
+        found = site.holds(event)
+        assert len(found) == 3 * len(ids)
+        assert {(record.partition, record.key, record.value["id"]) for record in found} == {
+            (next(record.partition for record in found if record.value["id"] == name), key_of(name), name)
+            for name in ids
+        }
+
+
+async def test_an_event_without_id_has_no_key(site: Site) -> None:
+    without = {name: value for name, value in LOGIN.items() if name != "id"}
+    assert (await site.send([without, without])).json["accepted"] == 2
+    assert [record.key for record in site.holds("login")] == [None, None]
+
+
+SECRETS = {f"ingest_{way}_secret": SECRET for way in ("keycloak", "auth0", "fusionauth")}
+
+
+@pytest.mark.parametrize(
+    ("headers", "status", "why"),
+    [
+        ({"Authorization": f"Bearer {SECRET}"}, 202, "as a bearer token"),
+        ({"Authorization": SECRET}, 202, "as it is: Auth0's field takes any text"),
+        ({"X-Webhook-Secret": SECRET}, 202, "in a header of its own"),
+        ({"Authorization": "Bearer writer"}, 202, "a token with the scope instead"),
+        ({"Authorization": "Bearer writer", "X-Webhook-Secret": "wrong"}, 202, "one of both is enough"),
+        ({}, 401, "nothing"),
+        ({"X-Webhook-Secret": SECRET[:-1]}, 401, "a part of it"),
+        ({"X-Webhook-Secret": ""}, 401, "an empty one"),
+        ({"Authorization": "Basic " + SECRET}, 401, "another scheme"),
+        ({"Authorization": "Bearer reader"}, 403, "a token without the scope"),
+    ],
+)
+async def test_a_webhook_is_let_in_by_its_secret_or_a_scope(
+    make_site: MakeSite, tmp_path: Path, headers: dict[str, str], status: int, why: str
+) -> None:
+    tokens = by_file(tmp_path, listed("writer", scopes=["events:write"]), listed("reader", scopes=["stats:read"]))
+    site = await make_site(**tokens, **SECRETS)
+    for way, body in (("keycloak", KEYCLOAK), ("auth0", AUTH0), ("fusionauth", FUSIONAUTH)):
+        answer = await site.send(body, f"/v1/ingest/{way}", headers=headers)
+        assert answer.status == status, why
+        assert status == 202 or answer.headers["Content-Type"] == "application/problem+json"
+    assert len(site.holds("login")) == (3 if status == 202 else 0)
+
+
+async def test_a_webhooks_secret_opens_nothing_else(make_site: MakeSite, tmp_path: Path) -> None:
+    site = await make_site(
+        **by_file(tmp_path, listed("writer", scopes=["events:write"])), ingest_keycloak_secret=SECRET
+    )
+    for path in ("/v1/events", "/v1/ingest/auth0"):
+        answer = await site.send(LOGIN, path, headers={"X-Webhook-Secret": SECRET})
+        assert (answer.status, answer.headers["WWW-Authenticate"]) == (401, 'Bearer realm="authtally"')
+    assert (await site.send(LOGIN, token=SECRET)).status == 401
+    assert (await site.send(LOGIN, token="writer")).status == 202
+
+
+async def test_a_bearer_of_some_realms_writes_to_those_only(make_site: MakeSite, tmp_path: Path) -> None:
+    tokens = by_file(
+        tmp_path, listed("acme's", scopes=["events:write"], realms=["acme"]), listed("any", scopes=["events:write"])
+    )
+    site = await make_site(**tokens)
+    sent = [LOGIN, LOGIN | {"realm": "globex", "id": "a-4"}, TOKEN, SIGNUP]
+    answer = await site.send(sent, token="acme's")
+    assert answer.json["accepted"] == 2
+    assert [(each["index"], each["reason"]) for each in answer.json["rejected"]] == [(1, "realm"), (2, "realm")]
+    assert (await site.send(sent[1], token="acme's")).status == 400
+    # Ids of theirs cannot be those of anybody else.
+    assert (await site.send([LOGIN, TOKEN], token="any")).json["accepted"] == 2
+    assert site.held() == {"login": ["a-1", "acme/a-1"], "token": ["a-2"], "account": ["acme/a-3"]}
+    state = {"type": "otp", "time": NOW, "serial": "T1", "event": "token_init", "realms": ["acme"]}
+    answer = await site.send(state | {"active": True, "assigned": False}, token="acme's")
+    assert (answer.status, answer.json["rejected"][0]["reason"]) == (400, "realm")
+    answer = await site.send(LOGIN | {"id": "x" * 1020}, token="acme's")
+    assert (answer.status, answer.json["rejected"][0]["reason"]) == (400, "too_long")
+
+
+async def test_an_event_that_no_topic_is_bound_to_is_rejected_whole(make_site: MakeSite) -> None:
+    site = await make_site(bound=("login",))
+    answer = await site.send([LOGIN, TOKEN])
+    assert answer.json["accepted"] == 1
+    (rejection,) = answer.json["rejected"]
+    assert (rejection["index"], rejection["reason"]) == (1, "no_topic")
+    assert "AUTHTALLY_TOPICS" in rejection["detail"]
+    # A login and its tokens: half of it would not be seen to be missing.
+    assert (await site.send(PASSWORD_GRANT, "/v1/ingest/keycloak")).status == 400
+    assert len(site.holds("login")) == 1
+
+
+async def test_without_ingest_there_is_no_way_in(serve: Serve, redis_url: str) -> None:
+    api = await serve(redis_url=redis_url)
+    async with aiohttp.ClientSession() as session:
+        for path in ("/v1/events", "/v1/ingest/keycloak"):
+            assert (await Sender(api.url, session)(LOGIN, path)).status == 404

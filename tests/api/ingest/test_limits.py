@@ -1,0 +1,175 @@
+"""What is refused for its size, its packing, its number or its haste, and what of it lies in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import zlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from api.ingest.body import PIECE_BYTES, Room, _Unpacking
+from tests.api.conftest import Clock, Serve
+from tests.api.ingest.sending import MakeSite, Site
+from tests.api.ways import by_file, listed
+
+LOGIN = {"type": "login", "time": "2026-11-20T10:00:00Z", "user_id": "alice", "realm": "acme"}
+BODY = json.dumps(LOGIN).encode()
+LINES = BODY + b"\n" + BODY
+LIMITS = {"ingest_max_bytes": 4096, "ingest_max_events": 10}
+
+
+async def in_pieces(body: bytes) -> AsyncIterator[bytes]:
+    """Sent chunked: nobody says beforehand how long it is."""
+    for start in range(0, len(body), 1000):
+        yield body[start : start + 1000]
+
+
+@pytest.mark.parametrize(
+    ("body", "encoding", "accepted"),
+    [
+        (gzip.compress(LINES), "gzip", 2),
+        (gzip.compress(LINES), "x-gzip", 2),
+        (gzip.compress(BODY + b"\n") + gzip.compress(BODY), "gzip", 2),
+        (zlib.compress(LINES), "deflate", 2),
+        (LINES, "identity", 2),
+    ],
+)
+async def test_a_packed_body_is_unpacked(site: Site, body: bytes, encoding: str, accepted: int) -> None:
+    answer = await site.send(body, headers={"Content-Encoding": encoding})
+    assert (answer.status, answer.json["accepted"]) == (202, accepted)
+    assert len(site.holds("login")) == accepted
+
+
+@pytest.mark.parametrize(
+    ("body", "encoding", "status", "why"),
+    [
+        (gzip.compress(LINES)[:-9], "gzip", 400, "cut, so that its lines could seem whole"),
+        (gzip.compress(LINES)[:-4], "gzip", 400, "cut in its trailer"),
+        (gzip.compress(LINES) + b"more", "gzip", 400, "followed by what is no gzip"),
+        (LINES, "gzip", 400, "not packed at all"),
+        (b"", "gzip", 400, "empty"),
+        (LINES, "br", 415, "packed in a way not taken"),
+        (LINES, "gzip, gzip", 415, "packed twice"),
+        (gzip.compress(BODY + b" " * 5000), "gzip", 413, "small only while packed"),
+        (gzip.compress(b"[" + b" " * 100_000_000), "gzip", 413, "a bomb"),
+        (b" " * 5000, "identity", 413, "too large as it says itself"),
+    ],
+)
+async def test_a_body_that_cannot_be_taken_is_refused(
+    make_site: MakeSite, body: bytes, encoding: str, status: int, why: str
+) -> None:
+    site = await make_site(**LIMITS)
+    answer = await site.send(body, headers={"Content-Encoding": encoding})
+    assert (answer.status, answer.headers["Content-Type"]) == (status, "application/problem+json"), why
+    if status == 413:
+        assert "AUTHTALLY_INGEST_MAX_BYTES" in answer.json["detail"]
+    if status == 415:
+        assert "gzip" in answer.headers["Accept-Encoding"]
+    assert (await site.send(BODY)).status == 202
+    assert len(site.holds("login")) == 1
+
+
+async def test_a_body_that_does_not_say_its_length_is_measured_as_it_comes(make_site: MakeSite) -> None:
+    site = await make_site(**LIMITS)
+    assert (await site.send(in_pieces(BODY))).status == 202
+    answer = await site.send(in_pieces(b" " * 100_000))
+    assert answer.status == 413
+
+
+def test_a_bomb_is_unpacked_piece_by_piece() -> None:
+    packed = gzip.compress(b"0" * 50_000_000)
+    sizes = [len(piece) for piece in _Unpacking().pieces(packed)]
+    assert (sum(sizes), max(sizes)) == (50_000_000, PIECE_BYTES)
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        ([LOGIN] * 11, "one more than the limit"),
+        ([1] * 1000, "elements so small that no event is"),
+    ],
+)
+async def test_too_many_events_are_refused(make_site: MakeSite, body: Any, why: str) -> None:
+    site = await make_site(**LIMITS)
+    answer = await site.send(body)
+    assert answer.status == 413, why
+    assert "AUTHTALLY_INGEST_MAX_EVENTS" in answer.json["detail"]
+    assert (await site.send([LOGIN] * 10)).json["accepted"] == 10
+
+
+async def test_a_sender_in_haste_is_told_to_wait(make_site: MakeSite, tmp_path: Path, clock: Clock) -> None:
+    tokens = by_file(tmp_path, *(listed(name, scopes=["events:write"]) for name in ("a", "b")))
+    site = await make_site(**tokens, ingest_rate_limit=2, ingest_rate_per_s=0.5)
+    assert [(await site.send(LOGIN, token="a")).status for _ in range(3)] == [202, 202, 429]
+    refused = await site.send(LOGIN, token="a")
+    assert (refused.headers["Content-Type"], refused.headers["Retry-After"]) == ("application/problem+json", "2")
+    assert (await site.send(LOGIN, token="b")).status == 202
+    clock.now += 2
+    assert (await site.send(LOGIN, token="a")).status == 202
+    assert len(site.holds("login")) == 4
+
+
+async def test_what_is_under_way_is_bounded(make_site: MakeSite) -> None:
+    # Room for one, and a Kafka that takes nothing while the others come.
+    nowhere = {"kafka_bootstrap_servers": "127.0.0.1:1", "ingest_timeout_s": 1}
+    site = await make_site(ingest_max_bytes=4096, ingest_max_in_flight_bytes=4096, **nowhere)
+    body = json.dumps([LOGIN] * 30).encode()
+    assert 2048 < len(body) < 4096
+    answers = await asyncio.gather(*(site.send(body) for _ in range(4)))
+    assert sorted(answer.status for answer in answers) == [429, 429, 429, 503]
+    refused = next(answer for answer in answers if answer.status == 429)
+    assert (refused.headers["Content-Type"], refused.headers["Retry-After"]) == ("application/problem+json", "1")
+    # The room was given back with the answer.
+    assert (await site.send(body)).status == 503
+
+
+def test_room_is_counted_in_bytes() -> None:
+    room = Room(10)
+    assert [room.take(size) for size in (6, 5, 4, 1)] == [True, False, True, False]
+    room.give_back(6)
+    assert room.take(6)
+
+
+async def test_a_body_that_never_arrives_is_given_up(make_site: MakeSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("api.ingest.body.ARRIVAL_S", 0.1)
+    site = await make_site()
+    held = asyncio.Event()
+
+    async def forever() -> AsyncIterator[bytes]:
+        yield b"["
+        await held.wait()
+
+    answer = await site.send(forever())
+    held.set()
+    assert answer.status == 408
+
+
+async def test_a_sender_that_goes_away_leaves_nothing_behind(make_site: MakeSite) -> None:
+    site = await make_site(ingest_max_bytes=4096, ingest_max_in_flight_bytes=4096)
+
+    async def broken() -> AsyncIterator[bytes]:
+        yield b" " * 4000
+        raise RuntimeError("gone")
+
+    with pytest.raises(aiohttp.ClientConnectionError):
+        await site.send(broken())
+    answer = await site.send(b" " * 200 + BODY)
+    while answer.status == 429:
+        answer = await site.send(b" " * 200 + BODY)
+    assert answer.status == 202
+
+
+async def test_without_a_limit_on_haste_nobody_is_told_to_wait(make_site: MakeSite) -> None:
+    site = await make_site(ingest_rate_limit=0)
+    assert {(await site.send(LOGIN)).status for _ in range(20)} == {202}
+
+
+async def test_reading_figures_needs_no_kafka(serve: Serve, redis_url: str) -> None:
+    api = await serve(redis_url=redis_url, ingest=True, kafka_bootstrap_servers="127.0.0.1:1")
+    assert (await api.get("/health/ready")).status == 200
