@@ -161,11 +161,14 @@ FORMATS = (
     "login",
     "token",
     "account",
+    "otp",
+    "otp-count",
     "keycloak",
     "auth0",
     "janssen-audit",
     "janssen-audit-sessions",
     "fusionauth",
+    "linotp-report",
     "cloudevents",
 )
 

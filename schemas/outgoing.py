@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from schemas.events import EVENTS, Event
+from schemas.events import EVENTS, Event, OtpTokenState
 from schemas.settings import PREFIX
 
 KEY_BYTES: Final = 16
@@ -47,10 +47,13 @@ def outgoing(event: Event, topics: Mapping[type[Event], str]) -> Outgoing:
     """`topics` is that of `topics_by_event`. Raises UnboundError.
 
     Equal ids must meet in one partition to be counted once, so the key is a digest of the id, which adapters build
-    from source and id. An event without one has no key: nothing repeats it, and it may go to any partition.
+    from source and id. An event without one has no key: nothing repeats it, and it may go to any partition. The state
+    of an OTP token is keyed by its serial: who compacts such a topic keeps the latest state of each token.
     """
     topic = topics.get(type(event))
     if topic is None:
         raise unbound(type(event))
     key = None if event.id is None else hashlib.blake2b(event.id.encode(), digest_size=KEY_BYTES).digest()
+    if isinstance(event, OtpTokenState):
+        key = event.serial.encode()
     return Outgoing(topic, key, _encode(event))

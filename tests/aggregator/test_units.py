@@ -52,6 +52,12 @@ def test_the_elements_of_an_array_are_events_and_the_bad_ones_alone_are_dead() -
     assert dict(headers(Shard("logs", 0), letter))[INDEX] == b"1"
 
 
+def test_the_state_of_an_otp_token_is_dead_where_events_only_add_up() -> None:
+    state = {"type": "otp", "time": "2026-11-20T10:00:00Z", "serial": "s", "event": "token_init"}
+    tally = folded("native", state | {"realms": [], "active": True, "assigned": False})
+    assert tally.progress == {fields.CONSUMED: 1, fields.COUNTED: 0, fields.dead("wrong_topic"): 1}
+
+
 def test_a_range_never_ends_inside_a_record(monkeypatch: Any) -> None:
     monkeypatch.setattr(fold_module, "MAX_IDS", 1)
     array = [AUTH0 | {"log_id": str(n), "data": AUTH0["data"] | {"user_id": f"user-{n}"}} for n in range(5)]  # type: ignore[operator]

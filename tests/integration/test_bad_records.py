@@ -58,7 +58,8 @@ BAD: list[tuple[bytes | None, str, str]] = [
 
 
 def test_every_reason_has_a_bad_record_here() -> None:
-    assert {reason for _, reason, _ in BAD} == set(REASONS)
+    # An OTP event is on a wrong topic only where an adapter reads it: tests/aggregator/test_units.py.
+    assert {reason for _, reason, _ in BAD} == set(REASONS) - {"wrong_topic"}
 
 
 @contextmanager

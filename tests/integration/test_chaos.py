@@ -164,6 +164,7 @@ def test_dead_letters_wait_for_their_topic_and_none_is_lost(apache: Broker, make
 
 def test_plain_faust_is_wrong_after_the_same_kills_and_rollbacks(apache: Broker, make_site: MakeSite) -> None:
     site = make_site(apache)
+    site.publisher.named = 0  # it knows no repeats
     workers = [site.workers.start(program(plain_faust)) for _ in range(2)]
     with site.publisher.flow():
         for fault in range(6):

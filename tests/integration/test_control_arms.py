@@ -38,6 +38,7 @@ def wait_until_it_believes_to_be_done(site: Site) -> None:
 
 def test_plain_faust_counts_right_while_nothing_goes_wrong(embedded: Broker, make_site: MakeSite) -> None:
     site = make_site(embedded)
+    site.publisher.named = 0  # it knows no repeats
     site.workers.start(program(plain_faust))
     with site.publisher.flow():
         wait_until_it_counts_on(site)
@@ -47,6 +48,7 @@ def test_plain_faust_counts_right_while_nothing_goes_wrong(embedded: Broker, mak
 
 def test_plain_faust_loses_what_the_store_lost(embedded: Broker, make_site: MakeSite) -> None:
     site = make_site(embedded)
+    site.publisher.named = 0  # it knows no repeats
     site.workers.start(program(plain_faust))
     with site.publisher.flow():
         wait_until_it_counts_on(site)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from schemas.events import AccountEvent, Event, Login, TokenIssued, decode
+from schemas.events import AccountEvent, Event, Login, OtpTokenState, TokenIssued, decode
 from schemas.outgoing import UnboundError, outgoing, topics_by_event
 
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -36,6 +36,11 @@ def test_equal_ids_have_equal_keys_whatever_else_differs() -> None:
 
 def test_an_event_without_an_id_has_no_key() -> None:
     assert outgoing(Login(NOON, "ada"), TOPICS).key is None
+
+
+def test_the_state_of_a_token_is_keyed_by_its_serial() -> None:
+    state = OtpTokenState(NOON, "OATH0001", "token_init", ("acme",), active=True, assigned=False, id="linotp:1")
+    assert outgoing(state, topics_by_event({"auth.otp-tokens": "otp"})).key == b"OATH0001"
 
 
 def test_an_event_that_no_topic_carries_names_the_setting() -> None:
