@@ -5,17 +5,13 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Final
 
 import msgspec
-import structlog
 
-log = structlog.get_logger(__name__)
-
-LOOKED_S: Final = 1.0
-"""How old the last look at the file may be."""
-MAX_BYTES: Final = 2**20
+from api.watched_file import WatchedFile, content_of
 
 Limit = Annotated[int, msgspec.Meta(ge=1, le=10**15)]
 Name = Annotated[str, msgspec.Meta(max_length=256)]
@@ -46,18 +42,7 @@ NONE: Final = Quotas()
 
 def read(path: Path) -> Quotas:
     """Raises ValueError with a sentence that tells what is wrong with the file, and where in it."""
-    return _decoded(path, _bytes(path))
-
-
-def _bytes(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            content = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}") from error
-    if len(content) > MAX_BYTES:
-        raise ValueError(f"{path} is longer than {MAX_BYTES} bytes")
-    return content
+    return _decoded(path, content_of(path))
 
 
 def _decoded(path: Path, content: bytes) -> Quotas:
@@ -80,41 +65,16 @@ class QuotasFile:
     """
 
     def __init__(self, path: Path | None, clock: Callable[[], float] = time.monotonic) -> None:
-        self._path = path
-        self._clock = clock
         self._quotas = NONE
-        self._stamp: tuple[int, int, int] | None = None
-        self._looked = float("-inf")
-        self._trouble = ""
         self.version = ""
         """Names what the quotas say: equal in processes whose files are."""
-        if path is not None:
-            self._stamp = _stamp(path)
-            self._take(_bytes(path))
+        self._file = None if path is None else WatchedFile(path, "QUOTAS_FILE", partial(self._take, path), clock)
 
     def current(self) -> Quotas:
-        now = self._clock()
-        if self._path is not None and not 0 <= now - self._looked < LOOKED_S:
-            self._looked = now
-            try:
-                stamp = _stamp(self._path)
-                if stamp != self._stamp:
-                    self._stamp = stamp
-                    self._take(_bytes(self._path))
-                    log.info("quotas read again", path=str(self._path))
-                self._trouble = ""
-            except (ValueError, OSError) as error:
-                if str(error) != self._trouble:
-                    self._trouble = str(error)
-                    log.warning("quotas left as they were", setting="AUTHTALLY_QUOTAS_FILE", error=self._trouble)
+        if self._file is not None:
+            self._file.look()
         return self._quotas
 
-    def _take(self, content: bytes) -> None:
-        assert self._path is not None
-        self._quotas = _decoded(self._path, content)
+    def _take(self, path: Path, content: bytes) -> None:
+        self._quotas = _decoded(path, content)
         self.version = hashlib.blake2b(content, digest_size=8).hexdigest()
-
-
-def _stamp(path: Path) -> tuple[int, int, int]:
-    found = path.stat()
-    return found.st_mtime_ns, found.st_size, found.st_ino

@@ -9,23 +9,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
 import msgspec
-import structlog
 from aiohttp import web
 
 from api.metrics import REDIS_ERRORS
 from api.redis_client import UNREACHABLE, Client
-from api.reporting_policy import EVERY_STATUS, Policies, Recording, content_of, decoded
+from api.reporting_policy import EVERY_STATUS, Policies, Recording, decoded
+from api.watched_file import LOOKED_S, WatchedFile
 from schemas.inventory import KEPT, canonical
 from schemas.keys import recordings
 
-log = structlog.get_logger(__name__)
-
-LOOKED_S: Final = 1.0
-"""How old the last look at the file may be."""
 MAX_CHANGES: Final = 1_000
 """Kept; of more the second is forgotten, so that the first holds until the third."""
 
@@ -99,21 +96,18 @@ class PolicyFile:
     """
 
     def __init__(self, path: Path | None, client: Client, prefix: str, clock: Callable[[], float]) -> None:
-        self._path = path
         self._client = client
         self._key = recordings(prefix)
         self._clock = clock
-        self._looked = float("-inf")
-        self._stamp: tuple[int, int, int] | None = None
         self._unrecorded = False
         self.policies = Policies()
+        self._file = None
         if path is not None:
-            self._stamp = _stamp(path)
-            self._take(decoded(path, content_of(path)))
+            self._file = WatchedFile(path, "REPORTING_POLICY_FILE", partial(self._take, path), clock)
 
     async def recorded(self) -> Recorded:
         """What was recorded when. Raises one of UNREACHABLE."""
-        if self._path is None:
+        if self._file is None:
             return ALWAYS_EVERYTHING
         await self.refresh()
         (changes,) = await self._client.run([("LRANGE", self._key, 0, -1)])
@@ -126,25 +120,14 @@ class PolicyFile:
 
     async def refresh(self) -> None:
         """Looks at the file, and records what has changed. Raises one of UNREACHABLE."""
-        now = self._clock()
-        if self._path is not None and not 0 <= now - self._looked < LOOKED_S:
-            self._looked = now
-            try:
-                stamp = _stamp(self._path)
-                if stamp != self._stamp:
-                    self._stamp = stamp
-                    self._take(decoded(self._path, content_of(self._path)))
-                    log.info("reporting policies read again", path=str(self._path))
-            except (ValueError, OSError) as error:
-                log.warning(
-                    "reporting policies left as they were", setting="AUTHTALLY_REPORTING_POLICY_FILE", error=str(error)
-                )
+        if self._file is not None:
+            self._file.look()
         if self._unrecorded:
             await self._record()
 
     async def watching(self, _: web.Application) -> AsyncIterator[None]:
         """Looks at the file while nobody asks, since a change is recorded with its time."""
-        watch = None if self._path is None else asyncio.create_task(self._watch())
+        watch = None if self._file is None else asyncio.create_task(self._watch())
         yield
         if watch is not None:
             watch.cancel()
@@ -165,8 +148,8 @@ class PolicyFile:
         await self._client.run([("EVAL", RECORD, 1, self._key, at_us, packed, MAX_CHANGES)])
         self._unrecorded = False
 
-    def _take(self, policies: Policies) -> None:
-        self.policies = policies
+    def _take(self, path: Path, content: bytes) -> None:
+        self.policies = decoded(path, content)
         self._unrecorded = True
 
 
@@ -181,8 +164,3 @@ def _unpacked(change: bytes) -> Change:
     listed = msgspec.json.decode(packed, type=list[tuple[list[str] | None, tuple[str, ...]]])
     recording = (Recording(None if realms is None else frozenset(realms), statuses) for realms, statuses in listed)
     return Change(int(at_us), tuple(recording))
-
-
-def _stamp(path: Path) -> tuple[int, int, int]:
-    found = path.stat()
-    return found.st_mtime_ns, found.st_size, found.st_ino

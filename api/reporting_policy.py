@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from api.watched_file import content_of
 from schemas.inventory import KEPT, TOTAL_USERS, canonical
 
-MAX_BYTES: Final = 2**20
 EVERYTHING: Final = ("*",)
 
 RECORDING: Final = "reporting"
@@ -86,17 +86,6 @@ EVERY_STATUS: Final = Recording(None, KEPT)
 def read(path: Path) -> Policies:
     """Raises ValueError with a sentence that tells what is wrong with the file, and where in it."""
     return decoded(path, content_of(path))
-
-
-def content_of(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            content = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}") from error
-    if len(content) > MAX_BYTES:
-        raise ValueError(f"{path} is longer than {MAX_BYTES} bytes")
-    return content
 
 
 def decoded(path: Path, content: bytes) -> Policies:

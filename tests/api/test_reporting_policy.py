@@ -189,4 +189,4 @@ async def test_a_file_that_went_bad_leaves_the_last_good_one(
         clock.now += 2
         assert (await api.get("/reporting/maximum")).json["result"]["error"]["code"] == 410
         assert (await api.get("/reporting/show")).json["result"]["status"] is True
-    assert "reporting policies left as they were" in capsys.readouterr().out
+    assert "file left as it was read before" in capsys.readouterr().out

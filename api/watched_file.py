@@ -1,0 +1,68 @@
+"""A file of settings that may change while the service runs: read again within a second, the last good one holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from schemas.settings import PREFIX
+
+log = structlog.get_logger(__name__)
+
+LOOKED_S: Final = 1.0
+"""How old the last look at a file may be."""
+MAX_BYTES: Final = 2**20
+
+
+def content_of(path: Path) -> bytes:
+    """Raises ValueError with a sentence that tells why it cannot be had."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from error
+    if len(content) > MAX_BYTES:
+        raise ValueError(f"{path} is longer than {MAX_BYTES} bytes")
+    return content
+
+
+class WatchedFile:
+    """Hands a file's content to `take`, at once and after each change.
+
+    `take` raises ValueError for what is wrong with it: at once that is the caller's, later it is logged.
+    """
+
+    def __init__(self, path: Path, setting: str, take: Callable[[bytes], None], clock: Callable[[], float]) -> None:
+        self._path = path
+        self._setting = PREFIX + setting
+        self._take = take
+        self._clock = clock
+        self._looked = float("-inf")
+        self._trouble = ""
+        self._stamp = self._stamped()
+        take(content_of(path))
+
+    def look(self) -> None:
+        """Whether it has changed, at most once in LOOKED_S."""
+        now = self._clock()
+        if 0 <= now - self._looked < LOOKED_S:
+            return
+        self._looked = now
+        try:
+            stamp = self._stamped()
+            if stamp != self._stamp:
+                self._stamp = stamp
+                self._take(content_of(self._path))
+                log.info("file read again", setting=self._setting, path=str(self._path))
+            self._trouble = ""
+        except (ValueError, OSError) as error:
+            if str(error) != self._trouble:
+                self._trouble = str(error)
+                log.warning("file left as it was read before", setting=self._setting, error=self._trouble)
+
+    def _stamped(self) -> tuple[int, int, int]:
+        found = self._path.stat()
+        return found.st_mtime_ns, found.st_size, found.st_ino
