@@ -144,8 +144,10 @@ def test_a_workers_memory_stays_flat_once_warm(apache: Broker, make_site: MakeSi
         site.wait_until_counted()
         sizes.append(worker.rss_bytes)
     assert site.differences() == []
-    # After 1,250,000 events against after 500,000, which fill buffers and caches.
-    assert sizes[-1] <= 1.05 * sizes[9], str([size // 2**20 for size in sizes])
+    # 750,000 events after 500,000, which fill buffers and caches. What was in hand at the worst moment stays with the
+    # process, 20 MB more or less; numbers kept by offset, as Faust keeps them for topics with acks, would be 48 bytes an
+    # event. `make bench` watches 20 million events.
+    assert sizes[-1] - sizes[9] < 32 * 750_000, str([size // 2**20 for size in sizes])
 
 
 def test_dead_letters_wait_for_their_topic_and_none_is_lost(apache: Broker, make_site: MakeSite) -> None:
