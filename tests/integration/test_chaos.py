@@ -145,8 +145,8 @@ def test_a_workers_memory_stays_flat_once_warm(apache: Broker, make_site: MakeSi
         sizes.append(worker.rss_bytes)
     assert site.differences() == []
     # 750,000 events after 500,000, which fill buffers and caches. What was in hand at the worst moment stays with the
-    # process, 20 MB more or less; numbers kept by offset, as Faust keeps them for topics with acks, would be 48 bytes an
-    # event. `make bench` watches 20 million events.
+    # process, 20 MB more or less; numbers kept by offset, as Faust keeps them for topics with acks, would be 48 bytes
+    # an event. `make bench` watches 20 million events.
     assert sizes[-1] - sizes[9] < 32 * 750_000, str([size // 2**20 for size in sizes])
 
 
