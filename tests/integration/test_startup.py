@@ -24,6 +24,8 @@ CONTRADICTIONS = {
     "exact_up_to": "7",
     "retain_days": "30",
     "retain_months": "12",
+    "dedupe_window_s": "60",
+    "dedupe_max_ids": "7",
 }
 
 
