@@ -14,7 +14,6 @@ from aggregator.duplicates import Sieve
 from aggregator.routes import Router
 from aggregator.tally import DeadLetter, Known, Record, Rules, Tally
 from aggregator.units import IgnoredError, event_of, units_of
-from schemas import fields
 from schemas.adapters.registry import ADAPTERS
 from schemas.events import (
     DECODERS,
@@ -138,12 +137,7 @@ def fold(name: str, records: Sequence[Record], end: int, known: Known, rules: Ru
     router.total(tally)
     tally.sifted = sieve.sifted
     consumed = looked_at if native else sum(unit.leads for unit in units[:looked_at])
-    tally.progress[fields.CONSUMED] = consumed
-    tally.progress[fields.COUNTED] = consumed - len(tally.dead) - repeated - ignored
-    tally.progress |= {name: n for name, n in ((fields.DUPLICATES, repeated), (fields.IGNORED, ignored)) if n}
-    for letter in tally.dead:
-        reason = fields.dead(letter.reason)
-        tally.progress[reason] = tally.progress.get(reason, 0) + 1
+    tally.settle(consumed, repeated, ignored)
     return tally
 
 

@@ -14,7 +14,6 @@ from aggregator.inventory_changes import Changing
 from aggregator.stock import Stock, realm_bytes
 from aggregator.tally import DeadLetter, Known, Record, Rules, Tally
 from aggregator.units import Unit, units_of
-from schemas import fields
 from schemas.adapters.instants import in_utc
 from schemas.adapters.registry import ADAPTERS
 from schemas.events import (
@@ -158,10 +157,5 @@ def fold_inventory(told: Sequence[Told], end: int, known: Known, stock: Stock, r
     tally.first_record_ms, tally.last_record_ms = min(stamps), max(stamps)
     tally.sifted = sieve.sifted
     tally.inventory = changing.done()
-    tally.progress[fields.CONSUMED] = consumed
-    tally.progress[fields.COUNTED] = consumed - len(tally.dead) - repeated - ignored
-    tally.progress |= {name: n for name, n in ((fields.DUPLICATES, repeated), (fields.IGNORED, ignored)) if n}
-    for letter in tally.dead:
-        reason = fields.dead(letter.reason)
-        tally.progress[reason] = tally.progress.get(reason, 0) + 1
+    tally.settle(consumed, repeated, ignored)
     return tally

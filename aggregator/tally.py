@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol
 from zoneinfo import ZoneInfo
@@ -10,6 +11,7 @@ from aggregator.digest import Digest
 from aggregator.duplicates import Seen, Sifted
 from aggregator.settings import WorkerSettings
 from aggregator.stock import Changes, Stock
+from schemas import fields
 from schemas.scopes import Scope
 
 MAX_RESOLVED: Final = 4_000
@@ -131,6 +133,16 @@ class Tally:
     """Users in this tally that were not known as applied."""
     resolved: dict[tuple[object, ...], Resolved] = field(default_factory=dict)
     """Combinations whose way cannot change any more."""
+
+    def settle(self, consumed: int, repeated: int, ignored: int) -> None:
+        """Enter what became of the range's elements: every one was counted, repeated, ignored, or is in `dead`."""
+        entries = {
+            fields.CONSUMED: consumed,
+            fields.COUNTED: consumed - len(self.dead) - repeated - ignored,
+            **{name: number for name, number in ((fields.DUPLICATES, repeated), (fields.IGNORED, ignored)) if number},
+            **Counter(fields.dead(letter.reason) for letter in self.dead),
+        }
+        self.progress |= entries
 
     @property
     def periods(self) -> set[str]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Final
+
+PROBLEM: Final = "application/problem+json"
+"""How a refusal is told where no product has another shape (RFC 9457)."""
 
 
 class Fault(Exception):  # noqa: N818 -- the word for a refusal here, not for a defect

@@ -127,11 +127,8 @@ class Inventory:
         return found
 
     async def run(self, commands: Sequence[Command]) -> list[Any]:
-        """Replies in order, of pipelines of bounded size."""
-        replies: list[Any] = []
-        for some in chunks(commands, COMMANDS):
-            replies += await self._client.run(some)
-        return replies
+        """Replies in order, of pipelines whose replies may be chunks."""
+        return await self._statistics.run(commands, COMMANDS)
 
 
 def with_floors(stream: Stream, held: Mapping[bytes, bytes]) -> Stream:

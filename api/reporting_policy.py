@@ -22,7 +22,6 @@ ACCESS: Final = ("reporting.access", "reporting_access")
 """The second is how LinOTP's document calls the first in its text."""
 ACTIONS: Final = ("show", "period", "maximum", "delete_all", "delete_before")
 
-ATTRIBUTES: Final = ("name", "realm", "scope", "action", "active", "user", "client", "time")
 ALWAYS: Final = re.compile(r"\*( \*){0,5};?")
 """A `time` that never ends: `* * * * * *;`."""
 

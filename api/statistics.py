@@ -240,10 +240,10 @@ class Statistics:
         months = sorted(active.keys() | source.keys() | counts.keys())
         return {month: Imported(active.get(month), source.get(month, ""), counts.get(month, {})) for month in months}
 
-    async def run(self, commands: Sequence[Command]) -> list[Any]:
+    async def run(self, commands: Sequence[Command], at_once: int = COMMANDS) -> list[Any]:
         """Replies in order, of pipelines of bounded size."""
         replies: list[Any] = []
-        for chunk in chunks(commands, COMMANDS):
+        for chunk in chunks(commands, at_once):
             replies += await self._client.run(chunk)
         return replies
 

@@ -218,15 +218,7 @@ def resend(settings: WorkerSettings, reason: str | None, yes: bool) -> None:
 
 
 def _send(settings: WorkerSettings, logs: dict[Shard, Log], remembered: Resent, reason: str | None) -> int:
-    producer = Producer(
-        {
-            **settings.kafka_client(),
-            "enable.idempotence": settings.kafka_idempotence,
-            "acks": "all",
-            "linger.ms": 5,
-            "log_level": 0,
-        }
-    )
+    producer = Producer({**settings.kafka_producer(), "linger.ms": 5})
     batch: list[tuple[Letter, Any]] = []
     sent = 0
     for letter, message in _unsent(settings, logs, remembered, reason):

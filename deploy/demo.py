@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import click
 import redis
-from confluent_kafka import KafkaError, Message, Producer
+from confluent_kafka import KafkaError, Message
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -97,15 +97,7 @@ def _fill(children: Children, events: int, console: Console) -> Expected:
 
 def _publish(children: Children, records: Iterable[Sample], show: Any) -> Ends:
     """Publish everything; the log end of each partition, as the broker acknowledged it. Raises DemoError."""
-    producer = Producer(
-        {
-            "bootstrap.servers": children.broker.address,
-            "enable.idempotence": False,
-            "acks": "all",
-            "linger.ms": 20,
-            "log_level": 0,
-        }
-    )
+    producer = children.producer()
     ends = {Shard(topic, part): 0 for topic, parts in TOPICS.items() if topic != DEAD_LETTERS for part in range(parts)}
     failures: Counter[str] = Counter()
 

@@ -17,6 +17,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final, Self
 
+from confluent_kafka import Producer
+
 from deploy.sample_events import ACCOUNTS, DEAD_LETTERS, KEYCLOAK, LOGINS, OTP_TOKENS, TOKENS, TOPICS
 from deploy.servers import ServerError, Tansu, Valkey, create_topics, free_port
 from deploy.servers.process import HOST, accepts, start_child, stop_child, tail
@@ -125,13 +127,24 @@ class Children:
 
     def get(self, path: str, *, authorized: bool = True) -> str:
         """The api's answer, as text. Raises OSError (HTTPError included) for anything but a success."""
-        headers = {"Authorization": f"Bearer {self.token}"} if authorized else {}
-        request = urllib.request.Request(self.url + path, headers=headers)  # noqa: S310
+        return self._ask(path, None, {"Authorization": f"Bearer {self.token}"} if authorized else {})
+
+    def post(self, path: str, content_type: str, body: bytes) -> str:
+        """Likewise, to a body."""
+        return self._ask(path, body, {"Authorization": f"Bearer {self.token}", "Content-Type": content_type})
+
+    def _ask(self, path: str, body: bytes | None, headers: dict[str, str]) -> str:
+        request = urllib.request.Request(self.url + path, body, headers)  # noqa: S310
         # Whatever proxy the environment names is none of our business on the loopback interface.
         opener: Any = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         with opener.open(request, timeout=10) as answer:
             text: str = answer.read().decode()
             return text
+
+    def producer(self) -> Producer:
+        """Of the embedded broker, which has no idempotent ones."""
+        properties = {"enable.idempotence": False, "acks": "all", "linger.ms": 20, "log_level": 0}
+        return Producer({"bootstrap.servers": self.broker.address, **properties})
 
     def worker_log(self) -> str:
         return tail(self._services["worker"][1])

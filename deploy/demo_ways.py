@@ -5,12 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import urllib.request
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
-
-from confluent_kafka import Producer
 
 from deploy.demo_children import Children, DemoError
 from deploy.sample_events import KEYCLOAK
@@ -56,9 +53,7 @@ def _realm(way: str) -> str:
 
 def _keycloak_topic(children: Children, past: Sequence[datetime]) -> Sent:
     way = "Keycloak's topic"
-    producer = Producer(
-        {"bootstrap.servers": children.broker.address, "enable.idempotence": False, "acks": "all", "log_level": 0}
-    )
+    producer = children.producer()
     for event in 2 * list(_keycloak(way, past)):
         producer.produce(KEYCLOAK, json.dumps(event).encode())
     if producer.flush(COMMAND_TIMEOUT_S):
@@ -145,14 +140,8 @@ def _fusionauth(way: str, past: Sequence[datetime]) -> Iterator[dict[str, Any]]:
 
 
 def _post(children: Children, path: str, content_type: str, body: object) -> None:
-    request = urllib.request.Request(  # noqa: S310
-        children.url + path,
-        json.dumps(body).encode(),
-        {"Authorization": f"Bearer {children.token}", "Content-Type": content_type},
-    )
     try:
-        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=10) as answer:
-            told = json.load(answer)
+        told = json.loads(children.post(path, content_type, json.dumps(body).encode()))
     except OSError as error:
         raise DemoError(f"The api did not take events at {path}: {error}") from error
     if told["accepted"] != USERS:

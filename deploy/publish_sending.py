@@ -11,7 +11,7 @@ from typing import Any, Final
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from deploy.publish_state import Tally
-from schemas.outgoing import PARTITIONER, Outgoing
+from schemas.outgoing import Outgoing
 from schemas.settings import PREFIX, KafkaSettings
 
 PATIENCE_S: Final = 10.0
@@ -70,16 +70,12 @@ class Sending:
         self._now = _Segment(time.monotonic(), self._failures)
         self._producer: Any = Producer(
             {
-                **settings.kafka_client(),
-                "enable.idempotence": settings.kafka_idempotence,
-                "partitioner": PARTITIONER,
-                "acks": "all",
+                **settings.kafka_producer(),
                 "linger.ms": 20,
                 "message.timeout.ms": MESSAGE_TIMEOUT_S * 1000,
                 "queue.buffering.max.messages": QUEUED,
                 "queue.buffering.max.kbytes": QUEUED_KB,
                 "error_cb": self._erred,
-                "log_level": 0,
             }
         )
         try:

@@ -143,11 +143,6 @@ def row_of(chunk: bytes, index: int, at_us: int) -> Row:
     return Row(at_us, *_ROW.unpack_from(chunk, HEADER_BYTES + index * ROW_BYTES))
 
 
-def place_of(chunk: bytes) -> int:
-    """Where the first row of a chunk stands, from the chunk's first HEADER_BYTES."""
-    return int(_PLACE.unpack_from(chunk)[0])
-
-
 class Day(NamedTuple):
     """A day of a realm that has rows."""
 

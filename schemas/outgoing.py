@@ -12,8 +12,6 @@ from schemas.events import EVENTS, Event, OtpTokenState
 from schemas.settings import PREFIX
 
 KEY_BYTES: Final = 16
-PARTITIONER: Final = "murmur2_random"
-"""librdkafka's name for the choice of Kafka's Java clients: equal keys meet in one partition, whoever sends them."""
 
 _NAMES: Final = {event: name for name, event in EVENTS.items()}
 _encode: Final = msgspec.json.Encoder().encode

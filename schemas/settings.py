@@ -168,6 +168,18 @@ class KafkaSettings(CommonSettings):
         }
         return {name: value for name, value in properties.items() if value}
 
+    def kafka_producer(self) -> dict[str, Any]:
+        """The properties of every librdkafka producer: nothing is told as sent before all replicas have it."""
+        return {
+            **self.kafka_client(),
+            "acks": "all",
+            "enable.idempotence": self.kafka_idempotence,
+            # The choice of Kafka's Java clients: equal keys meet in one partition, whoever sends them.
+            "partitioner": "murmur2_random",
+            # Its own lines about connections repeat for as long as a broker is away.
+            "log_level": 0,
+        }
+
 
 S = TypeVar("S", bound=BaseSettings)
 

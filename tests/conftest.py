@@ -129,3 +129,21 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
     report = yield
     _refuse_skip(report)
     return report
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[str]:
+    """A cluster of two masters; the URL of one."""
+    options = ("--cluster-enabled", "yes")
+    with Valkey(options=options) as one, Valkey(options=options) as two:
+        first: Any = redis.Redis.from_url(one.url)
+        second: Any = redis.Redis.from_url(two.url)
+        first.execute_command("CLUSTER ADDSLOTSRANGE", 0, 8191)
+        second.execute_command("CLUSTER ADDSLOTSRANGE", 8192, 16383)
+        first.execute_command("CLUSTER MEET", "127.0.0.1", two.port)
+        wait_until(
+            lambda: all(node.cluster("info")["cluster_state"] == "ok" for node in (first, second)), 30, "a cluster"
+        )
+        yield one.url
+        first.close()
+        second.close()

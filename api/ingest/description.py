@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from api.ingest.refusals import PROBLEM
+from api.faults import PROBLEM
 from api.ingest.routes import CLOUD_EVENTS_MEDIA, NATIVE_MEDIA, WEBHOOKS
 from api.ingest.senders import SCOPE, SECRET_HEADER
 from schemas.events import EVENTS

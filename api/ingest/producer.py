@@ -17,7 +17,6 @@ from confluent_kafka import KafkaException, Producer
 
 from api.ingest.records import Message
 from api.metrics import INGEST_PRODUCE_SECONDS, INGEST_UNDELIVERED
-from schemas.outgoing import PARTITIONER
 from schemas.settings import KafkaSettings
 
 log = structlog.get_logger(__name__)
@@ -38,11 +37,8 @@ def properties(settings: KafkaSettings, timeout_s: float) -> dict[str, Any]:
     """librdkafka's configuration of the producer."""
     timeout_ms = int(timeout_s * 1000)
     return {
-        **settings.kafka_client(),
+        **settings.kafka_producer(),
         "client.id": "authtally-ingest",
-        "acks": "all",
-        "enable.idempotence": settings.kafka_idempotence,
-        "partitioner": PARTITIONER,
         "linger.ms": 2,
         # The bound on a request's wait: by then every record is either acknowledged or given up, and we are told.
         "message.timeout.ms": timeout_ms,
@@ -50,8 +46,6 @@ def properties(settings: KafkaSettings, timeout_s: float) -> dict[str, Any]:
         "topic.metadata.propagation.max.ms": timeout_ms // 2,
         "queue.buffering.max.messages": QUEUE_RECORDS,
         "queue.buffering.max.kbytes": QUEUE_KB,
-        # Its connection errors repeat for as long as a broker is away; what matters of them is logged here.
-        "log_level": 0,
     }
 
 

@@ -10,10 +10,9 @@ from typing import Final, TypedDict
 import orjson
 from aiohttp import hdrs, web
 
-from api.faults import Fault, NoScope
+from api.endpoint import CHALLENGE
+from api.faults import PROBLEM, Fault, NoScope
 
-PROBLEM: Final = "application/problem+json"
-CHALLENGE: Final = 'Bearer realm="authtally"'
 RETRY_S: Final = 1.0
 """After which a caller may try again where nothing says when it will be better."""
 TAKEN_ENCODINGS: Final = "gzip, deflate, identity"

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import pairwise
 from typing import Any, Self
 from zoneinfo import ZoneInfo
 
@@ -14,13 +13,12 @@ import redis
 
 from aggregator import inventory_store
 from aggregator.inventory import fold_inventory, read
-from aggregator.ledger import Applied, Ledger, Refused
-from aggregator.store import connect
-from aggregator.tally import Known, Rules
+from aggregator.ledger import Applied, Refused
+from aggregator.tally import Known
 from schemas import inventory
 from schemas.inventory import KEPT, NO_REALM
 from schemas.keys import Shard, ShardKeys
-from tests.aggregator import ledgers
+from tests.aggregator.counting import Counting
 from tests.aggregator.logs import LogRecord, record
 
 SHARD = Shard("auth.otp-tokens", 0)
@@ -40,20 +38,11 @@ def log(events: Sequence[Mapping[str, object] | bytes]) -> list[LogRecord]:
     return [record(offset, event, 1_900_000_000_000) for offset, event in enumerate(events)]
 
 
-class Inventories:
-    """Counts ranges of an inventory as the worker does, without Kafka."""
+class Inventories(Counting):
+    """Counts ranges of an inventory."""
 
     def __init__(self, redis_url: str, shard: Shard = SHARD, *, remember: bool = True, **given: Any) -> None:
-        self.settings = ledgers.settings(redis_url, **given)
-        self.shard = shard
-        self.client = connect(self.settings)
-        self.ledger = Ledger(self.client, self.settings)
-        self.rules = Rules.of(self.settings)
-        self.remember = remember
-        self.known = Known(set())
-
-    async def open(self, start: int = 0) -> None:
-        assert isinstance(await self.ledger.open(self.shard, start, "id-1"), Applied)
+        super().__init__(redis_url, shard, remember=remember, **given)
 
     async def count(self, records: Sequence[LogRecord], start: int, end: int) -> Applied | Refused:
         """One range; all its scripts."""
@@ -77,17 +66,6 @@ class Inventories:
             self.known.learn(tally)
             start = tally.end
         return outcome
-
-    async def count_cut(self, records: Sequence[LogRecord], cuts: Iterable[int] = ()) -> None:
-        end = records[-1].offset + 1
-        for start, until in pairwise([0, *sorted({cut for cut in cuts if 0 < cut < end}), end]):
-            assert isinstance(await self.count(records, start, until), Applied)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.client.aclose()
 
 
 @dataclass

@@ -3,43 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from typing import Any
 
-import pytest
 from redis import Redis
 
 from aggregator.fold import fold
 from aggregator.ledger import Applied, Ledger, Refused
 from aggregator.store import connect, unfit
 from aggregator.tally import Known, Rules
-from deploy.servers import Valkey
 from schemas import fields, keys
 from schemas.keys import Shard, ShardKeys
 from schemas.scopes import EVERYTHING
 from tests.aggregator import ledgers
 from tests.aggregator.logs import record
-from tests.conftest import wait_until
 
 SHARDS = [Shard("auth.logins", partition) for partition in range(3)]
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[str]:
-    """A cluster of two masters; the URL of one."""
-    options = ("--cluster-enabled", "yes")
-    with Valkey(options=options) as one, Valkey(options=options) as two:
-        first: Any = Redis.from_url(one.url)
-        second: Any = Redis.from_url(two.url)
-        first.execute_command("CLUSTER ADDSLOTSRANGE", 0, 8191)
-        second.execute_command("CLUSTER ADDSLOTSRANGE", 8192, 16383)
-        first.execute_command("CLUSTER MEET", "127.0.0.1", two.port)
-        wait_until(
-            lambda: all(node.cluster("info")["cluster_state"] == "ok" for node in (first, second)), 30, "a cluster"
-        )
-        yield one.url
-        first.close()
-        second.close()
 
 
 async def test_ranges_apply_and_are_refused_in_a_cluster(cluster: str) -> None:

@@ -18,8 +18,8 @@ from schemas import fields
 from schemas.keys import ShardKeys
 from schemas.scopes import EVERYTHING
 from tests.aggregator import ledgers
+from tests.aggregator.counting import SHARD, Counting
 from tests.aggregator.logs import LogRecord
-from tests.aggregator.test_ledger import SHARD, Counting
 
 OF = ShardKeys("authtally:", SHARD)
 WINDOW_S = 2 * 3600

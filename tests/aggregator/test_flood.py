@@ -9,8 +9,8 @@ from prometheus_client import REGISTRY
 from schemas import fields
 from schemas.scopes import EVERYTHING, OTHER, Scope
 from tests.aggregator import ledgers
+from tests.aggregator.counting import OF, SHARD, Counting
 from tests.aggregator.logs import LogRecord
-from tests.aggregator.test_ledger import OF, SHARD, Counting
 
 EVENTS = 1_000_000
 RANGE = 20_000

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
-from itertools import chain, pairwise
-from typing import Any, Self
+from collections.abc import AsyncIterator
+from itertools import chain
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -14,65 +13,15 @@ from hypothesis import strategies as st
 from aggregator import ledger as ledgers_of_aggregator
 from aggregator.fold import fold
 from aggregator.ledger import Applied, Ledger, Refused
-from aggregator.store import connect
-from aggregator.tally import Known, Rules
+from aggregator.tally import Known
 from schemas import fields, keys
-from schemas.keys import Shard, ShardKeys
+from schemas.keys import Shard
 from schemas.scopes import EVERYTHING, Scope
 from tests.aggregator import ledgers
-from tests.aggregator.logs import LogRecord, logins, record, tokens
+from tests.aggregator.counting import OF, SHARD, Counting
+from tests.aggregator.logs import logins, record, tokens
 
-SHARD = Shard("auth.logins", 3)
-OF = ShardKeys("authtally:", SHARD)
 UTC = ZoneInfo("UTC")
-
-
-class Counting:
-    """Counts ranges as the worker does, without Kafka."""
-
-    def __init__(self, redis_url: str, shard: Shard = SHARD, *, remember: bool = True, **given: Any) -> None:
-        self.settings = ledgers.settings(redis_url, **given)
-        self.shard = shard
-        self.client = connect(self.settings)
-        self.ledger = Ledger(self.client, self.settings)
-        self.rules = Rules.of(self.settings)
-        self.remember = remember
-        self.known = Known(set())
-        self.in_sketches: frozenset[tuple[str, Any]] = frozenset()
-
-    async def open(self, start: int = 0) -> None:
-        assert isinstance(await self.ledger.open(self.shard, start, "id-1"), Applied)
-
-    async def count(self, records: Sequence[LogRecord], start: int, end: int) -> Applied | Refused:
-        """One range; all its scripts."""
-        outcome: Applied | Refused = Refused(None)
-        while start < end:
-            if not self.remember:
-                look = await self.ledger.look(self.shard)
-                seen = await self.ledger.seen(self.shard, look)
-                assert seen is not None
-                self.known = Known(set(look.labels), seen=seen)
-                self.in_sketches = frozenset()
-            batch = [one for one in records if start <= one.offset < end]
-            tally = fold(self.settings.topics[self.shard.topic], batch, end, self.known, self.rules)
-            outcome = await self.ledger.apply(self.shard, start, tally, self.in_sketches)
-            if isinstance(outcome, Refused):
-                return outcome
-            self.known.learn(tally)
-            self.in_sketches |= outcome.in_sketches
-            start = tally.end
-        return outcome
-
-    async def count_cut(self, records: Sequence[LogRecord], cuts: Iterable[int]) -> None:
-        end = records[-1].offset + 1
-        for start, until in pairwise([0, *sorted({cut for cut in cuts if 0 < cut < end}), end]):
-            assert isinstance(await self.count(records, start, until), Applied)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.client.aclose()
 
 
 @pytest.fixture

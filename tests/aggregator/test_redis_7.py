@@ -11,8 +11,8 @@ import pytest
 
 from deploy.servers import Valkey
 from tests.aggregator import ledgers
+from tests.aggregator.counting import Counting
 from tests.aggregator.logs import logins
-from tests.aggregator.test_ledger import Counting
 
 
 @pytest.fixture(scope="module")

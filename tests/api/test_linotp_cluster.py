@@ -2,34 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
-import pytest
-from redis import Redis
-
-from deploy.servers import Valkey
 from tests.api.conftest import Serve
 from tests.api.otp import COUNTS, given, policy, rows, state, value, write, written
-from tests.conftest import wait_until
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[str]:
-    """A cluster of two masters; the URL of one."""
-    options = ("--cluster-enabled", "yes")
-    with Valkey(options=options) as one, Valkey(options=options) as two:
-        first: Any = Redis.from_url(one.url)
-        second: Any = Redis.from_url(two.url)
-        first.execute_command("CLUSTER ADDSLOTSRANGE", 0, 8191)
-        second.execute_command("CLUSTER ADDSLOTSRANGE", 8192, 16383)
-        first.execute_command("CLUSTER MEET", "127.0.0.1", two.port)
-        wait_until(
-            lambda: all(node.cluster("info")["cluster_state"] == "ok" for node in (first, second)), 30, "a cluster"
-        )
-        yield one.url
-        first.close()
-        second.close()
 
 
 async def test_reporting_in_a_cluster(serve: Serve, cluster: str, tmp_path: Any) -> None:

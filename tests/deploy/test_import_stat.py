@@ -13,7 +13,6 @@ from click.testing import CliRunner
 
 from deploy.command_line import main
 from schemas.keys import Shard, ShardKeys, imported, shards
-from tests.aggregator.test_cluster import cluster  # noqa: F401
 
 PREFIX = "t:"
 TWO = "month,active_users,logins,password/access_token\n2025-03,5,70,9\n2025-04,6,,\n"
@@ -166,7 +165,7 @@ def test_many_months_and_grants_fit_in_one_step(store: Store) -> None:
 
 
 def test_a_cluster_takes_it_in_one_step_too(
-    cluster: str,  # noqa: F811
+    cluster: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

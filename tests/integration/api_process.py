@@ -49,9 +49,17 @@ class ApiProcess(ServerProcess):
 
     def get(self, path: str, token: str | None = None) -> Reply:
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-        request = urllib.request.Request(f"http://{self.address}{path}", headers=headers)
+        return self._ask(urllib.request.Request(f"http://{self.address}{path}", headers=headers), 10)
+
+    def post(self, path: str, body: Any) -> Reply:
+        """A JSON body, from anybody."""
+        headers = {"Content-Type": "application/json"}
+        return self._ask(urllib.request.Request(f"http://{self.address}{path}", json.dumps(body).encode(), headers), 30)
+
+    @staticmethod
+    def _ask(request: urllib.request.Request, timeout_s: float) -> Reply:
         try:
-            with urllib.request.urlopen(request, timeout=10) as answer:
+            with urllib.request.urlopen(request, timeout=timeout_s) as answer:
                 return Reply(answer.status, answer.headers, answer.read().decode())
         except urllib.error.HTTPError as refusal:
             with refusal:

@@ -6,8 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -37,15 +35,8 @@ def serve(store: Valkey, broker: str, **settings: str) -> ApiProcess:
     return ApiProcess(**{"auth": "none", "redis_url": store.url} | kafka | settings)
 
 
-def send(api: ApiProcess, body: Any, path: str = "/v1/events") -> Reply:
-    headers = {"Content-Type": "application/json"}
-    request = urllib.request.Request(f"http://{api.address}{path}", json.dumps(body).encode(), headers)
-    try:
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            return Reply(answer.status, answer.headers, answer.read().decode())
-    except urllib.error.HTTPError as refusal:
-        with refusal:
-            return Reply(refusal.code, refusal.headers, refusal.read().decode())
+def send(api: ApiProcess, body: Any) -> Reply:
+    return api.post("/v1/events", body)
 
 
 @pytest.fixture

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import urllib.request
 from typing import Any
 
 import pytest
@@ -25,10 +23,7 @@ DELIVERIES = 100
 
 
 def deliver(api: ApiProcess, event: dict[str, Any]) -> None:
-    headers = {"Content-Type": "application/json"}
-    request = urllib.request.Request(f"http://{api.address}/v1/ingest/keycloak", json.dumps(event).encode(), headers)
-    with urllib.request.urlopen(request, timeout=30) as answer:
-        assert json.load(answer)["accepted"] == 1
+    assert api.post("/v1/ingest/keycloak", event).json["accepted"] == 1
 
 
 def sums(site: Site, name: str) -> int:

@@ -16,13 +16,12 @@ from api.cache import Body
 from api.dialects.own.parameters import BadParameter
 from api.dialects.own.subjects import Subject
 from api.dialects.own.window import Window
-from api.faults import Fault, NoScope
+from api.faults import PROBLEM, Fault, NoScope
 from api.standing import Standing, rfc3339
 from api.users import ActiveUsers
 
 JSON: Final = "application/json"
 CSV: Final = "text/csv; charset=utf-8"
-PROBLEM: Final = "application/problem+json"
 
 
 class Told(NamedTuple):
