@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -15,10 +15,11 @@ from aggregator import inventory_store, metrics
 from aggregator.dead_letters import DeadLetters
 from aggregator.duplicates import Seen, window_held_s
 from aggregator.fold import fold
-from aggregator.inventory import MAX_EVENTS, fold_inventory, read
+from aggregator.inventory import Reading, fold_inventory
 from aggregator.ledger import Ledger, Refused
 from aggregator.placement import Placement
 from aggregator.settings import WorkerSettings
+from aggregator.stock import Stock
 from aggregator.tally import Known, Rules, Tally
 from aggregator.transport import Consumer, Range
 from schemas import fields
@@ -75,6 +76,7 @@ class Counting:
     async def _count(self, consumer: Consumer, cut: Range, same_log: Awaitable[bool]) -> None:
         shard, start, records = cut.shard, cut.start, cut.records
         name = self._settings.topics[shard.topic]
+        reading = Reading(name, records, cut.end, self._rules) if name in BINDINGS else None
         while start < cut.end:
             # 1. What the fold must know. A crash here costs nothing.
             held = self._shards.get(shard)
@@ -89,14 +91,14 @@ class Counting:
                 self.forget(shard)
                 held = self._shards[shard] = _Knowledge(start, Known(set(look.labels), seen=seen))
             # 2. Pure. A crash here costs the work.
-            if name in BINDINGS:
-                told = await self._inventory(shard, start, name, records, cut.end, held.known)
+            if reading is None:
+                tally = fold(name, records, cut.end, held.known, self._rules)
             else:
-                told = fold(name, records, cut.end, held.known, self._rules)
-            if told is None:
-                self.forget(shard)
-                continue
-            tally = told
+                stock = await self._stock(shard, start, reading, held.known)
+                if stock is None:
+                    self.forget(shard)
+                    continue
+                tally = fold_inventory(*reading.take(start), held.known, stock, self._rules)
             if not await same_log:
                 self.forget(shard)
                 await self._placement.place(consumer, [shard])
@@ -104,7 +106,8 @@ class Counting:
             # 3. What cannot be counted is safe first. A crash after this sends it again, recognisably.
             await self._dead_letters.send(shard, tally.dead)
             # 4. Counts and position in one step. A crash after this costs nothing: the position tells.
-            outcome = await self._ledger.apply(shard, start, tally, held.in_sketches)
+            applying = self._ledger.apply(shard, start, tally, held.in_sketches)
+            outcome = await applying if reading is None else (await asyncio.gather(applying, reading.read_on()))[0]
             if isinstance(outcome, Refused):
                 await self._refused(consumer, shard, outcome.position)
                 return
@@ -114,22 +117,18 @@ class Counting:
             self._measure(shard, tally)
             if held.known.seen.hours:
                 self._measure_window(shard, held.known.seen)
-            if tally.end < cut.end:
+            if tally.end < cut.end and reading is None:
                 records = [record for record in records if record.offset >= tally.end]
             start = tally.end
 
-    async def _inventory(
-        self, shard: Shard, start: int, name: str, records: Sequence[Any], end: int, known: Known
-    ) -> Tally | None:
-        """Fold tokens' states, after reading what they change; None when the shard stands elsewhere meanwhile."""
-        if len(records) > MAX_EVENTS:
-            end, records = records[MAX_EVENTS].offset, records[:MAX_EVENTS]
+    async def _stock(self, shard: Shard, start: int, reading: Reading, known: Known) -> Stock | None:
+        """What the next events of the inventory change; None when the shard stands elsewhere meanwhile."""
         if known.stock is None:
             known.stock = await inventory_store.stock(self._ledger, shard, start)
-        told = read(name, records, self._rules)
+        told, _ = reading.take(start)
         if known.stock is None or not await inventory_store.complete(self._ledger, shard, start, known.stock, told):
             return None
-        return fold_inventory(told, end, known, known.stock, self._rules)
+        return known.stock
 
     async def _refused(self, consumer: Consumer, shard: Shard, position: int | None) -> None:
         """The one answer to a crash, a zombie, a rebalance, a store that lost its last writes, a dropped batch."""

@@ -5,6 +5,7 @@ As `fold`, and by the same law: what comes out depends on the log and the record
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
@@ -37,6 +38,10 @@ MAX_EVENTS: Final = 500
 """Records folded at once: what is read for them, and what one script writes, keeps under 5 ms of the store's time."""
 MAX_ROWS: Final = 1_000
 """Events and rows of one script; a range of tokens in many realms ends earlier."""
+
+
+SLICE: Final = 50
+"""Records read at once while the store works: half a millisecond."""
 
 
 class Told(NamedTuple):
@@ -83,6 +88,37 @@ def _checked(unit: Any, what: Any, record_ms: int, rules: Rules, until: datetime
     if isinstance(what, OtpTokenState) and what.assigned and what.user_id and not what.deleted:
         return Told(unit, what, rules.digest.holder(what.user_id))
     return Told(unit, what)
+
+
+class Reading:
+    """Records of one range as events, read some at a time."""
+
+    def __init__(self, name: str, records: Sequence[Record], end: int, rules: Rules) -> None:
+        self._name = name
+        self._records = records
+        self._end = end
+        self._rules = rules
+        self._read = 0
+        self._ahead: list[Told] = []
+
+    def take(self, start: int) -> tuple[list[Told], int]:
+        """What is to be folded from offset `start` on, and the offset that it reaches to."""
+        self._ahead = [one for one in self._ahead if one.unit.offset >= start]
+        if not self._ahead:
+            self._some(MAX_EVENTS)
+        end = self._records[self._read].offset if self._read < len(self._records) else self._end
+        return self._ahead, end
+
+    async def read_on(self) -> None:
+        """Read the next ones, at most MAX_EVENTS; in slices, so that what is under way to the store gets there."""
+        for _ in range(0, MAX_EVENTS, SLICE):
+            await asyncio.sleep(0)
+            self._some(SLICE)
+
+    def _some(self, most: int) -> None:
+        more = self._records[self._read : self._read + most]
+        self._read += len(more)
+        self._ahead = self._ahead + read(self._name, more, self._rules)
 
 
 def unknown_tokens(told: Iterable[Told], stock: Stock) -> list[str]:

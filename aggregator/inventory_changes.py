@@ -15,32 +15,34 @@ from schemas.inventory import (
     NO_REALM,
     ROW_BYTES,
     ROWS_PER_CHUNK,
-    Figures,
     Token,
     canonical,
     micros,
     moment,
     pack_day,
+    pack_figures,
     pack_given,
     pack_place,
     pack_row,
     statuses,
+    unpack_figures,
 )
 
 _QUARTER_US: Final = 900_000_000
 _LATEST_US: Final = micros(datetime(9999, 12, 30, tzinfo=UTC))
 """The last day that every zone can name."""
 _NONE: Final[tuple[int, ...]] = ()
-_NEW: Final = Figures(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, (0,) * len(KEPT))
+_NEW: Final = (0,) * (11 + len(KEPT))
 
 
 class _Realm:
     """A realm while a range is folded."""
 
     __slots__ = (
-        "counts",
+        "active",
+        "assigned",
+        "both",
         "day",
-        "day_changes",
         "day_first",
         "first_us",
         "last_us",
@@ -48,22 +50,60 @@ class _Realm:
         "number",
         "rows",
         "slot",
-        "year",
+        "total",
+        "users",
+        "written",
     )
 
-    def __init__(self, number: int, held: Figures, year: int) -> None:
+    total: int
+    active: int
+    assigned: int
+    both: int
+    users: int
+    rows: int
+    first_us: int
+    last_us: int
+    day: int
+    slot: int
+    day_first: int
+    maxima: tuple[int, ...]
+
+    def __init__(self, number: int, held: bytes | None) -> None:
         self.number = number
-        self.counts = list(held[:5])
-        self.rows, self.first_us, self.last_us, self.day, self.slot, self.day_first, self.maxima = held[5:]
-        self.year = year
-        self.day_changes = False
-        """Whether its day is not stored as it is now."""
+        (
+            self.total,
+            self.active,
+            self.assigned,
+            self.both,
+            self.users,
+            self.rows,
+            self.first_us,
+            self.last_us,
+            self.day,
+            self.slot,
+            self.day_first,
+            *maxima,
+        ) = unpack_figures(held) if held is not None else _NEW
+        self.maxima = tuple(maxima)
+        self.written: bytearray | None = None
+        """What is to be written to the last chunk."""
 
     @property
-    def figures(self) -> Figures:
-        total, active, assigned, both, users = self.counts
-        day = self.day, self.slot, self.day_first
-        return Figures(total, active, assigned, both, users, self.rows, self.first_us, self.last_us, *day, self.maxima)
+    def figures(self) -> bytes:
+        return pack_figures(
+            self.total,
+            self.active,
+            self.assigned,
+            self.both,
+            self.users,
+            self.rows,
+            self.first_us,
+            self.last_us,
+            self.day,
+            self.slot,
+            self.day_first,
+            *self.maxima,
+        )
 
 
 class Changing:
@@ -98,16 +138,16 @@ class Changing:
                 return 0
         changes.tokens[event.serial] = new
         name = self._name(event.event)
-        if old is not None:
-            for number in old.realms:
-                self._count(number, old, -1)
-        for number in new.realms:
-            self._count(number, new, 1)
         concerned = new.realms
         if old is not None and old.realms != concerned:
             concerned = tuple(sorted({*old.realms, *concerned}))
         for number in concerned:
-            self._row(self._realm(number), at, name)
+            realm = self._realm(number)
+            if old is not None and number in old.realms:
+                self._count(realm, old, -1)
+            if number in new.realms:
+                self._count(realm, new, 1)
+            self._row(realm, at, name)
         self.work += 1 + len(concerned)
         return 1
 
@@ -145,66 +185,74 @@ class Changing:
     def _realm(self, number: int) -> _Realm:
         realm = self._open.get(number)
         if realm is None:
-            held = self._stock.figures.get(number, _NEW)
-            year = self._years.get(held.day)
-            if year is None:
-                year = self._years[held.day] = date.fromordinal(held.day).year if held.day else 0
-            realm = self._open[number] = _Realm(number, held, year)
+            realm = self._open[number] = _Realm(number, self._stock.figures.get(number))
         return realm
 
-    def _count(self, number: int, token: Token, more: int) -> None:
-        counts = self._realm(number).counts
-        counts[0] += more
+    def _count(self, realm: _Realm, token: Token, more: int) -> None:
+        realm.total += more
         if token.active:
-            counts[1] += more
+            realm.active += more
         if token.assigned:
-            counts[2] += more
+            realm.assigned += more
             if token.active:
-                counts[3] += more
+                realm.both += more
             if token.user:
-                holder = realm_bytes(number) + token.user
+                holder = realm_bytes(realm.number) + token.user
                 changed = self._changes.holders
                 had = changed.get(holder)
                 if had is None:
                     # Whoever is not known in a realm that was there before was forgotten to be asked for.
-                    had = self._stock.holders[holder] if number < self._registered else 0
+                    had = self._stock.holders[holder] if realm.number < self._registered else 0
                 changed[holder] = had + more
                 if not had or not had + more:
-                    counts[4] += more
+                    realm.users += more
 
     def _row(self, realm: _Realm, at: int, name: int) -> None:
-        place = at if not realm.rows or at > realm.last_us else realm.last_us
-        chunk, nth = divmod(realm.rows, ROWS_PER_CHUNK)
-        key = realm.number, chunk
-        written = self._changes.rows.get(key)
-        if written is None:
-            start = HEADER_BYTES + nth * ROW_BYTES if nth else 0
-            written = self._changes.rows[key] = start, bytearray() if nth else bytearray(pack_place(place))
-            if not nth:
-                self._changes.places.setdefault(realm.number, {})[chunk] = place
-        counts = realm.counts
-        written[1].extend(pack_row(at, name, *counts))
-        values = statuses(*counts)
+        total, active, assigned, both, users = realm.total, realm.active, realm.assigned, realm.both, realm.users
+        row = realm.rows
+        place = at if not row or at > realm.last_us else realm.last_us
+        written = realm.written
+        if written is None or not row % ROWS_PER_CHUNK:
+            written = realm.written = self._chunk(realm, place)
+        written += pack_row(at, name, total, active, assigned, both, users)
+        values = statuses(total, active, assigned, both, users)
         day, year = self._day(place)
         if day == realm.day:
             if values != realm.maxima:
-                maxima = tuple(map(max, values, realm.maxima))
-                realm.day_changes |= maxima != realm.maxima
-                realm.maxima = maxima
+                realm.maxima = tuple(map(max, values, realm.maxima))
         else:
-            if realm.day_changes:
-                self._keep_day(realm)
-            realm.day_changes = True
-            realm.slot = realm.slot + 1 if realm.year == year else 0
-            realm.day, realm.year, realm.day_first, realm.maxima = day, year, realm.rows, values
-        if not realm.rows:
+            self._begin_day(realm, day, year)
+            realm.maxima = values
+        if not row:
             realm.first_us = place
         realm.last_us = place
-        realm.rows += 1
+        realm.rows = row + 1
 
-    def _keep_day(self, realm: _Realm) -> None:
-        packed = pack_day(realm.day, realm.day_first, *realm.maxima)
-        self._changes.days.setdefault((realm.number, realm.year), {})[realm.slot] = packed
+    def _chunk(self, realm: _Realm, place: int) -> bytearray:
+        """What is to be written to the chunk of the next row."""
+        chunk, nth = divmod(realm.rows, ROWS_PER_CHUNK)
+        if nth:
+            start, written = HEADER_BYTES + nth * ROW_BYTES, bytearray()
+        else:
+            start, written = 0, bytearray(pack_place(place))
+            self._changes.places.setdefault(realm.number, {})[chunk] = place
+        self._changes.rows[realm.number, chunk] = start, written
+        return written
+
+    def _begin_day(self, realm: _Realm, day: int, year: int) -> None:
+        if realm.rows:
+            last = self._year(realm.day)
+            # Only now that it is over: until then the realm's figures hold it, which every range stores anyway.
+            packed = pack_day(realm.day, realm.day_first, *realm.maxima)
+            self._changes.days.setdefault((realm.number, last), {})[realm.slot] = packed
+            realm.slot = realm.slot + 1 if last == year else 0
+        realm.day, realm.day_first = day, realm.rows
+
+    def _year(self, day: int) -> int:
+        found = self._years.get(day)
+        if found is None:
+            found = self._years[day] = date.fromordinal(day).year
+        return found
 
     def _day(self, at: int) -> tuple[int, int]:
         """Ordinal and year of the local day; zones change on quarter hours of UTC only."""
@@ -219,6 +267,4 @@ class Changing:
         changes = self._changes
         for number, realm in self._open.items():
             changes.figures[number] = realm.figures
-            if realm.day_changes:
-                self._keep_day(realm)
         return changes

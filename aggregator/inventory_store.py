@@ -13,8 +13,6 @@ from schemas.inventory import (
     HEADER_BYTES,
     ROW_BYTES,
     ROWS_PER_CHUNK,
-    Figures,
-    pack_figures,
     pack_place,
     pack_token,
     unpack_token,
@@ -63,7 +61,7 @@ async def stock(ledger: Asks, shard: Shard, position: int) -> Stock | None:
     return Stock(
         realms={name.decode(): int(number) for name, number in _pairs(realms)},
         names={name.decode(): int(number) for name, number in _pairs(names)},
-        figures={int(number): Figures.unpack(packed) for number, packed in _pairs(figures)},
+        figures={int(number): packed for number, packed in _pairs(figures)},
         reported={int(number): int(bits) for number, bits in _pairs(reported)},
     )
 
@@ -107,12 +105,11 @@ def raw(items: Sequence[bytes]) -> bytes:
 
     One argument instead of thousands: packing each of them would be most of the worker's time.
     """
-    parts = [b"\xdd", len(items).to_bytes(4, "big")]
-    for item in items:
-        size = len(item)
-        parts.append(_SHORT[size] if size < len(_SHORT) else b"\xdb" + size.to_bytes(4, "big"))
-        parts.append(item)
-    return b"".join(parts)
+    short = _SHORT
+    parts = [
+        short[len(item)] + item if len(item) < 256 else b"\xdb" + len(item).to_bytes(4, "big") + item for item in items
+    ]
+    return b"\xdd" + len(items).to_bytes(4, "big") + b"".join(parts)
 
 
 def additions(of: ShardKeys, named: list[str], blobs: list[bytes], changes: Changes) -> dict[str, Any]:
@@ -144,7 +141,7 @@ def additions(of: ShardKeys, named: list[str], blobs: list[bytes], changes: Chan
     store(of.realms, _texts(changes.realms))
     store(of.names, _texts(changes.names))
     store(of.reported, {b"%d" % realm: b"%d" % bits for realm, bits in changes.reported.items()})
-    store(of.figures, {b"%d" % realm: pack_figures(*held[:-1], *held[-1]) for realm, held in changes.figures.items()})
+    store(of.figures, {b"%d" % realm: held for realm, held in changes.figures.items()})
     store(of.tokens, {serial.encode(): pack_token(token) for serial, token in changes.tokens.items()})
     kept = {holder: b"%d" % tokens for holder, tokens in changes.holders.items() if tokens}
     store(of.holders, kept, [holder for holder, tokens in changes.holders.items() if not tokens])

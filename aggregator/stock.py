@@ -6,7 +6,7 @@ import struct
 from dataclasses import dataclass, field
 from typing import Final
 
-from schemas.inventory import Figures, Token
+from schemas.inventory import Token
 
 MAX_HELD: Final = 100_000
 """Serials and holders remembered per shard, 250 bytes each; when there are more all are dropped, to be read anew."""
@@ -24,7 +24,8 @@ class Changes:
     """New ones."""
     names: dict[str, int] = field(default_factory=dict)
     """New ones."""
-    figures: dict[int, Figures] = field(default_factory=dict)
+    figures: dict[int, bytes] = field(default_factory=dict)
+    """By realm: its Figures, packed."""
     tokens: dict[str, Token] = field(default_factory=dict)
     holders: dict[bytes, int] = field(default_factory=dict)
     """Tokens by realm's number and user; 0 for a holder no more."""
@@ -33,7 +34,7 @@ class Changes:
     places: dict[int, dict[int, int]] = field(default_factory=dict)
     """By realm and chunk begun: where its first row stands."""
     days: dict[tuple[int, int], dict[int, bytes]] = field(default_factory=dict)
-    """By realm and year: packed days by slot."""
+    """By realm and year: packed days that are over, by slot."""
     reported: dict[int, int] = field(default_factory=dict)
     """By realm: bits of the statuses of which rows are given."""
     given: dict[tuple[int, int], dict[bytes, int]] = field(default_factory=dict)
@@ -48,7 +49,8 @@ class Stock:
 
     realms: dict[str, int]
     names: dict[str, int]
-    figures: dict[int, Figures]
+    figures: dict[int, bytes]
+    """By realm: its Figures, packed: most are only passed on."""
     reported: dict[int, int]
     tokens: dict[str, Token | None] = field(default_factory=dict)
     """Serials looked at; None for one that was never seen."""

@@ -123,6 +123,9 @@ async def _free(inventory: Inventory, stream: Stream, recorded: Recorded, zone: 
     years = list(years_of(stream, zone))
     begun = await inventory.run([("GETRANGE", shard.days(number, year), 0, DAY_BYTES - 1) for year in years])
     firsts = [(year, next(days(packed)).first) for year, packed in zip(years, begun, strict=True) if packed]
+    if stream.figures is not None and (not firsts or firsts[-1][0] != years[-1]):
+        # No day of the last year is over yet.
+        firsts.append((years[-1], stream.figures.day_first))
     over = [year for (year, _), (_, following) in pairwise(firsts) if following <= passed]
     commands: list[Command] = [("UNLINK", shard.days(number, year)) for year in over]
     # Last: until it is written the next delete frees again what is gone already.

@@ -13,7 +13,7 @@ from api.inventory import GoneError, Inventory, Stream
 from api.inventory_table import Table, Visible
 from api.redis_client import Command
 from api.users import chunks
-from schemas.inventory import KEPT, ROWS_PER_CHUNK, micros, moment, rows, unpack_given
+from schemas.inventory import KEPT, ROWS_PER_CHUNK, Figures, micros, moment, rows, unpack_given
 
 STREAMS_AT_ONCE: Final = 64
 """Streams whose days are held at the same time: of ten years, 11 MB."""
@@ -38,10 +38,17 @@ class Highest(NamedTuple):
 
 
 class Calendar:
-    """The days of a stream that have rows, from some year on."""
+    """The days of a stream that have rows, from some year on, as of the stream's figures."""
 
-    def __init__(self, packed: bytes, rows: int) -> None:
+    def __init__(self, packed: bytes, figures: Figures | None) -> None:
         self._held = array("I", packed)
+        rows = 0
+        if figures is not None:
+            # The last day is in the figures until it is over; what is over since then is of a later state.
+            while self._held and self._held[-_COLUMNS] >= figures.day:
+                del self._held[-_COLUMNS:]
+            self._held.extend((figures.day, figures.day_first, *figures.maxima))
+            rows = figures.rows
         self.ordinals = self._held[0::_COLUMNS]
         self.firsts = self._held[1::_COLUMNS]
         self.firsts.append(rows)
@@ -158,7 +165,7 @@ async def calendars(inventory: Inventory, streams: Collection[Stream], since: da
     ]
     replies = iter(await inventory.run(commands))
     return [
-        Calendar(b"".join(next(replies) or b"" for _ in of), stream.rows)
+        Calendar(b"".join(next(replies) or b"" for _ in of), stream.figures)
         for stream, of in zip(streams, years, strict=True)
     ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from zoneinfo import ZoneInfo
 import redis
 
 from aggregator import inventory_store
-from aggregator.inventory import fold_inventory, read
+from aggregator.inventory import Reading, fold_inventory
 from aggregator.ledger import Applied, Refused
 from aggregator.tally import Known
 from schemas import inventory
@@ -47,6 +48,8 @@ class Inventories(Counting):
     async def count(self, records: Sequence[LogRecord], start: int, end: int) -> Applied | Refused:
         """One range; all its scripts."""
         outcome: Applied | Refused = Refused(None)
+        batch = [one for one in records if start <= one.offset < end]
+        reading = Reading(self.settings.topics[self.shard.topic], batch, end, self.rules)
         while start < end:
             if not self.remember or self.known.stock is None:
                 look = await self.ledger.look(self.shard)
@@ -54,13 +57,11 @@ class Inventories(Counting):
                 assert seen is not None
                 self.known = Known(set(look.labels), seen=seen)
                 self.known.stock = await inventory_store.stock(self.ledger, self.shard, look.position or 0)
-            batch = [one for one in records if start <= one.offset < end]
-            told = read(self.settings.topics[self.shard.topic], batch, self.rules)
-            stock = self.known.stock
+            stock, (told, _) = self.known.stock, reading.take(start)
             if stock is None or not await inventory_store.complete(self.ledger, self.shard, start, stock, told):
                 return Refused((await self.ledger.look(self.shard)).position)
-            tally = fold_inventory(told, end, self.known, stock, self.rules)
-            outcome = await self.ledger.apply(self.shard, start, tally)
+            tally = fold_inventory(*reading.take(start), self.known, stock, self.rules)
+            outcome, _ = await asyncio.gather(self.ledger.apply(self.shard, start, tally), reading.read_on())
             if isinstance(outcome, Refused):
                 return outcome
             self.known.learn(tally)
@@ -169,6 +170,10 @@ class Held:
             for day in inventory.days(packed or b""):
                 assert datetime.fromordinal(day.ordinal).year == year
                 found[day.ordinal] = day.first, day.maxima
+        now = self.figures.get(self.realms[realm])
+        if now is not None:
+            assert now.day not in found
+            found[now.day] = now.day_first, now.maxima
         return found
 
     def given(self, realm: str, status: str) -> list[tuple[datetime, str, int]]:

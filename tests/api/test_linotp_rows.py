@@ -16,14 +16,14 @@ from hypothesis import strategies as st
 
 from api.inventory import Inventory
 from api.inventory_deletes import delete
-from api.inventory_maxima import Days, maxima
+from api.inventory_maxima import Calendar, Days, maxima
 from api.inventory_rows import Line, lines
 from api.inventory_table import table
 from api.redis_client import Client, open_url
 from api.reporting_history import ALWAYS_EVERYTHING, Change, Recorded
 from api.reporting_policy import Recording
 from api.statistics import Statistics
-from schemas.inventory import KEPT, ROWS_PER_CHUNK, micros
+from schemas.inventory import KEPT, ROWS_PER_CHUNK, Figures, micros, pack_day
 from tests.aggregator import ledgers
 from tests.aggregator.inventories import OF, Inventories, Model, log
 from tests.aggregator.test_inventory import logs
@@ -209,7 +209,7 @@ async def test_memory_is_freed_once_every_status_is_deleted(redis_url: str, wide
         assert held("rows") == chunks, "one status is still told"
         await delete(inventory, streams, ALWAYS_EVERYTHING, {3}, date(2026, 1, 1), utc)
         assert 3 < held("rows") < chunks
-        assert held("days") == 5, "those of the year before are gone with the chunks that held it"
+        assert held("days") == 2, "those of the year before are gone with the chunks that held it"
         left = [row for row in wide if row.at >= START]
         assert seen(await page(inventory, ALWAYS_EVERYTHING, 0, len(wide), descending=False)) == expected(left)
         count = await delete(inventory, await inventory.streams(), ALWAYS_EVERYTHING, ALL, None, utc)
@@ -225,3 +225,17 @@ async def test_memory_is_freed_once_every_status_is_deleted(redis_url: str, wide
     client = open_url(redis_url)
     assert len(await page(inventory_of(client, redis_url), ALWAYS_EVERYTHING, 0, 1000, descending=True)) == 400
     await client.close()
+
+
+def test_a_calendar_is_of_the_moment_of_its_figures() -> None:
+    now = Figures(3, 3, 0, 0, 0, 9, 0, 0, day=20, slot=1, day_first=6, maxima=(7,) * len(KEPT))
+    over = [(18, 0, 1), (19, 4, 2)]
+    # Read after the figures, when their day was over and another one too.
+    later = [*over, (20, 6, 8), (21, 12, 9)]
+    for held in (over, later):
+        packed = b"".join(pack_day(day, first, *(highest,) * len(KEPT)) for day, first, highest in held)
+        calendar = Calendar(packed, now)
+        assert list(calendar.ordinals) == [18, 19, 20]
+        assert calendar.highest(0, 0, 9) == (7, [])
+        assert calendar.highest(0, 0, 6) == (2, [])
+        assert calendar.window(Days(date.fromordinal(19), date.fromordinal(30))) == (4, 9)
