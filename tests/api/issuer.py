@@ -49,10 +49,11 @@ def public_jwk(name: str) -> dict[str, Any]:
 
 
 class Issuer:
-    """`published` are the kids in the key set, `active` what introspection says of a token; `down` answers 500."""
+    """`published` are the kids in the key set beside `further` keys, `active` what introspection says of a token; `down` answers 500."""
 
     def __init__(self) -> None:
         self.published = ["rsa", "ec", "okp"]
+        self.further: list[dict[str, Any]] = []
         self.active: dict[str, dict[str, object]] = {}
         self.down = False
         self.key_fetches = 0
@@ -77,7 +78,7 @@ class Issuer:
         self.key_fetches += 1
         if self.down:
             return web.Response(status=500)
-        return web.json_response({"keys": [public_jwk(name) for name in self.published]})
+        return web.json_response({"keys": [*map(public_jwk, self.published), *self.further]})
 
     async def _introspect(self, request: web.Request) -> web.Response:
         self.introspections += 1
