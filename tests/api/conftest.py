@@ -87,7 +87,11 @@ async def serve(clock: Clock) -> AsyncIterator[Serve]:
             await runner.setup()
             stack.push_async_callback(runner.cleanup)
             await web.TCPSite(runner, "127.0.0.1", 0).start()
-            session = await stack.enter_async_context(aiohttp.ClientSession(max_line_size=2**16, max_field_size=2**16))
+            session = await stack.enter_async_context(
+                aiohttp.ClientSession(
+                    connector=aiohttp.TCPConnector(limit=0), max_line_size=2**16, max_field_size=2**16
+                )
+            )
             return Api(app, "http://{}:{}".format(*runner.addresses[0]), session)
 
         yield start
