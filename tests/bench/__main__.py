@@ -17,7 +17,7 @@ from typing import Any, Final
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import api_speed, dedupe, growth, ingest_speed, inventory, worker_speed
+from tests.bench import api_speed, dedupe, growth, ingest_speed, inventory, token_flood, worker_speed
 from tests.bench.accuracy import measure as accuracy
 from tests.bench.accuracy.chart import draw as draw_accuracy
 from tests.bench.accuracy.show import show as show_accuracy
@@ -68,6 +68,17 @@ def _api(quick: bool, console: Console, _: Path) -> Found:
     rows.append((f"computed, {at_once['asked']:,} asking at once", at_once["computed"], "1", at_once["met"]))
     told = [(what, f"{ratio:.2f}", goal, "yes" if met else "no") for what, ratio, goal, met in rows]
     _table(console, "Api: median ratios", ("", "found", "goal", "met"), told)
+    return found
+
+
+def _flood(quick: bool, console: Console, _: Path) -> Found:
+    found = token_flood.measure(quick, console.print)
+    rows = [
+        ("throughput of good tokens against none made up", f"{found['ratio']:.2f}", f"≥ {found['goal']}"),
+        (f"{found['tokens']:,} made up, refused", f"{found['refused']:,}", f"{found['tokens']:,}"),
+        ("fetches of the keys", str(found["fetches"]), f"≤ {found['fetches_allowed']}"),
+    ]
+    _table(console, "Made-up tokens", ("", "found", "goal"), rows)
     return found
 
 
@@ -133,6 +144,7 @@ PARTS: Final[dict[str, Callable[[bool, Console, Path], Found]]] = {
     "api": _api,
     "dedupe": _dedupe,
     "ingest": _ingest,
+    "flood": _flood,
     "inventory": _inventory,
     "growth": _growth,
     "accuracy": _accuracy,

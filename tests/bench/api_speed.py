@@ -139,7 +139,7 @@ class Bare(ServerProcess):
 def _ready(store: Valkey, auth: str, quick: bool, say: Callable[[str], None]) -> dict[str, Any]:
     seconds, pairs = (2, 3) if quick else (8, 6)
     authorization = {"Authorization": f"Bearer {token(exp=int(time.time()) + TOKEN_S)}"} if auth == "jwt" else {}
-    with _key_set() as jwks, ApiProcess(**_settings(store, auth, jwks)) as api:
+    with key_set() as keys_at, ApiProcess(**_settings(store, auth, keys_at.url)) as api:
         url = f"http://{api.address}{QUESTION}"
         get(url, authorization)
         # The second one lay ready.
@@ -238,13 +238,23 @@ def _ms(text: str) -> float:
     return number * {"us": 1e-3, "ms": 1.0, "s": 1e3, "m": 6e4}[text.lstrip("0123456789.")]
 
 
+@dataclass(slots=True)
+class KeySet:
+    """Where an issuer's keys are, and how often they were fetched."""
+
+    url: str = ""
+    fetches: int = 0
+
+
 @contextmanager
-def _key_set() -> Iterator[str]:
-    """Serves the issuer's keys; gives their URL."""
+def key_set() -> Iterator[KeySet]:
+    """Serves the issuer's keys."""
     content = json.dumps({"keys": [public_jwk("rsa")]}).encode()
+    served = KeySet()
 
     class Answer(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            served.fetches += 1
             self.send_response(200)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(content)))
@@ -258,7 +268,8 @@ def _key_set() -> Iterator[str]:
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
-        yield "http://{}:{}/jwks".format(*server.server_address)
+        served.url = "http://{}:{}/jwks".format(*server.server_address)
+        yield served
     finally:
         server.shutdown()
         server.server_close()
