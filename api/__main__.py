@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import resource
 import signal
 import sys
 from collections.abc import Sequence
@@ -46,6 +47,7 @@ async def serve(settings: ApiSettings) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    allow_connections()
     runner = build_runner(build_app(settings))
     await runner.setup()
     try:
@@ -65,6 +67,12 @@ async def serve(settings: ApiSettings) -> None:
         log.info("stopping")
     finally:
         await runner.cleanup()
+
+
+def allow_connections() -> None:
+    """As many as the system lets us have: with the usual 1,024 some idle ones would keep all others out."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _not_our_fault(record: logging.LogRecord) -> bool:

@@ -6,13 +6,25 @@ One line per change of state, none per record, and never a user id.
 from __future__ import annotations
 
 import logging
+import re
 import sys
-from typing import Literal
+from typing import Any, Final, Literal
 
 import structlog
 
+TRACEBACK: Final = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+"""Without the variables of each frame, which structlog would add: among them are tokens, users and keys."""
 
-def configure(level: Literal["debug", "info", "warning", "error"], form: Literal["text", "json"]) -> None:
+TALKATIVE: Final = ("aiokafka",)
+"""Libraries whose debug lines tell values: a dead letter's has the user in it."""
+
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+
+Form = Literal["text", "json"]
+
+
+def configure(level: Literal["debug", "info", "warning", "error"], form: Form) -> None:
     """For the whole process, lines of libraries included. Calling it again replaces what was set."""
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -21,10 +33,13 @@ def configure(level: Literal["debug", "info", "warning", "error"], form: Literal
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     last: list[structlog.typing.Processor] = (
-        [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        [structlog.processors.ExceptionRenderer(TRACEBACK), structlog.processors.JSONRenderer()]
         if form == "json"
         else [
-            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)
+            _in_one_line,
+            structlog.dev.ConsoleRenderer(
+                colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+            ),
         ]
     )
     handler = logging.StreamHandler(sys.stderr)
@@ -35,9 +50,17 @@ def configure(level: Literal["debug", "info", "warning", "error"], form: Literal
         )
     )
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    for name in TALKATIVE:
+        logging.getLogger(name).setLevel(max(logging.INFO, logging.root.level))
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.make_filtering_bound_logger(level),
         cache_logger_on_first_use=False,
     )
+
+
+def _in_one_line(_: Any, __: str, line: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Libraries put what others sent into their phrases: a line break in it must not look like a line of ours."""
+    line["event"] = _CONTROL.sub(lambda found: repr(found[0])[1:-1], str(line["event"]))
+    return line

@@ -6,13 +6,14 @@ import json
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from email.message import Message
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from deploy.servers.process import ServerProcess
 from schemas.settings import PREFIX
+from tests.integration.workers import rss_bytes
 
 
 class Reply(NamedTuple):
@@ -47,13 +48,19 @@ class ApiProcess(ServerProcess):
         except OSError:
             return False
 
-    def get(self, path: str, token: str | None = None) -> Reply:
-        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+    @property
+    def rss_bytes(self) -> int:
+        return rss_bytes(self.pid)
+
+    def get(self, path: str, token: str | None = None, headers: Mapping[str, str] | None = None) -> Reply:
+        headers = {**(headers or {}), **({} if token is None else {"Authorization": f"Bearer {token}"})}
         return self._ask(urllib.request.Request(f"http://{self.address}{path}", headers=headers), 10)
 
-    def post(self, path: str, body: Any) -> Reply:
-        """A JSON body, from anybody."""
+    def post(self, path: str, body: Any, token: str | None = None) -> Reply:
+        """A JSON body."""
         headers = {"Content-Type": "application/json"}
+        if token is not None:
+            headers["Authorization"] = f"Bearer {token}"
         return self._ask(urllib.request.Request(f"http://{self.address}{path}", json.dumps(body).encode(), headers), 30)
 
     @staticmethod

@@ -31,7 +31,7 @@ class WorkerProcess:
         self.port = free_port()
         self.log_file = folder / "worker.log"
         environment = {"PATH": os.environ.get("PATH", os.defpath), "HOME": str(folder), "TMPDIR": str(folder)}
-        environment |= {f"AUTHTALLY_{name.upper()}": value for name, value in settings.items()}
+        environment |= {_variable(name): value for name, value in settings.items()}
         environment["AUTHTALLY_WORKER_PORT"] = str(self.port)
         # Its folder is its working directory too: no `.env` of the checkout is read.
         self._process = start_child(command, self.log_file, folder, environment)
@@ -49,8 +49,7 @@ class WorkerProcess:
 
     @property
     def rss_bytes(self) -> int:
-        pages = Path(f"/proc/{self._process.pid}/statm").read_text(encoding="ascii").split()[1]
-        return int(pages) * os.sysconf("SC_PAGE_SIZE")
+        return rss_bytes(self._process.pid)
 
     def readiness(self) -> tuple[bool, list[str]]:
         """Whether it is ready, and the troubles that it names; not ready while nothing answers."""
@@ -97,13 +96,16 @@ class WorkerProcess:
     def _ended(self) -> bool:
         return not self.running
 
+    def metrics(self) -> str:
+        """All of them, as text."""
+        with urllib.request.urlopen(f"http://{HOST}:{self.port}/metrics", timeout=5) as answer:
+            return str(answer.read().decode())
+
     def metric(self, sample: str, **labels: str) -> float:
         """The sum of the samples of that name that carry these labels."""
-        with urllib.request.urlopen(f"http://{HOST}:{self.port}/metrics", timeout=5) as answer:
-            text = answer.read().decode()
         found: list[float] = [
             float(each.value)
-            for family in text_string_to_metric_families(text)
+            for family in text_string_to_metric_families(self.metrics())
             for each in family.samples
             if each.name == sample and labels.items() <= each.labels.items()
         ]
@@ -133,6 +135,11 @@ class WorkerProcess:
         assert self.wait() == 0, f"the worker did not end well:\n{tail(self.log_file)}"
 
 
+def _variable(setting: str) -> str:
+    """The environment's name for a setting: OpenTelemetry's are not ours and stay as they are."""
+    return setting if setting.startswith("OTEL_") else f"AUTHTALLY_{setting.upper()}"
+
+
 class Workers:
     """All workers of a test, with the settings that they share."""
 
@@ -157,3 +164,9 @@ class Workers:
             worker.kill()
             # pytest shows it below the failure, if there is one.
             sys.stdout.write(f"--- {worker.log_file.parent.name}\n{tail(worker.log_file, 60)}\n")
+
+
+def rss_bytes(pid: int) -> int:
+    """Memory that a process holds resident."""
+    pages = Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1]
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")

@@ -1,0 +1,166 @@
+"""What is secret stays so: user ids, tokens and secrets are planted everywhere, then looked for everywhere."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+import redis
+
+from deploy.servers import Valkey
+from schemas.keys import Shard
+from tests.conftest import wait_until
+from tests.integration.api_process import ApiProcess
+from tests.integration.conftest import MakeSite
+from tests.integration.sites import Broker, Site
+from tests.integration.test_bad_records import letters, named
+from tests.integration.workers import WorkerProcess
+
+TIME: Final = "2026-11-20T10:00:00Z"
+USER: Final = "canary-user-7f3a"
+EVENT_ID: Final = "canary-event-1b77"
+HASH_KEY: Final = "canary-hash-key-90aa51c2d4e6"
+PASSWORD: Final = "canary-password-55d0"
+GOOD_TOKEN: Final = "canary-token-good-c4"
+BAD_TOKEN: Final = "canary-token-bad-e1"
+WEBHOOK: Final = "canary-webhook-secret-28"
+WRONG_WEBHOOK: Final = "canary-webhook-wrong-93"
+PLANTED: Final = (USER, EVENT_ID, HASH_KEY, PASSWORD, GOOD_TOKEN, BAD_TOKEN, WEBHOOK, WRONG_WEBHOOK)
+
+MONTH: Final = "/jans-auth/restv1/internal/stat?month=202611"
+
+
+def login(**more: Any) -> dict[str, Any]:
+    return {"type": "login", "time": TIME, "user_id": USER, "realm": "acme", "client_id": "web", **more}
+
+
+# On a topic of logins: as many ways as there are to be refused with the user's name in hand.
+BAD: Final[list[bytes]] = [
+    json.dumps(login(time="yesterday")).encode(),
+    json.dumps(login(success="yes")).encode(),
+    json.dumps(login(user_id=[USER])).encode(),
+    json.dumps(login(realm={"of": USER})).encode(),
+    json.dumps(login(realm=USER * 20)).encode(),
+    json.dumps(login(user_id=USER * 80)).encode(),
+    json.dumps(login(time="1999-01-01T00:00:00Z")).encode(),
+    json.dumps(login(id=7, type=USER)).encode(),
+    json.dumps(login(id=EVENT_ID * 80)).encode(),
+    json.dumps([USER]).encode(),
+    USER.encode(),
+    json.dumps(login()).encode()[:-1],
+    json.dumps(login()).encode().replace(b'"acme"', b'"\xff"'),
+]
+
+
+def forms(planted: str) -> dict[str, bytes]:
+    """A text, and what others could make of it without our key."""
+    raw = planted.encode()
+    found = {"itself": raw, "base64": base64.b64encode(raw).rstrip(b"="), "hex": raw.hex().encode()}
+    for name in ("md5", "sha1", "sha256", "blake2b"):
+        digest = hashlib.new(name, raw).digest()
+        found[name] = digest[:8]
+        found[f"{name} in hex"] = digest.hex().encode()[:16]
+    return found
+
+
+def told(where: dict[str, bytes], planted: dict[str, dict[str, bytes]]) -> list[str]:
+    return [
+        f"{name} as {form} in {place}"
+        for place, content in where.items()
+        for name, shapes in planted.items()
+        for form, shape in shapes.items()
+        if shape in content
+    ]
+
+
+def files(folder: Path) -> Iterator[Path]:
+    return (path for path in sorted(folder.rglob("*")) if path.is_file())
+
+
+@pytest.fixture
+def store() -> Iterator[Valkey]:
+    """One that writes all that it holds to disk, in plain."""
+    options = ("--appendonly", "yes", "--rdbcompression", "no", "--aof-use-rdb-preamble", "no", "--save", "3600 1")
+    with Valkey(password=PASSWORD, options=options) as server:
+        yield server
+
+
+def ask(api: ApiProcess) -> dict[str, bytes]:
+    """What the api answers those with good, bad and no tokens, whatever they send."""
+    answers = {}
+    for path in (
+        MONTH,
+        "/v1/overview",
+        "/v1/users",
+        "/v1/pipeline",
+        "/reporting/maximum?session=" + BAD_TOKEN,
+        "/nope",
+    ):
+        for token in (GOOD_TOKEN, BAD_TOKEN, f"{BAD_TOKEN} {BAD_TOKEN}", None):
+            reply = api.get(path, token)
+            answers[f"{path} {token}"] = f"{reply.headers} {reply.text}".encode()
+    events = [login(id=EVENT_ID), login(id=EVENT_ID), login(time="soon"), login(user_id=7), login(realm=USER * 20)]
+    for token in (GOOD_TOKEN, BAD_TOKEN):
+        reply = api.post("/v1/events", events, token)
+        answers[f"events {token}"] = f"{reply.headers} {reply.text}".encode()
+    keycloak = {"id": EVENT_ID, "time": 1_795_168_800_000, "type": "LOGIN", "realmName": "acme", "userId": USER}
+    for secret in (WEBHOOK, WRONG_WEBHOOK):
+        for body in (keycloak, keycloak | {"time": USER}):
+            reply = api.post("/v1/ingest/keycloak", body, secret)
+            answers[f"webhook {secret} {body['time']}"] = f"{reply.headers} {reply.text}".encode()
+    for path in ("/metrics", "/v1/metrics", "/health/ready"):
+        answers[path] = api.get(path, GOOD_TOKEN).text.encode()
+    return answers
+
+
+def test_nothing_secret_is_kept_logged_or_told(
+    make_site: MakeSite, embedded: Broker, store: Valkey, tmp_path: Path
+) -> None:
+    site = make_site(embedded, store=store, log_level="debug")
+    # Made with a key of its own: the site's is no secret.
+    site.workers.settings["user_hash_key"] = HASH_KEY
+    tokens = tmp_path / "tokens.json"
+    scopes = ["jans_stat", "stats:read", "metrics:read", "events:write", "reporting"]
+    sha256 = hashlib.sha256(GOOD_TOKEN.encode()).hexdigest()
+    tokens.write_text(json.dumps([{"sha256": sha256, "subject": "dashboard", "scopes": scopes}]))
+    worker = site.workers.start().wait_until_ready()
+    shard = Shard(site.logins, 0)
+    for value in BAD:
+        site.publisher.send_bad(shard, value, "any")
+    settings = {"auth": "static", "auth_tokens_file": str(tokens), "ingest": "on", "ingest_keycloak_secret": WEBHOOK}
+    common = {name: value for name, value in site.workers.settings.items() if name != "user_hash_key"}
+    with ApiProcess(**common | settings) as api:
+        answers = ask(api)
+        counted = _wait_until_counted(site, worker)
+        assert counted > 0
+        with letters(site, len(BAD)) as found:
+            headers = {f"dead letter {number}": str(named(one)).encode() for number, one in enumerate(found)}
+        logs = {"the worker's log": worker.log_file.read_bytes(), "the api's log": api.log.read_bytes()}
+        logs["the worker's metrics"] = worker.metrics().encode()
+        api.stop()
+    worker.stop()
+    with redis.Redis.from_url(store.url) as client:
+        client.save()
+    kept = {str(path.relative_to(store.folder)): path.read_bytes() for path in files(store.folder)}
+    assert any(name.endswith(".rdb") for name in kept)
+    assert any(name.endswith(".aof") for name in kept)
+    # The search would find what is there: a realm is kept in plain.
+    assert b"acme" in b"".join(kept.values())
+
+    plain = {text: {"itself": text.encode()} for text in PLANTED}
+    assert told(answers | headers | logs | kept, plain) == []
+    assert told(kept, {USER: forms(USER), EVENT_ID: forms(EVENT_ID)}) == []
+
+
+def _wait_until_counted(site: Site, worker: WorkerProcess) -> float:
+    def counted() -> float:
+        return worker.metric("authtally_events_total", result="counted")
+
+    # One login by /v1/events and one by the webhook are the same event.
+    wait_until(lambda: counted() >= 1 and worker.metric("authtally_events_total", result="dead") >= len(BAD), 60)
+    return counted()
