@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test lint bench chaos schemas lock clean
+.PHONY: setup demo test lint bench chaos pictures schemas lock clean
 
 setup: .venv/ready
 
@@ -15,9 +15,9 @@ setup: .venv/ready
 demo: setup
 	$(BIN)/authtally demo
 
-# All but the fault runs of `make chaos`.
+# All but the fault runs of `make chaos`. A file's tests share a process: much of the time is waiting for real servers.
 test: setup
-	$(BIN)/pytest
+	$(BIN)/pytest -n 3 --dist loadfile
 
 lint: setup
 	$(BIN)/ruff check .
@@ -33,8 +33,14 @@ bench: setup .venv-peers/ready
 	.venv-peers/bin/pip install --quiet --require-hashes --requirement $<
 	touch $@
 
+# Of the dashboard, for the README.
+pictures: setup
+	$(BIN)/python -m tests.dashboard.pictures
+
+# The long fault runs; make chaos CHAOS="--seed 7 --minutes 60 --out FILE" for another one on the clusters.
 chaos: setup
 	$(BIN)/pytest -m chaos
+	$(BIN)/python -m tests.chaos $(CHAOS)
 
 schemas: setup
 	$(BIN)/python -m schemas.json_schemas
@@ -42,6 +48,8 @@ schemas: setup
 lock: setup
 	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-emit-find-links --output-file requirements.lock
 	$(BIN)/uv pip compile tests/bench/peers/requirements.in --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-emit-find-links --output-file tests/bench/peers/requirements.lock
+	$(BIN)/uv pip compile pyproject.toml --extra traces --constraints requirements.lock --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links --output-file deploy/container/runtime.lock
+	$(BIN)/uv pip compile deploy/container/build.in --constraints requirements.lock --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links --output-file deploy/container/build.lock
 
 clean:
 	rm -rf .venv .venv-peers .kafka .keycloak .publishers

@@ -15,6 +15,8 @@ curl                     curl
 wrk                      wrk
 nginx                    nginx-light nginx
 caddy                    caddy
+faketime                 faketime
+chromium                 chromium
 "
 
 # Where Debian puts nginx, and not everybody looks.
