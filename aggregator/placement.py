@@ -13,12 +13,13 @@ import structlog
 from aiokafka.errors import KafkaError
 from confluent_kafka import KafkaError as KafkaErrorCode
 from confluent_kafka import KafkaException, TopicCollection
-from confluent_kafka.admin import AdminClient
 
 from aggregator import metrics
+from aggregator.kafka_admin import KafkaAdmin
 from aggregator.ledger import Ledger, Look, Refused
 from aggregator.settings import FORMAT, NEVER_ADOPTED, WorkerSettings
 from aggregator.transport import Consumer, LogBounds, Range
+from schemas import fields
 from schemas.inventory import BINDINGS
 from schemas.keys import Shard
 from schemas.settings import PREFIX
@@ -68,6 +69,10 @@ def decide(shard: Shard, look: Look, topic_id: str, bounds: LogBounds) -> Start 
     reset = f"authtally positions reset {shard.topic} {shard.partition} --to earliest"
     if look.position is None:
         return Open(bounds.start)
+    if look.position == fields.RESTORING:
+        return Stop(
+            f"{shard.tag} is being restored; if nobody is at it any more, repeat: authtally snapshot restore FILE"
+        )
     known_id = look.meta.get("topic_id", NO_ID)
     if known_id and topic_id and known_id != topic_id:
         return Stop(
@@ -128,7 +133,7 @@ class Placement:
     def __init__(self, ledger: Ledger, settings: WorkerSettings) -> None:
         self._ledger = ledger
         self._settings = settings
-        self._admin: AdminClient | None = None
+        self._admin = KafkaAdmin(settings)
         self._placed: dict[Shard, str] = {}
         """The id of the topic that each shard was counted from when it was placed."""
         self._looks: dict[str, _Look] = {}
@@ -152,7 +157,7 @@ class Placement:
                 topic_id = (await self.topic_ids({topic}))[topic]
                 bounds = await consumer.bounds(waiting)
             except (KafkaError, KafkaException, OSError) as error:
-                self._kafka_fails(topic, error)
+                await self._kafka_fails(topic, error)
                 await asyncio.sleep(PAUSE_S)
                 continue
             self.trouble = None
@@ -224,7 +229,7 @@ class Placement:
                 except KafkaException as error:
                     if error.args[0].code() == KafkaErrorCode.UNKNOWN_TOPIC_OR_PART:
                         return False
-                    self._kafka_fails(topic, error)
+                    await self._kafka_fails(topic, error)
                     await asyncio.sleep(PAUSE_S)
                     continue
                 self.trouble = None
@@ -234,9 +239,14 @@ class Placement:
     def _is_of(self, shard: Shard, topic_id: str) -> bool:
         return NO_ID in (topic_id, placed := self._placed.get(shard, NO_ID)) or topic_id == placed
 
-    def _kafka_fails(self, topic: str, error: Exception) -> None:
-        self.trouble = f"{PREFIX}KAFKA_BOOTSTRAP_SERVERS: {error}"
-        log.warning("kafka does not do its part", topic=topic, error=str(error), retry_in_s=PAUSE_S)
+    async def _kafka_fails(self, topic: str, error: Exception) -> None:
+        self.trouble = self.trouble or f"{PREFIX}KAFKA_BOOTSTRAP_SERVERS: {error}"
+        self.trouble = await self.why(error)
+        log.warning("kafka does not do its part", topic=topic, error=self.trouble, retry_in_s=PAUSE_S)
+
+    async def why(self, error: Exception) -> str:
+        """Why Kafka does not do its part, by the setting to look at. May take seconds, to find out."""
+        return await asyncio.to_thread(self._admin.why, error)
 
     async def topic_ids(self, topics: set[str]) -> dict[str, str]:
         """Kafka's ids of topics, which a topic made anew under an old name does not share. "" where it has none.
@@ -246,7 +256,7 @@ class Placement:
         return await asyncio.to_thread(self._describe, topics) if topics else {}
 
     def _describe(self, topics: set[str]) -> dict[str, str]:
-        if self._admin is None:
-            self._admin = AdminClient({**self._settings.kafka_client(), "log_level": 0})
-        asked: Any = self._admin.describe_topics(TopicCollection(sorted(topics)), request_timeout=ADMIN_TIMEOUT_S)
+        asked: Any = self._admin.client.describe_topics(
+            TopicCollection(sorted(topics)), request_timeout=ADMIN_TIMEOUT_S
+        )
         return {topic: str(future.result().topic_id) for topic, future in asked.items()}

@@ -8,12 +8,11 @@ from typing import Any, Final, cast
 
 import structlog
 from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient
-from redis.exceptions import RedisError
 
+from aggregator.kafka_admin import KafkaAdmin
 from aggregator.placement import SettingsDifferError, differing
 from aggregator.settings import WorkerSettings
-from aggregator.store import Client, password_is_wrong, trouble_in_words, unfit
+from aggregator.store import UNREACHABLE, Client, password_is_wrong, trouble_in_words, unfit
 from schemas import keys
 from schemas.keys import Shard, ShardKeys
 from schemas.settings import PREFIX
@@ -39,7 +38,7 @@ async def wait_until_fit(settings: WorkerSettings, redis: Client, says: Callable
             problem = await unfit(redis)
             if problem is None:
                 await _agree(settings, redis)
-        except (RedisError, OSError) as error:
+        except UNREACHABLE as error:
             waits = trouble_in_words(error)
             if password_is_wrong(error):
                 raise UnfitError(waits) from error
@@ -73,11 +72,11 @@ async def _agree(settings: WorkerSettings, redis: Client) -> None:
 
 def _kafka_lacks(settings: WorkerSettings) -> str | None:
     """What Kafka does not offer yet, naming the setting; None when all is there."""
-    admin = AdminClient({**settings.kafka_client(), "log_level": 0})
+    admin = KafkaAdmin(settings)
     try:
-        there = admin.list_topics(timeout=ASK_KAFKA_S).topics
+        there = admin.client.list_topics(timeout=ASK_KAFKA_S).topics
     except KafkaException as error:
-        return f"{PREFIX}KAFKA_BOOTSTRAP_SERVERS={settings.kafka_bootstrap_servers}: {error.args[0].str()}"
+        return admin.why(error)
     missing = [topic for topic in settings.topics if topic not in there]
     if missing:
         return f"{PREFIX}TOPICS: Kafka has no topic {', '.join(missing)}"

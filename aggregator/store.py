@@ -7,15 +7,18 @@ from typing import Any, Final, cast
 from redis.asyncio import Redis, RedisCluster, Sentinel
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import AuthenticationError
+from redis.exceptions import AuthenticationError, NoPermissionError, RedisClusterException, RedisError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from aggregator.settings import WorkerSettings
+from schemas.redis_connection import tls_trouble
 from schemas.redis_url import behind_sentinel
 
 SOCKET_TIMEOUT_S: Final = 5.0
 Client = Redis | RedisCluster
+UNREACHABLE: Final = (RedisError, RedisClusterException, OSError)
+"""Whatever a client raises when Redis is gone, full or fails over. Of a Cluster without a node it is no RedisError."""
 
 
 def connect(settings: WorkerSettings) -> Client:
@@ -26,13 +29,19 @@ def connect(settings: WorkerSettings) -> Client:
         "socket_timeout": SOCKET_TIMEOUT_S,
         "socket_connect_timeout": SOCKET_TIMEOUT_S,
         "retry": Retry(NoBackoff(), 0),
+        # Telling the library's name needs a right of its own, which Redis 7.0 cannot grant.
+        "driver_info": None,
     }
+    if settings.speaks_tls(url):
+        options |= settings.redis_tls()
     if settings.redis_cluster:
         return RedisCluster.from_url(url, **options)
     if settings.redis_sentinel:
         where = behind_sentinel(url)
         options["ssl"] = where.tls
-        sentinel = Sentinel(where.sentinels, sentinel_kwargs=dict(options), **options)  # type: ignore[no-untyped-call]
+        sentinel = Sentinel(  # type: ignore[no-untyped-call]
+            where.sentinels, sentinel_kwargs=options | settings.redis_sentinel_login(), **options
+        )
         return cast(
             Redis,
             sentinel.master_for(settings.redis_sentinel, db=where.db, username=where.username, password=where.password),
@@ -45,7 +54,11 @@ def trouble_in_words(error: BaseException) -> str:
     text = str(error)
     if password_is_wrong(error):
         return f"AUTHTALLY_REDIS_URL: wrong or missing user or password ({text})"
-    if isinstance(error, (RedisConnectionError, RedisTimeoutError, OSError)):
+    if isinstance(error, NoPermissionError):
+        return f"AUTHTALLY_REDIS_URL: its user may not do what it must ({text})"
+    if isinstance(error, (RedisConnectionError, RedisTimeoutError, RedisClusterException, OSError)):
+        if encryption := tls_trouble(text):
+            return encryption
         return f"AUTHTALLY_REDIS_URL: no connection ({text or type(error).__name__})"
     return f"{type(error).__name__}: {text}"
 

@@ -12,6 +12,7 @@ from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, NoPermissionError, RedisClusterException, RedisError
 
+from api.settings import ApiSettings
 from schemas.redis_url import behind_sentinel
 from schemas.settings import CommonSettings
 
@@ -71,12 +72,26 @@ def _options() -> dict[str, Any]:
         "socket_connect_timeout": TIMEOUT_S,
         "decode_responses": False,
         "protocol": 2,
+        # Telling the library's name needs a right of its own, which Redis 7.0 cannot grant.
+        "driver_info": None,
     }
 
 
-def open_url(url: str) -> Client:
+def open_url(url: str, **options: Any) -> Client:
     """A client of one server. Nothing is sent before the first command."""
-    return _PipelineClient(Redis.from_url(url, **_options()))
+    return _PipelineClient(Redis.from_url(url, **_options() | options))
+
+
+def open_shared(settings: ApiSettings) -> Client | None:
+    """The client of what api processes share beside the ledger, where there is such a store."""
+    if settings.cache_redis_url is None:
+        return None
+    url = settings.cache_redis_url.get_secret_value()
+    return open_url(url, **_tls(settings, url))
+
+
+def _tls(settings: CommonSettings, url: str) -> dict[str, Any]:
+    return settings.redis_tls() if settings.speaks_tls(url) else {}
 
 
 def open_ledger(settings: CommonSettings) -> Client:
@@ -84,15 +99,19 @@ def open_ledger(settings: CommonSettings) -> Client:
     url = settings.redis_url.get_secret_value()
     if settings.redis_cluster:
         # One more try: after MOVED the next one goes to the right node.
-        return _PipelineClient(RedisCluster.from_url(url, **_options() | {"retry": Retry(NoBackoff(), 1)}))
+        return _PipelineClient(
+            RedisCluster.from_url(url, **_options() | _tls(settings, url) | {"retry": Retry(NoBackoff(), 1)})
+        )
     if settings.redis_sentinel:
-        return _behind_sentinel(url, settings.redis_sentinel)
-    return open_url(url)
+        return _behind_sentinel(url, settings)
+    return open_url(url, **_tls(settings, url))
 
 
-def _behind_sentinel(url: str, name: str) -> Client:
+def _behind_sentinel(url: str, settings: CommonSettings) -> Client:
     where = behind_sentinel(url)
-    options = _options() | {"ssl": where.tls}
-    sentinel: Any = Sentinel(where.sentinels, sentinel_kwargs=dict(options), **options)  # type: ignore[no-untyped-call]
-    master = sentinel.master_for(name, db=where.db, username=where.username, password=where.password)
+    options = _options() | _tls(settings, url) | {"ssl": where.tls}
+    sentinel: Any = Sentinel(  # type: ignore[no-untyped-call]
+        where.sentinels, sentinel_kwargs=options | settings.redis_sentinel_login(), **options
+    )
+    master = sentinel.master_for(settings.redis_sentinel, db=where.db, username=where.username, password=where.password)
     return _PipelineClient(master, *sentinel.sentinels)

@@ -11,6 +11,7 @@ from typing import Any, Final
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from deploy.publish_state import Tally
+from schemas import kafka_trouble
 from schemas.outgoing import Outgoing
 from schemas.settings import PREFIX, KafkaSettings
 
@@ -81,7 +82,10 @@ class Sending:
         try:
             self._there = set(self._producer.list_topics(timeout=PATIENCE_S).topics)
         except KafkaException as error:
-            raise SendingError(f"{PREFIX}KAFKA_BOOTSTRAP_SERVERS: {error.args[0].str()}") from error
+            # What it has to tell of its connections it tells when polled.
+            self._producer.poll(0)
+            told = [str(failure.str()) for failure in self._failures]
+            raise SendingError(kafka_trouble.why(settings, told, error.args[0].str())) from error
 
     def send(self, event: Outgoing) -> None:
         """Hand one event over; waits while too much is on its way. Raises SendingError, StoppedError."""

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from schemas import traces
 from schemas.adapters.registry import ADAPTERS
-
-PREFIX: Final = "AUTHTALLY_"
+from schemas.kafka_connection import KafkaConnection
+from schemas.prefix import PREFIX as PREFIX
+from schemas.redis_connection import RedisConnection
 
 Dimension = Literal["realm", "client", "node"]
 ActiveOn = Literal["login", "refresh"]
@@ -72,29 +76,13 @@ def _tagless(prefix: str) -> str:
     return prefix
 
 
-def _redis_scheme(url: SecretStr, info: ValidationInfo) -> SecretStr:
-    """A secret, since it may carry a password; `rediss://` is TLS."""
-    if urlsplit(url.get_secret_value()).scheme not in ("redis", "rediss", "unix"):
-        raise ValueError("must be a redis://, rediss:// or unix:// URL")
-    return url
-
-
-RedisUrl = Annotated[SecretStr, AfterValidator(_redis_scheme)]
-
-
-class CommonSettings(BaseSettings):
+class CommonSettings(RedisConnection):
     """What worker and api must agree on. A worker refuses when these differ from what a shard was counted with."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, env_file=".env", extra="ignore", frozen=True, hide_input_in_errors=True
     )
 
-    redis_url: RedisUrl = Field(SecretStr("redis://127.0.0.1:6379/0"), description="The ledger's Redis or Valkey.")
-    redis_cluster: bool = Field(False, description="REDIS_URL names a node of a Cluster.")
-    redis_sentinel: str = Field(
-        "",
-        description="Name of the Sentinel master; REDIS_URL then names the sentinels, host:port,host:port.",
-    )
     key_prefix: Annotated[str, AfterValidator(_tagless)] = Field(
         "authtally:", description="How every key begins. Another prefix counts anew."
     )
@@ -107,8 +95,15 @@ class CommonSettings(BaseSettings):
         le=8192,
         description="Active users per period, scope and shard that are counted one by one.",
     )
+    secrets_dir: str = Field(
+        "",
+        description="Folder of secrets, a file each, named like its variable (authtally_user_hash_key); environment only.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level logged.")
     log_format: Literal["text", "json"] = Field("text", description="How log lines look.")
+    otlp_endpoint: Annotated[str, AfterValidator(traces.endpoint)] = Field(
+        "", description="URL of an OTLP/HTTP collector for traces; empty: OTEL_EXPORTER_OTLP_ENDPOINT, or none."
+    )
 
     @property
     def zone(self) -> ZoneInfo:
@@ -118,24 +113,9 @@ class CommonSettings(BaseSettings):
 Topics = Annotated[dict[str, str], NoDecode, BeforeValidator(_topics), AfterValidator(_known_events)]
 
 
-class KafkaSettings(CommonSettings):
-    """How to reach Kafka, for whatever reads from it or writes to it."""
+class KafkaSettings(KafkaConnection, CommonSettings):
+    """Of whatever reads from Kafka or writes to it."""
 
-    kafka_bootstrap_servers: str = Field(
-        "127.0.0.1:9092", min_length=1, description="Brokers to begin with: host:port, host:port."
-    )
-    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
-        "PLAINTEXT", description="How brokers are spoken to."
-    )
-    kafka_sasl_mechanism: Literal["", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
-        "", description="With a SASL protocol: how to sign in."
-    )
-    kafka_sasl_username: str = Field("", description="With a SASL mechanism.")
-    kafka_sasl_password: SecretStr = Field(SecretStr(""), description="With a SASL mechanism.")
-    kafka_ssl_cafile: str = Field("", description="Authorities that sign the brokers; empty: the system's.")
-    kafka_ssl_certfile: str = Field("", description="Our certificate, where brokers ask for one.")
-    kafka_ssl_keyfile: str = Field("", description="The key of KAFKA_SSL_CERTFILE.")
-    kafka_idempotence: bool = Field(True, description="Idempotent producing; off only for brokers without it.")
     topics: Topics = Field(
         {"auth.logins": "login", "auth.tokens": "token", "auth.accounts": "account", "auth.otp-tokens": "otp"},
         description="topic=event, …: what is read and as what. Setting it replaces the list.",
@@ -143,45 +123,14 @@ class KafkaSettings(CommonSettings):
     dead_letter_topic: str = Field("auth.dead-letter", min_length=1, description="Where records go that cannot count.")
 
     @model_validator(mode="after")
-    def _sasl_is_whole(self) -> Self:
-        sasl = self.kafka_security_protocol.startswith("SASL")
-        if sasl and not (self.kafka_sasl_mechanism and self.kafka_sasl_username):
-            raise ValueError(
-                f"{PREFIX}KAFKA_SECURITY_PROTOCOL={self.kafka_security_protocol} needs "
-                f"{PREFIX}KAFKA_SASL_MECHANISM and {PREFIX}KAFKA_SASL_USERNAME"
-            )
+    def _dead_letters_lie_apart(self) -> Self:
         if self.dead_letter_topic in self.topics:
             raise ValueError(f"{PREFIX}DEAD_LETTER_TOPIC is among {PREFIX}TOPICS: it would feed itself")
         return self
 
-    def kafka_client(self) -> dict[str, str]:
-        """The connection as librdkafka's properties, for producers and admin clients."""
-        properties = {
-            "bootstrap.servers": self.kafka_bootstrap_servers,
-            "security.protocol": self.kafka_security_protocol,
-            "sasl.mechanism": self.kafka_sasl_mechanism,
-            "sasl.username": self.kafka_sasl_username,
-            "sasl.password": self.kafka_sasl_password.get_secret_value(),
-            "ssl.ca.location": self.kafka_ssl_cafile,
-            "ssl.certificate.location": self.kafka_ssl_certfile,
-            "ssl.key.location": self.kafka_ssl_keyfile,
-        }
-        return {name: value for name, value in properties.items() if value}
-
-    def kafka_producer(self) -> dict[str, Any]:
-        """The properties of every librdkafka producer: nothing is told as sent before all replicas have it."""
-        return {
-            **self.kafka_client(),
-            "acks": "all",
-            "enable.idempotence": self.kafka_idempotence,
-            # The choice of Kafka's Java clients: equal keys meet in one partition, whoever sends them.
-            "partitioner": "murmur2_random",
-            # Its own lines about connections repeat for as long as a broker is away.
-            "log_level": 0,
-        }
-
 
 S = TypeVar("S", bound=BaseSettings)
+SECRETS_DIR: Final = f"{PREFIX}SECRETS_DIR"
 
 
 class SettingsError(Exception):
@@ -194,8 +143,11 @@ class SettingsError(Exception):
 
 def read(settings: type[S], **given: Any) -> S:
     """Read settings from the environment; `given` wins over it. Raises SettingsError with all faults at once."""
+    folder = os.environ.get(SECRETS_DIR, "")
+    if folder and not Path(folder).is_dir():
+        raise SettingsError([f"{SECRETS_DIR}: {folder!r} is no folder"])
     try:
-        return settings(**given)
+        return settings(_secrets_dir=folder or None, **given)
     except ValidationError as error:
         faults = []
         for fault in error.errors(include_url=False, include_input=False):

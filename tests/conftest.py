@@ -140,7 +140,7 @@ def cluster() -> Iterator[str]:
         second: Any = redis.Redis.from_url(two.url)
         first.execute_command("CLUSTER ADDSLOTSRANGE", 0, 8191)
         second.execute_command("CLUSTER ADDSLOTSRANGE", 8192, 16383)
-        first.execute_command("CLUSTER MEET", "127.0.0.1", two.port)
+        first.execute_command("CLUSTER MEET", "127.0.0.1", two.port, two.bus_port)
         wait_until(
             lambda: all(node.cluster("info")["cluster_state"] == "ok" for node in (first, second)), 30, "a cluster"
         )

@@ -6,6 +6,7 @@ import os
 import uuid
 from base64 import urlsafe_b64encode
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -29,6 +30,15 @@ appender.stdout.layout.pattern = %d %p %m (%c)%n
 """
 
 
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """One more way in, beside the open one: `SSL` or `SASL_SSL`, with the properties that are its own."""
+
+    name: str
+    protocol: str
+    properties: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+
 def fetch_jars() -> Path:
     """The folder of Kafka's jars, fetched once per checkout. Raises JavaMissingError, ServerError."""
     return fetched(POM, JARS, lambda jars: jars)
@@ -38,6 +48,7 @@ class ApacheKafka(ServerProcess):
     """One node that is broker and controller. `properties` win over ours.
 
     Topics have one copy, are never made by themselves, groups form at once, and retention is enforced every second.
+    `scram` are users of SCRAM-SHA-256 and -512 with their passwords, `system` is for the JVM (`-Dname=value`).
     """
 
     name = "kafka"
@@ -50,22 +61,36 @@ class ApacheKafka(ServerProcess):
         port: int | None = None,
         properties: Mapping[str, str] | None = None,
         heap_mb: int = 768,
+        listeners: Sequence[Listener] = (),
+        scram: Mapping[str, str] | None = None,
+        system: Sequence[str] = (),
     ) -> None:
         self._java, self._jars = java(), fetch_jars()
         super().__init__(folder, port)
         self._controller_port = free_port()
+        self._listeners = {listener: free_port() for listener in listeners}
+        self._scram, self._system = dict(scram or {}), tuple(system)
         self.given = dict(properties or {})
         self.heap_mb = heap_mb
 
+    def address_of(self, listener: str) -> str:
+        """Where a listener of that name listens."""
+        return next(f"{HOST}:{port}" for one, port in self._listeners.items() if one.name == listener)
+
     def properties(self) -> dict[str, str]:
+        more = [f"{listener.name}://{HOST}:{port}" for listener, port in self._listeners.items()]
+        protocols = ["PLAINTEXT:PLAINTEXT", "CONTROLLER:PLAINTEXT"]
+        protocols += [f"{listener.name}:{listener.protocol}" for listener in self._listeners]
         return {
             "process.roles": "broker,controller",
             "node.id": str(NODE_ID),
             "controller.quorum.voters": f"{NODE_ID}@{HOST}:{self._controller_port}",
-            "listeners": f"PLAINTEXT://{self.address},CONTROLLER://{HOST}:{self._controller_port}",
-            "advertised.listeners": f"PLAINTEXT://{self.address}",
+            "listeners": ",".join(
+                (f"PLAINTEXT://{self.address}", f"CONTROLLER://{HOST}:{self._controller_port}", *more)
+            ),
+            "advertised.listeners": ",".join((f"PLAINTEXT://{self.address}", *more)),
             "controller.listener.names": "CONTROLLER",
-            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+            "listener.security.protocol.map": ",".join(protocols),
             "log.dirs": str(self.folder / "data"),
             "auto.create.topics.enable": "false",
             "delete.topic.enable": "true",
@@ -84,6 +109,11 @@ class ApacheKafka(ServerProcess):
             "log.retention.check.interval.ms": "1000",
             "log.segment.delete.delay.ms": "1000",
             "log.initial.task.delay.ms": "1000",
+            **{
+                f"listener.name.{listener.name.lower()}.{name}": value
+                for listener in self._listeners
+                for name, value in listener.properties.items()
+            },
             **self.given,
         }
 
@@ -101,11 +131,19 @@ class ApacheKafka(ServerProcess):
             (
                 *self._jvm(heap_mb=128),
                 *("kafka.tools.StorageTool", "format", "--config", "server.properties", "--cluster-id", cluster_id),
+                *(word for user in self._users() for word in ("--add-scram", user)),
             ),
             self.start_timeout_s,
             folder=self.folder,
             environment=self.environment(),
         )
+
+    def _users(self) -> list[str]:
+        return [
+            f"{mechanism}=[name={name},password={password}]"
+            for name, password in self._scram.items()
+            for mechanism in ("SCRAM-SHA-256", "SCRAM-SHA-512")
+        ]
 
     def _jvm(self, heap_mb: int) -> Sequence[str]:
         return (
@@ -116,7 +154,7 @@ class ApacheKafka(ServerProcess):
         )
 
     def command(self) -> Sequence[str | Path]:
-        return (*self._jvm(self.heap_mb), "kafka.Kafka", "server.properties")
+        return (*self._jvm(self.heap_mb), *self._system, "kafka.Kafka", "server.properties")
 
     def environment(self) -> dict[str, str]:
         kept = {name: os.environ[name] for name in ("JAVA_HOME",) if name in os.environ}

@@ -23,9 +23,18 @@ class PrometheusMissingError(ServerError):
 
 def binary() -> str:
     """The path of `prometheus`. Raises PrometheusMissingError."""
-    found = shutil.which("prometheus")
+    return _on_path("prometheus")
+
+
+def promtool() -> str:
+    """The path of Prometheus' tool that checks rules and configurations. Raises PrometheusMissingError."""
+    return _on_path("promtool")
+
+
+def _on_path(name: str) -> str:
+    found = shutil.which(name)
     if found is None:
-        raise PrometheusMissingError("no `prometheus` on PATH")
+        raise PrometheusMissingError(f"no `{name}` on PATH")
     return found
 
 
@@ -51,16 +60,23 @@ class Prometheus(ServerProcess):
         interval: str = "500ms",
         folder: Path | None = None,
         port: int | None = None,
+        rule_files: Sequence[Path] = (),
     ) -> None:
         self._binary = binary()
         super().__init__(folder, port)
         self.scrape_configs = scrape_configs
         self.interval = interval
+        self.rule_files = rule_files
 
     def prepare(self) -> None:
         # JSON is YAML.
         configuration = {
-            "global": {"scrape_interval": self.interval, "scrape_timeout": self.interval},
+            "global": {
+                "scrape_interval": self.interval,
+                "scrape_timeout": self.interval,
+                "evaluation_interval": self.interval,
+            },
+            "rule_files": [str(path) for path in self.rule_files],
             "scrape_configs": self.scrape_configs,
         }
         (self.folder / "prometheus.yml").write_text(json.dumps(configuration, indent=2), encoding="utf-8")

@@ -9,7 +9,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from deploy.servers.process import HOST, ServerProcess
+from deploy.servers.process import HOST, ServerProcess, free_port
 
 
 class Valkey(ServerProcess):
@@ -33,6 +33,8 @@ class Valkey(ServerProcess):
         self.password = password
         self.options = tuple(options)
         self.binary = binary
+        self.bus_port = free_port()
+        """Of a node of a Cluster. By default it would be the port plus 10,000, which a client's connection may have."""
 
     @property
     def url(self) -> str:
@@ -46,6 +48,7 @@ class Valkey(ServerProcess):
             *("--bind", HOST, "--port", str(self.port), "--dir", str(self.folder)),
             *("--daemonize", "no", "--save", "", "--appendonly", "no", "--maxmemory-policy", "noeviction"),
             *(("--requirepass", self.password) if self.password else ()),
+            *(("--cluster-port", str(self.bus_port)) if "--cluster-enabled" in self.options else ()),
             *self.options,
         )
 

@@ -11,6 +11,7 @@ from aggregator.fold import fold
 from aggregator.ledger import Applied, Ledger, Refused
 from aggregator.store import connect, unfit
 from aggregator.tally import Known, Rules
+from deploy.servers import free_port
 from schemas import fields, keys
 from schemas.keys import Shard, ShardKeys
 from schemas.scopes import EVERYTHING
@@ -74,4 +75,18 @@ async def test_a_slot_on_the_move_is_waited_for_and_nothing_is_counted_twice(clu
     assert await client.get(of.position) == "20"
     for node in (at_home, at_away):
         node.close()
+    await client.aclose()
+
+
+async def test_a_cluster_of_which_no_node_answers_is_waited_for() -> None:
+    """redis-py has an exception of its own for that, which is no RedisError."""
+    settings = ledgers.settings(f"redis://127.0.0.1:{free_port()}", redis_cluster=True)
+    client: Any = connect(settings)
+    troubled = asyncio.Event()
+    ledger = Ledger(client, settings, trouble=lambda trouble: troubled.set() if trouble else None)
+    looking = asyncio.create_task(ledger.look(SHARDS[0]))
+    async with asyncio.timeout(20):
+        await troubled.wait()
+    assert not looking.done()
+    looking.cancel()
     await client.aclose()

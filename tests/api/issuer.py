@@ -49,7 +49,10 @@ def public_jwk(name: str) -> dict[str, Any]:
 
 
 class Issuer:
-    """`published` are the kids in the key set beside `further` keys, `active` what introspection says of a token; `down` answers 500."""
+    """`published` are the kids in the key set beside `further` keys, `active` what introspection says of a token.
+
+    `down` answers 500.
+    """
 
     def __init__(self) -> None:
         self.published = ["rsa", "ec", "okp"]

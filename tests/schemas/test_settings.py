@@ -8,6 +8,13 @@ from aggregator.settings import WorkerSettings
 from schemas.settings import SettingsError, effective, read
 
 KEY = "sixteen characters"
+SECRETS = (
+    "kafka_sasl_password",
+    "kafka_oauth_client_secret",
+    "kafka_ssl_key_password",
+    "redis_sentinel_password",
+    "redis_key_password",
+)
 
 
 def test_every_fault_is_named_at_once() -> None:
@@ -68,7 +75,12 @@ def test_the_environment_is_read_as_people_write_it(monkeypatch: pytest.MonkeyPa
 
 def test_what_is_shown_hides_secrets() -> None:
     shown = effective(
-        read(WorkerSettings, user_hash_key=KEY, redis_url="redis://me:hidden@host:1/0", kafka_sasl_password="hidden")
+        read(
+            WorkerSettings,
+            user_hash_key=KEY,
+            redis_url="redis://me:hidden@host:1/0",
+            **dict.fromkeys(SECRETS, "hidden"),
+        )
     )
     assert shown["AUTHTALLY_REDIS_URL"] == "redis://me:********@host:1/0"
     assert "hidden" not in str(shown)

@@ -1,0 +1,70 @@
+"""Certificates that settings name: files are read when the settings are, so that a wrong one is told by its name."""
+
+from __future__ import annotations
+
+import ssl
+from typing import NamedTuple
+
+
+class Files(NamedTuple):
+    """Paths, and what encrypts the key. Empty: the system's authorities; no certificate of ours; no password."""
+
+    ca: str = ""
+    certificate: str = ""
+    key: str = ""
+    password: str = ""
+
+
+class Names(NamedTuple):
+    """The settings that `Files` are from."""
+
+    ca: str
+    certificate: str
+    key: str
+    password: str
+
+
+def context(files: Files, names: Names) -> ssl.SSLContext:
+    """What a client connects with: the server's chain and host name are checked. Raises ValueError by setting."""
+    if files.key and not files.certificate:
+        raise ValueError(f"{names.key} needs {names.certificate}")
+    try:
+        made = ssl.create_default_context(cafile=files.ca or None)
+    except (OSError, ssl.SSLError) as error:
+        raise ValueError(f"{names.ca}={files.ca}: {_why(error, 'no certificates in PEM')}") from error
+    if files.certificate:
+        _readable(files.certificate, names.certificate)
+        if files.key:
+            _readable(files.key, names.key)
+        asked = False
+
+        def password() -> str:
+            nonlocal asked
+            asked = True
+            return files.password
+
+        try:
+            made.load_cert_chain(files.certificate, files.key or None, password)
+        except ssl.SSLError as error:
+            if error.reason == "KEY_VALUES_MISMATCH":
+                raise ValueError(f"{names.key}: is not the key of {names.certificate}") from error
+            if asked:
+                # A key whose file asks for a password is named by that, whatever else may be wrong with it.
+                wrong = "does not open" if files.password else "is not set, and needed for"
+                raise ValueError(f"{names.password}: {wrong} the key of {names.certificate}") from error
+            what = f"{names.certificate} and {names.key}" if files.key else names.certificate
+            raise ValueError(f"{what}: no certificate with its key, both in PEM") from error
+    return made
+
+
+def _readable(path: str, setting: str) -> None:
+    try:
+        with open(path, "rb"):
+            pass
+    except OSError as error:
+        raise ValueError(f"{setting}={path}: {_why(error, '')}") from error
+
+
+def _why(error: OSError, otherwise: str) -> str:
+    # An SSLError is an OSError whose text names a line of OpenSSL.
+    return otherwise if isinstance(error, ssl.SSLError) else (error.strerror or str(error))
