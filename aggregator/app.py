@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import ssl
 import tempfile
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
 import faust
 import structlog
-from faust.auth import SASLCredentials, SSLCredentials
+from faust.auth import OAuthCredentials, SASLCredentials, SSLCredentials
 from faust.transport.drivers.aiokafka import credentials_to_aiokafka_auth
 from mode.supervisors import CrashingSupervisor
 from yarl import URL
 
+from aggregator import metrics
 from aggregator.counting import Counting
 from aggregator.dead_letters import DeadLetters
 from aggregator.health import Health
+from aggregator.kafka_tokens import KafkaTokens
 from aggregator.ledger import Ledger
 from aggregator.placement import Placement
 from aggregator.progress import INTERVAL_S, Progress
@@ -26,13 +27,14 @@ from aggregator.settings import WorkerSettings
 from aggregator.startup import UnfitError, wait_until_fit
 from aggregator.store import connect
 from aggregator.transport import FETCH_BYTES_PER_PARTITION, Range, Schema, Transport
+from schemas import traces
 from schemas.keys import Shard
 from schemas.settings import read
 
 log = structlog.get_logger(__name__)
 
 # Faust's defaults let a group take half a minute to share its partitions out.
-SESSION_TIMEOUT_S: Final = 10.0
+REBALANCE_TIMEOUT_S: Final = 10.0
 HEARTBEAT_S: Final = 2.0
 REQUEST_TIMEOUT_S: Final = 30.0
 # New partitions, and topics that vanished, are noticed after this long.
@@ -41,6 +43,8 @@ METADATA_AGE_MS: Final = 15_000
 RANGES_IN_HAND: Final = 16
 # Of several shards: one's fold fills the time in which the store works on another's. More gains nothing, measured.
 RANGES_AT_ONCE: Final = 8
+# For the last spans to be sent at the end.
+TRACES_S: Final = 3.0
 
 
 class Worker:
@@ -54,7 +58,8 @@ class Worker:
         self.ledger = Ledger(self.redis, settings, trouble=self._redis_says)
         self.health = Health(settings.worker_host, settings.worker_port)
         self.placement = Placement(self.ledger, settings)
-        signed_in = credentials(settings)
+        self.tokens = KafkaTokens(settings)
+        signed_in = credentials(settings, self.tokens)
         self.dead_letters = DeadLetters(settings, credentials_to_aiokafka_auth(signed_in, None))
         self.counting = Counting(settings, self.ledger, self.dead_letters, self.placement)
         self.progress = Progress(
@@ -65,24 +70,29 @@ class Worker:
 
     def _redis_says(self, trouble: str | None) -> None:
         self.redis_trouble = trouble
+        if trouble:
+            metrics.REDIS_ERRORS.inc()
 
     def _waits(self, trouble: str | None) -> None:
         self.waits_for = trouble
 
-    def _outside(self) -> list[str]:
-        found = (
-            self.waits_for,
-            self.redis_trouble,
-            self.placement.trouble,
-            self.dead_letters.trouble,
-            self.progress.trouble,
-        )
-        return [trouble for trouble in found if trouble]
+    def _outside(self) -> dict[str, str]:
+        found = {
+            "startup": self.waits_for,
+            "redis": self.redis_trouble,
+            "kafka": self.tokens.trouble or self.placement.trouble,
+            "dead_letters": self.dead_letters.trouble,
+        }
+        return self.progress.troubles | {where: trouble for where, trouble in found.items() if trouble}
 
-    def troubles(self) -> list[str]:
-        """Why the worker is not ready, one line each; empty when it counts."""
-        joining = [] if self.app.joined else ["joining the consumer group"]
-        return [*self._outside(), *joining, *self.placement.stopped.values()]
+    def troubles(self) -> dict[str, list[str]]:
+        """Why the worker is not ready, by where, one line each; empty when it counts."""
+        found = {where: [trouble] for where, trouble in self._outside().items()}
+        if not self.app.joined:
+            found["group"] = ["joining the consumer group"]
+        if self.placement.stopped:
+            found["stopped"] = list(self.placement.stopped.values())
+        return found
 
     async def start(self) -> None:
         """Before Kafka is read. Raises UnfitError."""
@@ -91,6 +101,8 @@ class Worker:
         gc.collect()
         gc.freeze()
         gc.disable()
+        metrics.begin(self.settings.topics)
+        self.counting.traces = traces.opened(self.settings.otlp_endpoint, "worker")
         await self.health.start()
         await wait_until_fit(self.settings, self.redis, self._waits)
 
@@ -98,6 +110,7 @@ class Worker:
         await self.dead_letters.stop()
         await self.redis.aclose()
         await self.health.stop()
+        await asyncio.to_thread(self.counting.traces.close, TRACES_S)
 
 
 class App(faust.App):  # type: ignore[misc]
@@ -115,8 +128,9 @@ class App(faust.App):  # type: ignore[misc]
             consumer_max_fetch_size=FETCH_BYTES_PER_PARTITION,
             consumer_metadata_max_age_ms=METADATA_AGE_MS,
             broker_commit_interval=INTERVAL_S,
-            broker_session_timeout=SESSION_TIMEOUT_S,
-            broker_rebalance_timeout=SESSION_TIMEOUT_S,
+            consumer_group_instance_id=settings.kafka_group_instance_id or None,
+            broker_session_timeout=settings.kafka_session_timeout_s,
+            broker_rebalance_timeout=REBALANCE_TIMEOUT_S,
             broker_heartbeat_interval=HEARTBEAT_S,
             broker_request_timeout=REQUEST_TIMEOUT_S,
             stream_buffer_maxsize=RANGES_IN_HAND,
@@ -194,15 +208,12 @@ class App(faust.App):  # type: ignore[misc]
         """Faust keeps tables on disk; there are none."""
 
 
-def credentials(settings: WorkerSettings) -> Any:
+def credentials(settings: WorkerSettings, tokens: KafkaTokens) -> Any:
     """Faust's credentials for the Kafka settings; None for plaintext."""
-    protocol = settings.kafka_security_protocol
-    context = None
-    if protocol.endswith("SSL"):
-        context = ssl.create_default_context(cafile=settings.kafka_ssl_cafile or None)
-        if settings.kafka_ssl_certfile:
-            context.load_cert_chain(settings.kafka_ssl_certfile, settings.kafka_ssl_keyfile or None)
-    if protocol.startswith("SASL"):
+    context = settings.kafka_tls()
+    if settings.kafka_security_protocol.startswith("SASL"):
+        if settings.kafka_sasl_mechanism == "OAUTHBEARER":
+            return OAuthCredentials(oauth_cb=tokens, ssl_context=context)
         return SASLCredentials(
             mechanism=settings.kafka_sasl_mechanism,
             username=settings.kafka_sasl_username,

@@ -16,7 +16,7 @@ from aggregator.dead_letters import DeadLetters
 from aggregator.duplicates import Seen, window_held_s
 from aggregator.fold import fold
 from aggregator.inventory import Reading, fold_inventory
-from aggregator.ledger import Ledger, Refused
+from aggregator.ledger import Applied, Ledger, Refused
 from aggregator.placement import Placement
 from aggregator.settings import WorkerSettings
 from aggregator.stock import Stock
@@ -25,6 +25,7 @@ from aggregator.transport import Consumer, Range
 from schemas import fields
 from schemas.inventory import BINDINGS
 from schemas.keys import Shard
+from schemas.traces import OFF, Span, Traces, Value
 
 log = structlog.get_logger(__name__)
 
@@ -56,6 +57,8 @@ class Counting:
         self._turns: defaultdict[Shard, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._remembered = 0
         self.newest_record_ms: dict[Shard, int] = {}
+        self._newest_event_ms: dict[Shard, int] = {}
+        self.traces: Traces = OFF
 
     async def count(self, consumer: Consumer, cut: Range) -> None:
         """Fold and apply one range. When the ledger stands elsewhere: forget the shard, and place it anew."""
@@ -67,13 +70,14 @@ class Counting:
             same_log = asyncio.create_task(self._placement.is_same_log(cut))
             try:
                 await asyncio.sleep(0)
-                await self._count(consumer, cut, same_log)
+                with self.traces.span(f"count {cut.shard.topic}", "consumer", self._about(cut)) as span:
+                    await self._count(consumer, cut, same_log, span)
             finally:
                 same_log.cancel()
         metrics.RANGE_RECORDS.labels(cut.shard.topic).observe(len(cut.records))
         metrics.RANGE_SECONDS.labels(cut.shard.topic).observe(time.perf_counter() - taken)
 
-    async def _count(self, consumer: Consumer, cut: Range, same_log: Awaitable[bool]) -> None:
+    async def _count(self, consumer: Consumer, cut: Range, same_log: Awaitable[bool], span: Span) -> None:
         shard, start, records = cut.shard, cut.start, cut.records
         name = self._settings.topics[shard.topic]
         reading = Reading(name, records, cut.end, self._rules) if name in BINDINGS else None
@@ -83,7 +87,7 @@ class Counting:
             if held is None or held.position != start:
                 look = await self._ledger.look(shard)
                 if look.position != start:
-                    await self._refused(consumer, shard, look.position)
+                    await self._refused(consumer, shard, start, look.position, span)
                     return
                 seen = await self._ledger.seen(shard, look)
                 if seen is None:
@@ -91,6 +95,7 @@ class Counting:
                 self.forget(shard)
                 held = self._shards[shard] = _Knowledge(start, Known(set(look.labels), seen=seen))
             # 2. Pure. A crash here costs the work.
+            began = time.perf_counter()
             if reading is None:
                 tally = fold(name, records, cut.end, held.known, self._rules)
             else:
@@ -99,6 +104,7 @@ class Counting:
                     self.forget(shard)
                     continue
                 tally = fold_inventory(*reading.take(start), held.known, stock, self._rules)
+            metrics.FOLD_SECONDS.labels(shard.topic).observe(time.perf_counter() - began)
             if not await same_log:
                 self.forget(shard)
                 await self._placement.place(consumer, [shard])
@@ -106,15 +112,15 @@ class Counting:
             # 3. What cannot be counted is safe first. A crash after this sends it again, recognisably.
             await self._dead_letters.send(shard, tally.dead)
             # 4. Counts and position in one step. A crash after this costs nothing: the position tells.
-            applying = self._ledger.apply(shard, start, tally, held.in_sketches)
+            applying = self._apply(shard, start, tally, held.in_sketches)
             outcome = await applying if reading is None else (await asyncio.gather(applying, reading.read_on()))[0]
             if isinstance(outcome, Refused):
-                await self._refused(consumer, shard, outcome.position)
+                await self._refused(consumer, shard, start, outcome.position, span)
                 return
             held.position = tally.end
             held.in_sketches |= outcome.in_sketches
             self._remember(held.known, tally)
-            self._measure(shard, tally)
+            self._measure(shard, tally, span)
             if held.known.seen.hours:
                 self._measure_window(shard, held.known.seen)
             if tally.end < cut.end and reading is None:
@@ -130,10 +136,20 @@ class Counting:
             return None
         return known.stock
 
-    async def _refused(self, consumer: Consumer, shard: Shard, position: int | None) -> None:
+    async def _apply(
+        self, shard: Shard, start: int, tally: Tally, in_sketches: set[tuple[str, Any]]
+    ) -> Applied | Refused:
+        began = time.perf_counter()
+        outcome = await self._ledger.apply(shard, start, tally, in_sketches)
+        metrics.SCRIPT_SECONDS.labels(shard.topic).observe(time.perf_counter() - began)
+        return outcome
+
+    async def _refused(self, consumer: Consumer, shard: Shard, start: int, position: int | None, span: Span) -> None:
         """The one answer to a crash, a zombie, a rebalance, a store that lost its last writes, a dropped batch."""
-        log.warning("range refused", shard=shard.tag, ledger_position=position)
-        metrics.REFUSED.labels(shard.topic).inc()
+        reason = metrics.refusal(start, position)
+        log.warning("range refused", shard=shard.tag, start=start, ledger_position=position, reason=reason)
+        metrics.REFUSED.labels(shard.topic, reason).inc()
+        span.note("authtally.refused", reason)
         await self._ledger.note_refusal(shard, int(time.time() * 1000))
         self.forget(shard)
         await self._placement.place(consumer, [shard])
@@ -157,16 +173,35 @@ class Counting:
             self._remembered = 0
         metrics.REMEMBERED.set(self._remembered)
 
-    def _measure(self, shard: Shard, tally: Tally) -> None:
+    def _measure(self, shard: Shard, tally: Tally, span: Span) -> None:
         if tally.last_record_ms is not None:
             self.newest_record_ms[shard] = max(tally.last_record_ms, self.newest_record_ms.get(shard, 0))
-        for result in (fields.COUNTED, fields.DUPLICATES, fields.IGNORED):
-            metrics.EVENTS.labels(shard.topic, result).inc(tally.progress.get(result, 0))
-        metrics.EVENTS.labels(shard.topic, "dead").inc(len(tally.dead))
+            metrics.LAST_RECORD.labels(*shard).set(self.newest_record_ms[shard] / 1000)
+        if tally.last_event_ms is not None:
+            self._newest_event_ms[shard] = max(tally.last_event_ms, self._newest_event_ms.get(shard, 0))
+            metrics.LAST_EVENT.labels(*shard).set(self._newest_event_ms[shard] / 1000)
+        became = {name: tally.progress.get(name, 0) for name in (fields.COUNTED, fields.DUPLICATES, fields.IGNORED)}
+        for result, events in (became | {"dead": len(tally.dead)}).items():
+            metrics.EVENTS.labels(shard.topic, result).inc(events)
+            span.add(f"authtally.events.{result}", events)
         for name, events in tally.progress.items():
             kind, *rest = fields.split(name)
             if kind == "overflowed":
                 metrics.OVERFLOWED.labels(rest[0]).inc(events)
+
+    def _about(self, cut: Range) -> dict[str, Value]:
+        """A range in the words of OpenTelemetry's conventions for messaging, and ours."""
+        return {
+            "messaging.system": "kafka",
+            "messaging.operation.name": "count",
+            "messaging.operation.type": "process",
+            "messaging.consumer.group.name": self._settings.kafka_group,
+            "messaging.destination.name": cut.shard.topic,
+            "messaging.destination.partition.id": str(cut.shard.partition),
+            "messaging.batch.message_count": len(cut.records),
+            "authtally.offset.start": cut.start,
+            "authtally.offset.end": cut.end,
+        }
 
     def _measure_window(self, shard: Shard, seen: Seen) -> None:
         window_s = self._settings.dedupe_window_s

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import structlog
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RecordListTooLargeError
+from aiokafka.errors import InvalidTimestampError, KafkaError, MessageSizeTooLargeError, RecordListTooLargeError
 
 from aggregator import metrics
 from aggregator.settings import WorkerSettings
@@ -57,6 +57,7 @@ class DeadLetters:
         self._settings = settings
         self._security = security
         self._producer: AIOKafkaProducer | None = None
+        self._starting = asyncio.Lock()
         self.trouble: str | None = None
 
     async def send(self, shard: Shard, letters: Sequence[DeadLetter]) -> None:
@@ -69,8 +70,7 @@ class DeadLetters:
         pause = 0.2
         while True:
             try:
-                producer = await self._started()
-                await asyncio.gather(*(self._send_one(producer, shard, letter) for letter in letters))
+                await asyncio.gather(*(self._send_one(shard, letter) for letter in letters))
             except KafkaError as error:
                 self.trouble = f"{PREFIX}DEAD_LETTER_TOPIC={self._settings.dead_letter_topic}: {error!r}"
                 log.warning("dead letters wait", topic=self._settings.dead_letter_topic, error=repr(error))
@@ -103,19 +103,41 @@ class DeadLetters:
             self._producer = producer
         return self._producer
 
-    async def _send_one(self, producer: AIOKafkaProducer, shard: Shard, letter: DeadLetter) -> None:
+    async def _deliver(self, value: bytes | None, key: bytes | None, named: Any, timestamp_ms: int | None) -> None:
+        async with self._starting:
+            producer = await self._started()
+        try:
+            await producer.send_and_wait(
+                self._settings.dead_letter_topic, value, key, headers=named, timestamp_ms=timestamp_ms
+            )
+        except KafkaError as error:
+            # aiokafka has counted what was refused, and the broker has not: with idempotence it would refuse all that
+            # comes after as out of order, for ever.
+            if not error.retriable and self._producer is producer:
+                self._producer = None
+                await producer.stop()
+            raise
+
+    async def _send_one(self, shard: Shard, letter: DeadLetter) -> None:
+        """Raises KafkaError."""
+        try:
+            await self._fit(shard, letter, None)
+        except InvalidTimestampError:
+            # Our clock is far from the broker's, which has taken the record's own time before.
+            await self._fit(shard, letter, letter.record.timestamp)
+
+    async def _fit(self, shard: Shard, letter: DeadLetter, timestamp_ms: int | None) -> None:
         record: Any = letter.record
         named = headers(shard, letter)
-        topic = self._settings.dead_letter_topic
         try:
-            await producer.send_and_wait(topic, letter.value, record.key, headers=named)
+            await self._deliver(letter.value, record.key, named, timestamp_ms)
         except (MessageSizeTooLargeError, RecordListTooLargeError):
             value, key = letter.value or b"", record.key
             named.append((CUT, str(len(value)).encode()))
             # Only what is small is sure to pass: foreign headers and a huge key stay behind too.
             ours = [header for header in named if header[0].startswith("authtally-")]
             kept = None if key is None else key[:1024]
-            await producer.send_and_wait(topic, value[:CUT_BYTES], kept, headers=ours)
+            await self._deliver(value[:CUT_BYTES], kept, ours, timestamp_ms)
 
     async def stop(self) -> None:
         if self._producer is not None:

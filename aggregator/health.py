@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import structlog
@@ -11,8 +11,13 @@ from aiohttp import web
 from prometheus_client import REGISTRY
 from prometheus_client.aiohttp import make_aiohttp_handler
 
+from aggregator import metrics
+
 log = structlog.get_logger(__name__)
 
+_told: Final = make_aiohttp_handler(REGISTRY)
+PLACES: Final = ("startup", "redis", "kafka", "dead_letters", "group", "stopped")
+"""Where a trouble may be: the label of its metric."""
 POLL_SILENCE_S: Final = 60.0
 """How long the poll loop may be silent before the worker counts as dead: longer than any rebalance takes."""
 
@@ -29,7 +34,7 @@ class Health:
         self._clock = clock
         self._polled_at = clock()
         self._runner: web.AppRunner | None = None
-        self.troubles: Callable[[], list[str]] = lambda: ["starting"]
+        self.troubles: Callable[[], Mapping[str, list[str]]] = lambda: {"startup": ["starting"]}
 
     def polled(self) -> None:
         """The poll loop has come round once more."""
@@ -40,7 +45,7 @@ class Health:
         app = web.Application()
         app.router.add_get("/health/live", self._live)
         app.router.add_get("/health/ready", self._ready)
-        app.router.add_get("/metrics", make_aiohttp_handler(REGISTRY))
+        app.router.add_get("/metrics", self._metrics)
         self._runner = web.AppRunner(app, access_log=None)
         await self._runner.setup()
         await web.TCPSite(self._runner, *self._address).start()
@@ -56,5 +61,11 @@ class Health:
         return web.json_response({"alive": alive, "polled_s_ago": round(silent_s, 1)}, status=200 if alive else 503)
 
     async def _ready(self, request: web.Request) -> web.Response:
-        troubles = self.troubles()
+        troubles = [line for lines in self.troubles().values() for line in lines]
         return web.json_response({"ready": not troubles, "troubles": troubles}, status=503 if troubles else 200)
+
+    async def _metrics(self, request: web.Request) -> web.StreamResponse:
+        troubles = self.troubles()
+        for where in PLACES:
+            metrics.TROUBLE.labels(where).set(where in troubles)
+        return await _told(request)

@@ -18,12 +18,12 @@ from typing import Any, Final, TypeVar, cast
 import msgspec
 import structlog
 from redis.client import NEVER_DECODE
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import NoScriptError
 
 from aggregator.duplicates import LONG_AGO, Seen, packed
 from aggregator.inventory_store import additions
 from aggregator.settings import WorkerSettings
-from aggregator.store import Client, trouble_in_words
+from aggregator.store import UNREACHABLE, Client, trouble_in_words
 from aggregator.tally import Tally
 from schemas import accuracy, fields, keys
 from schemas.keys import Shard, ShardKeys
@@ -47,7 +47,8 @@ return found
 """
 
 FIRST_PAUSE_S: Final = 0.1
-LONGEST_PAUSE_S: Final = 5.0
+LONGEST_PAUSE_S: Final = 2.0
+"""A store that is back, or has a new primary, is found after this long at most."""
 
 T = TypeVar("T")
 
@@ -125,7 +126,7 @@ class Ledger:
         return cast(list[Any], answer)
 
     async def positions(self, shards: Iterable[Shard]) -> dict[Shard, int]:
-        """Positions of the shards that have one. Raises RedisError: who asks has a timer and asks again."""
+        """Positions of the shards that have one. Raises one of UNREACHABLE: who asks has a timer and asks again."""
         asked = list(shards)
         found = await asyncio.gather(*(self._client.get(self.keys(shard).position) for shard in asked))
         return {shard: int(at) for shard, at in zip(asked, found, strict=True) if at is not None}
@@ -134,9 +135,19 @@ class Ledger:
         """Register a shard that has no position and set its first one. Safe to repeat."""
         # The registry lives in another slot, so it cannot be part of the step. Before it: a crash in between leaves a
         # registered shard that holds nothing, which readers add up to zero; after it, figures that nobody would find.
-        await self._patiently(lambda: self._client.sadd(keys.shards(self._settings.key_prefix), shard.tag))
+        await self._patiently(lambda: self.register([shard]))
         meta = self._settings.counted_with(shard.topic) | {"topic_id": topic_id}
         return await self._step(shard, "", str(start), meta=meta)
+
+    async def register(self, shards: Iterable[Shard]) -> None:
+        """Have readers know these shards. Raises one of UNREACHABLE.
+
+        To be repeated now and then: the registry may fall back to before it knew a shard, on a node that is not the
+        shard's own.
+        """
+        tags = [shard.tag for shard in shards]
+        if tags:
+            await cast(Any, self._client.sadd(keys.shards(self._settings.key_prefix), *tags))
 
     async def skip(self, shard: Shard, start: int, end: int) -> Applied | Refused:
         """Move past offsets that Kafka no longer has, and count them as lost."""
@@ -167,7 +178,7 @@ class Ledger:
         await self._patiently(lambda: self._client.hset(observed, fields.REFUSED_MS, str(at_ms)))
 
     async def observe(self, shard: Shard, seen: Mapping[str, str]) -> None:
-        """Write down what was seen beside the log (fields of `observed`). Raises RedisError."""
+        """Write down what was seen beside the log (fields of `observed`). Raises one of UNREACHABLE."""
         await self._client.hset(self.keys(shard).observed, mapping=cast(Any, dict(seen)))
 
     async def _step(
@@ -267,7 +278,7 @@ class Ledger:
         while True:
             try:
                 answer = await ask()
-            except (RedisError, OSError) as error:
+            except UNREACHABLE as error:
                 what = trouble_in_words(error)
                 self._trouble(what)
                 log.warning("redis does not do its part", error=what, retry_in_s=pause)

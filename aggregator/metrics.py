@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Collection
+from typing import Final, Literal
 
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics
+
+from schemas import fields
+from schemas.build import version
+from schemas.events import REASONS
+from schemas.keys import Shard
+
+# A second series beside each counter and histogram, of which Prometheus makes nothing.
+disable_created_metrics()  # type: ignore[no-untyped-call]
+
+Refusal = Literal["ahead", "behind", "empty"]
+SHARES: Final = (0.0005, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3)
+"""Bounds for parts of a range's time."""
 
 EVENTS: Final = Counter(
     "authtally_events",
@@ -23,9 +36,33 @@ RANGE_SECONDS: Final = Histogram(
     ["topic"],
     buckets=(0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10),
 )
-REFUSED: Final = Counter(
-    "authtally_refused_scripts", "Ranges that the ledger refused because it stood elsewhere.", ["topic"]
+FOLD_SECONDS: Final = Histogram(
+    "authtally_fold_seconds",
+    "Of a range's seconds, those of folding its records; with what an OTP inventory had to read for it.",
+    ["topic"],
+    buckets=SHARES,
 )
+SCRIPT_SECONDS: Final = Histogram(
+    "authtally_script_seconds",
+    "Of a range's seconds, those until Redis had applied it, every try included.",
+    ["topic"],
+    buckets=SHARES,
+)
+REFUSED: Final = Counter(
+    "authtally_refused_scripts",
+    "Ranges that the ledger refused because it stood elsewhere: ahead of their start, behind it, or empty.",
+    ["topic", "reason"],
+)
+REDIS_ERRORS: Final = Counter("authtally_redis_errors", "Failed exchanges with the ledger's Redis; each is repeated.")
+TROUBLE: Final = Gauge(
+    "authtally_trouble",
+    "1 while readiness names a trouble, by where: startup, redis, kafka, dead_letters, group, stopped.",
+    ["where"],
+)
+POSITION: Final = Gauge(
+    "authtally_position_offset", "The next offset to count, as the ledger has it.", ["topic", "partition"]
+)
+LOG_END: Final = Gauge("authtally_log_end_offset", "The offset after the last record in Kafka.", ["topic", "partition"])
 LAG: Final = Gauge(
     "authtally_lag_events", "Offsets between the ledger's position and the log's end.", ["topic", "partition"]
 )
@@ -37,6 +74,16 @@ STABLE_LAG: Final = Gauge(
 LAG_SECONDS: Final = Gauge(
     "authtally_lag_seconds",
     "Age of the newest applied record while committed records wait; 0 when none does.",
+    ["topic", "partition"],
+)
+LAST_EVENT: Final = Gauge(
+    "authtally_last_event_timestamp_seconds",
+    "When the newest event that this worker counted says that it happened.",
+    ["topic", "partition"],
+)
+LAST_RECORD: Final = Gauge(
+    "authtally_last_record_timestamp_seconds",
+    "Timestamp of the newest record that this worker counted, as Kafka has it.",
     ["topic", "partition"],
 )
 LOST: Final = Counter("authtally_lost_offsets", "Offsets that retention deleted before they were counted.", ["topic"])
@@ -53,3 +100,30 @@ DEDUPE_WINDOW: Final = Gauge(
     ["topic", "partition"],
 )
 DEDUPE_IDS: Final = Gauge("authtally_dedupe_ids", "Event ids held against repeats.", ["topic", "partition"])
+BUILD: Final = Gauge("authtally_build_info", "Always 1; which version this is.", ["version"])
+
+
+def begin(topics: Collection[str]) -> None:
+    """Let every counter begin at 0: one that is first seen at 1 looks to `increase()` as if nothing had happened."""
+    BUILD.labels(version()).set(1)
+    for topic in topics:
+        for result in (fields.COUNTED, fields.DUPLICATES, fields.IGNORED, "dead"):
+            EVENTS.labels(topic, result)
+        for reason in REASONS:
+            DEAD_LETTERS.labels(topic, reason)
+        for refusal in ("ahead", "behind", "empty"):
+            REFUSED.labels(topic, refusal)
+        LOST.labels(topic)
+
+
+def refusal(start: int, stands: int | None) -> Refusal:
+    """Where a ledger that refused a range stood."""
+    if stands is None:
+        return "empty"
+    return "ahead" if stands > start else "behind"
+
+
+def leave(shard: Shard) -> None:
+    """Tell nothing more of a shard that others have now, or nobody."""
+    for gauge in (POSITION, LOG_END, LAG, STABLE_LAG, LAG_SECONDS, LAST_EVENT, LAST_RECORD):
+        gauge.remove(*map(str, shard))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import structlog
 from aiokafka.errors import KafkaError
 from confluent_kafka import KafkaException
-from redis.exceptions import RedisError
+from redis.exceptions import RedisClusterException, RedisError
 
 from aggregator import metrics
 from aggregator.counting import Counting
@@ -50,7 +50,8 @@ class Progress:
         self._stuck_after_s = stuck_after_s
         self._clock = clock
         self._stands: dict[Shard, tuple[int, float]] = {}
-        self.trouble: str | None = None
+        self.troubles: dict[str, str] = {}
+        """What the last look found in its way, by where: redis or kafka."""
 
     async def look(self, consumer: Consumer) -> dict[Shard, int]:
         """Positions of the assignment, to be committed; on the way lag, observations and misplaced partitions.
@@ -64,24 +65,32 @@ class Progress:
         self._placement.leave(assigned)
         try:
             positions = await self._ledger.positions(assigned)
+            await self._ledger.register(positions)
             bounds = await consumer.bounds(positions)
-            again = await self._placement.misplaced(positions)
+            again = await self._placement.misplaced(positions) | self._fallen_back(positions)
             for shard, position in positions.items():
                 await self._measure(consumer, shard, position, bounds[shard])
-        except RedisError as error:
-            self.trouble = trouble_in_words(error)
+        except (RedisError, RedisClusterException) as error:
+            self.troubles = {"redis": trouble_in_words(error)}
+            metrics.REDIS_ERRORS.inc()
             return {}
         except (KafkaError, KafkaException, OSError) as error:
-            self.trouble = f"AUTHTALLY_KAFKA_BOOTSTRAP_SERVERS: {error}"
+            self.troubles = {"kafka": await self._placement.why(error)}
             return {}
-        self.trouble = None
+        self.troubles = {}
         if again:
             consumer.place_soon(again)
         return {shard: at for shard, at in positions.items() if shard not in again}
 
+    def _fallen_back(self, positions: Mapping[Shard, int]) -> set[Shard]:
+        """Shards that the store took back: where nothing new comes, no refused script would ever tell."""
+        return {shard for shard, (stood_at, _) in self._stands.items() if positions.get(shard, -1) < stood_at}
+
     async def _measure(self, consumer: Consumer, shard: Shard, position: int, bounds: LogBounds) -> None:
         end = max(consumer.end(shard) or 0, bounds.end)
         stable_lag = max(bounds.end - position, 0)
+        metrics.POSITION.labels(*shard).set(position)
+        metrics.LOG_END.labels(*shard).set(end)
         metrics.LAG.labels(*shard).set(max(end - position, 0))
         metrics.STABLE_LAG.labels(*shard).set(stable_lag)
         newest = self._counting.newest_record_ms.get(shard)
@@ -108,5 +117,4 @@ class Progress:
     def _leave(self, shard: Shard) -> None:
         del self._stands[shard]
         self._counting.forget(shard)
-        for gauge in (metrics.LAG, metrics.STABLE_LAG, metrics.LAG_SECONDS):
-            gauge.remove(*map(str, shard))
+        metrics.leave(shard)

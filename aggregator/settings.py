@@ -24,6 +24,14 @@ class WorkerSettings(KafkaSettings):
     """What the worker reads from its environment."""
 
     kafka_group: str = Field("authtally", min_length=1, description="Consumer group; its workers share the partitions.")
+    kafka_group_instance_id: str = Field(
+        "",
+        max_length=249,
+        description="Name that a worker keeps over restarts (static membership): back in time, no partition moves.",
+    )
+    kafka_session_timeout_s: float = Field(
+        10.0, ge=6, le=1800, description="Seconds without a sign of life until a worker's partitions go to others."
+    )
     user_hash_key: Annotated[SecretStr, AfterValidator(_long_enough)] = Field(
         description="Secret that turns user ids into digests. Keep it: another one makes everybody new."
     )

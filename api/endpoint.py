@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import re
-import secrets
 from collections.abc import Callable, Collection, Mapping
 from math import ceil
-from time import perf_counter
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
 from urllib.parse import parse_qsl
 
@@ -20,9 +17,10 @@ from api.bearer import Bearer
 from api.bounded import TooLongError, read_at_most
 from api.cache import RETRY_S, Body, Cache, Entry
 from api.faults import BadQuestion, Fault, TooMany, Unexpected
-from api.metrics import CACHE_ANSWERS, REQUEST_SECONDS, REQUESTS, Hits
+from api.metrics import CACHE_ANSWERS, REQUESTS, Hits, Requests
 from api.rate_limit import Allowance, RateLimit
 from api.redis_client import Client
+from api.request_id import REQUEST_ID, named, request_id_of
 from api.statistics import Statistics
 
 log = structlog.get_logger(__name__)
@@ -35,7 +33,6 @@ MAX_KNOWN: Final = 1024
 
 FORM: Final = "application/x-www-form-urlencoded"
 CHALLENGE: Final = 'Bearer realm="authtally"'
-REQUEST_ID: Final = "X-Request-Id"
 
 
 class Question(Protocol):
@@ -93,7 +90,7 @@ class Endpoint:
         self._services = services
         self._cache = services.cache
         self._clock = services.clock
-        self._seconds = REQUEST_SECONDS.labels(dialect.name)
+        self._requests = Requests(dialect.name)
         self._hits = Hits(dialect.name)
         services.hits.append(self._hits)
         # From a question as it was written, and who wrote it, to its place in the cache: what spares a repeated
@@ -110,32 +107,37 @@ class Endpoint:
                 if hdrs.IF_NONE_MATCH in request.headers and _has(request, entry):
                     CACHE_ANSWERS.labels("hit").inc()
                     REQUESTS.labels(self._dialect.name, "3xx").inc()
-                    return unchanged(entry, now)
-                self._hits.count += 1
-                return answered(entry, now)
+                    response = unchanged(entry, now)
+                else:
+                    self._hits.count += 1
+                    response = answered(entry, now)
+                # Only one that was given: nothing is logged on this way, so that one made here would lead nowhere.
+                if REQUEST_ID in request.headers:
+                    response.headers[REQUEST_ID] = request_id_of(request.headers)
+                return response
         return await self._serve(request, written)
 
     async def post(self, request: web.Request) -> web.Response:
         return await self._serve(request, None)
 
     async def _serve(self, request: web.Request, written: tuple[str, str | None] | None) -> web.Response:
-        started = perf_counter()
-        request_id = request_id_of(request)
-        structlog.contextvars.bind_contextvars(request_id=request_id)
+        began, status = self._requests.begin(), 500
+        request_id = request_id_of(request.headers)
         headers = {REQUEST_ID: request_id}
         try:
-            response = await self._answer(request, written, headers)
-        except Fault as fault:
-            response = self._refusal(fault)
-        except Exception:  # the outermost step: whatever it is, the client sees none of it
-            log.exception("request failed", dialect=self._dialect.name)
-            response = self._refusal(Unexpected())
+            with named(request_id):
+                try:
+                    response = await self._answer(request, written, headers)
+                except Fault as fault:
+                    response = self._refusal(fault)
+                except Exception:  # the outermost step: whatever it is, the client sees none of it
+                    log.exception("request failed", dialect=self._dialect.name)
+                    response = self._refusal(Unexpected())
+            response.headers.update(headers)
+            status = response.status
+            return response
         finally:
-            structlog.contextvars.unbind_contextvars("request_id")
-        response.headers.update(headers)
-        REQUESTS.labels(self._dialect.name, f"{response.status // 100}xx").inc()
-        self._seconds.observe(perf_counter() - started)
-        return response
+            self._requests.end(began, route_of(request), status)
 
     async def _answer(
         self, request: web.Request, written: tuple[str, str | None] | None, headers: dict[str, str]
@@ -207,10 +209,10 @@ def _told(allowance: Allowance, now: float) -> dict[str, str]:
     }
 
 
-def request_id_of(request: web.Request) -> str:
-    """The caller's own when it is one that a log line can hold."""
-    given = request.headers.get(REQUEST_ID, "")
-    return given if re.fullmatch(r"[\w.:-]{1,64}", given, re.ASCII) else secrets.token_hex(8)
+def route_of(request: web.Request) -> str:
+    """As it was registered."""
+    resource = request.match_info.route.resource
+    return "" if resource is None else resource.canonical
 
 
 async def form_of(request: web.Request) -> str:

@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Final
+from time import perf_counter
+from typing import Final, NamedTuple
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, GCCollector, Histogram, ProcessCollector
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    GCCollector,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+)
+
+# A second series beside each counter and histogram, of which Prometheus makes nothing.
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 REGISTRY: Final = CollectorRegistry()
 
@@ -16,9 +28,14 @@ REQUESTS: Final = Counter(
 )
 REQUEST_SECONDS: Final = Histogram(
     "authtally_api_request_seconds",
-    "Seconds from a request's headers to its answer where this process had none ready, by dialect.",
-    ["dialect"],
+    "Seconds from a request's headers to its answer where this process had none ready, by route and class of status.",
+    ["dialect", "route", "status"],
     buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2),
+    registry=REGISTRY,
+)
+IN_FLIGHT: Final = Gauge(
+    "authtally_api_requests_in_flight",
+    "Requests being answered for which this process had no answer ready.",
     registry=REGISTRY,
 )
 CACHE_ANSWERS: Final = Counter(
@@ -27,6 +44,7 @@ CACHE_ANSWERS: Final = Counter(
     ["source"],
     registry=REGISTRY,
 )
+LIVE_LISTENERS: Final = Gauge("authtally_api_live_listeners", "Open streams of live figures.", registry=REGISTRY)
 CACHE_BYTES: Final = Gauge("authtally_api_cache_bytes", "Bytes of answers that this process keeps.", registry=REGISTRY)
 ACCESS_REFUSALS: Final = Counter(
     "authtally_api_access_refusals",
@@ -76,6 +94,43 @@ INGEST_IN_FLIGHT_BYTES: Final = Gauge(
 )
 
 
+class _Measured(NamedTuple):
+    requests: Counter
+    seconds: Histogram
+
+
+class Requests:
+    """Measures a dialect's requests, but for Hits: how many, for how long, how many at once."""
+
+    under_way = 0
+    """Of all dialects: an integer, for the sake of those that have an answer soon."""
+
+    def __init__(self, dialect: str) -> None:
+        self._dialect = dialect
+        self._by: dict[tuple[str, int], _Measured] = {}
+
+    def begin(self) -> float:
+        """What `end` is to be given, in any case."""
+        Requests.under_way += 1
+        return perf_counter()
+
+    def end(self, began: float, route: str, status: int) -> None:
+        """`route` is as it was registered: paths are whatever callers write."""
+        Requests.under_way -= 1
+        by = route, status // 100
+        measured = self._by.get(by)
+        if measured is None:
+            told = f"{by[1]}xx"
+            measured = self._by[by] = _Measured(
+                REQUESTS.labels(self._dialect, told), REQUEST_SECONDS.labels(self._dialect, route, told)
+            )
+        measured.requests.inc()
+        measured.seconds.observe(perf_counter() - began)
+
+
+IN_FLIGHT.set_function(lambda: Requests.under_way)
+
+
 class Hits:
     """Answers that were ready, by dialect: an integer, since a Counter's lock costs a tenth of such an answer.
 
@@ -96,5 +151,11 @@ class Hits:
         self._answers.inc(grown)
 
 
+# Counters begin at 0: one that is first seen at 1 looks to `increase()` as if nothing had happened.
+for store in ("ledger", "cache"):
+    REDIS_ERRORS.labels(store)
+for source in ("hit", "shared", "miss", "stale", "none"):
+    CACHE_ANSWERS.labels(source)
+BUILD: Final = Gauge("authtally_api_build_info", "Always 1; which version this is.", ["version"], registry=REGISTRY)
 PROCESS: Final = ProcessCollector(registry=REGISTRY)
 GARBAGE: Final = GCCollector(registry=REGISTRY)

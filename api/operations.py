@@ -8,8 +8,9 @@ import orjson
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from api.metrics import REGISTRY, Hits
+from api.metrics import BUILD, REGISTRY, Hits
 from api.redis_client import UNREACHABLE, Client
+from schemas.build import version
 
 
 def routes(ledger: Client, hits: Sequence[Hits]) -> list[web.RouteDef]:
@@ -23,6 +24,8 @@ def routes(ledger: Client, hits: Sequence[Hits]) -> list[web.RouteDef]:
         except UNREACHABLE:
             return _told(503, {"status": "not ready", "reason": "the ledger is unreachable"})
         return _told(200, {"status": "ready"})
+
+    BUILD.labels(version()).set(1)
 
     async def metrics(_: web.Request) -> web.Response:
         for each in hits:

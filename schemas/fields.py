@@ -116,6 +116,13 @@ def since(setting: str) -> str:
     return _join("since", setting)
 
 
+RESTORED: Final = "restored"
+"""In meta: the snapshot that the shard was restored from."""
+
+RESTORING: Final = 2**63 - 1
+"""The position of a shard that is being restored: no log reaches there, so that no worker counts into half of it."""
+
+
 # resent
 def resent(topic_id: str, partition: int, reason: str) -> str:
     """In resent: a partition of the dead-letter topic, and a reason; of a topic made anew nothing is resent yet."""

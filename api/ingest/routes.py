@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from time import perf_counter
 from typing import TYPE_CHECKING, Final
 
 import structlog
 from aiohttp import web
 
 from api.bearer import Bearer
-from api.endpoint import REQUEST_ID, Services, request_id_of
+from api.endpoint import Services
 from api.faults import Fault, Unexpected
 from api.ingest import refusals
 from api.ingest.answers import Answers
@@ -18,8 +17,9 @@ from api.ingest.body import Body, Room
 from api.ingest.deliveries import Converter
 from api.ingest.refusals import TooOften, UnknownMedia
 from api.ingest.senders import Senders
-from api.metrics import INGEST_REFUSALS, REQUEST_SECONDS, REQUESTS
+from api.metrics import INGEST_REFUSALS, Requests
 from api.rate_limit import RateLimit
+from api.request_id import REQUEST_ID, named, request_id_of
 from api.settings import ApiSettings
 from schemas.adapters.elements import Adapter, Headers
 from schemas.adapters.registry import ADAPTERS
@@ -34,6 +34,7 @@ NAME: Final = "ingest"
 EVENTS: Final = "events"
 WEBHOOKS: Final = {"keycloak": "keycloak", "auth0": "auth0-logs", "fusionauth": "fusionauth"}
 """A webhook's name in its path and setting, and the adapter that reads what it sends."""
+PATHS: Final = {EVENTS: "/v1/events"} | {name: f"/v1/ingest/{name}" for name in WEBHOOKS}
 
 NATIVE_MEDIA: Final = frozenset(
     {"application/json", "application/x-ndjson", "application/ndjson", "application/jsonl", "application/json-lines"}
@@ -69,10 +70,10 @@ class Ingest:
             "auth0": settings.ingest_auth0_secret,
             "fusionauth": settings.ingest_fusionauth_secret,
         }
-        routes = [web.post("/v1/events", self._way(EVENTS, Senders(EVENTS, None, access), asked_for))]
+        routes = [web.post(PATHS[EVENTS], self._way(EVENTS, Senders(EVENTS, None, access), asked_for))]
         for name, adapter in WEBHOOKS.items():
             senders = Senders(name, secret_of[name], access)
-            routes.append(web.post(f"/v1/ingest/{name}", self._way(name, senders, _always(ADAPTERS[adapter]))))
+            routes.append(web.post(PATHS[name], self._way(name, senders, _always(ADAPTERS[adapter]))))
         return routes
 
     async def connections(self, _: web.Application) -> AsyncIterator[None]:
@@ -85,26 +86,27 @@ class Ingest:
         self._producer = None
 
     def _way(self, name: str, senders: Senders, reading: Reading) -> Handler:
-        seconds, good = REQUEST_SECONDS.labels(NAME), REQUESTS.labels(NAME, "2xx")
+        measured, route = Requests(NAME), PATHS[name]
         answers = Answers(name, self._settings.ingest_timeout_s)
 
         async def take(request: web.Request) -> web.StreamResponse:
-            started = perf_counter()
-            request_id = request_id_of(request)
+            began, status = measured.begin(), 500
+            request_id = request_id_of(request.headers)
             try:
-                response = await self._take(request, senders, reading, answers)
-                good.inc()
-            except Fault as fault:
-                INGEST_REFUSALS.labels(name, getattr(fault, "cause", "access")).inc()
-                response = refusals.told(fault)
-                REQUESTS.labels(NAME, f"{response.status // 100}xx").inc()
-            except Exception:  # the outermost step: whatever it is, the client sees none of it
-                log.exception("delivery failed", way=name, request_id=request_id)
-                response = refusals.told(Unexpected())
-                REQUESTS.labels(NAME, "5xx").inc()
-            response.headers[REQUEST_ID] = request_id
-            seconds.observe(perf_counter() - started)
-            return response
+                with named(request_id):
+                    try:
+                        response = await self._take(request, senders, reading, answers)
+                    except Fault as fault:
+                        INGEST_REFUSALS.labels(name, getattr(fault, "cause", "access")).inc()
+                        response = refusals.told(fault)
+                    except Exception:  # the outermost step: whatever it is, the client sees none of it
+                        log.exception("delivery failed", way=name)
+                        response = refusals.told(Unexpected())
+                response.headers[REQUEST_ID] = request_id
+                status = response.status
+                return response
+            finally:
+                measured.end(began, route, status)
 
         return take
 

@@ -135,3 +135,16 @@ def test_a_dead_letter_that_the_broker_finds_too_large_is_cut_and_marked(apache:
         assert letter.value() == value[: dead_letters.CUT_BYTES]
         assert named(letter)[dead_letters.CUT] == str(len(value))
         assert letter.key() == b"k"
+
+
+def test_dead_letters_that_the_broker_refuses_as_they_are_hold_up_none_after_them(
+    apache: Broker, make_site: MakeSite
+) -> None:
+    site = make_site(apache, partitions=1, dead_letter_config={"max.message.bytes": "100000"})
+    site.workers.start()
+    for _ in range(3):
+        site.publisher.send_bad(Shard(site.logins, 0), b"nope", "not_json")
+        site.publisher.send_bad(Shard(site.logins, 0), login(user_id="u" * 900_000), "too_long")
+        site.publisher.publish(100)
+        site.wait_until_counted()
+    assert site.differences() == []

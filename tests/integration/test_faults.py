@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import itertools
 
+import pytest
+
 from schemas import keys
+from schemas.keys import ShardKeys
 from tests.conftest import wait_until
 from tests.integration.conftest import MakeSite
 from tests.integration.faults import empty, restart_from_snapshot, roll_back
-from tests.integration.sites import PREFIX, Broker
+from tests.integration.sites import GIVE_BACK, PREFIX, Broker
 
 KILLS = 5
 ROLLBACKS = 8
@@ -65,6 +68,31 @@ def test_an_emptied_store_is_counted_anew_from_the_log(each_broker: Broker, make
     assert site.differences() == []
     assert worker.running
     assert site.client.scard(keys.shards(PREFIX)) == len(site.shards)
+
+
+@pytest.mark.parametrize("fault", ["rolled back", "emptied"])
+def test_what_the_store_loses_while_nothing_arrives_is_soon_counted_anew(
+    embedded: Broker, make_site: MakeSite, fault: str
+) -> None:
+    site = make_site(embedded)
+    worker = site.workers.start().wait_until_ready()
+    site.publisher.publish(300)
+    assert site.differences() == []
+    older = {shard: site.take(shard) for shard in site.shards}
+    site.publisher.publish(3_000)
+    assert site.differences() == []
+    # The worker has seen the shards where they are now.
+    committed = site.committed
+    wait_until(lambda: committed() == site.positions(), 20, "positions are committed")
+    if fault == "emptied":
+        site.client.flushall()
+    else:
+        for shard, taken in older.items():
+            site.raw.eval(GIVE_BACK, 0, f"{ShardKeys(PREFIX, shard).base}*", *taken)
+    assert site.positions() != site.log_ends()
+    # Two looks, 3 s each; long before the worker would give up on itself, at 120 s.
+    assert site.differences(30) == []
+    assert worker.running
 
 
 def test_a_store_restarted_from_an_older_snapshot_ends_equal(embedded: Broker, make_site: MakeSite) -> None:
@@ -140,3 +168,14 @@ def test_sigterm_in_mid_stream_ends_a_worker_within_seconds_with_0(apache: Broke
         site.wait_until_moved()
     assert site.differences() == []
     assert "Traceback" not in worker.log
+
+
+def test_a_registry_that_fell_back_to_before_a_shard_knows_it_again(embedded: Broker, make_site: MakeSite) -> None:
+    """In Cluster it lies on another node than most shards, so it can lose what they keep."""
+    site = make_site(embedded)
+    site.workers.start().wait_until_ready()
+    with site.publisher.flow():
+        site.wait_until_moved()
+        site.client.delete(keys.shards(PREFIX))
+        wait_until(lambda: site.client.scard(keys.shards(PREFIX)) == len(site.shards), 20, "all are registered")
+    assert site.differences() == []

@@ -10,7 +10,6 @@ import asyncio
 import hmac
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, date, datetime, time
-from time import perf_counter
 from typing import Final, NamedTuple
 
 import structlog
@@ -19,15 +18,16 @@ from aiohttp import hdrs, web
 from api.bearer import Bearer
 from api.dialects.linotp import envelope, parameters, show
 from api.dialects.linotp.refusals import missing_policy, refusal
-from api.endpoint import MAX_QUERY_BYTES, REQUEST_ID, Services, form_of, parameters_of, request_id_of
+from api.endpoint import MAX_QUERY_BYTES, Services, form_of, parameters_of, route_of
 from api.faults import BadQuestion, Fault, NotAuthorized, Unavailable, Unexpected
 from api.inventory import GoneError, Inventory, Stream
 from api.inventory_deletes import delete
 from api.inventory_maxima import Days, Highest, maxima
 from api.inventory_table import table
-from api.metrics import ACCESS_REFUSALS, REDIS_ERRORS, REQUEST_SECONDS, REQUESTS
+from api.metrics import ACCESS_REFUSALS, REDIS_ERRORS, Requests
 from api.redis_client import UNREACHABLE
 from api.reporting_history import PolicyFile
+from api.request_id import REQUEST_ID, named, request_id_of
 from api.sessions import Sessions
 from api.settings import ApiSettings
 from schemas.inventory import NO_REALM, micros
@@ -117,12 +117,9 @@ class Reporting:
         action: str,
         handle: Callable[[web.Request, Given, Mapping[str, str]], Awaitable[web.StreamResponse]],
     ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
-        seconds = REQUEST_SECONDS.labels(NAME)
+        measured = Requests(NAME)
 
-        async def serve(request: web.Request) -> web.StreamResponse:
-            started = perf_counter()
-            headers = {REQUEST_ID: request_id_of(request)}
-            structlog.contextvars.bind_contextvars(request_id=headers[REQUEST_ID])
+        async def answer(request: web.Request, headers: Mapping[str, str]) -> web.StreamResponse:
             given: Given = {}
             response: web.StreamResponse
             try:
@@ -138,13 +135,20 @@ class Reporting:
             except Exception:  # the outermost step: whatever it is, the client sees none of it
                 log.exception("request failed", dialect=NAME)
                 response = refusal(Unexpected(), action, given, self._shape)
-            finally:
-                structlog.contextvars.unbind_contextvars("request_id")
             if not response.prepared:
                 response.headers.update(headers)
-            REQUESTS.labels(NAME, f"{response.status // 100}xx").inc()
-            seconds.observe(perf_counter() - started)
             return response
+
+        async def serve(request: web.Request) -> web.StreamResponse:
+            began, status = measured.begin(), 500
+            request_id = request_id_of(request.headers)
+            try:
+                with named(request_id):
+                    response = await answer(request, {REQUEST_ID: request_id})
+                status = response.status
+                return response
+            finally:
+                measured.end(began, route_of(request), status)
 
         return serve
 

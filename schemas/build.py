@@ -1,0 +1,16 @@
+"""Which version of the project runs."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as installed
+
+
+@lru_cache(maxsize=1)
+def version() -> str:
+    """As installed; `0` where it runs from a folder that was never installed."""
+    try:
+        return installed("authtally")
+    except PackageNotFoundError:
+        return "0"

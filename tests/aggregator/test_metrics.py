@@ -1,0 +1,72 @@
+"""What the worker tells before anything has happened, and what it tells no more."""
+
+from __future__ import annotations
+
+import urllib.request
+from asyncio import to_thread
+
+import pytest
+from prometheus_client import REGISTRY
+
+from aggregator import metrics
+from aggregator.health import PLACES, Health
+from aggregator.metrics import Refusal
+from deploy.servers import free_port
+from schemas.events import REASONS
+from schemas.keys import Shard
+
+
+def test_every_counter_of_a_topic_begins_at_zero() -> None:
+    metrics.begin(["fresh"])
+    told = {
+        (sample.name, *(value for name, value in sample.labels.items() if name != "topic")): sample.value
+        for family in REGISTRY.collect()
+        for sample in family.samples
+        if sample.labels.get("topic") == "fresh"
+    }
+    expected = {("authtally_events_total", result) for result in ("counted", "duplicates", "ignored", "dead")}
+    expected |= {("authtally_dead_letters_total", reason) for reason in REASONS}
+    expected |= {("authtally_refused_scripts_total", reason) for reason in ("ahead", "behind", "empty")}
+    assert told == dict.fromkeys([*expected, ("authtally_lost_offsets_total",)], 0)
+
+
+@pytest.mark.parametrize(
+    ("start", "stands", "reason", "why"),
+    [
+        (10, 20, "ahead", "another worker has counted on"),
+        (10, 5, "behind", "Redis lost its last writes"),
+        (10, 0, "behind", "all but the shard itself"),
+        (10, None, "empty", "Redis lost everything"),
+    ],
+)
+def test_a_refusal_tells_where_the_ledger_stood(start: int, stands: int | None, reason: Refusal, why: str) -> None:
+    assert metrics.refusal(start, stands) == reason, why
+
+
+def test_nothing_is_told_of_a_shard_that_has_left() -> None:
+    shard = Shard("left", 3)
+    for gauge in (metrics.LAG, metrics.POSITION, metrics.LAST_EVENT):
+        gauge.labels(*shard).set(7)
+    metrics.leave(shard)
+    metrics.leave(shard)
+    assert REGISTRY.get_sample_value("authtally_lag_events", {"topic": "left", "partition": "3"}) is None
+
+
+async def test_a_trouble_is_told_by_where_it_is() -> None:
+    port = free_port()
+    health = Health("127.0.0.1", port)
+    await health.start()
+
+    def told() -> str:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+            return str(answer.read().decode())
+
+    try:
+        health.troubles = lambda: {"redis": ["no connection"], "stopped": ["one", "two"]}
+        page = await to_thread(told)
+        for where in PLACES:
+            assert f'authtally_trouble{{where="{where}"}} {float(where in ("redis", "stopped"))}\n' in page
+        health.troubles = dict
+        assert 'authtally_trouble{where="redis"} 0.0\n' in await to_thread(told)
+    finally:
+        await health.stop()
