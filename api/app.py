@@ -14,17 +14,24 @@ from aiohttp import ClientSession, ClientTimeout, DummyCookieJar, web
 from api import operations
 from api.access import Access, Way
 from api.cache import Cache, SharedStore
+from api.dashboard import configuration
+from api.dashboard.live import Live
+from api.dashboard.routes import Dashboard
 from api.dialects import auth0, gluu, janssen, own
 from api.dialects.linotp import Reporting
 from api.endpoint import Services
+from api.expectation import Elsewhere, with_expectation
 from api.ingest.routes import Ingest
 from api.introspection import Introspection
 from api.jwks import Jwks
 from api.jwt_tokens import JwtTokens
-from api.redis_client import REFUSED, UNREACHABLE, open_ledger, open_url
+from api.redis_client import REFUSED, UNREACHABLE, open_ledger, open_shared
 from api.settings import ApiSettings
 from api.static_tokens import StaticTokens
 from api.statistics import Statistics
+from api.tracing import Tracing
+from schemas import traces
+from schemas.redis_connection import tls_trouble
 from schemas.settings import PREFIX, SettingsError
 
 log = structlog.get_logger(__name__)
@@ -34,6 +41,8 @@ DIALECTS: Final = (janssen, gluu, auth0, own)
 ISSUER_TIMEOUT_S: Final = 1.5
 MAX_HEAD_BYTES: Final = 16_384
 """Of the request line, and of any header: twice what we take, so that the refusal is in the product's shape."""
+IDLE_S: Final = 75.0
+"""More than the minute after which proxies let go of a connection, so that none sends into one that closes."""
 
 SETTINGS: Final = web.AppKey("settings", ApiSettings)
 SERVICES: Final = web.AppKey("services", Services)
@@ -43,35 +52,48 @@ def build_app(settings: ApiSettings, clock: Callable[[], float] = time.time) -> 
     """The api as an application. Nothing is opened before it starts."""
     ledger = open_ledger(settings)
     statistics = Statistics(ledger, settings, clock)
-    shared = None if settings.cache_redis_url is None else open_url(settings.cache_redis_url.get_secret_value())
+    shared = open_shared(settings)
     store = None if shared is None else SharedStore(shared, settings.key_prefix, settings.cache_grace_s)
     cache = Cache(clock, random.random, settings.cache_grace_s, store)
     services = Services(ledger, statistics, cache, Access(clock), clock, [], shared)
-    app = web.Application()
+    tracing = Tracing(settings.otlp_endpoint) if traces.wanted(settings.otlp_endpoint) else None
+    # Where nobody wants traces there is no middleware: even one that does nothing costs each ready answer some time.
+    app = web.Application(middlewares=() if tracing is None else (tracing.middleware,))
+    if tracing is not None:
+        app.cleanup_ctx.append(tracing.running)
     app[SETTINGS], app[SERVICES] = settings, services
     app.cleanup_ctx.append(connections)
-    app.add_routes(operations.routes(ledger, services.hits))
+    app.add_routes(with_expectation(operations.routes(ledger, services.hits)))
     for dialect in DIALECTS:
         # Routes, not sub-applications: those cost every cached answer a tenth of its time, measured, for nothing here.
-        app.add_routes(dialect.routes(settings, services))
+        app.add_routes(with_expectation(dialect.routes(settings, services)))
     reporting = Reporting(settings, services)
-    app.add_routes(reporting.routes())
+    app.add_routes(with_expectation(reporting.routes()))
     app.cleanup_ctx.append(reporting.watching)
+    live = Live(settings, services)
+    app.add_routes(with_expectation(live.routes()))
+    app.on_shutdown.append(live.close)
+    if settings.dashboard:
+        app.add_routes(with_expectation(configuration.routes(settings)))
+        app.add_routes(with_expectation(Dashboard(settings).routes()))
+    app.router.register_resource(Elsewhere())
     if settings.ingest:
         ingest = Ingest(settings, services)
-        app.add_routes(ingest.routes())
+        app.add_routes(with_expectation(ingest.routes()))
         app.cleanup_ctx.append(ingest.connections)
     return app
 
 
-def build_runner(app: web.Application) -> web.AppRunner:
+def build_runner(app: web.Application, idle_s: float = IDLE_S) -> web.AppRunner:
     """How the application is served: no access log (metrics count requests), bounded heads, no tracebacks.
 
+    A connection is closed `idle_s` after it was made or last answered, if no whole head has come since.
     Packed bodies are left as they come: aiohttp would not tell that one ends too early, which loses events.
     """
     return web.AppRunner(
         app,
         access_log=None,
+        keepalive_timeout=idle_s,
         max_line_size=MAX_HEAD_BYTES,
         max_field_size=MAX_HEAD_BYTES,
         handler_cancellation=False,
@@ -103,7 +125,8 @@ async def check_ledger(settings: ApiSettings, services: Services) -> None:
     except REFUSED as error:
         raise SettingsError([f"{PREFIX}REDIS_URL: Redis refuses this user or password"]) from error
     except UNREACHABLE as error:
-        log.warning("ledger unreachable at start", setting=f"{PREFIX}REDIS_URL", error=type(error).__name__)
+        why = tls_trouble(str(error)) or type(error).__name__
+        log.warning("ledger unreachable at start", setting=f"{PREFIX}REDIS_URL", error=why)
 
 
 def ways(settings: ApiSettings, jwks: Jwks, session: ClientSession, clock: Callable[[], float]) -> list[Way]:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Final, Literal, TypeVar
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationInfo
 
 from api import quotas, reporting_policy, static_tokens
+from api.origin import origin_of
 from schemas.events import EVENTS
+from schemas.kafka_connection import http_url
 from schemas.outgoing import topics_by_event
-from schemas.settings import PREFIX, KafkaSettings, Listed, RedisUrl
+from schemas.redis_connection import RedisUrl
+from schemas.settings import PREFIX, KafkaSettings, Listed
 
 AccessBy = Literal["jwt", "introspection", "static", "none"]
 Shape = Literal["documented", "source"]
@@ -50,13 +52,6 @@ def _needed(value: T, info: ValidationInfo) -> T:
     return value
 
 
-def _http(url: str) -> str:
-    parts = urlsplit(url)
-    if url and (parts.scheme not in ("http", "https") or not parts.hostname):
-        raise ValueError("must be an http:// or https:// URL")
-    return url
-
-
 def _tokens(path: Path | None, info: ValidationInfo) -> Path | None:
     if path is not None and "static" in info.data.get("auth", ()):
         static_tokens.read(path)
@@ -75,7 +70,7 @@ def _policies(path: Path | None) -> Path | None:
     return path
 
 
-Url = Annotated[str, AfterValidator(_http), AfterValidator(_needed)]
+Url = Annotated[str, AfterValidator(http_url), AfterValidator(_needed)]
 
 
 def _bound(ingest: bool, info: ValidationInfo) -> bool:
@@ -99,6 +94,22 @@ def _unguessable(secret: SecretStr) -> SecretStr:
 
 
 Secret = Annotated[SecretStr, AfterValidator(_unguessable)]
+
+
+def _signs_in(client_id: str, info: ValidationInfo) -> str:
+    # Those above that are missing are at fault themselves, which is told already.
+    if client_id and "auth" in info.data and not {"jwt", "introspection"} & set(info.data["auth"]):
+        raise ValueError(f"{PREFIX}AUTH names neither jwt nor introspection: no token of an issuer would be taken")
+    if client_id and not origin_of(info.data.get("auth_issuer", "https://at.fault")):
+        raise ValueError(f"{PREFIX}AUTH_ISSUER must be the http:// or https:// URL of who signs people in")
+    return client_id
+
+
+def _origins(origins: tuple[str, ...]) -> tuple[str, ...]:
+    for origin in origins:
+        if origin != origin_of(origin):
+            raise ValueError(f"{origin!r} is no origin such as https://login.example.com")
+    return origins
 
 
 class ApiSettings(KafkaSettings):
@@ -169,6 +180,23 @@ class ApiSettings(KafkaSettings):
         86_400, ge=0, description="Seconds past its end in which a kept answer still serves while Redis is gone."
     )
 
+    dashboard: bool = Field(True, description="Serves the dashboard at /.")
+    dashboard_client_id: Annotated[str, AfterValidator(_signs_in)] = Field(
+        "", description="Public client by which AUTH_ISSUER signs people in to the dashboard; empty: by a pasted token."
+    )
+    dashboard_scope: str = Field(
+        "openid stats:read", min_length=1, description="What the dashboard asks AUTH_ISSUER for when somebody signs in."
+    )
+    dashboard_connect_origins: Annotated[Listed[str], AfterValidator(_origins)] = Field(
+        (), description="Origins of AUTH_ISSUER's token endpoint, where that is not the issuer's own."
+    )
+    live_interval_s: float = Field(
+        2.0, ge=0.1, le=60, description="Seconds between two looks at the figures that /v1/live sends when they change."
+    )
+    live_listeners: int = Field(
+        256, ge=0, le=10_000, description="Listeners of /v1/live at the same time; beyond it 503."
+    )
+
     ingest: Annotated[bool, AfterValidator(_bound)] = Field(
         False, description="Takes events over HTTP and sends them to Kafka; only then the Kafka settings matter here."
     )
@@ -195,3 +223,9 @@ class ApiSettings(KafkaSettings):
     ingest_timeout_s: float = Field(
         5.0, ge=0.1, le=60, description="Seconds in which Kafka must acknowledge events; beyond it 503."
     )
+
+    def _speaks_kafka(self) -> bool:
+        return self.ingest
+
+    def _redis_urls(self) -> list[SecretStr]:
+        return [url for url in (self.redis_url, self.cache_redis_url) if url is not None]

@@ -84,7 +84,7 @@ class _Piece(NamedTuple):
 
 
 @dataclass(slots=True)
-class _Seen:
+class Seen:
     """What is known of a union so far: the members of its small sets, in one part while that will do.
 
     `spilled`: members are in temporary sketches already.
@@ -106,36 +106,36 @@ class Users:
     """Counts unions. Raises one of redis_client.UNREACHABLE when Redis does not answer."""
 
     def __init__(self, client: Client, prefix: str, exact_up_to: int, *, cluster: bool) -> None:
-        self._client = client
+        self.client = client
         self._prefix = prefix
-        self._exact_up_to = exact_up_to
-        self._cluster = cluster
-        self._turns = asyncio.Semaphore(TURNS)
+        self.exact_up_to = exact_up_to
+        self.cluster = cluster
+        self.turns = asyncio.Semaphore(TURNS)
 
     async def count(self, unions: Sequence[Union]) -> list[ActiveUsers]:
         """One figure a union, in order."""
         answers = [ActiveUsers(0, 0.0)] * len(unions)
         nonce = secrets.token_hex(8)
-        seen: dict[int, _Seen] = {}
-        for pieces in _slices(unions):
-            async with self._turns:
+        seen: dict[int, Seen] = {}
+        for pieces in slices(unions):
+            async with self.turns:
                 for piece in pieces:
                     if piece.place not in seen and piece.units:
                         union = unions[piece.place]
                         # Most unions are read whole, and then most are few: nobody needs to know their parts.
                         parts = 1 if piece.last else union.parts
-                        seen[piece.place] = _Seen(f"{nonce}.{piece.place}", union, _parts(parts))
+                        seen[piece.place] = Seen(f"{nonce}.{piece.place}", union, empty_parts(parts))
                 pieces = [piece for piece in pieces if piece.place in seen]
-                await self._look([(seen[piece.place], piece.units) for piece in pieces])
-                estimated: dict[int, _Seen] = {}
-                undivided: list[tuple[_Seen, list[Unit]]] = []
+                await self.look([(seen[piece.place], piece.units) for piece in pieces])
+                estimated: dict[int, Seen] = {}
+                undivided: list[tuple[Seen, list[Unit]]] = []
                 for piece in pieces:
                     so_far = seen[piece.place]
                     so_far.units += len(piece.units)
-                    many = so_far.few > self._exact_up_to
+                    many = so_far.few > self.exact_up_to
                     if not piece.last:
                         if many:
-                            await self._spill(so_far)
+                            await self.spill(so_far)
                         continue
                     del seen[piece.place]
                     if many or so_far.spilled or so_far.sketched:
@@ -143,11 +143,11 @@ class Users:
                         if len(so_far.parts) < so_far.union.parts:
                             if so_far.few:
                                 undivided.append((so_far, piece.units))
-                            so_far.parts = _parts(so_far.union.parts)
+                            so_far.parts = empty_parts(so_far.union.parts)
                     else:
                         answers[piece.place] = ActiveUsers(so_far.few, 0.0)
                 # Again, before the sketches are: whoever has moved to them since is found there.
-                await self._look(undivided)
+                await self.look(undivided)
                 for place, count in zip(estimated, await self._estimate(list(estimated.values())), strict=True):
                     answers[place] = ActiveUsers(count, accuracy.SKETCH_ERROR / math.sqrt(unions[place].parts))
         return answers
@@ -158,18 +158,18 @@ class Users:
             return ActiveUsers(0, 0.0)
         key = temporary(self._prefix, secrets.token_hex(8), "0")
         commands: list[Command] = [("PFCOUNT", *sketches)]
-        if self._cluster:
-            await self._carry(key, sketches)
+        if self.cluster:
+            await self.carry(key, sketches)
             commands = [("PFCOUNT", key), ("UNLINK", key)]
-        count = (await self._client.run(commands))[0]
+        count = (await self.client.run(commands))[0]
         return ActiveUsers(count, accuracy.SKETCH_ERROR if count else 0.0)
 
-    async def _look(self, asked: Sequence[tuple[_Seen, list[Unit]]]) -> None:
+    async def look(self, asked: Sequence[tuple[Seen, list[Unit]]]) -> None:
         """Read the small sets of these units, then whether there are sketches."""
         small: list[Command] = []
         exists: list[Command] = []
-        of: list[tuple[_Seen, int]] = []
-        sketched: list[_Seen] = []
+        of: list[tuple[Seen, int]] = []
+        sketched: list[Seen] = []
         for union, units in asked:
             k = len(union.parts)
             for group in self._groups(units):
@@ -178,7 +178,7 @@ class Users:
                     of.append((union, part))
                 exists.append(("EXISTS", *(unit.first_sketch for unit in group)))
                 sketched.append(union)
-        replies = await self._client.run(small + exists)
+        replies = await self.client.run(small + exists)
         for (union, part), members in zip(of, replies, strict=False):
             union.parts[part].update(members)
         for union, found in zip(sketched, replies[len(small) :], strict=True):
@@ -186,70 +186,70 @@ class Users:
 
     def _groups(self, units: list[Unit]) -> Iterable[list[Unit]]:
         """Units whose keys one command may name: of one shard each in Cluster, where commands cannot cross slots."""
-        if not self._cluster:
+        if not self.cluster:
             return [units] if units else []
         groups: dict[str, list[Unit]] = {}
         for unit in units:
             groups.setdefault(unit.shard.base, []).append(unit)
         return groups.values()
 
-    async def _spill(self, union: _Seen) -> None:
+    async def spill(self, union: Seen) -> None:
         """No longer few: from now on members live in temporary sketches, so that no answer holds them all."""
         commands: list[Command] = []
         for part, members in enumerate(union.parts):
-            commands.extend(_add(self._temporary(union, part), members))
+            commands.extend(added(self.sketch_of(union, part), members))
             members.clear()
         union.spilled = True
-        await self._client.run(commands)
+        await self.client.run(commands)
 
-    async def _estimate(self, unions: Sequence[_Seen]) -> list[int]:
+    async def _estimate(self, unions: Sequence[Seen]) -> list[int]:
         """The sum of each union's parts: PFCOUNT over all sketches of a part, members that are in none added."""
         commands: list[Command] = []
         counted: list[tuple[int, int]] = []
         for place, union in enumerate(unions):
             k = len(union.parts)
-            merge = self._cluster or union.units * (accuracy.K_MONTHS // k) > MERGED
+            merge = self.cluster or union.units * (accuracy.K_MONTHS // k) > MERGED
             by_part = [] if merge else _by_part(union.union)
             for part, members in enumerate(union.parts):
-                key = self._temporary(union, part)
-                commands.extend(_add(key, members))
+                key = self.sketch_of(union, part)
+                commands.extend(added(key, members))
                 sketches = (name for unit in union.union.units() for name in unit.sketches(part, k))
                 direct: list[str] = []
-                if self._cluster:
-                    await self._carry(key, sketches)
+                if self.cluster:
+                    await self.carry(key, sketches)
                 elif merge:
                     for chunk in chunks(sketches, MERGED):
-                        await self._client.run([("PFMERGE", key, *chunk), ("PEXPIRE", key, TEMPORARY_MS)])
+                        await self.client.run([("PFMERGE", key, *chunk), ("PEXPIRE", key, TEMPORARY_MS)])
                 else:
                     direct = by_part[part]
                 own = [key] if members or merge or union.spilled else []
                 counted.append((place, len(commands)))
                 commands.append(("PFCOUNT", *direct, *own))
                 commands.extend(("UNLINK", name) for name in own)
-        replies = await self._client.run(commands)
+        replies = await self.client.run(commands)
         estimates = [0] * len(unions)
         for place, reply in counted:
             estimates[place] += replies[reply]
         return estimates
 
-    async def _carry(self, key: str, sketches: Iterable[str]) -> None:
+    async def carry(self, key: str, sketches: Iterable[str]) -> None:
         """Merge into `key` where a command cannot reach over slots: sketches are copied as they are to its slot."""
         for chunk in chunks(sketches, CARRIED):
-            copies = [raw for raw in await self._client.run([("GET", name) for name in chunk]) if raw is not None]
+            copies = [raw for raw in await self.client.run([("GET", name) for name in chunk]) if raw is not None]
             names = [f"{key}.{number}" for number in range(len(copies))]
             commands: list[Command] = [
                 ("SET", name, copy, "PX", TEMPORARY_MS) for name, copy in zip(names, copies, strict=True)
             ]
             commands += [("PFMERGE", key, *names), ("PEXPIRE", key, TEMPORARY_MS)]
             commands.extend(("UNLINK", name) for name in names)
-            await self._client.run(commands)
+            await self.client.run(commands)
 
-    def _temporary(self, union: _Seen, part: int) -> str:
+    def sketch_of(self, union: Seen, part: int) -> str:
         nonce, _, place = union.name.partition(".")
         return temporary(self._prefix, nonce, f"{place}.{part}")
 
 
-def _slices(unions: Sequence[Union]) -> Iterator[list[_Piece]]:
+def slices(unions: Sequence[Union]) -> Iterator[list[_Piece]]:
     """All units in order, at most UNITS at a time; what is `last` ends its union."""
     pieces: list[_Piece] = []
     room = UNITS
@@ -276,7 +276,7 @@ def _by_part(union: Union) -> list[list[str]]:
     return found
 
 
-def _parts(number: int) -> list[set[bytes]]:
+def empty_parts(number: int) -> list[set[bytes]]:
     return [set() for _ in range(number)]
 
 
@@ -286,7 +286,7 @@ def chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
         yield chunk
 
 
-def _add(key: str, members: Collection[bytes]) -> Iterable[Command]:
+def added(key: str, members: Collection[bytes]) -> Iterable[Command]:
     if not members:
         return
     # Made empty and given its lifetime before it grows: a connection cut in between leaves some thirty bytes.

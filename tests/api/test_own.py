@@ -170,7 +170,7 @@ async def test_what_is_left_out_adds_up(api: Api) -> None:
         ("/v1/logins?group_by=reason,reason", "group_by", "twice"),
         ("/v1/tokens?group_by=realm,client_id", "group_by", "only one"),
         ("/v1/overview?date=2026-02-29", "date", "2026-02-29"),
-        ("/v1/overview?realm=acme", "realm", "no parameter"),
+        ("/v1/overview?month=2026-11", "month", "no parameter"),
         ("/v1/m2m?month=2026-13", "month", "2026-13"),
         ("/v1/m2m?month=202611", "month", "YYYY-MM"),
         ("/v1/pipeline?partition=1", "partition", "no parameter"),

@@ -18,6 +18,7 @@ from urllib.parse import quote_plus, urlencode
 import aiohttp
 import pytest
 from aiohttp import web
+from playwright.async_api import expect
 
 from api.app import build_app, build_runner
 from api.settings import ApiSettings
@@ -27,6 +28,9 @@ from deploy.servers.process import HOST, accepts
 from schemas.settings import read
 from tests.api.conftest import Api, Clock
 from tests.api.ledger import open_ledger
+from tests.dashboard.browsers import NAMES, chromium, executable
+from tests.dashboard.looking import Looking, fresh
+from tests.dashboard.site import Site
 from tests.integration.api_process import ApiProcess
 
 # The first run on a machine fetches Keycloak.
@@ -35,7 +39,9 @@ pytestmark = pytest.mark.timeout(900)
 REALM_FILE: Final = Path(__file__).with_name("authtally-realm.json")
 REALM: Final = "authtally"
 SECRETS: Final[dict[str, str]] = {
-    client["clientId"]: client["secret"] for client in json.loads(REALM_FILE.read_text(encoding="utf-8"))["clients"]
+    client["clientId"]: client["secret"]
+    for client in json.loads(REALM_FILE.read_text(encoding="utf-8"))["clients"]
+    if not client["publicClient"]
 }
 API_CLIENT: Final = "statistics"
 COLLECTOR: Final = "StatCollector"
@@ -83,6 +89,7 @@ uma_token{month="202111",grantType="authorization_code",
 uma_token{month="202111",grantType="client_credentials",
 } 0.0
 """
+ACCESS_TOKEN: Final = "JSON.parse(sessionStorage.getItem('authtally.session')).token"
 NOVEMBER: Final = {
     "monthly_active_users": 2,
     "token_count_per_granttype": {
@@ -324,3 +331,45 @@ async def test_a_token_in_use_is_refused_once_it_has_expired(
         assert (await api.get(f"{GLUU}?month=202111", token)).status == 200
         clock.now = expires
         assert (await api.get(f"{GLUU}?month=202111", token)).status == 401
+
+
+async def test_people_sign_in_to_the_dashboard(keycloak: Keycloak, store: Valkey) -> None:
+    if executable() is None:
+        pytest.skip(f"no {NAMES[0]} on PATH")
+    settings: dict[str, Any] = {**settings_of_jwt(keycloak), "dashboard_client_id": "dashboard"}
+    async with (
+        Site(store.url, ahead_s=0, **settings) as site,
+        chromium() as browser,
+        fresh(browser, now=None) as context,
+        Looking.opened(context, site) as looking,
+    ):
+        looking.origins.add(keycloak.url)
+        page = looking.page
+        board, form = page.locator("#board"), page.locator("#kc-form-login")
+        await looking.go("/?range=7d")
+        await page.get_by_role("button", name="Sign in at").click()
+        await form.locator("#username").fill("ada")
+        await form.locator("#password").fill("of Ada")
+        await form.locator("#kc-login").click()
+        await looking.drawn()
+        await expect(board).to_be_visible()
+        assert page.url == f"{site.url}/?range=7d"
+
+        # A token that the api no longer takes is renewed without a word.
+        first = await page.evaluate(ACCESS_TOKEN)
+        await page.route("**/v1/overview*", lambda route: route.fulfill(status=401, body="{}"), times=1)
+        async with page.expect_response(endpoint(keycloak, "token")):
+            await page.locator("#range").select_option("30d")
+        await looking.drawn()
+        await expect(board).to_be_visible()
+        second = await page.evaluate(ACCESS_TOKEN)
+        assert second != first
+        assert claims(second)["aud"] == API_CLIENT
+
+        # Signing out ends the session at the provider too: it asks for the password again.
+        await page.locator("#sign-out").click()
+        await expect(page.locator("#sign-in")).to_be_visible()
+        await expect(board).to_be_hidden()
+        await page.wait_for_url(f"{site.url}/")
+        await page.get_by_role("button", name="Sign in at").click()
+        await expect(form.locator("#password")).to_be_visible()

@@ -11,7 +11,7 @@ import orjson
 from aiohttp import hdrs, web
 
 from api.cache import Body
-from api.dialects.own import active_users, gauges, m2m, openapi, otp_tokens, overview, pipeline, series, telling
+from api.dialects.own import active_users, gauges, labels, m2m, openapi, otp_tokens, overview, pipeline, series, telling
 from api.dialects.own.gauges import GaugesQuestion
 from api.dialects.own.parameters import Parameters
 from api.dialects.own.pipeline import PipelineQuestion
@@ -105,6 +105,7 @@ def routes(settings: ApiSettings, services: Services) -> list[web.RouteDef]:
     asked: dict[str, tuple[Collection[str], Callable[[Parameters], Question]]] = {
         active_users.PATH: (active_users.PARAMETERS, lambda given: active_users.ask(given, settings, today())),
         overview.PATH: (overview.PARAMETERS, lambda given: overview.ask(given, settings, today())),
+        labels.PATH: (labels.PARAMETERS, labels.ask),
         m2m.PATH: (m2m.PARAMETERS, ask_m2m),
         pipeline.PATH: ((), lambda _: PipelineQuestion()),
         otp_tokens.PATH: (

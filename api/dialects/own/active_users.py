@@ -17,13 +17,14 @@ from api.dialects.own.window import Period, Window
 from api.settings import ApiSettings
 from api.standing import Standing
 from api.statistics import Held, Statistics
+from api.trailing import count_trailing
 from api.users import ActiveUsers, Union
 from schemas.scopes import Scope
 
 PATH: Final = "/v1/active-users"
 GRANULARITIES: Final = ("day", "week", "month", "range")
 GROUPINGS: Final = ("realm", "client_id", "node")
-PARAMETERS: Final = ("from", "to", "granularity", "group_by", "limit", *subjects.PARAMETERS)
+PARAMETERS: Final = ("from", "to", "granularity", "trailing", "group_by", "limit", *subjects.PARAMETERS)
 LIMIT: Final = 1000
 
 MAX_LIMIT: Final = 10_000
@@ -67,7 +68,11 @@ class ActiveUsersQuestion:
     ) -> list[dict[str, Any]]:
         held = await statistics.held(keys)
         periods = self.window.periods
-        users = await statistics.users.count([held.union(period.keys, scopes) for period in periods])
+        trailing = len(periods[0].keys)
+        if self.window.granularity == "day" and trailing > 1:
+            users = await count_trailing(statistics.users, [held.union([key], scopes) for key in keys], trailing)
+        else:
+            users = await statistics.users.count([held.union(period.keys, scopes) for period in periods])
         return [row(period, of) for period, of in zip(periods, users, strict=True)]
 
     async def _groups(
@@ -137,9 +142,13 @@ async def _with_imported(statistics: Statistics, rows: list[dict[str, Any]]) -> 
 
 def ask(parameters: Parameters, settings: ApiSettings, today: date) -> ActiveUsersQuestion:
     granularity = parameters.choice("granularity", GRANULARITIES, "day")
+    trailing = parameters.number("trailing", 1, 1, window.MAX_TRAILING)
+    if trailing > 1 and granularity != "day":
+        raise BadParameter("trailing", "`trailing` goes with the granularity day only.")
     chosen = parameters.choices("group_by", GROUPINGS)
     if len(chosen) > 1:
         raise BadParameter("group_by", "`group_by` takes one of realm, client_id, node.")
     subject = subjects.read(parameters, settings, "users_by", chosen[0] if chosen else None)
     limit = parameters.number("limit", LIMIT, 1, MAX_LIMIT)
-    return ActiveUsersQuestion(window.read(parameters, today, granularity), subject, limit, settings.zone)
+    asked = window.read(parameters, today, granularity, trailing)
+    return ActiveUsersQuestion(asked, subject, limit, settings.zone)

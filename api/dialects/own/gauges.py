@@ -1,10 +1,11 @@
-"""`/v1/metrics`: today's and this month's figures as Prometheus gauges, so that an alert can be written."""
+"""`/v1/metrics`: figures of today, this week and this month as Prometheus gauges, so that an alert can be written."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import Final
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -14,10 +15,12 @@ from api.cache import Body
 from api.dialects.own import otp_tokens
 from api.dialects.own.m2m import M2mQuestion, Usage
 from api.dialects.own.overview import measures
+from api.dialects.own.window import kept
 from api.inventory import Inventory
+from api.standing import Standing
 from api.statistics import Counts, Statistics
 from api.users import ActiveUsers
-from schemas.periods import Month, day_key
+from schemas.periods import Month, Span, Week, day_key
 
 PATH: Final = "/v1/metrics"
 METRICS: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -38,13 +41,16 @@ class GaugesQuestion:
 
     async def read(self, statistics: Statistics, realms: Collection[str] | None) -> list[Metric]:
         scopes = statistics.scopes_of(realms)
-        today = self.now.date()
-        periods = {"day": day_key(today), "month": Month.of(today).key}
-        held = await statistics.held(list(periods.values()))
-        users = await statistics.users.count([held.union([key], scopes) for key in periods.values()])
-        counts = await statistics.counts_of(held, list(periods.values()), scopes)
         standing = await statistics.standing()
-        families = [*_users(periods, users), *_counted({name: counts[key] for name, key in periods.items()})]
+        periods = _periods(self.now.date(), standing)
+        every = list(dict.fromkeys(key for keys in periods.values() for key in keys))
+        held = await statistics.held(every)
+        users = await statistics.users.count([held.union(keys, scopes) for keys in periods.values()])
+        counts = await statistics.counts_of(held, every, scopes)
+        families = [
+            *_users(periods, users),
+            *_counted({name: [counts[key] for key in keys] for name, keys in periods.items()}),
+        ]
         newest = GaugeMetricFamily(
             "authtally_newest_event_timestamp_seconds", "When the newest event that is counted happened."
         )
@@ -83,9 +89,16 @@ class GaugesQuestion:
         return list(names.values())
 
 
+def _periods(today: date, standing: Standing) -> dict[str, list[str]]:
+    """What is told, by the keys that hold it. Where no days are kept it is the month alone."""
+    week, month = Span(Week.of(today).span.first, today), Month.of(today)
+    periods = {"day": [day_key(today)], "week": week.covering(today), "month": [month.key]}
+    return {name: keys for name, keys in periods.items() if kept(keys, standing, today)}
+
+
 def _users(periods: Iterable[str], users: Iterable[ActiveUsers]) -> list[Metric]:
     active = GaugeMetricFamily(
-        "authtally_active_users", "Distinct active users of the day or month so far.", labels=["period"]
+        "authtally_active_users", "Distinct active users of the day, week or month so far.", labels=["period"]
     )
     error = GaugeMetricFamily(
         "authtally_active_users_standard_error_ratio", "Of that figure, relative; 0 is exact.", labels=["period"]
@@ -96,14 +109,16 @@ def _users(periods: Iterable[str], users: Iterable[ActiveUsers]) -> list[Metric]
     return [active, error]
 
 
-def _counted(counts: dict[str, Counts]) -> list[Metric]:
+def _counted(counts: Mapping[str, Sequence[Counts]]) -> list[Metric]:
     logins = GaugeMetricFamily(
-        "authtally_logins", "Logins of the day or month so far, by outcome.", labels=["period", "outcome"]
+        "authtally_logins", "Logins of the day, week or month so far, by outcome.", labels=["period", "outcome"]
     )
     tokens = GaugeMetricFamily("authtally_tokens", "Tokens issued, all grant types and types.", labels=["period"])
     signups = GaugeMetricFamily("authtally_signups", "Users who signed up.", labels=["period"])
     for period, of in counts.items():
-        sums = measures(of)
+        sums = Counter[str]()
+        for each in of:
+            sums.update(measures(each))
         logins.add_metric([period, "success"], sums["logins"])
         logins.add_metric([period, "failure"], sums["failed_logins"])
         tokens.add_metric([period], sums["tokens"])

@@ -6,7 +6,20 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
-from api.dialects.own import active_users, gauges, m2m, openapi_schemas, otp_tokens, overview, pipeline, series
+from api.dialects.own import (
+    active_users,
+    gauges,
+    labels,
+    m2m,
+    openapi_schemas,
+    otp_tokens,
+    overview,
+    pipeline,
+    series,
+    subjects,
+    today,
+    window,
+)
 from api.dialects.own.openapi_schemas import ref
 from api.dialects.own.series import Counter
 from api.ingest import description as ways_in
@@ -104,6 +117,12 @@ def _paths() -> Described:
             filters,
             [
                 _parameter("granularity", "What one item is.", _choice(active_users.GRANULARITIES, "day")),
+                _parameter(
+                    "trailing",
+                    "With the granularity day: each item is the users of so many days up to its own. Of the days "
+                    f"asked for times this, at most {window.MAX_TRAILED}.",
+                    {"type": "integer", "minimum": 1, "maximum": window.MAX_TRAILING, "default": 1},
+                ),
                 _parameter("group_by", "An item per label; what it tells apart must be kept (USERS_BY).", grouped),
                 _limit(active_users.MAX_LIMIT),
             ],
@@ -111,9 +130,21 @@ def _paths() -> Described:
         overview.PATH: _get(
             "overview",
             "The figures of one day, each beside the one before",
-            "Week and month are those of the day, up to it, and are compared with as many days of the one before.",
+            "Week and month are those of the day, up to it, and are compared with as many days of the one before. A "
+            "filter must be kept for users and for counters (USERS_BY, COUNTS_BY).",
             "Overview",
-            ["date"],
+            ["date", *subjects.PARAMETERS],
+        ),
+        labels.PATH: _get(
+            "labels",
+            "Realms, clients and nodes that are known",
+            "Those that a bearer sees, in order; nodes only without a limit to realms.",
+            "Labels",
+            ["realm"],
+            [
+                _parameter("dimension", "Only labels of this kind.", _choice(labels.DIMENSIONS)),
+                _limit(labels.MAX_LIMIT, "Most labels told; `left_out` says how many more there are."),
+            ],
         ),
         m2m.PATH: _get(
             "m2m",
@@ -131,6 +162,7 @@ def _paths() -> Described:
             [],
         ),
     }
+    paths[today.PATH] = _live()
     one = "|".join(otp_tokens.STATUSES)
     paths[otp_tokens.PATH] = _get(
         "otp_tokens",
@@ -177,6 +209,26 @@ def _paths() -> Described:
         }
     }
     return paths
+
+
+def _live() -> Described:
+    return {
+        "get": {
+            "operationId": "live",
+            "summary": "Today's figures, as they change",
+            "description": "Server-sent events: `figures` at once and whenever one of them changes, `unavailable` with "
+            "`{}` while they cannot be read, comments in between. The stream ends with the bearer's token. 503 also "
+            "where as many listen as a process serves.",
+            "tags": ["statistics"],
+            "responses": {
+                "200": {
+                    "description": "A stream without an end; the data of `figures` is a `Live`.",
+                    "content": {"text/event-stream": {"schema": {"type": "string"}}},
+                },
+                **_refusals(),
+            },
+        }
+    }
 
 
 def _series(counter: Counter, filters: Sequence[str]) -> Described:
@@ -242,9 +294,11 @@ def _choice(choices: Sequence[str], default: str | None = None) -> Described:
     return {"type": "string", "enum": list(choices)} | ({} if default is None else {"default": default})
 
 
-def _limit(most: int) -> Described:
+def _limit(
+    most: int, description: str = "Most groups told, the largest first; `left_out` says how many more there are."
+) -> Described:
     schema = {"type": "integer", "minimum": 1, "maximum": most, "default": active_users.LIMIT}
-    return _parameter("limit", "Most groups told, the largest first; `left_out` says how many more there are.", schema)
+    return _parameter("limit", description, schema)
 
 
 def _version() -> str:

@@ -39,6 +39,7 @@ NUMBER: Final = {"type": "number"}
 FLAG: Final = {"type": "boolean"}
 BY_NAME: Final[Described] = {"type": "object", "additionalProperties": WHOLE}
 DAYS: Final[dict[str, Described]] = {"from": DAY, "to": DAY}
+LABELLED: Final = ["realm", "client_id", "node"]
 LABELS: Final[dict[str, Described]] = {"realm": TEXT, "client_id": TEXT, "node": TEXT}
 EXACT: Final = {"type": "boolean", "description": "Counted one by one."}
 ERROR: Final = _or_null(NUMBER, "Relative standard error of an estimate, 0.002 for 0.2 %; null where nobody knows it.")
@@ -183,6 +184,7 @@ SCHEMAS: Final[dict[str, Described]] = {
         {
             "date": DAY,
             "timezone": TEXT,
+            "filters": FILTERS,
             "as_of": ref("AsOf"),
             "complete": COMPLETE,
             "definition": ref("Definition"),
@@ -203,6 +205,15 @@ SCHEMAS: Final[dict[str, Described]] = {
                     "maximum_month": _or_null(TEXT, "Which one."),
                 },
             ),
+        },
+    ),
+    "Labels": _object(
+        "What is told apart.",
+        {
+            "as_of": ref("AsOf"),
+            "complete": COMPLETE,
+            "items": _list(_object("One label.", {"dimension": {"type": "string", "enum": LABELLED}}, LABELS)),
+            "left_out": LEFT_OUT,
         },
     ),
     "M2m": _object(
@@ -234,6 +245,20 @@ SCHEMAS: Final[dict[str, Described]] = {
                     {"date": DAY, "maximum": WHOLE},
                 )
             ),
+        },
+    ),
+    "Live": _object(
+        "The figures of today so far, as `/v1/live` sends them.",
+        {
+            "date": DAY,
+            "timezone": TEXT,
+            "active_users": _object("Distinct active users.", FIGURE),
+            "logins": WHOLE,
+            "failed_logins": WHOLE,
+            "signups": WHOLE,
+            "tokens": WHOLE,
+            "as_of": ref("AsOf"),
+            "dead_letters": _or_null(WHOLE, "Of all time; null for bearers that are limited to realms."),
         },
     ),
     "Pipeline": _object(

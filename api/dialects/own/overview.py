@@ -8,8 +8,10 @@ from datetime import date, timedelta
 from typing import Any, Final, NamedTuple
 from zoneinfo import ZoneInfo
 
+from api.dialects.own import subjects
 from api.dialects.own.active_users import definition
 from api.dialects.own.parameters import Parameters
+from api.dialects.own.subjects import Subject
 from api.dialects.own.telling import Told, as_of, figure
 from api.dialects.own.window import kept
 from api.settings import ApiSettings
@@ -21,7 +23,7 @@ from schemas.periods import Month, Span, Week
 from schemas.scopes import Scope
 
 PATH: Final = "/v1/overview"
-PARAMETERS: Final = ("date",)
+PARAMETERS: Final = ("date", *subjects.PARAMETERS)
 MONTHS: Final = 12
 MEASURES: Final = ("logins", "failed_logins", "signups", "tokens")
 SIGNUP: Final = fields.split(fields.account("signup"))
@@ -58,23 +60,30 @@ class OverviewQuestion:
     day: date
     today: date
     zone: ZoneInfo
+    users: Subject
+    counts: Subject
+    """The same filters twice: both users and counters have to be kept by them."""
 
     @property
     def key(self) -> str:
-        return f"{self.day} {self.today}"
+        return f"{self.day} {self.today} {self.users.text}"
 
     async def read(self, statistics: Statistics, realms: Collection[str] | None) -> Told:
         standing = await statistics.standing()
-        scopes = statistics.scopes_of(realms)
+        self.users.must_be_kept(standing)
+        self.counts.must_be_kept(standing)
+        scopes = await self.users.scopes(statistics, realms)
         figures = await self._figures(statistics, standing, scopes)
         activity = await self._activity(statistics, standing, scopes)
-        months = await self._months(statistics, scopes, imported=realms is None)
+        imported = realms is None and self.users.unfiltered
+        months = await self._months(statistics, scopes, imported=imported)
         daily, rolling = figures["dau"]["value"], figures["rolling_30_days"]["value"]
         told: dict[str, Any] = {
             "date": self.day.isoformat(),
             "timezone": self.zone.key,
+            "filters": self.users.filters,
             "as_of": as_of(standing),
-            "complete": standing.complete(("reason", "grant", "token", "kind")),
+            "complete": standing.complete((*self.users.dimensions, "reason", "grant", "token", "kind")),
             "definition": definition(standing),
             **figures,
             "stickiness": round(daily / rolling, 4) if daily is not None and rolling else None,
@@ -221,4 +230,6 @@ def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def ask(parameters: Parameters, settings: ApiSettings, today: date) -> OverviewQuestion:
-    return OverviewQuestion(parameters.day("date") or today, today, settings.zone)
+    day = parameters.day("date") or today
+    users, counts = (subjects.read(parameters, settings, setting) for setting in ("users_by", "counts_by"))
+    return OverviewQuestion(day, today, settings.zone, users, counts)

@@ -13,6 +13,9 @@ from schemas.periods import Month, Span, Week, day_key
 DEFAULT_DAYS: Final = 30
 MAX_DAYS: Final = 400
 MAX_YEARS: Final = 10
+MAX_TRAILING: Final = 90
+MAX_TRAILED: Final = 3_000
+"""Days that trailing windows may unite in all."""
 
 
 class Period(NamedTuple):
@@ -24,7 +27,10 @@ class Period(NamedTuple):
 
 
 class Window(NamedTuple):
-    """Periods without gaps; weeks and months are whole, so that the first and last may reach beyond what was asked."""
+    """Periods without gaps. Weeks and months are whole, so that the first and last may reach beyond what was asked.
+
+    Trailing ones overlap, and the first reaches back.
+    """
 
     granularity: str
     span: Span
@@ -33,7 +39,8 @@ class Window(NamedTuple):
 
     @property
     def text(self) -> str:
-        return f"{self.granularity} {self.span.first} {self.span.last} {self.today}"
+        # How many periods there are tells trailing ones from others.
+        return f"{self.granularity} {self.span.first} {self.span.last} {len(self.periods)} {self.today}"
 
     @property
     def keys(self) -> list[str]:
@@ -41,8 +48,11 @@ class Window(NamedTuple):
         return self.periods[0].keys if len(self.periods) == 1 else self.span.covering(self.today)
 
 
-def read(parameters: Parameters, today: date, granularity: str) -> Window:
-    """The window of `from` and `to`, both included: without them the 30 days up to today. Raises BadParameter."""
+def read(parameters: Parameters, today: date, granularity: str, trailing: int = 1) -> Window:
+    """The window of `from` and `to`, both included: without them the 30 days up to today. Raises BadParameter.
+
+    `trailing` makes each day's period the so many days up to it.
+    """
     first, last = parameters.day("from"), parameters.day("to")
     if last is None:
         last = today if first is None else max(first, today)
@@ -58,8 +68,15 @@ def read(parameters: Parameters, today: date, granularity: str) -> Window:
         )
     if asked.length > MAX_YEARS * 366:
         raise BadParameter("from", f"`from` and `to` are more than {MAX_YEARS} years apart.")
+    if trailing > 1 and asked.length * trailing > MAX_TRAILED:
+        raise BadParameter(
+            "trailing",
+            f"{asked.length} days with {trailing} days up to each are {asked.length * trailing}, and at most "
+            f"{MAX_TRAILED} can be united at once.",
+        )
     if granularity == "day":
-        periods = [Period(day_key(day), Span(day, day), [day_key(day)]) for day in asked.days]
+        spans = ((day, Span.ending(day, trailing)) for day in asked.days)
+        periods = [Period(day_key(day), span, [day_key(each) for each in span.days]) for day, span in spans]
     elif granularity == "week":
         weeks = dict.fromkeys(Week.of(day) for day in asked.days)
         periods = [Period(week.text, week.span, week.span.covering(today)) for week in weeks]

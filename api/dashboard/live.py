@@ -1,0 +1,195 @@
+"""`/v1/live`: today's figures as server-sent events, for as long as the listener may see them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, Final
+
+import structlog
+from aiohttp import hdrs, web
+
+from api.bearer import Bearer
+from api.dashboard.feeds import CrowdedError, Feed, Feeds
+from api.dialects.own import READ
+from api.dialects.own.parameters import Parameters
+from api.dialects.own.telling import problem
+from api.dialects.own.today import PATH
+from api.endpoint import CHALLENGE, MAX_QUERY_BYTES, Services, parameters_of
+from api.faults import BadQuestion, Fault, Unavailable, Unexpected
+from api.metrics import LIVE_LISTENERS, Requests
+from api.request_id import REQUEST_ID, named, request_id_of
+from api.settings import ApiSettings
+
+log = structlog.get_logger(__name__)
+
+HEARTBEAT_S: Final = 15.0
+"""Without anything to tell, after which a comment is sent: proxies end what is silent for a minute."""
+LOOK_S: Final = 1.0
+"""Between two looks whether the listener is still there."""
+WRITE_S: Final = 10.0
+"""For a listener to take what is sent."""
+RETRY_AFTER_S: Final = 5
+
+HEADERS: Final = {
+    hdrs.CONTENT_TYPE: "text/event-stream",
+    hdrs.CACHE_CONTROL: "no-store",
+    # nginx would collect events until they fill a buffer.
+    "X-Accel-Buffering": "no",
+}
+COMMENT: Final = b":\n\n"
+
+
+class Live:
+    """The streams. At most so many at the same time; each ends with its bearer's token, and all with the api."""
+
+    def __init__(self, settings: ApiSettings, services: Services) -> None:
+        self._access = services.access
+        self._statistics = services.statistics
+        self._clock = services.clock
+        self._feeds = Feeds(settings, services)
+        self._most = settings.live_listeners
+        self._requests = Requests("own")
+        self._streams: set[Stream] = set()
+        self._closed = False
+
+    def routes(self) -> list[web.RouteDef]:
+        # HEAD would be a stream too.
+        return [web.get(PATH, self.follow, allow_head=False)]
+
+    async def close(self, _: web.Application) -> None:
+        """Ends every stream: the server waits for each before it stops."""
+        self._closed = True
+        for stream in self._streams:
+            stream.end()
+        await self._feeds.close()
+
+    async def follow(self, request: web.Request) -> web.StreamResponse:
+        request_id = request_id_of(request.headers)
+        with named(request_id):
+            began, status = self._requests.begin(), 500
+            try:
+                bearer, until = await self._admit(request)
+                status = 200
+            except Fault as fault:
+                refusal = refused(fault, request_id)
+                status = refusal.status
+                return refusal
+            except Exception:  # the outermost step: whatever it is, the client sees none of it
+                log.exception("request failed", dialect="own")
+                return refused(Unexpected(), request_id)
+            finally:
+                # What took until the stream begins: how long it is listened to says nothing about us.
+                self._requests.end(began, PATH, status)
+            stream = Stream(request, request_id)
+            self._streams.add(stream)
+            LIVE_LISTENERS.inc()
+            try:
+                with self._feeds.joined(bearer.realms) as feed:
+                    await stream.run(self._tell(stream, feed, bearer, until))
+            except CrowdedError:
+                return refused(_crowded(), request_id)
+            finally:
+                self._streams.discard(stream)
+                LIVE_LISTENERS.dec()
+            return stream.response
+
+    async def _admit(self, request: web.Request) -> tuple[Bearer, float]:
+        bearer, until = await self._access.bearer(request.headers.get(hdrs.AUTHORIZATION), READ)
+        query = request.rel_url.raw_query_string
+        if len(query) > MAX_QUERY_BYTES:
+            raise BadQuestion(f"The query is longer than {MAX_QUERY_BYTES} bytes.")
+        Parameters(parameters_of(query), ())
+        self._statistics.scopes_of(bearer.realms)
+        if self._closed or len(self._streams) >= self._most:
+            raise _crowded()
+        return bearer, until
+
+    async def _tell(self, stream: Stream, feed: Feed, bearer: Bearer, until: float) -> None:
+        """Returns when the bearer may hear no more."""
+        seen = 0
+        while not stream.gone:
+            if self._clock() >= until:
+                try:
+                    again, until = await self._access.bearer(stream.authorization, READ)
+                except Fault:
+                    return
+                if again.realms != bearer.realms:
+                    return
+            if feed.number != seen:
+                seen = feed.number
+                await stream.send(feed.told)
+            elif stream.silent_s >= HEARTBEAT_S:
+                await stream.send(COMMENT)
+            await feed.news(LOOK_S)
+
+
+class Stream:
+    """One listener's connection."""
+
+    def __init__(self, request: web.Request, request_id: str) -> None:
+        self.response = web.StreamResponse(headers={**HEADERS, REQUEST_ID: request_id})
+        self.authorization = request.headers.get(hdrs.AUTHORIZATION)
+        self._request = request
+        self._ending = asyncio.timeout(None)
+        self._loop = asyncio.get_running_loop()
+        self._sent = self._loop.time()
+        self._sending = False
+
+    @property
+    def silent_s(self) -> float:
+        return self._loop.time() - self._sent
+
+    @property
+    def gone(self) -> bool:
+        """The listener has hung up."""
+        transport = self._request.transport
+        return transport is None or transport.is_closing()
+
+    async def run(self, telling: Coroutine[Any, Any, None]) -> None:
+        """Open the stream, and close it when there is no more to tell, or `end` is called."""
+        try:
+            async with self._ending:
+                await self.response.prepare(self._request)
+                await telling
+        except TimeoutError:
+            # Of one that does not take what it was sent, the rest would be waited for.
+            if self._sending and self._request.transport is not None:
+                self._request.transport.abort()
+        except ConnectionError:
+            # Hung up in the middle.
+            pass
+        finally:
+            telling.close()
+
+    async def send(self, content: bytes) -> None:
+        """Raises TimeoutError when the listener does not take it, ConnectionError when there is none."""
+        self._sending = True
+        async with asyncio.timeout(WRITE_S):
+            await self.response.write(content)
+        self._sending = False
+        self._sent = self._loop.time()
+
+    def end(self) -> None:
+        """Now, whatever it waits for. Safe to call at any time."""
+        if not self._ending.expired():
+            self._ending.reschedule(self._loop.time())
+
+
+def refused(fault: Fault, request_id: str) -> web.Response:
+    body = problem(fault)
+    status = body.status or fault.status
+    headers: dict[str, str] = {
+        hdrs.CONTENT_TYPE: body.content_type,
+        hdrs.CACHE_CONTROL: "no-store",
+        REQUEST_ID: request_id,
+    }
+    if status == 401:
+        headers[hdrs.WWW_AUTHENTICATE] = CHALLENGE
+    elif status == 503:
+        headers[hdrs.RETRY_AFTER] = str(RETRY_AFTER_S)
+    return web.Response(status=status, body=body.content, headers=headers)
+
+
+def _crowded() -> Fault:
+    return Unavailable("As many listen to live figures as this process serves.")

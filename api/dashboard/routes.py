@@ -1,0 +1,115 @@
+"""`/` and the files that it is made of. They are open to all and tell nothing: figures need a bearer token."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from string import Template
+from typing import Final
+
+from aiohttp import hdrs, web
+
+from api.answer import has
+from api.dashboard import assets
+from api.dashboard.assets import CHARTS, PAGE, Asset
+from api.dashboard.configuration import connect_origins
+from api.settings import ApiSettings
+
+FOLDER: Final = "/dashboard"
+KEPT: Final = "public, max-age=31536000, immutable"
+"""A path with the content's digest in it never gets another content."""
+ASKED_AGAIN: Final = "no-cache"
+
+
+class Dashboard:
+    """The page. Nothing is read or packed before it is first asked for."""
+
+    def __init__(self, settings: ApiSettings) -> None:
+        self._headers = {
+            "Content-Security-Policy": policy(connect_origins(settings)),
+            "X-Content-Type-Options": "nosniff",
+            "Referrer-Policy": "no-referrer",
+            "Cross-Origin-Opener-Policy": "same-origin",
+            "Cross-Origin-Resource-Policy": "same-origin",
+            hdrs.VARY: hdrs.ACCEPT_ENCODING,
+        }
+        self._page: Asset | None = None
+        self._one_reads = asyncio.Lock()
+
+    def routes(self) -> list[web.RouteDef]:
+        return [web.get("/", self.page), web.get(FOLDER + "/{digest:[0-9a-f]{16}}/{name}", self.file)]
+
+    async def page(self, request: web.Request) -> web.Response:
+        await self._read()
+        assert self._page is not None
+        return self._sent(request, self._page, ASKED_AGAIN)
+
+    async def file(self, request: web.Request) -> web.Response:
+        """Under another digest too: during an upgrade the page can come from one process, its files from another."""
+        await self._read()
+        name, digest = request.match_info["name"], request.match_info["digest"]
+        library = assets.library()
+        if name == CHARTS and library is not None:
+            return self._sent(request, library.asset, KEPT if digest == library.asset.digest else ASKED_AGAIN)
+        asset = assets.packed().get(name)
+        if asset is None:
+            raise web.HTTPNotFound(headers=self._headers)
+        return self._sent(request, asset, KEPT if digest == own_digest() else ASKED_AGAIN)
+
+    async def _read(self) -> None:
+        if self._page is None:
+            async with self._one_reads:
+                self._page = await asyncio.to_thread(rendered)
+
+    def _sent(self, request: web.Request, asset: Asset, keep: str) -> web.Response:
+        etag = f'"{asset.digest}"'
+        headers = {**self._headers, hdrs.CACHE_CONTROL: keep, hdrs.ETAG: f"W/{etag}"}
+        if has(etag, request.headers.getall(hdrs.IF_NONE_MATCH, ())):
+            return web.Response(status=304, headers=headers)
+        headers[hdrs.CONTENT_TYPE] = asset.content_type
+        if takes_gzip(request.headers):
+            return web.Response(body=asset.packed, headers=headers | {hdrs.CONTENT_ENCODING: "gzip"})
+        return web.Response(body=asset.content, headers=headers)
+
+
+def rendered() -> Asset:
+    """The page with the names of its files."""
+    library = assets.library()
+    places = {
+        "base": f"{FOLDER}/{own_digest()}",
+        "charts": "" if library is None else f"{FOLDER}/{library.asset.digest}/{CHARTS}",
+        "style_ids": "" if library is None else " ".join(library.style_ids),
+    }
+    assets.packed()
+    return Asset.of(PAGE, Template(assets.own()[PAGE].decode()).substitute(places).encode())
+
+
+def own_digest() -> str:
+    """One for all of the page's own files: modules name each other without it."""
+    return assets.digest(part for name, content in assets.own().items() for part in (name.encode(), content))
+
+
+def policy(origins: tuple[str, ...]) -> str:
+    """Nothing but our own files, no inline code, no `eval`; figures from here, tokens from `origins`."""
+    allowed = {
+        "default-src": "'none'",
+        "script-src": "'self'",
+        "style-src": "'self'",
+        "connect-src": " ".join(("'self'", *origins)),
+        # Charts become pictures to download by way of both.
+        "img-src": "'self' data: blob:",
+        "font-src": "'self'",
+        "base-uri": "'none'",
+        "form-action": "'none'",
+        "frame-ancestors": "'none'",
+    }
+    return "; ".join(f"{name} {value}" for name, value in allowed.items())
+
+
+def takes_gzip(headers: Mapping[str, str]) -> bool:
+    """RFC 9110 §12.5.3, as far as browsers and curl go: named, and not with weight 0."""
+    for item in headers.get(hdrs.ACCEPT_ENCODING, "").lower().split(","):
+        coding, _, weight = item.partition(";")
+        if coding.strip() in ("gzip", "*"):
+            return weight.replace(" ", "") not in ("q=0", "q=0.0", "q=0.00", "q=0.000")
+    return False

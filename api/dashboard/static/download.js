@@ -1,0 +1,23 @@
+// Files made in the browser from what is on the page.
+
+function save(blob, name) {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(blob);
+  link.download = name;
+  document.body.append(link);
+  link.click();
+  link.remove();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+}
+
+export function saveText(text, name) {
+  // The mark at the beginning tells spreadsheets that it is UTF-8.
+  save(new Blob(["\ufeff", text], { type: "text/csv;charset=utf-8" }), name);
+}
+
+/** @param {string} url a data: URL; fetching it is not allowed here, so it is decoded */
+export function savePicture(url, name) {
+  const [head, content] = url.split(",", 2);
+  const bytes = Uint8Array.from(atob(content), (letter) => letter.codePointAt(0));
+  save(new Blob([bytes], { type: head.slice(5).split(";")[0] }), name);
+}

@@ -1,0 +1,64 @@
+"""`/v1/labels`: the realms, clients and nodes that filters can name."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any, Final
+
+from api.dialects.own.active_users import LIMIT, MAX_LIMIT
+from api.dialects.own.parameters import Parameters
+from api.dialects.own.subjects import COLUMNS
+from api.dialects.own.subjects import DIMENSIONS as KINDS
+from api.dialects.own.telling import Told, as_of
+from api.statistics import Statistics
+from schemas.scopes import Scope
+
+__all__ = ["DIMENSIONS", "MAX_LIMIT", "PARAMETERS", "PATH", "LabelsQuestion", "ask"]
+
+PATH: Final = "/v1/labels"
+DIMENSIONS: Final = tuple(KINDS)
+PARAMETERS: Final = ("dimension", "realm", "limit")
+
+
+@dataclass(frozen=True)
+class LabelsQuestion:
+    dimensions: tuple[str, ...]
+    realm: str | None
+    limit: int
+
+    @property
+    def key(self) -> str:
+        return repr((self.dimensions, self.realm, self.limit))
+
+    async def read(self, statistics: Statistics, realms: Collection[str] | None) -> Told:
+        # Refuses where realms are not told apart and the bearer sees only some.
+        statistics.scopes_of(realms)
+        standing = await statistics.standing()
+        known = await statistics.labels()
+        rows: list[dict[str, str]] = []
+        for name in self.dimensions:
+            found = sorted(scope for scope in known if scope.dimension == KINDS[name] and self._shows(scope, realms))
+            rows += [
+                {"dimension": name, **dict(zip(COLUMNS[KINDS[name]], scope.names, strict=True))} for scope in found
+            ]
+        told: dict[str, Any] = {
+            "as_of": as_of(standing),
+            "complete": standing.complete(KINDS[name] for name in self.dimensions),
+            "items": rows[: self.limit],
+            "left_out": {"groups": len(rows[self.limit :])},
+        }
+        return Told(told, rows[: self.limit])
+
+    def _shows(self, scope: Scope, realms: Collection[str] | None) -> bool:
+        """A node is of all realms."""
+        if scope.dimension == "node":
+            return realms is None and self.realm is None
+        return self.realm in (None, scope.names[0]) and (realms is None or scope.names[0] in realms)
+
+
+def ask(parameters: Parameters) -> LabelsQuestion:
+    """Raises BadParameter."""
+    chosen = parameters.choice("dimension", ("", *DIMENSIONS), "")
+    limit = parameters.number("limit", LIMIT, 1, MAX_LIMIT)
+    return LabelsQuestion((chosen,) if chosen else DIMENSIONS, parameters.text("realm"), limit)

@@ -1,0 +1,37 @@
+"""What `/v1/live` tells of the day that has not ended: few figures, so that they can be read every other second."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import date
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+from api.dialects.own.overview import measures
+from api.dialects.own.telling import as_of, figure
+from api.statistics import Statistics
+
+PATH: Final = "/v1/live"
+EVENT: Final = "figures"
+UNAVAILABLE: Final = "unavailable"
+
+
+async def read(statistics: Statistics, realms: Collection[str] | None, today: date, zone: ZoneInfo) -> dict[str, Any]:
+    """The data of one event. Raises Forbidden where realms are not told apart and the bearer sees only some.
+
+    Dead letters are of all realms, so that a bearer of some is told null.
+    """
+    standing = await statistics.standing()
+    scopes = statistics.scopes_of(realms)
+    held = await statistics.held([today.isoformat()])
+    (users,) = await statistics.users.count([held.union([today.isoformat()], scopes)])
+    counts = await statistics.counts_of(held, [today.isoformat()], scopes)
+    dead = sum(sum(shard.dead.values()) for shard in standing.shards)
+    return {
+        "date": today.isoformat(),
+        "timezone": zone.key,
+        "active_users": figure(users),
+        **measures(counts[today.isoformat()]),
+        "as_of": as_of(standing),
+        "dead_letters": dead if realms is None else None,
+    }

@@ -1,0 +1,106 @@
+"""One look at the dashboard: a page, and the record of all that it did."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Locator, Page, Request, expect
+
+from tests.dashboard.sample import NOW
+from tests.dashboard.site import Site
+
+TIMEOUT_MS: Final = 30_000
+"""For what the page does by itself: the machine may be busy with other tests."""
+VIOLATIONS: Final = """
+addEventListener("securitypolicyviolation", (event) =>
+  console.error(`violates ${event.effectiveDirective}: ${event.blockedURI} ${event.sourceFile}:${event.lineNumber}`));
+"""
+EXPECTED: Final = "Failed to load resource"
+"""How the console tells of statuses such as 401, which tests ask for."""
+
+
+@asynccontextmanager
+async def fresh(browser: Browser, *, now: datetime | None = NOW, **options: Any) -> AsyncIterator[BrowserContext]:
+    """A browser without a past, whose clock stands still; None: it goes as the real one."""
+    context = await browser.new_context(locale="en-GB", timezone_id="UTC", **options)
+    context.set_default_timeout(TIMEOUT_MS)
+    await context.add_init_script(VIOLATIONS)
+    if now is not None:
+        await context.clock.set_fixed_time(now)
+    try:
+        yield context
+    finally:
+        await context.close()
+
+
+class Looking:
+    def __init__(self, page: Page, site: Site) -> None:
+        self.page = page
+        self.site = site
+        self.faults: list[str] = []
+        self.requests: list[str] = []
+        self.origins = {site.url}
+        """Where the page may ask; tests of sign-in add the issuer's."""
+        page.on("console", self._said)
+        page.on("pageerror", lambda error: self.faults.append(str(error)))
+        page.on("request", self._asked)
+
+    @classmethod
+    @asynccontextmanager
+    async def opened(cls, context: BrowserContext, site: Site) -> AsyncIterator[Looking]:
+        """A new tab. Raises AssertionError for any fault, once it is closed."""
+        looking = cls(await context.new_page(), site)
+        try:
+            yield looking
+        finally:
+            await looking.page.close()
+        assert not looking.faults
+        assert not looking.elsewhere
+
+    @property
+    def elsewhere(self) -> list[str]:
+        """Requests that leave the host."""
+        return [url for url in self.requests if origin(url) not in self.origins | {"data:"}]
+
+    async def go(self, path: str) -> None:
+        await self.page.goto(self.site.url + path)
+
+    async def drawn(self) -> None:
+        """All charts of the chosen filters are there, or say why not."""
+        await expect(self.page.locator("html")).to_have_attribute("data-ready", "true", timeout=TIMEOUT_MS)
+
+    async def value(self, name: str) -> float | None:
+        """The exact figure behind `#figure-<name>`."""
+        text = await self.page.locator(f"#figure-{name} .value").get_attribute("data-value")
+        return None if text is None else float(text)
+
+    def chart(self, name: str) -> Locator:
+        return self.page.locator(f"figure#chart-{name}")
+
+    async def table(self, name: str) -> tuple[list[str], list[list[str]]]:
+        """The table behind a chart: its header, and its rows with exact numbers."""
+        details = self.chart(name).locator("details.data")
+        if await details.get_attribute("open") is None:
+            await details.locator("summary").click()
+        await details.locator("table").wait_for()
+        table: list[list[str]] = await details.locator("table").evaluate(
+            "table => [...table.rows].map(row => [...row.cells].map(cell => cell.dataset.value ?? cell.innerText))"
+        )
+        return table[0], table[1:]
+
+    def _said(self, message: ConsoleMessage) -> None:
+        if message.type == "error" and not message.text.startswith(EXPECTED):
+            self.faults.append(message.text)
+
+    def _asked(self, request: Request) -> None:
+        self.requests.append(request.url)
+
+
+def origin(url: str) -> str:
+    """Of what stays in the browser, the page's own."""
+    parts = urlsplit(url.removeprefix("blob:"))
+    return f"{parts.scheme}://{parts.netloc}" if parts.netloc else "data:"

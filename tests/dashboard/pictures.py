@@ -1,0 +1,100 @@
+"""The README's pictures of the dashboard: `python -m tests.dashboard.pictures` writes them to deploy/pictures/."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import tempfile
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import orjson
+from PIL import Image
+from playwright.async_api import Browser
+
+from deploy import sample_events
+from deploy.sample_events import SampleEvents, otp_tokens
+from deploy.servers import Valkey
+from tests.api.otp import write
+from tests.api.worker import Event, count
+from tests.dashboard.browsers import chromium
+from tests.dashboard.looking import Looking, fresh
+from tests.dashboard.sample import KEPT, look_at_ends
+from tests.dashboard.site import Site
+
+FOLDER: Final = Path(__file__).parents[2] / "deploy" / "pictures"
+EVENTS: Final = 60_000
+NOW: Final = datetime(2026, 10, 31, 23, 57, tzinfo=UTC)
+KINDS: Final = {sample_events.LOGINS: "login", sample_events.TOKENS: "token", sample_events.ACCOUNTS: "account"}
+SPOILT: Final = b"spoilt"
+QUOTAS: Final = {
+    "tenant": 2_500,
+    "clients": [
+        {"realm": realm, "client_id": client, "limit": limit}
+        for realm, client, limit in (
+            ("acme", "billing-sync", 350),
+            ("acme", "crm-export", 300),
+            ("globex", "billing-sync", 150),
+        )
+    ],
+}
+MAX_BYTES: Final = 250_000
+
+
+class Picture(NamedTuple):
+    name: str
+    options: dict[str, Any]
+
+
+WIDE: Final = {"viewport": {"width": 1280, "height": 1500}}
+PICTURES: Final = (
+    Picture("dashboard-light", WIDE | {"color_scheme": "light"}),
+    Picture("dashboard-dark", WIDE | {"color_scheme": "dark"}),
+    Picture("dashboard-narrow", {"viewport": {"width": 380, "height": 1500}, "color_scheme": "light"}),
+)
+
+
+async def main() -> None:
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    with Valkey() as store, tempfile.TemporaryDirectory() as folder:
+        await count(store.url, events(), partitions=4, **KEPT)
+        await write(store.url, inventory(), **KEPT)
+        await look_at_ends(store.url, NOW)
+        quotas = Path(folder) / "quotas.json"
+        quotas.write_bytes(orjson.dumps(QUOTAS))
+        async with Site(store.url, now=NOW, quotas_file=quotas) as site, chromium() as browser:
+            for picture in PICTURES:
+                path = FOLDER / f"{picture.name}.png"
+                path.write_bytes(await taken(browser, site, picture.options))
+                print(f"{path.relative_to(FOLDER.parents[1])}: {path.stat().st_size / 1000:.0f} kB")  # noqa: T201
+
+
+async def taken(browser: Browser, site: Site, options: dict[str, Any]) -> bytes:
+    async with fresh(browser, now=NOW, **options) as context, Looking.opened(context, site) as page:
+        await page.go("/")
+        await page.drawn()
+        await page.page.mouse.move(0, 0)
+        picture = Image.open(io.BytesIO(await page.page.screenshot()))
+    packed = io.BytesIO()
+    picture.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(
+        packed, "PNG", optimize=True
+    )
+    assert len(packed.getvalue()) < MAX_BYTES
+    return packed.getvalue()
+
+
+def events() -> Iterator[Event]:
+    """Those of the demo that can be read."""
+    for sample in SampleEvents(EVENTS):
+        if sample.topic in KINDS and sample.value is not None and sample.key != SPOILT:
+            yield {**orjson.loads(sample.value), "type": KINDS[sample.topic]}
+
+
+def inventory() -> list[dict[str, object]]:
+    return [orjson.loads(sample.value) for sample in otp_tokens() if sample.value is not None]
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

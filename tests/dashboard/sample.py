@@ -1,0 +1,81 @@
+"""Two months of a small deployment, counted as the worker does, with something of everything that the page shows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Any, Final
+
+from aggregator.ledger import Ledger
+from aggregator.store import connect
+from schemas import fields
+from schemas.keys import Shard
+from tests.aggregator import ledgers
+from tests.api.otp import state, write
+from tests.api.worker import Event, account, count, login, token
+
+NOW: Final = datetime(2026, 11, 20, 12, tzinfo=UTC)
+TODAY: Final = NOW.date()
+FIRST: Final = date(2026, 9, 14)
+KEPT: Final[dict[str, Any]] = {"users_by": ("realm", "client"), "counts_by": ("realm", "client")}
+REALMS: Final = ("acme", "globex")
+QUOTAS: Final = '{"tenant": 2000, "clients": [{"realm": "acme", "client_id": "billing", "limit": 400}]}'
+
+
+def at(day: date, hour: int = 9) -> str:
+    return datetime.combine(day, time(hour), UTC).isoformat()
+
+
+def days(first: date = FIRST, last: date = TODAY) -> list[date]:
+    return [first + timedelta(days=number) for number in range((last - first).days + 1)]
+
+
+def events() -> Iterator[Event]:
+    """Weekends are quiet, and there are a few more users each week."""
+    for number, day in enumerate(days()):
+        busy = 1 if day.weekday() > 4 else 3
+        for user in range(busy * (4 + number // 7)):
+            of = {"realm": REALMS[user % 2], "client_id": ("web", "app")[user % 3 == 0]}
+            yield login(at(day, 8 + user % 3), f"user-{(user * 7 + number) % 60}", **of)
+        for failure in range(1 + number % 4):
+            reason = ("invalid_credentials", "locked", "mfa_failed")[failure % 3]
+            yield login(at(day), "someone", success=False, reason=reason, realm="acme", client_id="web")
+        for _ in range(busy):
+            yield token(at(day), "authorization_code", "access_token", "id_token", realm="acme", client_id="web")
+            yield token(at(day), "refresh_token", "access_token", realm="globex", client_id="app", user_id="user-1")
+            yield token(at(day), "client_credentials", "access_token", realm="acme", client_id="billing")
+        yield account(at(day), "signup", realm="globex")
+        if number % 9 == 0:
+            yield account(at(day), "leaked_password", realm="acme")
+    yield {"type": "login", "raw": b"{", "at_ms": 1}
+
+
+def inventory() -> list[dict[str, object]]:
+    serials = [(number, day) for number, day in enumerate(days()) if number % 3 == 0]
+    return [
+        state(at(day), f"OATH{number:04}", "token_init", REALMS[number % 2], active=number % 4 > 0, assigned=True)
+        for number, day in serials
+    ]
+
+
+async def fill(redis_url: str, **settings: Any) -> None:
+    """Counts all of it, and looks at the ends of the logs."""
+    await count(redis_url, events(), **KEPT | settings)
+    await write(redis_url, inventory(), **KEPT | settings)
+    await look_at_ends(redis_url, NOW, **settings)
+
+
+async def look_at_ends(redis_url: str, now: datetime, **settings: Any) -> None:
+    """As a worker does now and then: there is a little more to read."""
+    worker = ledgers.settings(redis_url, **KEPT | settings)
+    client = connect(worker)
+    try:
+        ledger = Ledger(client, worker)
+        for partition, behind in enumerate((3, 12)):
+            shard = Shard("auth.logins", partition)
+            position = (await ledger.look(shard)).position or 0
+            await ledger.observe(
+                shard, {fields.END: fields.observation(position + behind, int(now.timestamp() * 1000))}
+            )
+    finally:
+        await client.aclose()
