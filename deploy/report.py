@@ -14,10 +14,10 @@ from urllib.parse import urlencode, urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 import click
-import orjson
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from deploy.json_answer import print_json
 from deploy.report_tables import TABLES
 from schemas.settings import PREFIX
 
@@ -86,7 +86,7 @@ def report(api: Api, question: str, parameters: Mapping[str, str], *, as_json: b
             raise click.UsageError(f"{question} takes no --{name.replace('_', '-')}; it takes {others or 'none'}")
     answer = ask(api, f"/v1/{question}", parameters)
     if as_json:
-        click.echo(orjson.dumps(answer, option=orjson.OPT_INDENT_2).decode())
+        print_json(answer)
         return
     try:
         TABLES[question](answer)

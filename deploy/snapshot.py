@@ -1,0 +1,214 @@
+"""`authtally snapshot`: what the operator's commands say and answer; the work is in the files beside this one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+from aggregator.settings import WorkerSettings
+from aggregator.store import UNREACHABLE, Client, connect, trouble_in_words
+from deploy.json_answer import print_json as print_json
+from deploy.operating import Log, logs_of, show_table
+from deploy.snapshot_copy import NotWholeError
+from deploy.snapshot_file import Contents, SnapshotError, contents
+from deploy.snapshot_lines import MovedAwayError, close
+from deploy.snapshot_restore import InTheWayError, Plan, plan
+from deploy.snapshot_restore import restore as run_restore
+from deploy.snapshot_save import Saved, place_of, thin_out
+from deploy.snapshot_save import save as run_save
+from schemas import logs
+from schemas.keys import Shard
+
+STARTED: Final = "%Y-%m-%d %H:%M:%S UTC"
+
+T = TypeVar("T")
+
+
+def save(settings: WorkerSettings, file: Path, keep: int | None, *, overwrite: bool, as_json: bool) -> None:
+    """Write a snapshot. Raises click.ClickException."""
+    if keep is not None and not file.is_dir():
+        raise click.UsageError("--keep wants a folder, where snapshots get names of their own")
+    path = place_of(file, datetime.now(UTC))
+    if path.exists() and not overwrite:
+        raise click.ClickException(f"{path}: exists; --overwrite replaces it")
+    with bar("saving") as shown:
+        saved: Saved = converse(settings, lambda client: run_save(client, settings, path, shown.shards))
+    if keep is not None:
+        saved.removed = thin_out(file, keep)
+    if as_json:
+        print_json(
+            {
+                "file": str(saved.path),
+                "id": saved.id,
+                "bytes": saved.bytes,
+                "seconds": round(saved.seconds, 3),
+                "shards": saved.shards,
+                "removed": [str(path) for path in saved.removed],
+            }
+        )
+        return
+    _table(saved.shards)
+    click.echo(f"Saved {len(saved.shards)} shards to {saved.path}: {saved.bytes:,} bytes in {saved.seconds:.1f} s.")
+    for old in saved.removed:
+        click.echo(f"Removed {old}.")
+
+
+def show(file: Path, *, as_json: bool) -> None:
+    """Check a whole file and tell what is in it. Raises click.ClickException."""
+    held = checked(file)
+    if as_json:
+        print_json({**held.header, "file": str(file), "bytes": held.size, "shards": held.shards, "whole": True})
+        return
+    _table(held.shards)
+    click.echo(_heading(file, held))
+
+
+def restore(
+    settings: WorkerSettings,
+    file: Path,
+    *,
+    replace: bool,
+    ask_kafka: bool,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Write a snapshot back. Raises click.ClickException."""
+    held = checked(file)
+    in_kafka = kafka_of(settings, held) if ask_kafka else None
+    planned = converse(settings, lambda client: plan(client, settings, file, held, in_kafka, replace=replace))
+    told: dict[str, Any] = {
+        "file": str(file),
+        "id": held.header["id"],
+        "refused": planned.refused,
+        "restored": [],
+        "already_restored": planned.done,
+        "to_restore": planned.restore,
+        "remarks": planned.remarks,
+    }
+    if not planned.refused and not dry_run:
+        with bar("restoring", held.unpacked) as shown:
+            done = converse(
+                settings, lambda client: run_restore(client, settings, file, held, planned, told=shown.bytes)
+            )
+        told |= {
+            "restored": done.shards,
+            "keys": done.entries,
+            "expired": done.expired,
+            "seconds": round(done.seconds, 3),
+        }
+    if as_json:
+        print_json(told)
+    else:
+        _tell(file, held, planned, told, dry_run=dry_run)
+    if planned.refused:
+        for reason in planned.refused:
+            click.echo(reason, err=True)
+        raise click.ClickException(f"{file}: nothing was restored")
+
+
+def _tell(file: Path, held: Contents, planned: Plan, told: dict[str, Any], *, dry_run: bool) -> None:
+    _table(held.shards, planned.remarks | dict.fromkeys(planned.done, "restored already"))
+    click.echo(_heading(file, held))
+    if planned.refused:
+        return
+    if dry_run:
+        click.echo(f"Dry run: {len(planned.restore)} shards would be restored.")
+    else:
+        click.echo(
+            f"Restored {len(told['restored'])} shards: {told['keys']:,} keys in {told['seconds']:.1f} s; "
+            f"{told['expired']:,} had expired. Workers go on from these positions."
+        )
+
+
+def kafka_of(settings: WorkerSettings, held: Contents) -> dict[Shard, Log]:
+    """Kafka's view of a snapshot's partitions. Raises click.ClickException."""
+    return logs_of(settings, {told["topic"] for told in held.shards})
+
+
+def checked(file: Path) -> Contents:
+    """The contents of a whole and undamaged file. Raises click.ClickException."""
+    with bar("checking") as shown:
+        try:
+            return contents(file, shown.count)
+        except SnapshotError as error:
+            raise click.ClickException(str(error)) from error
+
+
+def converse(settings: WorkerSettings, ask: Callable[[Client], Awaitable[T]]) -> T:
+    """Run one conversation with a store, however long. Raises click.ClickException for what goes wrong there."""
+    logs.configure("error", settings.log_format)
+
+    async def conversation() -> T:
+        client = connect(settings)
+        try:
+            return await ask(client)
+        finally:
+            await close(client)
+
+    try:
+        return asyncio.run(conversation())
+    except (SnapshotError, InTheWayError, NotWholeError, MovedAwayError) as error:
+        raise click.ClickException(str(error)) from error
+    except UNREACHABLE as error:
+        raise click.ClickException(trouble_in_words(error)) from error
+
+
+class Shown:
+    """What a bar on a terminal says; nothing elsewhere."""
+
+    def __init__(self, progress: Progress, what: str, total: int | None) -> None:
+        self._progress = progress
+        self._task = progress.add_task("", total=total, what=what, unit="")
+        self._what = what
+
+    def shards(self, tag: str, done: int, total: int) -> None:
+        self._progress.update(self._task, what=f"{self._what} {tag}", completed=done, total=total)
+
+    def bytes(self, section: str, more: int) -> None:
+        self._progress.update(self._task, what=f"{self._what} {section}", advance=more)
+
+    def count(self, more: int) -> None:
+        self._progress.update(self._task, advance=more)
+
+    def offsets(self, what: str, done: int, total: int) -> None:
+        self._progress.update(self._task, what=what, completed=done, total=total)
+
+
+@contextmanager
+def bar(what: str, total: int | None = None) -> Iterator[Shown]:
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.fields[what]:<30}"), BarColumn(), TimeRemainingColumn())
+    in_bytes = (DownloadColumn(), TransferSpeedColumn()) if total is not None else ()
+    with Progress(*columns, *in_bytes, console=console, disable=not console.is_terminal, transient=True) as progress:
+        yield Shown(progress, what, total)
+
+
+def _heading(file: Path, held: Contents) -> str:
+    began = datetime.fromisoformat(held.header["began"]).strftime(STARTED)
+    return (
+        f"{file}: whole, {held.size:,} bytes, of {began}, by authtally {held.header['authtally']}, "
+        f"key prefix {held.header['key_prefix']}"
+    )
+
+
+def _table(shards: list[dict[str, Any]], remarks: dict[str, str] | None = None) -> None:
+    columns = ("topic", "partition", "position", "keys", "topic id")
+    rows = [
+        (told["topic"], told["partition"], told["position"], f"{told['entries']:,}", told["meta"].get("topic_id", "-"))
+        for told in shards
+    ]
+    if remarks is None:
+        show_table(columns, rows)
+    else:
+        show_table(
+            (*columns, ""),
+            ((*row, remarks.get(told["section"], "")) for row, told in zip(rows, shards, strict=True)),
+        )

@@ -1,0 +1,284 @@
+"""`authtally snapshot verify`: does the ledger hold what the log says? Counted again from a snapshot, and compared.
+
+Shard by shard: a copy of the live ledger as of one position, beside it the snapshot's shard (or none), which the
+worker's own code then counts on from Kafka up to that position; then every key of the two is compared. What does not
+follow from the log is left out: imported months, deletes of inventory rows and what they freed, observations.
+"""
+
+from __future__ import annotations
+
+import secrets
+import tempfile
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import click
+from pydantic import SecretStr
+
+from aggregator.placement import differing
+from aggregator.settings import WorkerSettings
+from aggregator.store import Client, connect
+from deploy.operating import NO_ID, Log, logs_of, shards_held, show_table
+from deploy.snapshot import bar, checked, converse, print_json
+from deploy.snapshot_copy import copy_shard
+from deploy.snapshot_file import BEGIN, END, HEADER, Contents, Writer
+from deploy.snapshot_lines import close, line_to
+from deploy.snapshot_restore import Restored, begin, clear, entries_of, fill, finish
+from deploy.verify_compare import Comparison, Difference
+from deploy.verify_replay import Replay, ReplayError
+from schemas import fields
+from schemas.keys import Shard, ShardKeys
+
+MOST: Final = 100
+"""Differences of a shard that are shown."""
+
+
+@dataclass
+class Verified:
+    """What became of one shard."""
+
+    shard: Shard
+    position: int | None = None
+    replayed: int = 0
+    keys: int = 0
+    unfit: str = ""
+    """Why it cannot be verified."""
+    differences: list[Difference] = field(default_factory=list)
+    more: int = 0
+    """Differences beyond those."""
+
+    @property
+    def verdict(self) -> str:
+        if self.unfit:
+            return self.unfit
+        found = len(self.differences) + self.more
+        return f"{found} keys differ" if found else "agrees"
+
+
+def verify(settings: WorkerSettings, file: Path | None, scratch_url: str | None, *, as_json: bool) -> bool:
+    """Verify every shard of TOPICS and tell; whether all agree. Raises click.ClickException."""
+    held = None if file is None else checked(file)
+    logs = logs_of(settings, settings.topics)
+    with ExitStack() as stack:
+        url = scratch_url or stack.enter_context(_scratch_store()).url
+        shown = stack.enter_context(bar("verifying"))
+        scratch = _scratch_settings(settings, url)
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="authtally-verify-")))
+
+        async def ask(client: Client) -> list[Verified]:
+            verifying = _Verifying(settings, client, scratch, logs, file, held, folder, shown.offsets)
+            try:
+                return await verifying.run()
+            finally:
+                await verifying.close()
+
+        found = converse(settings, ask)
+    agree = bool(found) and not any(each.unfit or each.differences for each in found)
+    if as_json:
+        print_json(
+            {"file": None if file is None else str(file), "agree": agree, "shards": [_told(each) for each in found]}
+        )
+    else:
+        _tell(found)
+    return agree
+
+
+class _Verifying:
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        live: Client,
+        scratch: WorkerSettings,
+        logs: Mapping[Shard, Log],
+        file: Path | None,
+        held: Contents | None,
+        folder: Path,
+        told: Callable[[str, int, int], None],
+    ) -> None:
+        self._settings, self._live, self._logs = settings, live, logs
+        self._file, self._folder, self._told = file, folder, told
+        self._in_file = {} if held is None else {each["section"]: each for each in held.shards}
+        self._replayed = scratch.model_copy(update={"key_prefix": scratch.key_prefix + "log:"})
+        self._copied = scratch.key_prefix + "ledger:"
+        self._scratch = connect(scratch)
+        self._replay = Replay(self._replayed, self._scratch)
+
+    async def run(self) -> list[Verified]:
+        shards = await shards_held(self._live, self._settings)
+        return [await self._verify(shard) for shard in sorted(shards) if shard.topic in self._settings.topics]
+
+    async def _verify(self, shard: Shard) -> Verified:
+        result = Verified(shard)
+        ledger, log = ShardKeys(self._copied, shard), ShardKeys(self._replayed.key_prefix, shard)
+        try:
+            live = await self._copy_live(shard, ledger)
+            if live is None:
+                result.unfit = "the ledger holds nothing of it"
+                return result
+            result.position, meta = live
+            base = self._in_file.get(shard.tag)
+            result.unfit = _unfit(self._settings, shard, meta, result.position, base, self._logs.get(shard)) or ""
+            if result.unfit:
+                return result
+            start = await self._lay_base(shard, log, base, meta)
+            result.replayed = result.position - start
+            await self._replay.run(
+                shard,
+                start,
+                result.position,
+                lambda at: self._told(f"replaying {shard.tag}", at - start, result.replayed),
+            )
+            async with line_to(self._scratch, log.position) as line:
+                comparison = Comparison(line, ledger, log)
+                async for difference in comparison.differences():
+                    if len(result.differences) < MOST:
+                        result.differences.append(difference)
+                    else:
+                        result.more += 1
+                result.keys = comparison.keys
+        except ReplayError as error:
+            result.unfit = str(error)
+        finally:
+            await self._clear(ledger, log)
+        return result
+
+    async def _copy_live(self, shard: Shard, to: ShardKeys) -> tuple[int, dict[str, str]] | None:
+        """The live shard as of one position, into the scratch store; its position and meta."""
+        path = self._folder / "live"
+        with Writer(path) as into:
+            into.tell(HEADER, {"id": ""})
+            into.tell(BEGIN, {"section": shard.tag})
+            copied = await copy_shard(self._live, ShardKeys(self._settings.key_prefix, shard), into)
+            if copied is None:
+                return None
+            into.tell(END, {"section": shard.tag})
+            into.done({"shards": []})
+        await self._lay(path, shard, to, copied.position)
+        path.unlink()
+        return copied.position, copied.meta
+
+    async def _lay(self, path: Path, shard: Shard, to: ShardKeys, position: int) -> None:
+        await begin(self._scratch, to, None)
+        await fill(self._scratch, to, entries_of(path, shard.tag), "", Restored())
+        await finish(self._scratch, to, position)
+
+    async def _lay_base(
+        self, shard: Shard, to: ShardKeys, base: Mapping[str, Any] | None, meta: Mapping[str, str]
+    ) -> int:
+        """What the log is replayed on top of; where that stands."""
+        if base is not None and self._file is not None:
+            await self._lay(self._file, shard, to, base["position"])
+            return int(base["position"])
+        start = self._logs[shard].start
+        async with line_to(self._scratch, to.position) as line:
+            # Its settings are no figures: what it was counted with must be what it is counted with here.
+            flat = [part for pair in meta.items() for part in pair]
+            await line.pipe([("SET", to.position, start), ("HSET", to.meta, *flat)])
+        return start
+
+    async def _clear(self, *shards: ShardKeys) -> None:
+        for of in shards:
+            async with line_to(self._scratch, of.position) as line:
+                await clear(line, of, whole=True)
+
+    async def close(self) -> None:
+        self._replay.close()
+        await close(self._scratch)
+
+
+def _unfit(
+    settings: WorkerSettings,
+    shard: Shard,
+    meta: Mapping[str, str],
+    position: int,
+    base: Mapping[str, Any] | None,
+    log: Log | None,
+) -> str | None:
+    """Why a shard cannot be counted again from here; None if it can."""
+    if log is None:
+        return "Kafka has no such partition"
+    known = meta.get("topic_id", NO_ID)
+    if NO_ID not in (known, log.topic_id) and known != log.topic_id:
+        return f"the ledger is of topic id {known}, Kafka has {log.topic_id}"
+    if differs := differing(meta, settings.counted_with(shard.topic)):
+        return differs
+    before: Mapping[str, str] = {} if base is None else base["meta"]
+    changed = sorted(name for name in meta if name.startswith(fields.since("")) and meta.get(name) != before.get(name))
+    if changed:
+        names = ", ".join(fields.split(name)[1].upper() for name in changed)
+        return f"{names} changed on the way: only a snapshot taken since then can be verified"
+    if base is None:
+        if log.start:
+            return f"Kafka has nothing below offset {log.start}: needs a snapshot"
+        return None
+    old = base["meta"].get("topic_id", NO_ID)
+    if NO_ID not in (old, known) and old != known:
+        return f"the snapshot is of topic id {old}, the ledger of {known}"
+    if base["position"] > position:
+        return f"the snapshot stands at {base['position']}, the ledger only at {position}"
+    if base["position"] < log.start:
+        return f"Kafka has nothing below offset {log.start}, the snapshot ends at {base['position']}"
+    return None
+
+
+def _scratch_settings(settings: WorkerSettings, url: str) -> WorkerSettings:
+    return settings.model_copy(
+        update={
+            "redis_url": SecretStr(url),
+            "redis_cluster": False,
+            "redis_sentinel": "",
+            "key_prefix": f"authtally-verify-{secrets.token_hex(4)}:",
+        }
+    )
+
+
+def _scratch_store() -> Any:
+    from deploy.servers import ServerError, Valkey
+
+    try:
+        store = Valkey()
+        store.command()
+    except (ImportError, ServerError) as error:
+        raise click.ClickException(
+            "no store to count in: name one with --scratch-url, or install authtally[demo], which carries one"
+        ) from error
+    return store
+
+
+def _told(each: Verified) -> dict[str, Any]:
+    return {
+        "topic": each.shard.topic,
+        "partition": each.shard.partition,
+        "position": each.position,
+        "replayed": each.replayed,
+        "keys": each.keys,
+        "verdict": each.verdict,
+        "differences": [difference._asdict() for difference in each.differences],
+        "more_differences": each.more,
+    }
+
+
+def _tell(found: list[Verified]) -> None:
+    show_table(
+        ("topic", "partition", "position", "replayed", "keys", ""),
+        (
+            (
+                *each.shard,
+                "-" if each.position is None else each.position,
+                each.replayed,
+                f"{each.keys:,}",
+                each.verdict,
+            )
+            for each in found
+        ),
+    )
+    for each in found:
+        for difference in each.differences:
+            click.echo(f"{each.shard.tag} {difference.key}: {difference.detail}")
+        if each.more:
+            click.echo(f"{each.shard.tag}: and {each.more} more")
+    if not found:
+        click.echo("The ledger holds no shard of these TOPICS.")
