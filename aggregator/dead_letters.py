@@ -113,8 +113,9 @@ class DeadLetters:
         except KafkaError as error:
             # aiokafka has counted what was refused, and the broker has not: with idempotence it would refuse all that
             # comes after as out of order, for ever.
-            if not error.retriable and self._producer is producer:
-                self._producer = None
+            if not error.retriable:
+                if self._producer is producer:
+                    self._producer = None
                 await producer.stop()
             raise
 

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 
 from deploy.command_line import QUESTIONS, main
 from deploy.report import QUESTIONS as ROUTES
-from deploy.report_tables import TABLES
+from deploy.report.tables import TABLES
 from deploy.servers import Valkey
 from schemas import fields, keys
 from schemas.keys import Shard, ShardKeys

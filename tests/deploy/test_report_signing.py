@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from deploy.command_line import main
-from deploy.report_signing import SignatureError, canonical, private_key, signed_with, verified
+from deploy.report.signing import SignatureError, canonical, private_key, signed_with, verified
 from deploy.servers import Valkey
 from schemas import fields, keys
 from schemas.keys import Shard, ShardKeys

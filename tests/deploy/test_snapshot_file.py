@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deploy import snapshot_file
-from deploy.snapshot_file import BEGIN, END, HEADER, KEYS, Entry, SnapshotError, Writer, contents, frames
+from deploy.snapshot import file as snapshot_file
+from deploy.snapshot.file import BEGIN, END, HEADER, KEYS, Entry, SnapshotError, Writer, contents, frames
 
 ENTRIES = [
     Entry(b"position", "string", -1, False, b"7"),

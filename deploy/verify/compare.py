@@ -6,8 +6,8 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, Final, NamedTuple
 
-from deploy.snapshot_copy import MEMBER, PIECE, READ, WEIGH
-from deploy.snapshot_lines import Line, names
+from deploy.snapshot.copying import MEMBER, PIECE, READ, WEIGH
+from deploy.snapshot.lines import Line, names
 from schemas import fields
 from schemas.keys import ShardKeys
 

@@ -27,7 +27,7 @@ from api.statistics import Counts, Statistics
 from api.users import ActiveUsers
 from deploy.operating import Log, kafka_fails, logs_of, show_table
 from deploy.snapshot import bar, print_json
-from deploy.verify_replay import KafkaRecord, LogReader, ReplayError
+from deploy.verify.replay import KafkaRecord, LogReader, ReplayError
 from schemas import fields
 from schemas.adapters.registry import ADAPTERS
 from schemas.events import DECODERS, MAX_AHEAD, AccountEvent, BadRecordError, Event, Login, TokenIssued, decode

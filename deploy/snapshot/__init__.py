@@ -17,13 +17,13 @@ from aggregator.settings import WorkerSettings
 from aggregator.store import UNREACHABLE, Client, connect, trouble_in_words
 from deploy.json_answer import print_json as print_json
 from deploy.operating import Log, logs_of, show_table
-from deploy.snapshot_copy import NotWholeError
-from deploy.snapshot_file import Contents, SnapshotError, contents
-from deploy.snapshot_lines import MovedAwayError, close
-from deploy.snapshot_restore import InTheWayError, Plan, plan
-from deploy.snapshot_restore import restore as run_restore
-from deploy.snapshot_save import Saved, place_of, thin_out
-from deploy.snapshot_save import save as run_save
+from deploy.snapshot.copying import NotWholeError
+from deploy.snapshot.file import Contents, SnapshotError, contents
+from deploy.snapshot.lines import MovedAwayError, close
+from deploy.snapshot.restoring import InTheWayError, Plan, plan
+from deploy.snapshot.restoring import restore as run_restore
+from deploy.snapshot.saving import Saved, place_of, thin_out
+from deploy.snapshot.saving import save as run_save
 from schemas import logs
 from schemas.keys import Shard
 

@@ -15,8 +15,8 @@ from typing import Any, Final
 from redis.asyncio import RedisCluster
 
 from aggregator.store import Client
-from deploy.snapshot_file import GONE, Entry, Writer
-from deploy.snapshot_lines import Line, Watch, in_place, names, watching
+from deploy.snapshot.file import GONE, Entry, Writer
+from deploy.snapshot.lines import Line, Watch, in_place, names, watching
 from schemas import fields
 from schemas.keys import ShardKeys
 

@@ -16,9 +16,9 @@ from redis.exceptions import RedisError
 from aggregator.settings import FORMAT, WorkerSettings
 from aggregator.store import Client
 from deploy.operating import shards_held
-from deploy.snapshot_copy import Copied, copy_keys, copy_shard
-from deploy.snapshot_file import BEGIN, END, HEADER, SnapshotError, Writer
-from deploy.snapshot_lines import MovedAwayError, line_to
+from deploy.snapshot.copying import Copied, copy_keys, copy_shard
+from deploy.snapshot.file import BEGIN, END, HEADER, SnapshotError, Writer
+from deploy.snapshot.lines import MovedAwayError, line_to
 from schemas import keys
 from schemas.keys import Shard, ShardKeys
 from schemas.settings import effective

@@ -18,7 +18,7 @@ from api.standing import Standing
 from api.statistics import Counts, Statistics
 from api.users import ActiveUsers
 from deploy.operating import show_table
-from deploy.report_signing import SignatureError, private_key, public_key, read_report, signed_with, verified
+from deploy.report.signing import SignatureError, private_key, public_key, read_report, signed_with, verified
 from schemas import fields
 from schemas.periods import Month
 from schemas.scopes import EVERYTHING, OTHER, Scope

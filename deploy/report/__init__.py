@@ -18,7 +18,7 @@ from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from deploy.json_answer import print_json
-from deploy.report_tables import TABLES
+from deploy.report.tables import TABLES
 from schemas.settings import PREFIX
 
 TIMEOUT_S: Final = 30.0

@@ -23,12 +23,12 @@ from aggregator.settings import WorkerSettings
 from aggregator.store import Client, connect
 from deploy.operating import NO_ID, Log, logs_of, shards_held, show_table
 from deploy.snapshot import bar, checked, converse, print_json
-from deploy.snapshot_copy import copy_shard
-from deploy.snapshot_file import BEGIN, END, HEADER, Contents, Writer
-from deploy.snapshot_lines import close, line_to
-from deploy.snapshot_restore import Restored, begin, clear, entries_of, fill, finish
-from deploy.verify_compare import Comparison, Difference
-from deploy.verify_replay import Replay, ReplayError
+from deploy.snapshot.copying import copy_shard
+from deploy.snapshot.file import BEGIN, END, HEADER, Contents, Writer
+from deploy.snapshot.lines import close, line_to
+from deploy.snapshot.restoring import Restored, begin, clear, entries_of, fill, finish
+from deploy.verify.compare import Comparison, Difference
+from deploy.verify.replay import Replay, ReplayError
 from schemas import fields
 from schemas.keys import Shard, ShardKeys
 

@@ -17,9 +17,9 @@ from aggregator.placement import differing
 from aggregator.settings import WorkerSettings
 from aggregator.store import Client
 from deploy.operating import NO_ID, Log
-from deploy.snapshot_file import BEGIN, END, GONE, Contents, Entry, SnapshotError, frames
-from deploy.snapshot_lines import Line, line_to, names
-from deploy.snapshot_save import COMMON, common
+from deploy.snapshot.file import BEGIN, END, GONE, Contents, Entry, SnapshotError, frames
+from deploy.snapshot.lines import Line, line_to, names
+from deploy.snapshot.saving import COMMON, common
 from schemas import fields, keys
 from schemas.keys import Shard, ShardKeys
 
