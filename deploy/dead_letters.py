@@ -18,7 +18,9 @@ from aggregator import dead_letters as headers
 from aggregator.ledger import Ledger
 from aggregator.settings import WorkerSettings
 from aggregator.store import Client
+from deploy.json_answer import print_json
 from deploy.operating import Log, confirmed, consumer, kafka_fails, logs_of, show_table, with_ledger
+from deploy.progress import progress
 from schemas import fields, keys
 from schemas.keys import Shard
 
@@ -82,8 +84,15 @@ def letter_of(message: Any) -> Letter | None:
         return None
 
 
-def _messages(settings: WorkerSettings, logs: dict[Shard, Log]) -> Iterator[Any]:
-    """Every message that the dead-letter topic holds now, oldest first in each partition."""
+def _messages(settings: WorkerSettings, logs: dict[Shard, Log], what: str = "reading") -> Iterator[Any]:
+    """Every message that the dead-letter topic holds now, oldest first in each partition; tells how far it is."""
+    with progress(what, "records", sum(log.end - log.start for log in logs.values())) as job:
+        for number, message in enumerate(_read(settings, logs), start=1):
+            yield message
+            job.at(number)
+
+
+def _read(settings: WorkerSettings, logs: dict[Shard, Log]) -> Iterator[Any]:
     reader = consumer(settings)
     waiting = {shard.partition for shard, log in logs.items() if log.end > log.start}
     ends = {shard.partition: log.end for shard, log in logs.items()}
@@ -129,7 +138,7 @@ def _remember(settings: WorkerSettings, news: Resent) -> None:
     with_ledger(settings, write)
 
 
-def show(settings: WorkerSettings) -> None:
+def show(settings: WorkerSettings, *, as_json: bool) -> None:
     """Print counts by reason, and a few samples of each: where from and why, never a value or a key."""
     logs, remembered = _logs(settings), _remembered(settings)
     counts: Counter[tuple[str, str]] = Counter()
@@ -150,6 +159,33 @@ def show(settings: WorkerSettings) -> None:
         resent[kind] += letter.offset < remembered.get(_field_of(settings, logs, letter), 0)
         if len(samples[letter.reason]) < SAMPLES:
             samples[letter.reason].append(letter)
+    if as_json:
+        print_json(
+            {
+                "topic": settings.dead_letter_topic,
+                "letters": [
+                    {"reason": reason, "topic": topic, "records": number, "resent": resent[reason, topic]}
+                    for (reason, topic), number in sorted(counts.items())
+                ],
+                "samples": [
+                    {
+                        "reason": letter.reason,
+                        "topic": letter.identity.topic,
+                        "partition": letter.identity.partition,
+                        "offset": letter.identity.offset,
+                        "index": letter.identity.place,
+                        "bytes": letter.size,
+                        "cut": letter.cut,
+                        "detail": letter.detail,
+                    }
+                    for _reason, letters in sorted(samples.items())
+                    for letter in letters
+                ],
+                "copies": copies,
+                "foreign": strange,
+            }
+        )
+        return
     if not counts:
         click.echo(f"{settings.dead_letter_topic} holds no dead letter.")
     else:
@@ -176,11 +212,11 @@ def _field_of(settings: WorkerSettings, logs: dict[Shard, Log], letter: Letter) 
 
 
 def _unsent(
-    settings: WorkerSettings, logs: dict[Shard, Log], remembered: Resent, reason: str | None
+    settings: WorkerSettings, logs: dict[Shard, Log], remembered: Resent, reason: str | None, what: str = "reading"
 ) -> Iterator[tuple[Letter, Any]]:
     """Letters of the reason that were not resent, each identity once, with their messages."""
     seen: set[Identity] = set()
-    for message in _messages(settings, logs):
+    for message in _messages(settings, logs, what):
         letter = letter_of(message)
         if letter is None or (reason is not None and letter.reason != reason):
             continue
@@ -191,7 +227,7 @@ def _unsent(
             yield letter, message
 
 
-def resend(settings: WorkerSettings, reason: str | None, yes: bool) -> None:
+def resend(settings: WorkerSettings, reason: str | None, yes: bool, *, as_json: bool) -> None:
     """Produce what was not resent yet to where it came from. Raises click.ClickException."""
     logs, remembered = _logs(settings), _remembered(settings)
     waiting: Counter[str] = Counter()
@@ -200,28 +236,39 @@ def resend(settings: WorkerSettings, reason: str | None, yes: bool) -> None:
         cut += letter.cut
         came_back += letter.came_back and not letter.cut
         waiting[letter.reason] += not letter.cut and not letter.came_back
+    waiting = +waiting
+    if as_json:
+        # Who reads JSON is not asked.
+        sent = _send_all(settings, logs, remembered, reason) if yes and waiting else 0
+        told = {"to_resend": dict(sorted(waiting.items())), "cut": cut, "came_back": came_back, "resent": sent}
+        print_json(told)
+        return
     if cut:
         click.echo(f"{cut} were too large to be kept whole and cannot be resent.")
     if came_back:
         click.echo(f"{came_back} were resent once and came back; they are not sent again.")
-    if not waiting.total():
+    if not waiting:
         click.echo("Nothing to resend.")
         return
     show_table(("reason", "to resend"), sorted(waiting.items()))
     if not confirmed(yes, "Resend them?"):
         return
+    sent = _send_all(settings, logs, remembered, reason)
+    click.echo(f"Resent {sent}. If this had been cut off, the batch in flight would have been sent once more.")
+
+
+def _send_all(settings: WorkerSettings, logs: dict[Shard, Log], remembered: Resent, reason: str | None) -> int:
     try:
-        sent = _send(settings, logs, remembered, reason)
+        return _send(settings, logs, remembered, reason)
     except KafkaException as error:
         raise kafka_fails(error) from error
-    click.echo(f"Resent {sent}. If this had been cut off, the batch in flight would have been sent once more.")
 
 
 def _send(settings: WorkerSettings, logs: dict[Shard, Log], remembered: Resent, reason: str | None) -> int:
     producer = Producer({**settings.kafka_producer(), "linger.ms": 5})
     batch: list[tuple[Letter, Any]] = []
     sent = 0
-    for letter, message in _unsent(settings, logs, remembered, reason):
+    for letter, message in _unsent(settings, logs, remembered, reason, "resending"):
         batch.append((letter, message))
         if len(batch) == BATCH:
             sent += _send_batch(settings, logs, producer, batch)

@@ -14,12 +14,13 @@ import click
 import redis
 from confluent_kafka import KafkaError, Message
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from deploy import demo_ways
 from deploy.demo_answers import consumed, curl_lines, differences, records_sent
 from deploy.demo_children import Children, DemoError
 from deploy.demo_ways import Sent
+from deploy.progress import Rate
 from deploy.sample_events import DEAD_LETTERS, TOPICS, Expected, Sample, SampleEvents, otp_tokens
 from schemas.keys import Shard, ShardKeys
 
@@ -85,8 +86,8 @@ def _hear_no_more() -> None:
 
 def _fill(children: Children, events: int, console: Console) -> Expected:
     """Publish the sample and wait until the worker has counted it."""
-    columns = (TextColumn("{task.description:<12}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console) as progress:
+    columns = (TextColumn("{task.description:<12}"), BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         sample, tokens = SampleEvents(events), list(otp_tokens())
         publishing = progress.add_task("publishing", total=events + len(tokens))
         counting = progress.add_task("counting", total=events + len(tokens))

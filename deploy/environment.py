@@ -5,12 +5,13 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import TypeVar
 
 from dotenv import dotenv_values
 from pydantic_settings import BaseSettings
 
-from schemas.settings import PREFIX, SettingsError, read
+from schemas.settings import PREFIX, SECRETS_DIR, SettingsError, read
 
 S = TypeVar("S", bound=BaseSettings)
 
@@ -26,8 +27,11 @@ def known_names() -> set[str]:
 
 
 def given(environment: Mapping[str, str] | None = None) -> Mapping[str, str | None]:
-    """Names and values in `.env` and the environment; the settings read both."""
-    return {**dotenv_values(".env"), **(os.environ if environment is None else environment)}
+    """Names and values in `.env` and the environment, and the names of secret files; the settings read them all."""
+    variables = os.environ if environment is None else environment
+    folder = Path(variables.get(SECRETS_DIR) or os.devnull)
+    files = {each.name: None for each in folder.iterdir()} if folder.is_dir() else {}
+    return {**files, **dotenv_values(".env"), **variables}
 
 
 def unknown_names(names: Iterable[str], known: set[str]) -> list[str]:

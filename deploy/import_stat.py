@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, cast
 
 import click
-import orjson
 
 from aggregator.ledger import Ledger
 from aggregator.settings import WorkerSettings
 from aggregator.store import Client
+from deploy.json_answer import print_json
 from deploy.operating import shards_held, show_table, with_ledger
 from deploy.past_months import LOGINS, MAX_BYTES, PastError, PastMonth, month_of, read
 from schemas import fields, keys
@@ -62,8 +62,11 @@ def bring(
     try:
         months = read(_text_of(file), Month.of(datetime.now(settings.zone)))
     except PastError as error:
-        for fault in error.faults:
-            click.echo(f"{file}: {fault}", err=True)
+        faults = [f"{file}: {fault}" for fault in error.faults]
+        if as_json:
+            print_json({"months": [], "refused": [], "faults": faults, "written": False})
+        for fault in faults:
+            click.echo(fault, err=True)
         raise click.ClickException(f"{file}: nothing was imported") from error
     held = _held(settings, [row.month for row in months])
     remarks = {row.month: _remark(row.month, held) for row in months}
@@ -75,7 +78,7 @@ def bring(
             raise click.ClickException(f"{', '.join(sorted(there))}: imported meanwhile; nothing was changed")
     if as_json:
         told = [_told(row, source) | {"held": remarks[row.month] or None} for row in months]
-        _print_json({"months": told, "refused": clash if refused else [], "written": not refused and not dry_run})
+        print_json({"months": told, "refused": clash if refused else [], "written": not refused and not dry_run})
     else:
         show_table(
             ("month", "active users", "logins", "tokens", ""),
@@ -101,7 +104,7 @@ def remove(settings: WorkerSettings, texts: Sequence[str], *, dry_run: bool, as_
         gone = sorted(_replace(settings, (), "", replace=True, remove=months))
     missing = sorted({month.key for month in months} - set(gone))
     if as_json:
-        _print_json({"removed": gone, "not_imported": missing, "written": bool(gone) and not dry_run})
+        print_json({"removed": gone, "not_imported": missing, "written": bool(gone) and not dry_run})
         return
     for month in missing:
         click.echo(f"{month} was not imported.")
@@ -115,7 +118,7 @@ def show(settings: WorkerSettings, *, as_json: bool) -> None:
     held = _held(settings, None)
     rows = [(row_of(month, held.imported[month]), held.imported[month]) for month in sorted(held.imported)]
     if as_json:
-        _print_json(
+        print_json(
             {
                 "months": [
                     _told(row, parts.get((fields.SOURCE,), "")) | {"counted_here": row.month in held.counted}
@@ -226,7 +229,3 @@ def _told(row: PastMonth, source: str) -> dict[str, Any]:
         "tokens": _tokens(row),
         "source": source,
     }
-
-
-def _print_json(told: dict[str, Any]) -> None:
-    click.echo(orjson.dumps(told, option=orjson.OPT_INDENT_2).decode())

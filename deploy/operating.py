@@ -100,7 +100,7 @@ def logs_of(settings: WorkerSettings, topics: Iterable[str]) -> dict[Shard, Log]
             for topic in wanted
             for partition in sorted(there[topic].partitions)
         }
-        ends = _ends(reader, {shard: end for shard, (_start, end) in bounds.items()})
+        ends = fetched_ends(reader, {shard: end for shard, (_start, end) in bounds.items()})
         found = {}
         for shard, (start, _end) in bounds.items():
             described = asked[shard.topic].result()
@@ -113,7 +113,7 @@ def logs_of(settings: WorkerSettings, topics: Iterable[str]) -> dict[Shard, Log]
         reader.close()
 
 
-def _ends(reader: Any, told: dict[Shard, int]) -> dict[Shard, int]:
+def fetched_ends(reader: Any, told: dict[Shard, int]) -> dict[Shard, int]:
     """The log ends, as fetching finds them from the ends that were told.
 
     The embedded broker's ListOffsets takes the last batch for one record, and so tells an end that lies before it.

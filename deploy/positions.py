@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 import click
 
 from aggregator.ledger import Ledger, Look, Refused
 from aggregator.settings import WorkerSettings
 from aggregator.store import Client
+from deploy.json_answer import print_json
 from deploy.operating import NO_ID, Log, confirmed, logs_of, shards_held, show_table, with_ledger
 from schemas.keys import Shard
 from schemas.settings import PREFIX
@@ -79,7 +80,20 @@ def weigh(shard: Shard, look: Look, log: Log, target: int) -> Move:
     )
 
 
-def show(settings: WorkerSettings) -> None:
+class Row(NamedTuple):
+    """One shard as it is shown; None is what is not known."""
+
+    topic: str
+    partition: int
+    position: int | None
+    start: int | None
+    end: int | None
+    lag: int | None
+    topic_id: str
+    remark: str
+
+
+def show(settings: WorkerSettings, *, as_json: bool) -> None:
     """Print one line per shard: of the ledger, of Kafka, or of both."""
 
     async def ask(ledger: Ledger, client: Client) -> dict[Shard, Look]:
@@ -91,14 +105,19 @@ def show(settings: WorkerSettings) -> None:
     elsewhere = {shard.topic for shard in looks} - set(settings.topics)
     in_kafka |= logs_of(settings, elsewhere)
     rows = [_row(shard, look, in_kafka.get(shard), settings) for shard, look in looks.items()]
-    show_table(("topic", "partition", "position", "start", "end", "lag", "topic id", "remark"), rows)
+    if as_json:
+        print_json({"shards": [row._asdict() for row in rows]})
+        return
+    show_table(
+        [name.replace("_", " ") for name in Row._fields],
+        (("-" if cell is None else cell for cell in row) for row in rows),
+    )
 
 
-def _row(shard: Shard, look: Look, log: Log | None, settings: WorkerSettings) -> tuple[object, ...]:
-    position: object = "-" if look.position is None else look.position
+def _row(shard: Shard, look: Look, log: Log | None, settings: WorkerSettings) -> Row:
     remark = "" if shard.topic in settings.topics else "not among TOPICS"
     if log is None:
-        return (*shard, position, "-", "-", "-", "no such partition", remark)
+        return Row(*shard, look.position, None, None, None, "no such partition", remark)
     known = look.meta.get("topic_id", NO_ID)
     matches = "unknown" if NO_ID in (known, log.topic_id) else "same" if known == log.topic_id else "differs"
     lag = log.end - (log.start if look.position is None else look.position)
@@ -110,10 +129,10 @@ def _row(shard: Shard, look: Look, log: Log | None, settings: WorkerSettings) ->
         remark = remark or f"{log.start - look.position} offsets lost to retention"
     if matches == "differs":
         remark = "another topic: stopped"
-    return (*shard, position, log.start, log.end, lag, matches, remark)
+    return Row(*shard, look.position, log.start, log.end, lag, matches, remark)
 
 
-def reset(settings: WorkerSettings, shard: Shard, to: str, yes: bool) -> None:
+def reset(settings: WorkerSettings, shard: Shard, to: str, yes: bool, *, as_json: bool) -> None:
     """Move one shard after saying what that costs. Raises click.ClickException."""
     if shard.topic not in settings.topics:
         raise click.ClickException(f"{PREFIX}TOPICS does not name {shard.topic}")
@@ -123,12 +142,29 @@ def reset(settings: WorkerSettings, shard: Shard, to: str, yes: bool) -> None:
     target = target_of(to, log)
     look = with_ledger(settings, lambda ledger, _client: ledger.look(shard))
     move = weigh(shard, look, log, target)
-    click.echo("\n".join(move.in_words))
-    if not confirmed(yes, "Move it?"):
-        return
-    if isinstance(with_ledger(settings, _write(move, log)), Refused):
+    if not as_json:
+        click.echo("\n".join(move.in_words))
+    # Who reads JSON is not asked.
+    moves = yes if as_json else confirmed(yes, "Move it?")
+    if moves and isinstance(with_ledger(settings, _write(move, log)), Refused):
         raise click.ClickException("the shard moved meanwhile, nothing was changed: look again")
-    click.echo("Moved. A running worker goes on from there with its next range.")
+    if as_json:
+        print_json(_told(move, moved=moves))
+    elif moves:
+        click.echo("Moved. A running worker goes on from there with its next range.")
+
+
+def _told(move: Move, *, moved: bool) -> dict[str, Any]:
+    return {
+        "topic": move.shard.topic,
+        "partition": move.shard.partition,
+        "from": move.position,
+        "to": move.target,
+        "other_topic": move.other_topic,
+        "counted_twice": move.twice,
+        "not_counted": move.never,
+        "moved": moved,
+    }
 
 
 def _write(move: Move, log: Log) -> Callable[[Ledger, Client], Awaitable[object]]:

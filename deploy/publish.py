@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import IO, Any, Final, NamedTuple
 
 import click
-import orjson
 
+from deploy.json_answer import print_json
 from deploy.operating import show_table
 from deploy.publish_account import Account, Example, Rejects, RejectsError
 from deploy.publish_progress import showing
@@ -73,7 +73,7 @@ def _rehearse(settings: PublishSettings, options: Options, given: _Input) -> int
             broken = error
     months = rehearsal.months()
     if options.as_json:
-        _print_json({**account.told(), "months": months, "error": str(broken) if broken else None})
+        print_json({**account.told(), "months": months, "error": str(broken) if broken else None})
     else:
         click.echo(f"Dry run: {account.events:,} events would be published from {account.elements:,} elements.")
         _tell_rest(account)
@@ -125,7 +125,7 @@ def _tell(options: Options, run: Run, seconds: float, problem: str | None, *, st
             "error": problem,
             "seconds": round(seconds, 3),
         }
-        _print_json(told)
+        print_json(told)
     else:
         if run.resumed_at:
             click.echo(f"{run.resumed_at:,} elements were acknowledged before and were passed by.")
@@ -155,7 +155,3 @@ def _tell_rest(account: Account) -> None:
             told = (example.line, example.element, example.detail) if example else ("before", "", "")
             rows.append((*((reason, count) if place == 0 else ("", "")), *told))
     show_table(("reason", "count", "line", "element", "detail"), rows)
-
-
-def _print_json(told: dict[str, Any]) -> None:
-    click.echo(orjson.dumps(told, option=orjson.OPT_INDENT_2).decode())

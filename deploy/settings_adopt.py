@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple, cast
+from typing import Any, Final, NamedTuple, cast
 
 import click
 
 from aggregator.ledger import Ledger, Refused
 from aggregator.settings import NEVER_ADOPTED, WorkerSettings
 from aggregator.store import Client
+from deploy.json_answer import print_json
 from deploy.operating import confirmed, shards_held, show_table, with_ledger
 from schemas import fields
 from schemas.keys import Shard
 from schemas.settings import PREFIX
+
+COLUMNS: Final = ("setting", "counted_with", "now", "topic", "partition", "from_position")
 
 
 class Change(NamedTuple):
@@ -47,7 +50,7 @@ def additions(of_shard: list[Change]) -> dict[str, str]:
     return added
 
 
-def adopt(settings: WorkerSettings, yes: bool) -> None:
+def adopt(settings: WorkerSettings, yes: bool, *, as_json: bool) -> None:
     """Show what differs and record it, shard by shard; safe to repeat. Raises click.ClickException."""
 
     async def ask(ledger: Ledger, client: Client) -> list[Change]:
@@ -61,13 +64,12 @@ def adopt(settings: WorkerSettings, yes: bool) -> None:
         return found
 
     found = with_ledger(settings, ask)
-    if not found:
+    rows = [(*_named(change), *change.shard, change.position) for change in found]
+    if not found and not as_json:
         click.echo("Nothing differs: every shard was counted with these settings.")
         return
-    show_table(
-        ("setting", "counted with", "now", "topic", "partition", "from position"),
-        ((*_named(change), *change.shard, change.position) for change in found),
-    )
+    if not as_json:
+        show_table([name.replace("_", " ") for name in COLUMNS], rows)
     fixed = sorted({change.setting for change in found} & NEVER_ADOPTED)
     if fixed:
         names = ", ".join(PREFIX + name.upper() for name in fixed)
@@ -75,11 +77,16 @@ def adopt(settings: WorkerSettings, yes: bool) -> None:
             f"{names} cannot change under figures already counted: "
             f"put it back, or count anew under another {PREFIX}KEY_PREFIX. Nothing was changed."
         )
-    click.echo(
-        "What is counted already stays as it is; the new values hold from these positions on.\n"
-        "Stop the workers first: one that runs with other settings goes on with them."
-    )
-    if not confirmed(yes, "Record it?"):
+    told: dict[str, Any] = {"changes": [dict(zip(COLUMNS, row, strict=True)) for row in rows], "recorded": False}
+    if not as_json:
+        click.echo(
+            "What is counted already stays as it is; the new values hold from these positions on.\n"
+            "Stop the workers first: one that runs with other settings goes on with them."
+        )
+    # Who reads JSON is not asked.
+    if not (found and yes if as_json else confirmed(yes, "Record it?")):
+        if as_json:
+            print_json(told)
         return
 
     async def write(ledger: Ledger, _client: Client) -> list[Shard]:
@@ -96,7 +103,10 @@ def adopt(settings: WorkerSettings, yes: bool) -> None:
             f"{', '.join(shard.tag for shard in moved)} moved meanwhile and kept the old values; "
             "the others are done: stop the workers and repeat"
         )
-    click.echo("Recorded.")
+    if as_json:
+        print_json(told | {"recorded": True})
+    else:
+        click.echo("Recorded.")
 
 
 def _named(change: Change) -> tuple[str, str, str]:

@@ -208,7 +208,7 @@ async def test_csv_is_what_the_api_answers(look: Look, site: Site) -> None:
     assert rows == [[item["period"], str(item["succeeded"]), str(item["failed"])] for item in told["items"]]
 
 
-# Chromium asks people before an eleventh download of a tab, unless they clicked a moment ago: slow machines draw longer.
+# Before an eleventh download of a tab Chromium asks, unless somebody clicked a moment ago: slow machines draw longer.
 @pytest.mark.parametrize("names", [CHARTS[:4], CHARTS[4:8], CHARTS[8:]], ids=" ".join)
 async def test_every_chart_downloads_as_a_picture_and_as_csv(look: Look, site: Site, names: Sequence[str]) -> None:
     page = await look(site)

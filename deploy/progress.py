@@ -1,0 +1,104 @@
+"""Progress of a long job, on stderr: a bar on a terminal; elsewhere a plain line now and then, none for a short job."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final, TextIO
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+SHOW_S: Final = 0.2
+FIRST_LINE_S: Final = 10.0
+LINES_S: Final = 30.0
+"""Between two plain lines: whoever reads a job's log wants to see that it lives, not how."""
+
+
+class Job:
+    """`at` says how far it is. What is counted may be another thing than what the bar measures: events of bytes."""
+
+    def __init__(
+        self,
+        what: str,
+        unit: str,
+        total: int | None,
+        bar: Progress | None,
+        lines: TextIO,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Without a `bar`, plain lines go to `lines`. `total` is of what is done; None where nobody knows."""
+        self._what, self._unit, self._total, self._lines, self._clock = what, unit, total, lines, clock
+        self._bar = bar
+        self._task = bar.add_task("", total=total, what=what, rate="") if bar is not None else None
+        self._began = clock()
+        self._next = self._began if bar is not None else self._began + FIRST_LINE_S
+        self._done_before = self._counted_before = 0
+
+    def begin(self, what: str, counted: int = 0, done: int = 0) -> None:
+        """Another stage: rates start anew from here."""
+        self._what, self._began = what, self._clock()
+        self._done_before, self._counted_before = done, counted
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, what=what)
+
+    def at(self, done: int, counted: int | None = None) -> None:
+        now = self._clock()
+        if now < self._next:
+            return
+        counted = done if counted is None else counted
+        passed = max(now - self._began, SHOW_S)
+        rate = f"{(counted - self._counted_before) / passed:,.0f} {self._unit}/s"
+        if self._bar is not None and self._task is not None:
+            self._next = now + SHOW_S
+            self._bar.update(self._task, completed=done, rate=rate)
+            return
+        self._next = now + LINES_S
+        told = [f"{counted:,} {self._unit}", rate]
+        if self._total:
+            told.insert(0, f"{done / self._total:.0%}")
+            speed = (done - self._done_before) / passed
+            if speed > 0:
+                told.append(f"{_span((self._total - done) / speed)} left")
+        print(f"{self._what}: {', '.join(told)}", file=self._lines, flush=True)
+
+
+class Rate(ProgressColumn):
+    """Of whole things a second."""
+
+    def render(self, task: Task) -> Text:
+        return Text("" if task.speed is None else f"{task.speed:,.0f}/s")
+
+
+@contextmanager
+def progress(what: str, unit: str, total: int | None = None) -> Iterator[Job]:
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield Job(what, unit, total, None, sys.stderr)
+        return
+    columns = (
+        TextColumn("{task.fields[what]:<10}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as bar:
+        yield Job(what, unit, total, bar, sys.stderr)
+
+
+def _span(seconds: float) -> str:
+    minutes, left = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{left:02}"
