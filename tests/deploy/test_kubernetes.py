@@ -17,7 +17,8 @@ from click.testing import CliRunner
 from aggregator.health import Health
 from api.app import build_app
 from api.settings import ApiSettings
-from deploy.command_line import main, topics_create
+from deploy.command_line import main
+from deploy.commands.operating import topics_create
 from deploy.servers.process import HOST, free_port
 from schemas.settings import read
 from tests.deploy.kustomize import Resource, build, by_kubectl, containers, pod

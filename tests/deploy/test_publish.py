@@ -19,8 +19,9 @@ import pytest
 from click.testing import CliRunner
 from confluent_kafka import Consumer, TopicPartition
 
-from deploy.command_line import FORMATS, main
-from deploy.publish_run import ALIASES
+from deploy.command_line import main
+from deploy.commands.data import FORMATS
+from deploy.publish.run import ALIASES
 from deploy.servers import Tansu, create_topics
 from deploy.servers.process import start_child, stop_child, tail
 from schemas.adapters.registry import ADAPTERS
@@ -284,7 +285,7 @@ TROUBLE = [
 def test_what_is_wrong_outside_is_named(
     kafka: Kafka, tmp_path: Path, settings: dict[str, Any], why: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("deploy.publish_sending.PATIENCE_S", 1.0)
+    monkeypatch.setattr("deploy.publish.sending.PATIENCE_S", 1.0)
     file = written(tmp_path / "events.jsonl", login("ada"))
 
     failed = kafka.run(file, **settings)
@@ -390,7 +391,7 @@ class Dying(io.BytesIO):
 def test_a_broker_that_goes_away_ends_the_run_and_the_next_goes_on(
     kafka: Kafka, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("deploy.publish_sending.MESSAGE_TIMEOUT_S", 2)
+    monkeypatch.setattr("deploy.publish.sending.MESSAGE_TIMEOUT_S", 2)
     data = b"".join(json.dumps(login(f"u{number}")).encode() + b"\n" for number in range(5000))
     with Tansu() as server:
         create_topics(server.address, dict.fromkeys(kafka.topics, 2))

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deploy import publish_source
-from deploy.publish_source import MAX_ELEMENT, InputError, Source
+from deploy.publish import source as publish_source
+from deploy.publish.source import MAX_ELEMENT, InputError, Source
 
 
 class Drips:

@@ -14,7 +14,8 @@ import pytest
 import redis
 from click.testing import CliRunner
 
-from deploy.command_line import QUESTIONS, main
+from deploy.command_line import main
+from deploy.commands.looking import QUESTIONS
 from deploy.report import QUESTIONS as ROUTES
 from deploy.report.tables import TABLES
 from deploy.servers import Valkey

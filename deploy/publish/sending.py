@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
-from deploy.publish_state import Tally
+from deploy.publish.state import Tally
 from schemas import kafka_trouble
 from schemas.outgoing import Outgoing
 from schemas.settings import PREFIX, KafkaSettings

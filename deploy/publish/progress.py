@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from deploy.progress import Job, progress
-from deploy.publish_source import Source
+from deploy.publish.source import Source
 
 
 class Shown:

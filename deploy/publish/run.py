@@ -11,11 +11,11 @@ from pathlib import Path
 from types import FrameType
 from typing import Final, Literal
 
-from deploy.publish_account import Account, Rejects
-from deploy.publish_progress import Shown
-from deploy.publish_sending import MESSAGE_TIMEOUT_S, Sending, SendingError, StoppedError
-from deploy.publish_source import InputError, Readable, Source
-from deploy.publish_state import FORMAT, State, StateError, Tally, first_link, load, next_link, save
+from deploy.publish.account import Account, Rejects
+from deploy.publish.progress import Shown
+from deploy.publish.sending import MESSAGE_TIMEOUT_S, Sending, SendingError, StoppedError
+from deploy.publish.source import InputError, Readable, Source
+from deploy.publish.state import FORMAT, State, StateError, Tally, first_link, load, next_link, save
 from schemas.adapters.elements import Adapter
 from schemas.adapters.registry import ADAPTERS
 from schemas.outgoing import UnboundError, outgoing, topics_by_event

@@ -6,9 +6,9 @@ import time
 from collections.abc import Iterator
 from typing import Any, Final
 
-from deploy.doctor_findings import Finding, span
-from deploy.doctor_store import Sentinel, Server, Store
-from deploy.doctor_topics import Backup
+from deploy.doctor.findings import Finding, span
+from deploy.doctor.store import Sentinel, Server, Store
+from deploy.doctor.topics import Backup
 from schemas.settings import PREFIX, CommonSettings
 
 NEEDED: Final = {"redis": 7, "valkey": 8}

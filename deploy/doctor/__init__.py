@@ -19,10 +19,11 @@ from redis.exceptions import RedisClusterException, RedisError
 from aggregator.settings import WorkerSettings
 from aggregator.store import SOCKET_TIMEOUT_S, connect, trouble_in_words
 from api.settings import ApiSettings
-from deploy import doctor_access, doctor_ledger, doctor_redis, doctor_store, doctor_topics, environment
-from deploy.doctor_findings import Finding, Verdict, count
-from deploy.doctor_kafka import Kafka, Questions
-from deploy.doctor_topics import BACKUP, Backup, Needs
+from deploy import environment
+from deploy.doctor import access, ledger, redis_server, store, topics
+from deploy.doctor.findings import Finding, Verdict, count
+from deploy.doctor.kafka import Kafka, Questions
+from deploy.doctor.topics import BACKUP, Backup, Needs
 from deploy.json_answer import print_json
 from deploy.operating import consumer, fetched_ends
 from schemas import fields, logs
@@ -105,7 +106,7 @@ class _Site:
 
     def __init__(self, worker: WorkerSettings | None, api: ApiSettings | None, options: Options) -> None:
         self._worker, self._api, self._options = worker, api, options
-        self._store: doctor_store.Store | None = None
+        self._store: store.Store | None = None
         self._kafka: Kafka | None = None
         self._needs = _needs(worker, api)
 
@@ -122,9 +123,9 @@ class _Site:
             of_kafka += await asyncio.to_thread(self._judge_kafka, questions, either)
         found += [*of_kafka, *of_store]
         if self._store is not None and self._worker is not None:
-            found += doctor_ledger.settings(self._store, self._worker)
+            found += ledger.settings(self._store, self._worker)
             if self._kafka is not None:
-                found += doctor_ledger.against_kafka(self._store, self._kafka, self._worker)
+                found += ledger.against_kafka(self._store, self._kafka, self._worker)
         return [*found, *of_access]
 
     def _ask_kafka(self, questions: Questions) -> list[Finding]:
@@ -144,8 +145,8 @@ class _Site:
     def _judge_kafka(self, questions: Questions, settings: KafkaSettings) -> list[Finding]:
         assert self._kafka is not None
         kafka, now_ms = self._kafka, time.time() * 1000
-        oldest = self._options.backup or (doctor_redis.oldest_known(self._store) if self._store else None)
-        moments = {doctor_ledger.LATE: int(now_ms - doctor_ledger.LATE_S * 1000)}
+        oldest = self._options.backup or (redis_server.oldest_known(self._store) if self._store else None)
+        moments = {ledger.LATE: int(now_ms - ledger.LATE_S * 1000)}
         if oldest is not None:
             moments[BACKUP] = int(now_ms - oldest.age_s * 1000)
         questions.look_at_logs(moments)
@@ -153,17 +154,17 @@ class _Site:
             self._correct_ends(self._worker)
         inputs = dict(settings.topics)
         found = [
-            *doctor_topics.topics(kafka, inputs, settings.dead_letter_topic),
-            *doctor_topics.rights(kafka, self._needs),
+            *topics.topics(kafka, inputs, settings.dead_letter_topic),
+            *topics.rights(kafka, self._needs),
         ]
         if self._worker is None:
             return found
-        found.append(doctor_topics.group(kafka, self._worker.kafka_group, inputs))
+        found.append(topics.group(kafka, self._worker.kafka_group, inputs))
         for name in kafka.topics:
-            found += doctor_topics.configured(kafka, name)
-        more = [doctor_topics.retention(kafka, name) for name in kafka.topics if name in inputs]
-        more += [doctor_topics.dead_letters(kafka, settings.dead_letter_topic, inputs)]
-        more += [*doctor_topics.backup(kafka, inputs, oldest), doctor_topics.newest(kafka, now_ms)]
+            found += topics.configured(kafka, name)
+        more = [topics.retention(kafka, name) for name in kafka.topics if name in inputs]
+        more += [topics.dead_letters(kafka, settings.dead_letter_topic, inputs)]
+        more += [*topics.backup(kafka, inputs, oldest), topics.newest(kafka, now_ms)]
         return found + [finding for finding in more if finding is not None]
 
     def _correct_ends(self, settings: WorkerSettings) -> None:
@@ -195,7 +196,7 @@ class _Site:
         client = connect(cast(WorkerSettings, settings))
         try:
             async with asyncio.timeout(self._options.patience_s):
-                self._store = await doctor_store.look(client, settings.key_prefix, roles)
+                self._store = await store.look(client, settings.key_prefix, roles)
         except (RedisError, RedisClusterException, OSError, TimeoutError) as error:
             told = trouble_in_words(error)
             setting, found = told.split(": ", 1) if told.startswith(PREFIX) and ": " in told else ("", told)
@@ -205,10 +206,10 @@ class _Site:
             await client.aclose()
         number = len(self._store.servers)
         answers = f"{number} servers answer" if number > 1 else "1 server answers"
-        findings = [Finding("redis.connection", "", "ok", answers), *doctor_redis.judge(self._store, settings)]
+        findings = [Finding("redis.connection", "", "ok", answers), *redis_server.judge(self._store, settings)]
         return [*findings, await self._ask_cache(self._store)] if self._api else findings
 
-    async def _ask_cache(self, ledger: doctor_store.Store) -> Finding:
+    async def _ask_cache(self, ledger: store.Store) -> Finding:
         assert self._api is not None
         if self._api.cache_redis_url is None:
             told = f"{PREFIX}CACHE_REDIS_URL is not set: right for one api process, not for several"
@@ -225,13 +226,13 @@ class _Site:
             return Finding("redis.cache", "", "problem", found or str(error), advice)
         finally:
             await client.aclose()
-        return doctor_redis.cache(ledger, self._api, info)
+        return redis_server.cache(ledger, self._api, info)
 
     async def _ask_access(self) -> list[Finding]:
         if self._api is None:
             return []
-        found = list(doctor_access.local(self._api))
-        return found + [finding async for finding in doctor_access.of_issuer(self._api, self._options.patience_s)]
+        found = list(access.local(self._api))
+        return found + [finding async for finding in access.of_issuer(self._api, self._options.patience_s)]
 
 
 def _needs(worker: WorkerSettings | None, api: ApiSettings | None) -> Needs:

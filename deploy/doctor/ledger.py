@@ -7,9 +7,9 @@ from typing import Final
 
 from aggregator.placement import differing
 from aggregator.settings import WorkerSettings
-from deploy.doctor_findings import Finding, span
-from deploy.doctor_kafka import Kafka
-from deploy.doctor_store import Store
+from deploy.doctor.findings import Finding, span
+from deploy.doctor.kafka import Kafka
+from deploy.doctor.store import Store
 from schemas import fields
 from schemas.keys import Shard
 from schemas.settings import PREFIX

@@ -13,12 +13,12 @@ import click
 
 from deploy.json_answer import print_json
 from deploy.operating import show_table
-from deploy.publish_account import Account, Example, Rejects, RejectsError
-from deploy.publish_progress import showing
-from deploy.publish_rehearsal import KINDS, Rehearsal
-from deploy.publish_run import STDIN, Options, PublishSettings, Run, Stop, state_to_resume
-from deploy.publish_source import InputError, Readable, Source
-from deploy.publish_state import StateError, first_link
+from deploy.publish.account import Account, Example, Rejects, RejectsError
+from deploy.publish.progress import showing
+from deploy.publish.rehearsal import KINDS, Rehearsal
+from deploy.publish.run import STDIN, Options, PublishSettings, Run, Stop, state_to_resume
+from deploy.publish.source import InputError, Readable, Source
+from deploy.publish.state import StateError, first_link
 from schemas.outgoing import UnboundError, outgoing, topics_by_event
 
 FAILED: Final = 1

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import Final, NamedTuple
 
 from aggregator.dead_letters import CUT_BYTES, MAX_REQUEST_BYTES
-from deploy.doctor_findings import Finding, span
-from deploy.doctor_kafka import Kafka, Topic
+from deploy.doctor.findings import Finding, span
+from deploy.doctor.kafka import Kafka, Topic
 from schemas.inventory import BINDINGS
 from schemas.keys import Shard
 from schemas.settings import PREFIX
@@ -249,7 +249,7 @@ def backup(kafka: Kafka, bound: Mapping[str, str], oldest: Backup | None) -> Ite
     age = span(oldest.age_s)
     advice = "raise retention.ms (and retention.bytes), or give up backups that old"
     short: set[str] = set()
-    for name in kafka.topics.keys() & bound.keys():
+    for name in sorted(kafka.topics.keys() & bound.keys()):
         kept_ms = int((kafka.topics[name].config or {}).get("retention.ms", FOR_EVER))
         if kept_ms != FOR_EVER and kept_ms < oldest.age_s * 1000:
             short.add(name)

@@ -11,8 +11,8 @@ from typing import IO, Any, Final, NamedTuple, Self
 import msgspec
 import orjson
 
-from deploy.publish_source import MAX_ELEMENT, Source
-from deploy.publish_state import Tally, next_link
+from deploy.publish.source import MAX_ELEMENT, Source
+from deploy.publish.state import Tally, next_link
 from schemas.adapters.elements import Adapter, Element
 from schemas.events import BadRecordError, Event
 

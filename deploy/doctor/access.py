@@ -18,7 +18,7 @@ from api import quotas, reporting_policy, static_tokens
 from api.bounded import read_at_most
 from api.jwks import signing_key
 from api.settings import ApiSettings
-from deploy.doctor_findings import Finding, span
+from deploy.doctor.findings import Finding, span
 from schemas.settings import PREFIX
 
 MAX_BYTES: Final = 1 << 20
