@@ -36,7 +36,7 @@ def refuse_unknown(request: web.BaseRequest) -> None:
 
 
 class Elsewhere(web.AbstractResource):
-    """Paths that nothing is at, which aiohttp looks for at `/` last. Matches nothing, so that they stay a 404 or 405."""
+    """Paths that nothing is at, which aiohttp looks for at `/` last. Matches nothing: they stay a 404 or 405."""
 
     @property
     def canonical(self) -> str:

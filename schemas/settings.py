@@ -97,7 +97,7 @@ class CommonSettings(RedisConnection):
     )
     secrets_dir: str = Field(
         "",
-        description="Folder of secrets, a file each, named like its variable (authtally_user_hash_key); environment only.",
+        description="Folder of secrets: a file each, named like its variable (authtally_redis_url). Environment only.",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level logged.")
     log_format: Literal["text", "json"] = Field("text", description="How log lines look.")
