@@ -49,6 +49,11 @@ def connect(settings: WorkerSettings) -> Client:
     return Redis.from_url(url, **options)
 
 
+def connection_is_lost(error: RuntimeError) -> bool:
+    """Whether it is uvloop's for writing to a connection that the other side has closed: redis-py hands it on."""
+    return "handler is closed" in str(error)
+
+
 def trouble_in_words(error: BaseException) -> str:
     """One line for a log or a health page, naming the setting where there is one to blame."""
     text = str(error)
@@ -56,7 +61,7 @@ def trouble_in_words(error: BaseException) -> str:
         return f"AUTHTALLY_REDIS_URL: wrong or missing user or password ({text})"
     if isinstance(error, NoPermissionError):
         return f"AUTHTALLY_REDIS_URL: its user may not do what it must ({text})"
-    if isinstance(error, (RedisConnectionError, RedisTimeoutError, RedisClusterException, OSError)):
+    if isinstance(error, (RedisConnectionError, RedisTimeoutError, RedisClusterException, OSError, RuntimeError)):
         if encryption := tls_trouble(text):
             return encryption
         return f"AUTHTALLY_REDIS_URL: no connection ({text or type(error).__name__})"

@@ -112,10 +112,12 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
 
     async def commit_here(self, offsets: Mapping[Shard, int]) -> bool:
         """Commit; a failure is the next timer's to mend, since nobody reads these offsets back but lag monitors."""
+        ours = {_aiokafka(shard): offset for shard, offset in offsets.items() if shard in self.assignment()}
+        if not ours:
+            # All were taken from us meanwhile. aiokafka takes nothing to commit for a mistake.
+            return False
         try:
-            await self._ensure_consumer().commit(
-                {_aiokafka(shard): offset for shard, offset in offsets.items() if shard in self.assignment()}
-            )
+            await self._ensure_consumer().commit(ours)
         except (KafkaError, IllegalStateError) as error:
             log.info("offsets not committed to kafka", error=type(error).__name__)
             return False
@@ -150,7 +152,12 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
             # Retention overtook the position, or the log is another one: placement decides. An error from before the
             # last seek says nothing.
             assigned = _states(consumer)
-            failed = {Shard(*tp) for tp, at in error.args[0].items() if tp in assigned and assigned[tp].position == at}
+            failed = {
+                Shard(*tp)
+                for tp, at in error.args[0].items()
+                # A rebalance has made a new state, which has no position before the next seek.
+                if tp in assigned and assigned[tp].has_valid_position and assigned[tp].position == at
+            }
             if failed:
                 self._refused |= failed
                 self.app.loop.call_soon_threadsafe(self.consumer.place_soon, failed)

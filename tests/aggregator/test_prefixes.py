@@ -6,7 +6,6 @@ import asyncio
 import os
 import random
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
@@ -18,6 +17,7 @@ from deploy.servers import Valkey
 from tests.aggregator import ledgers
 from tests.aggregator.counting import OF, SHARD, Counting
 from tests.aggregator.logs import LogRecord, logins
+from tests.chaos.append_only import commands
 
 KEEPING = ("--appendonly", "yes", "--auto-aof-rewrite-percentage", "0", "--aof-load-truncated", "yes")
 SETTINGS: dict[str, Any] = {"exact_up_to": 20}
@@ -33,23 +33,6 @@ class Written(NamedTuple):
     contents: dict[str, object]
     folder: Path
     file: Path
-
-
-def commands(text: bytes) -> Iterator[tuple[int, list[bytes]]]:
-    """The commands of an append-only file, each with the byte after it."""
-    at = 0
-    while at < len(text):
-        if text.startswith(b"#", at):  # a time stamp
-            at = text.index(b"\r\n", at) + 2
-            continue
-        end = text.index(b"\r\n", at)
-        words, at = [], end + 2
-        for _ in range(int(text[text.rindex(b"*", 0, end) + 1 : end])):
-            end = text.index(b"\r\n", at)
-            size, at = int(text[at + 1 : end]), end + 2
-            words.append(text[at : at + size])
-            at += size + 2
-        yield at, words
 
 
 @pytest.fixture(scope="module")

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import weakref
 from importlib.metadata import version
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import aiokafka
 import faust
 import pytest
+import uvloop
 from aiokafka.consumer import fetcher
 from aiokafka.consumer.subscription_state import Assignment, SubscriptionState
 from aiokafka.record.default_records import DefaultRecordBatch, DefaultRecordBatchBuilder
@@ -19,7 +22,9 @@ from faust.transport.drivers import aiokafka as driver
 
 from aggregator import batches
 from aggregator.batches import Fetched, Records
+from aggregator.store import connection_is_lost
 from aggregator.transport import Consumer, ConsumerThread, Transport
+from schemas.keys import Shard
 
 
 def test_the_versions_are_those_that_the_seams_were_read_in() -> None:
@@ -150,3 +155,42 @@ def test_faust_keeps_no_numbers_for_topics_without_acks() -> None:
     source = inspect.getsource(faust_consumer.Consumer._drain_messages)
     assert "if acks_enabled:" in source
     assert "acks" in inspect.signature(faust.App.topic).parameters
+
+
+def test_uvloop_tells_of_a_closed_connection_in_words_that_are_known() -> None:
+    """redis-py hands its error on as it is; a worker that did not know it would end."""
+
+    async def write() -> None:
+        server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1")
+        _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        writer.transport.abort()
+        await asyncio.sleep(0)
+        try:
+            writer.writelines([b"PING\r\n", b"PING\r\n"])
+        finally:
+            server.close()
+
+    with pytest.raises(RuntimeError) as raised:
+        uvloop.run(write())
+    assert connection_is_lost(raised.value)
+
+
+async def test_nothing_is_committed_for_partitions_that_others_have_by_now() -> None:
+    """aiokafka raises ValueError when it is asked to commit nothing, which would end the worker."""
+    consumer = aiokafka.AIOKafkaConsumer(group_id="g")
+    thread = SimpleNamespace(assignment=set, _ensure_consumer=lambda: consumer)
+    consumer.assign([TopicPartition("logins", 0)])
+    try:
+        with pytest.raises(ValueError):
+            await consumer.commit({})
+        assert not await ConsumerThread.commit_here(cast(Any, thread), {Shard("logins", 0): 5})
+    finally:
+        await consumer.stop()
+
+
+async def test_a_state_that_nobody_has_sought_yet_says_so_instead_of_telling_a_position() -> None:
+    tp = TopicPartition("logins", 0)
+    state = Assignment({tp}).state_value(tp)
+    assert not state.has_valid_position
+    with pytest.raises(AssertionError):
+        _ = state.position

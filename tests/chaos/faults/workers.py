@@ -1,0 +1,65 @@
+"""Worker processes die, stop, are updated, and are told wrong times."""
+
+from __future__ import annotations
+
+import random
+import time
+from typing import Final
+
+from tests.chaos.faults.kinds import fault
+from tests.chaos.site import Site
+
+SESSION_S: Final = 10.0
+"""After so long the group takes a worker for dead."""
+
+JUMPS_S: Final = (-86_400, -3600, -1, 1, 3600, 86_400)
+
+
+@fault(weight=4)
+def worker_killed(site: Site, chance: random.Random) -> str:
+    number, away_s = chance.randrange(site.fleet.size), chance.choice((0.0, 0.0, chance.uniform(0, 4)))
+    site.fleet.kill(number, away_s, site.struck)
+    return f"worker {number}, away {away_s:.1f} s"
+
+
+@fault(weight=2)
+def worker_stopped_past_its_session(site: Site, chance: random.Random) -> str:
+    """It wakes up with ranges in hand of partitions that others have by now."""
+    number, stopped_s = chance.randrange(site.fleet.size), chance.uniform(SESSION_S + 1, SESSION_S + 4)
+    worker = site.fleet.pause(number)
+    site.struck()
+    time.sleep(stopped_s)
+    worker.resume()
+    return f"worker {number}, {stopped_s:.1f} s"
+
+
+@fault(weight=2)
+def worker_stopped_briefly(site: Site, chance: random.Random) -> str:
+    number, stopped_s = chance.randrange(site.fleet.size), chance.uniform(0.2, 5)
+    worker = site.fleet.pause(number)
+    site.struck()
+    time.sleep(stopped_s)
+    worker.resume()
+    return f"worker {number}, {stopped_s:.1f} s"
+
+
+@fault(weight=3)
+def worker_updated(site: Site, chance: random.Random) -> str:
+    """Ended in order; the other version takes its place, so both run side by side for a while."""
+    if site.fleet.older is None:
+        return "not done: the older version is not here"
+    number = chance.randrange(site.fleet.size)
+    older = site.fleet.replace(number)
+    return f"worker {number} to the {'older' if older else 'newer'} version"
+
+
+@fault(weight=2)
+def worker_clock_jumped(site: Site, chance: random.Random) -> str:
+    if not site.fleet.has_clock:
+        return "not done: libfaketime is not here"
+    offset_s = chance.choice(JUMPS_S)
+    site.fleet.jump(offset_s)
+    time.sleep(3)
+    if chance.random() < 0.5:
+        site.fleet.jump(0)
+    return f"worker 0, {offset_s:+d} s"

@@ -1,0 +1,262 @@
+"""One run: a site, a flow, a nemesis, then the reckoning and its record."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import statistics
+import subprocess
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from confluent_kafka import Consumer, TopicPartition
+
+from aggregator import dead_letters as headers
+from schemas.keys import Shard
+from tests.chaos.arms import program
+from tests.chaos.faults import KINDS
+from tests.chaos.fleet import MODULE
+from tests.chaos.nemesis import Done, Nemesis
+from tests.chaos.network import CHECKOUT
+from tests.chaos.site import DEAD, Plan, Site
+from tests.chaos.verdict import Verdict, judge, judge_totals
+from tests.chaos.waiting import LateError, wait_for
+from tests.integration.plain_faust import COUNTS
+
+COUNTED_S: Final = 600
+LEDGERS: Final = ("worker", "no-compare")
+"""Arms that keep a ledger; the others keep totals."""
+HARMLESS: Final = frozenset({"partitions_added", "records_deleted", "topic_made_anew", "worker_updated"})
+"""What an arm without a ledger knows nothing of."""
+LONG_LOG: Final = 64_000_000
+
+
+@dataclass(frozen=True)
+class Order:
+    """What to run. It ends at whichever bound comes first."""
+
+    seed: int
+    minutes: float
+    arm: str = "worker"
+    faults: int = 1_000_000
+    events: int = 100_000_000
+    events_per_s: int = 20_000
+    kinds: Collection[str] = field(default_factory=lambda: set(KINDS))
+    older: str = "HEAD~1"
+    workers: int = 3
+    logs: Path | None = None
+
+
+def run(order: Order, tell: Callable[[str], None]) -> dict[str, Any]:
+    """The record of a run; its `verdict` says what was lost. Raises LateError, TimeoutError when it cannot end."""
+    keeps_ledger = order.arm in LEDGERS
+    kinds = set(order.kinds) - (set() if keeps_ledger else HARMLESS)
+    plan = Plan(
+        seed=order.seed,
+        workers=order.workers,
+        events_per_s=order.events_per_s,
+        older=order.older if order.arm == "worker" else "",
+        plain=not keeps_ledger,
+        apis=2 if order.arm == "worker" else 0,
+        program=MODULE if order.arm == "worker" else program(order.arm),
+    )
+    began = time.monotonic()
+    tell(f"seed {order.seed}, arm {order.arm}, {len(kinds)} kinds of faults, up to {order.minutes:g} min")
+    with Site(plan) as site:
+        nemesis = Nemesis(site, order.seed, kinds, tell, timed=keeps_ledger)
+        site.ledger.flow(order.events_per_s)
+        if keeps_ledger:
+            _wait_until_moving(site)
+        deadline = time.monotonic() + order.minutes * 60
+
+        def over() -> bool:
+            return (
+                time.monotonic() > deadline
+                or len(nemesis.done) >= order.faults
+                or site.ledger.sent >= order.events
+                or bool(site.ledger.failure)
+            )
+
+        try:
+            nemesis.torment(over)
+            site.ledger.stop()
+            tell(f"{len(nemesis.done)} faults, {site.ledger.sent} events sent; now everything must be counted")
+            ends, late = _wait_until_counted(site, keeps_ledger)
+            site.ledger.audit(ends)
+            verdict = _judge(site, ends, keeps_ledger)
+            letters = _missing_letters(site) if keeps_ledger else []
+        except BaseException:
+            tell(_last_words(site))
+            raise
+        finally:
+            if order.logs:
+                site.fleet.copy_logs(order.logs)
+        return _record(order, site, nemesis.done, nemesis.skipped, verdict, letters, late, time.monotonic() - began)
+
+
+def _wait_until_moving(site: Site) -> None:
+    site.struck()
+    mark = site.mark
+    wait_for(lambda: mark is not None and not mark.pending, 90, "every shard moves")
+    site.watch.clear()
+
+
+def _wait_until_counted(site: Site, keeps_ledger: bool) -> tuple[dict[Shard, int], str]:
+    site.store.wait_until_whole(120)
+    site.kafka.wait_until_in_step(180)
+    site.ledger.wait_until_no_transaction_is_open()
+    ends = site.ledger.ends()
+    try:
+        if keeps_ledger:
+            wait_for(
+                lambda: all(site.watch.positions[shard] == end for shard, end in ends.items()),
+                COUNTED_S,
+                f"positions {site.watch.positions} become {ends}",
+            )
+        else:
+            _wait_until_committed(site, ends)
+    except LateError as error:
+        return ends, str(error)
+    return ends, ""
+
+
+def _wait_until_committed(site: Site, ends: dict[Shard, int]) -> None:
+    """The plain arm's own belief to be done, or no change of what it holds for a while."""
+    reader: Any = Consumer(
+        {"bootstrap.servers": site.kafka.bootstrap, "group.id": site.settings["kafka_group"], "log_level": 0}
+    )
+    asked = [TopicPartition(*shard) for shard in ends]
+
+    def done() -> bool:
+        return all(at.offset >= ends[Shard(at.topic, at.partition)] for at in reader.committed(asked, timeout=20))
+
+    try:
+        wait_for(done, 150, "plain Faust has committed everything")
+    finally:
+        reader.close()
+
+
+def _judge(site: Site, ends: dict[Shard, int], keeps_ledger: bool) -> Verdict:
+    expected = site.ledger.expected()
+    with site.store.client() as client:
+        if keeps_ledger:
+            return judge(client, expected, ends)
+        held = client.hgetall(COUNTS)
+    return judge_totals({name: int(value) for name, value in held.items()}, expected)
+
+
+def _missing_letters(site: Site) -> list[str]:
+    """Bad records of which no dead letter tells."""
+    reader: Any = Consumer(
+        {
+            "bootstrap.servers": site.kafka.bootstrap,
+            "group.id": "letters",
+            "enable.auto.commit": False,
+            "enable.partition.eof": True,
+            "log_level": 0,
+        }
+    )
+    found = set()
+    reader.assign([TopicPartition(DEAD, 0, 0)])
+    try:
+        while True:
+            message = reader.poll(20)
+            if message is None or message.error():
+                break
+            told = dict(message.headers())
+            found.add((told[headers.TOPIC].decode(), int(told[headers.PARTITION]), int(told[headers.OFFSET])))
+    finally:
+        reader.close()
+    due = {(*shard, offset) for shard, lane in site.ledger.lanes.items() for offset in lane.bad_at}
+    return [f"{topic}-{partition} {offset}" for topic, partition, offset in sorted(due - found)]
+
+
+def _last_words(site: Site) -> str:
+    from deploy.servers.process import tail
+
+    lines = [f"positions {site.watch.positions}", f"flow: {site.ledger.failure}"]
+    for worker in site.fleet.members:
+        with contextlib.suppress(OSError):
+            lines.append(f"--- {worker.log_file.parent.name} {worker.readiness()}\n{tail(worker.log_file, 25)}")
+    return "\n".join(lines)
+
+
+def spread(seconds: Iterable[float]) -> dict[str, float]:
+    """How a list of times lies: their number, median, 99th percentile, most."""
+    held = sorted(seconds)
+    if not held:
+        return {"number": 0}
+    return {
+        "number": len(held),
+        "p50_s": round(statistics.median(held), 2),
+        "p99_s": held[min(len(held) - 1, int(len(held) * 0.99))],
+        "max_s": held[-1],
+    }
+
+
+def _record(
+    order: Order,
+    site: Site,
+    done: Sequence[Done],
+    skipped: Counter[str],
+    verdict: Verdict,
+    letters: list[str],
+    late: str,
+    took_s: float,
+) -> dict[str, Any]:
+    by_kind: dict[str, list[float]] = defaultdict(list)
+    for one in done:
+        if one.recovered_s is not None:
+            by_kind[one.kind].append(one.recovered_s)
+    promotions: dict[str, list[float]] = defaultdict(list)
+    for doing, mark in site.watch.promotions:
+        if mark.moved_s and not mark.pending:
+            promotions[doing].append(round(mark.slowest_s, 2))
+    lanes = site.ledger.lanes.values()
+    return {
+        "seed": order.seed,
+        "arm": order.arm,
+        "commit": _commit(),
+        "older": order.older if site.fleet.older else "",
+        "machine": f"{os.cpu_count()} cores, {platform.system()}, three brokers, six stores and all else on it",
+        "minutes": round(took_s / 60, 1),
+        "workers": order.workers,
+        "partitions": len(lanes),
+        "events": sum(lane.events for lane in lanes),
+        "faults": len(done),
+        "faults_by_kind": dict(sorted(Counter(one.kind for one in done).items())),
+        "skipped": dict(skipped),
+        "verdict": verdict.as_json(),
+        "late": late,
+        "kafka_or_producer_wrong": site.ledger.broken(),
+        "dead_letters_missing": letters,
+        "unknown_outcomes": sum(len(lane.unknown) for lane in lanes),
+        "transactions": {"committed": len(site.ledger.committed), "aborted": len(site.ledger.aborted)},
+        "ranges_refused": site.fleet.refusals(),
+        "workers_ended_by_themselves": site.fleet.ended,
+        "recovery": spread(one for times in by_kind.values() for one in times),
+        "recovery_seconds": dict(sorted(by_kind.items())),
+        "recovery_by_kind": {kind: spread(times) for kind, times in sorted(by_kind.items())},
+        "after_promotion": {kind: spread(times) for kind, times in sorted(promotions.items())},
+        "api": {
+            "answers": dict(sorted(site.prober.outcomes.items())),
+            "wrong": site.prober.wrong,
+            "slowest_s": round(site.prober.slowest_s, 2),
+        },
+        "log": [f"{one.at_s} {one.kind}: {one.what}" for one in done],
+    }
+
+
+def _commit() -> str:
+    try:
+        done = subprocess.run(
+            ("git", "describe", "--always", "--dirty", "--abbrev=12"), cwd=CHECKOUT, capture_output=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return done.stdout.decode().strip()
