@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test lint bench chaos pictures schemas lock clean
+.PHONY: setup demo test lint bench chaos pictures schemas lock audit sbom clean
 
 setup: .venv/ready
 
@@ -50,6 +50,16 @@ lock: setup
 	$(BIN)/uv pip compile tests/bench/peers/requirements.in --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-emit-find-links --output-file tests/bench/peers/requirements.lock
 	$(BIN)/uv pip compile pyproject.toml --extra traces --constraints requirements.lock --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links --output-file deploy/container/runtime.lock
 	$(BIN)/uv pip compile deploy/container/build.in --constraints requirements.lock --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links --output-file deploy/container/build.lock
+
+# Known weaknesses of what is locked (strict: what could not be looked up is a failure), and what bandit finds in ours.
+audit: setup
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive aggregator api deploy schemas
+	$(BIN)/pip-audit --strict --disable-pip --require-hashes --requirement requirements.lock --requirement deploy/container/build.lock
+
+# What an image holds, in CycloneDX: build/sbom.json, the same for the same lock.
+sbom: setup
+	mkdir -p build
+	$(BIN)/cyclonedx-py requirements --pyproject pyproject.toml --mc-type application --output-reproducible --output-file build/sbom.json deploy/container/runtime.lock
 
 clean:
 	rm -rf .venv .venv-peers .kafka .keycloak .publishers

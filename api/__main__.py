@@ -12,10 +12,10 @@ from collections.abc import Sequence
 
 import structlog
 import uvloop
-from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from api.app import build_app, build_runner
+from api.listening import Site
 from api.settings import ApiSettings
 from schemas import logs
 from schemas.settings import PREFIX, SettingsError, effective, read
@@ -51,7 +51,7 @@ async def serve(settings: ApiSettings) -> None:
     runner = build_runner(build_app(settings))
     await runner.setup()
     try:
-        site = web.TCPSite(runner, settings.api_host, settings.api_port, reuse_address=True)
+        site = Site(runner, settings.api_host, settings.api_port)
         try:
             await site.start()
         except OSError as error:

@@ -11,6 +11,7 @@ from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, NoPermissionError, RedisClusterException, RedisError
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from api.settings import ApiSettings
 from schemas.redis_url import behind_sentinel
@@ -51,7 +52,13 @@ class _PipelineClient:
         pipeline = self._redis.pipeline(transaction=False)
         for command in commands:
             pipeline.execute_command(*command)
-        replies: list[Any] = await pipeline.execute()
+        try:
+            replies: list[Any] = await pipeline.execute()
+        except RuntimeError as error:
+            # uvloop's for writing to a connection that the other side has closed; redis-py hands it on.
+            if "handler is closed" not in str(error):
+                raise
+            raise RedisConnectionError(str(error)) from error
         return replies
 
     async def ping(self) -> None:

@@ -7,7 +7,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
@@ -43,7 +43,7 @@ class Asset:
         packed = gzip.compress(content, 6, mtime=0)
         return cls(TYPES[Path(name).suffix], packed, digest([content]))
 
-    @property
+    @cached_property
     def content(self) -> bytes:
         return gzip.decompress(self.packed)
 

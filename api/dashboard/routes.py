@@ -19,6 +19,8 @@ FOLDER: Final = "/dashboard"
 KEPT: Final = "public, max-age=31536000, immutable"
 """A path with the content's digest in it never gets another content."""
 ASKED_AGAIN: Final = "no-cache"
+PIECE_BYTES: Final = 65_536
+"""As much as the server holds for a connection before it waits."""
 
 
 class Dashboard:
@@ -39,37 +41,51 @@ class Dashboard:
     def routes(self) -> list[web.RouteDef]:
         return [web.get("/", self.page), web.get(FOLDER + "/{digest:[0-9a-f]{16}}/{name}", self.file)]
 
-    async def page(self, request: web.Request) -> web.Response:
+    async def page(self, request: web.Request) -> web.StreamResponse:
         await self._read()
         assert self._page is not None
-        return self._sent(request, self._page, ASKED_AGAIN)
+        return await self._sent(request, self._page, ASKED_AGAIN)
 
-    async def file(self, request: web.Request) -> web.Response:
+    async def file(self, request: web.Request) -> web.StreamResponse:
         """Under another digest too: during an upgrade the page can come from one process, its files from another."""
         await self._read()
         name, digest = request.match_info["name"], request.match_info["digest"]
         library = assets.library()
         if name == CHARTS and library is not None:
-            return self._sent(request, library.asset, KEPT if digest == library.asset.digest else ASKED_AGAIN)
+            return await self._sent(request, library.asset, KEPT if digest == library.asset.digest else ASKED_AGAIN)
         asset = assets.packed().get(name)
         if asset is None:
             raise web.HTTPNotFound(headers=self._headers)
-        return self._sent(request, asset, KEPT if digest == own_digest() else ASKED_AGAIN)
+        return await self._sent(request, asset, KEPT if digest == own_digest() else ASKED_AGAIN)
 
     async def _read(self) -> None:
         if self._page is None:
             async with self._one_reads:
                 self._page = await asyncio.to_thread(rendered)
 
-    def _sent(self, request: web.Request, asset: Asset, keep: str) -> web.Response:
+    async def _sent(self, request: web.Request, asset: Asset, keep: str) -> web.StreamResponse:
         etag = f'"{asset.digest}"'
         headers = {**self._headers, hdrs.CACHE_CONTROL: keep, hdrs.ETAG: f"W/{etag}"}
         if has(etag, request.headers.getall(hdrs.IF_NONE_MATCH, ())):
             return web.Response(status=304, headers=headers)
         headers[hdrs.CONTENT_TYPE] = asset.content_type
         if takes_gzip(request.headers):
-            return web.Response(body=asset.packed, headers=headers | {hdrs.CONTENT_ENCODING: "gzip"})
-        return web.Response(body=asset.content, headers=headers)
+            return await _told(request, asset.packed, headers | {hdrs.CONTENT_ENCODING: "gzip"})
+        return await _told(request, asset.content, headers)
+
+
+async def _told(request: web.Request, content: bytes, headers: Mapping[str, str]) -> web.StreamResponse:
+    """Piece by piece: who asks for the megabytes of charts, and does not take them, must not fill our memory."""
+    if len(content) <= PIECE_BYTES or request.method == hdrs.METH_HEAD:
+        return web.Response(body=content, headers=headers)
+    response = web.StreamResponse(headers=headers)
+    response.content_length = len(content)
+    await response.prepare(request)
+    pieces = memoryview(content)
+    for start in range(0, len(content), PIECE_BYTES):
+        await response.write(pieces[start : start + PIECE_BYTES])
+    await response.write_eof()
+    return response
 
 
 def rendered() -> Asset:

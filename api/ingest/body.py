@@ -19,6 +19,8 @@ ARRIVAL_S: Final = 15.0
 """For a whole body to arrive."""
 PIECE_BYTES: Final = 65_536
 """Of what a packed body unpacks to, at a time: however small it was, no more than this lies beside the limit."""
+MAX_MEMBERS: Final = 1_000
+"""Of a gzip body: empty ones take twenty bytes each, and far more time than that."""
 GZIP_OR_ZLIB: Final = 32 + zlib.MAX_WBITS
 PACKED: Final = frozenset({"gzip", "x-gzip", "deflate"})
 
@@ -120,12 +122,16 @@ class _Unpacking:
 
     def __init__(self) -> None:
         self._member = zlib.decompressobj(GZIP_OR_ZLIB)
+        self._members = 1
         self.ended = False
 
     def pieces(self, packed: bytes) -> Iterator[bytes]:
-        """At most PIECE_BYTES each. Raises zlib.error."""
+        """At most PIECE_BYTES each. Raises zlib.error, BadBody."""
         while packed:
             if self.ended:
+                self._members += 1
+                if self._members > MAX_MEMBERS:
+                    raise BadBody(f"The packed body has more than {MAX_MEMBERS} members.")
                 self._member, self.ended = zlib.decompressobj(GZIP_OR_ZLIB), False
             piece = self._member.decompress(packed, PIECE_BYTES)
             self.ended = self._member.eof
