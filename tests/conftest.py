@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import time
 import uuid
@@ -11,6 +12,7 @@ from typing import Any, Protocol
 
 import pytest
 import redis
+import structlog
 
 from deploy.servers import ApacheKafka, JavaMissingError, Tansu, Valkey, create_topics
 
@@ -33,6 +35,16 @@ async def wait_until_async(predicate: Callable[[], object], timeout_s: float = 1
         if time.monotonic() > deadline:
             pytest.fail(f"not within {timeout_s:g} s: {what or predicate}")
         await asyncio.sleep(POLL_S)
+
+
+@pytest.fixture(autouse=True)
+def logs_as_they_were() -> Iterator[None]:
+    """A test that has a service set up its log lines leaves those of others as they were."""
+    handlers, level = logging.root.handlers[:], logging.root.level
+    yield
+    logging.root.handlers[:] = handlers
+    logging.root.setLevel(level)
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")

@@ -29,6 +29,8 @@ REHEARSALS = re.findall(
 DEMO_PORT = ":8080/"
 REPORTS = re.findall(r"^\$ authtally (report.*)$", README, re.MULTILINE)
 ROUTES = (
+    "/v1/live",
+    "/v1/labels",
     "/jans-auth/restv1/internal/stat",
     "/oxauth/restv1/internal/stat",
     "/api/v2/stats/active-users",
@@ -71,7 +73,7 @@ def test_it_shows_every_command(command: str) -> None:
     assert command in README
 
 
-@pytest.mark.parametrize("target", ["demo", "test", "lint", "bench", "chaos"])
+@pytest.mark.parametrize("target", ["demo", "test", "lint", "bench", "chaos", "pictures", "audit", "sbom"])
 def test_the_targets_that_it_names_exist(target: str) -> None:
     assert f"make {target}" in README
     assert re.search(rf"^{target}: setup\b", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
