@@ -23,7 +23,7 @@ from redis.exceptions import NoScriptError
 from aggregator.duplicates import LONG_AGO, Seen, packed
 from aggregator.inventory_store import additions
 from aggregator.settings import WorkerSettings
-from aggregator.store import UNREACHABLE, Client, connection_is_lost, trouble_in_words
+from aggregator.store import HANDED_ON, UNREACHABLE, Client, connection_is_lost, trouble_in_words
 from aggregator.tally import Tally
 from schemas import accuracy, fields, keys
 from schemas.keys import Shard, ShardKeys
@@ -278,8 +278,8 @@ class Ledger:
         while True:
             try:
                 answer = await ask()
-            except (*UNREACHABLE, RuntimeError) as error:
-                if isinstance(error, RuntimeError) and not connection_is_lost(error):
+            except (*UNREACHABLE, *HANDED_ON) as error:
+                if isinstance(error, HANDED_ON) and not connection_is_lost(error):
                     raise
                 what = trouble_in_words(error)
                 self._trouble(what)

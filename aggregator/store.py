@@ -49,9 +49,13 @@ def connect(settings: WorkerSettings) -> Client:
     return Redis.from_url(url, **options)
 
 
-def connection_is_lost(error: RuntimeError) -> bool:
-    """Whether it is uvloop's for writing to a connection that the other side has closed: redis-py hands it on."""
-    return "handler is closed" in str(error)
+HANDED_ON: Final = (RuntimeError, AttributeError)
+"""What redis-py lets through where a connection ends while it writes; `connection_is_lost` tells them from others."""
+
+
+def connection_is_lost(error: BaseException) -> bool:
+    """Whether it is uvloop's for writing to what the other side has closed, or redis-py's for what it closed itself."""
+    return "handler is closed" in str(error) or "'NoneType' object has no attribute 'write" in str(error)
 
 
 def trouble_in_words(error: BaseException) -> str:
@@ -61,7 +65,7 @@ def trouble_in_words(error: BaseException) -> str:
         return f"AUTHTALLY_REDIS_URL: wrong or missing user or password ({text})"
     if isinstance(error, NoPermissionError):
         return f"AUTHTALLY_REDIS_URL: its user may not do what it must ({text})"
-    if isinstance(error, (RedisConnectionError, RedisTimeoutError, RedisClusterException, OSError, RuntimeError)):
+    if isinstance(error, (RedisConnectionError, RedisTimeoutError, RedisClusterException, OSError, *HANDED_ON)):
         if encryption := tls_trouble(text):
             return encryption
         return f"AUTHTALLY_REDIS_URL: no connection ({text or type(error).__name__})"

@@ -54,9 +54,11 @@ class _PipelineClient:
             pipeline.execute_command(*command)
         try:
             replies: list[Any] = await pipeline.execute()
-        except RuntimeError as error:
-            # uvloop's for writing to a connection that the other side has closed; redis-py hands it on.
-            if "handler is closed" not in str(error):
+        except (RuntimeError, AttributeError) as error:
+            # uvloop's for writing to a connection that the other side has closed, or redis-py's for one that it closed.
+            if not any(
+                words in str(error) for words in ("handler is closed", "'NoneType' object has no attribute 'write")
+            ):
                 raise
             raise RedisConnectionError(str(error)) from error
         return replies

@@ -12,6 +12,7 @@ from typing import Any, cast
 import aiokafka
 import faust
 import pytest
+import redis.asyncio
 import uvloop
 from aiokafka.consumer import fetcher
 from aiokafka.consumer.subscription_state import Assignment, SubscriptionState
@@ -172,6 +173,22 @@ def test_uvloop_tells_of_a_closed_connection_in_words_that_are_known() -> None:
 
     with pytest.raises(RuntimeError) as raised:
         uvloop.run(write())
+    assert connection_is_lost(raised.value)
+
+
+async def test_redis_py_tells_of_a_connection_that_it_closed_itself_in_words_that_are_known() -> None:
+    """Another task of a Cluster's client closes it between the look whether it is there and the write."""
+
+    class Closing(redis.asyncio.Connection):
+        looks = 0
+
+        @property
+        def is_connected(self) -> bool:
+            self.looks += 1
+            return self.looks == 1
+
+    with pytest.raises(AttributeError) as raised:
+        await Closing().send_packed_command([b"PING"], check_health=False)
     assert connection_is_lost(raised.value)
 
 

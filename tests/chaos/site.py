@@ -100,6 +100,7 @@ class Site:
         self.fleet = Fleet(self.folder / "workers", plan.workers, settings, plan.program, plan.older)
         stack.callback(self.fleet.close)
         self.watch = Watch(self.store, self.ledger.lanes)
+        self.watch.quiet = self.ledger.apart
         stack.callback(self.watch.close)
         self.prober = Prober(settings, plan.apis, self.ledger)
         stack.callback(self.prober.close)

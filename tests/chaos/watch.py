@@ -39,6 +39,8 @@ class Watch:
         self._store = store
         self.positions: dict[Shard, int] = dict.fromkeys(shards, 0)
         self._marks: list[Mark] = []
+        self.quiet: set[Shard] = set()
+        """Shards that get events now and then only: that they stand tells nothing of how long they were held up."""
         self.doing = ""
         """What goes on, for the list of promotions."""
         self.promotions: list[tuple[str, Mark]] = []
@@ -92,7 +94,8 @@ class Watch:
                     if role[0] == "master":
                         held = dict(zip(asked, found, strict=True))
                         if was == "slave":
-                            self._promoted({shard for shard, at in held.items() if isinstance(at, str)})
+                            owned = {shard for shard, at in held.items() if isinstance(at, str)}
+                            self._promoted(owned - self.quiet)
                         self._saw(held)
                     was = role[0]
 
