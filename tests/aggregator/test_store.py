@@ -104,22 +104,30 @@ async def test_both_services_show_their_certificate(store: Store, authority: Aut
         await client.close()
 
 
+ASKED = 10
+
+
 async def test_each_fault_of_tls_is_told_by_its_setting(
     store: Store, binary: Path, authority: Authority, tmp_path: Path, redis_url: str
 ) -> None:
     stranger = Authority(tmp_path, "stranger")
     url, ca = store.url_of("worker"), {"redis_ca_file": str(authority.file)}
-    for fault, found, named in (
-        ("no certificate", await trouble(url, **ca), "REDIS_CERT_FILE"),
-        ("a stranger's", await trouble(url, **ca, **shown(stranger, "client")), "REDIS_CERT_FILE"),
-        ("one that is over", await trouble(url, **ca, **shown(authority, "old", days=-1)), "REDIS_CERT_FILE"),
-        ("another authority", await trouble(url, redis_ca_file=str(stranger.file)), "REDIS_CA_FILE: does not vouch"),
-        ("the system's", await trouble(url), "REDIS_CA_FILE: does not vouch"),
-        ("TLS in the clear", await trouble(redis_url.replace("redis:", "rediss:"), **ca), "REDIS_URL: no connection"),
-        ("in the clear to TLS", await trouble(url.replace("rediss:", "redis:")), "REDIS_URL: no connection"),
-    ):
-        assert found is not None, fault
-        assert f"AUTHTALLY_{named}" in found, (fault, found)
+    old, clear = shown(authority, "old", days=-1), redis_url.replace("redis:", "rediss:")
+    cases: tuple[tuple[str, str, dict[str, str], str], ...] = (
+        ("no certificate", url, ca, "REDIS_CERT_FILE"),
+        ("a stranger's", url, ca | shown(stranger, "client"), "REDIS_CERT_FILE"),
+        ("one that is over", url, ca | old, "REDIS_CERT_FILE"),
+        ("another authority", url, {"redis_ca_file": str(stranger.file)}, "REDIS_CA_FILE: does not vouch"),
+        ("the system's", url, {}, "REDIS_CA_FILE: does not vouch"),
+        ("TLS in the clear", clear, ca, "REDIS_URL: no connection"),
+        ("in the clear to TLS", url.replace("rediss:", "redis:"), {}, "REDIS_URL: no connection"),
+    )
+    for fault, where, files, named in cases:
+        # The server hangs up right after its alert, and the reset may overtake it: a worker asks again too.
+        answers = [await trouble(where, **files)]
+        while f"AUTHTALLY_{named}" not in (answers[-1] or "") and len(answers) < ASKED:
+            answers.append(await trouble(where, **files))
+        assert f"AUTHTALLY_{named}" in (answers[-1] or ""), (fault, answers)
     with Store(binary=binary, authority=authority, certified="localhost") as elsewhere:
         assert await trouble(elsewhere.url_of("worker"), **ca) is None
         found = await trouble(elsewhere.url_of("worker").replace("localhost", "127.0.0.1"), **ca)
