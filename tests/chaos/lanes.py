@@ -100,8 +100,11 @@ class Lane:
     def missing(self) -> list[int]:
         """Acknowledged events that the log does not hold."""
         unknown = np.array([key for key in self.unknown if key < OPENING], np.int64)
-        there = self._seen[: self.sent].copy()
-        there[unknown] = True
+        # Of a log that was never read, or not to its end, all that was acknowledged is missing.
+        there = np.zeros(self.sent, bool)
+        there[: len(self._seen)] = self._seen[: self.sent]
+        # A delivery to the topic before this one may end late.
+        there[unknown[unknown < self.sent]] = True
         absent: list[int] = np.nonzero(~there)[0].tolist()
         return absent
 

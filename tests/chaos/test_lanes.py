@@ -107,3 +107,10 @@ def test_figures_of_a_topic_made_anew_add_to_those_of_the_old_one(lane: Lane) ->
     read(lane, lane.next_chunk()[0])
     # The same numbers are the same events again: each counts twice, apart from those with an id.
     assert (held(lane) - before).total() > 0.9 * (before - plainly(lane, [])).total()
+
+
+def test_what_was_acknowledged_and_never_read_is_missing(lane: Lane) -> None:
+    lane.next_chunk()
+    assert lane.missing() == list(range(lane.sent))
+    lane.unknown = [0, lane.sent + 7]
+    assert lane.missing() == list(range(1, lane.sent))
