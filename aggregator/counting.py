@@ -15,7 +15,7 @@ from aggregator import inventory_store, metrics
 from aggregator.dead_letters import DeadLetters
 from aggregator.duplicates import Seen, window_held_s
 from aggregator.fold import fold
-from aggregator.inventory import Reading, fold_inventory
+from aggregator.inventory import Reading, Told, fold_inventory
 from aggregator.ledger import Applied, Ledger, Refused
 from aggregator.placement import Placement
 from aggregator.settings import WorkerSettings
@@ -99,11 +99,12 @@ class Counting:
             if reading is None:
                 tally = fold(name, records, cut.end, held.known, self._rules)
             else:
-                stock = await self._stock(shard, start, reading, held.known)
+                told, reaches_to = reading.take(start)
+                stock = await self._stock(shard, start, told, held.known)
                 if stock is None:
                     self.forget(shard)
                     continue
-                tally = fold_inventory(*reading.take(start), held.known, stock, self._rules)
+                tally = fold_inventory(told, reaches_to, held.known, stock, self._rules)
             metrics.FOLD_SECONDS.labels(shard.topic).observe(time.perf_counter() - began)
             if not await same_log:
                 self.forget(shard)
@@ -127,11 +128,10 @@ class Counting:
                 records = [record for record in records if record.offset >= tally.end]
             start = tally.end
 
-    async def _stock(self, shard: Shard, start: int, reading: Reading, known: Known) -> Stock | None:
+    async def _stock(self, shard: Shard, start: int, told: list[Told], known: Known) -> Stock | None:
         """What the next events of the inventory change; None when the shard stands elsewhere meanwhile."""
         if known.stock is None:
             known.stock = await inventory_store.stock(self._ledger, shard, start)
-        told, _ = reading.take(start)
         if known.stock is None or not await inventory_store.complete(self._ledger, shard, start, known.stock, told):
             return None
         return known.stock

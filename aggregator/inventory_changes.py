@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from typing import Final
 
@@ -32,29 +33,16 @@ _QUARTER_US: Final = 900_000_000
 _LATEST_US: Final = micros(datetime(9999, 12, 30, tzinfo=UTC))
 """The last day that every zone can name."""
 _NONE: Final[tuple[int, ...]] = ()
-_NEW: Final = (0,) * (11 + len(KEPT))
+_BEFORE_MAXIMA: Final = 11
+_NEW: Final = (0,) * (_BEFORE_MAXIMA + len(KEPT))
 
 
+@dataclass(slots=True)
 class _Realm:
     """A realm while a range is folded."""
 
-    __slots__ = (
-        "active",
-        "assigned",
-        "both",
-        "day",
-        "day_first",
-        "first_us",
-        "last_us",
-        "maxima",
-        "number",
-        "rows",
-        "slot",
-        "total",
-        "users",
-        "written",
-    )
-
+    number: int
+    maxima: tuple[int, ...]
     total: int
     active: int
     assigned: int
@@ -66,27 +54,14 @@ class _Realm:
     day: int
     slot: int
     day_first: int
-    maxima: tuple[int, ...]
+    written: bytearray | None = field(default=None, init=False)
+    """What is to be written to the last chunk."""
 
-    def __init__(self, number: int, held: bytes | None) -> None:
-        self.number = number
-        (
-            self.total,
-            self.active,
-            self.assigned,
-            self.both,
-            self.users,
-            self.rows,
-            self.first_us,
-            self.last_us,
-            self.day,
-            self.slot,
-            self.day_first,
-            *maxima,
-        ) = unpack_figures(held) if held is not None else _NEW
-        self.maxima = tuple(maxima)
-        self.written: bytearray | None = None
-        """What is to be written to the last chunk."""
+    @classmethod
+    def held(cls, number: int, figures: bytes | None) -> _Realm:
+        """As the store holds it, or new."""
+        values = _NEW if figures is None else unpack_figures(figures)
+        return cls(number, values[_BEFORE_MAXIMA:], *values[:_BEFORE_MAXIMA])
 
     @property
     def figures(self) -> bytes:
@@ -185,7 +160,7 @@ class Changing:
     def _realm(self, number: int) -> _Realm:
         realm = self._open.get(number)
         if realm is None:
-            realm = self._open[number] = _Realm(number, self._stock.figures.get(number))
+            realm = self._open[number] = _Realm.held(number, self._stock.figures.get(number))
         return realm
 
     def _count(self, realm: _Realm, token: Token, more: int) -> None:

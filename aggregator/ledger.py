@@ -23,11 +23,12 @@ from redis.exceptions import NoScriptError
 from aggregator.duplicates import LONG_AGO, Seen, packed
 from aggregator.inventory_store import additions
 from aggregator.settings import WorkerSettings
-from aggregator.store import HANDED_ON, UNREACHABLE, Client, connection_is_lost, trouble_in_words
+from aggregator.store import UNREACHABLE, Client, trouble_in_words
 from aggregator.tally import Tally
 from schemas import accuracy, fields, keys
 from schemas.keys import Shard, ShardKeys
 from schemas.periods import Month, period_end
+from schemas.redis_trouble import lost_connections_told
 
 log = structlog.get_logger(__name__)
 
@@ -128,7 +129,8 @@ class Ledger:
     async def positions(self, shards: Iterable[Shard]) -> dict[Shard, int]:
         """Positions of the shards that have one. Raises one of UNREACHABLE: who asks has a timer and asks again."""
         asked = list(shards)
-        found = await asyncio.gather(*(self._client.get(self.keys(shard).position) for shard in asked))
+        with lost_connections_told():
+            found = await asyncio.gather(*(self._client.get(self.keys(shard).position) for shard in asked))
         return {shard: int(at) for shard, at in zip(asked, found, strict=True) if at is not None}
 
     async def open(self, shard: Shard, start: int, topic_id: str) -> Applied | Refused:
@@ -147,7 +149,8 @@ class Ledger:
         """
         tags = [shard.tag for shard in shards]
         if tags:
-            await cast(Any, self._client.sadd(keys.shards(self._settings.key_prefix), *tags))
+            with lost_connections_told():
+                await cast(Any, self._client.sadd(keys.shards(self._settings.key_prefix), *tags))
 
     async def skip(self, shard: Shard, start: int, end: int) -> Applied | Refused:
         """Move past offsets that Kafka no longer has, and count them as lost."""
@@ -179,7 +182,8 @@ class Ledger:
 
     async def observe(self, shard: Shard, seen: Mapping[str, str]) -> None:
         """Write down what was seen beside the log (fields of `observed`). Raises one of UNREACHABLE."""
-        await self._client.hset(self.keys(shard).observed, mapping=cast(Any, dict(seen)))
+        with lost_connections_told():
+            await self._client.hset(self.keys(shard).observed, mapping=cast(Any, dict(seen)))
 
     async def _step(
         self,
@@ -277,10 +281,9 @@ class Ledger:
         pause = FIRST_PAUSE_S
         while True:
             try:
-                answer = await ask()
-            except (*UNREACHABLE, *HANDED_ON) as error:
-                if isinstance(error, HANDED_ON) and not connection_is_lost(error):
-                    raise
+                with lost_connections_told():
+                    answer = await ask()
+            except UNREACHABLE as error:
                 what = trouble_in_words(error)
                 self._trouble(what)
                 log.warning("redis does not do its part", error=what, retry_in_s=pause)

@@ -16,7 +16,7 @@ from aggregator import metrics
 from aggregator.counting import Counting
 from aggregator.ledger import Ledger
 from aggregator.placement import Placement
-from aggregator.store import HANDED_ON, connection_is_lost, trouble_in_words
+from aggregator.store import trouble_in_words
 from aggregator.transport import Consumer, LogBounds
 from schemas import fields
 from schemas.keys import Shard
@@ -70,9 +70,7 @@ class Progress:
             again = await self._placement.misplaced(positions) | self._fallen_back(positions)
             for shard, position in positions.items():
                 await self._measure(consumer, shard, position, bounds[shard])
-        except (RedisError, RedisClusterException, *HANDED_ON) as error:
-            if isinstance(error, HANDED_ON) and not connection_is_lost(error):
-                raise
+        except (RedisError, RedisClusterException) as error:
             self.troubles = {"redis": trouble_in_words(error)}
             metrics.REDIS_ERRORS.inc()
             return {}

@@ -15,6 +15,7 @@ from aggregator.settings import WorkerSettings
 from aggregator.store import UNREACHABLE, Client, password_is_wrong, trouble_in_words, unfit
 from schemas import keys
 from schemas.keys import Shard, ShardKeys
+from schemas.redis_trouble import lost_connections_told
 from schemas.settings import PREFIX
 
 log = structlog.get_logger(__name__)
@@ -35,9 +36,10 @@ async def wait_until_fit(settings: WorkerSettings, redis: Client, says: Callable
     pause = 0.2
     while True:
         try:
-            problem = await unfit(redis)
-            if problem is None:
-                await _agree(settings, redis)
+            with lost_connections_told():
+                problem = await unfit(redis)
+                if problem is None:
+                    await _agree(settings, redis)
         except UNREACHABLE as error:
             waits = trouble_in_words(error)
             if password_is_wrong(error):

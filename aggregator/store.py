@@ -12,7 +12,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from aggregator.settings import WorkerSettings
-from schemas.redis_connection import tls_trouble
+from schemas.redis_trouble import tls_trouble
 from schemas.redis_url import behind_sentinel
 
 SOCKET_TIMEOUT_S: Final = 5.0
@@ -49,15 +49,6 @@ def connect(settings: WorkerSettings) -> Client:
     return Redis.from_url(url, **options)
 
 
-HANDED_ON: Final = (RuntimeError, AttributeError)
-"""What redis-py lets through where a connection ends while it writes; `connection_is_lost` tells them from others."""
-
-
-def connection_is_lost(error: BaseException) -> bool:
-    """Whether it is uvloop's for writing to what the other side has closed, or redis-py's for what it closed itself."""
-    return "handler is closed" in str(error) or "'NoneType' object has no attribute 'write" in str(error)
-
-
 def trouble_in_words(error: BaseException) -> str:
     """One line for a log or a health page, naming the setting where there is one to blame."""
     text = str(error)
@@ -65,7 +56,7 @@ def trouble_in_words(error: BaseException) -> str:
         return f"AUTHTALLY_REDIS_URL: wrong or missing user or password ({text})"
     if isinstance(error, NoPermissionError):
         return f"AUTHTALLY_REDIS_URL: its user may not do what it must ({text})"
-    if isinstance(error, (RedisConnectionError, RedisTimeoutError, RedisClusterException, OSError, *HANDED_ON)):
+    if isinstance(error, (RedisConnectionError, RedisTimeoutError, RedisClusterException, OSError)):
         if encryption := tls_trouble(text):
             return encryption
         return f"AUTHTALLY_REDIS_URL: no connection ({text or type(error).__name__})"

@@ -31,7 +31,7 @@ from api.static_tokens import StaticTokens
 from api.statistics import Statistics
 from api.tracing import Tracing
 from schemas import traces
-from schemas.redis_connection import tls_trouble
+from schemas.redis_trouble import tls_trouble
 from schemas.settings import PREFIX, SettingsError
 
 log = structlog.get_logger(__name__)

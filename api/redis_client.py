@@ -11,9 +11,9 @@ from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, NoPermissionError, RedisClusterException, RedisError
-from redis.exceptions import ConnectionError as RedisConnectionError
 
 from api.settings import ApiSettings
+from schemas.redis_trouble import lost_connections_told
 from schemas.redis_url import behind_sentinel
 from schemas.settings import CommonSettings
 
@@ -52,21 +52,15 @@ class _PipelineClient:
         pipeline = self._redis.pipeline(transaction=False)
         for command in commands:
             pipeline.execute_command(*command)
-        try:
+        with lost_connections_told():
             replies: list[Any] = await pipeline.execute()
-        except (RuntimeError, AttributeError) as error:
-            # uvloop's for writing to a connection that the other side has closed, or redis-py's for one that it closed.
-            if not any(
-                words in str(error) for words in ("handler is closed", "'NoneType' object has no attribute 'write")
-            ):
-                raise
-            raise RedisConnectionError(str(error)) from error
         return replies
 
     async def ping(self) -> None:
         # A Sentinel or a Cluster asks several servers before it gives up.
         async with asyncio.timeout(2 * TIMEOUT_S):
-            await self._redis.ping()
+            with lost_connections_told():
+                await self._redis.ping()
 
     async def close(self) -> None:
         for redis in (self._redis, *self._others):

@@ -91,19 +91,3 @@ class RedisConnection(BaseSettings):
     @staticmethod
     def speaks_tls(url: str) -> bool:
         return urlsplit(url).scheme == "rediss"
-
-
-def tls_trouble(text: str) -> str | None:
-    """What a failed connection says of TLS, by the setting to look at; None when it is about something else."""
-    if "CERTIFICATE_VERIFY_FAILED" in text:
-        why = text.partition("certificate verify failed: ")[2].partition(" (_ssl")[0] or text
-        if "mismatch" in why or "not valid for" in why:
-            return f"{PREFIX}REDIS_URL: the server's certificate is for other host names ({why})"
-        if "expired" in why:
-            return f"{PREFIX}REDIS_URL: the server's {why}"
-        return f"{PREFIX}REDIS_CA_FILE: does not vouch for the server's certificate ({why})"
-    if "ALERT" in text:
-        return f"{PREFIX}REDIS_CERT_FILE: the server refuses our certificate, or that there is none ({text})"
-    if "WRONG_VERSION_NUMBER" in text or "RECORD_LAYER_FAILURE" in text:
-        return f"{PREFIX}REDIS_URL: the server does not speak TLS there: redis:// instead of rediss://, or another port"
-    return None
