@@ -23,12 +23,11 @@ from redis.exceptions import NoScriptError
 from aggregator.duplicates import LONG_AGO, Seen, packed
 from aggregator.inventory_store import additions
 from aggregator.settings import WorkerSettings
-from aggregator.store import UNREACHABLE, Client, trouble_in_words
+from aggregator.store import UNREACHABLE, Client, lost_connections_told, trouble_in_words
 from aggregator.tally import Tally
 from schemas import accuracy, fields, keys
 from schemas.keys import Shard, ShardKeys
 from schemas.periods import Month, period_end
-from schemas.redis_trouble import lost_connections_told
 
 log = structlog.get_logger(__name__)
 

@@ -12,10 +12,9 @@ from confluent_kafka import KafkaException
 from aggregator.kafka_admin import KafkaAdmin
 from aggregator.placement import SettingsDifferError, differing
 from aggregator.settings import WorkerSettings
-from aggregator.store import UNREACHABLE, Client, password_is_wrong, trouble_in_words, unfit
+from aggregator.store import UNREACHABLE, Client, lost_connections_told, password_is_wrong, trouble_in_words, unfit
 from schemas import keys
 from schemas.keys import Shard, ShardKeys
-from schemas.redis_trouble import lost_connections_told
 from schemas.settings import PREFIX
 
 log = structlog.get_logger(__name__)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final, cast
 
 from redis.asyncio import Redis, RedisCluster, Sentinel
@@ -12,7 +14,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from aggregator.settings import WorkerSettings
-from schemas.redis_trouble import tls_trouble
+from schemas.redis_trouble import connection_is_lost, tls_trouble
 from schemas.redis_url import behind_sentinel
 
 SOCKET_TIMEOUT_S: Final = 5.0
@@ -47,6 +49,17 @@ def connect(settings: WorkerSettings) -> Client:
             sentinel.master_for(settings.redis_sentinel, db=where.db, username=where.username, password=where.password),
         )
     return Redis.from_url(url, **options)
+
+
+@contextmanager
+def lost_connections_told() -> Iterator[None]:
+    """Raise redis' ConnectionError where redis-py should have."""
+    try:
+        yield
+    except (RuntimeError, AttributeError) as error:
+        if connection_is_lost(error):
+            raise RedisConnectionError(str(error)) from error
+        raise
 
 
 def trouble_in_words(error: BaseException) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Final, Protocol
 
 from redis.asyncio import Redis, RedisCluster
@@ -11,9 +12,10 @@ from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, NoPermissionError, RedisClusterException, RedisError
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from api.settings import ApiSettings
-from schemas.redis_trouble import lost_connections_told
+from schemas.redis_trouble import connection_is_lost
 from schemas.redis_url import behind_sentinel
 from schemas.settings import CommonSettings
 
@@ -38,6 +40,17 @@ class Client(Protocol):
     async def ping(self) -> None: ...
 
     async def close(self) -> None: ...
+
+
+@contextmanager
+def lost_connections_told() -> Iterator[None]:
+    """Raise redis' ConnectionError where redis-py should have."""
+    try:
+        yield
+    except (RuntimeError, AttributeError) as error:
+        if connection_is_lost(error):
+            raise RedisConnectionError(str(error)) from error
+        raise
 
 
 class _PipelineClient:

@@ -8,30 +8,11 @@ import click
 
 from deploy.commands import data, looking, manual, operating, running
 
-COMMANDS = (
-    *(running.worker, running.api, running.demo),
-    *(operating.doctor, operating.positions, operating.dead_letters, operating.settings, operating.topics),
-    *(data.publish, data.import_stat, data.snapshot, data.recount),
-    looking.report,
-)
 
-
-@click.group(
-    cls=manual.Manual,
-    help=manual.MANUAL,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
-)
-@click.version_option(package_name="authtally")
-def main() -> None: ...
-
-
-for command in COMMANDS:
-    main.add_command(command)
-
-
-@main.command()
+@click.command()
 @click.argument("shell", type=click.Choice(manual.SHELLS))
-def completion(shell: str) -> None:
+@click.pass_context
+def completion(context: click.Context, shell: str) -> None:
     """Print the script by which a shell completes commands, options, formats and topics.
 
     \b
@@ -43,7 +24,28 @@ def completion(shell: str) -> None:
 
     completes: Any = get_completion_class(shell)
     program = manual.PROGRAM
-    click.echo(completes(main, {}, program, f"_{program.upper()}_COMPLETE").source())
+    click.echo(completes(context.find_root().command, {}, program, f"_{program.upper()}_COMPLETE").source())
+
+
+main = manual.Manual(
+    name=manual.PROGRAM,
+    help=manual.MANUAL,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
+    sections={
+        "Run": (running.demo, running.worker, running.api),
+        "Operate": (
+            operating.doctor,
+            operating.topics,
+            operating.positions,
+            operating.dead_letters,
+            operating.settings,
+        ),
+        "Data": (data.publish, data.import_stat, data.snapshot, data.recount),
+        "Look": (looking.report,),
+        "Shell": (completion,),
+    },
+)
+main = click.version_option(package_name="authtally")(main)
 
 
 if __name__ == "__main__":

@@ -14,13 +14,12 @@ import click
 import redis
 from confluent_kafka import KafkaError, Message
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from deploy import demo_ways
 from deploy.demo_answers import consumed, curl_lines, differences, records_sent
 from deploy.demo_children import Children, DemoError
 from deploy.demo_ways import Sent
-from deploy.progress import Rate
+from deploy.progress import progress
 from deploy.sample_events import DEAD_LETTERS, TOPICS, Expected, Sample, SampleEvents, otp_tokens
 from schemas.keys import Shard, ShardKeys
 
@@ -49,7 +48,7 @@ def run(events: int, port: int, token: str, then_exit: bool) -> int:
         began = time.monotonic()
         with Children(port, token) as children:
             try:
-                expected = _fill(children, events, console)
+                expected = _fill(children, events)
                 children.wait_for_api()
                 sent = demo_ways.send(children)
                 _wait_until_consumed(children, records_sent(expected, sent))
@@ -84,15 +83,13 @@ def _hear_no_more() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def _fill(children: Children, events: int, console: Console) -> Expected:
+def _fill(children: Children, events: int) -> Expected:
     """Publish the sample and wait until the worker has counted it."""
-    columns = (TextColumn("{task.description:<12}"), BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        sample, tokens = SampleEvents(events), list(otp_tokens())
-        publishing = progress.add_task("publishing", total=events + len(tokens))
-        counting = progress.add_task("counting", total=events + len(tokens))
-        ends = _publish(children, chain(sample, tokens), lambda done: progress.update(publishing, completed=done))
-        _wait_until_counted(children, ends, lambda done: progress.update(counting, completed=done))
+    sample, tokens = SampleEvents(events), list(otp_tokens())
+    with progress("publishing", "events", events + len(tokens)) as job:
+        ends = _publish(children, chain(sample, tokens), job.at)
+        job.begin("counting")
+        _wait_until_counted(children, ends, job.at)
     return sample.expected
 
 

@@ -9,16 +9,7 @@ from contextlib import contextmanager
 from typing import Final, TextIO
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TaskProgressColumn,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.text import Text
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 SHOW_S: Final = 0.2
 FIRST_LINE_S: Final = 10.0
@@ -44,7 +35,7 @@ class Job:
         self._task = bar.add_task("", total=total, what=what, rate="") if bar is not None else None
         self._began = clock()
         self._next = self._began if bar is not None else self._began + FIRST_LINE_S
-        self._done_before = self._counted_before = 0
+        self._done_before = self._counted_before = self._sum = 0
 
     def begin(self, what: str, counted: int = 0, done: int = 0) -> None:
         """Another stage: rates start anew from here."""
@@ -52,6 +43,16 @@ class Job:
         self._done_before, self._counted_before = done, counted
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, what=what)
+
+    def of(self, what: str, done: int, total: int) -> None:
+        """What it is at now, and how much that all is, where only the job itself gets to know."""
+        self._what, self._total = what, total
+        self.at(done)
+
+    def add(self, more: int, what: str = "") -> None:
+        self._what = what or self._what
+        self._sum += more
+        self.at(self._sum)
 
     def at(self, done: int, counted: int | None = None) -> None:
         now = self._clock()
@@ -62,7 +63,7 @@ class Job:
         rate = f"{(counted - self._counted_before) / passed:,.0f} {self._unit}/s"
         if self._bar is not None and self._task is not None:
             self._next = now + SHOW_S
-            self._bar.update(self._task, completed=done, rate=rate)
+            self._bar.update(self._task, completed=done, total=self._total, what=self._what, rate=rate)
             return
         self._next = now + LINES_S
         told = [f"{counted:,} {self._unit}", rate]
@@ -72,13 +73,6 @@ class Job:
             if speed > 0:
                 told.append(f"{_span((self._total - done) / speed)} left")
         print(f"{self._what}: {', '.join(told)}", file=self._lines, flush=True)
-
-
-class Rate(ProgressColumn):
-    """Of whole things a second."""
-
-    def render(self, task: Task) -> Text:
-        return Text("" if task.speed is None else f"{task.speed:,.0f}/s")
 
 
 @contextmanager

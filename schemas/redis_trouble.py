@@ -1,27 +1,16 @@
-"""What redis-py says when a connection fails, as the setting to look at and as the error that callers expect."""
+"""What redis-py says when a connection fails: whether one is lost, and which setting to look at."""
 
 from __future__ import annotations
-
-from collections.abc import Iterator
-from contextlib import contextmanager
-
-from redis.exceptions import ConnectionError as RedisConnectionError
 
 from schemas.prefix import PREFIX
 
 
-@contextmanager
-def lost_connections_told() -> Iterator[None]:
-    """Raise redis' ConnectionError for what it hands on as it is when a connection ends while it writes.
+def connection_is_lost(error: RuntimeError | AttributeError) -> bool:
+    """Whether redis-py hands on what it got when a connection ended while it wrote, which it should have told itself.
 
     That is uvloop's error for writing to what the other side has closed, or Python's for what redis-py closed itself.
     """
-    try:
-        yield
-    except (RuntimeError, AttributeError) as error:
-        if "handler is closed" in str(error) or "'NoneType' object has no attribute 'write" in str(error):
-            raise RedisConnectionError(str(error)) from error
-        raise
+    return "handler is closed" in str(error) or "'NoneType' object has no attribute 'write" in str(error)
 
 
 def tls_trouble(text: str) -> str | None:

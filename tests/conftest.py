@@ -5,18 +5,23 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import shutil
 import time
 import uuid
 from collections.abc import Callable, Generator, Iterator, Mapping
-from typing import Any, Protocol
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
 
 import pytest
 import redis
 import structlog
 
 from deploy.servers import ApacheKafka, JavaMissingError, Tansu, Valkey, create_topics
+from deploy.servers.process import HOST
 
 POLL_S = 0.02
+Server = TypeVar("Server", bound=Valkey)
 
 
 def wait_until(predicate: Callable[[], object], timeout_s: float = 10, what: str = "") -> None:
@@ -61,6 +66,15 @@ def redis_url(valkey: Valkey) -> str:
         client.flushall()
         client.config_resetstat()
     return valkey.url
+
+
+@pytest.fixture(scope="session")
+def redis_7_binary() -> Path:
+    """Debian's Redis 7. It knows TLS, and Valkey's binary, as the embedded pair has it, does not."""
+    binary = shutil.which("redis-server")
+    if binary is None:
+        pytest.skip("no redis-server on PATH: deploy/install_test_servers.sh installs it")
+    return Path(binary)
 
 
 @pytest.fixture(scope="session")
@@ -143,19 +157,22 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
     return report
 
 
+@contextmanager
+def clustered(kind: type[Server]) -> Iterator[tuple[Server, Server]]:
+    """Two masters that share the slots."""
+    options = ("--cluster-enabled", "yes")
+    with kind(options=options) as one, kind(options=options) as two:
+        nodes: list[Any] = [redis.Redis.from_url(server.url) for server in (one, two)]
+        with nodes[0] as first, nodes[1] as second:
+            first.execute_command("CLUSTER ADDSLOTSRANGE", 0, 8191)
+            second.execute_command("CLUSTER ADDSLOTSRANGE", 8192, 16383)
+            first.execute_command("CLUSTER MEET", HOST, two.port, two.bus_port)
+            wait_until(lambda: all(node.cluster("info")["cluster_state"] == "ok" for node in nodes), 30, "a cluster")
+        yield one, two
+
+
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[str]:
     """A cluster of two masters; the URL of one."""
-    options = ("--cluster-enabled", "yes")
-    with Valkey(options=options) as one, Valkey(options=options) as two:
-        first: Any = redis.Redis.from_url(one.url)
-        second: Any = redis.Redis.from_url(two.url)
-        first.execute_command("CLUSTER ADDSLOTSRANGE", 0, 8191)
-        second.execute_command("CLUSTER ADDSLOTSRANGE", 8192, 16383)
-        first.execute_command("CLUSTER MEET", "127.0.0.1", two.port, two.bus_port)
-        wait_until(
-            lambda: all(node.cluster("info")["cluster_state"] == "ok" for node in (first, second)), 30, "a cluster"
-        )
+    with clustered(Valkey) as (one, _):
         yield one.url
-        first.close()
-        second.close()

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,7 +14,6 @@ from redis.retry import Retry
 from deploy.servers import Valkey
 from deploy.servers.process import HOST
 from tests.certificates import Authority
-from tests.conftest import wait_until
 
 USERS: Final = Path(__file__).parents[1] / "deploy" / "redis" / "users.acl"
 PASSWORD: Final = "of-all-users-in-tests"
@@ -96,17 +94,3 @@ class Store(Valkey):
                 return bool(client.ping())
             except redis.RedisError:
                 return False
-
-
-@contextmanager
-def clustered() -> Iterator[tuple[Store, Store]]:
-    """Two masters that share the slots."""
-    options = ("--cluster-enabled", "yes")
-    with Store(options) as one, Store(options) as two, one.watcher() as first, two.watcher() as second:
-        first.execute_command("CLUSTER ADDSLOTSRANGE", 0, 8191)
-        second.execute_command("CLUSTER ADDSLOTSRANGE", 8192, 16383)
-        first.execute_command("CLUSTER MEET", HOST, two.port, two.bus_port)
-        wait_until(
-            lambda: all(each.cluster("info")["cluster_state"] == "ok" for each in (first, second)), 30, "a cluster"
-        )
-        yield one, two

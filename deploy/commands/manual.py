@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any, Final
 
 import click
@@ -11,14 +13,6 @@ from deploy.json_answer import print_error
 
 PROGRAM: Final = "authtally"
 SHELLS: Final = ("bash", "zsh", "fish")
-SECTIONS: Final = {
-    "Run": ("demo", "worker", "api"),
-    "Operate": ("doctor", "topics", "positions", "dead-letters", "settings"),
-    "Data": ("publish", "import-stat", "snapshot", "recount"),
-    "Look": ("report",),
-    "Shell": ("completion",),
-}
-OTHERS: Final = "Other commands"
 
 MANUAL: Final = f"""\
 Statistics for identity systems: auth events from Kafka, tallies in Redis, answers over HTTP.
@@ -72,7 +66,13 @@ class FaultsError(click.ClickException):
 
 
 class Manual(click.Group):
-    """Lists the commands of its groups by what they are for, and tells errors as JSON where that was asked for."""
+    """Lists its commands by what they are for, and tells errors as JSON where that was asked for."""
+
+    def __init__(self, *, sections: Mapping[str, Sequence[click.Command]], **more: Any) -> None:
+        super().__init__(**more)
+        self._sections = sections
+        for command in chain.from_iterable(sections.values()):
+            self.add_command(command)
 
     def invoke(self, ctx: click.Context) -> Any:
         as_json = "--json" in ctx.args
@@ -86,19 +86,16 @@ class Manual(click.Group):
             ctx.exit(error.exit_code)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        told = {name for names in SECTIONS.values() for name in names}
-        others = tuple(name for name in self.list_commands(ctx) if name not in told)
-        for title, names in (*SECTIONS.items(), (OTHERS, others)):
-            rows = [row for name in names if name in self.commands for row in self._rows(ctx, name)]
-            if rows:
-                with formatter.section(title):
-                    formatter.write_dl(rows)
+        for title, commands in self._sections.items():
+            with formatter.section(title):
+                formatter.write_dl([row for command in commands for row in _rows(command)])
 
-    def _rows(self, ctx: click.Context, name: str) -> list[tuple[str, str]]:
-        command = self.commands[name]
-        if isinstance(command, click.Group):
-            return [(f"{name} {each}", _line(under)) for each, under in command.commands.items()]
-        return [(name, _line(command))]
+
+def _rows(command: click.Command) -> list[tuple[str, str]]:
+    name = str(command.name)
+    if isinstance(command, click.Group):
+        return [(f"{name} {each}", _line(under)) for each, under in command.commands.items()]
+    return [(name, _line(command))]
 
 
 def _line(command: click.Command) -> str:

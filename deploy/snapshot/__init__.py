@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from aggregator.settings import WorkerSettings
 from aggregator.store import UNREACHABLE, Client, connect, trouble_in_words
 from deploy.json_answer import print_json as print_json
 from deploy.operating import Log, logs_of, show_table
+from deploy.progress import progress
 from deploy.snapshot.copying import NotWholeError
 from deploy.snapshot.file import Contents, SnapshotError, contents
 from deploy.snapshot.lines import MovedAwayError, close
@@ -39,8 +37,12 @@ def save(settings: WorkerSettings, file: Path, keep: int | None, *, overwrite: b
     path = place_of(file, datetime.now(UTC))
     if path.exists() and not overwrite:
         raise click.ClickException(f"{path}: exists; --overwrite replaces it")
-    with bar("saving") as shown:
-        saved: Saved = converse(settings, lambda client: run_save(client, settings, path, shown.shards))
+    with progress("saving", "shards") as job:
+
+        def tell(tag: str, done: int, total: int) -> None:
+            job.of(f"saving {tag}", done, total)
+
+        saved: Saved = converse(settings, lambda client: run_save(client, settings, path, tell))
     if keep is not None:
         saved.removed = thin_out(file, keep)
     if as_json:
@@ -94,10 +96,12 @@ def restore(
         "remarks": planned.remarks,
     }
     if not planned.refused and not dry_run:
-        with bar("restoring", held.unpacked) as shown:
-            done = converse(
-                settings, lambda client: run_restore(client, settings, file, held, planned, told=shown.bytes)
-            )
+        with progress("restoring", "bytes", held.unpacked) as job:
+
+            def tell(section: str, more: int) -> None:
+                job.add(more, f"restoring {section}")
+
+            done = converse(settings, lambda client: run_restore(client, settings, file, held, planned, told=tell))
         told |= {
             "restored": done.shards,
             "keys": done.entries,
@@ -135,9 +139,9 @@ def kafka_of(settings: WorkerSettings, held: Contents) -> dict[Shard, Log]:
 
 def checked(file: Path) -> Contents:
     """The contents of a whole and undamaged file. Raises click.ClickException."""
-    with bar("checking") as shown:
+    with progress("checking", "bytes") as job:
         try:
-            return contents(file, shown.count)
+            return contents(file, job.add)
         except SnapshotError as error:
             raise click.ClickException(str(error)) from error
 
@@ -159,36 +163,6 @@ def converse(settings: WorkerSettings, ask: Callable[[Client], Awaitable[T]]) ->
         raise click.ClickException(str(error)) from error
     except UNREACHABLE as error:
         raise click.ClickException(trouble_in_words(error)) from error
-
-
-class Shown:
-    """What a bar on a terminal says; nothing elsewhere."""
-
-    def __init__(self, progress: Progress, what: str, total: int | None) -> None:
-        self._progress = progress
-        self._task = progress.add_task("", total=total, what=what, unit="")
-        self._what = what
-
-    def shards(self, tag: str, done: int, total: int) -> None:
-        self._progress.update(self._task, what=f"{self._what} {tag}", completed=done, total=total)
-
-    def bytes(self, section: str, more: int) -> None:
-        self._progress.update(self._task, what=f"{self._what} {section}", advance=more)
-
-    def count(self, more: int) -> None:
-        self._progress.update(self._task, advance=more)
-
-    def offsets(self, what: str, done: int, total: int) -> None:
-        self._progress.update(self._task, what=what, completed=done, total=total)
-
-
-@contextmanager
-def bar(what: str, total: int | None = None) -> Iterator[Shown]:
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.fields[what]:<30}"), BarColumn(), TimeRemainingColumn())
-    in_bytes = (DownloadColumn(), TransferSpeedColumn()) if total is not None else ()
-    with Progress(*columns, *in_bytes, console=console, disable=not console.is_terminal, transient=True) as progress:
-        yield Shown(progress, what, total)
 
 
 def _heading(file: Path, held: Contents) -> str:

@@ -22,7 +22,8 @@ from aggregator.placement import differing
 from aggregator.settings import WorkerSettings
 from aggregator.store import Client, connect
 from deploy.operating import NO_ID, Log, logs_of, shards_held, show_table
-from deploy.snapshot import bar, checked, converse, print_json
+from deploy.progress import progress
+from deploy.snapshot import checked, converse, print_json
 from deploy.snapshot.copying import copy_shard
 from deploy.snapshot.file import BEGIN, END, HEADER, Contents, Writer
 from deploy.snapshot.lines import close, line_to
@@ -64,12 +65,12 @@ def verify(settings: WorkerSettings, file: Path | None, scratch_url: str | None,
     logs = logs_of(settings, settings.topics)
     with ExitStack() as stack:
         url = scratch_url or stack.enter_context(_scratch_store()).url
-        shown = stack.enter_context(bar("verifying"))
+        job = stack.enter_context(progress("verifying", "offsets"))
         scratch = _scratch_settings(settings, url)
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="authtally-verify-")))
 
         async def ask(client: Client) -> list[Verified]:
-            verifying = _Verifying(settings, client, scratch, logs, file, held, folder, shown.offsets)
+            verifying = _Verifying(settings, client, scratch, logs, file, held, folder, job.of)
             try:
                 return await verifying.run()
             finally:

@@ -26,7 +26,8 @@ from api.redis_client import UNREACHABLE, open_ledger
 from api.statistics import Counts, Statistics
 from api.users import ActiveUsers
 from deploy.operating import Log, kafka_fails, logs_of, show_table
-from deploy.snapshot import bar, print_json
+from deploy.progress import progress
+from deploy.snapshot import print_json
 from deploy.verify.replay import KafkaRecord, LogReader, ReplayError
 from schemas import fields
 from schemas.adapters.registry import ADAPTERS
@@ -131,8 +132,8 @@ def recount(settings: WorkerSettings, text: str, *, as_json: bool) -> bool:
         raise click.ClickException(f"{PREFIX}REDIS_URL: {error or type(error).__name__}") from error
     if not counts and not users.count:
         raise click.ClickException(f"{month.key}: the ledger counted nothing in this month")
-    with bar("recounting") as shown:
-        found, missing = _of_kafka(settings, month, positions, logs, shown.offsets)
+    with progress("recounting", "offsets") as job:
+        found, missing = _of_kafka(settings, month, positions, logs, job.of)
     figures = list(_compared(found, counts, users, moved))
     agree = not missing and all(figure.agrees for figure in figures)
     if as_json:

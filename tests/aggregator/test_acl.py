@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shutil
 import subprocess
 import urllib.request
 import uuid
@@ -26,10 +25,10 @@ from deploy.servers import create_topics
 from schemas import keys
 from tests.aggregator.inventories import state
 from tests.certificates import Authority
-from tests.conftest import wait_until
+from tests.conftest import clustered, wait_until
 from tests.integration.api_process import ApiProcess, Reply
 from tests.integration.workers import Workers
-from tests.stores import USERS, Store, clustered
+from tests.stores import USERS, Store
 
 FREE: Final = {"auth", "hello", "quit", "reset"}
 """What everybody may, signed in or not."""
@@ -241,19 +240,16 @@ def operate(log: Log, folder: Path, settings: dict[str, str]) -> None:
 
 
 @pytest.fixture(scope="module")
-def redis_7(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+def redis_7(redis_7_binary: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     """By TLS only."""
-    binary = shutil.which("redis-server")
-    if binary is None:
-        pytest.skip("no redis-server on PATH: deploy/install_test_servers.sh installs it")
-    with Store(binary=Path(binary), authority=Authority(tmp_path_factory.mktemp("authority"))) as store:
+    with Store(binary=redis_7_binary, authority=Authority(tmp_path_factory.mktemp("authority"))) as store:
         yield store
 
 
 @pytest.fixture(scope="module")
 def valkeys() -> Iterator[tuple[Store, Store]]:
     """A Cluster of two masters."""
-    with clustered() as stores:
+    with clustered(Store) as stores:
         yield stores
 
 

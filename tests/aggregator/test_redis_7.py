@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,11 +19,8 @@ from tests.api.otp import COUNTS, TOPICS
 
 
 @pytest.fixture(scope="module")
-def redis_7() -> Iterator[Valkey]:
-    binary = shutil.which("redis-server")
-    if binary is None:
-        pytest.skip("no redis-server on PATH: deploy/install_test_servers.sh installs it")
-    with Valkey(binary=Path(binary)) as server:
+def redis_7(redis_7_binary: Path) -> Iterator[Valkey]:
+    with Valkey(binary=redis_7_binary) as server:
         yield server
 
 

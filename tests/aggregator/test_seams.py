@@ -23,9 +23,9 @@ from faust.transport.drivers import aiokafka as driver
 
 from aggregator import batches
 from aggregator.batches import Fetched, Records
+from aggregator.store import lost_connections_told
 from aggregator.transport import Consumer, ConsumerThread, Transport
 from schemas.keys import Shard
-from schemas.redis_trouble import lost_connections_told
 
 
 def test_the_versions_are_those_that_the_seams_were_read_in() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,23 +21,14 @@ from tests.stores import USERS, Store
 
 
 @pytest.fixture(scope="module")
-def binary() -> Path:
-    """Valkey's, as the embedded pair has it, knows no TLS."""
-    found = shutil.which("redis-server")
-    if found is None:
-        pytest.skip("no redis-server on PATH: deploy/install_test_servers.sh installs it")
-    return Path(found)
-
-
-@pytest.fixture(scope="module")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     return Authority(tmp_path_factory.mktemp("authority"))
 
 
 @pytest.fixture(scope="module")
-def store(binary: Path, authority: Authority) -> Iterator[Store]:
+def store(redis_7_binary: Path, authority: Authority) -> Iterator[Store]:
     """It asks its clients for certificates."""
-    with Store(("--tls-auth-clients", "yes"), binary, authority) as store:
+    with Store(("--tls-auth-clients", "yes"), redis_7_binary, authority) as store:
         yield store
 
 
@@ -108,7 +98,7 @@ ASKED = 10
 
 
 async def test_each_fault_of_tls_is_told_by_its_setting(
-    store: Store, binary: Path, authority: Authority, tmp_path: Path, redis_url: str
+    store: Store, redis_7_binary: Path, authority: Authority, tmp_path: Path, redis_url: str
 ) -> None:
     stranger = Authority(tmp_path, "stranger")
     url, ca = store.url_of("worker"), {"redis_ca_file": str(authority.file)}
@@ -128,7 +118,7 @@ async def test_each_fault_of_tls_is_told_by_its_setting(
         while f"AUTHTALLY_{named}" not in (answers[-1] or "") and len(answers) < ASKED:
             answers.append(await trouble(where, **files))
         assert f"AUTHTALLY_{named}" in (answers[-1] or ""), (fault, answers)
-    with Store(binary=binary, authority=authority, certified="localhost") as elsewhere:
+    with Store(binary=redis_7_binary, authority=authority, certified="localhost") as elsewhere:
         assert await trouble(elsewhere.url_of("worker"), **ca) is None
         found = await trouble(elsewhere.url_of("worker").replace("localhost", "127.0.0.1"), **ca)
     assert found is not None
@@ -145,10 +135,10 @@ async def test_a_user_who_lacks_a_right_is_told(store: Store, authority: Authori
 
 @pytest.mark.parametrize("files", [("ledger.conf",), ("ledger.conf", "tls.conf"), ("ledger.conf", "replica.conf")])
 async def test_the_shipped_configuration_makes_a_store_that_fits(
-    binary: Path, authority: Authority, tmp_path: Path, files: tuple[str, ...]
+    redis_7_binary: Path, authority: Authority, tmp_path: Path, files: tuple[str, ...]
 ) -> None:
     secured = authority if "tls.conf" in files else None
-    with Configured(files, binary=binary, authority=secured) as store:
+    with Configured(files, binary=redis_7_binary, authority=secured) as store:
         settings = ledgers.settings(store.url_of("worker"), **store.settings)
         client: Any = connect(settings)
         try:

@@ -19,7 +19,8 @@ from tests.chaos.network import CHECKOUT
 from tests.integration.workers import WorkerProcess, Workers
 
 RESTART_S: Final = 1.0
-FAKETIME: Final = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1"
+FAKETIME: Final = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
+WAITS: Final = Path(__file__).with_name("waits.c")
 MODULE: Final = ("-m", "aggregator")
 
 
@@ -36,8 +37,18 @@ def unpack(revision: str, folder: Path) -> Path | None:
     return folder
 
 
+def false_clock(folder: Path) -> str | None:
+    """What to preload for a clock of one's own; None without libfaketime or a C compiler."""
+    compiler = shutil.which("cc")
+    if compiler is None or not FAKETIME.exists():
+        return None
+    waits = folder / "waits.so"
+    subprocess.run((compiler, "-shared", "-fPIC", "-nostdlib", "-o", str(waits), str(WAITS)), check=True)
+    return f"{waits} {FAKETIME}"
+
+
 class Fleet:
-    """`size` workers by number. Number 0 has a clock of its own where libfaketime is installed."""
+    """`size` workers by number. Number 0 has a clock of its own where this can be had."""
 
     def __init__(
         self, folder: Path, size: int, settings: dict[str, str], program: tuple[str, ...] = MODULE, older: str = ""
@@ -57,12 +68,12 @@ class Fleet:
         self._closed = threading.Event()
         self._clock = folder / "clock"
         self._clock.write_text("+0")
-        self._has_clock = Path(FAKETIME).exists()
+        self._preload = false_clock(folder)
         self._thread = threading.Thread(target=self._watch, name="supervisor", daemon=True)
 
     @property
     def has_clock(self) -> bool:
-        return self._has_clock
+        return self._preload is not None
 
     def start(self) -> None:
         self.members = [self._start(number) for number in range(self.size)]
@@ -74,9 +85,9 @@ class Fleet:
             environment.append(f"PYTHONPATH={self.older}")
         elif self._program[0] == "-m":
             environment.append(f"PYTHONPATH={CHECKOUT}")
-        if number == 0 and self._has_clock:
+        if number == 0 and self._preload is not None:
             environment += [
-                f"LD_PRELOAD={FAKETIME}",
+                f"LD_PRELOAD={self._preload}",
                 f"FAKETIME_TIMESTAMP_FILE={self._clock}",
                 "FAKETIME_DONT_FAKE_MONOTONIC=1",
                 "FAKETIME_CACHE_DURATION=1",
@@ -105,11 +116,6 @@ class Fleet:
             struck()
             time.sleep(away_s)
             self.members[number] = self._start(number)
-
-    def pause(self, number: int) -> WorkerProcess:
-        worker = self.members[number]
-        worker.pause()
-        return worker
 
     def replace(self, number: int, timeout_s: float = 60) -> bool:
         """End it in order and start the other version in its place. Answers whether that is the older one."""

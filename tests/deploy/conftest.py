@@ -20,6 +20,7 @@ from deploy.servers import create_topics, free_port
 from deploy.servers.process import start_child, stop_child, tail
 from schemas.keys import Shard, ShardKeys
 from tests.conftest import wait_until
+from tests.deploy.publishing import Kafka
 
 TOPIC = "logins"
 DEAD_LETTERS = "dead"
@@ -83,6 +84,13 @@ def deployment(broker: str, redis_url: str, tmp_path: Path) -> Iterator[Deployme
     made = Deployment(broker, redis_url, tmp_path, tmp_path.name)
     yield made
     made.redis.close()
+
+
+@pytest.fixture
+def kafka(broker: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Kafka:
+    """To publish to, from the test's folder."""
+    monkeypatch.chdir(tmp_path)
+    return Kafka(broker, tmp_path.name)
 
 
 def login(user: str, **more: Any) -> bytes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -102,19 +101,16 @@ class Watched(NamedTuple):
 
 
 @pytest.fixture
-def watched(tmp_path: Path) -> Iterator[Watched]:
+def watched(redis_7_binary: Path, tmp_path: Path) -> Iterator[Watched]:
     """A primary with a replica, both with the shipped users and TLS only."""
-    binary = shutil.which("redis-server")
-    if binary is None:
-        pytest.skip("no redis-server on PATH: deploy/install_test_servers.sh installs it")
     authority = Authority(tmp_path)
     options = ("--masteruser", "replica", "--masterauth", PASSWORD, "--repl-diskless-sync-delay", "0")
     with ExitStack() as stack:
-        primary = stack.enter_context(Store(options, Path(binary), authority))
+        primary = stack.enter_context(Store(options, redis_7_binary, authority))
         more = ("--replicaof", HOST, str(primary.port))
-        replica = stack.enter_context(Store((*options, *more), Path(binary), authority))
+        replica = stack.enter_context(Store((*options, *more), redis_7_binary, authority))
         wait_until(lambda: in_step(replica), what="the replica follows")
-        sentinels = [stack.enter_context(Sentinel(Path(binary), primary)) for _ in range(SENTINELS)]
+        sentinels = [stack.enter_context(Sentinel(redis_7_binary, primary)) for _ in range(SENTINELS)]
         wait_until(lambda: all(map(_knows_all, sentinels)), 30, "sentinels know each other and the replica")
         yield Watched(primary, replica, sentinels)
 

@@ -5,17 +5,14 @@ from __future__ import annotations
 import random
 import time
 
-from tests.chaos.faults.kinds import fault
+from tests.chaos.faults.kinds import fault, killed, stopped
 from tests.chaos.site import Site
 
 
 @fault(weight=2, broker=True)
 def broker_killed(site: Site, chance: random.Random) -> str:
     broker, away_s = chance.choice(site.kafka.brokers), chance.uniform(0, 5)
-    broker.kill()
-    site.struck()
-    time.sleep(away_s)
-    broker.start()
+    killed(site, broker, away_s)
     return f"broker {broker.number}, away {away_s:.1f} s"
 
 
@@ -23,10 +20,7 @@ def broker_killed(site: Site, chance: random.Random) -> str:
 def broker_stopped(site: Site, chance: random.Random) -> str:
     """Past its session with the controller, so that others lead its partitions when it wakes up."""
     broker, stopped_s = chance.choice(site.kafka.brokers), chance.uniform(1, 8)
-    broker.pause()
-    site.struck()
-    time.sleep(stopped_s)
-    broker.resume()
+    stopped(site, broker, stopped_s)
     return f"broker {broker.number}, {stopped_s:.1f} s"
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, Protocol
 
 from tests.chaos.site import Site
 
@@ -39,3 +40,35 @@ def fault(weight: int, *, store: bool = False, broker: bool = False) -> Callable
         return does
 
     return add
+
+
+class Server(Protocol):
+    """A process of the site."""
+
+    def start(self) -> Any: ...
+
+    def kill(self) -> None: ...
+
+
+class Pausing(Protocol):
+    """A process that stops at once, and later goes on where it stood."""
+
+    def pause(self) -> None: ...
+
+    def resume(self) -> None: ...
+
+
+def killed(site: Site, server: Server, away_s: float) -> None:
+    """SIGKILL; it comes back after a while."""
+    server.kill()
+    site.struck()
+    time.sleep(away_s)
+    server.start()
+
+
+def stopped(site: Site, process: Pausing, stopped_s: float) -> None:
+    """SIGSTOP, and after a while SIGCONT."""
+    process.pause()
+    site.struck()
+    time.sleep(stopped_s)
+    process.resume()

@@ -12,7 +12,7 @@ import redis
 
 from deploy.servers.process import HOST
 from schemas.keys import Shard
-from tests.chaos.faults.kinds import fault
+from tests.chaos.faults.kinds import fault, killed, stopped
 from tests.chaos.network import CUTS
 from tests.chaos.redis_cluster import NODE_TIMEOUT_MS, Node
 from tests.chaos.site import Site
@@ -34,11 +34,7 @@ def some_primary(site: Site, chance: random.Random) -> int:
 @fault(weight=4, store=True)
 def primary_killed(site: Site, chance: random.Random) -> str:
     number, away_s = some_primary(site, chance), chance.choice((0.0, chance.uniform(0, 6)))
-    node = site.store.nodes[number]
-    node.kill()
-    site.struck()
-    time.sleep(away_s)
-    node.start()
+    killed(site, site.store.nodes[number], away_s)
     return f"node {number}, away {away_s:.1f} s"
 
 
@@ -59,11 +55,7 @@ def all_nodes_killed(site: Site, chance: random.Random) -> str:
 def primary_stopped(site: Site, chance: random.Random) -> str:
     """As a rule for so long that its replica takes over; then it wakes up and believes itself a primary."""
     number, stopped_s = some_primary(site, chance), chance.uniform(0.5, 3 * NODE_TIMEOUT_MS / 1000)
-    node = site.store.nodes[number]
-    node.pause()
-    site.struck()
-    time.sleep(stopped_s)
-    node.resume()
+    stopped(site, site.store.nodes[number], stopped_s)
     return f"node {number}, {stopped_s:.1f} s"
 
 

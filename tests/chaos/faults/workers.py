@@ -6,13 +6,13 @@ import random
 import time
 from typing import Final
 
-from tests.chaos.faults.kinds import fault
+from tests.chaos.faults.kinds import fault, stopped
 from tests.chaos.site import Site
 
 SESSION_S: Final = 10.0
 """After so long the group takes a worker for dead."""
 
-JUMPS_S: Final = (-86_400, -3600, -1, 1, 3600, 86_400)
+JUMPS_S: Final = (-86_400, -3600, -1, 1, 3600, 86_400, 63_072_000)
 
 
 @fault(weight=4)
@@ -26,20 +26,14 @@ def worker_killed(site: Site, chance: random.Random) -> str:
 def worker_stopped_past_its_session(site: Site, chance: random.Random) -> str:
     """It wakes up with ranges in hand of partitions that others have by now."""
     number, stopped_s = chance.randrange(site.fleet.size), chance.uniform(SESSION_S + 1, SESSION_S + 4)
-    worker = site.fleet.pause(number)
-    site.struck()
-    time.sleep(stopped_s)
-    worker.resume()
+    stopped(site, site.fleet.members[number], stopped_s)
     return f"worker {number}, {stopped_s:.1f} s"
 
 
 @fault(weight=2)
 def worker_stopped_briefly(site: Site, chance: random.Random) -> str:
     number, stopped_s = chance.randrange(site.fleet.size), chance.uniform(0.2, 5)
-    worker = site.fleet.pause(number)
-    site.struck()
-    time.sleep(stopped_s)
-    worker.resume()
+    stopped(site, site.fleet.members[number], stopped_s)
     return f"worker {number}, {stopped_s:.1f} s"
 
 
@@ -56,7 +50,7 @@ def worker_updated(site: Site, chance: random.Random) -> str:
 @fault(weight=2)
 def worker_clock_jumped(site: Site, chance: random.Random) -> str:
     if not site.fleet.has_clock:
-        return "not done: libfaketime is not here"
+        return "not done: there is no libfaketime or no C compiler here"
     offset_s = chance.choice(JUMPS_S)
     site.fleet.jump(offset_s)
     time.sleep(3)
