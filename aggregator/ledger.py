@@ -47,7 +47,7 @@ return found
 """
 
 FIRST_PAUSE_S: Final = 0.1
-LONGEST_PAUSE_S: Final = 2.0
+LONGEST_PAUSE_S: Final = 0.5
 """A store that is back, or has a new primary, is found after this long at most."""
 
 T = TypeVar("T")
@@ -277,7 +277,7 @@ class Ledger:
 
     async def _patiently(self, ask: Callable[[], Awaitable[T]]) -> T:
         """Ask until Redis answers. The outcome of a lost answer is unknown; asking again is what settles it."""
-        pause = FIRST_PAUSE_S
+        pause, failures = FIRST_PAUSE_S, 0
         while True:
             try:
                 with lost_connections_told():
@@ -285,7 +285,10 @@ class Ledger:
             except UNREACHABLE as error:
                 what = trouble_in_words(error)
                 self._trouble(what)
-                log.warning("redis does not do its part", error=what, retry_in_s=pause)
+                failures += 1
+                # The 1st, 2nd, 4th, 8th …: an hour without a store is a dozen lines, not thousands.
+                if failures & (failures - 1) == 0:
+                    log.warning("redis does not do its part", error=what, failures=failures, retry_in_s=pause)
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, LONGEST_PAUSE_S)
             else:

@@ -62,7 +62,7 @@ class Nemesis:
         if kind.broker:
             site.kafka.wait_until_in_step(300)
         at_s = time.monotonic() - self._began
-        site.watch.doing = kind.name
+        site.watch.begin(kind.name)
         site.struck()
         try:
             what = kind.does(site, self._chance)

@@ -215,7 +215,7 @@ def _record(
             by_kind[one.kind].append(one.recovered_s)
     promotions: dict[str, list[float]] = defaultdict(list)
     for doing, mark in site.watch.promotions:
-        if mark.moved_s and not mark.pending:
+        if mark.moved_s and not mark.pending and not mark.disturbed:
             promotions[doing].append(round(mark.slowest_s, 2))
     lanes = site.ledger.lanes.values()
     return {

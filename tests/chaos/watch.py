@@ -26,6 +26,8 @@ class Mark:
     pending: set[Shard]
     moved_s: dict[Shard, float] = field(default_factory=dict)
     based: set[Shard] = field(default_factory=set)
+    disturbed: bool = False
+    """Whether another fault came while some were pending."""
 
     @property
     def slowest_s(self) -> float:
@@ -41,9 +43,9 @@ class Watch:
         self._marks: list[Mark] = []
         self.quiet: set[Shard] = set()
         """Shards that get events now and then only: that they stand tells nothing of how long they were held up."""
-        self.doing = ""
-        """What goes on, for the list of promotions."""
+        self._doing = ""
         self.promotions: list[tuple[str, Mark]] = []
+        """What was going on, and how the new primary's shards followed."""
         self._lock = threading.Lock()
         self._ended = threading.Event()
         self._threads = [threading.Thread(target=self._run, args=(node,), daemon=True) for node in store.nodes]
@@ -67,6 +69,13 @@ class Watch:
             mark = Mark(time.monotonic(), set(self.positions) - set(but))
             self._marks.append(mark)
         return mark
+
+    def begin(self, doing: str) -> None:
+        """A fault comes, of this kind."""
+        with self._lock:
+            self._doing = doing
+            for _, mark in self.promotions:
+                mark.disturbed |= bool(mark.pending)
 
     def clear(self) -> None:
         """Forget all marks but those of promotions that some shard has not followed yet."""
@@ -103,7 +112,7 @@ class Watch:
         with self._lock:
             mark = Mark(time.monotonic(), shards)
             self._marks.append(mark)
-            self.promotions.append((self.doing, mark))
+            self.promotions.append((self._doing, mark))
 
     def _saw(self, found: dict[Shard, object]) -> None:
         now = time.monotonic()
