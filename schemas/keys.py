@@ -5,6 +5,7 @@
 | `shards` | set | for ever | tags of all shards, added before a shard's first batch |
 | `imported` | hash | for ever | monthly figures counted elsewhere |
 | `resent` | hash | for ever | up to where dead letters were sent again, by partition and reason |
+| `restoring` | string | ten seconds | whose restore of a snapshot is under way |
 | meta | hash | for ever | format, topic id, fingerprint of the hash key, settings that change what is counted |
 | position | string | for ever | the next offset to apply |
 | progress | hash | for ever | what became of every event consumed; lost offsets; first and last event time |
@@ -76,6 +77,10 @@ def imported(prefix: str) -> str:
 
 def resent(prefix: str) -> str:
     return f"{prefix}resent"
+
+
+def restoring(prefix: str) -> str:
+    return f"{prefix}restoring"
 
 
 TEMPORARY_MS: Final = 5_000

@@ -17,8 +17,9 @@ from deploy.operating import Log, logs_of, show_table
 from deploy.progress import progress
 from deploy.snapshot.copying import NotWholeError
 from deploy.snapshot.file import Contents, SnapshotError, contents
+from deploy.snapshot.lease import InTheWayError
 from deploy.snapshot.lines import MovedAwayError, close
-from deploy.snapshot.restoring import InTheWayError, Plan, plan
+from deploy.snapshot.restoring import Plan, plan
 from deploy.snapshot.restoring import restore as run_restore
 from deploy.snapshot.saving import Saved, place_of, thin_out
 from deploy.snapshot.saving import save as run_save

@@ -18,11 +18,14 @@ import pytest
 import redis
 from click.testing import CliRunner
 from confluent_kafka import Producer
+from redis.crc import key_slot
 
 from api.reporting_history import MAX_CHANGES
 from deploy.command_line import main
 from deploy.servers import create_topics
+from deploy.snapshot.copying import MEMBER, PIECE
 from schemas import keys
+from schemas.keys import Shard, ShardKeys
 from tests.aggregator.inventories import state
 from tests.certificates import Authority
 from tests.conftest import clustered, wait_until
@@ -35,6 +38,8 @@ FREE: Final = {"auth", "hello", "quit", "reset"}
 ASKED_BY_WATCHER: Final = {"config|resetstat", "acl|log"}
 SERVED: Final = ("worker", "api", "cache", "operator")
 RECORDINGS: Final = keys.recordings("authtally:")
+LARGE: Final = "authtally:large:"
+AGAIN: Final = "authtally:again:"
 REFUSED: Final = r"permission|ACL failure|user executing the script can't"
 SLOTS: Final = 16_384
 TOKEN: Final = "token-of-tests"
@@ -233,6 +238,8 @@ def operate(log: Log, folder: Path, settings: dict[str, str]) -> None:
     run("snapshot", "verify", "ledger.snapshot")
     run("positions", "reset", topic, "0", "--to", "latest", "--yes")
     run("snapshot", "restore", "ledger.snapshot", "--replace")
+    run("snapshot", "save", "large.snapshot", key_prefix=LARGE)
+    run("snapshot", "restore", "--without-kafka", "large.snapshot", key_prefix=AGAIN)
     run("settings", "adopt", "--yes", max_labels="7")
     run("dead-letters", "resend", "--yes")
     # It finds faults, of a broker without idempotence and of a store without a disk.
@@ -275,17 +282,35 @@ class Site:
         self.asked |= {"worker": by_worker.commands, "api": by_api.commands, "cache": by_cache.commands}
 
     def operate(self) -> None:
+        self._fill_large()
         with Watch(*self._stores) as by_operator, contextlib.chdir(self._folder):
             operate(self._log, self._folder, self._as_user("operator"))
         self.asked["operator"] = by_operator.commands
 
+    def _holder_of(self, key: str) -> Any:
+        """A client of the store that holds a key."""
+        if len(self._stores) == 1:
+            return self._stores[0].watcher()
+        return self._stores[key_slot(key.encode()) >= SLOTS // 2].watcher()
+
+    def _fill_large(self) -> None:
+        """A ledger with more in each kind of key than is read or written at a time."""
+        of = ShardKeys(LARGE, Shard("elsewhere", 0))
+        many = [str(number) for number in range(2 * PIECE // MEMBER)]
+        with self._holder_of(of.position) as watcher:
+            watcher.set(of.position, 7)
+            watcher.set(of.ids_of(1), bytes(2 * PIECE))
+            watcher.hset(of.tokens, mapping=dict.fromkeys(many, "state"))
+            watcher.sadd(of.labels, *many)
+            watcher.zadd(of.given(0, 0), dict.fromkeys(many, 1))
+        with self._holder_of(keys.shards(LARGE)) as watcher:
+            watcher.sadd(keys.shards(LARGE), of.shard.tag)
+        with self._holder_of(keys.recordings(LARGE)) as watcher:
+            watcher.rpush(keys.recordings(LARGE), "1 []")
+
     def _fill_recordings(self) -> None:
         """As many changes as are kept: the next one takes the place of one."""
-        place = 0
-        if len(self._stores) > 1:
-            with self._stores[0].watcher() as watcher:
-                place = int(watcher.cluster("keyslot", RECORDINGS) >= SLOTS // 2)
-        with self._stores[place].watcher() as watcher:
+        with self._holder_of(RECORDINGS) as watcher:
             watcher.rpush(RECORDINGS, *(f"{number} []" for number in range(MAX_CHANGES + 1)))
 
 

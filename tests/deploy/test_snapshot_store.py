@@ -14,10 +14,12 @@ from typing import Any
 
 import pytest
 import redis
+import redis.asyncio
 from click.testing import CliRunner, Result
 
 from deploy.command_line import main
 from deploy.servers import Valkey
+from deploy.snapshot.lease import InTheWayError, Lease, alone
 from schemas import fields, keys
 from schemas.keys import Shard, ShardKeys
 from schemas.scopes import EVERYTHING
@@ -263,8 +265,36 @@ def test_a_restore_that_is_killed_is_finished_by_the_same_command(origin: tuple[
             assert position in (None, "3000", str(fields.RESTORING))
             if position == str(fields.RESTORING):
                 assert not client.sismember(keys.shards(PREFIX), LOGINS.tag)
+            if writes > 1:
+                # Once it is waited for.
+                client.delete(keys.restoring(PREFIX))
             assert restore(redis_url, file).exit_code == 0
             assert contents(redis_url) == contents(url)
+
+
+def test_one_restore_waits_for_no_other_that_goes_on(file: Path, redis_url: str) -> None:
+    with redis.Redis.from_url(redis_url, decode_responses=True) as client:
+        client.set(keys.restoring(PREFIX), "somebody else's", px=60_000)
+        refused = restore(redis_url, file)
+        assert refused.exit_code == 1
+        assert "another restore is under way" in refused.output
+        assert client.keys() == [keys.restoring(PREFIX)]
+
+
+async def test_a_restore_that_stood_still_writes_no_more(redis_url: str) -> None:
+    async def write(lease: Lease) -> None:
+        while True:
+            lease.check()
+            await asyncio.sleep(0.1)
+
+    async with redis.asyncio.Redis.from_url(redis_url, decode_responses=True) as client:
+        async with alone(client, PREFIX) as lease:
+            lease.check()
+            await client.set(keys.restoring(PREFIX), "somebody else's")
+            with pytest.raises(InTheWayError, match="stood still"):
+                await asyncio.wait_for(write(lease), 30)
+        assert await client.get(keys.restoring(PREFIX)) == "somebody else's"
+        await client.delete(keys.restoring(PREFIX))
 
 
 def test_a_save_that_is_killed_leaves_the_file_before_it(origin: tuple[str, Path], tmp_path: Path) -> None:
