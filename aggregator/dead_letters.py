@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -22,6 +24,8 @@ CUT_BYTES: Final = 64 * 1024
 """What is kept of a value that producer or broker refuses for its size."""
 LONGEST_PAUSE_S: Final = 5.0
 MAX_REQUEST_BYTES: Final = 1024 * 1024
+CLOCK_IS_OFF_S: Final = 600.0
+"""How long letters go by their records' times once the broker has refused ours; retention may take them sooner."""
 
 REASON: Final = "authtally-reason"
 DETAIL: Final = "authtally-detail"
@@ -58,6 +62,7 @@ class DeadLetters:
         self._security = security
         self._producer: AIOKafkaProducer | None = None
         self._starting = asyncio.Lock()
+        self._clock_is_off_until = -math.inf
         self.trouble: str | None = None
 
     async def send(self, shard: Shard, letters: Sequence[DeadLetter]) -> None:
@@ -121,11 +126,16 @@ class DeadLetters:
 
     async def _send_one(self, shard: Shard, letter: DeadLetter) -> None:
         """Raises KafkaError."""
-        try:
-            await self._fit(shard, letter, None)
-        except InvalidTimestampError:
-            # Our clock is far from the broker's, which has taken the record's own time before.
-            await self._fit(shard, letter, letter.record.timestamp)
+        if time.monotonic() >= self._clock_is_off_until:
+            try:
+                await self._fit(shard, letter, None)
+            except InvalidTimestampError:
+                # Our clock is far from the broker's, which has taken the record's own time before. To be remembered:
+                # letters travel in batches, and one with our time in it has all of them refused.
+                self._clock_is_off_until = time.monotonic() + CLOCK_IS_OFF_S
+            else:
+                return
+        await self._fit(shard, letter, letter.record.timestamp)
 
     async def _fit(self, shard: Shard, letter: DeadLetter, timestamp_ms: int | None) -> None:
         record: Any = letter.record

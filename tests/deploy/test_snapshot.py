@@ -16,10 +16,10 @@ from schemas import fields
 from schemas.keys import Shard, ShardKeys
 from tests.conftest import wait_until
 from tests.deploy.conftest import Deployment, login
-from tests.integration.conftest import MakeSite, embedded, make_site
+from tests.integration.conftest import MakeSite, apache, each_broker, embedded, make_site
 from tests.integration.sites import PREFIX, Broker, Site
 
-__all__ = ["embedded", "make_site"]
+__all__ = ["apache", "each_broker", "embedded", "make_site"]
 
 EVENTS = 2_000
 BOUND = "100"
@@ -88,9 +88,12 @@ def test_a_worker_leaves_a_shard_alone_until_it_is_restored(
 
 
 def test_verify_and_recount_agree_and_name_what_was_tampered_with(
-    embedded: Broker, make_site: MakeSite, tmp_path: Path
+    each_broker: Broker, make_site: MakeSite, tmp_path: Path
 ) -> None:
-    site = make_site(embedded, partitions=2, exact_up_to=BOUND)
+    # Both scopes of users, one with each broker.
+    site = make_site(
+        each_broker, partitions=2, exact_up_to=BOUND, user_scope="realm" if each_broker.apache else "global"
+    )
     site.workers.start().wait_until_ready()
     file = tmp_path / "ledger.snapshot"
     site.publisher.publish(EVENTS)

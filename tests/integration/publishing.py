@@ -175,6 +175,10 @@ class Publisher:
     def send_bad(self, shard: Shard, value: bytes | None, reason: str, key: bytes | None = None) -> None:
         self.expected[shard].add_dead(reason, self.send(shard, value, key, [("producer", b"test")]))
 
+    def skip_ahead(self, by_ms: int) -> None:
+        """Records are of a later time from now on."""
+        self._clock_ms += by_ms
+
     def flush(self) -> None:
         """Return when Kafka has everything. Fails the test when it took anything not."""
         left = self.producer.flush(30)

@@ -148,3 +148,21 @@ def test_dead_letters_that_the_broker_refuses_as_they_are_hold_up_none_after_the
         site.publisher.publish(100)
         site.wait_until_counted()
     assert site.differences() == []
+
+
+def test_dead_letters_go_by_their_records_times_where_the_broker_does_not_take_ours(
+    apache: Broker, make_site: MakeSite
+) -> None:
+    """As when the worker's clock is far off. Many at once: they travel in batches, each refused as a whole."""
+    site = make_site(apache, dead_letter_config={"message.timestamp.before.max.ms": "0"})
+    site.workers.start().wait_until_ready()
+    site.publisher.skip_ahead(1_800_000)
+    for _ in range(100):
+        for shard in site.shards:
+            site.publisher.send_bad(shard, b"nope", "not_json")
+        site.publisher.flush()
+    assert site.differences() == []
+    with letters(site, 100 * len(site.shards)) as found:
+        assert all(letter.timestamp()[1] == int(named(letter)[dead_letters.TIMESTAMP]) for letter in found)
+    # Only what was on its way when the first refusal came.
+    assert len(site.workers.started[0].lines("dead letters wait")) <= len(site.shards)
