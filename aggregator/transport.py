@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, cast
 
 import faust
 import structlog
-from aiokafka import AIOKafkaConsumer
+from aiokafka import AIOKafkaConsumer, conn
 from aiokafka.consumer import fetcher
 from aiokafka.errors import IllegalStateError, KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
 from faust.exceptions import ConsumerNotStarted
@@ -24,7 +24,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
-from aggregator import batches
+from aggregator import batches, kafka_sockets
 from schemas.keys import Shard
 
 log = structlog.get_logger(__name__)
@@ -85,6 +85,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         consumer._isolation_level = "read_committed"
         consumer._fetch_max_wait_ms = FETCH_WAIT_MS
         fetcher.PartitionRecords, fetcher.FetchResult = batches.Records, batches.Fetched
+        conn.AIOKafkaConnection = kafka_sockets.Connection
         return consumer
 
     async def seek_here(self, shard: Shard, offset: int) -> bool:

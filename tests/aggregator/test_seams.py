@@ -10,18 +10,21 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import aiokafka
+import aiokafka.conn
 import faust
 import pytest
 import redis.asyncio
 import uvloop
 from aiokafka.consumer import fetcher
 from aiokafka.consumer.subscription_state import Assignment, SubscriptionState
+from aiokafka.errors import KafkaConnectionError
+from aiokafka.protocol.admin import ApiVersionRequest
 from aiokafka.record.default_records import DefaultRecordBatch, DefaultRecordBatchBuilder
 from aiokafka.structs import TopicPartition
 from faust.transport import consumer as faust_consumer
 from faust.transport.drivers import aiokafka as driver
 
-from aggregator import batches
+from aggregator import batches, kafka_sockets
 from aggregator.batches import Fetched, Records
 from aggregator.store import lost_connections_told
 from aggregator.transport import Consumer, ConsumerThread, Transport
@@ -173,6 +176,30 @@ def test_uvloop_tells_of_a_closed_connection_in_words_that_are_known() -> None:
 
     with pytest.raises(redis.ConnectionError), lost_connections_told():
         uvloop.run(write())
+
+
+def test_a_kafka_connection_that_ended_is_lost_on_uvloop_too() -> None:
+    """aiokafka's own would raise uvloop's error, and the task that fetches would end with it."""
+
+    async def send() -> None:
+        server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1")
+        port = server.sockets[0].getsockname()[1]
+        connection = kafka_sockets.Connection("127.0.0.1", port)
+        _, connection._writer = await asyncio.open_connection("127.0.0.1", port)
+        connection._versions = {ApiVersionRequest.API_KEY: (0, 0)}
+        connection._writer.transport.abort()
+        await asyncio.sleep(0)
+        try:
+            connection.send(ApiVersionRequest())
+        finally:
+            server.close()
+
+    with pytest.raises(KafkaConnectionError, match="is lost"):
+        uvloop.run(send())
+
+
+def test_aiokafka_makes_its_connections_of_the_class_that_its_module_names() -> None:
+    assert "conn = AIOKafkaConnection(" in inspect.getsource(aiokafka.conn.create_conn)
 
 
 async def test_redis_py_tells_of_a_connection_that_it_closed_itself_in_words_that_are_known() -> None:
