@@ -32,7 +32,7 @@ def needs_java() -> None:
 @pytest.mark.apache_kafka
 def test_a_short_run_of_seeded_faults_loses_nothing_and_counts_nothing_twice(needs_java: None) -> None:
     lines: list[str] = []
-    order = Order(seed=8, minutes=0.5, faults=5, events_per_s=3000, kinds=SHORT, older="", workers=2)
+    order = Order(seed=8, minutes=0.35, faults=5, events_per_s=3000, kinds=SHORT, older="", workers=2)
     record = run(order, lines.append)
     assert sound(record), json.dumps({**record, "log": lines}, indent=1)
     assert record["faults"] >= 1
