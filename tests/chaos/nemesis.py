@@ -42,6 +42,7 @@ class Nemesis:
         self._began = time.monotonic()
         self.done: list[Done] = []
         self.skipped: Counter[str] = Counter()
+        self._calm = True
 
     def torment(self, until: Callable[[], bool]) -> None:
         """One fault after another. Raises LateError when the shards do not move on again."""
@@ -62,7 +63,8 @@ class Nemesis:
         if kind.broker:
             site.kafka.wait_until_in_step(300)
         at_s = time.monotonic() - self._began
-        site.watch.begin(kind.name)
+        site.watch.begin(kind.name, calm=self._calm)
+        self._calm = False
         site.struck()
         try:
             what = kind.does(site, self._chance)
@@ -83,6 +85,7 @@ class Nemesis:
                 lambda: not mark.pending, RECOVERS_S, f"after {kind.name} ({what}) these shards move: {mark.pending}"
             )
             recovered_s = round(mark.slowest_s, 2)
+            self._calm = True
             time.sleep(self._chance.uniform(0, 1))
         site.watch.clear()
         self.done.append(Done(round(at_s, 1), kind.name, what, recovered_s))

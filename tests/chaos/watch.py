@@ -27,7 +27,7 @@ class Mark:
     moved_s: dict[Shard, float] = field(default_factory=dict)
     based: set[Shard] = field(default_factory=set)
     disturbed: bool = False
-    """Whether another fault came while some were pending."""
+    """Whether another fault came while some were pending, or the one before was not over."""
 
     @property
     def slowest_s(self) -> float:
@@ -43,7 +43,7 @@ class Watch:
         self._marks: list[Mark] = []
         self.quiet: set[Shard] = set()
         """Shards that get events now and then only: that they stand tells nothing of how long they were held up."""
-        self._doing = ""
+        self._doing, self._calm = "", True
         self.promotions: list[tuple[str, Mark]] = []
         """What was going on, and how the new primary's shards followed."""
         self._lock = threading.Lock()
@@ -70,10 +70,10 @@ class Watch:
             self._marks.append(mark)
         return mark
 
-    def begin(self, doing: str) -> None:
-        """A fault comes, of this kind."""
+    def begin(self, doing: str, *, calm: bool) -> None:
+        """A fault comes, of this kind; `calm`: after all recovered from the one before."""
         with self._lock:
-            self._doing = doing
+            self._doing, self._calm = doing, calm
             for _, mark in self.promotions:
                 mark.disturbed |= bool(mark.pending)
 
@@ -110,7 +110,7 @@ class Watch:
 
     def _promoted(self, shards: set[Shard]) -> None:
         with self._lock:
-            mark = Mark(time.monotonic(), shards)
+            mark = Mark(time.monotonic(), shards, disturbed=not self._calm)
             self._marks.append(mark)
             self.promotions.append((self._doing, mark))
 
