@@ -12,7 +12,7 @@ from confluent_kafka import KafkaException
 from aggregator.kafka_admin import KafkaAdmin
 from aggregator.placement import SettingsDifferError, differing
 from aggregator.settings import WorkerSettings
-from aggregator.store import UNREACHABLE, Client, lost_connections_told, password_is_wrong, trouble_in_words, unfit
+from aggregator.store import UNREACHABLE, Client, lost_connections_told, password_is_wrong, unfit, why_unreachable
 from schemas import keys
 from schemas.keys import Shard, ShardKeys
 from schemas.settings import PREFIX
@@ -40,7 +40,7 @@ async def wait_until_fit(settings: WorkerSettings, redis: Client, says: Callable
                 if problem is None:
                     await _agree(settings, redis)
         except UNREACHABLE as error:
-            waits = trouble_in_words(error)
+            waits = await why_unreachable(settings, error)
             if password_is_wrong(error):
                 raise UnfitError(waits) from error
         except SettingsDifferError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final, cast
@@ -14,8 +15,9 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from aggregator.settings import WorkerSettings
-from schemas.redis_trouble import connection_is_lost, tls_trouble
+from schemas.redis_trouble import connection_is_lost, refusal, tls_trouble
 from schemas.redis_url import behind_sentinel
+from schemas.settings import CommonSettings
 
 SOCKET_TIMEOUT_S: Final = 5.0
 Client = Redis | RedisCluster
@@ -74,6 +76,14 @@ def trouble_in_words(error: BaseException) -> str:
             return encryption
         return f"AUTHTALLY_REDIS_URL: no connection ({text or type(error).__name__})"
     return f"{type(error).__name__}: {text}"
+
+
+async def why_unreachable(settings: CommonSettings, error: BaseException) -> str:
+    """`trouble_in_words`; where a server of TLS hung up, with what it has against our certificate. May take seconds."""
+    told = trouble_in_words(error)
+    if isinstance(error, (RedisConnectionError, OSError)) and not tls_trouble(str(error)):
+        return await asyncio.to_thread(refusal, settings) or told
+    return told
 
 
 def password_is_wrong(error: BaseException) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from typing import Annotated, Any, Final, Self
 from urllib.parse import urlsplit
 
@@ -82,6 +83,10 @@ class RedisConnection(BaseSettings):
             "ssl_password": files.password,
         }
         return {name: value for name, value in options.items() if value} | {"ssl_check_hostname": True}
+
+    def redis_tls_context(self) -> ssl.SSLContext:
+        """The same for a socket. Raises ValueError when a file is unfit."""
+        return tls.context(self._redis_files(), REDIS_FILES)
 
     def redis_sentinel_login(self) -> dict[str, str | None]:
         """How to sign in at the sentinels, which have users of their own."""

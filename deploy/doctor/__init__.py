@@ -17,7 +17,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisClusterException, RedisError
 
 from aggregator.settings import WorkerSettings
-from aggregator.store import SOCKET_TIMEOUT_S, connect, trouble_in_words
+from aggregator.store import SOCKET_TIMEOUT_S, connect, trouble_in_words, why_unreachable
 from api.settings import ApiSettings
 from deploy import environment
 from deploy.doctor import access, ledger, redis_server, store, topics
@@ -198,7 +198,7 @@ class _Site:
             async with asyncio.timeout(self._options.patience_s):
                 self._store = await store.look(client, settings.key_prefix, roles)
         except (RedisError, RedisClusterException, OSError, TimeoutError) as error:
-            told = trouble_in_words(error)
+            told = await why_unreachable(settings, error)
             setting, found = told.split(": ", 1) if told.startswith(PREFIX) and ": " in told else ("", told)
             advice = f"correct {setting or 'the settings of Redis'}, or let this machine reach the server"
             return [Finding("redis.connection", setting, "problem", found, advice)]
