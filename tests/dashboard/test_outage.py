@@ -20,7 +20,7 @@ async def test_todays_figures_come_by_themselves(look: Look, redis_url: str) -> 
     await fill(redis_url)
     async with Site(redis_url, ticks=True) as site:
         page = await look(site)
-        await page.drawn()
+        await page.ready()
         await expect(page.page.locator("#live")).to_have_attribute("data-state", "live")
         users, logins = await page.value("day"), await page.value("logins")
         assert users is not None
@@ -34,7 +34,7 @@ async def test_todays_figures_come_by_themselves(look: Look, redis_url: str) -> 
 
 async def test_an_api_that_dies_leaves_the_last_figures_and_is_found_again(look: Look, site: Site) -> None:
     page = await look(site)
-    await page.drawn()
+    await page.ready()
     banner = page.page.locator("#banner")
     await expect(banner).to_be_hidden()
     users = await page.value("day")
@@ -48,7 +48,7 @@ async def test_an_api_that_dies_leaves_the_last_figures_and_is_found_again(look:
     await site.start()
     await page.page.locator("#retry").click()
     await expect(banner).to_be_hidden()
-    await page.drawn()
+    await page.ready()
     assert len((await page.table("logins"))[1]) == 7
     await expect(page.page.locator("#live")).to_have_attribute("data-state", "live")
 
@@ -61,7 +61,7 @@ async def test_a_page_that_finds_no_api_waits_for_it(look: Look, site: Site) -> 
     await expect(page.page.locator("#banner")).to_be_visible()
     dead = False
     await page.page.locator("#retry").click()
-    await page.drawn()
+    await page.ready()
     await expect(page.page.locator("#banner")).to_be_hidden()
 
 
@@ -70,7 +70,7 @@ async def test_a_ledger_that_goes_leaves_the_last_figures_marked(look: Look) -> 
         await fill(store.url)
         async with Site(store.url, ticks=True) as site:
             page = await look(site)
-            await page.drawn()
+            await page.ready()
             users = await page.value("day")
             store.stop()
             await expect(page.page.locator("#live")).to_have_attribute("data-state", "retrying")
@@ -85,7 +85,7 @@ async def test_an_empty_installation_shows_how_to_send_the_first_event(
 ) -> None:
     async with Site(redis_url, cache_ttl_s=0, ingest=ingest, kafka_bootstrap_servers="127.0.0.1:1") as site:
         page = await look(site)
-        await page.drawn()
+        await page.ready()
         first = page.page.locator("#first-event")
         await expect(first).to_be_visible()
         await expect(first).to_contain_text("auth.logins")
@@ -93,6 +93,6 @@ async def test_an_empty_installation_shows_how_to_send_the_first_event(
         assert await page.page.locator("figure:visible").count() == 0, "no empty axes"
         await count(redis_url, [login(at(TODAY), "ada", realm="acme", client_id="web")], **KEPT)
         await page.page.reload()
-        await page.drawn()
+        await page.ready()
         await expect(first).to_be_hidden()
         assert await page.value("day") == 1

@@ -13,7 +13,7 @@ from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser, Page, expect
 
 from tests.dashboard.conftest import Look
-from tests.dashboard.looking import Looking, fresh
+from tests.dashboard.looking import PATIENCE_MS, Looking, fresh
 from tests.dashboard.sample import FIRST, TODAY
 from tests.dashboard.site import Site
 
@@ -321,7 +321,7 @@ async def test_the_first_paint_takes_less_than_a_second(browser: Browser, site: 
     """Of a browser that has nothing of the page yet. Twice that where the machine is busy with other tests."""
     async with fresh(browser, now=None) as context, Looking.opened(context, site) as page:
         await page.go("/")
-        await page.page.locator("#figure-day .value[data-value]").wait_for()
+        await page.page.locator("#figure-day .value[data-value]").wait_for(timeout=PATIENCE_MS)
         painted = await page.page.evaluate(
             "performance.getEntriesByName('first-contentful-paint').map(entry => entry.startTime)"
         )

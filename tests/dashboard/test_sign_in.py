@@ -283,7 +283,8 @@ async def test_a_refresh_token_renews_silently_and_once(page: Looking, provider:
     provider.refreshes = True
     await sign_in(page)
     page.site.ahead_s = provider.ahead_s = LIFETIME_S + 1
-    await page.page.select_option("#range", "7d")
+    async with page.page.expect_response("**/token"):
+        await page.page.select_option("#range", "7d")
     await expect(page.page).to_have_url(f"{page.site.url}/?range=7d")
     await is_in(page)
     assert [grant["grant_type"] for grant in provider.grants] == ["authorization_code", "refresh_token"]
