@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
+import time
 from collections.abc import Awaitable, Callable
 from typing import Final, NamedTuple
 
@@ -151,8 +153,11 @@ class Cache:
         grace_s: float,
         shared: SharedStore | None = None,
         store: Store | None = None,
+        steady: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`steady` is never set back, as `clock` may be: a ledger would count as unreachable until that comes round."""
         self._clock = clock
+        self._steady = steady
         self._jitter = jitter
         self._grace_s = grace_s
         self._shared = shared
@@ -161,7 +166,7 @@ class Cache:
         self._flights = SingleFlight[Entry]()
         self._writes: set[asyncio.Task[None]] = set()
         self._turns = asyncio.Semaphore(MAX_COMPUTING)
-        self._unreachable_until = 0.0
+        self._unreachable_until = -math.inf
         self._reachable = True
 
     def fresh(self, key: str, now: float) -> Entry | None:
@@ -200,7 +205,7 @@ class Cache:
                         if shared.expires > self._clock():
                             CACHE_ANSWERS.labels("shared").inc()
                             return shared
-                if self._clock() < self._unreachable_until:
+                if self._steady() < self._unreachable_until:
                     return self._stale(key)
                 async with self._turns:
                     body = await compute()
@@ -213,7 +218,7 @@ class Cache:
             if self._reachable:
                 self._reachable = False
                 log.warning("ledger unreachable", setting="AUTHTALLY_REDIS_URL", error=type(error).__name__)
-            self._unreachable_until = self._clock() + RETRY_S
+            self._unreachable_until = self._steady() + RETRY_S
             return self._stale(key)
         if not self._reachable:
             self._reachable = True

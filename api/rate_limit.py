@@ -8,8 +8,9 @@ algorithm of ITU-T I.371). A caller who has not asked for a while is a number in
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable
-from math import ceil
+from math import ceil, inf
 from typing import Final, NamedTuple
 
 import structlog
@@ -56,16 +57,25 @@ class RateLimit:
     """
 
     def __init__(
-        self, name: str, size: int, per_s: float, prefix: str, clock: Callable[[], float], shared: Client | None
+        self,
+        name: str,
+        size: int,
+        per_s: float,
+        prefix: str,
+        clock: Callable[[], float],
+        shared: Client | None,
+        steady: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`steady` is never set back, as `clock` may be."""
         self._name = name
         self._size = size
         self._interval_us = max(1, round(1_000_000 / per_s))
         self._prefix = prefix
         self._clock = clock
+        self._steady = steady
         self._shared = shared
         self._full_at: dict[str, int] = {}
-        self._unreachable_until = 0.0
+        self._unreachable_until = -inf
 
     async def take(self, caller: str) -> Allowance:
         """Takes one request of the caller's, if there is one."""
@@ -80,7 +90,7 @@ class RateLimit:
         return Allowance(self._size, max(0, remaining), ahead_us / 1_000_000, over_us / 1_000_000)
 
     async def _take_shared(self, caller: str) -> tuple[bool, int] | None:
-        if self._shared is None or self._clock() < self._unreachable_until:
+        if self._shared is None or self._steady() < self._unreachable_until:
             return None
         key = allowance(self._prefix, caller)
         try:
@@ -88,7 +98,7 @@ class RateLimit:
         except UNREACHABLE as error:
             REDIS_ERRORS.labels("cache").inc()
             log.warning("limits not shared", setting="AUTHTALLY_CACHE_REDIS_URL", error=type(error).__name__)
-            self._unreachable_until = self._clock() + RETRY_S
+            self._unreachable_until = self._steady() + RETRY_S
             return None
         return bool(let_in), int(ahead_us)
 

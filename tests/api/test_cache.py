@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 import redis.exceptions
 
-from api.cache import Body, Cache, Entry, SharedStore, Store
+from api.cache import RETRY_S, Body, Cache, Entry, SharedStore, Store
 from api.faults import Unavailable
 from api.redis_client import Client, open_url
 from tests.api.conftest import Clock, Serve
@@ -44,7 +44,7 @@ def work() -> Work:
 
 
 def cache(clock: Clock, jitter: Callable[[], float] = lambda: 0.0, **given: object) -> Cache:
-    return Cache(clock, jitter, grace_s=100, **given)  # type: ignore[arg-type]
+    return Cache(clock, jitter, grace_s=100, **{"steady": clock, **given})  # type: ignore[arg-type]
 
 
 async def test_a_thousand_concurrent_misses_are_one_computation(clock: Clock, work: Work) -> None:
@@ -153,6 +153,18 @@ async def test_an_unreachable_ledger_is_tried_once_a_second(clock: Clock, work: 
             await kept.get(key, 60, work)
     assert work.calls == 1
     clock.now += 1
+    work.error = None
+    assert (await kept.get("a", 60, work)).content == b"answer 2"
+
+
+async def test_a_clock_that_is_set_back_keeps_no_ledger_unreachable(clock: Clock, work: Work) -> None:
+    steady = Clock()
+    kept = cache(clock, steady=steady)
+    work.error = GONE
+    with pytest.raises(Unavailable):
+        await kept.get("a", 60, work)
+    clock.now -= 3600
+    steady.now += RETRY_S
     work.error = None
     assert (await kept.get("a", 60, work)).content == b"answer 2"
 
