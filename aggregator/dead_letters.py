@@ -126,16 +126,16 @@ class DeadLetters:
 
     async def _send_one(self, shard: Shard, letter: DeadLetter) -> None:
         """Raises KafkaError."""
-        if time.monotonic() >= self._clock_is_off_until:
-            try:
-                await self._fit(shard, letter, None)
-            except InvalidTimestampError:
-                # Our clock is far from the broker's, which has taken the record's own time before. To be remembered:
-                # letters travel in batches, and one with our time in it has all of them refused.
-                self._clock_is_off_until = time.monotonic() + CLOCK_IS_OFF_S
-            else:
-                return
-        await self._fit(shard, letter, letter.record.timestamp)
+        if time.monotonic() < self._clock_is_off_until:
+            await self._fit(shard, letter, letter.record.timestamp)
+            return
+        try:
+            await self._fit(shard, letter, None)
+        except InvalidTimestampError:
+            # Our clock is far from the broker's, which has taken the record's own time before. To be remembered:
+            # letters travel in batches, and one with our time in it has all of them refused.
+            self._clock_is_off_until = time.monotonic() + CLOCK_IS_OFF_S
+            await self._fit(shard, letter, letter.record.timestamp)
 
     async def _fit(self, shard: Shard, letter: DeadLetter, timestamp_ms: int | None) -> None:
         record: Any = letter.record

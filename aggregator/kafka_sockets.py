@@ -7,6 +7,8 @@ from typing import Any
 from aiokafka.conn import AIOKafkaConnection, CloseReason
 from aiokafka.errors import KafkaConnectionError
 
+from schemas.lost_connections import is_lost
+
 
 class Connection(AIOKafkaConnection):  # type: ignore[misc]
     def send(self, request: Any, expect_response: bool = True) -> Any:
@@ -16,7 +18,7 @@ class Connection(AIOKafkaConnection):  # type: ignore[misc]
         except RuntimeError as error:
             # uvloop's for writing to what the other side has closed. aiokafka knows asyncio's OSError only, and its
             # task that fetches would end: nothing would be read any more, until the worker is found to be stuck.
-            if "handler is closed" not in str(error):
+            if not is_lost(error):
                 raise
             self.close(reason=CloseReason.CONNECTION_BROKEN)
             raise KafkaConnectionError(f"connection to {self.host}:{self.port} is lost: {error}") from error

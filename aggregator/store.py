@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import partial
 from typing import Any, Final, cast
 
 from redis.asyncio import Redis, RedisCluster, Sentinel
@@ -15,7 +13,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from aggregator.settings import WorkerSettings
-from schemas.redis_trouble import connection_is_lost, refusal, tls_trouble
+from schemas.lost_connections import told_as
+from schemas.redis_trouble import tls_trouble, why_refused
 from schemas.redis_url import behind_sentinel
 from schemas.settings import CommonSettings
 
@@ -23,6 +22,7 @@ SOCKET_TIMEOUT_S: Final = 5.0
 Client = Redis | RedisCluster
 UNREACHABLE: Final = (RedisError, RedisClusterException, OSError)
 """Whatever a client raises when Redis is gone, full or fails over. Of a Cluster without a node it is no RedisError."""
+lost_connections_told: Final = partial(told_as, RedisConnectionError)
 
 
 def connect(settings: WorkerSettings) -> Client:
@@ -53,17 +53,6 @@ def connect(settings: WorkerSettings) -> Client:
     return Redis.from_url(url, **options)
 
 
-@contextmanager
-def lost_connections_told() -> Iterator[None]:
-    """Raise redis' ConnectionError where redis-py should have."""
-    try:
-        yield
-    except (RuntimeError, AttributeError) as error:
-        if connection_is_lost(error):
-            raise RedisConnectionError(str(error)) from error
-        raise
-
-
 def trouble_in_words(error: BaseException) -> str:
     """One line for a log or a health page, naming the setting where there is one to blame."""
     text = str(error)
@@ -81,8 +70,8 @@ def trouble_in_words(error: BaseException) -> str:
 async def why_unreachable(settings: CommonSettings, error: BaseException) -> str:
     """`trouble_in_words`; where a server of TLS hung up, with what it has against our certificate. May take seconds."""
     told = trouble_in_words(error)
-    if isinstance(error, (RedisConnectionError, OSError)) and not tls_trouble(str(error)):
-        return await asyncio.to_thread(refusal, settings) or told
+    if isinstance(error, (RedisConnectionError, OSError)) and not password_is_wrong(error):
+        return await why_refused(settings, str(error)) or told
     return told
 
 

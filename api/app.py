@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 import time
 from collections.abc import AsyncIterator, Callable
@@ -32,7 +31,7 @@ from api.static_tokens import StaticTokens
 from api.statistics import Statistics
 from api.tracing import Tracing
 from schemas import traces
-from schemas.redis_trouble import refusal, tls_trouble
+from schemas.redis_trouble import why_refused
 from schemas.settings import PREFIX, SettingsError
 
 log = structlog.get_logger(__name__)
@@ -126,7 +125,7 @@ async def check_ledger(settings: ApiSettings, services: Services) -> None:
     except REFUSED as error:
         raise SettingsError([f"{PREFIX}REDIS_URL: Redis refuses this user or password"]) from error
     except UNREACHABLE as error:
-        why = tls_trouble(str(error)) or await asyncio.to_thread(refusal, settings) or type(error).__name__
+        why = await why_refused(settings, str(error)) or type(error).__name__
         log.warning("ledger unreachable at start", setting=f"{PREFIX}REDIS_URL", error=why)
 
 

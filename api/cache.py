@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import math
 import time
 from collections.abc import Awaitable, Callable
 from typing import Final, NamedTuple
@@ -20,6 +19,7 @@ from multidict import CIMultiDict
 from api.faults import Unavailable
 from api.metrics import CACHE_ANSWERS, CACHE_BYTES, REDIS_ERRORS
 from api.redis_client import UNREACHABLE, Client
+from api.respite import Respite
 from api.single_flight import SingleFlight
 from schemas.keys import answer
 
@@ -27,9 +27,6 @@ log = structlog.get_logger(__name__)
 
 DEADLINE_S: Final = 1.8
 """For all that a miss waits for. A caller has its answer or its 503 within two seconds."""
-
-RETRY_S: Final = 1.0
-"""After the ledger was found unreachable, how long nobody else waits for it to be found so again."""
 
 EMPTY_TTL_S: Final = 10.0
 """For an answer without a month in it: the first event of a new month must not stay unseen for an hour."""
@@ -155,9 +152,8 @@ class Cache:
         store: Store | None = None,
         steady: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`steady` is never set back, as `clock` may be: a ledger would count as unreachable until that comes round."""
         self._clock = clock
-        self._steady = steady
+        self._respite = Respite(steady)
         self._jitter = jitter
         self._grace_s = grace_s
         self._shared = shared
@@ -166,7 +162,6 @@ class Cache:
         self._flights = SingleFlight[Entry]()
         self._writes: set[asyncio.Task[None]] = set()
         self._turns = asyncio.Semaphore(MAX_COMPUTING)
-        self._unreachable_until = -math.inf
         self._reachable = True
 
     def fresh(self, key: str, now: float) -> Entry | None:
@@ -205,7 +200,7 @@ class Cache:
                         if shared.expires > self._clock():
                             CACHE_ANSWERS.labels("shared").inc()
                             return shared
-                if self._steady() < self._unreachable_until:
+                if self._respite.lasts:
                     return self._stale(key)
                 async with self._turns:
                     body = await compute()
@@ -218,7 +213,7 @@ class Cache:
             if self._reachable:
                 self._reachable = False
                 log.warning("ledger unreachable", setting="AUTHTALLY_REDIS_URL", error=type(error).__name__)
-            self._unreachable_until = self._steady() + RETRY_S
+            self._respite.begin()
             return self._stale(key)
         if not self._reachable:
             self._reachable = True

@@ -15,12 +15,13 @@ from api.access import Access
 from api.answer import answered, has, unchanged
 from api.bearer import Bearer
 from api.bounded import TooLongError, read_at_most
-from api.cache import RETRY_S, Body, Cache, Entry
+from api.cache import Body, Cache, Entry
 from api.faults import BadQuestion, Fault, TooMany, Unexpected
 from api.metrics import CACHE_ANSWERS, REQUESTS, Hits, Requests
 from api.rate_limit import Allowance, RateLimit
 from api.redis_client import Client
 from api.request_id import REQUEST_ID, named, request_id_of
+from api.respite import RETRY_S
 from api.statistics import Statistics
 
 log = structlog.get_logger(__name__)

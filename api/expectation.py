@@ -56,6 +56,7 @@ class Elsewhere(web.AbstractResource):
         return {}
 
     def url_for(self, **kwargs: str) -> Any:
+        # It has no name by which anybody could ask.
         raise NotImplementedError
 
     def __len__(self) -> int:

@@ -10,14 +10,14 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable
-from math import ceil, inf
+from math import ceil
 from typing import Final, NamedTuple
 
 import structlog
 
-from api.cache import RETRY_S
 from api.metrics import REDIS_ERRORS
 from api.redis_client import UNREACHABLE, Client
+from api.respite import Respite
 from schemas.keys import allowance
 
 log = structlog.get_logger(__name__)
@@ -66,16 +66,14 @@ class RateLimit:
         shared: Client | None,
         steady: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`steady` is never set back, as `clock` may be."""
         self._name = name
         self._size = size
         self._interval_us = max(1, round(1_000_000 / per_s))
         self._prefix = prefix
         self._clock = clock
-        self._steady = steady
+        self._respite = Respite(steady)
         self._shared = shared
         self._full_at: dict[str, int] = {}
-        self._unreachable_until = -inf
 
     async def take(self, caller: str) -> Allowance:
         """Takes one request of the caller's, if there is one."""
@@ -90,7 +88,7 @@ class RateLimit:
         return Allowance(self._size, max(0, remaining), ahead_us / 1_000_000, over_us / 1_000_000)
 
     async def _take_shared(self, caller: str) -> tuple[bool, int] | None:
-        if self._shared is None or self._steady() < self._unreachable_until:
+        if self._shared is None or self._respite.lasts:
             return None
         key = allowance(self._prefix, caller)
         try:
@@ -98,7 +96,7 @@ class RateLimit:
         except UNREACHABLE as error:
             REDIS_ERRORS.labels("cache").inc()
             log.warning("limits not shared", setting="AUTHTALLY_CACHE_REDIS_URL", error=type(error).__name__)
-            self._unreachable_until = self._steady() + RETRY_S
+            self._respite.begin()
             return None
         return bool(let_in), int(ahead_us)
 

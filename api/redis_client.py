@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from functools import partial
 from typing import Any, Final, Protocol
 
 from redis.asyncio import Redis, RedisCluster
@@ -15,7 +15,7 @@ from redis.exceptions import AuthenticationError, NoPermissionError, RedisCluste
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from api.settings import ApiSettings
-from schemas.redis_trouble import connection_is_lost
+from schemas.lost_connections import told_as
 from schemas.redis_url import behind_sentinel
 from schemas.settings import CommonSettings
 
@@ -27,6 +27,8 @@ UNREACHABLE: Final = (RedisError, RedisClusterException, OSError)
 
 REFUSED: Final = (AuthenticationError, NoPermissionError)
 """Of those: what no waiting cures."""
+
+lost_connections_told: Final = partial(told_as, RedisConnectionError)
 
 Command = tuple[str | bytes | int, ...]
 
@@ -40,17 +42,6 @@ class Client(Protocol):
     async def ping(self) -> None: ...
 
     async def close(self) -> None: ...
-
-
-@contextmanager
-def lost_connections_told() -> Iterator[None]:
-    """Raise redis' ConnectionError where redis-py should have."""
-    try:
-        yield
-    except (RuntimeError, AttributeError) as error:
-        if connection_is_lost(error):
-            raise RedisConnectionError(str(error)) from error
-        raise
 
 
 class _PipelineClient:

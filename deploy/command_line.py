@@ -27,25 +27,26 @@ def completion(context: click.Context, shell: str) -> None:
     click.echo(completes(context.find_root().command, {}, program, f"_{program.upper()}_COMPLETE").source())
 
 
-main = manual.Manual(
-    name=manual.PROGRAM,
-    help=manual.MANUAL,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
-    sections={
-        "Run": (running.demo, running.worker, running.api),
-        "Operate": (
-            operating.doctor,
-            operating.topics,
-            operating.positions,
-            operating.dead_letters,
-            operating.settings,
-        ),
-        "Data": (data.publish, data.import_stat, data.snapshot, data.recount),
-        "Look": (looking.report,),
-        "Shell": (completion,),
-    },
+main = click.version_option(package_name="authtally")(
+    manual.Manual(
+        name=manual.PROGRAM,
+        help=manual.MANUAL,
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
+        sections={
+            "Run": (running.demo, running.worker, running.api),
+            "Operate": (
+                operating.doctor,
+                operating.topics,
+                operating.positions,
+                operating.dead_letters,
+                operating.settings,
+            ),
+            "Data": (data.publish, data.import_stat, data.snapshot, data.recount),
+            "Look": (looking.report,),
+            "Shell": (completion,),
+        },
+    )
 )
-main = click.version_option(package_name="authtally")(main)
 
 
 if __name__ == "__main__":

@@ -11,13 +11,10 @@ import ssl
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
-from schemas import oauth
+from schemas import oauth, tls
 from schemas.kafka_connection import KafkaConnection
 from schemas.prefix import PREFIX
 
-CONNECT_S: Final = 2.0
-ALERT_S: Final = 0.5
-"""For a broker that refuses our certificate: by TLS 1.3 it says so only after the handshake."""
 TRIED: Final = 3
 """Brokers of the list."""
 
@@ -74,12 +71,9 @@ def _encrypted(settings: KafkaConnection, server: _Server) -> str | None:
     """Raises OSError when nobody listens, ValueError when a file of ours is unfit."""
     context = settings.kafka_tls()
     assert context is not None
-    with socket.create_connection(server, CONNECT_S) as connection:
+    with socket.create_connection(server, tls.CONNECT_S) as connection:
         try:
-            with context.wrap_socket(connection, server_hostname=server.host) as secured:
-                secured.settimeout(ALERT_S)
-                # A broker says nothing before it is asked: what comes is an alert, or the end.
-                secured.recv(1)
+            tls.hear(connection, server.host, context)
         except ssl.SSLCertVerificationError as error:
             return _unverified(server, error)
         except ssl.SSLError as error:
@@ -118,7 +112,7 @@ def _open(server: _Server) -> str | None:
     # Of a stranger nothing is believed or told: this is only to see whether it answers as TLS does.
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    with socket.create_connection(server, CONNECT_S) as connection:
+    with socket.create_connection(server, tls.CONNECT_S) as connection:
         try:
             with context.wrap_socket(connection):
                 pass

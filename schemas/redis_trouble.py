@@ -1,25 +1,14 @@
-"""What redis-py says when a connection fails: whether one is lost, and which setting to look at."""
+"""Which setting to look at when a connection to Redis fails."""
 
 from __future__ import annotations
 
+import asyncio
 import socket
-from typing import Final
 from urllib.parse import urlsplit
 
+from schemas import tls
 from schemas.prefix import PREFIX
 from schemas.redis_connection import RedisConnection
-
-CONNECT_S: Final = 2.0
-ALERT_S: Final = 0.5
-"""For a server that refuses our certificate: by TLS 1.3 it says so only after the handshake."""
-
-
-def connection_is_lost(error: RuntimeError | AttributeError) -> bool:
-    """Whether redis-py hands on what it got when a connection ended while it wrote, which it should have told itself.
-
-    That is uvloop's error for writing to what the other side has closed, or Python's for what redis-py closed itself.
-    """
-    return "handler is closed" in str(error) or "'NoneType' object has no attribute 'write" in str(error)
 
 
 def tls_trouble(text: str) -> str | None:
@@ -38,7 +27,12 @@ def tls_trouble(text: str) -> str | None:
     return None
 
 
-def refusal(settings: RedisConnection) -> str | None:
+async def why_refused(settings: RedisConnection, text: str) -> str | None:
+    """`tls_trouble` of what a failed connection said; if that is nothing, of what the server says to another one."""
+    return tls_trouble(text) or await asyncio.to_thread(_refusal, settings)
+
+
+def _refusal(settings: RedisConnection) -> str | None:
     """What the server of REDIS_URL says of our certificate, by the setting to look at. Blocks for seconds.
 
     It says so once and hangs up. Where it had been asked something by then, a reset overtakes that: so here it is asked
@@ -50,12 +44,8 @@ def refusal(settings: RedisConnection) -> str | None:
     server = urlsplit(url)
     host = server.hostname or "localhost"
     try:
-        with (
-            socket.create_connection((host, server.port or 6379), CONNECT_S) as connection,
-            settings.redis_tls_context().wrap_socket(connection, server_hostname=host) as secured,
-        ):
-            secured.settimeout(ALERT_S)
-            secured.recv(1)
+        with socket.create_connection((host, server.port or 6379), tls.CONNECT_S) as connection:
+            tls.hear(connection, host, settings.redis_tls_context())
     except (OSError, ValueError) as error:
         return tls_trouble(str(error))
     return None

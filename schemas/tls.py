@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
-from typing import NamedTuple
+from typing import Final, NamedTuple
+
+CONNECT_S: Final = 2.0
+ALERT_S: Final = 0.5
+"""For a server that refuses our certificate: by TLS 1.3 it says so only after the handshake."""
 
 
 class Files(NamedTuple):
@@ -55,6 +60,16 @@ def context(files: Files, names: Names) -> ssl.SSLContext:
             what = f"{names.certificate} and {names.key}" if files.key else names.certificate
             raise ValueError(f"{what}: no certificate with its key, both in PEM") from error
     return made
+
+
+def hear(connection: socket.socket, host: str, client: ssl.SSLContext) -> None:
+    """Shake hands, ask nothing, and wait a moment: what a server says unasked is an alert, or the end.
+
+    Raises ssl.SSLError for an alert and OSError otherwise, TimeoutError when it has nothing to complain of.
+    """
+    with client.wrap_socket(connection, server_hostname=host) as secured:
+        secured.settimeout(ALERT_S)
+        secured.recv(1)
 
 
 def _readable(path: str, setting: str) -> None:

@@ -14,6 +14,7 @@ from schemas import keys
 
 LEASE_S: Final = 10.0
 """How long a restore that was killed keeps others waiting."""
+LEASE_MS: Final = int(LEASE_S * 1000)
 POLL_S: Final = 0.5
 
 KEEP: Final = """
@@ -47,7 +48,7 @@ class Lease:
 
     async def take(self) -> bool:
         asked = time.monotonic()
-        if not await self._client.set(self._key, self._token, nx=True, px=int(LEASE_S * 1000)):
+        if not await self._client.set(self._key, self._token, nx=True, px=LEASE_MS):
             return False
         self._until = asked + LEASE_S
         return True
@@ -58,7 +59,7 @@ class Lease:
             await asyncio.sleep(LEASE_S / 5)
             asked = time.monotonic()
             with suppress(*UNREACHABLE):
-                if not await cast(Any, self._client.eval(KEEP, 1, self._key, self._token, str(int(LEASE_S * 1000)))):
+                if not await cast(Any, self._client.eval(KEEP, 1, self._key, self._token, str(LEASE_MS))):
                     self._until = 0.0
                     return
                 self._until = asked + LEASE_S

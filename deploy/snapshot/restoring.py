@@ -18,7 +18,7 @@ from aggregator.settings import WorkerSettings
 from aggregator.store import Client
 from deploy.operating import NO_ID, Log
 from deploy.snapshot.file import BEGIN, END, GONE, Contents, Entry, SnapshotError, frames
-from deploy.snapshot.lease import InTheWayError, Lease, alone
+from deploy.snapshot.lease import InTheWayError, alone
 from deploy.snapshot.lines import Line, line_to, names
 from deploy.snapshot.saving import COMMON, common
 from schemas import fields, keys
@@ -138,32 +138,21 @@ async def restore(
     Raises SnapshotError, RedisError, InTheWayError.
     """
     began, done = time.monotonic(), Restored()
-    async with alone(client, settings.key_prefix) as lease:
-        await _restore(client, settings, path, of_file, planned, told, lease, done)
-    done.seconds = time.monotonic() - began
-    return done
-
-
-async def _restore(
-    client: Client,
-    settings: WorkerSettings,
-    path: Path,
-    of_file: Contents,
-    planned: Plan,
-    told: Callable[[str, int], None],
-    lease: Lease,
-    done: Restored,
-) -> None:
-    def passed(section: str, read: int) -> None:
-        lease.check()
-        told(section, read)
-
-    done.common = await _restore_common(client, settings, path)
     stands = {told["section"]: told for told in of_file.shards}
-    for section, entries in _sections(path, passed):
-        if section in planned.restore:
+    registry = keys.shards(settings.key_prefix)
+    async with alone(client, settings.key_prefix) as lease:
+
+        def passed(section: str, read: int) -> None:
+            lease.check()
+            told(section, read)
+
+        done.common = await _restore_common(client, settings, path)
+        for section, entries in _sections(path, passed):
+            if section not in planned.restore:
+                for _ in entries:
+                    pass
+                continue
             of = ShardKeys(settings.key_prefix, _shard(stands[section]))
-            registry = keys.shards(settings.key_prefix)
             await begin(client, of, planned.held[section].position)
             # Nobody is told its figures while they are half there.
             await cast(Any, client.srem(registry, section))
@@ -171,9 +160,8 @@ async def _restore(
             await cast(Any, client.sadd(registry, section))
             await finish(client, of, stands[section]["position"])
             done.shards.append(section)
-        else:
-            for _ in entries:
-                pass
+    done.seconds = time.monotonic() - began
+    return done
 
 
 def _sections(path: Path, told: Callable[[str, int], None]) -> Iterator[tuple[str, Iterator[Entry]]]:

@@ -8,9 +8,10 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 import redis.exceptions
 
-from api.cache import RETRY_S, Body, Cache, Entry, SharedStore, Store
+from api.cache import Body, Cache, Entry, SharedStore, Store
 from api.faults import Unavailable
 from api.redis_client import Client, open_url
+from api.respite import RETRY_S
 from tests.api.conftest import Clock, Serve
 from tests.api.ledger import Ledger
 from tests.conftest import wait_until_async

@@ -8,23 +8,22 @@ import json
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
-from threading import Event, Thread
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 import redis
 import schemathesis
-from aiohttp import web
 from hypothesis import HealthCheck, Phase, settings
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from schemathesis.specs.openapi.checks import negative_data_rejection, positive_data_acceptance
 
-from api.app import build_app, build_runner
+from api.app import build_app
 from api.dialects.own import openapi, today
 from api.settings import ApiSettings
 from deploy.servers import Valkey
 from schemas.settings import read
+from tests.api import in_thread
 from tests.api.conftest import Serve
 from tests.api.otp import state, write
 from tests.api.worker import account, count, login, token
@@ -93,27 +92,8 @@ def url(valkey: Valkey, tmp_path_factory: pytest.TempPathFactory) -> Iterator[st
         counts_by=KEPT,
         cache_ttl_s=1,
     )
-    started, found, loop = Event(), list[str](), asyncio.new_event_loop()
-    stop = asyncio.Event()
-
-    async def serve() -> None:
-        runner = build_runner(build_app(api, NOW.timestamp))
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        found.append("http://{}:{}".format(*runner.addresses[0]))
-        started.set()
-        await stop.wait()
-        await runner.cleanup()
-
-    thread = Thread(target=loop.run_until_complete, args=(serve(),))
-    thread.start()
-    try:
-        assert started.wait(20)
-        yield found[0]
-    finally:
-        loop.call_soon_threadsafe(stop.set)
-        thread.join(20)
-        loop.close()
+    with in_thread.served(api, NOW.timestamp) as (host, port):
+        yield f"http://{host}:{port}"
 
 
 # A stream has no end that one could wait for; test_live.py reads it.

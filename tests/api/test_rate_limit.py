@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from api import rate_limit
-from api.cache import RETRY_S
 from api.rate_limit import Allowance, RateLimit
 from api.redis_client import Client, open_url
+from api.respite import RETRY_S
 from deploy.servers import Valkey
 from tests.api.conftest import Clock
 from tests.conftest import wait_until

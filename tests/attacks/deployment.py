@@ -8,15 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
-from threading import Event, Thread
 from typing import Any, Final, NamedTuple
 
 import redis
-from aiohttp import web
 
-from api.app import build_app, build_runner
 from api.settings import ApiSettings
 from schemas.settings import read
+from tests.api.in_thread import served
 from tests.api.otp import state, write
 from tests.api.ways import listed
 from tests.api.worker import account, count, login, token
@@ -77,24 +75,5 @@ def deployed(redis_url: str, folder: Path, **given: Any) -> Iterator[Target]:
         }
         | given,
     )
-    started, found, loop = Event(), list[tuple[str, int]](), asyncio.new_event_loop()
-    stop = asyncio.Event()
-
-    async def serve() -> None:
-        runner = build_runner(build_app(settings, NOW.timestamp))
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        found.append((runner.addresses[0][0], runner.addresses[0][1]))
-        started.set()
-        await stop.wait()
-        await runner.cleanup()
-
-    thread = Thread(target=loop.run_until_complete, args=(serve(),))
-    thread.start()
-    try:
-        assert started.wait(20)
-        yield Target(found[0], folder)
-    finally:
-        loop.call_soon_threadsafe(stop.set)
-        thread.join(30)
-        loop.close()
+    with served(settings, NOW.timestamp) as address:
+        yield Target(address, folder)

@@ -14,9 +14,9 @@ from tests.dashboard.sample import NOW
 from tests.dashboard.site import Site
 
 TIMEOUT_MS: Final = 30_000
+"""For what the page does by itself: the machine may be busy with other tests."""
 PATIENCE_MS: Final = 120_000
 """For a page that asks again after 5, 10, 20 and 40 seconds."""
-"""For what the page does by itself: the machine may be busy with other tests."""
 VIOLATIONS: Final = """
 addEventListener("securitypolicyviolation", (event) =>
   console.error(`violates ${event.effectiveDirective}: ${event.blockedURI} ${event.sourceFile}:${event.lineNumber}`));

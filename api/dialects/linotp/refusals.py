@@ -9,10 +9,10 @@ from typing import Final
 
 from aiohttp import hdrs, web
 
-from api.cache import RETRY_S
 from api.dialects.linotp.envelope import JSON, failed
 from api.endpoint import CHALLENGE
 from api.faults import BadQuestion, Fault, Forbidden, NoScope, NotAuthorized
+from api.respite import RETRY_S
 from api.settings import Shape
 
 GENERIC: Final = -311
