@@ -7,7 +7,7 @@ the field `type` may be missing; when it is there it must name that event.
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Final
+from typing import Annotated, Final, NamedTuple
 
 import msgspec
 from msgspec import Meta, Struct
@@ -144,9 +144,31 @@ REASONS: Final = {
     "wrong_type": "a field has a type or format that the schema forbids",
     "too_long": "a field is longer than its limit",
     "impossible_time": "the time is before 2000 or more than 24 h ahead of the record's timestamp",
+    "no_time": "the event has no time, and the record's timestamp is not usable in its place",
+    "unexpected": "a defect in this version stopped the record from being counted; the log has its traceback",
     "wrong_topic": "an OTP token event, whose order matters, on a topic that is not bound to such events",
 }
 """Why a record goes to the dead-letter topic: the code in its header, and what the code means."""
+
+
+_EARLIEST_MS: Final = int(EARLIEST.timestamp() * 1000)
+_MAX_AHEAD_MS: Final = int(MAX_AHEAD.total_seconds() * 1000)
+
+
+class RecordTime(NamedTuple):
+    """The moment that an event of a record is compared with."""
+
+    ms: int
+    """Unix ms: the record's timestamp if that is usable, else the store's clock."""
+    usable: bool = True
+    """False for an untimed record: an event without a time of its own is then a dead letter `no_time`."""
+
+    @classmethod
+    def of(cls, timestamp_ms: int, clock_ms: int) -> RecordTime:
+        """A Kafka timestamp is usable from 2000 to 24 h ahead of the store's clock, in ms. Producers may send anything."""
+        if _EARLIEST_MS <= timestamp_ms <= clock_ms + _MAX_AHEAD_MS:
+            return cls(timestamp_ms)
+        return cls(clock_ms, usable=False)
 
 
 class BadRecordError(Exception):
