@@ -165,7 +165,7 @@ class RecordTime(NamedTuple):
 
     @classmethod
     def of(cls, timestamp_ms: int, clock_ms: int) -> RecordTime:
-        """A Kafka timestamp is usable from 2000 to 24 h ahead of the store's clock, in ms. Producers may send anything."""
+        """A Kafka timestamp, any 64-bit number, is usable from 2000 to 24 h ahead of the store's clock; both in ms."""
         if _EARLIEST_MS <= timestamp_ms <= clock_ms + _MAX_AHEAD_MS:
             return cls(timestamp_ms)
         return cls(clock_ms, usable=False)

@@ -94,6 +94,8 @@ DUPLICATES: Final = "duplicates"
 IGNORED: Final = "ignored"
 LOST: Final = "lost"
 """In progress: offsets that retention deleted before they were read. Not part of consumed."""
+UNTIMED: Final = "untimed"
+"""In progress: records whose timestamp is not usable. They are part of consumed, and of whatever they became."""
 FIRST_EVENT: Final = "first_event_ms"
 LAST_EVENT: Final = "last_event_ms"
 FIRST_RECORD: Final = "first_record_ms"
@@ -115,6 +117,10 @@ def since(setting: str) -> str:
     """In meta: from which position the present value of a setting holds, as an observation."""
     return _join("since", setting)
 
+
+UNEXPECTED_ALLOWED: Final = "unexpected_allowed"
+"""In meta: how many unexpected records the shard may hold before its partition stops; ALLOWED_AT_FIRST if absent."""
+ALLOWED_AT_FIRST: Final = 100
 
 RESTORED: Final = "restored"
 """In meta: the snapshot that the shard was restored from."""

@@ -11,6 +11,7 @@
 | progress | hash | for ever | what became of every event consumed; lost offsets; first and last event time |
 | observed | hash | for ever | log end and refused scripts, each with its time; written outside the script |
 | labels | set | for ever | labels that have come up, as `dimension/name` |
+| unexpected | set | for ever | offsets of records that a defect kept from being counted; every replay skips them |
 | index | sorted set | for ever | periods held, scored by the Unix second at which they expire (`inf`: never) |
 | ids | hash | for ever | hours of which event ids are held, and how many; before which hour some were given up |
 | ids of an hour | string | dedupe window, by record timestamps | digests of event ids seen, eight bytes each |
@@ -122,6 +123,7 @@ class ShardKeys:
         self.labels = base + "labels"
         self.index = base + "index"
         self.ids = base + "ids"
+        self.unexpected = base + "unexpected"
         self.realms = base + "otp:realms"
         self.names = base + "otp:names"
         self.figures = base + "otp:figures"
