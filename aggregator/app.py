@@ -82,6 +82,7 @@ class Worker:
             "redis": self.redis_trouble,
             "kafka": self.tokens.trouble or self.placement.trouble,
             "dead_letters": self.dead_letters.trouble,
+            "clock": next(iter(self.counting.clock_troubles.values()), None),
         }
         return self.progress.troubles | {where: trouble for where, trouble in found.items() if trouble}
 

@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import time
+import traceback
 from collections import defaultdict
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, NamedTuple
 
 import structlog
 
 from aggregator import inventory_store, metrics
 from aggregator.dead_letters import DeadLetters
 from aggregator.duplicates import Seen, window_held_s
-from aggregator.fold import fold
+from aggregator.fold import fold, fold_unexpected
 from aggregator.inventory import Reading, Told, fold_inventory
-from aggregator.ledger import Applied, Ledger, Refused
+from aggregator.ledger import Applied, Ledger, Look, Refused
 from aggregator.placement import Placement
-from aggregator.settings import WorkerSettings
+from aggregator.settings import FORMAT, WorkerSettings
 from aggregator.stock import Stock
-from aggregator.tally import Known, Rules, Tally
+from aggregator.tally import Known, Record, Rules, Tally
 from aggregator.transport import Consumer, Range
 from schemas import fields
+from schemas.build import RELEASED
 from schemas.inventory import BINDINGS
 from schemas.keys import Shard
 from schemas.traces import OFF, Span, Traces, Value
@@ -33,20 +37,43 @@ MAX_REMEMBERED: Final = 200_000
 """Users held per worker, about 130 bytes each. When full all are dropped: what comes often is soon back."""
 
 
+CLOCKS_APART_MS: Final = 600_000
+"""A worker's and a store's clock that differ by more are not both right, and events would be judged by a wrong one."""
+CLOCK_PAUSE_S: Final = 1.0
+_RELEASED_MS: Final = int(datetime.fromisoformat(RELEASED).replace(tzinfo=UTC).timestamp() * 1000)
+
+
 @dataclass(slots=True)
 class _Knowledge:
     """What is known of a shard as of `position`: true until the ledger refuses, since nobody else can have written."""
 
     position: int
     known: Known
+    unexpected_allowed: int
+    meta: dict[str, str]
+    """What the next step writes to the shard's meta: what a ledger of an older format lacks."""
     in_sketches: set[tuple[str, Any]] = field(default_factory=set)
+
+
+class _Piece(NamedTuple):
+    """Records that are folded together, before offset `end`; a part of a range once a fold has raised."""
+
+    records: Sequence[Record]
+    end: int
+    reading: Reading | None
+    """On a topic of the OTP inventory: its records as events."""
 
 
 class Counting:
     """Counts ranges, of one shard in the order of the calls. One shard's fold runs while another's script does."""
 
     def __init__(
-        self, settings: WorkerSettings, ledger: Ledger, dead_letters: DeadLetters, placement: Placement
+        self,
+        settings: WorkerSettings,
+        ledger: Ledger,
+        dead_letters: DeadLetters,
+        placement: Placement,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         self._settings = settings
         self._rules = Rules.of(settings)
@@ -56,6 +83,11 @@ class Counting:
         self._shards: dict[Shard, _Knowledge] = {}
         self._turns: defaultdict[Shard, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._remembered = 0
+        self._wall = wall
+        self.clock_troubles: dict[Shard, str] = {}
+        """Shards of which nothing is counted, since the clocks of their store and of this worker disagree."""
+        self.last_record_ms: dict[Shard, int] = {}
+        """The newest record of the last range of each shard: older than the newest ever while a log is read again."""
         self.newest_record_ms: dict[Shard, int] = {}
         self._newest_event_ms: dict[Shard, int] = {}
         self.traces: Traces = OFF
@@ -78,34 +110,34 @@ class Counting:
         metrics.RANGE_SECONDS.labels(cut.shard.topic).observe(time.perf_counter() - taken)
 
     async def _count(self, consumer: Consumer, cut: Range, same_log: Awaitable[bool], span: Span) -> None:
-        shard, start, records = cut.shard, cut.start, cut.records
-        name = self._settings.topics[shard.topic]
-        reading = Reading(name, records, cut.end, self._rules) if name in BINDINGS else None
-        while start < cut.end:
+        shard, start = cut.shard, cut.start
+        now_ms = await self._clock(consumer, cut)
+        if now_ms is None:
+            return
+        pieces = [self._piece(shard, cut.records, cut.end, now_ms)]
+        while pieces:
+            piece = pieces[-1]
             # 1. What the fold must know. A crash here costs nothing.
-            held = self._shards.get(shard)
-            if held is None or held.position != start:
-                look = await self._ledger.look(shard)
-                if look.position != start:
-                    await self._refused(consumer, shard, start, look.position, span)
-                    return
-                seen = await self._ledger.seen(shard, look)
-                if seen is None:
-                    continue
-                self.forget(shard)
-                held = self._shards[shard] = _Knowledge(start, Known(set(look.labels), seen=seen))
+            held = await self._known(consumer, shard, start, span)
+            if held is None:
+                return
             # 2. Pure. A crash here costs the work.
-            began = time.perf_counter()
-            if reading is None:
-                tally = fold(name, records, cut.end, held.known, self._rules)
-            else:
-                told, reaches_to = reading.take(start)
-                stock = await self._stock(shard, start, told, held.known)
-                if stock is None:
-                    self.forget(shard)
+            try:
+                tally = await self._fold(shard, start, piece, held.known, now_ms)
+            except (MemoryError, OSError):
+                raise
+            except Exception as error:  # noqa: BLE001 - from a record's content: no record stops a worker
+                if len(piece.records) > 1:
+                    pieces[-1:] = self._halves(shard, piece.records, piece.end, now_ms)
                     continue
-                tally = fold_inventory(told, reaches_to, held.known, stock, self._rules)
-            metrics.FOLD_SECONDS.labels(shard.topic).observe(time.perf_counter() - began)
+                record = piece.records[0]
+                tally = fold_unexpected(record, piece.end, error, now_ms)
+                if not await self._allowed(consumer, shard, start, held, record.offset, error):
+                    return
+                piece = pieces[-1] = piece._replace(reading=None)
+            if tally is None:
+                self.forget(shard)
+                continue
             if not await same_log:
                 self.forget(shard)
                 await self._placement.place(consumer, [shard])
@@ -113,20 +145,119 @@ class Counting:
             # 3. What cannot be counted is safe first. A crash after this sends it again, recognisably.
             await self._dead_letters.send(shard, tally.dead)
             # 4. Counts and position in one step. A crash after this costs nothing: the position tells.
-            applying = self._apply(shard, start, tally, held.in_sketches)
+            applying = self._apply(shard, start, tally, held)
+            reading = piece.reading
             outcome = await applying if reading is None else (await asyncio.gather(applying, reading.read_on()))[0]
             if isinstance(outcome, Refused):
                 await self._refused(consumer, shard, start, outcome.position, span)
                 return
             held.position = tally.end
+            held.meta = {}
             held.in_sketches |= outcome.in_sketches
             self._remember(held.known, tally)
             self._measure(shard, tally, span)
             if held.known.seen.hours:
                 self._measure_window(shard, held.known.seen)
-            if tally.end < cut.end and reading is None:
-                records = [record for record in records if record.offset >= tally.end]
+            pieces.pop()
+            if tally.end < piece.end:
+                rest = [record for record in piece.records if record.offset >= tally.end]
+                pieces.append(piece._replace(records=rest))
             start = tally.end
+
+    def _piece(self, shard: Shard, records: Sequence[Record], end: int, now_ms: int) -> _Piece:
+        name = self._settings.topics[shard.topic]
+        return _Piece(records, end, Reading(name, records, end, self._rules, now_ms) if name in BINDINGS else None)
+
+    def _halves(self, shard: Shard, records: Sequence[Record], end: int, now_ms: int) -> list[_Piece]:
+        """The right half below the left one, which is folded and applied first: the right one needs its state."""
+        middle = len(records) // 2
+        left, right = records[:middle], records[middle:]
+        return [self._piece(shard, right, end, now_ms), self._piece(shard, left, right[0].offset, now_ms)]
+
+    async def _known(self, consumer: Consumer, shard: Shard, start: int, span: Span) -> _Knowledge | None:
+        """What is known of a shard that stands at `start`; None when it stands elsewhere, and is placed anew."""
+        while True:
+            held = self._shards.get(shard)
+            if held is not None and held.position == start:
+                return held
+            look = await self._ledger.look(shard)
+            if look.position != start:
+                await self._refused(consumer, shard, start, look.position, span)
+                return None
+            seen = await self._ledger.seen(shard, look)
+            if seen is None:
+                continue
+            self.forget(shard)
+            known = Known(set(look.labels), seen=seen, unexpected=set(look.unexpected))
+            self._shards[shard] = _Knowledge(start, known, look.unexpected_allowed, self._lacking(shard, start, look))
+            return self._shards[shard]
+
+    def _lacking(self, shard: Shard, start: int, look: Look) -> dict[str, str]:
+        """What the meta of a shard of an older format lacks, the first offset of this one among it."""
+        if int(look.meta.get(fields.FORMAT, FORMAT)) >= FORMAT:
+            return {}
+        log.info("ledger upgraded", shard=shard.tag, from_format=look.meta[fields.FORMAT], to_format=FORMAT, at=start)
+        settings = self._settings.counted_with(shard.topic)
+        return {name: value for name, value in settings.items() if name not in look.meta} | {
+            fields.FORMAT: str(FORMAT),
+            fields.since(fields.FORMAT): fields.observation(start, int(self._wall() * 1000)),
+        }
+
+    async def _fold(self, shard: Shard, start: int, piece: _Piece, known: Known, now_ms: int) -> Tally | None:
+        """The tally of a piece from `start` on; None when the shard stands elsewhere meanwhile."""
+        began = time.perf_counter()
+        if piece.reading is None:
+            name = self._settings.topics[shard.topic]
+            tally = fold(name, piece.records, piece.end, known, self._rules, now_ms)
+        else:
+            told, reaches_to = piece.reading.take(start)
+            _, skipped = known.without_unexpected(piece.records)
+            told = [one for one in told if one.unit.offset not in known.unexpected]
+            stock = await self._stock(shard, start, told, known)
+            if stock is None:
+                return None
+            tally = fold_inventory(told, reaches_to, known, stock, self._rules, now_ms, skipped)
+        metrics.FOLD_SECONDS.labels(shard.topic).observe(time.perf_counter() - began)
+        return tally
+
+    async def _clock(self, consumer: Consumer, cut: Range) -> int | None:
+        """The clock of the shard's store, Unix ms. Waits while this worker's differs; None when the range is void."""
+        while not await self.clocks_agree(cut.shard):
+            await asyncio.sleep(CLOCK_PAUSE_S)
+            if not consumer.is_current(cut):
+                return None
+        return await self._ledger.now_ms(cut.shard)
+
+    async def clocks_agree(self, shard: Shard) -> bool:
+        """Whether events of a shard can be judged. Enters in `clock_troubles` if not. Waits for Redis."""
+        in_doubt = shard in self.clock_troubles
+        store_ms = await self._ledger.now_ms(shard, *((0.0,) if in_doubt else ()))
+        trouble = clock_trouble(store_ms, int(self._wall() * 1000))
+        if trouble is None:
+            if self.clock_troubles.pop(shard, None):
+                log.info("clocks agree", shard=shard.tag)
+            return True
+        if not in_doubt:
+            log.error("clocks disagree", shard=shard.tag, why=trouble)
+        self.clock_troubles[shard] = trouble
+        return False
+
+    async def _allowed(
+        self, consumer: Consumer, shard: Shard, start: int, held: _Knowledge, offset: int, error: Exception
+    ) -> bool:
+        """Whether one more unexpected record may pass; if not, the partition is stopped."""
+        frames = [
+            f"{Path(frame.filename).name}:{frame.lineno}:{frame.name}"
+            for frame in traceback.extract_tb(error.__traceback__)
+        ]
+        # Neither the message nor the value: both may hold what users sent.
+        log.error("unexpected record", shard=shard.tag, offset=offset, error=type(error).__name__, frames=frames)
+        number = len(held.known.unexpected)
+        if number < held.unexpected_allowed:
+            return True
+        await self._placement.stop_at_unexpected(consumer, shard, start, number, held.unexpected_allowed)
+        self.forget(shard)
+        return False
 
     async def _stock(self, shard: Shard, start: int, told: list[Told], known: Known) -> Stock | None:
         """What the next events of the inventory change; None when the shard stands elsewhere meanwhile."""
@@ -136,11 +267,9 @@ class Counting:
             return None
         return known.stock
 
-    async def _apply(
-        self, shard: Shard, start: int, tally: Tally, in_sketches: set[tuple[str, Any]]
-    ) -> Applied | Refused:
+    async def _apply(self, shard: Shard, start: int, tally: Tally, held: _Knowledge) -> Applied | Refused:
         began = time.perf_counter()
-        outcome = await self._ledger.apply(shard, start, tally, in_sketches)
+        outcome = await self._ledger.apply(shard, start, tally, held.in_sketches, meta=held.meta)
         metrics.SCRIPT_SECONDS.labels(shard.topic).observe(time.perf_counter() - began)
         return outcome
 
@@ -153,6 +282,11 @@ class Counting:
         await self._ledger.note_refusal(shard, int(time.time() * 1000))
         self.forget(shard)
         await self._placement.place(consumer, [shard])
+
+    def leave(self, shard: Shard) -> None:
+        """Forget a shard that another worker has now."""
+        self.forget(shard)
+        self.clock_troubles.pop(shard, None)
 
     def forget(self, shard: Shard) -> None:
         """Drop everything remembered of a shard."""
@@ -175,6 +309,7 @@ class Counting:
 
     def _measure(self, shard: Shard, tally: Tally, span: Span) -> None:
         if tally.last_record_ms is not None:
+            self.last_record_ms[shard] = tally.last_record_ms
             self.newest_record_ms[shard] = max(tally.last_record_ms, self.newest_record_ms.get(shard, 0))
             metrics.LAST_RECORD.labels(*shard).set(self.newest_record_ms[shard] / 1000)
         if tally.last_event_ms is not None:
@@ -184,6 +319,7 @@ class Counting:
         for result, events in (became | {"dead": len(tally.dead)}).items():
             metrics.EVENTS.labels(shard.topic, result).inc(events)
             span.add(f"authtally.events.{result}", events)
+        metrics.UNTIMED.labels(shard.topic).inc(tally.progress.get(fields.UNTIMED, 0))
         for name, events in tally.progress.items():
             kind, *rest = fields.split(name)
             if kind == "overflowed":
@@ -207,3 +343,14 @@ class Counting:
         window_s = self._settings.dedupe_window_s
         metrics.DEDUPE_WINDOW.labels(*shard).set(window_held_s(seen.hours, seen.given_up_before, window_s))
         metrics.DEDUPE_IDS.labels(*shard).set(len(seen.digests))
+
+
+def clock_trouble(store_ms: int, worker_ms: int) -> str | None:
+    """Why events cannot be judged by these two clocks, Unix ms; None if they can."""
+    store, worker = (f"{datetime.fromtimestamp(ms / 1000, UTC):%Y-%m-%dT%H:%M:%SZ}" for ms in (store_ms, worker_ms))
+    shown = f"the store's clock says {store}, this worker's {worker}"
+    if min(store_ms, worker_ms) < _RELEASED_MS:
+        return f"{shown}: one lies before {RELEASED}, the release of this version. Set it right"
+    if abs(store_ms - worker_ms) > CLOCKS_APART_MS:
+        return f"{shown}: more than {CLOCKS_APART_MS // 60_000} minutes apart. Set them right"
+    return None

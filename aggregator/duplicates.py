@@ -1,7 +1,8 @@
 """Events that were sent twice: a shard remembers the ids of events for a while, and counts each once.
 
-Ids are kept in buckets of an hour by their record's timestamp. What is held, and so what is a repeat, is a function of
-the log alone: a bucket goes when an id of a much later hour arrives or when there are too many, never by a clock.
+Ids are kept in buckets of an hour by their record's timestamp, or by the event's own time where that is not usable. The
+ids held are a function of the log: a bucket expires when an id of a much later hour arrives or when there are too many,
+never by a clock.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from typing import Final
 HOUR_MS: Final = 3_600_000
 HOUR_S: Final = 3_600
 DIGEST_BYTES: Final = 8
+AHEAD_HOURS: Final = 24
+"""How far ahead of the store's clock an event or a record may be dated."""
 LONG_AGO: Final = -(2**62)
 
 
@@ -60,12 +63,14 @@ class Sifted:
 class Sieve:
     """Tells repeats from events seen for the first time, in log order, for one range."""
 
-    def __init__(self, seen: Seen, window_s: int, max_ids: int) -> None:
+    def __init__(self, seen: Seen, window_s: int, max_ids: int, now_ms: int) -> None:
+        """`now_ms` is the store's clock: no usable time lies more than 24 h ahead of it."""
         self.sifted = Sifted(given_up_before=seen.given_up_before)
         self._seen = seen
         self._digests = seen.digests
         # An id seen at an hour's very end must be known for a whole window after it.
-        self._window_hours = -(-window_s // HOUR_S)
+        # The 24 h more: one event may be dated so far ahead, and must not make its neighbours' ids expire.
+        self._window_hours = -(-window_s // HOUR_S) + AHEAD_HOURS
         self._max_ids = max_ids
         self._held = len(seen.digests)
         self._hours = set(seen.hours)
@@ -76,6 +81,13 @@ class Sieve:
         # The hour of the last record, in ms, and its bucket: None when it is too late for one.
         self._from = self._until = 0
         self._bucket: list[bytes] | None = None
+        latest = now_ms // HOUR_MS + AHEAD_HOURS
+        if self._newest > latest:
+            # Left by format 1, which believed every record timestamp: such an hour kept all later ids out.
+            for beyond in [hour for hour in self._hours if hour > latest]:
+                self._drop(beyond)
+            self._newest = max(self._hours, default=LONG_AGO)
+            self.sifted.given_up_before = min(self.sifted.given_up_before, latest)
 
     def repeats(self, digest: bytes, record_ms: int) -> bool:
         """Whether an id is a repeat; if not, it is known from now on."""

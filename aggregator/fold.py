@@ -1,13 +1,14 @@
 """Records in, additions out: the pure middle of the worker.
 
-What `fold` returns depends on its arguments alone, and folding a log in any cuts adds up to the same ledger. Whatever
-looks like a "now" is a record's timestamp.
+`fold` depends on its arguments alone, and folding a log in any cuts adds up to the same ledger. The store's clock is an
+argument: it stands in for a record's timestamp that is not usable.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from operator import attrgetter
 from typing import Any, Final
 
 from aggregator.duplicates import Sieve
@@ -21,8 +22,10 @@ from schemas.events import (
     MAX_AHEAD,
     SAFE_ID_CHARS,
     UNDECODABLE,
+    AccountEvent,
     BadRecordError,
     Login,
+    RecordTime,
     TokenIssued,
     check,
     check_time,
@@ -32,35 +35,43 @@ from schemas.events import (
 MAX_IDS: Final = 20_000
 """Users sent in one script, counted once per period and scope: keeps it under 5 ms of the store's time."""
 
+LABELS_OF: Final[dict[Any, Any]] = {
+    Login: attrgetter("realm", "client_id", "node", "success", "counted", "reason"),
+    TokenIssued: attrgetter("realm", "client_id", "node", "grant_type", "tokens"),
+    AccountEvent: attrgetter("realm", "client_id", "kind"),
+}
+"""By type of event: the fields that decide, with its day, where it counts."""
 
-def fold(name: str, records: Sequence[Record], end: int, known: Known, rules: Rules) -> Tally:
+
+def fold(name: str, records: Sequence[Record], end: int, known: Known, rules: Rules, now_ms: int) -> Tally:
     """Fold the records of a range that ends before offset `end`, on a topic bound to the event or adapter `name`.
 
-    Never raises for what records hold: bad ones come back in `dead`.
+    `now_ms` is the store's clock. Bad records are returned in `dead`; an exception is a defect, and the caller makes an
+    `unexpected` dead letter of the record that caused it.
     """
     tally = Tally(end)
-    if not records:
+    records, skipped = known.without_unexpected(records)
+    if not records and not skipped:
         return tally
     native = name in DECODERS
-    units: Sequence[Any] = records if native else units_of(ADAPTERS[name], records)
+    units: Sequence[Any] = records if native else units_of(ADAPTERS[name], records, now_ms)
     decode: Any = DECODERS[name].decode if native else event_of
+    labels_of: Any = LABELS_OF[DECODERS[name].type] if native else None
     router = Router(rules, known)
     routes = router.routes
-    sieve = Sieve(known.seen, rules.dedupe_window_s, rules.dedupe_max_ids)
+    sieve = Sieve(known.seen, rules.dedupe_window_s, rules.dedupe_max_ids, now_ms)
     repeats, digest_of = sieve.repeats, rules.digest.event_id
-    is_login, is_token = name == "login", name == "token"
-    stamps = [unit.timestamp for unit in units]
-    if not stamps:
-        return tally
+    is_login = name == "login"
+    stamps, untimed = record_times([unit.timestamp for unit in units], now_ms)
     # Between these an event is of `day`, and plausible whatever its own record's timestamp is: settles nearly all.
-    plausible = datetime.fromtimestamp(min(stamps) / 1000, UTC) + MAX_AHEAD
+    plausible = datetime.fromtimestamp(min(stamps, default=now_ms) / 1000, UTC) + MAX_AHEAD
     since = until = EARLIEST
     day = 0
     first = last = None
     ids = repeated = ignored = 0
     unit: Any = None
 
-    for unit, stamp in zip(units, stamps, strict=True):
+    for number, (unit, stamp) in enumerate(zip(units, stamps, strict=True)):
         if ids >= MAX_IDS and (native or unit.opens):
             tally.end = unit.offset
             break
@@ -72,21 +83,8 @@ def fold(name: str, records: Sequence[Record], end: int, known: Known, rules: Ru
                 day, since, until = router.day_of(time)
                 since, until = max(since, EARLIEST), min(until, plausible)
             if not native:
-                is_login, is_token = type(event) is Login, type(event) is TokenIssued
-            if is_login:
-                key: tuple[object, ...] = (
-                    day,
-                    event.realm,
-                    event.client_id,
-                    event.node,
-                    event.success,
-                    event.counted,
-                    event.reason,
-                )
-            elif is_token:
-                key = (day, event.realm, event.client_id, event.node, event.grant_type, event.tokens)
-            else:
-                key = (day, event.realm, event.client_id, event.kind)
+                is_login, labels_of = type(event) is Login, LABELS_OF[type(event)]
+            key = day, labels_of(event)
             user_id, event_id = event.user_id, event.id
             route = routes.get(key)
             if (
@@ -95,11 +93,13 @@ def fold(name: str, records: Sequence[Record], end: int, known: Known, rules: Ru
                 or (event_id is not None and len(event_id) > SAFE_ID_CHARS)
             ):
                 check(event)
-            if event_id is not None and rules.dedupe_window_s and repeats(digest_of(event_id), stamp):
-                repeated += native or unit.leads
-                continue
+            if event_id is not None and rules.dedupe_window_s:
+                at_ms = _ms(time) if untimed and number in untimed else stamp
+                if repeats(digest_of(event_id), at_ms):
+                    repeated += native or unit.leads
+                    continue
             if route is None:
-                route = router.open(key, day, event, stamp)
+                route = router.open(key, day, event)
                 ids += len(route.to.periods)
         except BadRecordError as bad:
             tally.dead.append(_dead(unit, bad, native=native))
@@ -112,10 +112,11 @@ def fold(name: str, records: Sequence[Record], end: int, known: Known, rules: Ru
             continue
 
         route.events += 1
-        if stamp > route.last_ms:
-            route.last_ms = stamp
-        elif stamp < route.first_ms:
-            route.first_ms = stamp
+        if not untimed or number not in untimed:
+            if stamp > route.last_ms:
+                route.last_ms = stamp
+            if stamp < route.first_ms:
+                route.first_ms = stamp
         if first is None or last is None:
             first = last = time
         elif time > last:
@@ -131,14 +132,36 @@ def fold(name: str, records: Sequence[Record], end: int, known: Known, rules: Ru
 
     if first is not None and last is not None:
         tally.first_event_ms, tally.last_event_ms = _ms(first), _ms(last)
-    looked_at = len(stamps) if unit is None else units.index(unit)
-    del stamps[looked_at:]
-    tally.first_record_ms, tally.last_record_ms = min(stamps), max(stamps)
+    folded = len(units) if unit is None else units.index(unit)
+    tally.note_record_times(stamps[:folded], untimed, None if native else [unit.opens for unit in units[:folded]])
     router.total(tally)
     tally.sifted = sieve.sifted
-    consumed = looked_at if native else sum(unit.leads for unit in units[:looked_at])
-    tally.settle(consumed, repeated, ignored)
+    consumed = folded if native else sum(unit.leads for unit in units[:folded])
+    tally.settle(consumed, repeated, ignored, skipped)
     return tally
+
+
+def record_times(timestamps: list[int], now_ms: int) -> tuple[list[int], frozenset[int]]:
+    """The moments that events are compared with, Unix ms, and the places of those whose timestamp is not usable."""
+    if not timestamps or (
+        RecordTime.of(min(timestamps), now_ms).usable and RecordTime.of(max(timestamps), now_ms).usable
+    ):
+        return timestamps, _NONE
+    times = [RecordTime.of(timestamp, now_ms) for timestamp in timestamps]
+    return [at.ms for at in times], frozenset(number for number, at in enumerate(times) if not at.usable)
+
+
+def fold_unexpected(record: Record, end: int, error: Exception, now_ms: int) -> Tally:
+    """The tally of a single record on which a fold raised: one dead letter, even of an array."""
+    tally = Tally(end)
+    tally.unexpected.add(record.offset)
+    tally.dead.append(DeadLetter(record, "unexpected", type(error).__name__, record.value))
+    tally.note_record_times(*record_times([record.timestamp], now_ms))
+    tally.settle(consumed=1, repeated=0, ignored=0)
+    return tally
+
+
+_NONE: Final[frozenset[int]] = frozenset()
 
 
 def _dead(unit: Any, bad: BadRecordError, *, native: bool) -> DeadLetter:

@@ -16,7 +16,7 @@ from aggregator import metrics
 log = structlog.get_logger(__name__)
 
 _told: Final = make_aiohttp_handler(REGISTRY)
-PLACES: Final = ("startup", "redis", "kafka", "dead_letters", "group", "stopped")
+PLACES: Final = ("startup", "redis", "clock", "kafka", "dead_letters", "group", "stopped")
 """Where a trouble may be: the label of its metric."""
 POLL_SILENCE_S: Final = 60.0
 """How long the poll loop may be silent before the worker counts as dead: longer than any rebalance takes."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 from aggregator.duplicates import Sieve
@@ -19,13 +19,12 @@ from schemas.adapters.instants import in_utc
 from schemas.adapters.registry import ADAPTERS
 from schemas.events import (
     DECODERS,
-    EARLIEST,
-    MAX_AHEAD,
     UNDECODABLE,
     BadRecordError,
     Inventory,
     OtpTokenCount,
     OtpTokenState,
+    RecordTime,
     check,
     undecodable,
 )
@@ -49,52 +48,53 @@ class Told(NamedTuple):
 
     unit: Any
     """A record, or a Unit of one."""
+    at: RecordTime
     what: Inventory | BadRecordError | None
     user: bytes = b""
     """Digest of whom the token is assigned to."""
 
 
-def read(name: str, records: Sequence[Record], rules: Rules) -> list[Told]:
+def read(name: str, records: Sequence[Record], rules: Rules, now_ms: int) -> list[Told]:
     """Decode and check records of a topic bound to `name`, one of `schemas.inventory.BINDINGS`."""
     if name not in DECODERS:
-        return [_checked(unit, unit.value, unit.timestamp, rules) for unit in units_of(ADAPTERS[name], records)]
+        return [
+            _checked(unit, unit.value, RecordTime.of(unit.timestamp, now_ms), rules)
+            for unit in units_of(ADAPTERS[name], records, now_ms)
+        ]
     decode: Any = DECODERS[name].decode
     told: list[Told] = []
-    if not records:
-        return told
-    # Up to here a time is plausible whatever its own record's timestamp is: settles nearly all.
-    until = datetime.fromtimestamp(min(record.timestamp for record in records) / 1000, UTC) + MAX_AHEAD
     for record in records:
+        at = RecordTime.of(record.timestamp, now_ms)
         try:
             event = decode(record.value)
         except (*UNDECODABLE, TypeError) as error:
             bad = undecodable(record.value, error)
-            told.append(Told(record, BadRecordError(bad.reason, bad.detail)))
+            told.append(Told(record, at, BadRecordError(bad.reason, bad.detail)))
         else:
-            told.append(_checked(record, event, record.timestamp, rules, until))
+            told.append(_checked(record, event, at, rules))
     return told
 
 
-def _checked(unit: Any, what: Any, record_ms: int, rules: Rules, until: datetime = EARLIEST) -> Told:
+def _checked(unit: Any, what: Any, at: RecordTime, rules: Rules) -> Told:
     if not isinstance(what, (OtpTokenState, OtpTokenCount)):
-        return Told(unit, what)
+        return Told(unit, at, what)
     try:
-        if not EARLIEST <= what.time < until:
-            in_utc(what.time, record_ms)
+        in_utc(what.time, at.ms)
         check(what)
     except BadRecordError as bad:
         bad.__context__ = None
-        return Told(unit, bad.with_traceback(None))
+        return Told(unit, at, bad.with_traceback(None))
     if isinstance(what, OtpTokenState) and what.assigned and what.user_id and not what.deleted:
-        return Told(unit, what, rules.digest.holder(what.user_id))
-    return Told(unit, what)
+        return Told(unit, at, what, rules.digest.holder(what.user_id))
+    return Told(unit, at, what)
 
 
 class Reading:
     """Records of one range as events, read some at a time."""
 
-    def __init__(self, name: str, records: Sequence[Record], end: int, rules: Rules) -> None:
+    def __init__(self, name: str, records: Sequence[Record], end: int, rules: Rules, now_ms: int) -> None:
         self._name = name
+        self._now_ms = now_ms
         self._records = records
         self._end = end
         self._rules = rules
@@ -110,15 +110,22 @@ class Reading:
         return self._ahead, end
 
     async def read_on(self) -> None:
-        """Read the next ones, at most MAX_EVENTS; in slices, so that what is under way to the store gets there."""
+        """Read the next ones, at most MAX_EVENTS; in slices, so that what is under way to the store gets there.
+
+        Ends before records that cannot be read: `take` raises for those, when nothing else of the range waits.
+        """
         for _ in range(0, MAX_EVENTS, SLICE):
             await asyncio.sleep(0)
-            self._some(SLICE)
+            try:
+                self._some(SLICE)
+            except Exception:  # noqa: BLE001 - raised again by take()
+                return
 
     def _some(self, most: int) -> None:
         more = self._records[self._read : self._read + most]
+        told = read(self._name, more, self._rules, self._now_ms)
         self._read += len(more)
-        self._ahead = self._ahead + read(self._name, more, self._rules)
+        self._ahead = self._ahead + told
 
 
 def unknown_tokens(told: Iterable[Told], stock: Stock) -> list[str]:
@@ -144,22 +151,28 @@ def unknown_holders(told: Iterable[Told], stock: Stock) -> list[bytes]:
     return [holder for holder in found if holder not in stock.holders]
 
 
-def fold_inventory(told: Sequence[Told], end: int, known: Known, stock: Stock, rules: Rules) -> Tally:
-    """Fold what was told up to offset `end`. `stock` knows every serial and holder of it."""
+def fold_inventory(
+    told: Sequence[Told], end: int, known: Known, stock: Stock, rules: Rules, now_ms: int, skipped: Sequence[int] = ()
+) -> Tally:
+    """Fold what was told up to offset `end`. `stock` knows every serial and holder of it; `now_ms` as for `fold`.
+
+    `skipped` are offsets of records that are not in `told` since they are known as unexpected.
+    """
     tally = Tally(end)
     changing = Changing(stock, rules)
-    sieve = Sieve(known.seen, rules.dedupe_window_s, rules.dedupe_max_ids)
+    sieve = Sieve(known.seen, rules.dedupe_window_s, rules.dedupe_max_ids, now_ms)
     consumed = repeated = ignored = 0
-    stamps = []
+    times: list[RecordTime] = []
+    opens: list[bool] = []
     first: datetime | None = None
     last: datetime | None = None
-    for unit, what, user in told:
+    for unit, at, what, user in told:
         foreign = isinstance(unit, Unit)
         if changing.work >= MAX_ROWS and (not foreign or unit.opens):
             tally.end = unit.offset
             break
-        stamp = unit.timestamp
-        stamps.append(stamp)
+        times.append(at)
+        opens.append(not foreign or unit.opens)
         leads = unit.leads if foreign else True
         consumed += leads
         if what is None:
@@ -169,9 +182,11 @@ def fold_inventory(told: Sequence[Told], end: int, known: Known, stock: Stock, r
             record, value, nth = (unit.record, unit.raw, unit.nth) if foreign else (unit, unit.value, 0)
             tally.dead.append(DeadLetter(record, what.reason, what.detail, value, nth))
             continue
-        if what.id is not None and rules.dedupe_window_s and sieve.repeats(rules.digest.event_id(what.id), stamp):
-            repeated += leads
-            continue
+        if what.id is not None and rules.dedupe_window_s:
+            at_ms = at.ms if at.usable else micros(what.time) // 1000
+            if sieve.repeats(rules.digest.event_id(what.id), at_ms):
+                repeated += leads
+                continue
         if isinstance(what, OtpTokenState):
             order = changing.state(what, user)
             if order <= 0:
@@ -186,12 +201,11 @@ def fold_inventory(told: Sequence[Told], end: int, known: Known, stock: Stock, r
             last = what.time
         elif what.time < first:
             first = what.time
-    if not stamps:
-        return tally
     if first is not None and last is not None:
         tally.first_event_ms, tally.last_event_ms = micros(first) // 1000, micros(last) // 1000
-    tally.first_record_ms, tally.last_record_ms = min(stamps), max(stamps)
+    untimed = frozenset(place for place, at in enumerate(times) if not at.usable)
+    tally.note_record_times([at.ms for at in times], untimed, opens)
     tally.sifted = sieve.sifted
     tally.inventory = changing.done()
-    tally.settle(consumed, repeated, ignored)
+    tally.settle(consumed, repeated, ignored, skipped)
     return tally

@@ -1,7 +1,7 @@
 """Which names from outside get counters of their own.
 
-Names come from whoever can reach a login page, so they are bounded: a realm, client or node becomes known only through
-a successful event, first come in log order, up to a limit. Everything else counts under OTHER, so totals stay exact.
+Names come from whoever can reach a login page, so they are bounded: a realm, client or node becomes known first come in
+log order, up to a limit; a client only by a success. Everything else counts under OTHER, so totals stay exact.
 """
 
 from __future__ import annotations

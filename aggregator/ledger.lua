@@ -9,11 +9,14 @@
 -- ARGV[4…] digests of event ids, eight bytes each, in the order of the additions' `ids`; after them, where
 --   the additions have an `inventory`, MessagePack of the bytes that it names by number.
 --
--- Answers {1, numbers of the users additions that live in sketches}, or {0, position} with nothing written.
+-- Returns {1, numbers of the users additions that live in sketches, clock}, or {0, position, clock} with nothing written.
+-- The clock is this store's TIME in ms.
 
+local time = redis.call('TIME')
+local clock = time[1] * 1000 + math.floor(time[2] / 1000)
 local have = redis.call('GET', KEYS[1]) or ''
 if have ~= ARGV[1] then
-  return {0, have}
+  return {0, have, clock}
 end
 
 local CHUNK = 3900  -- arguments per call: Lua's unpack overflows its stack near 8,000
@@ -56,6 +59,9 @@ for _, clients in ipairs(add.clients) do
 end
 for _, ids in ipairs(add.ids) do
   must_be(KEYS[ids.key], 'string')
+end
+if add.unexpected then
+  must_be(KEYS[add.unexpected.key], 'set')
 end
 local inventory = add.inventory or {hashes = {}, strings = {}, rows = {}, maxima = {}}
 -- Flat: per hash its key, and from where to where what is set and what is dropped; per string its key, from which byte
@@ -212,12 +218,18 @@ if add.last_record then
 end
 
 for period, expires in pairs(add.index) do
-  redis.call('ZADD', KEYS[3], expires, period)
+  -- LT: after retention was changed a period is hidden too early, rather than read in part.
+  redis.call('ZADD', KEYS[3], 'LT', expires, period)
 end
-local clock = redis.call('HGET', KEYS[2], 'last_record_ms')
-if clock then
-  -- The newest record of all, not of this range: cutting the log elsewhere must leave the same index.
-  redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', tonumber(clock) / 1000)
+-- By the clock by which the keys themselves expire. A record's timestamp may be anything.
+redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', clock / 1000)
+if add.unexpected then
+  if add.unexpected.clear then
+    redis.call('DEL', KEYS[add.unexpected.key])
+  end
+  for _, offset in ipairs(add.unexpected.add) do
+    redis.call('SADD', KEYS[add.unexpected.key], offset)
+  end
 end
 if #add.labels > 0 then
   chunked('SADD', KEYS[4], add.labels)
@@ -229,4 +241,4 @@ end
 if ARGV[2] ~= '' then
   redis.call('SET', KEYS[1], ARGV[2])
 end
-return {1, in_sketches}
+return {1, in_sketches, clock}

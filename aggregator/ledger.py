@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
@@ -35,8 +36,14 @@ SCRIPT: Final = resources.files("aggregator").joinpath("ledger.lua").read_text()
 SCRIPT_SHA: Final = hashlib.sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()
 # What a fold needs of a shard, and the position it holds at, read in one step.
 LOOK: Final = """
+local time = redis.call('TIME')
 return {redis.call('GET', KEYS[1]) or '', redis.call('SMEMBERS', KEYS[2]), redis.call('HGETALL', KEYS[3]),
-        redis.call('HGETALL', KEYS[4])}
+        redis.call('HGETALL', KEYS[4]), redis.call('SMEMBERS', KEYS[5]), time[1] * 1000 + math.floor(time[2] / 1000)}
+"""
+# The key decides which node of a Cluster answers.
+TIME: Final = """
+local time = redis.call('TIME')
+return {KEYS[1], time[1] * 1000 + math.floor(time[2] / 1000)}
 """
 LOOK_AT_IDS: Final = """
 local found = {redis.call('GET', KEYS[1]) or ''}
@@ -47,6 +54,8 @@ return found
 """
 
 FIRST_PAUSE_S: Final = 0.1
+CLOCK_AGE_S: Final = 60.0
+"""A store's TIME is asked again when it is older: a script usually brings a newer one."""
 LONGEST_PAUSE_S: Final = 0.5
 """A store that is back, or has a new primary, is found after this long at most."""
 
@@ -62,6 +71,12 @@ class Look:
     meta: Mapping[str, str]
     ids: Mapping[str, str] = field(default_factory=dict)
     """Its ids hash: which hours of event ids it holds."""
+    unexpected: frozenset[int] = frozenset()
+    """Offsets of records that no fold could count."""
+
+    @property
+    def unexpected_allowed(self) -> int:
+        return int(self.meta.get(fields.UNEXPECTED_ALLOWED, fields.ALLOWED_AT_FIRST))
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,15 +97,23 @@ class Ledger:
     """Reads positions and applies tallies. Waits for Redis as long as it takes, and says so."""
 
     def __init__(
-        self, client: Client, settings: WorkerSettings, *, trouble: Callable[[str | None], None] | None = None
+        self,
+        client: Client,
+        settings: WorkerSettings,
+        *,
+        trouble: Callable[[str | None], None] | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`trouble` is told each failure, and None when the store answers again."""
+        """`trouble` is called with each failure, and with None when the store answers again."""
         self._client = client
         self._settings = settings
         self._zone = settings.zone
         self._trouble = trouble or (lambda _: None)
         self._expiry = lru_cache(maxsize=4096)(self._expires)
         self._encode = msgspec.msgpack.Encoder().encode
+        self._monotonic = monotonic
+        self._clocks: dict[Shard, tuple[int, float]] = {}
+        """The TIME that each shard's store answered last, Unix ms, and when."""
 
     def keys(self, shard: Shard) -> ShardKeys:
         return ShardKeys(self._settings.key_prefix, shard)
@@ -98,9 +121,26 @@ class Ledger:
     async def look(self, shard: Shard) -> Look:
         """Position, labels, meta and hours of ids of a shard as of one moment."""
         of = self.keys(shard)
-        answer = await self._patiently(lambda: self._client.eval(LOOK, 4, of.position, of.labels, of.meta, of.ids))
-        position, labels, meta, ids = cast(tuple[str, list[str], list[str], list[str]], answer)
-        return Look(_position(position), frozenset(labels), _pairs(meta), _pairs(ids))
+        named = (of.position, of.labels, of.meta, of.ids, of.unexpected)
+        answer = await self._patiently(lambda: self._client.eval(LOOK, len(named), *named))
+        position, labels, meta, ids, unexpected, clock = cast(
+            tuple[str, list[str], list[str], list[str], list[str], int], answer
+        )
+        self._set_clock(shard, clock)
+        return Look(_position(position), frozenset(labels), _pairs(meta), _pairs(ids), frozenset(map(int, unexpected)))
+
+    async def now_ms(self, shard: Shard, max_age_s: float = CLOCK_AGE_S) -> int:
+        """The clock of the shard's store, Unix ms: its last TIME plus the monotonic time since. Waits for Redis."""
+        clock = self._clocks.get(shard)
+        if clock is None or self._monotonic() - clock[1] > max_age_s:
+            key = self.keys(shard).position
+            _, answered = await self._patiently(lambda: cast(Any, self._client.eval(TIME, 1, key)))
+            clock = self._set_clock(shard, answered)
+        return clock[0] + int((self._monotonic() - clock[1]) * 1000)
+
+    def _set_clock(self, shard: Shard, ms: int) -> tuple[int, float]:
+        clock = self._clocks[shard] = (ms, self._monotonic())
+        return clock
 
     async def seen(self, shard: Shard, look: Look) -> Seen | None:
         """The ids of events that a shard holds where `look` found it; None when it stands elsewhere by now."""
@@ -159,19 +199,32 @@ class Ledger:
         """Record changed settings in a shard that stands at `at`, without moving it."""
         return await self._step(shard, "" if at is None else str(at), "", meta=meta)
 
-    async def move(self, shard: Shard, start: int | None, end: int, meta: Mapping[str, str]) -> Applied | Refused:
-        """Put a shard's position elsewhere because an operator said so: records count twice, or not at all."""
-        return await self._step(shard, "" if start is None else str(start), str(end), meta=meta)
+    async def move(
+        self, shard: Shard, start: int | None, end: int, meta: Mapping[str, str], *, other_log: bool = False
+    ) -> Applied | Refused:
+        """Put a shard's position elsewhere because an operator said so: records count twice, or not at all.
+
+        With `other_log` the offsets of unexpected records are dropped: they are of a topic that is no more.
+        """
+        start_text = "" if start is None else str(start)
+        return await self._step(shard, start_text, str(end), meta=meta, clear_unexpected=other_log)
 
     async def apply(
-        self, shard: Shard, start: int, tally: Tally, in_sketches: AbstractSet[tuple[str, Any]] = frozenset()
+        self,
+        shard: Shard,
+        start: int,
+        tally: Tally,
+        in_sketches: AbstractSet[tuple[str, Any]] = frozenset(),
+        *,
+        meta: Mapping[str, str] | None = None,
     ) -> Applied | Refused:
         """Add one tally and move the position from `start` to its end, in one step.
 
         `in_sketches` may name (period, scope) known to have outgrown their small sets; leaving one out costs a few
-        keys, nothing else. Sending the same tally again is safe: the position decides. Waits for Redis for ever.
+        keys, nothing else. `meta` is written in the same step: what a shard of an older format lacks. Sending the same
+        tally again is safe: the position decides. Waits for Redis for ever.
         """
-        return await self._step(shard, str(start), str(tally.end), tally, in_sketches=in_sketches)
+        return await self._step(shard, str(start), str(tally.end), tally, in_sketches=in_sketches, meta=meta)
 
     async def note_refusal(self, shard: Shard, at_ms: int) -> None:
         """Write down that a script was refused. Counted twice when an answer is lost."""
@@ -194,6 +247,7 @@ class Ledger:
         in_sketches: AbstractSet[tuple[str, Any]] = frozenset(),
         progress: Mapping[str, int] | None = None,
         meta: Mapping[str, str] | None = None,
+        clear_unexpected: bool = False,
     ) -> Applied | Refused:
         of = self.keys(shard)
         named = [of.position, of.progress, of.index, of.labels, of.meta, of.ids]
@@ -213,6 +267,10 @@ class Ledger:
             "ids": [],
             "ids_dropped": [],
         }
+        unexpected = sorted(tally.unexpected) if tally is not None else []
+        if unexpected or clear_unexpected:
+            named.append(of.unexpected)
+            add["unexpected"] = {"key": len(named), "add": list(map(str, unexpected)), "clear": clear_unexpected}
         if tally is not None:
             for (period, scope), parts in tally.users.items():
                 k = accuracy.sketches(period, scope)
@@ -260,7 +318,8 @@ class Ledger:
             # MessagePack's nil would be a value in Lua; what is not there must be left out.
             add = {name: value for name, value in add.items() if value is not None}
         answer = await self._patiently(lambda: self._run(named, start, end, self._encode(add), *blobs))
-        done, more_or_position = cast(tuple[int, Any], answer)
+        done, more_or_position, clock = cast(tuple[int, Any, int], answer)
+        self._set_clock(shard, clock)
         if not done:
             return Refused(_position(more_or_position))
         if tally is None:

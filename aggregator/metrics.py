@@ -56,7 +56,7 @@ REFUSED: Final = Counter(
 REDIS_ERRORS: Final = Counter("authtally_redis_errors", "Failed exchanges with the ledger's Redis; each is repeated.")
 TROUBLE: Final = Gauge(
     "authtally_trouble",
-    "1 while readiness names a trouble, by where: startup, redis, kafka, dead_letters, group, stopped.",
+    "1 while readiness names a trouble, by where: startup, redis, clock, kafka, dead_letters, group, stopped.",
     ["where"],
 )
 POSITION: Final = Gauge(
@@ -87,6 +87,11 @@ LAST_RECORD: Final = Gauge(
     ["topic", "partition"],
 )
 LOST: Final = Counter("authtally_lost_offsets", "Offsets that retention deleted before they were counted.", ["topic"])
+UNTIMED: Final = Counter(
+    "authtally_untimed_records",
+    "Records whose Kafka timestamp is not usable: events are judged by the clock.",
+    ["topic"],
+)
 OVERFLOWED: Final = Counter(
     "authtally_overflowed_events", "Events counted under __other__ because a label limit was reached.", ["dimension"]
 )
@@ -114,6 +119,7 @@ def begin(topics: Collection[str]) -> None:
         for refusal in ("ahead", "behind", "empty"):
             REFUSED.labels(topic, refusal)
         LOST.labels(topic)
+        UNTIMED.labels(topic)
 
 
 def refusal(start: int, stands: int | None) -> Refusal:

@@ -99,6 +99,15 @@ def out_of_order(shard: Shard, binding: str) -> Stop | None:
     )
 
 
+def too_many_unexpected(shard: Shard, position: int, number: int, allowed: int) -> Stop:
+    """The stop before an unexpected record for which there is no allowance."""
+    return Stop(
+        f"{shard.tag} stopped at {position}: this version cannot count the record there, and {number} unexpected "
+        f"records were skipped before ({allowed} are allowed). See the log for the defect, or allow more: "
+        f"authtally positions allow-unexpected {shard.topic} {shard.partition} {allowed + 100}"
+    )
+
+
 def differing(meta: Mapping[str, str], settings: Mapping[str, str]) -> str | None:
     """What a ledger was counted with that the settings contradict, in a sentence with the ways on; None if nothing."""
     for name, value in settings.items():
@@ -138,6 +147,8 @@ class Placement:
         """The id of the topic that each shard was counted from when it was placed."""
         self._looks: dict[str, _Look] = {}
         self.stopped: dict[Shard, str] = {}
+        self._at_unexpected: dict[Shard, int] = {}
+        """Where each shard stands whose next record is unexpected and not allowed."""
         self.trouble: str | None = None
 
     async def place(self, consumer: Consumer, shards: Iterable[Shard]) -> None:
@@ -171,13 +182,13 @@ class Placement:
         differs = differing(look.meta, self._settings.counted_with(shard.topic))
         if differs:
             raise SettingsDifferError(f"{shard.tag}: {differs}")
-        decision = out_of_order(shard, self._settings.topics[shard.topic]) or decide(shard, look, topic_id, bounds)
+        decision = (
+            out_of_order(shard, self._settings.topics[shard.topic])
+            or self._before_unexpected(shard, look)
+            or decide(shard, look, topic_id, bounds)
+        )
         if isinstance(decision, Stop):
-            if self.stopped.get(shard) != decision.reason:
-                log.error("partition stopped", shard=shard.tag, reason=decision.reason)
-            self.stopped[shard] = decision.reason
-            metrics.STOPPED.labels(*shard).set(1)
-            await consumer.stop_range(shard)
+            await self._stop(consumer, shard, decision)
             return True
         if isinstance(decision, Open):
             if isinstance(await self._ledger.open(shard, decision.offset, topic_id), Refused):
@@ -198,6 +209,28 @@ class Placement:
         self._placed[shard] = look.meta.get("topic_id") or topic_id
         await consumer.seek_range(shard, start)
         return True
+
+    async def _stop(self, consumer: Consumer, shard: Shard, stop: Stop) -> None:
+        if self.stopped.get(shard) != stop.reason:
+            log.error("partition stopped", shard=shard.tag, reason=stop.reason)
+        self.stopped[shard] = stop.reason
+        metrics.STOPPED.labels(*shard).set(1)
+        await consumer.stop_range(shard)
+
+    async def stop_at_unexpected(
+        self, consumer: Consumer, shard: Shard, position: int, number: int, allowed: int
+    ) -> None:
+        """Stop a partition before an unexpected record that is one more than its shard allows."""
+        self._at_unexpected[shard] = position
+        await self._stop(consumer, shard, too_many_unexpected(shard, position, number, allowed))
+
+    def _before_unexpected(self, shard: Shard, look: Look) -> Stop | None:
+        """Whether the shard still stands where it was stopped, with no more allowed. Other workers find out anew."""
+        at = self._at_unexpected.get(shard)
+        if at is not None and at == look.position and len(look.unexpected) >= look.unexpected_allowed:
+            return too_many_unexpected(shard, at, len(look.unexpected), look.unexpected_allowed)
+        self._at_unexpected.pop(shard, None)
+        return None
 
     def leave(self, assigned: Iterable[Shard]) -> None:
         """Forget why partitions are stopped that others have now: those stop them again, or do not."""

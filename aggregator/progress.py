@@ -68,6 +68,8 @@ class Progress:
             await self._ledger.register(positions)
             bounds = await consumer.bounds(positions)
             again = await self._placement.misplaced(positions) | self._fallen_back(positions)
+            for shard in positions:
+                await self._counting.clocks_agree(shard)
             for shard, position in positions.items():
                 await self._measure(consumer, shard, position, bounds[shard])
         except (RedisError, RedisClusterException) as error:
@@ -93,7 +95,7 @@ class Progress:
         metrics.LOG_END.labels(*shard).set(end)
         metrics.LAG.labels(*shard).set(max(end - position, 0))
         metrics.STABLE_LAG.labels(*shard).set(stable_lag)
-        newest = self._counting.newest_record_ms.get(shard)
+        newest = self._counting.last_record_ms.get(shard)
         behind = max(time.time() - newest / 1000, 0) if stable_lag and newest is not None else 0
         metrics.LAG_SECONDS.labels(*shard).set(behind)
         now_ms = int(time.time() * 1000)
@@ -116,5 +118,5 @@ class Progress:
 
     def _leave(self, shard: Shard) -> None:
         del self._stands[shard]
-        self._counting.forget(shard)
+        self._counting.leave(shard)
         metrics.leave(shard)

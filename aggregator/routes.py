@@ -35,11 +35,12 @@ class Route:
 
     to: Resolved
     active: Active | None
-    first_ms: int
-    last_ms: int
     is_new: bool
     """Whether it was resolved in this range."""
     events: int = 0
+    first_ms: int = 2**63
+    last_ms: int = -(2**63)
+    """Usable record timestamps; the first is after the last while there was none."""
 
 
 class Router:
@@ -69,7 +70,7 @@ class Router:
             found = self._days[key] = day, since, since + (DAY if self._utc else QUARTER)
         return found
 
-    def open(self, key: tuple[object, ...], day: int, event: Counted, record_ms: int) -> Route:
+    def open(self, key: tuple[object, ...], day: int, event: Counted) -> Route:
         """The route of a combination that comes up for the first time in this range."""
         to = self._known.resolved.get(key)
         is_new = to is None
@@ -81,13 +82,15 @@ class Router:
             if active is None:
                 applied = self._known.applied.get(to.cohort, _NOBODY)
                 active = self._cohorts[to.cohort] = Active(applied, len(to.periods) * len(to.cohort.scopes))
-        route = self.routes[key] = Route(to, active, record_ms, record_ms, is_new)
+        route = self.routes[key] = Route(to, active, is_new)
         self._opened.append(route)
         return route
 
     def _resolve(self, key: tuple[object, ...], day: int, event: Counted) -> Resolved:
-        # A failed login, and a report of a leak, name whatever an attacker typed.
-        introduces = event.success if isinstance(event, Login) else getattr(event, "kind", "") != "leaked_password"
+        # A failure names whatever an attacker typed. Its realm becomes known all the same: otherwise a realm's failures
+        # depend on which partition saw its first success. Its client does not, since clients are far more.
+        success = event.success if isinstance(event, Login) else getattr(event, "kind", "") not in fields.FAILURE_KINDS
+        introduces = success or self._rules.labels_on_failures
         kept = self._rules.users_by | self._rules.counts_by
         labels, before = self._labels, len(self._labels.new)
         overflowed: list[str] = []
@@ -108,7 +111,7 @@ class Router:
             scopes.append(Scope("realm", (realm,)))
         if event.client_id and "client" in kept:
             # A client of an unknown realm has no name either: who sees a client must be able to see its realm.
-            client_id = OTHER if realm == OTHER else label("client", realm, event.client_id)
+            client_id = OTHER if realm == OTHER else label("client", realm, event.client_id, may_introduce=success)
             scopes.append(Scope("client", (realm, client_id)))
         node = None if isinstance(event, AccountEvent) else event.node
         if node and "node" in kept:
@@ -138,7 +141,7 @@ class Router:
             cohort = Cohort(periods[0], tuple(s for s in scopes if self._keeps(s, self._rules.users_by)), realm_of_user)
         counted = tuple(scope for scope in scopes if self._keeps(scope, self._rules.counts_by))
         client = None
-        if event.client_id and introduces and not isinstance(event, AccountEvent):
+        if event.client_id and success and not isinstance(event, AccountEvent):
             # Its own name, even where it has no counter: the sketch holds any number.
             client = self._rules.digest.client(event.realm or "", event.client_id)
         to = Resolved(periods, names, counted, cohort, tuple(overflowed), client)
@@ -169,7 +172,7 @@ class Router:
                     bucket = counts[period, scope]
                     for name in to.fields:
                         bucket[name] = bucket.get(name, 0) + events
-            if self._rules.days:
+            if self._rules.days and route.first_ms <= route.last_ms:
                 first, last = tally.written.get(to.periods[0], (route.first_ms, route.last_ms))
                 tally.written[to.periods[0]] = (min(first, route.first_ms), max(last, route.last_ms))
             for dimension in to.overflowed:

@@ -9,8 +9,8 @@ from pydantic import AfterValidator, Field, SecretStr
 from schemas import accuracy
 from schemas.settings import ActiveOn, KafkaSettings, Listed, fingerprint
 
-FORMAT = 1
-"""Version of the ledger's layout. A worker refuses a ledger of a newer one."""
+FORMAT = 2
+"""Version of the ledger's layout, and of what a log yields. A worker refuses a newer one and upgrades an older one."""
 
 
 def _long_enough(key: SecretStr) -> SecretStr:
@@ -39,6 +39,11 @@ class WorkerSettings(KafkaSettings):
         "global", description="realm: alice of one realm is not alice of another."
     )
     active_on: Listed[ActiveOn] = Field(("login", "refresh"), description="What makes a user active.")
+    labels_on: Literal["any", "success"] = Field(
+        "any",
+        description="Which events make a realm or node known: `any`, or only a `success`, for sites where strangers "
+        "name realms. A client becomes known by a success only.",
+    )
     max_labels: int = Field(1000, ge=1, description="Realms, clients, nodes kept per shard, each; the rest adds up.")
     retain_days: Annotated[int, Field(ge=0)] | Literal["forever"] = Field(
         400, description="Days that daily figures stay after their day: a number, `forever`, or 0 to keep months only."
@@ -72,6 +77,7 @@ class WorkerSettings(KafkaSettings):
             "active_on": ",".join(sorted(self.active_on)),
             "users_by": ",".join(sorted(self.users_by)),
             "counts_by": ",".join(sorted(self.counts_by)),
+            "labels_on": self.labels_on,
             "max_labels": self.max_labels,
             "exact_up_to": self.exact_up_to,
             "retain_days": self.retain_days,

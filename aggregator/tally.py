@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol
 from zoneinfo import ZoneInfo
@@ -51,6 +53,8 @@ class Rules:
     counts_by: frozenset[str]
     active_on: frozenset[str]
     max_labels: int
+    labels_on_failures: bool
+    """Whether failures make realms and nodes known too."""
     per_realm: bool
     days: bool
     """Whether days are kept besides months."""
@@ -66,6 +70,7 @@ class Rules:
             counts_by=frozenset(settings.counts_by),
             active_on=frozenset(settings.active_on),
             max_labels=settings.max_labels,
+            labels_on_failures=settings.labels_on == "any",
             per_realm=settings.user_scope == "realm",
             days=settings.retain_days != 0,
             dedupe_window_s=settings.dedupe_window_s,
@@ -129,18 +134,41 @@ class Tally:
     first_record_ms: int | None = None
     last_record_ms: int | None = None
     dead: list[DeadLetter] = field(default_factory=list)
+    unexpected: set[int] = field(default_factory=set)
+    """Offsets of records on which the fold raised."""
     applied: Memory = field(default_factory=dict)
     """Users in this tally that were not known as applied."""
     resolved: dict[tuple[object, ...], Resolved] = field(default_factory=dict)
     """Combinations whose way cannot change any more."""
 
-    def settle(self, consumed: int, repeated: int, ignored: int) -> None:
-        """Enter what became of the range's elements: every one was counted, repeated, ignored, or is in `dead`."""
+    def note_record_times(
+        self, times_ms: Sequence[int], untimed: AbstractSet[int], opens: Sequence[bool] | None = None
+    ) -> None:
+        """Enter first and last usable timestamp, and the number of records without one.
+
+        `untimed` are places in `times_ms`; `opens` says which places are the first of their record, by default all.
+        """
+        usable = [ms for place, ms in enumerate(times_ms) if place not in untimed] if untimed else times_ms
+        if usable:
+            self.first_record_ms, self.last_record_ms = min(usable), max(usable)
+        records = sum(place < len(times_ms) and (opens is None or opens[place]) for place in untimed)
+        if records:
+            self.progress[fields.UNTIMED] = records
+
+    def settle(self, consumed: int, repeated: int, ignored: int, skipped: Sequence[int] = ()) -> None:
+        """Enter what became of the range's elements: every one was counted, repeated, ignored, or is in `dead`.
+
+        `skipped` are offsets of records that were found unexpected before; they are not sent again as dead letters.
+        """
+        passed = sum(offset < self.end for offset in skipped)
+        dead = Counter(fields.dead(letter.reason) for letter in self.dead)
+        if passed:
+            dead[fields.dead("unexpected")] += passed
         entries = {
-            fields.CONSUMED: consumed,
+            fields.CONSUMED: consumed + passed,
             fields.COUNTED: consumed - len(self.dead) - repeated - ignored,
             **{name: number for name, number in ((fields.DUPLICATES, repeated), (fields.IGNORED, ignored)) if number},
-            **Counter(fields.dead(letter.reason) for letter in self.dead),
+            **dead,
         }
         self.progress |= entries
 
@@ -161,8 +189,17 @@ class Known:
     """Combinations resolved before: spares work, changes no result."""
     seen: Seen = field(default_factory=Seen)
     """Ids of events."""
+    unexpected: set[int] = field(default_factory=set)
+    """Offsets of records that no fold could count: every replay skips them."""
     stock: Stock | None = None
     """The OTP inventory, where there is one."""
+
+    def without_unexpected(self, records: Sequence[Record]) -> tuple[Sequence[Record], Sequence[int]]:
+        """The records to fold, and the offsets of the others."""
+        if not self.unexpected:
+            return records, ()
+        skipped = [record.offset for record in records if record.offset in self.unexpected]
+        return [record for record in records if record.offset not in self.unexpected], skipped
 
     def learn(self, tally: Tally) -> None:
         """Take over what a tally says, once it is applied: not before, for its labels are not in the ledger yet."""
@@ -173,5 +210,6 @@ class Known:
             self.resolved.clear()
         self.resolved.update(tally.resolved)
         self.seen.learn(tally.sifted)
+        self.unexpected |= tally.unexpected
         if self.stock is not None and tally.inventory is not None:
             self.stock.learn(tally.inventory)

@@ -9,7 +9,7 @@ import msgspec
 
 from aggregator.tally import Record
 from schemas.adapters.elements import Adapter
-from schemas.events import REASONS, BadRecordError, Event, Inventory
+from schemas.events import REASONS, BadRecordError, Event, Inventory, RecordTime
 
 
 class IgnoredError(Exception):
@@ -35,13 +35,13 @@ class Unit(NamedTuple):
         return self.leads and not self.nth
 
 
-def units_of(adapter: Adapter, records: Iterable[Record]) -> list[Unit]:
-    """Every event of the records, in log order."""
+def units_of(adapter: Adapter, records: Iterable[Record], now_ms: int) -> list[Unit]:
+    """Every event of the records, in log order. `now_ms` is the store's clock."""
     found = []
     for record in records:
         message: Any = record
         at = record.offset, record.timestamp
-        for element in adapter(record.value, message.headers, record.timestamp):
+        for element in adapter(record.value, message.headers, RecordTime.of(record.timestamp, now_ms).ms):
             told, nth = element.raw, element.index
             if not element.events:
                 found.append(Unit(record, *at, element.bad, told, nth, leads=True))

@@ -5,6 +5,10 @@ from __future__ import annotations
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed
+from typing import Final
+
+RELEASED: Final = "2026-11-01"
+"""The day of the last release. A clock before it is wrong; the release procedure sets it."""
 
 
 @lru_cache(maxsize=1)

@@ -33,6 +33,8 @@ KINDS: Final = (
     "signup",
     "signup_failed",
 )
+FAILURE_KINDS: Final = frozenset({"leaked_password", "locked_out", "signup_failed"})
+"""Kinds of account events that no success caused: their client is whatever was typed."""
 FAILURE_REASONS: Final = (
     "invalid_credentials",
     "locked",
@@ -117,6 +119,9 @@ def since(setting: str) -> str:
     """In meta: from which position the present value of a setting holds, as an observation."""
     return _join("since", setting)
 
+
+FORMAT: Final = "format"
+"""In meta: the version of the layout."""
 
 UNEXPECTED_ALLOWED: Final = "unexpected_allowed"
 """In meta: how many unexpected records the shard may hold before its partition stops; ALLOWED_AT_FIRST if absent."""

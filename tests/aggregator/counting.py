@@ -12,7 +12,7 @@ from aggregator.store import connect
 from aggregator.tally import Known, Rules
 from schemas.keys import Shard, ShardKeys
 from tests.aggregator import ledgers
-from tests.aggregator.logs import LogRecord
+from tests.aggregator.logs import NOW_MS, LogRecord
 
 SHARD = Shard("auth.logins", 3)
 OF = ShardKeys("authtally:", SHARD)
@@ -28,6 +28,7 @@ class Counting:
         self.ledger = Ledger(self.client, self.settings)
         self.rules = Rules.of(self.settings)
         self.remember = remember
+        self.now_ms = NOW_MS
         self.known = Known(set())
         self.in_sketches: frozenset[tuple[str, Any]] = frozenset()
 
@@ -45,7 +46,7 @@ class Counting:
                 self.known = Known(set(look.labels), seen=seen)
                 self.in_sketches = frozenset()
             batch = [one for one in records if start <= one.offset < end]
-            tally = fold(self.settings.topics[self.shard.topic], batch, end, self.known, self.rules)
+            tally = fold(self.settings.topics[self.shard.topic], batch, end, self.known, self.rules, self.now_ms)
             outcome = await self.ledger.apply(self.shard, start, tally, self.in_sketches)
             if isinstance(outcome, Refused):
                 return outcome

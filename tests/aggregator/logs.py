@@ -13,6 +13,9 @@ from zoneinfo import ZoneInfo
 from schemas import fields
 from schemas.scopes import EVERYTHING, Scope
 
+NOW_MS = 1_950_000_000_000
+"""The store's clock where a test gives one: after the timestamps of every log made here."""
+
 
 @dataclass(frozen=True, slots=True)
 class LogRecord:

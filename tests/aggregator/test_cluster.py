@@ -16,7 +16,7 @@ from schemas import fields, keys
 from schemas.keys import Shard, ShardKeys
 from schemas.scopes import EVERYTHING
 from tests.aggregator import ledgers
-from tests.aggregator.logs import record
+from tests.aggregator.logs import NOW_MS, record
 
 SHARDS = [Shard("auth.logins", partition) for partition in range(3)]
 
@@ -29,7 +29,7 @@ async def test_ranges_apply_and_are_refused_in_a_cluster(cluster: str) -> None:
     log = [record(i, {"time": "2026-11-20T10:00:00Z", "user_id": f"u{i}", "realm": "acme"}) for i in range(50)]
     for shard in SHARDS:
         assert isinstance(await ledger.open(shard, 0, "id"), Applied)
-        tally = fold("login", log, 50, Known(set()), rules)
+        tally = fold("login", log, 50, Known(set()), rules, NOW_MS)
         assert isinstance(await ledger.apply(shard, 0, tally), Applied)
         assert await ledger.apply(shard, 0, tally) == Refused(50)
         assert await client.hget(ShardKeys("authtally:", shard).counts("2026-11", EVERYTHING), fields.LOGIN) == "50"
@@ -49,7 +49,7 @@ async def test_a_slot_on_the_move_is_waited_for_and_nothing_is_counted_twice(clu
     of = ShardKeys("authtally:", shard)
     log = [record(i, {"time": "2026-11-20T10:00:00Z", "user_id": f"u{i}"}) for i in range(20)]
     await ledger.open(shard, 0, "id")
-    await ledger.apply(shard, 0, fold("login", log[:10], 10, Known(set()), rules))
+    await ledger.apply(shard, 0, fold("login", log[:10], 10, Known(set()), rules, NOW_MS))
 
     slot = client.keyslot(of.position)
     home = client.get_node_from_key(of.position)
@@ -61,7 +61,7 @@ async def test_a_slot_on_the_move_is_waited_for_and_nothing_is_counted_twice(clu
     at_home.execute_command("CLUSTER SETSLOT", slot, "MIGRATING", away_id)
     at_home.migrate(away.host, away.port, of.counts("2026-11", EVERYTHING), 0, 5000)
 
-    applying = asyncio.create_task(ledger.apply(shard, 10, fold("login", log[10:], 20, Known(set()), rules)))
+    applying = asyncio.create_task(ledger.apply(shard, 10, fold("login", log[10:], 20, Known(set()), rules, NOW_MS)))
     async with asyncio.timeout(20):
         await refused.wait()
     assert not applying.done()

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from aggregator.duplicates import HOUR_MS, Seen, Sieve, packed, window_held_s
+from aggregator.duplicates import AHEAD_HOURS, HOUR_MS, Seen, Sieve, packed, window_held_s
 from aggregator.fold import fold
 from aggregator.ledger import Applied
 from aggregator.tally import Known, Rules
@@ -19,7 +19,7 @@ from schemas.keys import ShardKeys
 from schemas.scopes import EVERYTHING
 from tests.aggregator import ledgers
 from tests.aggregator.counting import SHARD, Counting
-from tests.aggregator.logs import LogRecord
+from tests.aggregator.logs import NOW_MS, LogRecord
 
 OF = ShardKeys("authtally:", SHARD)
 WINDOW_S = 2 * 3600
@@ -38,7 +38,7 @@ def counted(*log: LogRecord, cuts: tuple[int, ...] = (), **given: Any) -> tuple[
     known = Known(set())
     found = repeated = 0
     for start, end in zip((0, *cuts), (*cuts, len(log)), strict=True):
-        tally = fold("login", log[start:end], end, known, rules)
+        tally = fold("login", log[start:end], end, known, rules, NOW_MS)
         known.learn(tally)
         found += tally.counts.get(("2026-11", EVERYTHING), {}).get(fields.LOGIN, 0)
         repeated += tally.progress.get(fields.DUPLICATES, 0)
@@ -51,11 +51,11 @@ def counted(*log: LogRecord, cuts: tuple[int, ...] = (), **given: Any) -> tuple[
         ([login(0, 0, "a"), login(1, 1, "a")], (1, 1), "at once again"),
         ([login(0, 0, "a"), login(1, 120, "a")], (1, 1), "at the window's very end"),
         ([login(0, 59, "a"), login(1, 179, "a")], (1, 1), "at the window's very end, from an hour's end"),
-        ([login(0, 0, "a"), login(1, 180, "a")], (2, 0), "after the window and its hour"),
+        ([login(0, 0, "a"), login(1, 180 + 24 * 60, "a")], (2, 0), "after the window, its hour and a day"),
         ([login(0, 0, "a"), login(1, 0, "b"), login(2, 0)], (3, 0), "different ids, and none"),
         ([login(0, 0), login(1, 0)], (2, 0), "no id is no repeat"),
         ([login(0, 0, ""), login(1, 0, "")], (1, 1), "an empty id is one"),
-        ([login(0, 600, "a"), login(1, 0, "b"), login(2, 1, "b")], (3, 0), "too late to be remembered"),
+        ([login(0, 600 + 24 * 60, "a"), login(1, 0, "b"), login(2, 1, "b")], (3, 0), "too late to be remembered"),
         ([login(0, 600, "a"), login(1, 0, "a")], (1, 1), "late, of an id that is held"),
         ([login(0, 0, "a", user_id=""), login(1, 0, "a")], (1, 0), "a bad event leaves no id"),
         ([login(0, 0, "a"), login(1, 0, "a", success=False)], (1, 1), "the id decides, not the rest"),
@@ -73,7 +73,7 @@ def test_without_a_window_every_event_counts() -> None:
 def test_a_repeat_makes_nobody_active_and_nothing_known() -> None:
     rules = Rules.of(ledgers.settings("redis://nowhere"))
     log = [login(0, 0, "a"), login(1, 0, "a", realm="acme", client_id="web")]
-    tally = fold("login", log, 2, Known(set()), rules)
+    tally = fold("login", log, 2, Known(set()), rules, NOW_MS)
     assert tally.labels == set()
     assert sum(map(len, tally.users["2026-11", EVERYTHING])) == 1
     assert tally.clients == {}
@@ -90,7 +90,7 @@ def test_the_oldest_hour_goes_first_when_ids_have_no_room() -> None:
 def test_the_window_that_is_held_says_what_was_given_up() -> None:
     def held(log: list[tuple[int, int]], max_ids: int) -> int:
         seen = Seen()
-        sieve = Sieve(seen, WINDOW_S, max_ids)
+        sieve = Sieve(seen, WINDOW_S, max_ids, NOW_MS)
         for number, hour in log:
             sieve.repeats(digest(number), hour * HOUR_MS)
         seen.learn(sieve.sifted)
@@ -103,7 +103,7 @@ def test_the_window_that_is_held_says_what_was_given_up() -> None:
     assert held([(1, 7), (2, 8), (3, 9), (4, 20)], 2) == WINDOW_S, "long past"
 
 
-ids = st.tuples(st.integers(0, 12), st.integers(0, 400))
+ids = st.tuples(st.integers(0, 12), st.integers(0, 4_000))
 """Which id, and the minute of its record."""
 
 
@@ -119,16 +119,16 @@ def plain(log: list[tuple[int, int]], window_hours: int) -> list[bool]:
     for event_id, minute in log:
         hour = minute // 60
         newest = max(newest, hour)
-        held = {known: of for known, of in held.items() if of >= newest - window_hours}
+        held = {known: of for known, of in held.items() if of >= newest - window_hours - AHEAD_HOURS}
         told.append(event_id in held)
-        if event_id not in held and hour >= newest - window_hours:
+        if event_id not in held and hour >= newest - window_hours - AHEAD_HOURS:
             held[event_id] = hour
     return told
 
 
 @given(st.lists(ids, max_size=60), st.integers(1, 4))
 def test_repeats_are_those_of_a_plain_reckoning(log: list[tuple[int, int]], window_hours: int) -> None:
-    sieve = Sieve(Seen(), window_hours * 3600, 1000)
+    sieve = Sieve(Seen(), window_hours * 3600, 1000, NOW_MS)
     told = [sieve.repeats(digest(event_id), minute * MINUTE_MS) for event_id, minute in log]
     assert told == plain(log, window_hours)
 
@@ -142,7 +142,7 @@ def test_no_cutting_changes_what_is_a_repeat_or_what_is_held(
         seen, told = Seen(), []
         edges = [0, *sorted(cut for cut in where if cut < len(log)), len(log)]
         for start, end in pairwise(edges):
-            sieve = Sieve(seen, window_hours * 3600, max_ids)
+            sieve = Sieve(seen, window_hours * 3600, max_ids, NOW_MS)
             told += [sieve.repeats(digest(event_id), minute * MINUTE_MS) for event_id, minute in log[start:end]]
             seen.learn(sieve.sifted)
             assert len(seen.digests) == sum(map(len, seen.hours.values())) <= max_ids

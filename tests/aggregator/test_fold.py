@@ -11,7 +11,7 @@ from aggregator.tally import Known, Rules, Tally
 from schemas import fields
 from schemas.scopes import EVERYTHING, OTHER, Scope
 from tests.aggregator import ledgers
-from tests.aggregator.logs import record
+from tests.aggregator.logs import NOW_MS, record
 
 LOGIN: dict[str, object] = {"time": "2026-11-20T10:00:00Z", "user_id": "alice"}
 
@@ -22,7 +22,7 @@ def rules(**given: Any) -> Rules:
 
 def folded(*events: dict[str, object] | bytes, name: str = "login", known: Known | None = None, **given: Any) -> Tally:
     records = [record(offset, event, 1_795_168_800_000) for offset, event in enumerate(events)]
-    return fold(name, records, len(records), known or Known(set()), rules(**given))
+    return fold(name, records, len(records), known or Known(set()), rules(**given), NOW_MS)
 
 
 def month(tally: Tally, *names: str) -> dict[str, int]:
@@ -31,19 +31,36 @@ def month(tally: Tally, *names: str) -> dict[str, int]:
     return tally.counts.get(("2026-11", scope), {})
 
 
-def test_a_failure_makes_no_label_known_and_counts_under_other() -> None:
-    tally = folded(LOGIN | {"success": False, "realm": "made-up", "client_id": "forged"})
+FAILURE = LOGIN | {"success": False, "realm": "acme", "client_id": "web", "node": "n1"}
+
+
+def test_a_failure_makes_its_realm_and_node_known_and_its_client_not() -> None:
+    tally = folded(FAILURE, counts_by="realm,client,node")
+    assert tally.labels == {fields.label("realm", "acme"), fields.label("node", "n1")}
+    for scope in (("realm", "acme"), ("node", "n1"), ("client", "acme", OTHER), ()):
+        assert month(tally, *scope) == {fields.failed("unspecified"): 1}, scope
+
+
+def test_where_a_setting_restricts_labels_to_successes_a_failure_makes_nothing_known() -> None:
+    tally = folded(FAILURE, labels_on="success", counts_by="realm,client,node")
     assert tally.labels == set()
-    assert month(tally, "realm", OTHER) == {fields.failed("unspecified"): 1}
-    assert month(tally, "client", OTHER, OTHER) == {fields.failed("unspecified"): 1}
-    assert month(tally) == {fields.failed("unspecified"): 1}
+    for scope in (("realm", OTHER), ("node", OTHER), ("client", OTHER, OTHER), ()):
+        assert month(tally, *scope) == {fields.failed("unspecified"): 1}, scope
 
 
-def test_failures_before_and_after_a_success_count_where_the_label_stood_then() -> None:
-    failure = LOGIN | {"success": False, "realm": "acme"}
-    tally = folded(failure, failure, LOGIN | {"realm": "acme"}, failure)
-    assert month(tally, "realm", OTHER) == {fields.failed("unspecified"): 2}
-    assert month(tally, "realm", "acme") == {fields.LOGIN: 1, fields.failed("unspecified"): 1}
+@pytest.mark.parametrize("kind", sorted(fields.FAILURE_KINDS))
+def test_an_account_event_that_no_success_caused_makes_its_realm_known_and_its_client_not(kind: str) -> None:
+    event = {"time": LOGIN["time"], "kind": kind, "realm": "acme", "client_id": "typed"}
+    tally = folded(event, name="account")
+    assert tally.labels == {fields.label("realm", "acme")}
+    assert month(tally, "client", "acme", OTHER) == {fields.account(kind): 1}
+
+
+def test_failures_before_and_after_a_success_count_where_the_client_stood_then() -> None:
+    tally = folded(FAILURE, FAILURE, FAILURE | {"success": True}, FAILURE)
+    assert month(tally, "client", "acme", OTHER) == {fields.failed("unspecified"): 2}
+    assert month(tally, "client", "acme", "web") == {fields.LOGIN: 1, fields.failed("unspecified"): 1}
+    assert month(tally, "realm", "acme") == {fields.LOGIN: 1, fields.failed("unspecified"): 3}
 
 
 def test_labels_beyond_the_limit_add_up_under_other_first_come_first_kept() -> None:

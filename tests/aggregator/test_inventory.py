@@ -17,6 +17,7 @@ from aggregator.ledger import Applied, Refused
 from schemas.inventory import NO_REALM, ROWS_PER_CHUNK
 from tests.aggregator import ledgers
 from tests.aggregator.inventories import OF, SHARD, Held, Inventories, Model, log, state
+from tests.aggregator.logs import NOW_MS
 
 BERLIN = ZoneInfo("Europe/Berlin")
 START = datetime(2026, 3, 27, 22, tzinfo=UTC)
@@ -204,7 +205,7 @@ async def test_bad_events_are_dead_letters_and_stop_nothing(redis_url: str) -> N
         await counter.count_cut(records)
         assert counter.known.stock is not None
         tally = fold_inventory(
-            read("otp", records, counter.rules), 99, counter.known, counter.known.stock, counter.rules
+            read("otp", records, counter.rules, NOW_MS), 99, counter.known, counter.known.stock, counter.rules, NOW_MS
         )
     assert [letter.reason for letter in tally.dead] == [
         "not_json",
@@ -229,9 +230,9 @@ async def test_tokens_in_many_realms_end_a_range_early(redis_url: str) -> None:
         assert stock is None
         await counter.count_cut(log(events[:1]))
         assert counter.known.stock is not None
-        told = read("otp", log(events), counter.rules)
+        told = read("otp", log(events), counter.rules, NOW_MS)
         counter.known.stock.tokens |= {f"S{n}": None for n in range(1, 100)}
-        assert 15 <= fold_inventory(told, 100, counter.known, counter.known.stock, counter.rules).end < 20
+        assert 15 <= fold_inventory(told, 100, counter.known, counter.known.stock, counter.rules, NOW_MS).end < 20
         assert isinstance(await counter.count(log(events), 1, 100), Applied)
     with Held(redis_url) as held:
         assert held.now("r63")[0] == 100

@@ -19,9 +19,10 @@ from schemas.keys import Shard
 from schemas.scopes import EVERYTHING, Scope
 from tests.aggregator import ledgers
 from tests.aggregator.counting import OF, SHARD, Counting
-from tests.aggregator.logs import logins, record, tokens
+from tests.aggregator.logs import NOW_MS, logins, record, tokens
 
 UTC = ZoneInfo("UTC")
+YEAR_2040_MS = 2_220_000_000_000
 
 
 @pytest.fixture
@@ -143,7 +144,7 @@ async def test_too_many_ids_are_cut_into_several_scripts(counter: Counting, redi
     ]
     await counter.open()
     look = await counter.ledger.look(SHARD)
-    first = fold("login", log, 12_000, Known(set(look.labels)), counter.rules)
+    first = fold("login", log, 12_000, Known(set(look.labels)), counter.rules, NOW_MS)
     assert first.end == 5_000  # 20,000 ids at four additions per user: day and month, everything and realm
     await counter.count(log, 0, 12_000)
     client = ledgers.client(redis_url)
@@ -192,6 +193,7 @@ async def test_a_foreign_key_of_another_type_stops_the_step_before_its_first_wri
             1,
             Known(set()),
             counter.rules,
+            NOW_MS,
         )
         with pytest.raises(HeardError):
             await listening.apply(SHARD, 0, tally)
@@ -207,6 +209,7 @@ async def test_a_server_that_forgot_the_script_gets_it_again(counter: Counting, 
 
 async def test_lifetimes_follow_the_period_and_never_the_clock(redis_url: str) -> None:
     async with Counting(redis_url, retain_days=30, retain_months=2, timezone="Europe/Berlin") as counter:
+        counter.now_ms = YEAR_2040_MS
         await counter.open()
         log = [record(0, {"time": "2040-01-31T22:30:00Z", "user_id": "u", "realm": "acme"})]
         await counter.count(log, 0, 1)
@@ -221,15 +224,26 @@ async def test_lifetimes_follow_the_period_and_never_the_clock(redis_url: str) -
         ]
 
 
-async def test_periods_that_expired_by_the_logs_own_clock_leave_the_index(redis_url: str) -> None:
+@pytest.mark.parametrize(
+    ("times", "held", "why"),
+    [
+        (("2020-01-31T10:00:00Z", "2040-04-01T10:00:00Z"), {"2020-01", "2040-04", "2040-04-01"}, "2020's day is over"),
+        (
+            ("2040-01-31T10:00:00Z", "2040-04-01T10:00:00Z"),
+            {"2040-01", "2040-01-31", "2040-04", "2040-04-01"},
+            "all to come",
+        ),
+    ],
+)
+async def test_a_period_leaves_the_index_by_the_stores_clock(
+    redis_url: str, times: tuple[str, ...], held: set[str], why: str
+) -> None:
     async with Counting(redis_url, retain_days=30) as counter:
+        counter.now_ms = YEAR_2040_MS
         await counter.open()
-        log = [
-            record(0, {"time": "2040-01-31T10:00:00Z", "user_id": "u"}),
-            record(1, {"time": "2040-04-01T10:00:00Z", "user_id": "u"}),
-        ]
-        await counter.count(log, 0, 2)
-        assert set(ledgers.client(redis_url).zrange(OF.index, 0, -1)) == {"2040-01", "2040-04", "2040-04-01"}
+        log = [record(offset, {"time": time, "user_id": "u"}) for offset, time in enumerate(times)]
+        await counter.count(log, 0, len(log))
+        assert set(ledgers.client(redis_url).zrange(OF.index, 0, -1)) == held, why
 
 
 async def test_every_key_of_a_ledger_is_one_that_the_vocabulary_builds(counter: Counting, redis_url: str) -> None:

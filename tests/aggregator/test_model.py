@@ -27,7 +27,7 @@ from aggregator.tally import Known, Rules, Tally
 from schemas import fields
 from tests.aggregator import ledgers
 from tests.aggregator.counting import OF, SHARD, Counting
-from tests.aggregator.logs import LogRecord, record
+from tests.aggregator.logs import NOW_MS, LogRecord, record
 from tests.integration.not_below import loosened
 from tests.integration.sites import GIVE_BACK, TAKE
 
@@ -188,7 +188,7 @@ class Model(RuleBasedStateMachine):
             worker.position, worker.in_sketches = start, frozenset()
             worker.known = Known(set(look.labels), seen=seen)
         records = [one for one in self.log if start <= one.offset < end]
-        await then(worker, start, fold("login", records, end, worker.known, self.rules_of))
+        await then(worker, start, fold("login", records, end, worker.known, self.rules_of, NOW_MS))
 
     async def _apply(self, worker: Worker, start: int, tally: Tally) -> None:
         outcome = await worker.ledger.apply(SHARD, start, tally, worker.in_sketches)

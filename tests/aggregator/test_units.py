@@ -13,7 +13,7 @@ from schemas import fields
 from schemas.keys import Shard
 from schemas.scopes import EVERYTHING
 from tests.aggregator import ledgers
-from tests.aggregator.logs import LogRecord, record
+from tests.aggregator.logs import NOW_MS, LogRecord, record
 
 AT_MS = 1_795_168_800_000  # 2026-11-20, ten o'clock
 LOGIN = {"id": "1", "time": AT_MS, "type": "LOGIN", "realmName": "shop", "clientId": "web", "userId": "alice"}
@@ -23,7 +23,9 @@ AUTH0 = {"log_id": "1", "data": {"type": "s", "user_id": "u", "client_id": "c", 
 
 def folded(adapter: str, *values: object, known: Known | None = None, **given: Any) -> Tally:
     log = [LogRecord(offset, AT_MS, json.dumps(value).encode()) for offset, value in enumerate(values)]
-    return fold(adapter, log, len(log), known or Known(set()), Rules.of(ledgers.settings("redis://nowhere", **given)))
+    return fold(
+        adapter, log, len(log), known or Known(set()), Rules.of(ledgers.settings("redis://nowhere", **given)), NOW_MS
+    )
 
 
 def month(tally: Tally) -> dict[str, int]:
@@ -74,7 +76,7 @@ def test_active_clients_are_those_of_successes_each_once_per_range_and_never_aga
     log = [record(offset, event) for offset, event in enumerate(events)]
     rules = Rules.of(ledgers.settings("redis://nowhere"))
     known = Known(set())
-    tally = fold("login", log, len(log), known, rules)
+    tally = fold("login", log, len(log), known, rules, NOW_MS)
     assert {period: len(found) for period, found in tally.clients.items()} == {"2026-11": 2, "2026-11-20": 2}
     known.learn(tally)
-    assert fold("login", log, len(log), known, rules).clients == {}
+    assert fold("login", log, len(log), known, rules, NOW_MS).clients == {}

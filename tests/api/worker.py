@@ -13,7 +13,7 @@ from aggregator.store import connect
 from aggregator.tally import Known, Rules
 from schemas.keys import Shard
 from tests.aggregator import ledgers
-from tests.aggregator.logs import LogRecord, record
+from tests.aggregator.logs import NOW_MS, LogRecord, record
 
 TOPICS = {"login": "auth.logins", "token": "auth.tokens", "account": "auth.accounts"}
 
@@ -57,7 +57,7 @@ async def count(redis_url: str, events: Iterable[Event], partitions: int = 2, **
             end = start + len(records)
             while start < end:
                 batch = [one for one in records if one.offset >= start]
-                tally = fold(settings.topics[shard.topic], batch, end, known, rules)
+                tally = fold(settings.topics[shard.topic], batch, end, known, rules, NOW_MS)
                 assert isinstance(await ledger.apply(shard, start, tally), Applied)
                 known.learn(tally)
                 start = tally.end

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -63,7 +64,9 @@ def build(bootstrap: str, events: int, quit_: Callable[[], None]) -> faust.App:
                 start, labels = known[shard]
                 end = records[-1].offset + 1
                 while start < end:
-                    tally = fold(settings.topics[shard.topic], records, end, Known(labels), rules)
+                    tally = fold(
+                        settings.topics[shard.topic], records, end, Known(labels), rules, int(time.time() * 1000)
+                    )
                     assert isinstance(await ledger.apply(shard, start, tally), Applied)
                     labels |= tally.labels
                     start = tally.end

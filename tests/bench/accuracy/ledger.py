@@ -80,7 +80,7 @@ class OneShard:
         end = self._at + len(log)
         while log:
             some = log[: next(cuts)]
-            tally = fold("login", some, some[-1].offset + 1, known, self._rules)
+            tally = fold("login", some, some[-1].offset + 1, known, self._rules, RECORD_MS)
             if tally.dead:
                 raise RuntimeError(f"void: a login was not counted: {tally.dead[0]}")
             done = tally.end - self._at

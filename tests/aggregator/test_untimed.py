@@ -1,0 +1,114 @@
+"""Records whose Kafka timestamp is not usable: events are judged by the store's clock, and nothing else changes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aggregator.duplicates import AHEAD_HOURS, HOUR_MS, Seen, Sieve
+from aggregator.fold import fold
+from aggregator.tally import Known, Rules, Tally
+from schemas import fields
+from schemas.scopes import EVERYTHING
+from tests.aggregator import ledgers
+from tests.aggregator.logs import LogRecord, record
+
+CLOCK_MS = 1_795_168_800_000
+"""2026-11-20T10:00:00Z."""
+DAY_MS = 86_400_000
+TIME = "2026-11-20T09:59:00Z"
+LOGIN: dict[str, object] = {"time": TIME, "user_id": "alice"}
+UNUSABLE = {
+    -1: "no timestamp, as old clients write it",
+    0: "the epoch",
+    CLOCK_MS // 1000: "seconds",
+    CLOCK_MS * 1000: "microseconds",
+    CLOCK_MS * 1_000_000: "nanoseconds",
+    946_684_799_999: "the last millisecond before 2000",
+    CLOCK_MS + DAY_MS + 1: "more than a day ahead",
+    4_102_444_800_000: "2100",
+    253_402_300_799_999: "year 9999",
+    2**62: "far beyond any date",
+    2**63 - 1: "the largest",
+    -(2**63): "the smallest",
+}
+USABLE = {946_684_800_000: "2000-01-01", CLOCK_MS: "now", CLOCK_MS + DAY_MS: "a day ahead"}
+
+
+def folded(*records: LogRecord, now_ms: int = CLOCK_MS, known: Known | None = None, **given: Any) -> Tally:
+    rules = Rules.of(ledgers.settings("redis://nowhere", **given))
+    return fold("login", records, len(records), known or Known(set()), rules, now_ms)
+
+
+@pytest.mark.parametrize(("stamp", "why"), UNUSABLE.items())
+def test_an_untimed_record_counts_by_its_events_own_time(stamp: int, why: str) -> None:
+    tally = folded(record(0, LOGIN, stamp))
+    assert tally.dead == [], why
+    assert tally.counts["2026-11-20", EVERYTHING] == {fields.LOGIN: 1}
+    assert tally.progress == {fields.CONSUMED: 1, fields.COUNTED: 1, fields.UNTIMED: 1}
+    assert (tally.written, tally.first_record_ms, tally.last_record_ms) == ({}, None, None)
+    assert tally.first_event_ms == tally.last_event_ms == CLOCK_MS - 60_000
+
+
+@pytest.mark.parametrize(("stamp", "why"), USABLE.items())
+def test_a_usable_timestamp_is_kept(stamp: int, why: str) -> None:
+    tally = folded(record(0, LOGIN | {"time": "2000-01-01T12:00:00Z"}, stamp))
+    assert tally.written == {"2000-01-01": (stamp, stamp)}, why
+    assert tally.last_record_ms == stamp
+    assert fields.UNTIMED not in tally.progress
+
+
+@pytest.mark.parametrize(("stamp", "why"), UNUSABLE.items())
+def test_neighbours_of_an_untimed_record_count_as_if_it_were_not_there(stamp: int, why: str) -> None:
+    neighbours = [record(offset, LOGIN, CLOCK_MS + offset) for offset in (0, 2)]
+    tally = folded(neighbours[0], LogRecord(1, stamp, b"x"), neighbours[1])
+    assert tally.written == {"2026-11-20": (CLOCK_MS, CLOCK_MS + 2)}, why
+    assert (tally.first_record_ms, tally.last_record_ms) == (CLOCK_MS, CLOCK_MS + 2)
+    assert [letter.reason for letter in tally.dead] == ["not_json"]
+    assert tally.progress[fields.UNTIMED] == 1
+
+
+def test_an_untimed_event_far_ahead_of_the_clock_is_impossible() -> None:
+    tally = folded(record(0, LOGIN | {"time": "2026-11-21T10:00:01Z"}, -1))
+    assert [letter.reason for letter in tally.dead] == ["impossible_time"]
+
+
+def test_the_id_of_an_untimed_event_is_held_in_the_hour_of_its_own_time() -> None:
+    tally = folded(record(0, LOGIN | {"id": "a"}, 2**62), record(1, LOGIN | {"id": "a"}, CLOCK_MS))
+    assert list(tally.sifted.new) == [(CLOCK_MS - 60_000) // HOUR_MS, CLOCK_MS // HOUR_MS]
+    assert tally.progress[fields.DUPLICATES] == 1
+
+
+def test_hours_far_ahead_that_format_1_left_are_dropped_and_ids_are_held_again() -> None:
+    known = Known(set(), seen=Seen({4_102_444_800_000 // HOUR_MS: [b"12345678"]}))
+    first = folded(record(0, LOGIN | {"id": "a"}, CLOCK_MS), known=known)
+    assert first.sifted.dropped == {4_102_444_800_000 // HOUR_MS}
+    known.learn(first)
+    again = folded(record(1, LOGIN | {"id": "a"}, CLOCK_MS), known=known)
+    assert again.progress[fields.DUPLICATES] == 1
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 4), st.integers(-30, 30)), max_size=30),
+    st.lists(st.integers(0, 30), max_size=5),
+    st.integers(-40, 40),
+)
+def test_hours_beyond_the_clock_are_dropped_the_same_in_any_cutting(
+    log: list[tuple[int, int]], cuts: list[int], beyond: int
+) -> None:
+    now_hour = CLOCK_MS // HOUR_MS
+    found = []
+    for where in ([], sorted(cut for cut in cuts if cut < len(log))):
+        seen = Seen({now_hour + AHEAD_HOURS + beyond: [b"12345678"]})
+        repeats = []
+        for start, end in zip([0, *where], [*where, len(log)], strict=True):
+            sieve = Sieve(seen, 3600, 1000, CLOCK_MS)
+            for number, hour in log[start:end]:
+                ahead = min(hour, AHEAD_HOURS)
+                repeats.append(sieve.repeats(number.to_bytes(8, "big"), (now_hour + ahead) * HOUR_MS))
+            seen.learn(sieve.sifted)
+        found.append((repeats, seen.hours))
+    assert found[0] == found[1]
