@@ -1,4 +1,4 @@
-"""The worker with a defect: it fails on one record in a way that nobody foresaw. Run as a program."""
+"""The worker with two defects: certain records make its fold raise. Run as a program."""
 
 from __future__ import annotations
 
@@ -8,13 +8,19 @@ from typing import Any, Final
 from aggregator import counting, fold
 from aggregator.__main__ import main
 
-FATAL: Final = b"what the defect is about"
+UNEXPECTED: Final = b"a secret value"
+OUT_OF_MEMORY: Final = b"more than there is"
 
 
-def defective(name: str, records: Sequence[Any], *more: Any) -> Any:
-    if any(record.value == FATAL for record in records):
-        raise ZeroDivisionError
-    return fold.fold(name, records, *more)
+def defective(name: str, records: Sequence[Any], end: int, known: Any, *more: Any) -> Any:
+    for record in records:
+        if record.offset in known.unexpected:
+            continue
+        if record.value == UNEXPECTED:
+            raise ZeroDivisionError(record.value.decode())
+        if record.value == OUT_OF_MEMORY:
+            raise MemoryError
+    return fold.fold(name, records, end, known, *more)
 
 
 if __name__ == "__main__":

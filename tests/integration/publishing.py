@@ -48,6 +48,8 @@ class Expected:
     records_ms: list[int] = field(default_factory=list)
     clients: dict[str, set[tuple[str, str]]] = field(default_factory=lambda: defaultdict(set))
     ids: set[str] = field(default_factory=set)
+    unexpected: set[int] = field(default_factory=set)
+    """Offsets of records that a defect keeps from being counted."""
     _realms: set[str] = field(default_factory=set)
     _clients: set[tuple[str, str]] = field(default_factory=set)
 
@@ -85,10 +87,9 @@ class Expected:
     def _scopes(self, realm: str | None, client_id: str | None, success: bool) -> list[Scope]:
         scopes = [EVERYTHING]
         if realm is not None:
-            if success and realm not in self._realms:
+            if realm not in self._realms:
                 self._realms.add(realm)
                 self.labels.add(fields.label("realm", realm))
-            realm = realm if realm in self._realms else OTHER
             scopes.append(Scope("realm", (realm,)))
         if client_id is not None:
             pair = (realm or "", client_id)

@@ -52,7 +52,7 @@ def differences(
             found.append(f"{shard.tag}: not registered")
     for tag in registered:
         of = ShardKeys(prefix, Shard.parse(tag))
-        allowed |= {of.meta, of.position, of.progress, of.observed, of.labels, of.index, of.ids}
+        allowed |= {of.meta, of.position, of.progress, of.observed, of.labels, of.index, of.ids, of.unexpected}
         if of.shard not in expected:
             found += _same(f"{tag}: progress", client.hgetall(of.progress), {})
     found += [f"nobody asked for {key}" for key in sorted(there - allowed)]
@@ -67,6 +67,7 @@ def _shard(client: Any, of: ShardKeys, wanted: Expected, end: int, allowed: set[
     repeats = int(progress.get(fields.DUPLICATES, 0))
     yield from _same("consumed = counted + duplicates + dead", consumed, counted + repeats + dead)
     yield from _ids(client, of, len(wanted.ids), allowed)
+    yield from _same("unexpected", client.smembers(of.unexpected), set(map(str, wanted.unexpected)))
     for period, clients in wanted.clients.items():
         allowed.add(of.clients(period))
         yield from _same(f"clients {period}", client.pfcount(of.clients(period)), len(clients))
