@@ -1,0 +1,115 @@
+"""Clocks that disagree: nothing is counted and nothing is a dead letter, until they agree again."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aggregator.counting import CLOCKS_APART_MS, Counting, clock_trouble
+from aggregator.dead_letters import DeadLetters
+from aggregator.ledger import Ledger
+from aggregator.placement import Placement
+from aggregator.store import connect
+from schemas.keys import Shard
+from tests.aggregator import ledgers
+from tests.chaos.fleet import false_clock
+from tests.conftest import wait_until
+from tests.integration.conftest import MakeSite
+from tests.integration.sites import Broker
+from tests.integration.workers import AGGREGATOR
+
+NOW_MS = int(datetime(2026, 12, 24, tzinfo=UTC).timestamp() * 1000)
+YEAR_MS = 365 * 86_400_000
+SHARD = Shard("auth.logins", 0)
+
+
+@pytest.mark.parametrize(
+    ("store_ms", "worker_ms", "agree", "why"),
+    [
+        (NOW_MS, NOW_MS, True, "equal"),
+        (NOW_MS, NOW_MS + CLOCKS_APART_MS, True, "ten minutes apart"),
+        (NOW_MS + CLOCKS_APART_MS, NOW_MS, True, "ten minutes apart, the other way"),
+        (NOW_MS, NOW_MS + CLOCKS_APART_MS + 1, False, "the worker more than ten minutes ahead"),
+        (NOW_MS, NOW_MS - 3_600_000, False, "the worker an hour behind"),
+        (NOW_MS + YEAR_MS, NOW_MS, False, "the store a year ahead"),
+        (NOW_MS - YEAR_MS, NOW_MS - YEAR_MS, False, "both before the release, as after a flat battery"),
+        (0, 0, False, "both at the epoch"),
+    ],
+)
+def test_which_clocks_are_believed(store_ms: int, worker_ms: int, agree: bool, why: str) -> None:
+    assert (clock_trouble(store_ms, worker_ms) is None) is agree, why
+
+
+async def test_a_worker_names_both_clocks_until_they_agree(redis_url: str) -> None:
+    settings = ledgers.settings(redis_url)
+    client = connect(settings)
+    ledger = Ledger(client, settings)
+    seconds, microseconds = await client.time()
+    store_s = seconds + microseconds / 1_000_000
+    worker_s = store_s + 3600
+    counting = Counting(settings, ledger, DeadLetters(settings, {}), Placement(ledger, settings), lambda: worker_s)
+    try:
+        assert not await counting.clocks_agree(SHARD)
+        trouble = counting.clock_troubles[SHARD]
+        for clock_s in (store_s, worker_s):
+            assert f"{datetime.fromtimestamp(clock_s, UTC):%Y-%m-%dT%H:%M}" in trouble
+        worker_s = store_s
+        assert await counting.clocks_agree(SHARD)
+        assert counting.clock_troubles == {}
+    finally:
+        await client.aclose()
+
+
+async def test_the_stores_clock_runs_on_and_is_asked_again_when_old(redis_url: str) -> None:
+    settings, monotonic = ledgers.settings(redis_url), [100.0]
+    client: Any = connect(settings)
+    ledger = Ledger(client, settings, monotonic=lambda: monotonic[0])
+    try:
+        first = await ledger.now_ms(SHARD)
+        monotonic[0] += 59
+        assert await ledger.now_ms(SHARD) == first + 59_000
+        await client.config_resetstat()
+        monotonic[0] += 2
+        asked = await ledger.now_ms(SHARD)
+        assert (await client.info("commandstats"))["cmdstat_eval"]["calls"] == 1
+        assert abs(asked - first) < 60_000, "the store's own time, not the pretended minute"
+    finally:
+        await client.aclose()
+
+
+@pytest.mark.parametrize("shift", ["+3h", "-3h", "+2y", "-2y"])
+def test_a_worker_whose_clock_is_off_counts_nothing(
+    embedded: Broker, make_site: MakeSite, tmp_path: Path, shift: str
+) -> None:
+    preload = false_clock(tmp_path)
+    if preload is None:
+        pytest.skip("no libfaketime: deploy/install_test_servers.sh installs it")
+    clock = tmp_path / "clock"
+    clock.write_text("+0")
+    false = (
+        f"LD_PRELOAD={preload}",
+        f"FAKETIME_TIMESTAMP_FILE={clock}",
+        "FAKETIME_DONT_FAKE_MONOTONIC=1",
+        "FAKETIME_CACHE_DURATION=1",
+    )
+    site = make_site(embedded, partitions=1)
+    worker = site.workers.start(("/usr/bin/env", *false, *AGGREGATOR)).wait_until_ready()
+    clock.write_text(shift)
+    trouble = worker.wait_until_troubled("the store's clock says", "this worker's")
+    assert f"{datetime.now(UTC):%Y-%m-%dT%H}" in trouble
+    site.publisher.publish(100)
+    site.publisher.send_bad(Shard(site.logins, 0), b"nope", "not_json")
+    site.publisher.flush()
+    wait_until(
+        lambda: worker.metric("authtally_log_end_offset") == sum(site.log_ends().values()),
+        what="the worker has seen all records",
+    )
+    assert set(site.positions().values()) == {0}
+    assert worker.metric("authtally_trouble", where="clock") == 1
+    assert worker.metric("authtally_dead_letters_total") == 0
+    clock.write_text("+0")
+    assert site.differences() == []
+    wait_until(lambda: worker.readiness()[0], what="ready again")
