@@ -23,6 +23,7 @@ from schemas.events import (
     UNDECODABLE,
     BadRecordError,
     Login,
+    RecordTime,
     TokenIssued,
     check,
     check_time,
@@ -68,7 +69,7 @@ def fold(name: str, records: Sequence[Record], end: int, known: Known, rules: Ru
             event = decode(unit.value)
             time = event.time
             if not since <= time < until:
-                check_time(time, stamp)
+                check_time(time, RecordTime(stamp))
                 day, since, until = router.day_of(time)
                 since, until = max(since, EARLIEST), min(until, plausible)
             if not native:

@@ -21,13 +21,12 @@ from schemas.events import (
     DECODERS,
     EARLIEST,
     MAX_AHEAD,
-    UNDECODABLE,
     BadRecordError,
     Inventory,
     OtpTokenCount,
     OtpTokenState,
-    check,
-    undecodable,
+    RecordTime,
+    decode_native,
 )
 from schemas.inventory import (
     NO_REALM,
@@ -58,7 +57,6 @@ def read(name: str, records: Sequence[Record], rules: Rules) -> list[Told]:
     """Decode and check records of a topic bound to `name`, one of `schemas.inventory.BINDINGS`."""
     if name not in DECODERS:
         return [_checked(unit, unit.value, unit.timestamp, rules) for unit in units_of(ADAPTERS[name], records)]
-    decode: Any = DECODERS[name].decode
     told: list[Told] = []
     if not records:
         return told
@@ -66,9 +64,8 @@ def read(name: str, records: Sequence[Record], rules: Rules) -> list[Told]:
     until = datetime.fromtimestamp(min(record.timestamp for record in records) / 1000, UTC) + MAX_AHEAD
     for record in records:
         try:
-            event = decode(record.value)
-        except (*UNDECODABLE, TypeError) as error:
-            bad = undecodable(record.value, error)
+            event = decode_native(name, record.value)
+        except BadRecordError as bad:
             told.append(Told(record, BadRecordError(bad.reason, bad.detail)))
         else:
             told.append(_checked(record, event, record.timestamp, rules, until))
@@ -80,8 +77,7 @@ def _checked(unit: Any, what: Any, record_ms: int, rules: Rules, until: datetime
         return Told(unit, what)
     try:
         if not EARLIEST <= what.time < until:
-            in_utc(what.time, record_ms)
-        check(what)
+            in_utc(what.time, RecordTime(record_ms))
     except BadRecordError as bad:
         bad.__context__ = None
         return Told(unit, bad.with_traceback(None))

@@ -9,7 +9,7 @@ import msgspec
 
 from aggregator.tally import Record
 from schemas.adapters.elements import Adapter
-from schemas.events import REASONS, BadRecordError, Event, Inventory
+from schemas.events import REASONS, BadRecordError, Event, Inventory, RecordTime
 
 
 class IgnoredError(Exception):
@@ -41,7 +41,7 @@ def units_of(adapter: Adapter, records: Iterable[Record]) -> list[Unit]:
     for record in records:
         message: Any = record
         at = record.offset, record.timestamp
-        for element in adapter(record.value, message.headers, record.timestamp):
+        for element in adapter(record.value, message.headers, RecordTime(record.timestamp)):
             told, nth = element.raw, element.index
             if not element.events:
                 found.append(Unit(record, *at, element.bad, told, nth, leads=True))

@@ -15,7 +15,7 @@ from api.ingest.records import Records
 from api.ingest.well import all_well
 from schemas.adapters.elements import Element, Headers
 from schemas.adapters.native import native
-from schemas.events import AccountEvent, Event, Login, TokenIssued
+from schemas.events import AccountEvent, Event, Login, RecordTime, TokenIssued
 
 NOW_MS = 1_795_168_800_000
 NOW = datetime.fromtimestamp(NOW_MS / 1000, UTC)
@@ -23,9 +23,9 @@ TOPICS: dict[type[Event], str] = {Login: "logins", TokenIssued: "tokens", Accoun
 LOGIN = {"type": "login", "time": "2026-11-20T10:00:00Z", "user_id": "alice"}
 
 
-def element_by_element(value: bytes | None, headers: Headers, record_ms: int) -> list[Element]:
+def element_by_element(value: bytes | None, headers: Headers, at: RecordTime) -> list[Element]:
     """The same adapter under another name, by which the converter does not know it."""
-    return native(value, headers, record_ms)
+    return native(value, headers, at)
 
 
 def long_way(body: bytes) -> Delivery:
