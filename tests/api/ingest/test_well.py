@@ -48,6 +48,7 @@ texts = some.one_of(
 times = some.sampled_from(
     [
         *("2026-11-20T10:00:00Z", "2026-11-20T12:00:00.123456+02:00", "2026-11-20T10:00:00", "yesterday"),
+        *("2026-10-31T23:59:59.9999999Z", "2026-11-20T10:00:00.1234567+01:00", "1999-12-31T23:59:59.9999999Z"),
         *("1999-12-31T23:59:59Z", "2000-01-01T00:00:00Z", "2000-01-01T00:00:00+01:00"),
         *((NOW + timedelta(hours=24, seconds=seconds)).isoformat() for seconds in (-1, 0, 1)),
     ]
@@ -117,7 +118,25 @@ def test_the_usual_goes_the_short_way(sent: list[dict[str, Any]], why: str) -> N
         (LOGIN | {"time": "2026-11-21T10:00:01Z"}, "too late"),
         (LOGIN | {"time": "2026-11-20T12:00:00+02:00"}, "to be told in UTC"),
         (LOGIN | {"type": "account", "kind": ""}, "an empty kind"),
+        (LOGIN | {"time": "2026-10-31T23:59:59.9999999Z"}, "a fraction to be cut"),
+        (LOGIN | {"success": False, "reason": "x" * 257}, "a long field of a failure"),
     ],
 )
 def test_whatever_needs_a_closer_look_is_left_to_it(event: dict[str, Any], why: str) -> None:
     assert all_well(json.dumps([LOGIN, event]).encode(), NOW_MS, TOPICS) is None, why
+
+
+BOM = b"\xef\xbb\xbf"
+
+
+@pytest.mark.parametrize(
+    ("body", "accepted", "why"),
+    [
+        (BOM + json.dumps(LOGIN).encode(), 1, "one event"),
+        (BOM + json.dumps([LOGIN, LOGIN]).encode(), 2, "an array"),
+        (BOM + b"\n".join([json.dumps(LOGIN).encode()] * 2), 2, "lines"),
+    ],
+)
+def test_a_byte_order_mark_before_a_body_is_skipped(body: bytes, accepted: int, why: str) -> None:
+    delivery = Converter(TOPICS, 10_000).convert(native, body, (), NOW_MS, None)
+    assert (delivery.accepted, delivery.rejections) == (accepted, []), why
