@@ -188,7 +188,8 @@ class Changing:
         written += pack_row(at, name, total, active, assigned, both, users)
         values = statuses(total, active, assigned, both, users)
         day, year = self._day(place)
-        if day == realm.day:
+        # Days of rows ascend, as readers search them: a local date that goes back stays on the later day.
+        if day <= realm.day:
             if values != realm.maxima:
                 realm.maxima = tuple(map(max, values, realm.maxima))
         else:
