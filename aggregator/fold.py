@@ -29,8 +29,9 @@ from schemas.events import (
     TokenIssued,
     check,
     check_time,
-    undecodable,
+    decode_native,
 )
+from schemas.timestamps import cut_time
 
 MAX_IDS: Final = 20_000
 """Users sent in one script, counted once per period and scope: keeps it under 5 ms of the store's time."""
@@ -76,10 +77,16 @@ def fold(name: str, records: Sequence[Record], end: int, known: Known, rules: Ru
             tally.end = unit.offset
             break
         try:
-            event = decode(unit.value)
+            try:
+                event = decode(unit.value)
+            except (*UNDECODABLE, TypeError):
+                # Over a limit, perhaps, which a failed login may be; or what the error was.
+                event = decode_native(name, unit.value)
             time = event.time
-            if not since <= time < until:
-                check_time(time, stamp)
+            if not since < time < until:
+                if native:
+                    time = cut_time(time, unit.value)
+                check_time(time, RecordTime(stamp))
                 day, since, until = router.day_of(time)
                 since, until = max(since, EARLIEST), min(until, plausible)
             if not native:
@@ -92,7 +99,10 @@ def fold(name: str, records: Sequence[Record], end: int, known: Known, rules: Ru
                 or (len(user_id) > SAFE_ID_CHARS if user_id else is_login)
                 or (event_id is not None and len(event_id) > SAFE_ID_CHARS)
             ):
-                check(event)
+                checked = check(event)
+                if checked is not event:
+                    event, key = checked, (day, labels_of(checked))
+                    user_id, route = event.user_id, routes.get(key)
             if event_id is not None and rules.dedupe_window_s:
                 at_ms = _ms(time) if untimed and number in untimed else stamp
                 if repeats(digest_of(event_id), at_ms):
@@ -106,9 +116,6 @@ def fold(name: str, records: Sequence[Record], end: int, known: Known, rules: Ru
             continue
         except IgnoredError:
             ignored += 1
-            continue
-        except (*UNDECODABLE, TypeError) as error:
-            tally.dead.append(_dead(unit, undecodable(unit.value, error), native=native))
             continue
 
         route.events += 1

@@ -19,14 +19,12 @@ from schemas.adapters.instants import in_utc
 from schemas.adapters.registry import ADAPTERS
 from schemas.events import (
     DECODERS,
-    UNDECODABLE,
     BadRecordError,
     Inventory,
     OtpTokenCount,
     OtpTokenState,
     RecordTime,
-    check,
-    undecodable,
+    decode_native,
 )
 from schemas.inventory import (
     NO_REALM,
@@ -61,14 +59,12 @@ def read(name: str, records: Sequence[Record], rules: Rules, now_ms: int) -> lis
             _checked(unit, unit.value, RecordTime.of(unit.timestamp, now_ms), rules)
             for unit in units_of(ADAPTERS[name], records, now_ms)
         ]
-    decode: Any = DECODERS[name].decode
     told: list[Told] = []
     for record in records:
         at = RecordTime.of(record.timestamp, now_ms)
         try:
-            event = decode(record.value)
-        except (*UNDECODABLE, TypeError) as error:
-            bad = undecodable(record.value, error)
+            event = decode_native(name, record.value)
+        except BadRecordError as bad:
             told.append(Told(record, at, BadRecordError(bad.reason, bad.detail)))
         else:
             told.append(_checked(record, event, at, rules))
@@ -79,8 +75,7 @@ def _checked(unit: Any, what: Any, at: RecordTime, rules: Rules) -> Told:
     if not isinstance(what, (OtpTokenState, OtpTokenCount)):
         return Told(unit, at, what)
     try:
-        in_utc(what.time, at.ms)
-        check(what)
+        in_utc(what.time, at)
     except BadRecordError as bad:
         bad.__context__ = None
         return Told(unit, at, bad.with_traceback(None))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import date
 from typing import Final
 
 from aggregator.stock import Changes, Stock, realm_bytes
@@ -19,7 +19,6 @@ from schemas.inventory import (
     Token,
     canonical,
     micros,
-    moment,
     pack_day,
     pack_figures,
     pack_given,
@@ -28,10 +27,8 @@ from schemas.inventory import (
     statuses,
     unpack_figures,
 )
+from schemas.periods import LocalDays
 
-_QUARTER_US: Final = 900_000_000
-_LATEST_US: Final = micros(datetime(9999, 12, 30, tzinfo=UTC))
-"""The last day that every zone can name."""
 _NONE: Final[tuple[int, ...]] = ()
 _BEFORE_MAXIMA: Final = 11
 _NEW: Final = (0,) * (_BEFORE_MAXIMA + len(KEPT))
@@ -88,11 +85,10 @@ class Changing:
         self.work = 0
         """Events and rows taken in."""
         self._stock = stock
-        self._zone = rules.zone
+        self._local = LocalDays(rules.zone)
         self._registered = len(stock.realms)
         self._changes = Changes()
         self._open: dict[int, _Realm] = {}
-        self._quarters: dict[int, tuple[int, int]] = {}
         self._years: dict[int, int] = {}
 
     def state(self, event: OtpTokenState, user: bytes) -> int:
@@ -192,7 +188,8 @@ class Changing:
         written += pack_row(at, name, total, active, assigned, both, users)
         values = statuses(total, active, assigned, both, users)
         day, year = self._day(place)
-        if day == realm.day:
+        # Days of rows ascend, as readers search them: a local date that goes back stays on the later day.
+        if day <= realm.day:
             if values != realm.maxima:
                 realm.maxima = tuple(map(max, values, realm.maxima))
         else:
@@ -230,13 +227,9 @@ class Changing:
         return found
 
     def _day(self, at: int) -> tuple[int, int]:
-        """Ordinal and year of the local day; zones change on quarter hours of UTC only."""
-        quarter = at // _QUARTER_US
-        found = self._quarters.get(quarter)
-        if found is None:
-            local = moment(min(at, _LATEST_US)).astimezone(self._zone)
-            found = self._quarters[quarter] = local.toordinal(), local.year
-        return found
+        """Ordinal and year of the local day."""
+        day = self._local.day_at_us(at).ordinal
+        return day, self._year(day)
 
     def done(self) -> Changes:
         changes = self._changes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime
 from typing import Final
 
 from aggregator.digest import PARTS
@@ -12,12 +12,10 @@ from aggregator.labels import Labels
 from aggregator.tally import Cohort, Known, Resolved, Rules, Tally
 from schemas import fields
 from schemas.events import AccountEvent, Counted, Login, TokenIssued
-from schemas.periods import Month, day_key
+from schemas.periods import LocalDays, Month, day_key
 from schemas.scopes import EVERYTHING, OTHER, Scope
 
 _NOBODY: Final[frozenset[str]] = frozenset()
-DAY: Final = timedelta(days=1)
-QUARTER: Final = timedelta(minutes=15)
 
 
 @dataclass(slots=True)
@@ -55,20 +53,11 @@ class Router:
         self._known = known
         self._labels = Labels(known.labels, rules.max_labels)
         self._cohorts: dict[Cohort, Active] = {}
-        self._days: dict[tuple[int, int, int], tuple[int, datetime, datetime]] = {}
-        self._utc = rules.zone.key == "UTC"
+        self._days = LocalDays(rules.zone)
 
     def day_of(self, time: datetime) -> tuple[int, datetime, datetime]:
         """The ordinal of the local day, and from when to when around `time` it is sure to be the same."""
-        time = time.astimezone(UTC)
-        # Zones have only changed on quarter hours of UTC since EARLIEST.
-        key = (time.toordinal(), 0, 0) if self._utc else (time.toordinal(), time.hour, time.minute // 15)
-        found = self._days.get(key)
-        if found is None:
-            since = time.replace(hour=key[1], minute=key[2] * 15, second=0, microsecond=0)
-            day = time.astimezone(self._rules.zone).toordinal()
-            found = self._days[key] = day, since, since + (DAY if self._utc else QUARTER)
-        return found
+        return self._days.day_at(time)
 
     def open(self, key: tuple[object, ...], day: int, event: Counted) -> Route:
         """The route of a combination that comes up for the first time in this range."""

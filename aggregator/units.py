@@ -41,7 +41,7 @@ def units_of(adapter: Adapter, records: Iterable[Record], now_ms: int) -> list[U
     for record in records:
         message: Any = record
         at = record.offset, record.timestamp
-        for element in adapter(record.value, message.headers, RecordTime.of(record.timestamp, now_ms).ms):
+        for element in adapter(record.value, message.headers, RecordTime.of(record.timestamp, now_ms)):
             told, nth = element.raw, element.index
             if not element.events:
                 found.append(Unit(record, *at, element.bad, told, nth, leads=True))

@@ -7,12 +7,15 @@ the field `type` may be missing; when it is there it must name that event.
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Final, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple, TypeVar, get_type_hints
 
 import msgspec
 from msgspec import Meta, Struct
 
 from schemas import inventory
+from schemas.inventory import micros
+from schemas.scopes import OTHER
+from schemas.timestamps import cut_time
 
 # An auth event from before 2000 is a broken clock, not history: no product that we read is that old.
 EARLIEST: Final = datetime(2000, 1, 1, tzinfo=UTC)
@@ -136,6 +139,16 @@ EVENTS: Final[dict[str, type[Event]]] = {
 
 DECODERS: Final = {name: msgspec.json.Decoder(event) for name, event in EVENTS.items()}
 
+ANY: Final = "native"
+"""Events of any type, each naming its own."""
+_STRICT: Final[dict[str, msgspec.json.Decoder[Any]]] = {**DECODERS, ANY: msgspec.json.Decoder(Event)}
+
+FAILURES: Final = frozenset({"signup_failed", "locked_out", "leaked_password"})
+"""Kinds of account events whose fields an attacker may have typed, as those of a failed login."""
+
+BOM: Final = b"\xef\xbb\xbf"
+"""What some editors and serializers write before JSON in UTF-8."""
+
 REASONS: Final = {
     "empty_value": "the record has no value (a tombstone)",
     "not_json": "the value is not JSON in UTF-8",
@@ -210,16 +223,49 @@ UNDECODABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What a decoder may raise for bytes from outside."""
 
 
-def check(event: Event) -> None:
-    """Raise BadRecordError for a limit that the decoder cannot express: bytes, and a success without a user."""
+AnEvent = TypeVar("AnEvent", bound=Event)
+
+
+def is_failure(event: Event) -> bool:
+    """Whether its fields may be what an attacker typed."""
+    return (isinstance(event, Login) and not event.success) or (
+        isinstance(event, AccountEvent) and event.kind in FAILURES
+    )
+
+
+def check(event: AnEvent) -> AnEvent:
+    """Check what the decoder cannot express: bytes, and a success without a user. Raises BadRecordError.
+
+    Returns the event to count: of a failure, labels over their limit become OTHER and such a user_id is dropped.
+    """
+    try:
+        _check(event)
+    except BadRecordError as bad:
+        if bad.reason != "too_long" or not is_failure(event):
+            raise
+        event = _shortened(event)
+        _check(event)
+    return event
+
+
+def _shortened(event: Any) -> Any:
+    changes: dict[str, str | None] = {
+        name: OTHER for name in ("realm", "client_id", "node", "reason") if _is_long(getattr(event, name, None))
+    }
+    if _is_long(event.user_id, MAX_ID_BYTES):
+        changes["user_id"] = "" if isinstance(event, Login) else None
+    return msgspec.structs.replace(event, **changes)
+
+
+def _check(event: Event) -> None:
     if isinstance(event, Login):
         if event.success and not event.user_id:
             raise BadRecordError("missing_field", "user_id is empty in a successful login")
-        labels = (event.realm, event.client_id, event.node, event.reason)
+        labels, last = (event.realm, event.client_id, event.node, event.reason), "reason"
     elif isinstance(event, TokenIssued):
         if not event.grant_type:
             raise BadRecordError("missing_field", "grant_type is empty")
-        labels = (event.realm, event.client_id, event.node, event.grant_type)
+        labels, last = (event.realm, event.client_id, event.node, event.grant_type), "grant_type"
         for token in event.tokens:
             if not token:
                 raise BadRecordError("missing_field", "an entry of tokens is empty")
@@ -230,8 +276,8 @@ def check(event: Event) -> None:
     else:
         if not event.kind:
             raise BadRecordError("missing_field", "kind is empty")
-        labels = (event.realm, event.client_id, None, event.kind)
-    for name, label in zip(("realm", "client_id", "node", "label"), labels, strict=True):
+        labels, last = (event.realm, event.client_id, None, event.kind), "kind"
+    for name, label in zip(("realm", "client_id", "node", last), labels, strict=True):
         _check_bytes(label, MAX_LABEL_BYTES, name)
     _check_bytes(event.user_id, MAX_ID_BYTES, "user_id")
     _check_bytes(event.id, MAX_ID_BYTES, "id")
@@ -265,25 +311,83 @@ def _check_inventory(event: Inventory) -> None:
     _check_bytes(event.id, MAX_ID_BYTES, "id")
 
 
+def _is_long(text: str | None, limit: int = MAX_LABEL_BYTES) -> bool:
+    return text is not None and len(text) * 4 > limit and len(text.encode()) > limit
+
+
 def _check_bytes(text: str | None, limit: int, name: str) -> None:
-    if text is not None and len(text) * 4 > limit and len(text.encode()) > limit:
+    if _is_long(text, limit):
         raise BadRecordError("too_long", f"{name} is longer than {limit} bytes")
 
 
-def check_time(time: datetime, record_ms: int) -> None:
-    """Raise BadRecordError for a time that cannot be: the only "now" is the record's timestamp, in ms."""
+def check_time(time: datetime, at: RecordTime) -> None:
+    """Raise BadRecordError for a time that cannot be; any year and any `at.ms` are safe."""
     if time < EARLIEST:
         raise BadRecordError("impossible_time", "time is before 2000")
-    if time.timestamp() * 1000 > record_ms + MAX_AHEAD.total_seconds() * 1000:
+    if micros(time) > (at.ms + _MAX_AHEAD_MS) * 1000:
         raise BadRecordError("impossible_time", "time is more than 24 h ahead of the record's timestamp")
 
 
-def decode(name: str, value: bytes | None, record_ms: int) -> Event:
-    """Decode and check one value of a topic bound to `name` (a key of EVENTS). Raises BadRecordError."""
+def _without_limits(event: type[Login | AccountEvent]) -> Any:
+    """The same event with texts of any length, as msgspec's decoder refuses long ones whatever the event is."""
+    # Limits are annotations; that of `time` says that it has an offset.
+    hints = get_type_hints(event) | {"time": Time}
+    fields = [
+        (field.name, hints[field.name], *(() if field.required else (field.default,)))
+        for field in msgspec.structs.fields(event)
+    ]
+    return msgspec.defstruct(event.__name__, fields, tag_field="type", tag=event.__struct_config__.tag)
+
+
+_LONG_LOGIN: Final = _without_limits(Login)
+_LONG_ACCOUNT: Final = _without_limits(AccountEvent)
+_LENIENT: Final[dict[str, msgspec.json.Decoder[Any]]] = {
+    "login": msgspec.json.Decoder(_LONG_LOGIN),
+    "account": msgspec.json.Decoder(_LONG_ACCOUNT),
+    ANY: msgspec.json.Decoder(_LONG_LOGIN | _LONG_ACCOUNT),
+}
+
+
+def read_native(name: str, value: bytes) -> Event:
+    """Decode a native event, cut its time and check its fields, but not its time; `name` is a key of EVENTS, or ANY.
+
+    Raises BadRecordError, or what UNDECODABLE lists.
+    """
+    event: Event
     try:
-        event = DECODERS[name].decode(value or b"")
+        event = _STRICT[name].decode(value)
+    except msgspec.ValidationError as error:
+        if "of length <=" not in str(error) or name not in _LENIENT:
+            raise
+        event = _with_long_fields(name, value, error)
+    time = cut_time(event.time, value)
+    if time is not event.time:
+        event = msgspec.structs.replace(event, time=time)
+    return check(event)
+
+
+def _with_long_fields(name: str, value: bytes, error: msgspec.ValidationError) -> Login | AccountEvent:
+    try:
+        long = _LENIENT[name].decode(value)
+    except msgspec.ValidationError:
+        # Another event, or one with a second fault.
+        raise error from None
+    event = (Login if isinstance(long, _LONG_LOGIN) else AccountEvent)(**msgspec.structs.asdict(long))
+    if not is_failure(event):
+        raise error
+    return event
+
+
+def decode_native(name: str, value: bytes | None) -> Event:
+    """`read_native` for the value of a record: a BOM before it is skipped. Raises BadRecordError only."""
+    try:
+        return read_native(name, (value or b"").removeprefix(BOM))
     except UNDECODABLE as error:
         raise undecodable(value, error) from error
-    check(event)
-    check_time(event.time, record_ms)
+
+
+def decode(name: str, value: bytes | None, at: RecordTime) -> Event:
+    """Decode and check one value of a topic bound to `name` (a key of EVENTS). Raises BadRecordError."""
+    event = decode_native(name, value)
+    check_time(event.time, at)
     return event

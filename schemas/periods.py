@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import calendar
 from collections.abc import Iterator
-from datetime import date, datetime, timedelta
-from typing import NamedTuple
+from datetime import UTC, date, datetime, timedelta
+from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo
+
+from schemas.inventory import micros, moment
 
 
 class Month(NamedTuple):
@@ -121,6 +123,84 @@ class Span(NamedTuple):
                 keys.append(day_key(day))
                 day += timedelta(days=1)
         return keys
+
+
+class LocalDay(NamedTuple):
+    """A local calendar date, and an interval in which every instant has it."""
+
+    ordinal: int
+    """`date.toordinal`"""
+    since: datetime
+    """In UTC; the interval is a part of the day, and a day can have several."""
+    until: datetime
+    """In UTC; the first instant for which the date has to be asked again."""
+
+
+_SECOND_US: Final = 1_000_000
+_MINUTE_US: Final = 60 * _SECOND_US
+_QUARTER_US: Final = 15 * _MINUTE_US
+_DAY_US: Final = 86_400 * _SECOND_US
+_FIRST_US: Final = micros(datetime(1, 1, 3, tzinfo=UTC))
+_LAST_US: Final = micros(datetime(9999, 12, 30, tzinfo=UTC)) - 1
+
+
+class LocalDays:
+    """The local date at an instant, as `astimezone` gives it, from a cache.
+
+    Since 2000 zones have changed on whole minutes, mostly on quarter hours. Where a zone is set back just after
+    midnight, the date goes back too: such a quarter is kept minute by minute.
+    """
+
+    def __init__(self, zone: ZoneInfo, max_entries: int = 50_000) -> None:
+        """The cache is cleared at `max_entries`, about 300 bytes each; days in use re-enter quickly."""
+        self._zone = zone
+        self._max_entries = max_entries
+        self._step = _DAY_US if zone.key == "UTC" else _QUARTER_US
+        self._steps: dict[int, LocalDay | None] = {}
+        """By number of the step since 1970; None for one that holds several dates."""
+        self._minutes: dict[int, LocalDay] = {}
+
+    def day_at(self, time: datetime) -> LocalDay:
+        """The day of a time of any offset. Never raises: the first and last days of the calendar count as one."""
+        return self.day_at_us(micros(time))
+
+    def day_at_us(self, at_us: int) -> LocalDay:
+        """The day of an instant in microseconds since 1970."""
+        at_us = min(max(at_us, _FIRST_US), _LAST_US)
+        step = at_us // self._step
+        if step not in self._steps:
+            self._steps[step] = self._of_step(step)
+        found = self._steps[step]
+        return self._of_minute(at_us // _MINUTE_US) if found is None else found
+
+    def _of_step(self, step: int) -> LocalDay | None:
+        if len(self._steps) + len(self._minutes) >= self._max_entries:
+            self._steps.clear()
+            self._minutes.clear()
+        since, until = step * self._step, (step + 1) * self._step
+        first, last = self._local(since), self._local(until - 1)
+        ordinal = first.toordinal()
+        # No zone has changed twice within a quarter of an hour.
+        if last.toordinal() == ordinal and (
+            first.utcoffset() == last.utcoffset()
+            or all(self._local(at).toordinal() == ordinal for at in range(since, until, _MINUTE_US))
+        ):
+            return self._day(ordinal, since, until)
+        return None
+
+    def _of_minute(self, minute: int) -> LocalDay:
+        found = self._minutes.get(minute)
+        if found is None:
+            since = minute * _MINUTE_US
+            found = self._minutes[minute] = self._day(self._local(since).toordinal(), since, since + _MINUTE_US)
+        return found
+
+    def _local(self, at_us: int) -> datetime:
+        return moment(at_us).astimezone(self._zone)
+
+    @staticmethod
+    def _day(ordinal: int, since: int, until: int) -> LocalDay:
+        return LocalDay(ordinal, moment(since), moment(until))
 
 
 def day_key(day: date) -> str:

@@ -12,7 +12,7 @@ from api.ingest.refusals import Rejection, TooLarge
 from api.ingest.well import all_well
 from schemas.adapters.elements import Adapter, Headers
 from schemas.adapters.native import native
-from schemas.events import MAX_ID_BYTES, Event, OtpTokenState
+from schemas.events import MAX_ID_BYTES, Event, OtpTokenState, RecordTime
 from schemas.outgoing import Outgoing, UnboundError, outgoing
 from schemas.settings import PREFIX
 
@@ -57,7 +57,7 @@ class Converter:
         # Before it is read: a megabyte of `1,1,1,…` would become half a million elements, a hundred times its size.
         if body.count(b",") + body.count(b"\n") > self._max_events * SEPARATORS:
             raise self._too_many()
-        elements = adapter(body, headers, now_ms)
+        elements = adapter(body, headers, RecordTime(now_ms))
         if len(elements) > self._max_events:
             raise self._too_many()
         topics = self._topics

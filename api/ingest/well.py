@@ -16,6 +16,7 @@ import msgspec
 from api.ingest.records import Message, Records
 from schemas.events import EARLIEST, MAX_AHEAD, UNDECODABLE, AccountEvent, Event, Login, TokenIssued
 from schemas.outgoing import KEY_BYTES, Outgoing
+from schemas.timestamps import may_be_rounded
 
 Usual = Login | TokenIssued | AccountEvent
 """What comes in numbers. Changes of the token inventory are rare, and have rules of their own."""
@@ -34,7 +35,7 @@ def all_well(body: bytes, now_ms: int, topics: Mapping[type[Event], str]) -> Rec
         events = _MANY.decode(body) if body.startswith(b"[") else _LINES.decode_lines(body)
     except UNDECODABLE:
         return None
-    if not events:
+    if not events or may_be_rounded(body):
         return None
     times = [event.time for event in events]
     latest = datetime.fromtimestamp(now_ms / 1000, UTC) + MAX_AHEAD - timedelta(milliseconds=1)

@@ -14,7 +14,7 @@ import orjson
 from deploy.publish.source import MAX_ELEMENT, Source
 from deploy.publish.state import Tally, next_link
 from schemas.adapters.elements import Adapter, Element
-from schemas.events import BadRecordError, Event
+from schemas.events import BadRecordError, Event, RecordTime
 
 EXAMPLES: Final = 3
 
@@ -111,7 +111,7 @@ class Account:
             parts = [Element(0, raw, bad=bad)]
         else:
             # The time of sending is the record's timestamp, which the worker will compare with.
-            parts = self._adapter(raw, (), time.time_ns() // 1_000_000)
+            parts = self._adapter(raw, (), RecordTime(time.time_ns() // 1_000_000))
         for part in parts:
             if part.bad is not None:
                 self._reject(part, raw, source)

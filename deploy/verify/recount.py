@@ -31,7 +31,17 @@ from deploy.snapshot import print_json
 from deploy.verify.replay import KafkaRecord, LogReader, ReplayError
 from schemas import fields
 from schemas.adapters.registry import ADAPTERS
-from schemas.events import DECODERS, MAX_AHEAD, AccountEvent, BadRecordError, Event, Login, TokenIssued, decode
+from schemas.events import (
+    DECODERS,
+    MAX_AHEAD,
+    AccountEvent,
+    BadRecordError,
+    Event,
+    Login,
+    RecordTime,
+    TokenIssued,
+    decode,
+)
 from schemas.inventory import BINDINGS
 from schemas.keys import Shard
 from schemas.periods import Month
@@ -270,13 +280,14 @@ def _count_partition(
 
 def _events(name: str, record: KafkaRecord) -> Iterator[Event]:
     """The events of a record that count; bad ones are dead letters, and none of the month's."""
+    at = RecordTime.of(record.timestamp, int(time.time() * 1000))
     if name in DECODERS:
         try:
-            yield decode(name, record.value, record.timestamp)
+            yield decode(name, record.value, at)
         except BadRecordError:
             return
         return
-    for element in ADAPTERS[name](record.value, record.headers, record.timestamp):
+    for element in ADAPTERS[name](record.value, record.headers, at):
         for place, event in enumerate(element.events):
             # Several events of one element carry one id between them, and each counts.
             yield event if event.id is None or not place else replace(event, id=f"{event.id} {place}")

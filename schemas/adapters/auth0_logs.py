@@ -11,14 +11,14 @@ from typing import Final, NamedTuple
 import msgspec
 from msgspec import Raw, Struct
 
-from schemas.adapters.instants import in_utc
+from schemas.adapters.instants import from_text
 from schemas.adapters.layouts import adapter
-from schemas.events import UNDECODABLE, AccountEvent, BadRecordError, Event, Login, Time, TokenIssued, check
+from schemas.events import UNDECODABLE, AccountEvent, BadRecordError, Event, Login, RecordTime, TokenIssued, check
 
 
 class Item(Struct, frozen=True, gc=False):
     type: str | None = None
-    date: Time | None = None
+    date: str | None = None
     log_id: str | None = None
     old_id: str | None = msgspec.field(name="_id", default=None)
     """What the Management API called `log_id`."""
@@ -108,7 +108,7 @@ _DECODE_DETAILS: Final = msgspec.json.Decoder(Details).decode
 _ABSENT: Final = (b"", b"null", b'""', b"false")
 
 
-def _read(raw: bytes, record_ms: int) -> tuple[Event, ...]:
+def _read(raw: bytes, at: RecordTime) -> tuple[Event, ...]:
     entry = _DECODE(raw)
     item = entry.data or entry
     if item.type is None:
@@ -116,7 +116,7 @@ def _read(raw: bytes, record_ms: int) -> tuple[Event, ...]:
     code = CODES.get(item.type)
     if code is None:
         return ()
-    time = in_utc(item.date, record_ms)
+    time = from_text(item.date, at, "date")
     realm, client_id, user_id = item.tenant_name or None, item.client_id or None, item.user_id or None
     log_id = entry.log_id or item.log_id or item.old_id or entry.old_id
     id = f"auth0:{log_id}" if log_id else None  # noqa: A001
@@ -150,9 +150,7 @@ def _read(raw: bytes, record_ms: int) -> tuple[Event, ...]:
                 id=id,
             ),
         )
-    for event in events:
-        check(event)
-    return events
+    return tuple([check(event) for event in events])
 
 
 def _issued(item: Item) -> tuple[str, ...]:

@@ -13,16 +13,17 @@ import msgspec
 from msgspec import Raw, Struct
 
 from schemas.adapters.elements import Element, Headers
-from schemas.adapters.instants import in_utc
+from schemas.adapters.instants import Number, from_text, whole
 from schemas.adapters.layouts import element, elements, refused
 from schemas.events import (
+    BOM,
     MAX_TOKENS,
     UNDECODABLE,
     AccountEvent,
     BadRecordError,
     Event,
     Login,
-    Time,
+    RecordTime,
     TokenIssued,
     check,
     undecodable,
@@ -40,7 +41,7 @@ class Attributes(Struct, frozen=True, gc=False):
     source: str | None = None
     type: str | None = None
     subject: str | None = None
-    time: Time | None = None
+    time: str | None = None
     datacontenttype: str | None = None
 
 
@@ -54,7 +55,7 @@ class Envelope(Attributes, frozen=True, gc=False):
 class Data(Struct, frozen=True, gc=False):
     """Native names and short ones; where both are given, the native one holds."""
 
-    time: Time | None = None
+    time: str | None = None
     user_id: str | None = None
     realm: str | None = None
     tenant: str | None = None
@@ -67,32 +68,30 @@ class Data(Struct, frozen=True, gc=False):
     reason: str | None = None
     grant_type: str | None = None
     grant: str | None = None
-    tokens: dict[str, int] | list[str] | None = None
+    tokens: dict[str, Number] | list[str] | None = None
     kind: str | None = None
 
 
 _OUTCOMES: Final = {None: True, "success": True, "failure": False}
 _DECODE: Final = msgspec.json.Decoder(Envelope).decode
+_DECODE_TEXT: Final = msgspec.json.Decoder(str).decode
 _DECODE_DATA: Final = msgspec.json.Decoder(Data | None).decode
 
 
-def cloudevents(value: bytes | None, headers: Headers, record_ms: int) -> list[Element]:
+def cloudevents(value: bytes | None, headers: Headers, at: RecordTime) -> list[Element]:
     """An adapter. Header names are compared without case; `ce-` ones are percent-decoded, as HTTP has it."""
     attributes, content_type = _binary(headers)
     if "specversion" not in attributes or content_type.startswith("application/cloudevents"):
-        return elements(_read, value, record_ms)
+        return elements(_read, value, at)
     if value is None:
         return [refused(0, None, undecodable(None, None))]
 
-    def read(raw: bytes, record_ms: int) -> tuple[Event, ...]:
-        try:
-            told = msgspec.convert({"datacontenttype": content_type or None} | attributes, Attributes)
-        except msgspec.ValidationError as error:
-            raise undecodable(raw, error) from error
+    def read(raw: bytes, at: RecordTime) -> tuple[Event, ...]:
+        told = msgspec.convert({"datacontenttype": content_type or None} | attributes, Attributes)
         # HTTP sends no data as an empty body.
-        return _events(told, raw or b"null", record_ms)
+        return _events(told, raw or b"null", at)
 
-    return [element(read, 0, value, record_ms)]
+    return [element(read, 0, value, at)]
 
 
 def _binary(headers: Headers) -> tuple[dict[str, str], str]:
@@ -101,8 +100,11 @@ def _binary(headers: Headers) -> tuple[dict[str, str], str]:
     content_type = ""
     for name, value in headers:
         name = name.lower()
-        # Kafka's headers may have no value; a byte that is no UTF-8 need not stop the event.
-        text = (value or b"").decode("utf-8", "replace")
+        if not value:
+            # CloudEvents' Kafka binding: an attribute without a value is absent.
+            continue
+        # A byte that is no UTF-8 need not stop the event.
+        text = value.decode("utf-8", "replace")
         if name.startswith("ce_"):
             attributes[name[3:]] = text
         elif name.startswith("ce-"):
@@ -112,12 +114,12 @@ def _binary(headers: Headers) -> tuple[dict[str, str], str]:
     return attributes, content_type
 
 
-def _read(raw: bytes, record_ms: int) -> tuple[Event, ...]:
+def _read(raw: bytes, at: RecordTime) -> tuple[Event, ...]:
     told = _DECODE(raw)
-    return _events(told, told.data if told.data_base64 is None else told.data_base64, record_ms)
+    return _events(told, told.data if told.data_base64 is None else told.data_base64, at)
 
 
-def _events(told: Attributes, raw: bytes | Raw, record_ms: int) -> tuple[Event, ...]:
+def _events(told: Attributes, raw: bytes | Raw, at: RecordTime) -> tuple[Event, ...]:
     for name in ("specversion", "id", "source", "type"):
         if not getattr(told, name):
             raise BadRecordError("missing_field", f"the CloudEvents attribute {name} is missing or empty")
@@ -127,19 +129,34 @@ def _events(told: Attributes, raw: bytes | Raw, record_ms: int) -> tuple[Event, 
         return ()
     if not _is_json(told.datacontenttype):
         raise BadRecordError("wrong_type", "datacontenttype is not JSON")
+    data = _data(bytes(raw).removeprefix(BOM))
+    return tuple([check(event) for event in _of(told, data, at)])
+
+
+def _data(raw: bytes) -> Data:
+    """Data as an object, or as a string that holds JSON, as producers write it that serialize their data first."""
     try:
-        data = _DECODE_DATA(raw) or Data()
+        return _DECODE_DATA(raw) or Data()
     except UNDECODABLE as error:
-        bad = undecodable(b"", error)
-        raise BadRecordError(bad.reason, f"data: {bad.detail}") from error
-    events = _of(told, data, record_ms)
-    for event in events:
-        check(event)
-    return events
+        told: Exception = error
+    try:
+        text = _DECODE_TEXT(raw)
+    except UNDECODABLE:
+        text = ""
+    if text:
+        try:
+            return _DECODE_DATA(text.removeprefix("\ufeff")) or Data()
+        except msgspec.ValidationError as error:
+            told = error
+        except UNDECODABLE:
+            # A text that is no JSON: the first error says that it should be an object.
+            pass
+    bad = undecodable(b"", told)
+    raise BadRecordError(bad.reason, f"data: {bad.detail}")
 
 
-def _of(told: Attributes, data: Data, record_ms: int) -> tuple[Event, ...]:
-    time = in_utc(told.time or data.time, record_ms)
+def _of(told: Attributes, data: Data, at: RecordTime) -> tuple[Event, ...]:
+    time = from_text(told.time or data.time, at)
     # The length keeps two pairs apart whose texts join to the same.
     id = f"cloudevents:{len(told.source or '')}:{told.source}:{told.id}"  # noqa: A001
     realm, client_id = data.realm or data.tenant or None, data.client_id or data.client or None
@@ -189,24 +206,25 @@ def _of(told: Attributes, data: Data, record_ms: int) -> tuple[Event, ...]:
     )
 
 
-def _tokens(given: dict[str, int] | list[str] | None) -> tuple[str, ...]:
+def _tokens(given: dict[str, Number] | list[str] | None) -> tuple[str, ...]:
     if given is None:
         return ()
     if isinstance(given, dict):
-        if any(number < 0 for number in given.values()):
+        numbers = {kind: whole(number, "an entry of data.tokens") for kind, number in given.items()}
+        if any(number < 0 for number in numbers.values()):
             raise BadRecordError("wrong_type", "data.tokens has a negative number")
-        number = sum(given.values())
+        number = sum(numbers.values())
     else:
         number = len(given)
     if number > MAX_TOKENS:
         raise BadRecordError("too_long", f"data.tokens has more than {MAX_TOKENS} tokens")
     if isinstance(given, dict):
-        return tuple(kind for kind, times in given.items() for _ in range(times))
+        return tuple(kind for kind, times in numbers.items() for _ in range(times))
     return tuple(given)
 
 
 def _is_json(content_type: str | None) -> bool:
-    if content_type is None:
+    if not content_type:
         return True
     media = content_type.partition(";")[0].strip().lower()
     return media.endswith(("/json", "+json"))

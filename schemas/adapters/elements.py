@@ -7,10 +7,10 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from schemas.events import BadRecordError, Event
+from schemas.events import BadRecordError, Event, RecordTime
 
-Headers = Sequence[tuple[str, bytes]]
-"""A record's Kafka headers, or a request's HTTP headers under the same names."""
+Headers = Sequence[tuple[str, bytes | None]]
+"""A record's Kafka headers (a value may be null), or a request's HTTP headers under the same names."""
 
 
 class Element(Struct, frozen=True):
@@ -31,6 +31,6 @@ class Element(Struct, frozen=True):
 class Adapter(Protocol):
     """A pure function. Never raises for what records hold: an undecodable record is one bad element."""
 
-    def __call__(self, value: bytes | None, headers: Headers, record_ms: int) -> list[Element]:
-        """`record_ms` is the record's own timestamp, Unix ms: the only "now", and the time of what names none."""
+    def __call__(self, value: bytes | None, headers: Headers, at: RecordTime) -> list[Element]:
+        """`at` is the only "now", and where it is usable the time of an event that names none."""
         ...

@@ -12,9 +12,9 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from schemas.adapters.instants import from_ms
+from schemas.adapters.instants import Number, from_ms
 from schemas.adapters.layouts import adapter
-from schemas.events import AccountEvent, BadRecordError, Event, Login, TokenIssued, check
+from schemas.events import AccountEvent, BadRecordError, Event, Login, RecordTime, TokenIssued, check
 
 
 class User(Struct, frozen=True, gc=False, rename="camel"):
@@ -29,7 +29,7 @@ class Reason(Struct, frozen=True, gc=False):
 class Told(Struct, frozen=True, gc=False, rename="camel"):
     type: str | None = None
     id: str | None = None
-    create_instant: int | None = None
+    create_instant: Number | None = None
     tenant_id: str | None = None
     application_id: str | None = None
     authentication_type: str | None = None
@@ -62,7 +62,7 @@ _NOBODY: Final = User()
 _DECODE: Final = msgspec.json.Decoder(Body).decode
 
 
-def _read(raw: bytes, record_ms: int) -> tuple[Event, ...]:
+def _read(raw: bytes, at: RecordTime) -> tuple[Event, ...]:
     body = _DECODE(raw)
     told = body.event or body
     if told.type is None:
@@ -70,7 +70,7 @@ def _read(raw: bytes, record_ms: int) -> tuple[Event, ...]:
     kind = KINDS.get(told.type)
     if kind is None and told.type not in (LOGIN, LOGIN_FAILED, REFRESH):
         return ()
-    time = from_ms(told.create_instant, record_ms)
+    time = from_ms(told.create_instant, at, "createInstant")
     user = told.user or _NOBODY
     realm, client_id = told.tenant_id or user.tenant_id or None, told.application_id or None
     user_id = user.id or told.user_id or None
@@ -96,9 +96,7 @@ def _read(raw: bytes, record_ms: int) -> tuple[Event, ...]:
             events = (login, _access_token("password", time, realm, client_id, user_id, id))
         else:
             events = (login,)
-    for event in events:
-        check(event)
-    return events
+    return tuple([check(event) for event in events])
 
 
 def _access_token(

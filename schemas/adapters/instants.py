@@ -2,35 +2,64 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from schemas.events import EARLIEST, MAX_AHEAD, BadRecordError, check_time
+import msgspec
+
+from schemas.events import EARLIEST, MAX_AHEAD, REASONS, BadRecordError, RecordTime, check_time
+from schemas.inventory import EPOCH
+from schemas.timestamps import parse
+
+Number = int | float
+"""A JSON number: some products, and some ways out of a database, write whole numbers as `1.7949E12`."""
 
 _EARLIEST_MS: Final = int(EARLIEST.timestamp() * 1000)
 _MAX_AHEAD_MS: Final = int(MAX_AHEAD.total_seconds() * 1000)
-_LATEST_MS: Final = int(datetime.max.replace(tzinfo=UTC).timestamp() * 1000) - 1
-"""What `datetime` can hold: a producer may give its record any 64-bit timestamp."""
+_LATEST_MS: Final = 253_402_300_799_999
+"""The last millisecond of the year 9999, the last that `datetime` can hold."""
 
 
-def from_ms(ms: int | None, record_ms: int) -> datetime:
-    """`ms` since the epoch; None is the record's own time. Raises BadRecordError for a time that cannot be."""
+def whole(number: Number, name: str) -> int:
+    """The number as an integer. Raises BadRecordError for one with a fraction; `name` is its field's."""
+    if isinstance(number, int):
+        return number
+    if not number.is_integer():
+        raise BadRecordError("wrong_type", f"{name} is not a whole number")
+    return int(number)
+
+
+def from_ms(ms: Number | None, at: RecordTime, name: str = "time") -> datetime:
+    """`ms` since the epoch, from the field `name`; None is the record's own time. Raises BadRecordError."""
     if ms is None:
-        ms = record_ms
-    if ms < _EARLIEST_MS:
+        if not at.usable:
+            raise BadRecordError("no_time", REASONS["no_time"])
+        found = at.ms
+    else:
+        found = whole(ms, name)
+    if found < _EARLIEST_MS:
         raise BadRecordError("impossible_time", "time is before 2000")
-    if ms > record_ms + _MAX_AHEAD_MS:
+    if found > at.ms + _MAX_AHEAD_MS:
         raise BadRecordError("impossible_time", "time is more than 24 h ahead of the record's timestamp")
-    if ms > _LATEST_MS:
+    if found > _LATEST_MS:
         raise BadRecordError("impossible_time", "time is after the year 9999")
-    return datetime.fromtimestamp(ms / 1000, UTC)
+    return EPOCH + timedelta(milliseconds=found)
 
 
-def in_utc(time: datetime | None, record_ms: int) -> datetime:
-    """`time` of any offset; None is the record's own time. Raises BadRecordError for a time that cannot be."""
-    if time is None:
-        return from_ms(None, record_ms)
-    check_time(time, record_ms)
+def from_text(text: str | None, at: RecordTime, name: str = "time") -> datetime:
+    """RFC 3339 from the field `name`; None or empty is the record's own time. Raises BadRecordError."""
+    if not text:
+        return from_ms(None, at)
+    try:
+        time = parse(text)
+    except msgspec.ValidationError:
+        raise BadRecordError("wrong_type", f"{name} is not an RFC 3339 time with an offset") from None
+    return in_utc(time, at)
+
+
+def in_utc(time: datetime, at: RecordTime) -> datetime:
+    """`time` of any offset, in UTC. Raises BadRecordError for a time that cannot be."""
+    check_time(time, at)
     if time.tzinfo is UTC:
         return time
     try:

@@ -6,21 +6,20 @@ endpoint holds, under the grant `unknown`. Publish native events from the server
 
 from __future__ import annotations
 
-from datetime import datetime
 from enum import Enum
-from typing import Annotated, Final
+from typing import Final
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Struct
 
-from schemas.adapters.instants import from_ms, in_utc
+from schemas.adapters.instants import Number, from_ms, from_text
 from schemas.adapters.layouts import Read, adapter
-from schemas.events import AccountEvent, BadRecordError, Event, Login, TokenIssued, check
+from schemas.events import AccountEvent, BadRecordError, Event, Login, RecordTime, TokenIssued, check
 
 
 class Audited(Struct, frozen=True, gc=False, rename="camel"):
     action: str
-    timestamp: int | Annotated[datetime, Meta(tz=True)] | None = None
+    timestamp: Number | str | None = None
     client_id: str | None = None
     username: str | None = None
     success: bool | None = None
@@ -63,7 +62,7 @@ _DECODE: Final = msgspec.json.Decoder(Audited).decode
 
 
 def _reader(rules: Rules) -> Read:
-    def read(raw: bytes, record_ms: int) -> tuple[Event, ...]:
+    def read(raw: bytes, at: RecordTime) -> tuple[Event, ...]:
         told = _DECODE(raw)
         become = rules.get(told.action)
         if become is None:
@@ -74,7 +73,7 @@ def _reader(rules: Rules) -> Read:
         if not success and become is not Become.LOGIN:
             return ()
         said = told.timestamp
-        time = in_utc(said, record_ms) if isinstance(said, datetime) else from_ms(said, record_ms)
+        time = from_text(said, at, "timestamp") if isinstance(said, str) else from_ms(said, at, "timestamp")
         client_id, node = told.client_id or None, told.mac_address or None
         event: Event
         if become is Become.TOKENS:
@@ -97,8 +96,7 @@ def _reader(rules: Rules) -> Read:
             )
         else:
             event = AccountEvent(time=time, kind=become, client_id=client_id, user_id=told.username or None)
-        check(event)
-        return (event,)
+        return (check(event),)
 
     return read
 

@@ -11,9 +11,9 @@ from typing import Final, NamedTuple
 import msgspec
 from msgspec import Struct
 
-from schemas.adapters.instants import from_ms
+from schemas.adapters.instants import Number, from_ms
 from schemas.adapters.layouts import adapter
-from schemas.events import AccountEvent, BadRecordError, Event, Login, TokenIssued, check
+from schemas.events import AccountEvent, BadRecordError, Event, Login, RecordTime, TokenIssued, check
 
 SERVICE_ACCOUNT: Final = "service-account-"
 """How Keycloak names the user behind a client's own credentials. It is nobody, so never active."""
@@ -37,7 +37,7 @@ class Details(Struct, frozen=True, gc=False):
 
 class UserEvent(Struct, frozen=True, gc=False, rename="camel"):
     type: str | None = None
-    time: int | None = None
+    time: Number | None = None
     id: str | None = None
     realm_id: str | None = None
     realm_name: str | None = None
@@ -153,7 +153,7 @@ _NO_DETAILS: Final = Details()
 _DECODE: Final = msgspec.json.Decoder(UserEvent).decode
 
 
-def _read(raw: bytes, record_ms: int) -> tuple[Event, ...]:
+def _read(raw: bytes, at: RecordTime) -> tuple[Event, ...]:
     told = _DECODE(raw)
     if told.type is None:
         if told.operation_type is not None:
@@ -162,7 +162,7 @@ def _read(raw: bytes, record_ms: int) -> tuple[Event, ...]:
     rule = RULES.get(told.type, _NOTHING)
     if rule is _NOTHING:
         return ()
-    time = from_ms(told.time, record_ms)
+    time = from_ms(told.time, at)
     realm = told.realm_name or told.realm_id or None
     client_id = told.client_id or None
     id = f"keycloak:{told.id}" if told.id else None  # noqa: A001
@@ -210,9 +210,7 @@ def _read(raw: bytes, record_ms: int) -> tuple[Event, ...]:
                 id=id,
             ),
         )
-    for event in events:
-        check(event)
-    return events
+    return tuple([check(event) for event in events])
 
 
 def _issued(type_: str, details: Details) -> tuple[str, ...]:

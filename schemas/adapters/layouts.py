@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from schemas.adapters.elements import Adapter, Element, Headers
-from schemas.events import UNDECODABLE, BadRecordError, Event, undecodable
+from schemas.events import BOM, REASONS, UNDECODABLE, BadRecordError, Event, RecordTime, undecodable
 
 MAX_ELEMENTS: Final = 10_000
 """Elements one record may have: an array of this many 100-byte logs is Kafka's usual limit of 1 MB.
@@ -16,8 +17,8 @@ MAX_ELEMENTS: Final = 10_000
 A record has one offset, so all of it is applied in one step; without a bound 1 MB of `[0,0,…` would be half a million.
 """
 
-Read = Callable[[bytes, int], tuple[Event, ...]]
-"""One element and the record's timestamp in ms, into checked events; none for what is of no concern.
+Read = Callable[[bytes, RecordTime], tuple[Event, ...]]
+"""One element and the moment of its record, into checked events; none for what is of no concern.
 
 Raises BadRecordError, or what UNDECODABLE lists. The element may be any buffer that msgspec decodes.
 """
@@ -29,33 +30,44 @@ _ANYTHING: Final = msgspec.json.Decoder(msgspec.Raw)
 def adapter(read: Read) -> Adapter:
     """An adapter for a product whose records are JSON and say everything in their value."""
 
-    def adapt(value: bytes | None, headers: Headers, record_ms: int) -> list[Element]:
-        return elements(read, value, record_ms)
+    def adapt(value: bytes | None, headers: Headers, at: RecordTime) -> list[Element]:
+        return elements(read, value, at)
 
     return adapt
 
 
-def elements(read: Read, value: bytes | None, record_ms: int) -> list[Element]:
+def elements(read: Read, value: bytes | None, at: RecordTime) -> list[Element]:
     if value is None:
         return [refused(0, None, undecodable(None, None))]
     # Nearly all records are one good object, so that is tried first, and asked what else it could be only then.
     try:
-        return [Element(0, value, read(value, record_ms))]
+        return [Element(0, value, read(value, at))]
     except BadRecordError as bad:
         return [refused(0, value, bad)]
     except UNDECODABLE as error:
+        if value.startswith(BOM):
+            return _after_bom(read, value, at)
         try:
             several = _several(value)
         except BadRecordError as bad:
             return [refused(0, value, bad)]
         if several is None:
             return [refused(0, value, undecodable(value, error))]
-    return [element(read, index, raw, record_ms) for index, raw in enumerate(several)]
+    return [element(read, index, raw, at) for index, raw in enumerate(several)]
 
 
-def element(read: Read, index: int, raw: bytes, record_ms: int) -> Element:
+def _after_bom(read: Read, value: bytes, at: RecordTime) -> list[Element]:
+    without = value[len(BOM) :]
+    if without.startswith(BOM):
+        return [refused(0, value, BadRecordError("not_json", REASONS["not_json"]))]
+    found = elements(read, without, at)
+    # A dead letter of a whole record holds it unchanged.
+    return [replace(one, raw=value) if one.raw is without else one for one in found]
+
+
+def element(read: Read, index: int, raw: bytes, at: RecordTime) -> Element:
     try:
-        return Element(index, raw, read(raw, record_ms))
+        return Element(index, raw, read(raw, at))
     except BadRecordError as bad:
         return refused(index, raw, bad)
     except UNDECODABLE as error:

@@ -12,19 +12,19 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from schemas.adapters.instants import in_utc
+from schemas.adapters.instants import Number, in_utc, whole
 from schemas.adapters.layouts import adapter
-from schemas.events import MAX_COUNT, BadRecordError, Event, OtpTokenCount, check
+from schemas.events import MAX_COUNT, BadRecordError, Event, OtpTokenCount, RecordTime, check
 from schemas.inventory import EPOCH, NO_REALM
 
 
 class Row(Struct, frozen=True, gc=False):
-    timestamp: str | int | None = None
+    timestamp: str | Number | None = None
     event: str | None = None
     realm: str | None = None
     parameter: str | None = None
-    count: int | str | None = None
-    id: int | str | None = None
+    count: Number | str | None = None
+    id: Number | str | None = None
 
 
 class Payload(Row, frozen=True, gc=False):
@@ -43,7 +43,7 @@ _LEAST_MICROS: Final = 100_000_000_000_000
 _MOST_MICROS: Final = 200_000_000_000_000_000
 
 
-def _read(raw: bytes, record_ms: int) -> tuple[Event, ...]:
+def _read(raw: bytes, at: RecordTime) -> tuple[Event, ...]:
     message = _DECODE(raw)
     told = message.payload or message
     if told.op == _DELETED:
@@ -53,10 +53,11 @@ def _read(raw: bytes, record_ms: int) -> tuple[Event, ...]:
     for name in ("timestamp", "event", "parameter", "count"):
         if getattr(row, name) in (None, ""):
             raise BadRecordError("missing_field", f"the row's {name} is missing or empty")
-    time = in_utc(_time(row.timestamp), record_ms)
+    time = in_utc(_time(row.timestamp), at)
     count = _count(row.count)
     if not 0 <= count <= MAX_COUNT:
         raise BadRecordError("wrong_type", f"count is not from 0 to {MAX_COUNT}")
+    row_id = whole(row.id, "id") if isinstance(row.id, float) else row.id
     event = OtpTokenCount(
         time=time,
         realm=row.realm or NO_REALM,
@@ -64,15 +65,15 @@ def _read(raw: bytes, record_ms: int) -> tuple[Event, ...]:
         status=row.parameter or "",
         count=count,
         # Deleting all rows may start the numbers anew, so they are told apart by their time too.
-        id=None if row.id is None else f"linotp:{row.id}:{time.isoformat()}",
+        id=None if row_id is None else f"linotp:{row_id}:{time.isoformat()}",
     )
-    check(event)
-    return (event,)
+    return (check(event),)
 
 
-def _time(told: str | int | None) -> datetime:
+def _time(told: str | Number | None) -> datetime:
     """LinOTP writes no offset: the query that reads the table has to make it UTC."""
-    if isinstance(told, int):
+    if isinstance(told, (int, float)):
+        told = whole(told, "timestamp")
         micros = told if abs(told) >= _LEAST_MICROS else told * 1000
         return EPOCH + timedelta(microseconds=max(0, min(micros, _MOST_MICROS)))
     try:
@@ -82,8 +83,10 @@ def _time(told: str | int | None) -> datetime:
     return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
-def _count(told: int | str | None) -> int:
+def _count(told: Number | str | None) -> int:
     """Some ways out of a database make every column text."""
+    if isinstance(told, float):
+        return whole(told, "count")
     try:
         return msgspec.convert(told, int, strict=False)
     except msgspec.ValidationError:

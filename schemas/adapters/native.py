@@ -9,25 +9,22 @@ import msgspec
 from schemas.adapters.elements import Adapter
 from schemas.adapters.instants import in_utc
 from schemas.adapters.layouts import Read, adapter
-from schemas.events import DECODERS, Event, check
-
-_ANY: Final = msgspec.json.Decoder(Event)
+from schemas.events import ANY, Event, RecordTime, read_native
 
 
-def _read(decoder: msgspec.json.Decoder[Event]) -> Read:
-    def read(raw: bytes, record_ms: int) -> tuple[Event, ...]:
-        event = decoder.decode(raw)
-        check(event)
-        time = in_utc(event.time, record_ms)
+def _read(name: str) -> Read:
+    def read(raw: bytes, at: RecordTime) -> tuple[Event, ...]:
+        event = read_native(name, raw)
+        time = in_utc(event.time, at)
         return (event if time is event.time else msgspec.structs.replace(event, time=time),)
 
     return read
 
 
-native: Final = adapter(_read(_ANY))
+native: Final = adapter(_read(ANY))
 """Events of any type, each naming its own; what `POST /v1/events` and `publish` take."""
 
 
 def bound_to(name: str) -> Adapter:
     """Events of one type (a key of `schemas.events.EVENTS`), which `type` need not repeat."""
-    return adapter(_read(DECODERS[name]))
+    return adapter(_read(name))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -186,3 +187,45 @@ def test_months_only_keeps_no_days() -> None:
 def test_the_same_token_type_twice_counts_twice() -> None:
     tally = folded(TOKEN | {"grant_type": "password", "tokens": ["access_token", "access_token"]}, name="token")
     assert month(tally) == {fields.token("password", "access_token"): 2}
+
+
+@pytest.mark.parametrize(
+    ("time", "day", "why"),
+    [
+        ("2026-10-31T23:59:59.9999999Z", "2026-10-31", "seven digits, rounded it is November"),
+        ("2026-10-31T23:59:59.999999999Z", "2026-10-31", "nanoseconds"),
+        ("2026-11-01T00:00:00.0000000Z", "2026-11-01", "midnight with seven digits"),
+        ("2026-11-01T00:00:00Z", "2026-11-01", "midnight"),
+    ],
+)
+@pytest.mark.parametrize("first", ["2026-10-31T20:00:00Z", "2026-11-01T01:00:00Z"], ids=["day before", "day after"])
+def test_a_fraction_is_cut_and_never_rounded_up(time: str, day: str, why: str, first: str) -> None:
+    tally = folded(LOGIN | {"time": first, "realm": "other"}, LOGIN | {"time": time, "realm": "acme"})
+    periods = {period for period, scope in tally.counts if scope == Scope("realm", ("acme",))}
+    assert periods == {day, day[:7]}, why
+
+
+LONG = "x" * 300
+LONG_IN_BYTES = "東" * 90
+
+
+@pytest.mark.parametrize("text", [LONG, LONG_IN_BYTES], ids=["characters", "bytes"])
+def test_a_failure_counts_though_its_texts_are_over_their_limits(text: str) -> None:
+    events = [FAILURE | {"client_id": text}, FAILURE | {"reason": text}, FAILURE | {"user_id": text * 4}]
+    tally = folded(FAILURE, *events, FAILURE | {"realm": text})
+    assert tally.dead == []
+    assert sum(month(tally).values()) == 5
+    assert month(tally)[fields.failed(OTHER)] == 1
+    assert sum(month(tally, "realm", "acme").values()) == 4
+    assert sum(month(tally, "realm", OTHER).values()) == 1
+
+
+@pytest.mark.parametrize("field", ["realm", "client_id", "node", "user_id", "id"])
+def test_a_success_over_a_limit_is_a_dead_letter(field: str) -> None:
+    tally = folded(LOGIN | {field: LONG * 4})
+    assert [letter.reason for letter in tally.dead] == ["too_long"]
+
+
+def test_a_byte_order_mark_before_json_is_skipped() -> None:
+    tally = folded(b"\xef\xbb\xbf" + json.dumps(LOGIN | {"time": "2026-10-31T23:59:59.9999999Z"}).encode())
+    assert tally.periods == {"2026-10-31", "2026-10"}

@@ -12,7 +12,7 @@ from confluent_kafka import Consumer, TopicPartition
 
 import deploy
 from deploy.servers import create_topics
-from schemas.events import OtpTokenCount, decode
+from schemas.events import OtpTokenCount, RecordTime, decode
 
 ROOT = Path(deploy.__file__).parents[1]
 FOLDER = ROOT / "deploy" / "publishers" / "linotp"
@@ -31,7 +31,7 @@ def counts(broker: str, topic: str) -> list[int]:
     found = []
     try:
         while not (message := reader.consume(1, 10)[0]).error():
-            event = decode("otp-count", message.value(), NOW_MS)
+            event = decode("otp-count", message.value(), RecordTime(NOW_MS))
             assert isinstance(event, OtpTokenCount)
             assert event.id is not None
             found.append(event.count)

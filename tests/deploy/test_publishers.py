@@ -17,6 +17,7 @@ from deploy.servers import JavaMissingError, free_port
 from schemas.adapters.keycloak import COUNTED, RULES
 from schemas.adapters.native import native
 from schemas.adapters.registry import ADAPTERS
+from schemas.events import RecordTime
 from schemas.settings import KafkaSettings, read
 from tests.conftest import wait_until
 from tests.deploy.publishers.auth_server import GLUU, JANSSEN, PUBLISHERS, AuthServer, Ingest, compiled
@@ -119,7 +120,7 @@ def test_what_is_published_is_what_the_api_takes(auth: AuthServer, ingest: Inges
     auth.do("modifyAccessToken", UPDATE, grant="password", user="alice", client="web", grant_type="refresh_token")
     auth.do("forceReAuthentication", POST, session="s", user="alice", client="web", at=now_ms())
     wait_until(lambda: len(ingest.events) == 3)
-    elements = native(json.dumps(ingest.events).encode(), (), now_ms())
+    elements = native(json.dumps(ingest.events).encode(), (), RecordTime(now_ms()))
     assert [element.bad for element in elements] == [None] * 3
 
 

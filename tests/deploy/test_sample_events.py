@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from deploy.sample_events import ACCOUNTS, LOGINS, MONTHS, OTP_EVENTS, TOKENS, SampleEvents, otp_tokens
-from schemas.events import BadRecordError, Login, OtpTokenState, TokenIssued, decode
+from schemas.events import BadRecordError, Login, OtpTokenState, RecordTime, TokenIssued, decode
 from schemas.periods import Month
 
 BOUND = {LOGINS: "login", TOKENS: "token", ACCOUNTS: "account"}
@@ -28,7 +28,7 @@ def test_expected_is_what_the_decoder_finds() -> None:
     dead: Counter[str] = Counter()
     for record in sample:
         try:
-            event = decode(BOUND[record.topic], record.value, record.time_ms)
+            event = decode(BOUND[record.topic], record.value, RecordTime(record.time_ms))
         except BadRecordError as bad:
             dead[bad.reason] += 1
             continue
@@ -48,7 +48,7 @@ def test_expected_is_what_the_decoder_finds() -> None:
 def test_states_of_tokens_are_the_same_every_time_and_show_every_event() -> None:
     found = list(otp_tokens(1000))
     assert found == list(otp_tokens(1000))
-    states = [decode("otp", record.value, record.time_ms) for record in found]
+    states = [decode("otp", record.value, RecordTime(record.time_ms)) for record in found]
     assert [state.time for state in states] == sorted(state.time for state in states)
     assert {Month.of(state.time) for state in states} == set(MONTHS)
     assert {state.event for state in states if isinstance(state, OtpTokenState)} == set(OTP_EVENTS)

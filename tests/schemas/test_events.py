@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from schemas import events, json_schemas
-from schemas.events import BadRecordError, Login, TokenIssued
+from schemas.events import BadRecordError, Login, RecordTime, TokenIssued
 
-RECORD_MS = 1_763_640_000_000  # 2025-11-20T12:00:00Z
+RECORD = RecordTime(1_763_640_000_000)  # 2025-11-20T12:00:00Z
 LOGIN = {"time": "2025-11-20T12:00:00Z", "user_id": "alice"}
 TOKEN = {"time": "2025-11-20T12:00:00Z", "grant_type": "password", "tokens": ["access_token"]}
 ACCOUNT = {"time": "2025-11-20T12:00:00Z", "kind": "signup"}
@@ -38,7 +38,7 @@ def value(event: object) -> bytes:
     ],
 )
 def test_good_events_decode(name: str, event: dict[str, Any], why: str) -> None:
-    assert events.decode(name, value(event), RECORD_MS).time.year >= 2000, why
+    assert events.decode(name, value(event), RECORD).time.year >= 2000, why
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_good_events_decode(name: str, event: dict[str, Any], why: str) -> None:
 )
 def test_bad_records_say_why_and_name_the_field(name: str, record: bytes | None, reason: str, said: str) -> None:
     with pytest.raises(BadRecordError) as refused:
-        events.decode(name, record, RECORD_MS)
+        events.decode(name, record, RECORD)
     assert refused.value.reason == reason
     assert said in refused.value.detail
     assert reason in events.REASONS
@@ -91,10 +91,10 @@ def test_bad_records_say_why_and_name_the_field(name: str, record: bytes | None,
 
 
 def test_defaults_are_those_of_the_contract() -> None:
-    login = events.decode("login", value(LOGIN), RECORD_MS)
+    login = events.decode("login", value(LOGIN), RECORD)
     assert isinstance(login, Login)
     assert (login.success, login.counted, login.realm, login.reason) == (True, True, None, None)
-    token = events.decode("token", value(TOKEN), RECORD_MS)
+    token = events.decode("token", value(TOKEN), RECORD)
     assert isinstance(token, TokenIssued)
     assert token.tokens == ("access_token",)
 

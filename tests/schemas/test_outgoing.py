@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from schemas.events import AccountEvent, Event, Login, OtpTokenState, TokenIssued, decode
+from schemas.events import AccountEvent, Event, Login, OtpTokenState, RecordTime, TokenIssued, decode
 from schemas.outgoing import UnboundError, outgoing, topics_by_event
 
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -23,7 +23,7 @@ EVENTS = [
 def test_what_is_sent_decodes_to_the_same_event(event: Event, name: str, topic: str) -> None:
     sent = outgoing(event, TOPICS)
     assert sent.topic == topic
-    assert decode(name, sent.value, NOW_MS) == event
+    assert decode(name, sent.value, RecordTime(NOW_MS)) == event
 
 
 def test_equal_ids_have_equal_keys_whatever_else_differs() -> None:

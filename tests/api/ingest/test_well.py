@@ -15,7 +15,7 @@ from api.ingest.records import Records
 from api.ingest.well import all_well
 from schemas.adapters.elements import Element, Headers
 from schemas.adapters.native import native
-from schemas.events import AccountEvent, Event, Login, TokenIssued
+from schemas.events import AccountEvent, Event, Login, RecordTime, TokenIssued
 
 NOW_MS = 1_795_168_800_000
 NOW = datetime.fromtimestamp(NOW_MS / 1000, UTC)
@@ -23,9 +23,9 @@ TOPICS: dict[type[Event], str] = {Login: "logins", TokenIssued: "tokens", Accoun
 LOGIN = {"type": "login", "time": "2026-11-20T10:00:00Z", "user_id": "alice"}
 
 
-def element_by_element(value: bytes | None, headers: Headers, record_ms: int) -> list[Element]:
+def element_by_element(value: bytes | None, headers: Headers, at: RecordTime) -> list[Element]:
     """The same adapter under another name, by which the converter does not know it."""
-    return native(value, headers, record_ms)
+    return native(value, headers, at)
 
 
 def long_way(body: bytes) -> Delivery:
@@ -48,6 +48,7 @@ texts = some.one_of(
 times = some.sampled_from(
     [
         *("2026-11-20T10:00:00Z", "2026-11-20T12:00:00.123456+02:00", "2026-11-20T10:00:00", "yesterday"),
+        *("2026-10-31T23:59:59.9999999Z", "2026-11-20T10:00:00.1234567+01:00", "1999-12-31T23:59:59.9999999Z"),
         *("1999-12-31T23:59:59Z", "2000-01-01T00:00:00Z", "2000-01-01T00:00:00+01:00"),
         *((NOW + timedelta(hours=24, seconds=seconds)).isoformat() for seconds in (-1, 0, 1)),
     ]
@@ -117,7 +118,25 @@ def test_the_usual_goes_the_short_way(sent: list[dict[str, Any]], why: str) -> N
         (LOGIN | {"time": "2026-11-21T10:00:01Z"}, "too late"),
         (LOGIN | {"time": "2026-11-20T12:00:00+02:00"}, "to be told in UTC"),
         (LOGIN | {"type": "account", "kind": ""}, "an empty kind"),
+        (LOGIN | {"time": "2026-10-31T23:59:59.9999999Z"}, "a fraction to be cut"),
+        (LOGIN | {"success": False, "reason": "x" * 257}, "a long field of a failure"),
     ],
 )
 def test_whatever_needs_a_closer_look_is_left_to_it(event: dict[str, Any], why: str) -> None:
     assert all_well(json.dumps([LOGIN, event]).encode(), NOW_MS, TOPICS) is None, why
+
+
+BOM = b"\xef\xbb\xbf"
+
+
+@pytest.mark.parametrize(
+    ("body", "accepted", "why"),
+    [
+        (BOM + json.dumps(LOGIN).encode(), 1, "one event"),
+        (BOM + json.dumps([LOGIN, LOGIN]).encode(), 2, "an array"),
+        (BOM + b"\n".join([json.dumps(LOGIN).encode()] * 2), 2, "lines"),
+    ],
+)
+def test_a_byte_order_mark_before_a_body_is_skipped(body: bytes, accepted: int, why: str) -> None:
+    delivery = Converter(TOPICS, 10_000).convert(native, body, (), NOW_MS, None)
+    assert (delivery.accepted, delivery.rejections) == (accepted, []), why

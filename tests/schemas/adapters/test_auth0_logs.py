@@ -173,7 +173,7 @@ def test_every_content_format_of_a_stream_is_read(layout: Any) -> None:
         (streamed("s", date="2026-01-01T00:00:00"), "wrong_type", "date"),
         (streamed("s", date="2026-01-03T00:00:00Z"), "impossible_time", "24 h"),
         (streamed("s", date="0001-01-01T00:00:00+14:00"), "impossible_time", "2000"),
-        (streamed("fu", client_id="x" * 257), "too_long", "client_id"),
+        (streamed("s", client_id="x" * 257), "too_long", "client_id"),
         (streamed("s", user_id={"id": 1}), "wrong_type", "user_id"),
         ({"log_id": LOG_ID, "data": "s"}, "wrong_type", "data"),
     ],

@@ -12,6 +12,7 @@ import pytest
 from schemas.events import AccountEvent, Event, Login, TokenIssued
 from tests.schemas.adapters.cases import AT, AT_TEXT, RECORDED_AT, elements, events, refusal
 
+BOM = b"\xef\xbb\xbf"
 LOGIN = "io.identity.login.v1"
 TOKEN = "io.identity.token.v1"
 ACCOUNT = "io.identity.account.v1"
@@ -24,7 +25,7 @@ SHORT = {
     "tokens": {"access_token": 1, "id_token": 1, "refresh_token": 1},
 }
 NATIVE_TOKEN = {"realm": "shop", "client_id": "web", "grant_type": "password", "tokens": ["access_token"]}
-Header = tuple[str, bytes]
+Header = tuple[str, bytes | None]
 
 
 def event(type_: str, data: object = None, **more: Any) -> dict[str, Any]:
@@ -110,6 +111,19 @@ ALL_THREE = ("access_token", "id_token", "refresh_token")
             [login(), token(grant_type="authorization_code", tokens=ALL_THREE)],
             "JSON by another name",
         ),
+        (event(LOGIN, json.dumps(OF_WEB)), [login()], "data that was serialized before the event"),
+        (event(LOGIN, "\ufeff" + json.dumps(OF_WEB)), [login()], "with a byte order mark"),
+        (event(LOGIN, "null"), [Login(time=AT, user_id="alice", id=common["id"])], "or with nothing in it"),
+        (
+            event(LOGIN, data_base64=base64.b64encode(BOM + json.dumps(OF_WEB).encode()).decode()),
+            [login()],
+            "a byte order mark in base 64",
+        ),
+        (
+            event(TOKEN, SHORT | {"tokens": {"access_token": 2.0}}),
+            [token(grant_type="authorization_code", tokens=("access_token", "access_token"))],
+            "a whole number as a float",
+        ),
         (event("user.created", {"object": {"user_id": "auth0|1"}}, a0tenant="t"), [], "another type of event"),
         (event("com.example.picture", "<xml/>", datacontenttype="text/xml"), [], "whatever it holds"),
     ],
@@ -141,6 +155,12 @@ KAFKA: list[Header] = [
     ("ce_time", AT_TEXT.encode()),
     ("content-type", b"application/json; charset=utf-8"),
 ]
+
+
+def changed(**values: bytes | None) -> list[Header]:
+    return [(name, values.get(name, value)) for name, value in KAFKA]
+
+
 HTTP: list[Header] = [(name.replace("ce_", "Ce-"), value) for name, value in KAFKA if name != "ce_subject"]
 BODY = {"tenant": "shop", "client": "web"}
 
@@ -153,6 +173,18 @@ BODY = {"tenant": "shop", "client": "web"}
         ([*HTTP, ("CE-Subject", b"alice")], BODY, login(), "and in any case"),
         ([*HTTP, ("ce-subject", b"alice")], b"", Login(time=AT, user_id="alice", id=common["id"]), "no data"),
         ([("x", None), *KAFKA], BODY, login(user_id="jürgen %41"), "Kafka's headers may lack a value"),
+        (changed(ce_time=None), BODY, login(user_id="jürgen %41", time=RECORDED_AT), "a null attribute is absent"),
+        (changed(ce_time=b""), BODY, login(user_id="jürgen %41", time=RECORDED_AT), "so is an empty one"),
+        ([*HTTP, ("ce-subject", b"")], BODY | {"user_id": "bob"}, login(user_id="bob"), "in HTTP too"),
+        ([*KAFKA, ("ce_time", None)], BODY, login(user_id="jürgen %41"), "and takes nothing from an earlier one"),
+        (
+            changed(ce_specversion=None),
+            event(LOGIN, SHORT | {"tokens": None}),
+            login(),
+            "without a version it is structured mode",
+        ),
+        (KAFKA, BOM + json.dumps(BODY).encode(), login(user_id="jürgen %41"), "a byte order mark before the data"),
+        (KAFKA, json.dumps(json.dumps(BODY)).encode(), login(user_id="jürgen %41"), "data that is JSON text"),
     ],
 )
 def test_binary_mode_reads_its_headers(headers: list[Header], body: object, expected: Event, why: str) -> None:
@@ -175,6 +207,11 @@ def test_structured_mode_is_told_by_its_content_type() -> None:
         (event(LOGIN, SHORT, time="2026-02-01T00:00:00Z"), [], "impossible_time", "24 h"),
         (event(LOGIN, SHORT, datacontenttype="text/xml"), [], "wrong_type", "datacontenttype"),
         (event(LOGIN, "text"), [], "wrong_type", "data: "),
+        (event(LOGIN, '{"user_id":7}'), [], "wrong_type", "user_id"),
+        (event(LOGIN, json.dumps(json.dumps(OF_WEB))), [], "wrong_type", "data: "),
+        (event(LOGIN, SHORT | {"tokens": {"access_token": 0.5}}), [], "wrong_type", "tokens"),
+        (event(LOGIN, SHORT | {"tokens": {"access_token": 1e300}}), [], "too_long", "tokens"),
+        ([], changed(ce_id=None), "missing_field", "id"),
         (without(event(LOGIN, {"tenant": "shop"}), "subject"), [], "missing_field", "user_id"),
         (event(LOGIN, SHORT | {"outcome": "maybe"}), [], "wrong_type", "outcome"),
         (event(LOGIN, without(SHORT, "grant")), [], "missing_field", "grant"),
@@ -186,6 +223,7 @@ def test_structured_mode_is_told_by_its_content_type() -> None:
         (event(TOKEN, SHORT | {"tokens": {"access_token": 0}}), [], "missing_field", "tokens"),
         (event(ACCOUNT, {"tenant": "shop"}), [], "missing_field", "kind"),
         (event(LOGIN, SHORT, id="x" * 1024), [], "too_long", "id"),
+        (event(LOGIN, SHORT | {"outcome": "failure"}, id="x" * 1024), [], "too_long", "id"),
         (event(LOGIN, data_base64="@@"), [], "wrong_type", "data_base64"),
         (BODY, KAFKA[:2] + KAFKA[3:], "missing_field", "source"),
         (BODY, [*KAFKA, ("ce_time", b"yesterday")], "wrong_type", "time"),

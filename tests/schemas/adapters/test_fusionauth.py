@@ -9,7 +9,7 @@ import pytest
 
 from schemas.adapters.registry import ADAPTERS
 from schemas.events import AccountEvent, Event, Login, TokenIssued
-from tests.schemas.adapters.cases import AT, AT_MS, RECORD_MS, RECORDED_AT, events, lines, refusal
+from tests.schemas.adapters.cases import AT, AT_MS, RECORD, RECORDED_AT, events, lines, refusal
 
 USER = {"id": "7d0a", "tenantId": "f2ce", "email": "alice@example.org", "registrations": [{"roles": []}]}
 
@@ -82,7 +82,7 @@ def test_events_become_ours(record: dict[str, Any], expected: list[Event], why: 
 
 
 def test_no_token_of_a_refresh_gets_into_its_event() -> None:
-    (one,) = ADAPTERS["fusionauth"](lines(REFRESH), (), RECORD_MS)
+    (one,) = ADAPTERS["fusionauth"](lines(REFRESH), (), RECORD)
     assert not any(secret in repr(one.events) for secret in ("live.jwt", "old.jwt", "secret"))
 
 

@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 
 from schemas.adapters.layouts import MAX_ELEMENTS
 from schemas.adapters.registry import ADAPTERS
-from tests.schemas.adapters.cases import AT_TEXT, RECORD_MS, elements
+from tests.schemas.adapters.cases import AT_TEXT, RECORD, elements
 
 LOGIN = json.dumps({"type": "login", "time": AT_TEXT, "user_id": "alice"}).encode()
 BAD = b'{"type": "login"}'
 GARBAGE = b"{oops"
+BOM = b"\xef\xbb\xbf"
 
 
 @pytest.mark.parametrize(
@@ -31,6 +32,13 @@ GARBAGE = b"{oops"
         (GARBAGE + b"\r\n\r\n" + LOGIN, ["bad", "good"], "and no JSON at all"),
         (LOGIN + b"\n" + b"\xff", ["good", "bad"], "or no UTF-8"),
         (LOGIN + b" " + LOGIN, ["bad"], "two on one line are neither"),
+        (BOM + LOGIN, ["good"], "a byte order mark"),
+        (BOM + b"[" + LOGIN + b"," + BAD + b"]", ["good", "bad"], "before an array"),
+        (BOM + LOGIN + b"\n" + LOGIN, ["good", "good"], "before lines"),
+        (BOM + json.dumps(json.loads(LOGIN), indent=2).encode(), ["good"], "before a pretty printed one"),
+        (BOM, ["bad"], "before nothing"),
+        (BOM + BOM + LOGIN, ["bad"], "twice"),
+        (BOM * 1000, ["bad"], "deeper than the stack"),
         (json.dumps(json.loads(LOGIN), indent=2).encode(), ["good"], "pretty printed"),
         (json.dumps(json.loads(BAD), indent=2).encode(), ["bad"], "pretty printed"),
         (b"{\n" + GARBAGE, ["bad"], "pretty printed, and cut"),
@@ -47,6 +55,13 @@ def test_a_record_has_as_many_elements_as_it_tells(record: bytes, kinds: list[st
     found = elements("native", record)
     assert [one.index for one in found] == list(range(len(kinds)))
     assert ["bad" if one.bad else "good" for one in found] == kinds, why
+
+
+@pytest.mark.parametrize("name", ADAPTERS)
+@pytest.mark.parametrize("record", [BOM + b"7", BOM + LOGIN, BOM + b"{oops", BOM + b"[", BOM], ids=repr)
+def test_a_dead_letter_of_a_whole_record_holds_it_unchanged(name: str, record: bytes) -> None:
+    (one,) = elements(name, record)
+    assert one.raw == record
 
 
 def test_too_many_elements_are_refused_by_their_limit() -> None:
@@ -67,7 +82,7 @@ anything = st.recursive(
 def test_the_raw_of_an_arrays_element_is_that_element(records: list[Any]) -> None:
     value = msgspec.json.encode(records)
     for adapt in ADAPTERS.values():
-        found = adapt(value, (), RECORD_MS)
+        found = adapt(value, (), RECORD)
         assert [one.index for one in found] == list(range(len(records)))
         for one, record in zip(found, records, strict=True):
             assert one.raw is not None
@@ -79,5 +94,5 @@ def test_the_raw_of_an_arrays_element_is_that_element(records: list[Any]) -> Non
 def test_a_line_is_an_element_as_it_stands(records: list[Any]) -> None:
     value = b"\n".join(msgspec.json.encode(record) for record in records)
     for adapt in ADAPTERS.values():
-        found = adapt(value, (), RECORD_MS)
+        found = adapt(value, (), RECORD)
         assert b"\n".join(one.raw or b"" for one in found) == value

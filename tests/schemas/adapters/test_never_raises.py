@@ -14,6 +14,7 @@ from schemas import events
 from schemas.adapters import auth0_logs, cloudevents, janssen_audit, keycloak
 from schemas.adapters.elements import Headers
 from schemas.adapters.registry import ADAPTERS
+from schemas.events import BOM, BadRecordError, RecordTime
 
 # What the adapters look at, so that random records come near to good ones.
 WORDS = sorted(
@@ -134,11 +135,25 @@ records = st.one_of(
     st.lists(st.builds(lambda record: json.dumps(record).encode(), near), max_size=4).map(b"\n".join),
     st.none(),
 )
-header_names = st.sampled_from(["ce_specversion", "ce-type", "ce_id", "ce-source", "ce_time", "content-type", "ce_"])
-headers = st.lists(
-    st.tuples(header_names, st.one_of(st.binary(max_size=30), st.sampled_from(WORDS).map(str.encode))), max_size=7
+header_names = st.one_of(
+    st.sampled_from(
+        ["ce_specversion", "ce-type", "ce_id", "ce-source", "ce_time", "CE_subject", "content-type", "ce_"]
+    ),
+    st.text(max_size=5),
 )
-timestamps = st.one_of(st.just(1_767_229_200_000), st.integers(-(2**63), 2**63 - 1))
+header_values = st.one_of(
+    st.none(),
+    st.binary(max_size=30),
+    st.sampled_from([*WORDS, "1.0", "application/json", "ü", "%ff%00"]).map(str.encode),
+    st.just(b"x" * 2000),
+)
+headers = st.lists(st.tuples(header_names, header_values), max_size=7)
+RECORD = RecordTime(1_767_229_200_000)
+moments = st.one_of(
+    st.just(RECORD),
+    st.builds(RecordTime, st.integers(-(2**63), 2**63 - 1), st.booleans()),
+    st.builds(RecordTime.of, st.integers(-(2**63), 2**63 - 1), st.just(RECORD.ms)),
+)
 
 ODD: list[Any] = [
     b'{"type":"LOGIN","userId":"u","time":' + b"9" * 5000 + b"}",
@@ -164,9 +179,49 @@ def written_over(good: dict[str, Any], over: dict[str, Any], deeper: dict[str, A
 
 few = st.dictionaries(st.sampled_from(NAMES), near, max_size=2)
 
+# What passes for each type that a schema asks for, and is meant to do harm.
+HOSTILE_TEXTS = [
+    *("", " ", "x" * 257, "x" * 1025, "ü" * 200, "ü" * 600, "__other__", "\0", "\ufeff", "a/b", "{}", "null"),
+    *("2025-12-31T23:59:59.9999999Z", "9999-12-31T23:59:59.9999999-23:59", "0001-01-01T00:00:00.0000001+23:59"),
+    *("1999-12-31T23:59:59.9999999Z", "2026-01-01 00:00:00", "1e400", "NaN", "-1", "٣"),
+]
+HOSTILE_NUMBERS = [0, -1, 1.5, -0.0, 1e300, 1.7949e12, 2**31, 2**63, -(2**63), 10**400, 1_767_225_600_000_000]
 
-def held_to_account(name: str, value: bytes | None, given_headers: Headers, record_ms: int) -> None:
-    found = ADAPTERS[name](value, given_headers, record_ms)
+
+def hostile(value: Any) -> st.SearchStrategy[Any]:
+    """Values of the same JSON type as `value`, half of them `value` itself."""
+    if isinstance(value, dict):
+        harm: st.SearchStrategy[Any] = hostile_object(value)
+    elif isinstance(value, list):
+        harm = st.lists(hostile(value[0]), max_size=18)
+    elif isinstance(value, bool):
+        harm = st.booleans()
+    elif isinstance(value, (int, float)):
+        harm = st.sampled_from(HOSTILE_NUMBERS) | st.integers() | st.floats()
+    else:
+        harm = st.sampled_from(HOSTILE_TEXTS + WORDS) | st.text(max_size=20)
+    return st.one_of(st.just(value), harm)
+
+
+def hostile_object(good: dict[str, Any]) -> st.SearchStrategy[dict[str, Any]]:
+    """A record that the schema of `good` allows, with the fields that other records of it have."""
+    optional = st.sampled_from(HOSTILE_TEXTS + WORDS)
+    more = dict.fromkeys(
+        ("realm", "client_id", "clientId", "node", "reason", "error", "user_id", "id", "time"), optional
+    )
+    booleans = dict.fromkeys(("success", "counted", "deleted"), st.booleans())
+    times = dict.fromkeys(("createInstant", "timestamp"), st.sampled_from(HOSTILE_NUMBERS))
+    return st.fixed_dictionaries(
+        {name: hostile(value) for name, value in good.items()},
+        optional={name: of for name, of in (more | booleans | times).items() if name not in good},
+    )
+
+
+ALLOWED = {name: hostile_object(good).map(lambda record: json.dumps(record).encode()) for name, good in GOOD.items()}
+
+
+def held_to_account(name: str, value: bytes | None, given_headers: Headers, at: RecordTime) -> None:
+    found = ADAPTERS[name](value, given_headers, at)
     assert [one.index for one in found] == list(range(len(found)))
     for one in found:
         if one.bad is not None:
@@ -175,34 +230,67 @@ def held_to_account(name: str, value: bytes | None, given_headers: Headers, reco
             assert one.events == ()
         assert len({event.id for event in one.events}) <= 1
         for event in one.events:
-            events.check(event)
-            events.check_time(event.time, record_ms)
+            assert events.check(event) is event
+            events.check_time(event.time, at)
             assert event.time.tzinfo is UTC
 
 
 @pytest.mark.parametrize("name", ADAPTERS)
 @settings(deadline=None)
-@given(value=records, given_headers=headers, record_ms=timestamps)
+@given(value=records, given_headers=headers, at=moments)
 def test_no_record_makes_an_adapter_raise(
-    name: str, value: bytes | None, given_headers: list[tuple[str, bytes]], record_ms: int
+    name: str, value: bytes | None, given_headers: list[tuple[str, bytes | None]], at: RecordTime
 ) -> None:
-    held_to_account(name, value, given_headers, record_ms)
+    held_to_account(name, value, given_headers, at)
 
 
 @pytest.mark.parametrize("name", ADAPTERS)
 @settings(deadline=None)
 @given(over=few, deeper=few)
 def test_no_field_of_a_good_record_does(name: str, over: dict[str, Any], deeper: dict[str, Any]) -> None:
-    held_to_account(name, written_over(GOOD[name], over, deeper), (), 1_767_229_200_000)
+    held_to_account(name, written_over(GOOD[name], over, deeper), (), RECORD)
+
+
+@pytest.mark.parametrize("name", ADAPTERS)
+@settings(deadline=None)
+@given(
+    data=st.data(), given_headers=headers, at=moments, layout=st.sampled_from([b"%b", BOM + b"%b", b"[%b]", b"%b\n%b"])
+)
+def test_no_harm_that_its_schema_allows_does(
+    name: str, data: st.DataObject, given_headers: list[tuple[str, bytes | None]], at: RecordTime, layout: bytes
+) -> None:
+    value = data.draw(ALLOWED[name])
+    held_to_account(name, layout.replace(b"%b", value), given_headers, at)
+
+
+@pytest.mark.parametrize("name", events.EVENTS)
+@settings(deadline=None)
+@given(data=st.data(), at=moments)
+def test_nor_does_a_value_make_decode_raise_anything_else(name: str, data: st.DataObject, at: RecordTime) -> None:
+    value = data.draw(st.one_of(ALLOWED[name], records))
+    found = decoded(name, value, at)
+    if isinstance(found, BadRecordError):
+        assert found.reason in events.REASONS
+        assert len(found.detail) < 500
+    else:
+        assert events.check(found) is found
+        events.check_time(found.time, at)
+
+
+def decoded(name: str, value: bytes | None, at: RecordTime) -> events.Event | BadRecordError:
+    try:
+        return events.decode(name, value, at)
+    except BadRecordError as bad:
+        return bad
 
 
 def test_the_good_records_are_good() -> None:
     for name, record in GOOD.items():
-        (one,) = ADAPTERS[name](json.dumps(record).encode(), (), 1_767_229_200_000)
+        (one,) = ADAPTERS[name](json.dumps(record).encode(), (), RECORD)
         assert one.events, name
 
 
 @pytest.mark.parametrize("name", ADAPTERS)
 def test_nor_do_the_oddest(name: str) -> None:
     for value in ODD:
-        held_to_account(name, value, (), 1_767_229_200_000)
+        held_to_account(name, value, (), RECORD)
