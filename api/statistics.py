@@ -197,8 +197,9 @@ class Statistics:
         commands: list[Command] = []
         for period, shard in unlisted:
             unit = Unit(shard, period, EVERYTHING)
-            counts = shard.counts(period, EVERYTHING)
-            commands.append(("EXISTS", counts, shard.written(period), unit.first_sketch, *unit.small(0, 1)))
+            # A day has the times of its records; a month may have nothing but users.
+            others = [shard.written(period)] if len(period) > len("2026-11") else [unit.first_sketch, *unit.small(0, 1)]
+            commands.append(("EXISTS", shard.counts(period, EVERYTHING), *others))
         return [found > 0 for found in await self.run(commands)]
 
     async def counts_of(self, held: Held, periods: Sequence[str], scopes: Sequence[Scope]) -> dict[str, Counts]:
