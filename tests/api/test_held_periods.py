@@ -18,6 +18,7 @@ from deploy.servers import Valkey
 from schemas import fields
 from schemas.keys import Shard, ShardKeys
 from schemas.scopes import EVERYTHING
+from schemas.settings import read
 from tests.api.conftest import Api, Clock, Serve
 from tests.api.ledger import PREFIX, Ledger
 from tests.api.own_sample import asked
@@ -110,7 +111,7 @@ def shard_below(limit: int, *, start: int) -> Shard:
 
 async def test_in_a_cluster_each_node_gives_its_own_time(nodes: tuple[Valkey, Valkey]) -> None:
     shards = [shard_below(8192, start=0), shard_below(16_384, start=8192)]
-    settings = ApiSettings(auth=("none",), redis_url=nodes[0].url, redis_cluster=True)
+    settings = read(ApiSettings, auth=("none",), redis_url=nodes[0].url, redis_cluster=True)
     with redis.RedisCluster.from_url(nodes[0].url) as server:
         now = int(time.time())
         ledger = Ledger(server)
@@ -136,7 +137,7 @@ async def test_a_slot_that_has_moved_is_followed(nodes: tuple[Valkey, Valkey]) -
     moved = Shard("auth.moved", 0)
     slot = key_slot(moved.tag.encode())
     source, target = nodes if slot < 8192 else nodes[::-1]
-    settings = ApiSettings(auth=("none",), redis_url=nodes[0].url, redis_cluster=True)
+    settings = read(ApiSettings, auth=("none",), redis_url=nodes[0].url, redis_cluster=True)
     client = open_ledger(settings)
     try:
         statistics = Statistics(client, settings)
