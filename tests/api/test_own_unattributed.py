@@ -162,6 +162,7 @@ async def test_another_realms_clients_without_a_place_leave_ones_own_answer_comp
     path = days("group_by=client_id")
     assert await completeness(api, path) == COMPLETE, "failures under unknown clients are no overflow"
     overflow(redis_url, "client")
+    counted(redis_url, Scope("client", ("globex", OTHER)), fields.account("locked_out"))
     counted(redis_url, Scope("client", ("acme", OTHER)), fields.LOGIN)
     assert await completeness(api, path) == {"all": False, "acme": False, "globex": True}
     assert await completeness(api, days("group_by=reason")) == COMPLETE, "reasons all found room"

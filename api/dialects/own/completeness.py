@@ -12,7 +12,10 @@ from typing import Final
 from api.dialects.own.unattributed import FAILED
 from api.standing import Standing
 from api.statistics import Counts, Statistics
+from schemas import fields
 from schemas.scopes import OTHER, Scope
+
+ACCOUNT: Final = fields.split(fields.account(""))[0]
 
 MAX_READS: Final = 50_000
 """Counter hashes read for a limited bearer; beyond it the answer counts as incomplete."""
@@ -39,8 +42,7 @@ async def is_complete(
         return False
     if "client" in overflowed:
         others = await _counts(statistics, keys, [Scope("client", (realm, OTHER)) for realm in own])
-        # Failures count there as well when their client is unknown: that is no overflow.
-        if others is None or any(parts[0] != FAILED for parts in others):
+        if others is None or not all(_is_failure(parts) for parts in others):
             return False
         if not standing.keeps("counts_by", "client") and await _has_others(statistics, keys, own):
             return False
@@ -48,6 +50,11 @@ async def is_complete(
         counts = await _counts(statistics, keys, [Scope("realm", (realm,)) for realm in own])
         return counts is not None and not any(OTHER in parts[1:] for parts in counts)
     return True
+
+
+def _is_failure(parts: tuple[str, ...]) -> bool:
+    """Whether an unknown client counts under `__other__` by right: a failure makes no client known."""
+    return parts[0] == FAILED or (parts[0] == ACCOUNT and parts[1] in fields.FAILURE_KINDS)
 
 
 async def _are_known(statistics: Statistics, standing: Standing, realms: Iterable[str]) -> bool:
