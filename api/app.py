@@ -51,7 +51,7 @@ SERVICES: Final = web.AppKey("services", Services)
 def build_app(settings: ApiSettings, clock: Callable[[], float] = time.time) -> web.Application:
     """The api as an application. Nothing is opened before it starts."""
     ledger = open_ledger(settings)
-    statistics = Statistics(ledger, settings, clock)
+    statistics = Statistics(ledger, settings)
     shared = open_shared(settings)
     store = None if shared is None else SharedStore(shared, settings.key_prefix, settings.cache_grace_s)
     cache = Cache(clock, random.random, settings.cache_grace_s, store)

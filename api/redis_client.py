@@ -50,13 +50,17 @@ class _PipelineClient:
         self._redis = redis
         self._others = others
 
+    async def _targets(self, commands: Sequence[Command]) -> list[dict[str, Any]]:
+        """For each command, where to send it if the library cannot know that by itself."""
+        return [{}] * len(commands)
+
     async def run(self, commands: Sequence[Command]) -> list[Any]:
         if not commands:
             return []
         pipeline = self._redis.pipeline(transaction=False)
-        for command in commands:
-            pipeline.execute_command(*command)
         with lost_connections_told():
+            for command, target in zip(commands, await self._targets(commands), strict=True):
+                pipeline.execute_command(*command, **target)
             replies: list[Any] = await pipeline.execute()
         return replies
 
@@ -69,6 +73,21 @@ class _PipelineClient:
     async def close(self) -> None:
         for redis in (self._redis, *self._others):
             await redis.aclose()
+
+
+class _ClusterClient(_PipelineClient):
+    async def _targets(self, commands: Sequence[Command]) -> list[dict[str, Any]]:
+        """redis-py asks a server for the keys of each EVAL_RO, one round trip per command; the first key is enough.
+
+        After MOVED or a lost connection redis-py does ask, and follows the slot.
+        """
+        if all(command[0] != "EVAL_RO" for command in commands):
+            return [{}] * len(commands)
+        await self._redis.initialize()
+        return [
+            {"target_nodes": self._redis.get_node_from_key(command[3])} if command[0] == "EVAL_RO" else {}
+            for command in commands
+        ]
 
 
 def _options() -> dict[str, Any]:
@@ -106,7 +125,7 @@ def open_ledger(settings: CommonSettings) -> Client:
     url = settings.redis_url.get_secret_value()
     if settings.redis_cluster:
         # One more try: after MOVED the next one goes to the right node.
-        return _PipelineClient(
+        return _ClusterClient(
             RedisCluster.from_url(url, **_options() | _tls(settings, url) | {"retry": Retry(NoBackoff(), 1)})
         )
     if settings.redis_sentinel:

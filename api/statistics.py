@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, Final, NamedTuple
 
 from api.faults import Forbidden
 from api.metrics import ACCESS_REFUSALS
 from api.redis_client import Client, Command
-from api.standing import IdsHeld, ShardStanding, Standing
+from api.standing import IdsHeld, ShardStanding, Standing, integer, is_date
 from api.users import ActiveUsers, Union, Unit, Users, chunks
 from schemas import accuracy, fields, keys
+from schemas.events import MAX_AHEAD
 from schemas.keys import Shard, ShardKeys
 from schemas.periods import Month
 from schemas.scopes import EVERYTHING, OTHER, Scope
@@ -28,6 +29,14 @@ DIMENSIONS: Final = frozenset({"realm", "client", "node"})
 
 COMMANDS: Final = 2_000
 """Most commands of one pipeline: neither this process nor Redis serves anybody else meanwhile."""
+
+LOOK: Final = """
+return {redis.call('TIME')[1], redis.call('HGET', KEYS[2], ARGV[1]), redis.call('ZMSCORE', KEYS[1], unpack(ARGV, 2))}
+"""
+"""The Unix second of the store that answers, and with it when each period expires; the newest record's timestamp.
+
+One script, so that in a Cluster, too, the time is that of the node that has the index.
+"""
 
 Counts = dict[tuple[str, ...], int]
 """A counts hash: the parts of its fields, and their sums over shards."""
@@ -77,12 +86,11 @@ class Held(NamedTuple):
 class Statistics:
     """Answers from a ledger. Every method raises one of redis_client.UNREACHABLE when Redis does not answer."""
 
-    def __init__(self, client: Client, settings: CommonSettings, clock: Callable[[], float]) -> None:
+    def __init__(self, client: Client, settings: CommonSettings) -> None:
         self._client = client
         self._prefix = settings.key_prefix
         self._by_realm = "realm" in settings.users_by and "realm" in settings.counts_by
         self.users = Users(client, self._prefix, settings.exact_up_to, cluster=settings.redis_cluster)
-        self._clock = clock
 
     def scopes_of(self, realms: Collection[str] | None) -> tuple[Scope, ...]:
         """Everything, or what a bearer limited to realms sees as everything; none where they see nothing.
@@ -138,16 +146,18 @@ class Statistics:
         return await self.counts_of(held, [period for period in periods if period in held.shards], scopes)
 
     async def written(self, days: Sequence[str]) -> dict[str, tuple[int, int]]:
-        """First and last record timestamp (ms) counted into each day; days without any are missing."""
+        """First and last record timestamp (ms) counted into each day; days without any are missing.
+
+        Timestamps that cannot be a date are passed over: format 1 stored those of any record.
+        """
         held = await self.held(days)
         asked = [(day, shard) for day in days for shard in held.shards.get(day, ())]
-        told: dict[str, tuple[int, int]] = {}
+        found: dict[str, list[int]] = defaultdict(list)
         commands: list[Command] = [("HMGET", shard.written(day), fields.FIRST, fields.LAST) for day, shard in asked]
-        for (day, _), (first, last) in zip(asked, await self.run(commands), strict=True):
-            if first is not None and last is not None:
-                low, high = told.get(day, (int(first), int(last)))
-                told[day] = min(low, int(first)), max(high, int(last))
-        return told
+        for (day, _), times in zip(asked, await self.run(commands), strict=True):
+            numbers = [integer(text.decode(errors="replace")) for text in times if text is not None]
+            found[day] += [at_ms for at_ms in numbers if at_ms is not None and is_date(at_ms)]
+        return {day: (min(times), max(times)) for day, times in found.items() if times}
 
     async def retain_days(self) -> int | None:
         """How many days after theirs daily figures stay: the shortest of all shards, None for ever."""
@@ -164,15 +174,33 @@ class Statistics:
         shards = await self.shards()
         if not periods:
             return Held({})
-        replies = await self.run([("ZMSCORE", shard.index, *periods) for shard in shards])
-        # The score is when the period expires; its keys are gone then though the index may still name it.
-        now = self._clock()
+        replies = await self.run(
+            [("EVAL_RO", LOOK, 2, shard.index, shard.progress, fields.LAST_RECORD, *periods) for shard in shards]
+        )
         found: dict[str, list[ShardKeys]] = {}
-        for shard, scores in zip(shards, replies, strict=True):
+        unlisted: list[tuple[str, ShardKeys]] = []
+        for shard, (now, last_record, scores) in zip(shards, replies, strict=True):
+            pruned = _by_a_future_record(last_record, int(now))
             for period, score in zip(periods, scores, strict=True):
-                if score is not None and float(score) > now:
+                # The score is when the period expires; its keys are gone then though the index may still name it.
+                if score is not None and float(score) > int(now):
                     found.setdefault(period, []).append(shard)
+                elif score is None and pruned:
+                    unlisted.append((period, shard))
+        for (period, shard), there in zip(unlisted, await self._exist(unlisted), strict=True):
+            if there:
+                found.setdefault(period, []).append(shard)
         return Held(found)
+
+    async def _exist(self, unlisted: Sequence[tuple[str, ShardKeys]]) -> list[bool]:
+        """Whether a shard has keys of a period that its index does not name."""
+        commands: list[Command] = []
+        for period, shard in unlisted:
+            unit = Unit(shard, period, EVERYTHING)
+            # A day has the times of its records; a month may have nothing but users.
+            others = [shard.written(period)] if len(period) > len("2026-11") else [unit.first_sketch, *unit.small(0, 1)]
+            commands.append(("EXISTS", shard.counts(period, EVERYTHING), *others))
+        return [found > 0 for found in await self.run(commands)]
 
     async def counts_of(self, held: Held, periods: Sequence[str], scopes: Sequence[Scope]) -> dict[str, Counts]:
         """Counters of each of `periods`, held or not, summed over shards and `scopes`."""
@@ -208,9 +236,9 @@ class Statistics:
         commands: list[Command] = []
         for shard in shards:
             commands += [("HGETALL", shard.meta), ("GET", shard.position)]
-            commands += [("HGETALL", shard.progress), ("HGETALL", shard.observed)]
+            commands += [("HGETALL", shard.progress), ("HGETALL", shard.observed), ("SCARD", shard.unexpected)]
         replies = iter(await self.run(commands))
-        return Standing([ShardStanding.of(shard, *islice(replies, 4)) for shard in shards])
+        return Standing([ShardStanding.of(shard, *islice(replies, 5)) for shard in shards])
 
     async def ids_held(self) -> dict[str, IdsHeld]:
         """By shard's tag, the window in which it counts an event id once."""
@@ -246,6 +274,15 @@ class Statistics:
         for chunk in chunks(commands, at_once):
             replies += await self._client.run(chunk)
         return replies
+
+
+def _by_a_future_record(last_record: bytes | None, now: int) -> bool:
+    """Whether a format 1 worker may have pruned the index too early: by a record's timestamp, which was in the future.
+
+    Nothing else leaves a newest record so far ahead of the store's clock.
+    """
+    at_ms = None if last_record is None else integer(last_record.decode(errors="replace"))
+    return at_ms is not None and at_ms > (now + MAX_AHEAD.total_seconds()) * 1000
 
 
 def by_grant(counts: Counts) -> dict[str, dict[str, int]]:

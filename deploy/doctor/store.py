@@ -28,7 +28,7 @@ return refused
 """Of the calls in ARGV, those that our user may not make. Makes none, and needs no more rights than to run it."""
 
 CALLS: Final = (
-    *("APPEND KEY 1", "DEL KEY", "EVAL 1 0", "EVALSHA 1 0", "EXISTS KEY", "EXPIREAT KEY 1", "GET KEY"),
+    *("APPEND KEY 1", "DEL KEY", "EVAL 1 0", "EVALSHA 1 0", "EVAL_RO 1 0", "EXISTS KEY", "EXPIREAT KEY 1", "GET KEY"),
     *("GETRANGE KEY 0 0", "HDEL KEY 1", "HGET KEY 1", "HGETALL KEY", "HINCRBY KEY 1 1", "HKEYS KEY", "HMGET KEY 1"),
     *(
         "HSET KEY 1 1",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -89,7 +88,7 @@ def verify(file: Path, key_file: Path, *, as_json: bool) -> None:
 async def _month(settings: CommonSettings, month: Month) -> dict[str, Any]:
     client = open_ledger(settings)
     try:
-        statistics = Statistics(client, settings, time.time)
+        statistics = Statistics(client, settings)
         # Before: whatever lies below these positions is in the figures.
         before = await statistics.standing()
         held = await statistics.held([month.key])

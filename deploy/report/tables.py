@@ -31,6 +31,8 @@ PARTITION: Final = (
     "duplicates",
     "ignored",
     "dead",
+    "untimed",
+    "unexpected",
     "lost",
     "refused",
     "last_event",
@@ -55,6 +57,9 @@ def overview(answer: Answer) -> None:
         compared = (cell for of in (day[name], month[name]) for cell in _measured(of))
         rows.append((title, *compared))
     show_table(("", "day", "before", "change", "month", "before", "change"), rows)
+    if month.get("unattributed"):
+        number = _number(month["unattributed"]["value"])
+        click.echo(f"{number} failed logins of the month named clients that are not known.")
     for title, name in (("Failed logins", "failed_logins_by_reason"), ("Tokens", "tokens_by_grant_type")):
         if month[name]:
             told = ", ".join(f"{key} {_number(count)}" for key, count in _largest_first(month[name]))
@@ -147,8 +152,10 @@ def _head(what: str, answer: Answer) -> None:
         click.echo(f"only {name} {value}")
     if answer.get("complete") is False:
         click.echo("Some labels came after a limit (MAX_LABELS) and are not told apart.")
+    if answer.get("unattributed"):
+        click.echo(f"{_number(answer['unattributed'])} failed logins named clients that are not known.")
     for setting, at in (answer.get("since") or {}).items():
-        click.echo(f"{setting} has its present value only since {at}")
+        click.echo(f"{setting} has its present value only since {at or 'an unknown time'}")
     click.echo()
 
 

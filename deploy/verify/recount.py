@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import math
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -181,7 +180,7 @@ async def _of_ledger(settings: WorkerSettings, month: Month) -> tuple[dict[Shard
     """Positions of the shards of TOPICS, how far they moved while the figures were read, and the figures."""
     client = open_ledger(settings)
     try:
-        statistics = Statistics(client, settings, time.time)
+        statistics = Statistics(client, settings)
         for _ in range(TRIES):
             before = await _positions(statistics, settings)
             held = await statistics.held([month.key])

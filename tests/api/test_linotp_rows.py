@@ -63,7 +63,7 @@ def expected(rows: Sequence[Plain]) -> list[tuple[int, str, str, int]]:
 
 
 def inventory_of(client: Client, redis_url: str) -> Inventory:
-    return Inventory(client, Statistics(client, ledgers.settings(redis_url), lambda: 0.0))
+    return Inventory(client, Statistics(client, ledgers.settings(redis_url)))
 
 
 async def page(inventory: Inventory, recorded: Recorded, first: int, size: int, *, descending: bool) -> list[Line]:

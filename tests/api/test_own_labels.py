@@ -14,6 +14,7 @@ from tests.api.worker import count, login
 LABELS = [
     {"dimension": "realm", "realm": "acme"},
     {"dimension": "realm", "realm": "globex"},
+    {"dimension": "realm", "realm": "typo"},
     {"dimension": "client_id", "realm": "acme", "client_id": "app"},
     {"dimension": "client_id", "realm": "acme", "client_id": "job"},
     {"dimension": "client_id", "realm": "acme", "client_id": "web"},
@@ -27,7 +28,7 @@ async def api(serve: Serve, redis_url: str, clock: Clock) -> Api:
     return await serve_sample(serve, redis_url, clock)
 
 
-async def test_labels_are_those_of_successful_events(api: Api) -> None:
+async def test_realms_are_those_of_any_event_and_clients_those_of_successes(api: Api) -> None:
     told = await asked(api, "/v1/labels")
     assert (told["items"], told["complete"], told["left_out"]) == (LABELS, True, {"groups": 0})
     assert told["as_of"]["newest_event"] == "2028-03-01T12:00:00.000Z"
@@ -36,10 +37,10 @@ async def test_labels_are_those_of_successful_events(api: Api) -> None:
 @pytest.mark.parametrize(
     ("query", "items", "left_out"),
     [
-        ("dimension=realm", LABELS[:2], 0),
-        ("dimension=client_id&realm=globex", LABELS[5:], 0),
-        ("realm=globex", [LABELS[1], *LABELS[5:]], 0),
-        ("limit=3", LABELS[:3], 4),
+        ("dimension=realm", LABELS[:3], 0),
+        ("dimension=client_id&realm=globex", LABELS[6:], 0),
+        ("realm=globex", [LABELS[1], *LABELS[6:]], 0),
+        ("limit=3", LABELS[:3], 5),
         ("realm=nowhere", [], 0),
         ("dimension=node", [], 0),
     ],

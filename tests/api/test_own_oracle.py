@@ -96,7 +96,7 @@ def test_figures_of_any_days_are_those_of_a_plain_reckoning(
         )
         api = read(ApiSettings, auth=("none",), redis_url=valkey.url, **chosen)
         client = open_ledger(api)
-        statistics = Statistics(client, api, lambda: datetime.combine(today, time(12), UTC).timestamp())
+        statistics = Statistics(client, api)
         try:
             for granularity, days, realms in (
                 ("day", 12, None),

@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 
+from schemas.keys import Shard, ShardKeys
 from tests.api.conftest import Api, Clock, Serve
-from tests.api.otp import COUNTS, given, state, write
+from tests.api.otp import COUNTS, SHARD, given, state, write
 from tests.api.ways import by_file, listed
+from tests.api.worker import count, login
 
 LOG = [
     state("2026-11-16T10:00:00Z", "1", "token_init", "acme", user_id="ada"),
@@ -127,3 +130,27 @@ async def test_without_an_inventory_there_is_nothing(serve: Serve, redis_url: st
     api = await serve(redis_url=redis_url)
     assert await items(api, "") == []
     assert "authtally_otp_tokens" not in (await api.get("/v1/metrics")).text
+
+
+async def test_a_state_that_a_defect_kept_from_counting_makes_it_incomplete(
+    serve: Serve, redis_url: str, tmp_path: Path
+) -> None:
+    """Nobody knows of which realm it was: it is told to all who ask."""
+    await write(redis_url, LOG)
+    await count(redis_url, [login("2026-11-20T10:00:00Z", "ada")], partitions=1)
+    scopes = ["stats:read", "metrics:read"]
+    tokens = by_file(tmp_path, listed("all", scopes=scopes), listed("acme", scopes=scopes, realms=["acme"]))
+    api = await serve(redis_url=redis_url, cache_ttl_s=0, **tokens)
+
+    async def complete(bearer: str) -> tuple[bool, bool, bool]:
+        now = (await api.get("/v1/otp-tokens", bearer)).json["complete"]
+        by_day = (await api.get("/v1/otp-tokens?from=2026-11-18&to=2026-11-20", bearer)).json["complete"]
+        return now, by_day, "authtally_otp_tokens_complete 1.0" in (await api.get("/v1/metrics", bearer)).text
+
+    with redis.Redis.from_url(redis_url) as server:
+        server.sadd(ShardKeys("authtally:", Shard("auth.logins", 0)).unexpected, 3)
+        for bearer in ("all", "acme"):
+            assert await complete(bearer) == (True, True, True), "an unexpected login is no token's state"
+        server.sadd(ShardKeys("authtally:", SHARD).unexpected, 3)
+    for bearer in ("all", "acme"):
+        assert await complete(bearer) == (False, False, False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import redis
 from schemas import fields
 from schemas.keys import Shard, ShardKeys
 from tests.api.conftest import Api, Clock, Serve
+from tests.api.ways import by_file, listed
 from tests.api.worker import Event, count, login
 
 LOGINS = ShardKeys("authtally:", Shard("auth.logins", 0))
@@ -76,6 +78,39 @@ async def test_the_window_of_deduplication_is_told_in_whole_hours(api: Api, redi
         server.hset(LOGINS.ids, fields.GIVEN_UP_BEFORE, AT_MS // 3_600_000)
     clock.now += 11
     assert (await partition(api))["ids_given_up_before"] == "2026-11-20T12:00:00.000Z"
+
+
+async def test_records_without_a_usable_time_and_unexpected_ones_are_told(api: Api, redis_url: str) -> None:
+    with redis.Redis.from_url(redis_url) as server:
+        server.hset(LOGINS.progress, mapping={fields.UNTIMED: 4, fields.dead("no_time"): 1})
+        server.hset(LOGINS.progress, mapping={fields.dead("unexpected"): 2, fields.CONSUMED: 8})
+        server.sadd(LOGINS.unexpected, 17, 18)
+    found = await partition(api)
+    assert (found["untimed"], found["unexpected"], found["unexpected_allowed"]) == (4, 2, fields.ALLOWED_AT_FIRST)
+    assert found["dead_by_reason"] == {"empty_value": 1, "no_time": 1, "not_json": 1, "unexpected": 2}
+    assert found["adds_up"] is True, "untimed records are part of whatever they became"
+    total = (await api.get("/v1/pipeline")).json["total"]
+    assert (total["untimed"], total["unexpected"], total["dead"]) == (4, 2, 5)
+    of = 'partition="0",topic="auth.logins"'
+    gauges = (await api.get("/v1/metrics")).text
+    assert f"authtally_pipeline_untimed_records{{{of}}} 4.0" in gauges
+    assert f"authtally_pipeline_unexpected_records{{{of}}} 2.0" in gauges
+    assert f"authtally_pipeline_unexpected_allowed{{{of}}} 100.0" in gauges
+    assert 'authtally_pipeline_dead_letters{partition="0",reason="no_time",topic="auth.logins"} 1.0' in gauges
+
+
+async def test_a_raised_allowance_is_told(api: Api, redis_url: str) -> None:
+    with redis.Redis.from_url(redis_url) as server:
+        server.hset(LOGINS.meta, fields.UNEXPECTED_ALLOWED, 250)
+    assert (await partition(api))["unexpected_allowed"] == 250
+
+
+async def test_a_bearer_of_realms_gets_no_gauges_of_partitions(serve: Serve, redis_url: str, tmp_path: Path) -> None:
+    await count(redis_url, [login(NOW, "ada", realm="acme")], partitions=1)
+    tokens = by_file(tmp_path, listed("acme", scopes=["metrics:read"], realms=["acme"]))
+    gauges = (await (await serve(redis_url=redis_url, **tokens)).get("/v1/metrics", "acme")).text
+    assert "authtally_active_users{" in gauges
+    assert "authtally_pipeline" not in gauges
 
 
 async def test_partitions_are_a_table_too(api: Api) -> None:

@@ -312,7 +312,7 @@ async def _year(url: str) -> tuple[float, list[int]]:
     started = time.perf_counter()
     client = open_ledger(settings)
     try:
-        figures = await Statistics(client, settings, time.time).months(MONTHS)
+        figures = await Statistics(client, settings).months(MONTHS)
         return time.perf_counter() - started, [row.active.count for row in figures]
     finally:
         await client.close()

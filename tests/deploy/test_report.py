@@ -21,7 +21,7 @@ from deploy.report.tables import TABLES
 from deploy.servers import Valkey
 from schemas import fields, keys
 from schemas.keys import Shard, ShardKeys
-from schemas.scopes import EVERYTHING, Scope
+from schemas.scopes import EVERYTHING, OTHER, Scope
 from tests.api.ledger import PREFIX, open_ledger
 from tests.integration.api_process import ApiProcess
 
@@ -58,6 +58,7 @@ def fill(url: str) -> None:
         client.sadd(shard.labels, fields.label("realm", "acme"))
         for field, count in ((fields.LOGIN, 12), (fields.failed("locked"), 3), (fields.account("signup"), 2)):
             client.hset(shard.counts("2024-06", EVERYTHING), field, count)
+        client.hset(shard.counts("2024-06", Scope("client", ("acme", OTHER))), fields.failed("locked"), 3)
         client.hset(shard.progress, mapping={"consumed": 1234, "counted": 1230, "duplicates": 4})
         client.hset(keys.imported(PREFIX), mapping={"2024-04/active": 99, "2024-04/source": "the old system"})
 
@@ -112,6 +113,11 @@ SERIES = [
         ("logins", "--granularity", "month", "--from", "2024-06-01", "--to", "2024-06-30"),
         ["period succeeded failed", "2024-06 12 3"],
         id="logins",
+    ),
+    pytest.param(
+        ("logins", "--granularity", "month", "--from", "2024-06-01", "--to", "2024-06-30", "--group-by", "client_id"),
+        ["3 failed logins named clients that are not known.", "2024-06 acme __other__ 0 3"],
+        id="logins by client",
     ),
     pytest.param(
         ("tokens", "--granularity", "month", "--from", "2024-06-01", "--to", "2024-06-30", "--group-by", "grant_type"),

@@ -18,6 +18,7 @@ function put(name, value, text, remark, bad = false) {
 const COLUMNS = [
   ["topic", "name"], ["partition", "number"], ["lag", "number"], ["position", "number"], ["end", "number"],
   ["consumed", "number"], ["counted", "number"], ["duplicates", "number"], ["ignored", "number"], ["dead", "number"],
+  ["untimed", "number"], ["unexpected", "number"],
   ["lost", "number"], ["refused", "number"], ["last_event", "text"], ["seen", "text"],
 ];
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from api.dialects.own import subjects, window
+from api.dialects.own.completeness import is_complete
 from api.dialects.own.parameters import BadParameter, Parameters
 from api.dialects.own.subjects import Group, Subject
 from api.dialects.own.telling import Told, figure, head
@@ -48,9 +49,9 @@ class ActiveUsersQuestion:
         self.subject.must_be_kept(standing)
         keys = list(dict.fromkeys(key for period in self.window.periods for key in period.keys))
         window.must_be_kept(keys, standing, self.window.today)
-        told = head(
-            standing, self.window, self.subject, self.zone, ("active_on", "users_by", "max_labels", "exact_up_to")
-        )
+        complete = await is_complete(statistics, standing, self.subject.dimensions, realms, keys)
+        changing = ("active_on", "users_by", "max_labels", "exact_up_to")
+        told = head(standing, self.window, self.subject, self.zone, changing, complete=complete)
         told["definition"] = definition(standing)
         if self.subject.group_by is None:
             scopes = await self.subject.scopes(statistics, realms)

@@ -20,6 +20,7 @@ from api.inventory import Inventory
 from api.standing import Standing
 from api.statistics import Counts, Statistics
 from api.users import ActiveUsers
+from schemas import fields
 from schemas.periods import Month, Span, Week, day_key
 
 PATH: Final = "/v1/metrics"
@@ -59,8 +60,9 @@ class GaugesQuestion:
         families.append(newest)
         if self.m2m is not None and standing.keeps("counts_by", "client"):
             families += await self._quotas(self.m2m, statistics, realms)
-        families += await otp_tokens.gauges(self.inventory, realms)
-        return families
+        families += await otp_tokens.gauges(self.inventory, standing, realms)
+        # Partitions carry events of all realms.
+        return families if realms is not None else [*families, *_pipeline(standing)]
 
     async def _quotas(
         self, m2m: M2mQuestion, statistics: Statistics, realms: Collection[str] | None
@@ -124,6 +126,35 @@ def _counted(counts: Mapping[str, Sequence[Counts]]) -> list[Metric]:
         tokens.add_metric([period], sums["tokens"])
         signups.add_metric([period], sums["signups"])
     return [logins, tokens, signups]
+
+
+def _pipeline(standing: Standing) -> list[Metric]:
+    """What was not counted as it should be, by partition. A number of the ledger that cannot be a count is left out."""
+    labels = ["topic", "partition"]
+    untimed = GaugeMetricFamily(
+        "authtally_pipeline_untimed_records", "Records without a usable timestamp of their own.", labels=labels
+    )
+    unexpected = GaugeMetricFamily(
+        "authtally_pipeline_unexpected_records", "Records that a defect kept from being counted.", labels=labels
+    )
+    allowed = GaugeMetricFamily(
+        "authtally_pipeline_unexpected_allowed", "Beyond so many of them the partition stops.", labels=labels
+    )
+    dead = GaugeMetricFamily(
+        "authtally_pipeline_dead_letters", "Dead letters of all time, by reason.", labels=[*labels, "reason"]
+    )
+    for shard in standing.shards:
+        of = [shard.keys.shard.topic, str(shard.keys.shard.partition)]
+        found = [
+            (untimed, of, shard.counter(fields.UNTIMED)),
+            (unexpected, of, shard.unexpected),
+            (allowed, of, shard.unexpected_allowed),
+            *((dead, [*of, reason], count) for reason, count in shard.dead.items()),
+        ]
+        for family, values, value in found:
+            if value is not None:
+                family.add_metric(values, value)
+    return [untimed, unexpected, allowed, dead]
 
 
 class _Collected:

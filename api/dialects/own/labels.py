@@ -44,6 +44,7 @@ class LabelsQuestion:
             ]
         told: dict[str, Any] = {
             "as_of": as_of(standing),
+            # Of the whole deployment: labels have no period in which a bearer's own could be looked for.
             "complete": standing.complete(KINDS[name] for name in self.dimensions),
             "items": rows[: self.limit],
             "left_out": {"groups": len(rows[self.limit :])},

@@ -8,6 +8,7 @@ from datetime import datetime, time, timedelta
 from typing import Any, Final, NamedTuple
 
 from api.dialects.own import subjects
+from api.dialects.own.completeness import is_complete
 from api.dialects.own.parameters import Parameters
 from api.dialects.own.series import MAX_ROWS
 from api.dialects.own.subjects import Subject
@@ -87,7 +88,7 @@ class M2mQuestion:
             "timezone": str(self.now.tzinfo),
             "filters": self.subject.filters,
             "as_of": as_of(standing),
-            "complete": standing.complete(("realm", "client")),
+            "complete": await is_complete(statistics, standing, ("realm", "client"), realms, [self.month.key]),
             "since": standing.since(("counts_by", "max_labels", "topics"), self._starts(self.month)),
             "tenant": used.tenant.told(elapsed),
             "active_clients": figure(await self._active(statistics, realms, used)),

@@ -22,6 +22,7 @@ from api.dialects.own import (
 )
 from api.dialects.own.openapi_schemas import ref
 from api.dialects.own.series import Counter
+from api.dialects.own.unattributed import FAILED
 from api.ingest import description as ways_in
 
 PATH: Final = "/openapi.json"
@@ -42,6 +43,10 @@ PARAMETERS: Final[dict[str, tuple[str, Described]]] = {
     "client_id": ("Only clients of this id: of `realm`, or else of every realm that the bearer sees, united.", LABEL),
     "node": ("Only this node. Not with `realm` or `client_id`.", LABEL),
 }
+BY_CLIENT: Final = (
+    " By client the answer has `unattributed`; as CSV a last row has it, with the days of the whole answer and "
+    "all other columns blank."
+)
 REFUSALS: Final = {
     "400": "A parameter is wrong, unknown, or asks for what is not kept; `parameter` names it.",
     "401": "No bearer token, or one that is not good.",
@@ -131,7 +136,8 @@ def _paths() -> Described:
             "overview",
             "The figures of one day, each beside the one before",
             "Week and month are those of the day, up to it, and are compared with as many days of the one before. A "
-            "filter must be kept for users and for counters (USERS_BY, COUNTS_BY).",
+            "filter must be kept for users and for counters (USERS_BY, COUNTS_BY). By `client_id` there is "
+            "`unattributed` beside the failed logins; as CSV it is a figure like them.",
             "Overview",
             ["date", *subjects.PARAMETERS],
         ),
@@ -157,7 +163,8 @@ def _paths() -> Described:
         pipeline.PATH: _get(
             "pipeline",
             "How far each partition is counted, and that nothing is missing in between",
-            "consumed = counted + duplicates + ignored + dead. Not for bearers that are limited to realms.",
+            "consumed = counted + duplicates + ignored + dead. A time that cannot be a date and a number that cannot "
+            "be a count are null; the rest of the answer stays. Not for bearers that are limited to realms.",
             "Pipeline",
             [],
         ),
@@ -239,7 +246,8 @@ def _series(counter: Counter, filters: Sequence[str]) -> Described:
     return _get(
         name,
         f"Counters of {name}",
-        f"By day or month; by any of {', '.join(groupings)}, separated by commas, of labels one at most.",
+        f"By day or month; by any of {', '.join(groupings)}, separated by commas, of labels one at most."
+        + (BY_CLIENT if FAILED in counter.counters else ""),
         name.capitalize(),
         filters,
         [

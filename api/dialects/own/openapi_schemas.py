@@ -46,11 +46,23 @@ ERROR: Final = _or_null(NUMBER, "Relative standard error of an estimate, 0.002 f
 VALUE: Final = _or_null(WHOLE, "Null where the days are no longer kept.")
 FIGURE: Final[dict[str, Described]] = {"value": VALUE, "exact": EXACT, "standard_error": ERROR}
 CHANGE: Final = _or_null(NUMBER, "Relative: 0.25 is a quarter more; null where there was nothing before.")
-COMPLETE: Final = {"type": "boolean", "description": "False where labels found no room and count under `__other__`."}
+COMPLETE: Final = {
+    "type": "boolean",
+    "description": "False where labels or words found no room and count under `__other__`. For a bearer that is "
+    "limited to realms it is about these realms only.",
+}
+UNATTRIBUTED: Final[Described] = {
+    "type": ["integer", "null"],
+    "minimum": 0,
+    "description": "Failed logins of these periods and realms that no client can be given: their client id is not "
+    "known from any success, or found no room. Only in answers that `client_id` filters or groups. Null where too many "
+    "counters would have to be read.",
+}
 SINCE: Final[Described] = {
     "type": "object",
-    "additionalProperties": TIME,
-    "description": "Settings whose present value holds only from some time within these days on.",
+    "additionalProperties": {"type": ["string", "null"], "format": "date-time"},
+    "description": "Settings whose present value holds only from some time within these days on; null where the "
+    "ledger's time of it cannot be a date.",
 }
 FILTERS: Final[Described] = {"type": "object", "additionalProperties": TEXT}
 USAGE: Final[dict[str, Described]] = {
@@ -72,13 +84,18 @@ HEAD: Final[dict[str, Described]] = {
 LEFT_OUT: Final = _object("Groups beyond `limit`, and what they add up to.", {"groups": WHOLE}, {"count": WHOLE})
 
 
-def _counts(name: str, measures: Mapping[str, Described], words: Mapping[str, Described]) -> Described:
+def _counts(
+    name: str,
+    measures: Mapping[str, Described],
+    words: Mapping[str, Described],
+    head: Mapping[str, Described] | None = None,
+) -> Described:
     item = _object(
         "Counts of one period, and of one group where `group_by` is given.",
         {"period": TEXT, **DAYS, "exact": FLAG},
         {**measures, **LABELS, **words},
     )
-    return _object(f"Series of {name}.", {**HEAD, "items": _list(item)}, {"left_out": LEFT_OUT})
+    return _object(f"Series of {name}.", {**HEAD, "items": _list(item)}, {"left_out": LEFT_OUT, **(head or {})})
 
 
 _BEFORE: Final = _object("The days before.", {**DAYS, **FIGURE})
@@ -95,6 +112,7 @@ _ACTIVITY: Final = _object(
         "failed_logins_by_reason": BY_NAME,
         "tokens_by_grant_type": BY_NAME,
     },
+    {"unattributed": {**_MEASURE, "description": f"A count. {UNATTRIBUTED['description']}"}},
 )
 _MONTH: Final = _object(
     "A month; its figures are null where nothing is held.",
@@ -108,9 +126,12 @@ _MONTH: Final = _object(
         "tokens": VALUE,
         "imported": _or_null(TEXT, "Where the figures are from, of a month that was counted elsewhere."),
     },
+    {"unattributed": UNATTRIBUTED},
 )
+UNREADABLE: Final = _or_null(WHOLE, "Null where the ledger holds something that cannot be a count.")
 _PARTITION: Final = _object(
-    "One partition. consumed = counted + duplicates + ignored + dead.",
+    "One partition. consumed = counted + duplicates + ignored + dead. A time is null where there is none, and where "
+    "the ledger holds something that cannot be a date between 1970 and 9999, such as microseconds for milliseconds.",
     {
         "topic": TEXT,
         "partition": WHOLE,
@@ -121,15 +142,14 @@ _PARTITION: Final = _object(
         "lag": _or_null(WHOLE, "Offsets still to be read."),
         "last_event": _or_null(TIME, "When the newest event happened."),
         "last_record": _or_null(TIME, "When the newest record was written to the log."),
-        "consumed": WHOLE,
-        "counted": WHOLE,
-        "duplicates": WHOLE,
-        "ignored": WHOLE,
-        "dead": WHOLE,
-        "dead_by_reason": BY_NAME,
+        **dict.fromkeys(("consumed", "counted", "duplicates", "ignored", "dead"), UNREADABLE),
+        "dead_by_reason": {"type": "object", "additionalProperties": UNREADABLE},
         "adds_up": FLAG,
-        "lost": {**WHOLE, "description": "Offsets that the log had dropped before they were read; not consumed."},
-        "refused": {**WHOLE, "description": "Scripts that wrote nothing because the shard stood elsewhere."},
+        "untimed": _or_null(WHOLE, "Records without a usable timestamp; they are part of consumed."),
+        "unexpected": {**WHOLE, "description": "Records that a defect kept from being counted; all are dead letters."},
+        "unexpected_allowed": _or_null(WHOLE, "Beyond so many `unexpected` the partition stops."),
+        "lost": _or_null(WHOLE, "Offsets that the log had dropped before they were read; not consumed."),
+        "refused": _or_null(WHOLE, "Scripts that wrote nothing because the shard stood elsewhere."),
         "refused_last": _or_null(TIME, "When that happened last."),
         "ids_held": {**WHOLE, "description": "Event ids by which duplicates are known."},
         "ids_from": _or_null(TIME, "The window of those, by record time."),
@@ -147,7 +167,9 @@ SCHEMAS: Final[dict[str, Described]] = {
     "AsOf": _object(
         "Of which moment the answer is.",
         {
-            "newest_event": _or_null(TIME, "When the newest event that is counted happened."),
+            "newest_event": _or_null(
+                TIME, "When the newest event that is counted happened. Times that cannot be a date are passed over."
+            ),
             "lag": _or_null(WHOLE, "Records still to be counted, when a worker last looked."),
         },
     ),
@@ -176,7 +198,9 @@ SCHEMAS: Final[dict[str, Described]] = {
         },
         {"left_out": LEFT_OUT},
     ),
-    "Logins": _counts("logins", {"succeeded": WHOLE, "failed": WHOLE}, {"reason": TEXT}),
+    "Logins": _counts(
+        "logins", {"succeeded": WHOLE, "failed": WHOLE}, {"reason": TEXT}, {"unattributed": UNATTRIBUTED}
+    ),
     "Tokens": _counts("tokens", {"tokens": WHOLE}, {"grant_type": TEXT, "token_type": TEXT}),
     "Accounts": _counts("accounts", {"events": WHOLE}, {"kind": TEXT}),
     "Overview": _object(
@@ -238,6 +262,10 @@ SCHEMAS: Final[dict[str, Described]] = {
             "granularity": {"type": "string", "enum": ["now", "day"]},
             "timezone": TEXT,
             "as_of": ref("AsOf"),
+            "complete": {
+                "type": "boolean",
+                "description": "False where a defect kept the state of some token from being counted (`unexpected`).",
+            },
             "items": _list(
                 _object(
                     "One realm and status.",
@@ -269,7 +297,7 @@ SCHEMAS: Final[dict[str, Described]] = {
                 "Sums.",
                 {
                     **dict.fromkeys(("lag", "consumed", "counted", "duplicates", "ignored", "dead"), WHOLE),
-                    **dict.fromkeys(("lost", "refused"), WHOLE),
+                    **dict.fromkeys(("untimed", "unexpected", "lost", "refused"), WHOLE),
                     "adds_up": FLAG,
                 },
             ),

@@ -17,8 +17,9 @@ from api.faults import Unavailable
 from api.inventory import GoneError, Inventory, Stream
 from api.inventory_maxima import Calendar, calendars
 from api.redis_client import Command
+from api.standing import Standing
 from api.statistics import Statistics
-from schemas.inventory import KEPT, canonical, micros, unpack_given
+from schemas.inventory import BINDINGS, KEPT, canonical, micros, unpack_given
 from schemas.periods import Span
 
 PATH: Final = "/v1/otp-tokens"
@@ -74,6 +75,7 @@ class OtpTokensQuestion:
             "granularity": "now" if self.days is None else "day",
             "timezone": self.zone.key,
             "as_of": as_of(standing),
+            "complete": is_whole(standing),
         }
         return Told({**head, "items": items}, items)
 
@@ -191,7 +193,14 @@ async def current(inventory: Inventory, streams: Sequence[Stream]) -> dict[Key, 
     return {**given, **found}
 
 
-async def gauges(inventory: Inventory, realms: Collection[str] | None) -> Iterable[GaugeMetricFamily]:
+def is_whole(standing: Standing) -> bool:
+    """False where a state was not counted because of a defect. Nobody knows of which realm it was, so it is for all."""
+    return not any(shard.unexpected for shard in standing.shards if shard.meta.get("topics") in BINDINGS)
+
+
+async def gauges(
+    inventory: Inventory, standing: Standing, realms: Collection[str] | None
+) -> Iterable[GaugeMetricFamily]:
     """Current counts, where there is an inventory at all."""
     counts = await current(inventory, await seen(inventory, realms))
     family = GaugeMetricFamily(
@@ -201,7 +210,9 @@ async def gauges(inventory: Inventory, realms: Collection[str] | None) -> Iterab
     )
     for (realm, status), count in sorted(counts.items()):
         family.add_metric([realm, KEPT[status]], count)
-    return [family] if counts else []
+    whole = GaugeMetricFamily("authtally_otp_tokens_complete", "0 where a defect kept a token's state from counting.")
+    whole.add_metric([], is_whole(standing))
+    return [family, whole] if counts else []
 
 
 def ask(parameters: Parameters, inventory: Inventory, zone: ZoneInfo, today: date) -> OtpTokensQuestion:

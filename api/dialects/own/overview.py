@@ -10,9 +10,11 @@ from zoneinfo import ZoneInfo
 
 from api.dialects.own import subjects
 from api.dialects.own.active_users import definition
+from api.dialects.own.completeness import is_complete
 from api.dialects.own.parameters import Parameters
 from api.dialects.own.subjects import Subject
 from api.dialects.own.telling import Told, as_of, figure
+from api.dialects.own.unattributed import FAILED, unattributed
 from api.dialects.own.window import kept
 from api.settings import ApiSettings
 from api.standing import Standing
@@ -26,9 +28,9 @@ PATH: Final = "/v1/overview"
 PARAMETERS: Final = ("date", *subjects.PARAMETERS)
 MONTHS: Final = 12
 MEASURES: Final = ("logins", "failed_logins", "signups", "tokens")
+UNATTRIBUTED: Final = "unattributed"
 SIGNUP: Final = fields.split(fields.account("signup"))
 LOGIN: Final = fields.split(fields.LOGIN)
-FAILED: Final = fields.split(fields.failed(""))[0]
 TOKEN: Final = fields.split(fields.token("", ""))[0]
 
 
@@ -74,16 +76,17 @@ class OverviewQuestion:
         self.counts.must_be_kept(standing)
         scopes = await self.users.scopes(statistics, realms)
         figures = await self._figures(statistics, standing, scopes)
-        activity = await self._activity(statistics, standing, scopes)
-        imported = realms is None and self.users.unfiltered
-        months = await self._months(statistics, scopes, imported=imported)
+        activity = await self._activity(statistics, standing, scopes, realms)
+        months = await self._months(statistics, scopes, realms)
+        dimensions = (*self.users.dimensions, "reason", "grant", "token", "kind")
+        keys = list(dict.fromkeys([*self._activity_keys(standing), *(row["month"] for row in months)]))
         daily, rolling = figures["dau"]["value"], figures["rolling_30_days"]["value"]
         told: dict[str, Any] = {
             "date": self.day.isoformat(),
             "timezone": self.zone.key,
             "filters": self.users.filters,
             "as_of": as_of(standing),
-            "complete": standing.complete((*self.users.dimensions, "reason", "grant", "token", "kind")),
+            "complete": await is_complete(statistics, standing, dimensions, realms, keys),
             "definition": definition(standing),
             **figures,
             "stickiness": round(daily / rolling, 4) if daily is not None and rolling else None,
@@ -108,21 +111,37 @@ class OverviewQuestion:
         found = dict(zip(told, users, strict=True))
         return {name: compared(pair, found) for name, pair in asked.items()}
 
-    async def _activity(
-        self, statistics: Statistics, standing: Standing, scopes: Sequence[Scope]
-    ) -> dict[str, dict[str, Any]]:
-        asked = {name: pair for name, pair in spans(self.day).items() if name in ("dau", "mau")}
-        keys = {span: span.covering(self.today) for pair in asked.values() for span in pair}
-        told = [span for span in keys if kept(keys[span], standing, self.today)]
-        periods = list(dict.fromkeys(key for span in told for key in keys[span]))
-        counts = await statistics.counts_of(await statistics.held(periods), periods, scopes)
-        sums = {span: _added([counts[key] for key in keys[span]]) for span in told}
-        return {name: activity(asked[of], sums) for name, of in (("day", "dau"), ("month", "mau"))}
+    def _activity_spans(self, standing: Standing) -> dict[Span, list[str]]:
+        """The days that activity is of, those before them, and the keys that hold them; only those that are kept."""
+        pairs = [pair for name, pair in spans(self.day).items() if name in ("dau", "mau")]
+        keys = {span: span.covering(self.today) for pair in pairs for span in pair}
+        return {span: of for span, of in keys.items() if kept(of, standing, self.today)}
 
-    async def _months(self, statistics: Statistics, scopes: Sequence[Scope], *, imported: bool) -> list[dict[str, Any]]:
+    def _activity_keys(self, standing: Standing) -> list[str]:
+        return list(dict.fromkeys(key for keys in self._activity_spans(standing).values() for key in keys))
+
+    async def _activity(
+        self, statistics: Statistics, standing: Standing, scopes: Sequence[Scope], realms: Collection[str] | None
+    ) -> dict[str, dict[str, Any]]:
+        keys, periods = self._activity_spans(standing), self._activity_keys(standing)
+        held = await statistics.held(periods)
+        counts = await statistics.counts_of(held, periods, scopes)
+        sums = {span: _added([counts[key] for key in of]) for span, of in keys.items()}
+        found = {name: activity(spans(self.day)[of], sums) for name, of in (("day", "dau"), ("month", "mau"))}
+        if self.users.by_client:
+            failed = await unattributed(self.users, statistics, realms, held, periods)
+            nobodys = {} if failed is None else {span: sum(failed[key] for key in of) for span, of in keys.items()}
+            for name, of in (("day", "dau"), ("month", "mau")):
+                pair = spans(self.day)[of]
+                found[name][UNATTRIBUTED] = _beside(nobodys.get(pair.span), nobodys.get(pair.previous))
+        return found
+
+    async def _months(
+        self, statistics: Statistics, scopes: Sequence[Scope], realms: Collection[str] | None
+    ) -> list[dict[str, Any]]:
         last = Month.of(self.day)
         months = last.plus(1 - MONTHS).until(last)
-        elsewhere = await statistics.imported() if imported else {}
+        elsewhere = await statistics.imported() if realms is None and self.users.unfiltered else {}
         held = await statistics.held([month.key for month in months])
         own = [month.key for month in months if month.key in held.shards]
         users = dict(zip(own, await statistics.users.count([held.union([key], scopes) for key in own]), strict=True))
@@ -137,6 +156,9 @@ class OverviewQuestion:
                 rows.append(self._row(month, estimate, other.counts, other.source))
             else:
                 rows.append(self._row(month, {"value": None, "exact": False, "standard_error": None}, None, None))
+        if self.users.by_client:
+            failed = await unattributed(self.users, statistics, realms, held, own) or {}
+            rows = [row | {UNATTRIBUTED: failed.get(row["month"])} for row in rows]
         return rows
 
     def _row(self, month: Month, users: dict[str, Any], counts: Counts | None, imported: str | None) -> dict[str, Any]:
@@ -165,7 +187,7 @@ def activity(pair: Compared, sums: Mapping[Span, Counts]) -> dict[str, Any]:
 
     def told(measure: str) -> dict[str, Any]:
         now, before = (None if span not in sums else measures(sums[span])[measure] for span in pair)
-        return {"value": now, "previous": before, "change": _change(now, before)}
+        return _beside(now, before)
 
     counts = sums.get(pair.span, {})
     grants = {grant: sum(tokens.values()) for grant, tokens in by_grant(counts).items()}
@@ -213,6 +235,10 @@ def _added(counts: Sequence[Counts]) -> Counts:
         for parts, count in each.items():
             sums[parts] = sums.get(parts, 0) + count
     return sums
+
+
+def _beside(now: int | None, before: int | None) -> dict[str, Any]:
+    return {"value": now, "previous": before, "change": _change(now, before)}
 
 
 def _days(span: Span) -> dict[str, str]:

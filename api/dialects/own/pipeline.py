@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
 from api.dialects.own.telling import Told, as_of
 from api.faults import Forbidden
 from api.metrics import ACCESS_REFUSALS
-from api.standing import HOUR_MS, IdsHeld, ShardStanding, rfc3339
+from api.standing import HOUR_MS, IdsHeld, ShardStanding, shown
 from api.statistics import Statistics
 from schemas import fields
 
 PATH: Final = "/v1/pipeline"
-SUMMED: Final = ("lag", "consumed", "counted", "duplicates", "ignored", "dead", "lost", "refused")
+SUMMED: Final = (
+    *("lag", "consumed", "counted", "duplicates", "ignored", "dead", "untimed", "unexpected", "lost", "refused"),
+)
 
 
 @dataclass(frozen=True)
@@ -34,11 +36,14 @@ class PipelineQuestion:
 
 
 def partition(shard: ShardStanding) -> dict[str, Any]:
-    """One partition's books. `lost` are offsets that the log had dropped before they were read: never consumed."""
+    """One partition's books. `lost` are offsets that the log had dropped before they were read: never consumed.
+
+    A number of the ledger that cannot be a count, and a time that cannot be a date, are null.
+    """
     progress, dead = shard.progress, shard.dead
-    counted, duplicates, ignored, consumed = (
-        progress.get(name, 0) for name in (fields.COUNTED, fields.DUPLICATES, fields.IGNORED, fields.CONSUMED)
-    )
+    consumed = shard.counter(fields.CONSUMED)
+    became = {name: shard.counter(name) for name in (fields.COUNTED, fields.DUPLICATES, fields.IGNORED)}
+    became["dead"] = _sum(dead.values())
     end, stable, refused = shard.end, shard.seen(fields.STABLE_END), shard.refused
     return {
         "topic": shard.keys.shard.topic,
@@ -46,20 +51,20 @@ def partition(shard: ShardStanding) -> dict[str, Any]:
         "position": shard.position,
         "end": None if end is None else end.value,
         "stable_end": None if stable is None else stable.value,
-        "seen": None if end is None else rfc3339(end.at_ms),
+        "seen": None if end is None else shown(end.at_ms),
         "lag": shard.lag,
-        "last_event": _time(progress.get(fields.LAST_EVENT)),
-        "last_record": _time(progress.get(fields.LAST_RECORD)),
+        "last_event": shown(progress.get(fields.LAST_EVENT)),
+        "last_record": shown(progress.get(fields.LAST_RECORD)),
         "consumed": consumed,
-        "counted": counted,
-        "duplicates": duplicates,
-        "ignored": ignored,
-        "dead": sum(dead.values()),
+        **became,
         "dead_by_reason": dead,
-        "adds_up": consumed == counted + duplicates + ignored + sum(dead.values()),
-        "lost": progress.get(fields.LOST, 0),
+        "adds_up": consumed is not None and consumed == _sum(became.values()),
+        "untimed": shard.counter(fields.UNTIMED),
+        "unexpected": shard.unexpected,
+        "unexpected_allowed": shard.unexpected_allowed,
+        "lost": shard.counter(fields.LOST),
         "refused": 0 if refused is None else refused.value,
-        "refused_last": None if refused is None or not refused.at_ms else rfc3339(refused.at_ms),
+        "refused_last": None if refused is None else shown(refused.at_ms or None),
     }
 
 
@@ -67,11 +72,16 @@ def deduplication(held: IdsHeld) -> dict[str, Any]:
     """From when on to when events with an id are known again, by record time, in whole hours."""
     return {
         "ids_held": held.ids,
-        "ids_from": None if held.first is None else rfc3339(held.first * HOUR_MS),
-        "ids_until": None if held.last is None else rfc3339((held.last + 1) * HOUR_MS),
-        "ids_given_up_before": None if held.given_up_before is None else rfc3339(held.given_up_before * HOUR_MS),
+        "ids_from": _hour(held.first),
+        "ids_until": _hour(None if held.last is None else held.last + 1),
+        "ids_given_up_before": _hour(held.given_up_before),
     }
 
 
-def _time(at_ms: int | None) -> str | None:
-    return None if at_ms is None else rfc3339(at_ms)
+def _hour(hour: int | None) -> str | None:
+    return None if hour is None else shown(hour * HOUR_MS)
+
+
+def _sum(counts: Iterable[int | None]) -> int | None:
+    found = list(counts)
+    return None if None in found else sum(count for count in found if count is not None)

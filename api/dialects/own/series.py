@@ -11,9 +11,11 @@ from zoneinfo import ZoneInfo
 
 from api.dialects.own import subjects, window
 from api.dialects.own.active_users import LIMIT
+from api.dialects.own.completeness import is_complete
 from api.dialects.own.parameters import BadParameter, Parameters
 from api.dialects.own.subjects import COLUMNS, DIMENSIONS, Subject
 from api.dialects.own.telling import Told, head
+from api.dialects.own.unattributed import FAILED, unattributed
 from api.dialects.own.window import Window
 from api.settings import ApiSettings
 from api.statistics import Statistics
@@ -25,6 +27,7 @@ PARAMETERS: Final = ("from", "to", "granularity", "group_by", "limit", *subjects
 MAX_READS: Final = 50_000
 """Counter hashes that one question may read: about what an answer has time for."""
 MAX_ROWS: Final = 50_000
+UNATTRIBUTED: Final = "unattributed"
 
 
 class Counter(NamedTuple):
@@ -86,7 +89,9 @@ class SeriesQuestion:
         keys = [period.keys[0] for period in self.window.periods]
         window.must_be_kept(keys, standing, self.window.today)
         words = [self.counter.dimensions[word] for word in self.words]
-        told = head(standing, self.window, self.subject, self.zone, ("counts_by", "max_labels", "topics"), words)
+        complete = await is_complete(statistics, standing, (*self.subject.dimensions, *words), realms, keys)
+        changing = ("counts_by", "max_labels", "topics")
+        told = head(standing, self.window, self.subject, self.zone, changing, complete=complete)
         sums = await self._sums(statistics, keys, realms)
         if self.columns:
             rows, left_out = self._grouped(sums)
@@ -94,7 +99,17 @@ class SeriesQuestion:
         else:
             rows = [self._row(number, (), sums[(), number]) for number in range(len(keys))]
         told["items"] = rows
+        if self.subject.by_client and FAILED in self.counter.counters:
+            told[UNATTRIBUTED] = await self._unattributed(statistics, keys, realms)
+            span = {"from": told["from"], "to": told["to"]}
+            rows = [*rows, span | {UNATTRIBUTED: told[UNATTRIBUTED]}]
         return Told(told, rows)
+
+    async def _unattributed(
+        self, statistics: Statistics, keys: Sequence[str], realms: Collection[str] | None
+    ) -> int | None:
+        found = await unattributed(self.subject, statistics, realms, await statistics.held(keys), keys)
+        return None if found is None else sum(found.values())
 
     async def _sums(
         self, statistics: Statistics, keys: Sequence[str], realms: Collection[str] | None

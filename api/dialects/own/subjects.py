@@ -56,6 +56,11 @@ class Subject(NamedTuple):
         return self.group_by is None and not self.filters
 
     @property
+    def by_client(self) -> bool:
+        """Whether clients are told apart, by a filter or by groups."""
+        return "client_id" in (*self.filters, self.group_by)
+
+    @property
     def dimensions(self) -> tuple[str, ...]:
         """Whose labels an answer depends on."""
         found = [DIMENSIONS[name] for name in PARAMETERS if name in self.filters or name == self.group_by]

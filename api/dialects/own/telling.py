@@ -17,7 +17,7 @@ from api.dialects.own.parameters import BadParameter
 from api.dialects.own.subjects import Subject
 from api.dialects.own.window import Window
 from api.faults import PROBLEM, Fault, NoScope
-from api.standing import Standing, rfc3339
+from api.standing import Standing, shown
 from api.users import ActiveUsers
 
 JSON: Final = "application/json"
@@ -76,16 +76,11 @@ def figure(users: ActiveUsers) -> dict[str, Any]:
 def as_of(standing: Standing) -> dict[str, Any]:
     """Of which moment an answer is: the newest event counted, and how many records wait; null where nobody knows."""
     newest = standing.newest_event_ms
-    return {"newest_event": None if newest is None else rfc3339(newest), "lag": standing.lag}
+    return {"newest_event": shown(newest), "lag": standing.lag}
 
 
 def head(
-    standing: Standing,
-    window: Window,
-    subject: Subject,
-    zone: ZoneInfo,
-    changing: Iterable[str],
-    dimensions: Iterable[str] = (),
+    standing: Standing, window: Window, subject: Subject, zone: ZoneInfo, changing: Iterable[str], *, complete: bool
 ) -> dict[str, Any]:
     """What every series says of itself. `changing` are the settings whose change would show in it."""
     start = datetime.combine(window.span.first, time(), zone)
@@ -96,6 +91,6 @@ def head(
         "timezone": zone.key,
         "filters": subject.filters,
         "as_of": as_of(standing),
-        "complete": standing.complete((*subject.dimensions, *dimensions)),
+        "complete": complete,
         "since": standing.since(changing, start),
     }

@@ -26,7 +26,7 @@ async def read(statistics: Statistics, realms: Collection[str] | None, today: da
     held = await statistics.held([today.isoformat()])
     (users,) = await statistics.users.count([held.union([today.isoformat()], scopes)])
     counts = await statistics.counts_of(held, [today.isoformat()], scopes)
-    dead = sum(sum(shard.dead.values()) for shard in standing.shards)
+    dead = sum(count or 0 for shard in standing.shards for count in shard.dead.values())
     return {
         "date": today.isoformat(),
         "timezone": zone.key,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -50,7 +49,7 @@ class OneShard:
         self.client: Any = connect(self.settings)
         self._ledger = Ledger(self.client, self.settings)
         self._reader = open_ledger(self.settings)
-        self._statistics = Statistics(self._reader, self.settings, time.time)
+        self._statistics = Statistics(self._reader, self.settings)
         self._rules = Rules.of(self.settings)
         self._digest = Digest(secret)
         self._at = 0

@@ -71,7 +71,7 @@ async def read_table(store: Valkey, users: int, speed: Speed | None) -> dict[str
     settings = read(CommonSettings, redis_url=store.url, users_by=("node",), counts_by=("node",))
     client = open_ledger(settings)
     try:
-        statistics = Statistics(client, settings, time.time)
+        statistics = Statistics(client, settings)
         (month,) = await statistics.months([MONTH])
         servers = [await statistics.active_users(MONTH.key, scope(server)) for server in range(SERVERS)]
     finally:

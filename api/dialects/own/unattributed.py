@@ -1,0 +1,42 @@
+"""`unattributed`: failed logins that no client can be given, in answers that are filtered or grouped by client.
+
+A client becomes known by a successful event only. Failures under any other client id, typed by anybody at a login page,
+count in the client scope `__other__` of their realm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Final
+
+from api.dialects.own.subjects import Subject
+from api.statistics import Held, Statistics
+from schemas import fields
+from schemas.scopes import OTHER, Scope
+
+MAX_READS: Final = 50_000
+"""Counter hashes read for the number; beyond it the number is null, and the answer stays."""
+
+FAILED: Final = fields.split(fields.failed(""))[0]
+
+
+async def unattributed(
+    subject: Subject, statistics: Statistics, realms: Collection[str] | None, held: Held, keys: Sequence[str]
+) -> dict[str, int] | None:
+    """The number of each period. None where too many realms and periods would have to be read."""
+    scopes = [Scope("client", (realm, OTHER)) for realm in await _realms(subject, statistics, realms)]
+    reads = sum(len(held.shards.get(key, ())) for key in keys) * len(scopes)
+    if reads > MAX_READS:
+        return None
+    counts = await statistics.counts_of(held, keys, scopes)
+    return {key: sum(count for parts, count in counts[key].items() if parts[0] == FAILED) for key in keys}
+
+
+async def _realms(subject: Subject, statistics: Statistics, realms: Collection[str] | None) -> Sequence[str]:
+    """The realms that are asked for, as far as the bearer sees them."""
+    if realms is not None:
+        return sorted(realm for realm in realms if realm != OTHER and subject.realm in (None, realm))
+    if subject.realm is not None:
+        return [subject.realm]
+    known = {scope.names[0] for scope in await statistics.labels() if scope.dimension == "realm"}
+    return sorted({*known, "", OTHER})
