@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test lint bench chaos pictures schemas lock audit sbom clean
+.PHONY: setup demo test lint bench chaos pictures docs schemas lock audit sbom clean
 
 setup: .venv/ready
 
@@ -33,7 +33,11 @@ bench: setup .venv-peers/ready
 	.venv-peers/bin/pip install --quiet --require-hashes --requirement $<
 	touch $@
 
-# Of the dashboard, for the README.
+# The generated parts of README.md and docs/.
+docs: setup
+	$(BIN)/python -m deploy.reference
+
+# Screenshots of the dashboard, for the documentation.
 pictures: setup
 	$(BIN)/python -m tests.dashboard.pictures
 

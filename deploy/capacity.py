@@ -1,7 +1,7 @@
-"""How much of everything a site needs: `python -m deploy.capacity` prints the tables of CAPACITY.md.
+"""How much of everything a site needs: `python -m deploy.capacity` prints the tables of docs/capacity.md.
 
-Constants are measured (CAPACITY.md says how); everything else is reckoned from them, and rounded up where users may be
-in several shards.
+Constants are measured (docs/capacity.md gives the conditions). Everything else is estimated from them, and rounded up
+if users may be in several shards.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The recorded runs as Markdown, for the README: `python -m tests.chaos.table`."""
+"""The recorded runs as Markdown, for docs/qualification-runs.md: `python -m tests.chaos.table`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The README's pictures of the dashboard: `python -m tests.dashboard.pictures` writes them to deploy/pictures/."""
+"""Pictures of the dashboard for the docs: `python -m tests.dashboard.pictures` writes them to deploy/pictures/."""
 
 from __future__ import annotations
 

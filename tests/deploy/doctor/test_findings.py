@@ -14,7 +14,7 @@ from tests.conftest import wait_until
 from tests.deploy.conftest import PREFIX, login
 from tests.deploy.doctor.conftest import Patient
 
-README: Final = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
+PAGE: Final = (Path(__file__).parents[3] / "docs" / "doctor.md").read_text(encoding="utf-8")
 VOLATILE: Final = ((r"cluster \S+", "cluster …"), (r"\b[\d,]+ MB", "… MB"), (r"Valkey [\d.]+", "Valkey …"))
 
 
@@ -65,16 +65,16 @@ def test_every_wrong_setting_is_a_finding_and_the_other_service_is_looked_at(pat
     assert (alone.status, alone.verdicts("settings.api"), alone.verdicts("redis.version")) == (0, {"ok"}, {"ok"})
 
 
-def test_the_readmes_examples_read_as_printed(patient: Patient) -> None:
+def test_the_examples_of_the_documentation_read_as_printed(patient: Patient) -> None:
     names = {patient.topic: "auth.logins", patient.otp: "auth.otp-tokens", patient.dead_letters: "auth.dead-letter"}
     names[patient.deployment.environment["AUTHTALLY_KAFKA_GROUP"]] = "authtally"
     names[f"KEY_PREFIX={PREFIX}"] = "KEY_PREFIX=authtally:"
-    for arguments, printed in re.findall(r"^\$ authtally (doctor.*)\n((?:(?!```).*\n)*)```", README, re.MULTILINE):
+    examples = re.findall(r"^\$ authtally (doctor.*)\n((?:(?!```).*\n)*)```", PAGE, re.MULTILINE)
+    assert examples
+    for arguments, printed in examples:
         told = patient.deployment.run(*arguments.split()).stdout
         for name, plain in names.items():
             told = told.replace(name, plain)
         for pattern, plain in VOLATILE:
             told, printed = re.sub(pattern, plain, told), re.sub(pattern, plain, printed)
         assert told.rstrip().splitlines() == printed.rstrip().splitlines()
-        for check, what in CHECKS.items():
-            assert f"| `{check}` | {what} |" in README
