@@ -7,7 +7,7 @@ import time
 from collections import defaultdict
 from collections.abc import Awaitable
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import structlog
 
@@ -28,9 +28,37 @@ from schemas.keys import Shard
 from schemas.traces import OFF, Span, Traces, Value
 
 log = structlog.get_logger(__name__)
+T = TypeVar("T")
 
+RANGES_AT_ONCE: Final = 8
+"""Of as many shards: one's fold fills the time in which the store works on another's. More gains nothing, measured."""
 MAX_REMEMBERED: Final = 200_000
 """Users held per worker, about 130 bytes each. When full all are dropped: what comes often is soon back."""
+
+
+class Place:
+    """One of the places for ranges that are counted at once, free for others while this range waits for Kafka."""
+
+    def __init__(self, places: asyncio.Semaphore) -> None:
+        self._places = places
+        self._held = False
+
+    async def take(self) -> None:
+        await self._places.acquire()
+        self._held = True
+
+    def give(self) -> None:
+        """Safe to call when it is not held."""
+        if self._held:
+            self._held = False
+            self._places.release()
+
+    async def outside(self, waiting: Awaitable[T]) -> T:
+        """Await something that may take for ever, such as Kafka."""
+        self.give()
+        found = await waiting
+        await self.take()
+        return found
 
 
 @dataclass(slots=True)
@@ -55,6 +83,7 @@ class Counting:
         self._placement = placement
         self._shards: dict[Shard, _Knowledge] = {}
         self._turns: defaultdict[Shard, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._places = asyncio.Semaphore(RANGES_AT_ONCE)
         self._remembered = 0
         self.newest_record_ms: dict[Shard, int] = {}
         self._newest_event_ms: dict[Shard, int] = {}
@@ -65,19 +94,24 @@ class Counting:
         async with self._turns[cut.shard]:
             if not consumer.is_current(cut):
                 return
+            place = Place(self._places)
+            await place.take()
             taken = time.perf_counter()
             # Asked while the fold runs. Fetches name a topic, not its id: these records may be of a topic made anew.
             same_log = asyncio.create_task(self._placement.is_same_log(cut))
             try:
                 await asyncio.sleep(0)
                 with self.traces.span(f"count {cut.shard.topic}", "consumer", self._about(cut)) as span:
-                    await self._count(consumer, cut, same_log, span)
+                    await self._count(consumer, cut, same_log, span, place)
             finally:
+                place.give()
                 same_log.cancel()
         metrics.RANGE_RECORDS.labels(cut.shard.topic).observe(len(cut.records))
         metrics.RANGE_SECONDS.labels(cut.shard.topic).observe(time.perf_counter() - taken)
 
-    async def _count(self, consumer: Consumer, cut: Range, same_log: Awaitable[bool], span: Span) -> None:
+    async def _count(
+        self, consumer: Consumer, cut: Range, same_log: asyncio.Task[bool], span: Span, place: Place
+    ) -> None:
         shard, start, records = cut.shard, cut.start, cut.records
         name = self._settings.topics[shard.topic]
         reading = Reading(name, records, cut.end, self._rules) if name in BINDINGS else None
@@ -87,6 +121,7 @@ class Counting:
             if held is None or held.position != start:
                 look = await self._ledger.look(shard)
                 if look.position != start:
+                    place.give()
                     await self._refused(consumer, shard, start, look.position, span)
                     return
                 seen = await self._ledger.seen(shard, look)
@@ -106,16 +141,24 @@ class Counting:
                     continue
                 tally = fold_inventory(told, reaches_to, held.known, stock, self._rules)
             metrics.FOLD_SECONDS.labels(shard.topic).observe(time.perf_counter() - began)
-            if not await same_log:
+            if not (same_log.result() if same_log.done() else await place.outside(same_log)):
+                place.give()
                 self.forget(shard)
                 await self._placement.place(consumer, [shard])
                 return
             # 3. What cannot be counted is safe first. A crash after this sends it again, recognisably.
-            await self._dead_letters.send(shard, tally.dead)
+            if tally.dead:
+                sending = self._dead_letters.send(
+                    shard, tally.dead, clock_ms=int(time.time() * 1000), wanted=lambda: consumer.is_current(cut)
+                )
+                if not await place.outside(sending):
+                    self.forget(shard)
+                    return
             # 4. Counts and position in one step. A crash after this costs nothing: the position tells.
             applying = self._apply(shard, start, tally, held.in_sketches)
             outcome = await applying if reading is None else (await asyncio.gather(applying, reading.read_on()))[0]
             if isinstance(outcome, Refused):
+                place.give()
                 await self._refused(consumer, shard, start, outcome.position, span)
                 return
             held.position = tally.end

@@ -84,6 +84,17 @@ def consumer(settings: WorkerSettings) -> Any:
     )
 
 
+def headers_of(message: Any) -> list[tuple[str, bytes | None]] | None:
+    """A message's headers; None for one where a header's name is not UTF-8, which this client cannot show.
+
+    To be called once a message: after its error confluent-kafka returns tuples with null pointers in them.
+    """
+    try:
+        return message.headers() or []
+    except UnicodeDecodeError:
+        return None
+
+
 def logs_of(settings: WorkerSettings, topics: Iterable[str]) -> dict[Shard, Log]:
     """Kafka's partitions of those topics that exist, with id and committed bounds. Raises click.ClickException."""
     wanted = sorted(topics)

@@ -13,7 +13,7 @@ from aggregator.ledger import Ledger
 from aggregator.settings import WorkerSettings
 from aggregator.store import Client
 from aggregator.transport import Range
-from deploy.operating import PATIENCE_S, Log, consumer, kafka_fails
+from deploy.operating import PATIENCE_S, Log, consumer, headers_of, kafka_fails
 from schemas.keys import Shard
 
 RECORDS: Final = 10_000
@@ -31,12 +31,12 @@ class KafkaRecord(NamedTuple):
     timestamp: int
     key: bytes | None
     value: bytes | None
-    headers: Sequence[tuple[str, bytes]]
+    headers: Sequence[tuple[str, Any]]
 
 
 def _record(message: Any) -> KafkaRecord:
     _, timestamp_ms = message.timestamp()
-    return KafkaRecord(message.offset(), timestamp_ms, message.key(), message.value(), message.headers() or ())
+    return KafkaRecord(message.offset(), timestamp_ms, message.key(), message.value(), headers_of(message) or ())
 
 
 class LogReader:
@@ -94,8 +94,9 @@ class _Replaying:
     async def place(self, _consumer: Any, shards: Sequence[Shard]) -> None:
         raise ReplayError(f"{shards[0].tag}: somebody else writes to the scratch store")
 
-    async def send(self, _shard: Shard, _letters: Any) -> None:
+    async def send(self, _shard: Shard, _letters: Any, **_: Any) -> bool:
         """The worker has sent them."""
+        return True
 
 
 class Replay:
