@@ -44,6 +44,8 @@ RESENT: Final = "authtally-resent"
 """Header of a record that was sent again: topic, partition, offset and index of the first time."""
 OURS: Final = "authtally-"
 KEY_BYTES: Final = 1024
+CUTS: Final = ((CUT_BYTES, KEY_BYTES), (CUT_BYTES // 16, KEY_BYTES), (0, 0))
+"""Bytes kept of value and key, tried in turn: topics may have limits below CUT_BYTES."""
 DETAIL_CHARS: Final = 1000
 RESENT_BYTES: Final = 512
 
@@ -191,14 +193,18 @@ class DeadLetters:
 
     async def _fit(self, shard: Shard, letter: DeadLetter, timestamp_ms: int | None) -> None:
         record: Any = letter.record
-        try:
-            await self._deliver(letter.value, record.key, headers(shard, letter), timestamp_ms)
-        except (MessageSizeTooLargeError, RecordListTooLargeError):
-            size = str(len(letter.value or b"")).encode()
-            # Only what is small is sure to pass: foreign headers and a huge key stay behind too.
-            value = None if letter.value is None else letter.value[:CUT_BYTES]
-            key = None if record.key is None else record.key[:KEY_BYTES]
-            await self._deliver(value, key, [*_ours(shard, letter), (CUT, size)], timestamp_ms)
+        value, key = letter.value, record.key
+        named = headers(shard, letter)
+        for most_value, most_key in CUTS:
+            try:
+                await self._deliver(value, key, named, timestamp_ms)
+            except (MessageSizeTooLargeError, RecordListTooLargeError):
+                # Foreign headers stay behind too. Nulls stay nulls.
+                value, key = value and value[:most_value], key and key[:most_key]
+                named = [*_ours(shard, letter), (CUT, str(len(letter.value or b"")).encode())]
+            else:
+                return
+        await self._deliver(value, key, named, timestamp_ms)
 
     async def stop(self) -> None:
         if self._producer is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaProducer
@@ -13,7 +13,7 @@ from aiokafka.record.util import calc_crc32c
 
 from schemas.keys import Shard
 
-_CRC, _ATTRIBUTES, _RECORD_COUNT = 17, 21, 57
+_CRC, _ATTRIBUTES, _RECORD_COUNT, _FIRST_DELTA = 17, 21, 57, 65
 """Where these fields of a batch's header begin (Kafka's protocol, record batch of magic 2)."""
 
 Headers = Sequence[tuple[str, bytes | None]]
@@ -75,6 +75,14 @@ def with_count(written: bytes, count: int) -> bytes:
     return with_crc(bytes(patched))
 
 
+def with_offset_delta(written: bytes, delta: int) -> bytes:
+    """The batch with another offset delta, of one byte, in its first record; that must be one of 64 bytes or more."""
+    patched = bytearray(written)
+    assert patched[_FIRST_DELTA] == 0, "the first record's"
+    patched[_FIRST_DELTA] = delta << 1 if delta >= 0 else (-delta << 1) - 1
+    return with_crc(bytes(patched))
+
+
 def with_wrong_crc(written: bytes) -> bytes:
     """The batch with a bit of its last byte turned, under the old checksum."""
     return written[:-1] + bytes([written[-1] ^ 1])
@@ -119,6 +127,3 @@ def produce(bootstrap: str, shard: Shard, *batches: bytes) -> list[int]:
 async def _sent(producer: Any, shard: Shard, written: bytes) -> int:
     future = await producer.send_batch(_Raw(written), shard.topic, partition=shard.partition)
     return int((await future).offset)
-
-
-Damage = Callable[[bytes], bytes]
