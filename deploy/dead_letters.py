@@ -266,7 +266,9 @@ def _send_all(settings: WorkerSettings, logs: dict[Shard, Log], remembered: Rese
 
 
 def _send(settings: WorkerSettings, logs: dict[Shard, Log], remembered: Resent, reason: str | None) -> int:
-    producer = Producer({**settings.kafka_producer(), "linger.ms": 5})
+    producer = Producer(
+        {**settings.kafka_producer(), "linger.ms": 5, "message.max.bytes": 2 * headers.MAX_REQUEST_BYTES}
+    )
     batch: list[tuple[Letter, Any]] = []
     sent = 0
     for letter, message in _unsent(settings, logs, remembered, reason, "resending"):

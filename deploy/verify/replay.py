@@ -18,6 +18,8 @@ from schemas.keys import Shard
 
 RECORDS: Final = 10_000
 """Records read at once."""
+UNREADABLE: Final = (KafkaError._BAD_MSG, KafkaError._BAD_COMPRESSION, KafkaError._NOT_IMPLEMENTED)
+"""What librdkafka says of a batch that it cannot read."""
 
 
 class ReplayError(Exception):
@@ -70,6 +72,8 @@ class LogReader:
                 elif error is not None and error.code() != KafkaError._PARTITION_EOF:
                     if error.code() in (KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._AUTO_OFFSET_RESET):
                         raise ReplayError(f"{shard.tag}: Kafka no longer has offset {start}")
+                    if error.code() in UNREADABLE:
+                        raise ReplayError(f"{shard.tag}: the batch at offset {offset} cannot be read: {error.str()}")
                     raise KafkaException(error)
                 # At the log's end, or at a record behind ours: what lies before it is no record that counts.
                 if offset >= end or (error is None and offset + 1 == end):
