@@ -39,10 +39,8 @@ HEARTBEAT_S: Final = 2.0
 REQUEST_TIMEOUT_S: Final = 30.0
 # New partitions, and topics that vanished, are noticed after this long.
 METADATA_AGE_MS: Final = 15_000
-# Ranges are large: a few in hand keep the fold busy, more would only sit in memory.
-RANGES_IN_HAND: Final = 16
-# Of several shards: one's fold fills the time in which the store works on another's. More gains nothing, measured.
-RANGES_AT_ONCE: Final = 8
+# Never full: the transport bounds what is in hand. At four fifths Faust would hold a whole topic up for one partition.
+STREAM_BUFFER: Final = 4096
 # For the last spans to be sent at the end.
 TRACES_S: Final = 3.0
 
@@ -134,7 +132,7 @@ class App(faust.App):  # type: ignore[misc]
             broker_rebalance_timeout=REBALANCE_TIMEOUT_S,
             broker_heartbeat_interval=HEARTBEAT_S,
             broker_request_timeout=REQUEST_TIMEOUT_S,
-            stream_buffer_maxsize=RANGES_IN_HAND,
+            stream_buffer_maxsize=STREAM_BUFFER,
             stream_wait_empty=False,
             stream_recovery_delay=0.0,
             table_standby_replicas=0,
@@ -146,7 +144,6 @@ class App(faust.App):  # type: ignore[misc]
             datadir=tempfile.gettempdir(),
         )
         self._worker = worker
-        self._room = asyncio.Semaphore(RANGES_AT_ONCE)
         self._under_way: set[asyncio.Task[None]] = set()
         transport = Transport(brokers, self)
         transport.place = self._place
@@ -171,14 +168,9 @@ class App(faust.App):  # type: ignore[misc]
 
     async def _count(self, ranges: AsyncIterator[Range]) -> None:
         async for cut in ranges:
-            await self._room.acquire()
             task = asyncio.create_task(self._count_one(cut))
             self._under_way.add(task)
-            task.add_done_callback(self._counted)
-
-    def _counted(self, task: asyncio.Task[None]) -> None:
-        self._under_way.discard(task)
-        self._room.release()
+            task.add_done_callback(self._under_way.discard)
 
     async def _count_one(self, cut: Range) -> None:
         try:
@@ -188,6 +180,8 @@ class App(faust.App):  # type: ignore[misc]
             # on would leave it out.
             log.exception("range failed", shard=cut.shard.tag, start=cut.start, end=cut.end)
             await self.crash(error)
+        finally:
+            self.consumer.finished(cut)
 
     async def on_start(self) -> None:
         try:

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 import structlog
 
@@ -32,6 +32,10 @@ from schemas.keys import Shard
 from schemas.traces import OFF, Span, Traces, Value
 
 log = structlog.get_logger(__name__)
+T = TypeVar("T")
+
+RANGES_AT_ONCE: Final = 8
+"""Of as many shards: one folds while the store applies another's range. More measured no faster."""
 
 MAX_REMEMBERED: Final = 200_000
 """Users held per worker, about 130 bytes each. When full all are dropped: what comes often is soon back."""
@@ -41,6 +45,33 @@ CLOCKS_APART_MS: Final = 600_000
 """A worker's and a store's clock that differ by more are not both right, and events would be judged by a wrong one."""
 CLOCK_PAUSE_S: Final = 1.0
 _RELEASED_MS: Final = int(datetime.fromisoformat(RELEASED).replace(tzinfo=UTC).timestamp() * 1000)
+
+
+class Place:
+    """One of the places for ranges that are counted at once, free for others while this range waits for Kafka."""
+
+    def __init__(self, places: asyncio.Semaphore) -> None:
+        self._places = places
+        self._held = False
+
+    async def take(self) -> None:
+        """Safe to call when it is held."""
+        if not self._held:
+            await self._places.acquire()
+            self._held = True
+
+    def give(self) -> None:
+        """Safe to call when it is not held."""
+        if self._held:
+            self._held = False
+            self._places.release()
+
+    async def outside(self, waiting: Awaitable[T]) -> T:
+        """Await something that may take for ever, such as Kafka."""
+        self.give()
+        found = await waiting
+        await self.take()
+        return found
 
 
 @dataclass(slots=True)
@@ -81,6 +112,7 @@ class Counting:
         self._dead_letters = dead_letters
         self._placement = placement
         self._shards: dict[Shard, _Knowledge] = {}
+        self._places = asyncio.Semaphore(RANGES_AT_ONCE)
         self._turns: defaultdict[Shard, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._remembered = 0
         self._wall = wall
@@ -97,29 +129,36 @@ class Counting:
         async with self._turns[cut.shard]:
             if not consumer.is_current(cut):
                 return
+            place = Place(self._places)
+            await place.take()
             taken = time.perf_counter()
             # Asked while the fold runs. Fetches name a topic, not its id: these records may be of a topic made anew.
             same_log = asyncio.create_task(self._placement.is_same_log(cut))
             try:
                 await asyncio.sleep(0)
                 with self.traces.span(f"count {cut.shard.topic}", "consumer", self._about(cut)) as span:
-                    await self._count(consumer, cut, same_log, span)
+                    await self._count(consumer, cut, same_log, span, place)
             finally:
+                place.give()
                 same_log.cancel()
         metrics.RANGE_RECORDS.labels(cut.shard.topic).observe(len(cut.records))
         metrics.RANGE_SECONDS.labels(cut.shard.topic).observe(time.perf_counter() - taken)
 
-    async def _count(self, consumer: Consumer, cut: Range, same_log: Awaitable[bool], span: Span) -> None:
+    async def _count(
+        self, consumer: Consumer, cut: Range, same_log: asyncio.Task[bool], span: Span, place: Place
+    ) -> None:
         shard, start = cut.shard, cut.start
-        now_ms = await self._clock(consumer, cut)
+        now_ms = await self._clock(consumer, cut, place)
         if now_ms is None:
             return
         pieces = [self._piece(shard, cut.records, cut.end, now_ms)]
         while pieces:
             piece = pieces[-1]
             # 1. What the fold must know. A crash here costs nothing.
-            held = await self._known(consumer, shard, start, span)
-            if held is None:
+            held = await self._known(shard, start)
+            if isinstance(held, Refused):
+                place.give()
+                await self._refused(consumer, shard, start, held.position, span)
                 return
             # 2. Pure. A crash here costs the work.
             try:
@@ -132,23 +171,34 @@ class Counting:
                     continue
                 record = piece.records[0]
                 tally = fold_unexpected(record, piece.end, error, now_ms)
-                if not await self._allowed(consumer, shard, start, held, record.offset, error):
+                report_unexpected(shard, record.offset, error)
+                if len(held.known.unexpected) >= held.unexpected_allowed:
+                    place.give()
+                    await self._stop(consumer, shard, start, held)
                     return
                 piece = pieces[-1] = piece._replace(reading=None)
             if tally is None:
                 self.forget(shard)
                 continue
-            if not await same_log:
+            if not (same_log.result() if same_log.done() else await place.outside(same_log)):
+                place.give()
                 self.forget(shard)
                 await self._placement.place(consumer, [shard])
                 return
             # 3. What cannot be counted is safe first. A crash after this sends it again, recognisably.
-            await self._dead_letters.send(shard, tally.dead)
+            if tally.dead:
+                sending = self._dead_letters.send(
+                    shard, tally.dead, clock_ms=now_ms, wanted=lambda: consumer.is_current(cut)
+                )
+                if not await place.outside(sending):
+                    self.forget(shard)
+                    return
             # 4. Counts and position in one step. A crash after this costs nothing: the position tells.
             applying = self._apply(shard, start, tally, held)
             reading = piece.reading
             outcome = await applying if reading is None else (await asyncio.gather(applying, reading.read_on()))[0]
             if isinstance(outcome, Refused):
+                place.give()
                 await self._refused(consumer, shard, start, outcome.position, span)
                 return
             held.position = tally.end
@@ -174,16 +224,15 @@ class Counting:
         left, right = records[:middle], records[middle:]
         return [self._piece(shard, right, end, now_ms), self._piece(shard, left, right[0].offset, now_ms)]
 
-    async def _known(self, consumer: Consumer, shard: Shard, start: int, span: Span) -> _Knowledge | None:
-        """What is known of a shard that stands at `start`; None when it stands elsewhere, and is placed anew."""
+    async def _known(self, shard: Shard, start: int) -> _Knowledge | Refused:
+        """What is known of a shard that stands at `start`, or where else it stands."""
         while True:
             held = self._shards.get(shard)
             if held is not None and held.position == start:
                 return held
             look = await self._ledger.look(shard)
             if look.position != start:
-                await self._refused(consumer, shard, start, look.position, span)
-                return None
+                return Refused(look.position)
             seen = await self._ledger.seen(shard, look)
             if seen is None:
                 continue
@@ -220,12 +269,14 @@ class Counting:
         metrics.FOLD_SECONDS.labels(shard.topic).observe(time.perf_counter() - began)
         return tally
 
-    async def _clock(self, consumer: Consumer, cut: Range) -> int | None:
+    async def _clock(self, consumer: Consumer, cut: Range, place: Place) -> int | None:
         """The clock of the shard's store, Unix ms. Waits while this worker's differs; None when the range is void."""
         while not await self.clocks_agree(cut.shard):
+            place.give()
             await asyncio.sleep(CLOCK_PAUSE_S)
             if not consumer.is_current(cut):
                 return None
+        await place.take()
         return await self._ledger.now_ms(cut.shard)
 
     async def clocks_agree(self, shard: Shard) -> bool:
@@ -242,22 +293,11 @@ class Counting:
         self.clock_troubles[shard] = trouble
         return False
 
-    async def _allowed(
-        self, consumer: Consumer, shard: Shard, start: int, held: _Knowledge, offset: int, error: Exception
-    ) -> bool:
-        """Whether one more unexpected record may pass; if not, the partition is stopped."""
-        frames = [
-            f"{Path(frame.filename).name}:{frame.lineno}:{frame.name}"
-            for frame in traceback.extract_tb(error.__traceback__)
-        ]
-        # Neither the message nor the value: both may hold what users sent.
-        log.error("unexpected record", shard=shard.tag, offset=offset, error=type(error).__name__, frames=frames)
-        number = len(held.known.unexpected)
-        if number < held.unexpected_allowed:
-            return True
-        await self._placement.stop_at_unexpected(consumer, shard, start, number, held.unexpected_allowed)
+    async def _stop(self, consumer: Consumer, shard: Shard, start: int, held: _Knowledge) -> None:
+        """Stop a partition before an unexpected record for which there is no allowance."""
         self.forget(shard)
-        return False
+        number = len(held.known.unexpected)
+        await self._placement.stop_at_unexpected(consumer, shard, start, number, held.unexpected_allowed)
 
     async def _stock(self, shard: Shard, start: int, told: list[Told], known: Known) -> Stock | None:
         """What the next events of the inventory change; None when the shard stands elsewhere meanwhile."""
@@ -343,6 +383,13 @@ class Counting:
         window_s = self._settings.dedupe_window_s
         metrics.DEDUPE_WINDOW.labels(*shard).set(window_held_s(seen.hours, seen.given_up_before, window_s))
         metrics.DEDUPE_IDS.labels(*shard).set(len(seen.digests))
+
+
+def report_unexpected(shard: Shard, offset: int, error: Exception) -> None:
+    """Log the defect that kept a record from being counted."""
+    frames = [f"{Path(at.filename).name}:{at.lineno}:{at.name}" for at in traceback.extract_tb(error.__traceback__)]
+    # Neither the message nor the value: both may hold what users sent.
+    log.error("unexpected record", shard=shard.tag, offset=offset, error=type(error).__name__, frames=frames)
 
 
 def clock_trouble(store_ms: int, worker_ms: int) -> str | None:

@@ -86,6 +86,12 @@ def decide(shard: Shard, look: Look, topic_id: str, bounds: LogBounds) -> Start 
         )
     if look.position < bounds.start:
         return Skip(look.position, bounds.start)
+    unreadable = bounds.unreadable
+    if unreadable is not None and look.position == unreadable.offset:
+        return Stop(
+            f"{shard.tag} cannot be read at offset {unreadable.offset} of {shard.topic} ({unreadable.error}); to go on "
+            f"behind that batch: authtally positions reset {shard.topic} {shard.partition} --to {unreadable.beyond}"
+        )
     return Start(look.position)
 
 

@@ -12,7 +12,8 @@ import asyncio
 import itertools
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any, NamedTuple, cast
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple, cast
 
 import faust
 import structlog
@@ -33,6 +34,12 @@ FETCH_WAIT_MS = 200
 """How long a broker may hold an empty fetch: what a lone event waits at most. Faust fixes it at 1,500."""
 FETCH_BYTES_PER_PARTITION = 2 * 1024 * 1024
 PLACING_S = 5.0
+RANGES_IN_HAND: Final = 32
+"""Ranges that a worker holds of all partitions together, shared out among them."""
+MAX_IN_HAND, MIN_IN_HAND = 8, 2
+"""Ranges of one partition: more only sit in memory while it waits. One is counted while the next is fetched."""
+CROWDED_S = 0.02
+"""How soon a partition with as many ranges in hand as it may have is looked at again."""
 
 
 class Range(NamedTuple):
@@ -55,6 +62,23 @@ class LogBounds(NamedTuple):
     end: int
     refused: bool = False
     """Whether Kafka has refused to read where the consumer stands."""
+    unreadable: batches.Unreadable | None = None
+    """The batch that the consumer stands at and cannot read."""
+
+
+@dataclass(slots=True, eq=False)
+class Seek:
+    """What follows one seek of a partition. Each of the counts has one writing thread, so neither needs a lock."""
+
+    number: int
+    cut: int = 0
+    """Ranges handed out; by the consumer's thread."""
+    finished: int = 0
+    """Those applied, or given up; by the worker's thread."""
+
+    @property
+    def in_hand(self) -> int:
+        return self.cut - self.finished
 
 
 class Schema(faust.Schema):  # type: ignore[misc]
@@ -72,18 +96,20 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.seeks: dict[Shard, int] = {}
+        self.seeks: dict[Shard, Seek] = {}
         # Per partition: aiokafka's state of it, and where the next range starts. A rebalance makes new states, whose
         # position may be anywhere until the next seek: no range may join the two.
         self._next: dict[Shard, tuple[Any, int]] = {}
         self._numbers = itertools.count(1)
         self._refused: set[Shard] = set()
+        self._unreadable: dict[Shard, batches.Unreadable] = {}
 
     def _create_worker_consumer(self, transport: Any) -> AIOKafkaConsumer:
         consumer = super()._create_worker_consumer(transport)
         # Faust passes neither on: without read_committed, aborted transactions would be counted.
         consumer._isolation_level = "read_committed"
         consumer._fetch_max_wait_ms = FETCH_WAIT_MS
+        fetcher.MemoryRecords = batches.Batches
         fetcher.PartitionRecords, fetcher.FetchResult = batches.Records, batches.Fetched
         conn.AIOKafkaConnection = kafka_sockets.Connection
         return consumer
@@ -98,8 +124,9 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
             consumer.seek(_aiokafka(shard), offset)
         except IllegalStateError:
             return False
-        self.seeks[shard] = next(self._numbers)
+        self.seeks[shard] = Seek(next(self._numbers))
         self._refused.discard(shard)
+        self._unreadable.pop(shard, None)
         self._next[shard] = (_states(consumer)[_aiokafka(shard)], offset)
         return True
 
@@ -107,6 +134,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         """Cut no ranges of these partitions, or of any, until the next seek."""
         if shards is None:
             self._refused.clear()
+            self._unreadable.clear()
         for shard in list(self._next) if shards is None else shards:
             self._next.pop(shard, None)
             self.seeks.pop(shard, None)
@@ -136,7 +164,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
             refused = shard in self._refused
             # Tansu answers the question for the end with the beginning of the last batch; its fetches know the end.
             fetched = states[tp].lso or 0 if tp in states and not refused else 0
-            found[shard] = LogBounds(starts[tp], max(ends[tp], fetched), refused)
+            found[shard] = LogBounds(starts[tp], max(ends[tp], fetched), refused, self._unreadable.get(shard))
         return found
 
     def end(self, shard: Shard) -> int | None:
@@ -147,6 +175,14 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
     async def _fetch_records(self, consumer: Any, active_partitions: Any, **limits: Any) -> Mapping[TP, list[Range]]:
         self.transport.polled()
         limits["max_records"] = None  # bounded in batches.py
+        crowded = self._crowded()
+        if crowded:
+            # aiokafka takes no partitions for all of them. Those left out keep what aiokafka has fetched of them.
+            active_partitions = active_partitions.difference(crowded)
+            limits["timeout"] = CROWDED_S
+            if not active_partitions:
+                await asyncio.sleep(CROWDED_S)
+                return {}
         try:
             fetched = await super()._fetch_records(consumer, active_partitions, **limits)
         except OffsetOutOfRangeError as error:
@@ -179,8 +215,27 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
             if end < start or (batch and batch[0].offset < start):
                 raise RuntimeError(f"aiokafka moved {shard.tag} from {start} to {end} without a seek")
             self._next[shard] = (state, end)
-            ranges[TP(*shard)] = [Range(shard, start, end, batch, self.seeks[shard], now)]
+            seek = self.seeks[shard]
+            seek.cut += 1
+            ranges[TP(*shard)] = [Range(shard, start, end, batch, seek.number, now)]
+        self._report_unreadable(consumer)
         return ranges
+
+    def _crowded(self) -> set[TP]:
+        """Partitions that may not have more ranges in hand before one is finished."""
+        most = max(MIN_IN_HAND, min(MAX_IN_HAND, RANGES_IN_HAND // max(len(self.seeks), 1)))
+        return {TP(*shard) for shard, seek in self.seeks.items() if seek.in_hand >= most}
+
+    def _report_unreadable(self, consumer: Any) -> None:
+        """Have partitions placed that have come to a batch that cannot be read, once all before it is applied."""
+        for tp, fetched in list(consumer._fetcher._records.items()):
+            unreadable, shard = getattr(fetched, "unreadable", None), Shard(*tp)
+            if unreadable is None or shard in self._unreadable:
+                continue
+            seek = self.seeks.get(shard)
+            if seek is not None and not seek.in_hand:
+                self._unreadable[shard] = unreadable
+                self.app.loop.call_soon_threadsafe(self.consumer.place_soon, {shard})
 
 
 class Consumer(driver.Consumer):  # type: ignore[misc]
@@ -215,6 +270,12 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
             tp,
             generation_id=self.app.consumer_generation_id,
         )
+
+    async def _wait_next_records(self, timeout: float) -> Any:  # noqa: ASYNC109 (Faust's)
+        if not self._get_active_partitions():
+            # All are stopped: Faust does not ask its thread for records then.
+            self.transport.polled()
+        return await super()._wait_next_records(timeout)
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
         """Place the whole assignment by the ledger. Tells Faust no offsets: they would mix with running numbers.
@@ -262,7 +323,14 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
 
     def is_current(self, cut: Range) -> bool:
         """Whether no seek has come after this range was cut."""
-        return self._thread.seeks.get(cut.shard) == cut.seek
+        seek = self._thread.seeks.get(cut.shard)
+        return seek is not None and seek.number == cut.seek
+
+    def finished(self, cut: Range) -> None:
+        """A range is applied or given up: another of its partition may be handed out. To be called once a range."""
+        seek = self._thread.seeks.get(cut.shard)
+        if seek is not None and seek.number == cut.seek:
+            seek.finished += 1
 
     def end(self, shard: Shard) -> int | None:
         """The log end that the last fetch saw."""

@@ -19,7 +19,7 @@ from aggregator.ledger import Ledger
 from aggregator.settings import WorkerSettings
 from aggregator.store import Client
 from deploy.json_answer import print_json
-from deploy.operating import Log, confirmed, consumer, kafka_fails, logs_of, show_table, with_ledger
+from deploy.operating import Log, confirmed, consumer, headers_of, kafka_fails, logs_of, show_table, with_ledger
 from deploy.progress import progress
 from schemas import fields, keys
 from schemas.keys import Shard
@@ -27,9 +27,6 @@ from schemas.keys import Shard
 SAMPLES: Final = 3
 BATCH: Final = 500
 TIMEOUT_S: Final = 30
-OURS: Final = "authtally-"
-RESENT: Final = "authtally-resent"
-"""Header of a record sent again: topic, partition, offset and index of the first time."""
 
 Resent = dict[str, int]
 """Field (topic id, partition, reason) to the offset of the dead-letter topic up to which all was resent."""
@@ -62,7 +59,11 @@ class Letter:
 def letter_of(message: Any) -> Letter | None:
     """Read our headers; None for a message that is no dead letter of ours."""
     # The last one counts: the record's own headers stand before ours.
-    given = {name: (value or b"").decode(errors="replace") for name, value in message.headers() or ()}
+    foreign_and_ours = headers_of(message)
+    if foreign_and_ours is None:
+        # Ours are UTF-8 by name, whatever the record's were.
+        return None
+    given = {name: (value or b"").decode(errors="replace") for name, value in foreign_and_ours}
     try:
         identity = Identity(
             given[headers.TOPIC],
@@ -78,7 +79,7 @@ def letter_of(message: Any) -> Letter | None:
             given.get(headers.DETAIL, ""),
             len(message.value() or b""),
             headers.CUT in given,
-            RESENT in given,
+            headers.RESENT in given,
         )
     except (KeyError, ValueError):
         return None
@@ -265,7 +266,9 @@ def _send_all(settings: WorkerSettings, logs: dict[Shard, Log], remembered: Rese
 
 
 def _send(settings: WorkerSettings, logs: dict[Shard, Log], remembered: Resent, reason: str | None) -> int:
-    producer = Producer({**settings.kafka_producer(), "linger.ms": 5})
+    producer = Producer(
+        {**settings.kafka_producer(), "linger.ms": 5, "message.max.bytes": 2 * headers.MAX_REQUEST_BYTES}
+    )
     batch: list[tuple[Letter, Any]] = []
     sent = 0
     for letter, message in _unsent(settings, logs, remembered, reason, "resending"):
@@ -294,14 +297,19 @@ def _send_batch(
         if letter.cut or letter.came_back:
             continue
         sent += 1
-        kept = [(name, value) for name, value in message.headers() if not name.startswith(OURS)]
+        # Names that were not UTF-8 stay escaped: this client cannot write them.
+        kept = [
+            (name, value)
+            for name, value in message.headers()
+            if not name.startswith(headers.OURS) or name == headers.RENAMED
+        ]
         producer.produce(
             letter.identity.topic,
             message.value(),
             message.key(),
             # Where it was: the shard that the record's key belongs to.
             partition=letter.identity.partition,
-            headers=[*kept, (RESENT, "/".join(map(str, letter.identity)).encode())],
+            headers=[*kept, (headers.RESENT, "/".join(map(str, letter.identity)).encode())],
             on_delivery=delivered,
         )
     if producer.flush(TIMEOUT_S):

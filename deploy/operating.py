@@ -6,6 +6,7 @@ import asyncio
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterable
+from operator import methodcaller
 from typing import Any, Final, NamedTuple, TypeVar, cast
 
 import click
@@ -26,6 +27,11 @@ PATIENCE_S: Final = 10.0
 NO_ID: Final = ""
 
 T = TypeVar("T")
+_headers = methodcaller("headers")
+"""`message.headers()`, by a way on which Python always looks for an error that confluent-kafka has set and not raised.
+
+The interpreter's own calls of methods in C do not, once they are specialised.
+"""
 
 
 class Log(NamedTuple):
@@ -82,6 +88,18 @@ def consumer(settings: WorkerSettings) -> Any:
             "log_level": 0,
         }
     )
+
+
+def headers_of(message: Any) -> list[tuple[str, bytes | None]] | None:
+    """A message's headers; None for one where a header's name is not UTF-8, which this client cannot show.
+
+    To be called once a message that may be anybody's: after its error confluent-kafka returns the same list without an
+    error, with null pointers in its tuples, and the process ends when one is touched.
+    """
+    try:
+        return cast("list[tuple[str, bytes | None]]", _headers(message) or [])
+    except (SystemError, UnicodeDecodeError):
+        return None
 
 
 def logs_of(settings: WorkerSettings, topics: Iterable[str]) -> dict[Shard, Log]:

@@ -13,11 +13,13 @@ from aggregator.ledger import Ledger
 from aggregator.settings import WorkerSettings
 from aggregator.store import Client
 from aggregator.transport import Range
-from deploy.operating import PATIENCE_S, Log, consumer, kafka_fails
+from deploy.operating import PATIENCE_S, Log, consumer, headers_of, kafka_fails
 from schemas.keys import Shard
 
 RECORDS: Final = 10_000
 """Records read at once."""
+UNREADABLE: Final = (KafkaError._BAD_MSG, KafkaError._BAD_COMPRESSION, KafkaError._NOT_IMPLEMENTED)
+"""What librdkafka says of a batch that it cannot read."""
 
 
 class ReplayError(Exception):
@@ -31,12 +33,12 @@ class KafkaRecord(NamedTuple):
     timestamp: int
     key: bytes | None
     value: bytes | None
-    headers: Sequence[tuple[str, bytes]]
+    headers: Sequence[tuple[str, Any]]
 
 
 def _record(message: Any) -> KafkaRecord:
     _, timestamp_ms = message.timestamp()
-    return KafkaRecord(message.offset(), timestamp_ms, message.key(), message.value(), message.headers() or ())
+    return KafkaRecord(message.offset(), timestamp_ms, message.key(), message.value(), headers_of(message) or ())
 
 
 class LogReader:
@@ -70,6 +72,8 @@ class LogReader:
                 elif error is not None and error.code() != KafkaError._PARTITION_EOF:
                     if error.code() in (KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._AUTO_OFFSET_RESET):
                         raise ReplayError(f"{shard.tag}: Kafka no longer has offset {start}")
+                    if error.code() in UNREADABLE:
+                        raise ReplayError(f"{shard.tag}: the batch at offset {offset} cannot be read: {error.str()}")
                     raise KafkaException(error)
                 # At the log's end, or at a record behind ours: what lies before it is no record that counts.
                 if offset >= end or (error is None and offset + 1 == end):
@@ -94,8 +98,9 @@ class _Replaying:
     async def place(self, _consumer: Any, shards: Sequence[Shard]) -> None:
         raise ReplayError(f"{shards[0].tag}: somebody else writes to the scratch store")
 
-    async def send(self, _shard: Shard, _letters: Any) -> None:
+    async def send(self, _shard: Shard, _letters: Any, **_: Any) -> bool:
         """The worker has sent them."""
+        return True
 
 
 class Replay:

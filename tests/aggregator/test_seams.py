@@ -20,12 +20,13 @@ from aiokafka.consumer.subscription_state import Assignment, SubscriptionState
 from aiokafka.errors import KafkaConnectionError
 from aiokafka.protocol.admin import ApiVersionRequest
 from aiokafka.record.default_records import DefaultRecordBatch, DefaultRecordBatchBuilder
+from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import TopicPartition
 from faust.transport import consumer as faust_consumer
 from faust.transport.drivers import aiokafka as driver
 
 from aggregator import batches, kafka_sockets
-from aggregator.batches import Fetched, Records
+from aggregator.batches import Batches, Fetched, Records
 from aggregator.store import lost_connections_told
 from aggregator.transport import Consumer, ConsumerThread, Transport
 from schemas.keys import Shard
@@ -33,19 +34,6 @@ from schemas.keys import Shard
 
 def test_the_versions_are_those_that_the_seams_were_read_in() -> None:
     assert (version("faust-streaming"), version("aiokafka")) == ("0.15.3", "0.14.0")
-
-
-class Sent:
-    """What PartitionRecords reads from: batches, one after the other."""
-
-    def __init__(self, *batches: bytes) -> None:
-        self._batches = [DefaultRecordBatch(bytearray(batch)) for batch in batches]
-
-    def has_next(self) -> bool:
-        return bool(self._batches)
-
-    def next_batch(self) -> DefaultRecordBatch:
-        return self._batches.pop(0)
 
 
 def batch(start: int = 0, *, compression: int = 0) -> bytes:
@@ -67,7 +55,8 @@ def batch(start: int = 0, *, compression: int = 0) -> bytes:
     return bytes(written)
 
 
-def read(kind: Any, sent: Sent, start: int = 0) -> Any:
+def read(kind: Any, *written: bytes, start: int = 0) -> Any:
+    sent = (Batches if kind is Records else MemoryRecords)(b"".join(written))
     return kind(TopicPartition("t", 0), sent, None, start, None, None, True, fetcher.READ_COMMITTED)
 
 
@@ -75,7 +64,7 @@ def read(kind: Any, sent: Sent, start: int = 0) -> Any:
 @pytest.mark.parametrize("start", [0, 1, 2])
 def test_batches_of_light_records_say_what_the_public_records_say(compression: int, start: int) -> None:
     written = [batch(offset, compression=compression) for offset in (0, 3, 11)]
-    ours, public = read(Records, Sent(*written), start), read(fetcher.PartitionRecords, Sent(*written), start)
+    ours, public = read(Records, *written, start=start), read(fetcher.PartitionRecords, *written, start=start)
     light, full = [record for several in ours for record in several], list(public)
     assert ours.next_fetch_offset == public.next_fetch_offset == 14
     assert [record.offset for record in light] == [0, 1, 2, 3, 4, 5, 11, 12, 13][start:]
@@ -86,7 +75,7 @@ def test_batches_of_light_records_say_what_the_public_records_say(compression: i
 
 
 def test_what_was_fetched_is_freed_without_the_cyclic_collector() -> None:
-    records = read(Records, Sent(batch()))
+    records = read(Records, batch())
     gone = weakref.ref(records)
     assert sum(map(len, records)) == 3
     del records
@@ -101,7 +90,7 @@ async def test_whole_batches_are_handed_out_up_to_the_limit_and_the_position_fol
     assignment = Assignment([tp])
     state = assignment.state_value(tp)
     state.seek(1)
-    records = read(Records, Sent(batch(0), batch(3), batch(11)), 1)
+    records = read(Records, batch(0), batch(3), batch(11), start=1)
     fetched = Fetched(tp, assignment=assignment, partition_records=records, backoff=0)
     assert ([one.offset for one in fetched.getall()], state.position) == ([1, 2, 3, 4, 5], 6)
     assert fetched.has_more()
@@ -114,8 +103,14 @@ def test_results_of_fetches_are_made_and_told_apart_by_the_name_that_is_replaced
     assert "type(res_or_error) is FetchResult" in inspect.getsource(fetcher.Fetcher.fetched_records)
 
 
-def test_aiokafkas_fetcher_makes_its_records_by_the_name_that_is_replaced() -> None:
+def test_aiokafkas_fetcher_makes_its_records_by_the_names_that_are_replaced() -> None:
     assert "PartitionRecords(" in inspect.getsource(fetcher.Fetcher._proc_fetch_request)
+    assert "MemoryRecords(part_data[-1])" in inspect.getsource(fetcher.Fetcher._proc_fetch_request)
+
+
+def test_aiokafka_fetches_nothing_of_a_partition_while_a_result_of_it_is_left() -> None:
+    assert "if tp in self._records:" in inspect.getsource(fetcher.Fetcher._get_actions_per_node)
+    assert "del self._records[tp]" in inspect.getsource(fetcher.Fetcher.seek_to)
 
 
 def test_aiokafka_reads_isolation_and_fetch_wait_when_it_starts() -> None:
@@ -137,7 +132,15 @@ async def test_a_rebalance_makes_new_states_of_partitions() -> None:
         (
             Consumer,
             driver.Consumer,
-            ["_new_consumer_thread", "_to_message", "seek_to_committed", "_seek", "force_commit", "verify_event_path"],
+            [
+                "_new_consumer_thread",
+                "_to_message",
+                "_wait_next_records",
+                "seek_to_committed",
+                "_seek",
+                "force_commit",
+                "verify_event_path",
+            ],
         ),
         (Transport, driver.Transport, ["Consumer"]),
     ],

@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from deploy import dead_letters
 from deploy.servers import create_topics
 from deploy.servers.topics import admin
+from schemas.keys import Shard
 from tests.deploy.conftest import Deployment, login
+from tests.integration.raw_batches import Written, batch, produce, replaced
 
 BAD = (b"not json, from mallory", b"[]", b'{"user_id":"mallory"}', b"not json either")
 
 
 def records(bootstrap: str, topic: str, start: int = 0) -> list[tuple[bytes, bytes, dict[str, bytes]]]:
     """Key, value and headers of what partition 0 holds from an offset on."""
+    found = messages(bootstrap, topic, start)
+    return [(message.key(), message.value(), dict(message.headers() or ())) for message in found]
+
+
+def messages(bootstrap: str, topic: str, start: int = 0) -> list[Any]:
+    """What partition 0 holds from an offset on."""
     reader = Consumer({"bootstrap.servers": bootstrap, "group.id": "reader", "enable.partition.eof": True})
     reader.assign([TopicPartition(topic, 0, start)])
     found = []
     try:
         while (message := reader.poll(10)) is not None and message.error() is None:
-            found.append((message.key(), message.value(), dict(message.headers() or ())))
+            found.append(message)
     finally:
         reader.close()
     return found
@@ -68,6 +78,53 @@ def test_resend_sends_each_once_and_remembers(deployment: Deployment) -> None:
         assert again.exit_code == 0, again.output
         assert "Nothing to resend." in again.output
     assert len(records(deployment.broker, deployment.topic)) == 9
+
+
+# (key, value, headers, why)
+ODD: list[tuple[bytes | None, bytes | None, list[tuple[str, bytes | None]], str]] = [
+    (None, None, [], "null key and value"),
+    (None, None, [("a", None), ("", b""), ("a", b"2")], "null and empty headers, one name twice"),
+    (b"", b"", [], "empty key and value"),
+    (b"k" * 300_000, b"?", [], "a huge key"),
+    (b"k", b"?" * 1_030_000, [], "a value beyond librdkafka's own limit, and within that of a letter"),
+    (b"k", b"?", [(f"h{n}", b"v") for n in range(1000)], "a thousand headers"),
+]
+
+
+def test_nulls_and_large_records_are_listed_and_resent_as_they_were(deployment: Deployment) -> None:
+    shard = Shard(deployment.topic, 0)
+    produce(deployment.broker, shard, *(batch(Written(value, key, named)) for key, value, named, _ in ODD))
+    deployment.count_up_to(len(ODD))
+
+    listed = deployment.run("dead-letters", "list")
+    assert listed.exit_code == 0, listed.output
+    assert ["empty_value", deployment.topic, "2", "0"] in [line.split() for line in listed.output.splitlines()]
+
+    resent = deployment.run("dead-letters", "resend", "--yes")
+    assert resent.exit_code == 0, resent.output
+    assert f"Resent {len(ODD)}." in resent.output
+    sent = messages(deployment.broker, deployment.topic, len(ODD))
+    assert len(sent) == len(ODD)
+    for offset, (message, (key, value, named, why)) in enumerate(zip(sent, ODD, strict=True)):
+        origin = ("authtally-resent", f"{deployment.topic}/0/{offset}/0".encode())
+        assert (message.key(), message.value(), message.headers()) == (key, value, [*named, origin]), why
+
+
+def test_header_names_that_are_not_utf_8_go_back_escaped_and_marked(deployment: Deployment) -> None:
+    written = replaced(batch(Written(b"?", b"k", [("head", b"v")])), b"head", b"h\xffad")
+    produce(deployment.broker, Shard(deployment.topic, 0), written)
+    # Somebody else's, among the letters.
+    produce(deployment.broker, Shard(deployment.dead_letters, 0), written)
+    deployment.count_up_to(1)
+
+    assert "1 messages carry none of our headers" in deployment.run("dead-letters", "list").output
+    assert "Resent 1." in deployment.run("dead-letters", "resend", "--yes").output
+    (message,) = messages(deployment.broker, deployment.topic, 1)
+    assert message.headers() == [
+        ("h\\xffad", b"v"),
+        ("authtally-renamed-headers", b"yes"),
+        ("authtally-resent", f"{deployment.topic}/0/0/0".encode()),
+    ]
 
 
 def test_what_comes_back_is_not_sent_for_ever(deployment: Deployment) -> None:
