@@ -132,7 +132,8 @@ class App(faust.App):  # type: ignore[misc]
             broker_session_timeout=settings.kafka_session_timeout_s,
             broker_rebalance_timeout=REBALANCE_TIMEOUT_S,
             broker_heartbeat_interval=HEARTBEAT_S,
-            broker_request_timeout=REQUEST_TIMEOUT_S,
+            # Faust refuses a session that outlasts a request. Price: a broker lost without a word is noticed that late.
+            broker_request_timeout=max(REQUEST_TIMEOUT_S, settings.kafka_session_timeout_s),
             stream_buffer_maxsize=RANGES_IN_HAND,
             stream_wait_empty=False,
             stream_recovery_delay=0.0,
