@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
-from typing import Any
+from typing import Any, Final
 
 import faust
 import structlog
@@ -14,9 +15,29 @@ from aggregator.placement import SettingsDifferError
 from aggregator.settings import WorkerSettings
 from aggregator.startup import UnfitError
 from schemas import logs
+from schemas.exit_deadline import ExitDeadline
 from schemas.settings import SettingsError, read
 
 log = structlog.get_logger(__name__)
+
+
+SHUTDOWN_S: Final = 25.0
+"""For an orderly end: less than the 30 s until SIGKILL of the shipped manifests, so that the stacks are written."""
+
+
+class Runner(faust.Worker):  # type: ignore[misc]
+    """Faust's worker, whose shutdown has an end."""
+
+    def __init__(self, *services: Any, deadline: ExitDeadline, **options: Any) -> None:
+        super().__init__(*services, **options)
+        self._deadline = deadline
+
+    def install_signal_handlers(self) -> None:
+        super().install_signal_handlers()
+        # Beside the loop's own handlers, which a blocked loop would not run.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self._deadline.within(SHUTDOWN_S))
+            signal.siginterrupt(number, False)
 
 
 def main() -> None:
@@ -29,8 +50,13 @@ def main() -> None:
         # A policy, not a runner: Faust makes its loops itself, one per thread.
         asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
     worker = build_worker(settings)
-    runner: Any = faust.Worker(
-        worker.app, override_logging=False, redirect_stdouts=False, loop=asyncio.new_event_loop(), quiet=True
+    runner: Any = Runner(
+        worker.app,
+        deadline=worker.deadline,
+        override_logging=False,
+        redirect_stdouts=False,
+        loop=asyncio.new_event_loop(),
+        quiet=True,
     )
     try:
         runner.execute_from_commandline()

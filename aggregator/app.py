@@ -21,13 +21,14 @@ from aggregator.dead_letters import DeadLetters
 from aggregator.health import Health
 from aggregator.kafka_tokens import KafkaTokens
 from aggregator.ledger import Ledger
-from aggregator.placement import Placement
-from aggregator.progress import INTERVAL_S, Progress
+from aggregator.placement import Placement, SettingsDifferError
+from aggregator.progress import INTERVAL_S, Progress, StuckError
 from aggregator.settings import WorkerSettings
 from aggregator.startup import UnfitError, wait_until_fit
 from aggregator.store import connect
-from aggregator.transport import FETCH_BYTES_PER_PARTITION, Range, Schema, Transport
+from aggregator.transport import FETCH_BYTES_PER_PARTITION, ConsumerThread, Range, Schema, Transport
 from schemas import traces
+from schemas.exit_deadline import CRASH_S, ExitDeadline
 from schemas.keys import Shard
 from schemas.settings import read
 
@@ -63,8 +64,26 @@ class Worker:
         self.progress = Progress(
             self.ledger, self.counting, self.placement, lambda: bool(self._outside()), settings.stuck_after_s
         )
+        self.deadline = ExitDeadline(self._loops)
         self.app = App(self, signed_in)
         self.health.troubles = self.troubles
+
+    def _loops(self) -> list[asyncio.AbstractEventLoop]:
+        loops = [self.app.loop]
+        if isinstance(thread := getattr(self.app._consumer, "_thread", None), ConsumerThread):
+            loops.append(thread.thread_loop)
+        return loops
+
+    def crashed(self, reason: BaseException) -> None:
+        """From now on neither ready nor alive, and ended soon, whatever hangs. Any thread may call it, repeatedly."""
+        if self.health.crashed is not None:
+            return
+        # The text of other exceptions may hold what a record said.
+        ours = isinstance(reason, (StuckError, SettingsDifferError))
+        self.health.crashed = f"{type(reason).__name__}: {reason}" if ours else type(reason).__name__
+        self.deadline.within(CRASH_S)
+        if isinstance(reason, StuckError):
+            self.deadline.write_stacks()
 
     def _redis_says(self, trouble: str | None) -> None:
         self.redis_trouble = trouble
@@ -86,7 +105,8 @@ class Worker:
 
     def troubles(self) -> dict[str, list[str]]:
         """Why the worker is not ready, by where, one line each; empty when it counts."""
-        found = {where: [trouble] for where, trouble in self._outside().items()}
+        found = {"crashed": [f"crashed: {self.health.crashed}"]} if self.health.crashed else {}
+        found |= {where: [trouble] for where, trouble in self._outside().items()}
         if not self.app.joined:
             found["group"] = ["joining the consumer group"]
         if self.placement.stopped:
@@ -131,7 +151,8 @@ class App(faust.App):  # type: ignore[misc]
             broker_session_timeout=settings.kafka_session_timeout_s,
             broker_rebalance_timeout=REBALANCE_TIMEOUT_S,
             broker_heartbeat_interval=HEARTBEAT_S,
-            broker_request_timeout=REQUEST_TIMEOUT_S,
+            # Faust refuses a session that outlasts a request. Price: a broker lost without a word is noticed that late.
+            broker_request_timeout=max(REQUEST_TIMEOUT_S, settings.kafka_session_timeout_s),
             stream_buffer_maxsize=STREAM_BUFFER,
             stream_wait_empty=False,
             stream_recovery_delay=0.0,
@@ -183,11 +204,16 @@ class App(faust.App):  # type: ignore[misc]
         finally:
             self.consumer.finished(cut)
 
+    def _crash(self, reason: BaseException) -> None:
+        self._worker.crashed(reason)
+        super()._crash(reason)
+
     async def on_start(self) -> None:
         try:
             await self._worker.start()
         except UnfitError as error:
             log.critical("cannot work", why=str(error))
+            self._worker.crashed(error)
             # Any other exception Faust would log again, with its traceback.
             raise SystemExit(1) from None
         await super().on_start()

@@ -6,7 +6,7 @@ import asyncio
 import time
 import traceback
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +19,7 @@ from aggregator.dead_letters import DeadLetters
 from aggregator.duplicates import Seen, window_held_s
 from aggregator.fold import fold, fold_unexpected
 from aggregator.inventory import Reading, Told, fold_inventory
-from aggregator.ledger import Applied, Ledger, Look, Refused
+from aggregator.ledger import Applied, Ledger, LedgerDefectError, Look, Refused
 from aggregator.placement import Placement
 from aggregator.settings import FORMAT, WorkerSettings
 from aggregator.stock import Stock
@@ -27,6 +27,7 @@ from aggregator.tally import Known, Record, Rules, Tally
 from aggregator.transport import Consumer, Range
 from schemas import fields
 from schemas.build import RELEASED
+from schemas.clock import SYSTEM, Clock
 from schemas.inventory import BINDINGS
 from schemas.keys import Shard
 from schemas.traces import OFF, Span, Traces, Value
@@ -104,7 +105,7 @@ class Counting:
         ledger: Ledger,
         dead_letters: DeadLetters,
         placement: Placement,
-        wall: Callable[[], float] = time.time,
+        clock: Clock = SYSTEM,
     ) -> None:
         self._settings = settings
         self._rules = Rules.of(settings)
@@ -115,7 +116,7 @@ class Counting:
         self._places = asyncio.Semaphore(RANGES_AT_ONCE)
         self._turns: defaultdict[Shard, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._remembered = 0
-        self._wall = wall
+        self._wall = clock.now
         self.clock_troubles: dict[Shard, str] = {}
         """Shards of which nothing is counted, since the clocks of their store and of this worker disagree."""
         self.last_record_ms: dict[Shard, int] = {}
@@ -138,6 +139,10 @@ class Counting:
                 await asyncio.sleep(0)
                 with self.traces.span(f"count {cut.shard.topic}", "consumer", self._about(cut)) as span:
                     await self._count(consumer, cut, same_log, span, place)
+            except LedgerDefectError as defect:
+                place.give()
+                self.forget(cut.shard)
+                await self._placement.stop_at_defect(consumer, cut.shard, defect)
             finally:
                 place.give()
                 same_log.cancel()

@@ -16,7 +16,7 @@ from aggregator import metrics
 log = structlog.get_logger(__name__)
 
 _told: Final = make_aiohttp_handler(REGISTRY)
-PLACES: Final = ("startup", "redis", "clock", "kafka", "dead_letters", "group", "stopped")
+PLACES: Final = ("crashed", "startup", "redis", "clock", "kafka", "dead_letters", "group", "stopped")
 """Where a trouble may be: the label of its metric."""
 POLL_SILENCE_S: Final = 60.0
 """How long the poll loop may be silent before the worker counts as dead: longer than any rebalance takes."""
@@ -25,8 +25,8 @@ POLL_SILENCE_S: Final = 60.0
 class Health:
     """Serves `/health/live`, `/health/ready`, `/metrics`.
 
-    Alive means that the poll loop turns; Kafka's and Redis's troubles make it unready, not dead, since a restart would
-    mend neither.
+    Alive means that the poll loop turns and that nothing has crashed. Troubles of Kafka and Redis make the worker
+    unready, not dead, since a restart would mend neither.
     """
 
     def __init__(self, host: str, port: int, clock: Callable[[], float] = time.monotonic) -> None:
@@ -34,6 +34,8 @@ class Health:
         self._clock = clock
         self._polled_at = clock()
         self._runner: web.AppRunner | None = None
+        self.crashed: str | None = None
+        """Why the worker is about to end, from its crash on."""
         self.troubles: Callable[[], Mapping[str, list[str]]] = lambda: {"startup": ["starting"]}
 
     def polled(self) -> None:
@@ -57,8 +59,11 @@ class Health:
 
     async def _live(self, request: web.Request) -> web.Response:
         silent_s = self._clock() - self._polled_at
-        alive = silent_s < POLL_SILENCE_S
-        return web.json_response({"alive": alive, "polled_s_ago": round(silent_s, 1)}, status=200 if alive else 503)
+        alive = silent_s < POLL_SILENCE_S and self.crashed is None
+        body = {"alive": alive, "polled_s_ago": round(silent_s, 1)} | (
+            {"crashed": self.crashed} if self.crashed else {}
+        )
+        return web.json_response(body, status=200 if alive else 503)
 
     async def _ready(self, request: web.Request) -> web.Response:
         troubles = [line for lines in self.troubles().values() for line in lines]

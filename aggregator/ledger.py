@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
@@ -27,8 +26,10 @@ from aggregator.settings import WorkerSettings
 from aggregator.store import UNREACHABLE, Client, lost_connections_told, trouble_in_words
 from aggregator.tally import Tally
 from schemas import accuracy, fields, keys
+from schemas.clock import SYSTEM, Clock
 from schemas.keys import Shard, ShardKeys
 from schemas.periods import Month, period_end
+from schemas.redis_replies import Remedy, leave_server, reply_of
 
 log = structlog.get_logger(__name__)
 
@@ -60,6 +61,10 @@ LONGEST_PAUSE_S: Final = 0.5
 """A store that is back, or has a new primary, is found after this long at most."""
 
 T = TypeVar("T")
+
+
+class LedgerDefectError(Exception):
+    """A key of a shard is not what it must be, or a script failed: a retry cannot help, and nothing was written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +107,7 @@ class Ledger:
         settings: WorkerSettings,
         *,
         trouble: Callable[[str | None], None] | None = None,
-        monotonic: Callable[[], float] = time.monotonic,
+        clock: Clock = SYSTEM,
     ) -> None:
         """`trouble` is called with each failure, and with None when the store answers again."""
         self._client = client
@@ -111,7 +116,7 @@ class Ledger:
         self._trouble = trouble or (lambda _: None)
         self._expiry = lru_cache(maxsize=4096)(self._expires)
         self._encode = msgspec.msgpack.Encoder().encode
-        self._monotonic = monotonic
+        self._monotonic = clock.monotonic
         self._clocks: dict[Shard, tuple[int, float]] = {}
         """The TIME that each shard's store answered last, Unix ms, and when."""
 
@@ -119,7 +124,7 @@ class Ledger:
         return ShardKeys(self._settings.key_prefix, shard)
 
     async def look(self, shard: Shard) -> Look:
-        """Position, labels, meta and hours of ids of a shard as of one moment."""
+        """Position, labels, meta and hours of ids of a shard as of one moment. Raises LedgerDefectError."""
         of = self.keys(shard)
         named = (of.position, of.labels, of.meta, of.ids, of.unexpected)
         answer = await self._patiently(lambda: self._client.eval(LOOK, len(named), *named))
@@ -168,8 +173,9 @@ class Ledger:
     async def positions(self, shards: Iterable[Shard]) -> dict[Shard, int]:
         """Positions of the shards that have one. Raises one of UNREACHABLE: who asks has a timer and asks again."""
         asked = list(shards)
-        with lost_connections_told():
-            found = await asyncio.gather(*(self._client.get(self.keys(shard).position) for shard in asked))
+        found = await self._once(
+            lambda: asyncio.gather(*(self._client.get(self.keys(shard).position) for shard in asked))
+        )
         return {shard: int(at) for shard, at in zip(asked, found, strict=True) if at is not None}
 
     async def open(self, shard: Shard, start: int, topic_id: str) -> Applied | Refused:
@@ -188,8 +194,7 @@ class Ledger:
         """
         tags = [shard.tag for shard in shards]
         if tags:
-            with lost_connections_told():
-                await cast(Any, self._client.sadd(keys.shards(self._settings.key_prefix), *tags))
+            await self._once(lambda: cast(Any, self._client.sadd(keys.shards(self._settings.key_prefix), *tags)))
 
     async def skip(self, shard: Shard, start: int, end: int) -> Applied | Refused:
         """Move past offsets that Kafka no longer has, and count them as lost."""
@@ -222,7 +227,7 @@ class Ledger:
 
         `in_sketches` may name (period, scope) known to have outgrown their small sets; leaving one out costs a few
         keys, nothing else. `meta` is written in the same step: what a shard of an older format lacks. Sending the same
-        tally again is safe: the position decides. Waits for Redis for ever.
+        tally again is safe: the position decides. Waits for Redis for ever, and raises LedgerDefectError.
         """
         return await self._step(shard, str(start), str(tally.end), tally, in_sketches=in_sketches, meta=meta)
 
@@ -234,8 +239,7 @@ class Ledger:
 
     async def observe(self, shard: Shard, seen: Mapping[str, str]) -> None:
         """Write down what was seen beside the log (fields of `observed`). Raises one of UNREACHABLE."""
-        with lost_connections_told():
-            await self._client.hset(self.keys(shard).observed, mapping=cast(Any, dict(seen)))
+        await self._once(lambda: self._client.hset(self.keys(shard).observed, mapping=cast(Any, dict(seen))))
 
     async def _step(
         self,
@@ -334,14 +338,28 @@ class Ledger:
             # A restarted or newly promoted server. EVAL sends it along with the very same call.
             return await self._client.eval(SCRIPT, len(named), *named, *arguments)
 
+    async def _once(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """Ask, and leave a server whose reply says to ask elsewhere. Raises one of UNREACHABLE."""
+        try:
+            with lost_connections_told():
+                return await ask()
+        except UNREACHABLE as error:
+            await leave_server(self._client, error, self._settings.redis_url.get_secret_value())
+            raise
+
     async def _patiently(self, ask: Callable[[], Awaitable[T]]) -> T:
-        """Ask until Redis answers. The outcome of a lost answer is unknown; asking again is what settles it."""
+        """Ask until Redis answers. The outcome of a lost answer is unknown; asking again is what settles it.
+
+        Raises LedgerDefectError.
+        """
         pause, failures = FIRST_PAUSE_S, 0
         while True:
             try:
-                with lost_connections_told():
-                    answer = await ask()
+                answer = await self._once(ask)
             except UNREACHABLE as error:
+                if (reply := reply_of(error)) and reply.remedy is Remedy.DEFECT:
+                    self._trouble(None)
+                    raise LedgerDefectError(str(error)) from error
                 what = trouble_in_words(error)
                 self._trouble(what)
                 failures += 1

@@ -56,7 +56,7 @@ REFUSED: Final = Counter(
 REDIS_ERRORS: Final = Counter("authtally_redis_errors", "Failed exchanges with the ledger's Redis; each is repeated.")
 TROUBLE: Final = Gauge(
     "authtally_trouble",
-    "1 while readiness names a trouble, by where: startup, redis, clock, kafka, dead_letters, group, stopped.",
+    "1 while readiness names a trouble, by where: crashed, startup, redis, clock, kafka, dead_letters, group, stopped.",
     ["where"],
 )
 POSITION: Final = Gauge(

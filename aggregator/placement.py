@@ -16,7 +16,7 @@ from confluent_kafka import KafkaException, TopicCollection
 
 from aggregator import metrics
 from aggregator.kafka_admin import KafkaAdmin
-from aggregator.ledger import Ledger, Look, Refused
+from aggregator.ledger import Ledger, LedgerDefectError, Look, Refused
 from aggregator.settings import FORMAT, NEVER_ADOPTED, WorkerSettings
 from aggregator.transport import Consumer, LogBounds, Range
 from schemas import fields
@@ -28,6 +28,7 @@ log = structlog.get_logger(__name__)
 
 ADMIN_TIMEOUT_S: Final = 10.0
 PAUSE_S: Final = 1.0
+DEFECT_PAUSE_S: Final = 30.0
 NO_ID: Final = ""
 
 
@@ -155,6 +156,8 @@ class Placement:
         self.stopped: dict[Shard, str] = {}
         self._at_unexpected: dict[Shard, int] = {}
         """Where each shard stands whose next record is unexpected and not allowed."""
+        self._defects: dict[Shard, tuple[Stop, float]] = {}
+        """Shards that the store holds wrongly, and until when (monotonic) they are not tried again."""
         self.trouble: str | None = None
 
     async def place(self, consumer: Consumer, shards: Iterable[Shard]) -> None:
@@ -184,7 +187,15 @@ class Placement:
 
     async def _place_one(self, consumer: Consumer, shard: Shard, topic_id: str, bounds: LogBounds) -> bool:
         """True when settled; False when somebody else moved the shard meanwhile."""
-        look = await self._ledger.look(shard)
+        defect = self._defects.get(shard)
+        if defect is not None and time.monotonic() < defect[1]:
+            await self._stop(consumer, shard, defect[0])
+            return True
+        try:
+            look = await self._ledger.look(shard)
+        except LedgerDefectError as error:
+            await self.stop_at_defect(consumer, shard, error)
+            return True
         differs = differing(look.meta, self._settings.counted_with(shard.topic))
         if differs:
             raise SettingsDifferError(f"{shard.tag}: {differs}")
@@ -229,6 +240,12 @@ class Placement:
         """Stop a partition before an unexpected record that is one more than its shard allows."""
         self._at_unexpected[shard] = position
         await self._stop(consumer, shard, too_many_unexpected(shard, position, number, allowed))
+
+    async def stop_at_defect(self, consumer: Consumer, shard: Shard, defect: LedgerDefectError) -> None:
+        """Stop a partition whose shard is not stored as it must be. It is tried again after DEFECT_PAUSE_S."""
+        stop = Stop(f"{shard.tag}: its ledger is not stored as it must be ({defect}): restore a snapshot")
+        self._defects[shard] = (stop, time.monotonic() + DEFECT_PAUSE_S)
+        await self._stop(consumer, shard, stop)
 
     def _before_unexpected(self, shard: Shard, look: Look) -> Stop | None:
         """Whether the shard still stands where it was stopped, with no more allowed. Other workers find out anew."""

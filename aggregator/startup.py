@@ -15,6 +15,7 @@ from aggregator.settings import WorkerSettings
 from aggregator.store import UNREACHABLE, Client, lost_connections_told, password_is_wrong, unfit, why_unreachable
 from schemas import keys
 from schemas.keys import Shard, ShardKeys
+from schemas.redis_replies import leave_server
 from schemas.settings import PREFIX
 
 log = structlog.get_logger(__name__)
@@ -40,6 +41,7 @@ async def wait_until_fit(settings: WorkerSettings, redis: Client, says: Callable
                 if problem is None:
                     await _agree(settings, redis)
         except UNREACHABLE as error:
+            await leave_server(redis, error, settings.redis_url.get_secret_value())
             waits = await why_unreachable(settings, error)
             if password_is_wrong(error):
                 raise UnfitError(waits) from error

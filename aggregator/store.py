@@ -8,12 +8,13 @@ from typing import Any, Final, cast
 from redis.asyncio import Redis, RedisCluster, Sentinel
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import AuthenticationError, NoPermissionError, RedisClusterException, RedisError
+from redis.exceptions import AuthenticationError, RedisClusterException, RedisError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from aggregator.settings import WorkerSettings
 from schemas.lost_connections import told_as
+from schemas.redis_replies import reply_of
 from schemas.redis_trouble import tls_trouble, why_refused
 from schemas.redis_url import behind_sentinel
 from schemas.settings import CommonSettings
@@ -58,8 +59,8 @@ def trouble_in_words(error: BaseException) -> str:
     text = str(error)
     if password_is_wrong(error):
         return f"AUTHTALLY_REDIS_URL: wrong or missing user or password ({text})"
-    if isinstance(error, NoPermissionError):
-        return f"AUTHTALLY_REDIS_URL: its user may not do what it must ({text})"
+    if (reply := reply_of(error)) and reply.means:
+        return f"AUTHTALLY_REDIS_URL: {reply.means} ({text})"
     if isinstance(error, (RedisConnectionError, RedisTimeoutError, RedisClusterException, OSError)):
         if encryption := tls_trouble(text):
             return encryption

@@ -114,6 +114,25 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         conn.AIOKafkaConnection = kafka_sockets.Connection
         return consumer
 
+    async def call_thread(self, fun: Callable[..., Awaitable[Any]], *args: Any, **kwargs: Any) -> Any:
+        """Run `fun` on this thread. Raises ConsumerNotStarted when the thread ends first, or has ended.
+
+        Faust would wait for ever: a crash stops the thread at once, and nobody answers what is queued there. The worker
+        committed on its way out, and never came to an end.
+        """
+        if self.should_stop:
+            raise ConsumerNotStarted("the consumer's thread has stopped")
+        answer = asyncio.ensure_future(super().call_thread(fun, *args, **kwargs))
+        ended = asyncio.ensure_future(self._shutdown.wait())
+        try:
+            await asyncio.wait((answer, ended), return_when=asyncio.FIRST_COMPLETED)
+            if not answer.done():
+                raise ConsumerNotStarted("the consumer's thread has stopped")
+            return answer.result()
+        finally:
+            answer.cancel()
+            ended.cancel()
+
     async def seek_here(self, shard: Shard, offset: int) -> bool:
         """Seek, and start the next range there. Runs on this thread's loop; False when the partition is not ours.
 
@@ -341,11 +360,14 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         try:
             offsets = await self.transport.positions()
         except ConsumerNotStarted:
-            # Stopped before it ever ran; Faust commits on its way out all the same.
+            # Stopped before it ever ran, or crashed; Faust commits on its way out all the same.
             return False
         if not offsets:
             return False
-        return cast(bool, await self._thread.call_thread(self._thread.commit_here, offsets))
+        try:
+            return cast(bool, await self._thread.call_thread(self._thread.commit_here, offsets))
+        except ConsumerNotStarted:
+            return False
 
     def verify_event_path(self, now: float, tp: TP) -> None:
         """Faust's watch over acks does not apply; health.py watches progress."""

@@ -18,11 +18,14 @@ from api.app import build_app, build_runner
 from api.listening import Site
 from api.settings import ApiSettings
 from schemas import logs
+from schemas.exit_deadline import CRASH_S, ExitDeadline
 from schemas.settings import PREFIX, SettingsError, effective, read
 
 log = structlog.get_logger(__name__)
 
 BAD_SETTINGS = 2
+SHUTDOWN_S = 70.0
+"""For an orderly end: the longest request is 60 s, and SIGKILL comes after 75 s in the shipped manifests."""
 COLLECT_AFTER = 20_000
 """Objects made and not yet freed, after which the collector looks for cycles among them; Python's default is 700."""
 
@@ -44,9 +47,22 @@ def main(arguments: Sequence[str] = ()) -> int:
 
 
 async def serve(settings: ApiSettings) -> None:
-    stop = asyncio.Event()
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    deadline = ExitDeadline(lambda: [loop])
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, stop.set)
+        # Beside the loop's own handler, which a blocked loop would not run.
+        signal.signal(number, lambda *_: deadline.within(SHUTDOWN_S))
+        signal.siginterrupt(number, False)
+    try:
+        await serve_until(stop, settings)
+    except BaseException:
+        deadline.within(CRASH_S)
+        raise
+
+
+async def serve_until(stop: asyncio.Event, settings: ApiSettings) -> None:
+    """Raises SettingsError when the address cannot be had."""
     allow_connections()
     runner = build_runner(build_app(settings))
     await runner.setup()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final, Protocol
 
 from api.bearer import Bearer
 from api.faults import Malformed, NoScope, NotAuthorized, Unavailable
 from api.metrics import ACCESS_REFUSALS
 from api.single_flight import SingleFlight
+from schemas.clock import Clock
 
 MAX_HEADER_BYTES: Final = 8192
 REMEMBERED_S: Final = 60.0
@@ -28,11 +29,12 @@ class Access:
     A token that one way could not look up and no other knows is not a bad one: that is Unavailable.
     """
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._ways: Sequence[Way] = ()
         self._anybody = False
         self._remembered: dict[str, tuple[Bearer, float]] = {}
+        """Until when by the monotonic clock: a wall clock set back would keep withdrawn tokens good."""
         self._verifications = SingleFlight[Bearer | None]()
 
     def open(self, ways: Sequence[Way], *, anybody: bool) -> None:
@@ -41,12 +43,12 @@ class Access:
         self._anybody = anybody
 
     async def bearer(self, authorization: str | None, scope: str) -> tuple[Bearer, float]:
-        """Who asks, and until when (Unix time) that holds. Raises NotAuthorized, Unavailable."""
+        """Who asks, and until when (by the monotonic clock) that holds. Raises NotAuthorized, Unavailable."""
         if self._anybody:
             return Bearer("anybody", frozenset({scope})), float("inf")
         token = _token(authorization)
         remembered = self._remembered.get(token)
-        if remembered is None or remembered[1] <= self._clock():
+        if remembered is None or not self._holds(*remembered):
             remembered = await self._verified(token)
         # Membership in the list of scopes. The products look for the text anywhere in the joined scopes, by which
         # `jans_stat_extra` opens what `jans_stat` guards: no client needs that, so neither shape copies it.
@@ -67,11 +69,14 @@ class Access:
         if bearer is None:
             # Not remembered: anybody can make up tokens for ever, and one may be good a moment later.
             raise _counted(NotAuthorized(), "refused")
-        remembered = bearer, min(self._clock() + REMEMBERED_S, bearer.expires)
+        remembered = bearer, self._clock.monotonic() + min(REMEMBERED_S, bearer.expires - self._clock.now())
         while len(self._remembered) >= MAX_REMEMBERED:
             del self._remembered[next(iter(self._remembered))]
         self._remembered[token] = remembered
         return remembered
+
+    def _holds(self, bearer: Bearer, until: float) -> bool:
+        return self._clock.monotonic() < until and self._clock.now() < bearer.expires
 
     async def _verify(self, token: str) -> Bearer | None:
         unavailable: Unavailable | None = None

@@ -14,7 +14,7 @@ OF_THE_BODY: Final = (hdrs.CONTENT_TYPE, hdrs.CONTENT_LENGTH)
 
 
 def answered(entry: Entry, now: float) -> web.Response:
-    """The response. Its headers change with Age, once a second, so they are built once a second."""
+    """The response; `now` is by the monotonic clock. Headers change with Age, so they are built once a second."""
     # aiohttp copies them before it adds its own.
     second = int(now)
     if entry.headers_of != second:
@@ -44,11 +44,11 @@ def _headers(entry: Entry, now: float) -> CIMultiDict[str]:
             hdrs.CONTENT_TYPE: entry.content_type,
             hdrs.CACHE_CONTROL: f"private, max-age={max(0, int(entry.expires - entry.computed))}",
             hdrs.CONTENT_LENGTH: str(len(entry.content)),
-            hdrs.AGE: str(max(0, int(now - entry.computed))),
+            hdrs.AGE: str(max(0, int(now - entry.made_at))),
             hdrs.ETAG: entry.etag,
         }
     )
     if entry.stale:
         # RFC 9211: a negative ttl is how long ago the answer stopped being fresh.
-        headers["Cache-Status"] = f"authtally; hit; ttl={int(entry.expires - now) - 1}"
+        headers["Cache-Status"] = f"authtally; hit; ttl={int(entry.ends_at - now) - 1}"
     return headers

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import random
-import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from typing import Final
 
@@ -31,6 +30,7 @@ from api.static_tokens import StaticTokens
 from api.statistics import Statistics
 from api.tracing import Tracing
 from schemas import traces
+from schemas.clock import SYSTEM, Clock
 from schemas.redis_trouble import why_refused
 from schemas.settings import PREFIX, SettingsError
 
@@ -48,12 +48,12 @@ SETTINGS: Final = web.AppKey("settings", ApiSettings)
 SERVICES: Final = web.AppKey("services", Services)
 
 
-def build_app(settings: ApiSettings, clock: Callable[[], float] = time.time) -> web.Application:
+def build_app(settings: ApiSettings, clock: Clock = SYSTEM) -> web.Application:
     """The api as an application. Nothing is opened before it starts."""
     ledger = open_ledger(settings)
     statistics = Statistics(ledger, settings)
     shared = open_shared(settings)
-    store = None if shared is None else SharedStore(shared, settings.key_prefix, settings.cache_grace_s)
+    store = None if shared is None else SharedStore(shared, settings.key_prefix, settings.cache_grace_s, clock)
     cache = Cache(clock, random.random, settings.cache_grace_s, store)
     services = Services(ledger, statistics, cache, Access(clock), clock, [], shared)
     tracing = Tracing(settings.otlp_endpoint) if traces.wanted(settings.otlp_endpoint) else None
@@ -129,12 +129,12 @@ async def check_ledger(settings: ApiSettings, services: Services) -> None:
         log.warning("ledger unreachable at start", setting=f"{PREFIX}REDIS_URL", error=why)
 
 
-def ways(settings: ApiSettings, jwks: Jwks, session: ClientSession, clock: Callable[[], float]) -> list[Way]:
+def ways(settings: ApiSettings, jwks: Jwks, session: ClientSession, clock: Clock) -> list[Way]:
     """Cheapest first."""
     found: list[Way] = []
     claim = settings.auth_realms_claim
     if "static" in settings.auth and settings.auth_tokens_file is not None:
-        found.append(StaticTokens(settings.auth_tokens_file))
+        found.append(StaticTokens(settings.auth_tokens_file, clock))
     if "jwt" in settings.auth:
         found.append(JwtTokens(jwks, settings.auth_issuer, settings.auth_audience, claim, clock))
     if "introspection" in settings.auth:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import time
 from collections.abc import Awaitable, Callable
 from typing import Final, NamedTuple
 
@@ -21,6 +20,7 @@ from api.metrics import CACHE_ANSWERS, CACHE_BYTES, REDIS_ERRORS
 from api.redis_client import UNREACHABLE, Client
 from api.respite import Respite
 from api.single_flight import SingleFlight
+from schemas.clock import Clock
 from schemas.keys import answer
 
 log = structlog.get_logger(__name__)
@@ -51,12 +51,15 @@ class Body(NamedTuple):
 
 
 class Entry:
-    """A finished answer. Times are Unix seconds."""
+    """A finished answer. `computed` and `expires` are Unix seconds, `made_at` and `ends_at` by this process's clock."""
 
-    __slots__ = ("computed", "content", "content_type", "etag", "expires", "headers", "headers_of", "stale")
+    __slots__ = (
+        *("computed", "content", "content_type", "ends_at", "etag", "expires"),
+        *("headers", "headers_of", "made_at", "stale"),
+    )
 
     def __init__(
-        self, content: bytes, content_type: str, computed: float, expires: float, *, stale: bool = False
+        self, content: bytes, content_type: str, computed: float, expires: float, clock: Clock, *, stale: bool = False
     ) -> None:
         self.content = content
         self.content_type = content_type
@@ -64,6 +67,11 @@ class Entry:
         self.etag = f'"{hashlib.blake2b(content, digest_size=12).hexdigest()}"'
         self.computed = computed
         self.expires = expires
+        # Another process's clock may differ, and ours may have been set back: an answer is never new again.
+        now, lifetime_s = clock.now(), expires - computed
+        age_s = max(0.0, now - computed)
+        self.made_at = clock.monotonic() - age_s
+        self.ends_at = self.made_at + lifetime_s
         self.stale = stale
         """Past its expiry, and told because there is no newer one."""
         self.headers: CIMultiDict[str] = CIMultiDict()
@@ -74,10 +82,10 @@ class Entry:
         return orjson.dumps((self.computed, self.expires, self.content_type)) + b"\n" + self.content
 
     @classmethod
-    def unpacked(cls, packed: bytes) -> Entry:
+    def unpacked(cls, packed: bytes, clock: Clock) -> Entry:
         head, _, content = packed.partition(b"\n")
         computed, expires, content_type = orjson.loads(head)
-        return cls(content, content_type, computed, expires)
+        return cls(content, content_type, computed, expires, clock)
 
 
 class Store:
@@ -110,7 +118,8 @@ class Store:
 class SharedStore:
     """Answers that several api processes share. When it does not answer, each is on its own, and that is all."""
 
-    def __init__(self, client: Client, prefix: str, grace_s: float) -> None:
+    def __init__(self, client: Client, prefix: str, grace_s: float, clock: Clock) -> None:
+        self._clock = clock
         self._client = client
         self._prefix = prefix
         self._grace_s = grace_s
@@ -118,7 +127,7 @@ class SharedStore:
     async def get(self, key: str) -> Entry | None:
         try:
             (packed,) = await self._client.run([("GET", self._name(key))])
-            return None if packed is None else Entry.unpacked(packed)
+            return None if packed is None else Entry.unpacked(packed, self._clock)
         except UNREACHABLE:
             REDIS_ERRORS.labels("cache").inc()
         except (ValueError, TypeError):
@@ -145,15 +154,14 @@ class Cache:
 
     def __init__(
         self,
-        clock: Callable[[], float],
+        clock: Clock,
         jitter: Callable[[], float],
         grace_s: float,
         shared: SharedStore | None = None,
         store: Store | None = None,
-        steady: Callable[[], float] = time.monotonic,
     ) -> None:
         self._clock = clock
-        self._respite = Respite(steady)
+        self._respite = Respite(clock.monotonic)
         self._jitter = jitter
         self._grace_s = grace_s
         self._shared = shared
@@ -165,9 +173,12 @@ class Cache:
         self._reachable = True
 
     def fresh(self, key: str, now: float) -> Entry | None:
-        """The answer when it is in this process and in time. This is all that a cached request costs."""
+        """The answer when it is in this process and in time: all that a cached request costs.
+
+        `now` is by the monotonic clock.
+        """
         entry = self._kept(key)
-        return entry if entry is not None and now < entry.expires else None
+        return entry if entry is not None and now < entry.ends_at else None
 
     async def get(self, key: str, ttl_s: float, compute: Callable[[], Awaitable[Body]]) -> Entry:
         """The answer: kept, shared, or computed once however many ask at the same time.
@@ -175,7 +186,7 @@ class Cache:
         It is marked stale when the ledger is unreachable and the answer past its expiry. Raises Unavailable, and
         whatever else `compute` raises.
         """
-        entry = self.fresh(key, self._clock())
+        entry = self.fresh(key, self._clock.monotonic())
         if entry is not None:
             CACHE_ANSWERS.labels("hit").inc()
             return entry
@@ -197,7 +208,7 @@ class Cache:
                     shared = await self._shared.get(key)
                     if shared is not None:
                         self._store.put(key, shared)
-                        if shared.expires > self._clock():
+                        if shared.ends_at > self._clock.monotonic():
                             CACHE_ANSWERS.labels("shared").inc()
                             return shared
                 if self._respite.lasts:
@@ -228,14 +239,16 @@ class Cache:
         return entry
 
     def _entry(self, body: Body, ttl_s: float) -> Entry:
-        now = self._clock()
+        now = self._clock.now()
         ttl_s = min(ttl_s, EMPTY_TTL_S) if body.empty else ttl_s
-        return Entry(body.content, body.content_type, now, now + ttl_s * (1 + JITTER * self._jitter()))
+        return Entry(body.content, body.content_type, now, now + ttl_s * (1 + JITTER * self._jitter()), self._clock)
 
     def _stale(self, key: str) -> Entry:
         entry = self._store.get(key)
-        if entry is None or entry.expires + self._grace_s <= self._clock():
+        if entry is None or entry.ends_at + self._grace_s <= self._clock.monotonic():
             CACHE_ANSWERS.labels("none").inc()
             raise Unavailable("The statistics cannot be read at the moment.")
         CACHE_ANSWERS.labels("stale").inc()
-        return Entry(entry.content, entry.content_type, entry.computed, entry.expires, stale=True)
+        stale = Entry(entry.content, entry.content_type, entry.computed, entry.expires, self._clock, stale=True)
+        stale.made_at, stale.ends_at = entry.made_at, entry.ends_at
+        return stale

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from math import ceil
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
 from urllib.parse import parse_qsl
@@ -23,6 +23,7 @@ from api.redis_client import Client
 from api.request_id import REQUEST_ID, named, request_id_of
 from api.respite import RETRY_S
 from api.statistics import Statistics
+from schemas.clock import Clock
 
 log = structlog.get_logger(__name__)
 
@@ -73,7 +74,7 @@ class Services(NamedTuple):
     statistics: Statistics
     cache: Cache
     access: Access
-    clock: Callable[[], float]
+    clock: Clock
     hits: list[Hits]
     shared: Client | None
     """What api processes share beside the ledger, where there is such a store."""
@@ -102,7 +103,7 @@ class Endpoint:
         written = request.raw_path, request.headers.get(hdrs.AUTHORIZATION)
         known = self._known.get(written)
         if known is not None:
-            now = self._clock()
+            now = self._clock.monotonic()
             entry = self._cache.fresh(known[0], now)
             if entry is not None and now < known[1]:
                 if hdrs.IF_NONE_MATCH in request.headers and _has(request, entry):
@@ -161,8 +162,8 @@ class Endpoint:
                 self._known.clear()
             self._known[written] = key, until
         if written is not None and _has(request, entry):
-            return unchanged(entry, self._clock())
-        return answered(entry, self._clock())
+            return unchanged(entry, self._clock.monotonic())
+        return answered(entry, self._clock.monotonic())
 
     async def _bearer(self, request: web.Request, headers: dict[str, str]) -> tuple[Bearer, float]:
         authorization = request.headers.get(hdrs.AUTHORIZATION)
@@ -177,7 +178,7 @@ class Endpoint:
     async def _take(self, caller: str, headers: dict[str, str]) -> None:
         if self._limit is not None:
             allowance = await self._limit.take(caller)
-            headers.update(_told(allowance, self._clock()))
+            headers.update(_told(allowance, self._clock.now()))
             if allowance.wait_s:
                 raise TooMany(allowance.wait_s)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final
 from urllib.parse import quote_plus
 
@@ -13,6 +12,7 @@ from aiohttp import ClientError, ClientSession, encode_basic_auth, hdrs
 from api.bearer import Bearer
 from api.bounded import read_at_most
 from api.faults import Unavailable
+from schemas.clock import Clock
 
 log = structlog.get_logger(__name__)
 
@@ -29,14 +29,14 @@ class Introspection:
         client_secret: str,
         realms_claim: str,
         session: ClientSession,
-        clock: Callable[[], float],
+        clock: Clock,
     ) -> None:
         self._url = url
         # RFC 6749 §2.3.1: both are form-encoded before they are joined.
         self._headers = {hdrs.AUTHORIZATION: encode_basic_auth(quote_plus(client_id), quote_plus(client_secret))}
         self._realms_claim = realms_claim
         self._session = session
-        self._clock = clock
+        self._clock = clock.now
         self._reachable = True
 
     async def verify(self, token: str) -> Bearer | None:

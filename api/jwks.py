@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 import jwt
@@ -13,6 +12,7 @@ from aiohttp import ClientError, ClientSession
 
 from api.bounded import read_at_most
 from api.faults import Unavailable
+from schemas.clock import Clock
 
 log = structlog.get_logger(__name__)
 
@@ -60,10 +60,10 @@ def signing_key(jwk: dict[str, Any]) -> SigningKey | None:
 class Jwks:
     """Keys by kid. One fetch at a time; a known kid never waits for one."""
 
-    def __init__(self, url: str, session: ClientSession, clock: Callable[[], float]) -> None:
+    def __init__(self, url: str, session: ClientSession, clock: Clock) -> None:
         self._url = url
         self._session = session
-        self._clock = clock
+        self._clock = clock.monotonic
         self._keys: dict[str | None, SigningKey] = {}
         self._fetched = self._tried = float("-inf")
         self._failed = False

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 import jwt
@@ -11,17 +10,18 @@ from jwt.utils import base64url_decode
 
 from api.bearer import Bearer
 from api.jwks import Jwks
+from schemas.clock import Clock
 
 
 class JwtTokens:
     """Signed tokens of one issuer for one audience."""
 
-    def __init__(self, jwks: Jwks, issuer: str, audience: str, realms_claim: str, clock: Callable[[], float]) -> None:
+    def __init__(self, jwks: Jwks, issuer: str, audience: str, realms_claim: str, clock: Clock) -> None:
         self._jwks = jwks
         self._issuer = issuer
         self._audience = audience
         self._realms_claim = realms_claim
-        self._clock = clock
+        self._clock = clock.now
 
     async def verify(self, token: str) -> Bearer | None:
         try:

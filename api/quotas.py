@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Final
@@ -12,6 +10,7 @@ from typing import Annotated, Final
 import msgspec
 
 from api.watched_file import WatchedFile, content_of
+from schemas.clock import SYSTEM, Clock
 
 Limit = Annotated[int, msgspec.Meta(ge=1, le=10**15)]
 Name = Annotated[str, msgspec.Meta(max_length=256)]
@@ -64,7 +63,7 @@ class QuotasFile:
     Without a path there are no quotas.
     """
 
-    def __init__(self, path: Path | None, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, path: Path | None, clock: Clock = SYSTEM) -> None:
         self._quotas = NONE
         self.version = ""
         """Names what the quotas say: equal in processes whose files are."""

@@ -8,8 +8,6 @@ algorithm of ITU-T I.371). A caller who has not asked for a while is a number in
 from __future__ import annotations
 
 import hashlib
-import time
-from collections.abc import Callable
 from math import ceil
 from typing import Final, NamedTuple
 
@@ -18,6 +16,7 @@ import structlog
 from api.metrics import REDIS_ERRORS
 from api.redis_client import UNREACHABLE, Client
 from api.respite import Respite
+from schemas.clock import Clock
 from schemas.keys import allowance
 
 log = structlog.get_logger(__name__)
@@ -62,16 +61,15 @@ class RateLimit:
         size: int,
         per_s: float,
         prefix: str,
-        clock: Callable[[], float],
+        clock: Clock,
         shared: Client | None,
-        steady: Callable[[], float] = time.monotonic,
     ) -> None:
         self._name = name
         self._size = size
         self._interval_us = max(1, round(1_000_000 / per_s))
         self._prefix = prefix
-        self._clock = clock
-        self._respite = Respite(steady)
+        self._clock = clock.monotonic
+        self._respite = Respite(clock.monotonic)
         self._shared = shared
         self._full_at: dict[str, int] = {}
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -20,6 +20,7 @@ from api.metrics import REDIS_ERRORS
 from api.redis_client import UNREACHABLE, Client
 from api.reporting_policy import EVERY_STATUS, Policies, Recording, decoded
 from api.watched_file import LOOKED_S, WatchedFile
+from schemas.clock import Clock
 from schemas.inventory import KEPT, canonical
 from schemas.keys import recordings
 
@@ -95,10 +96,10 @@ class PolicyFile:
     Without a path every status is recorded and everybody may ask. Raises ValueError for a file that is wrong at first.
     """
 
-    def __init__(self, path: Path | None, client: Client, prefix: str, clock: Callable[[], float]) -> None:
+    def __init__(self, path: Path | None, client: Client, prefix: str, clock: Clock) -> None:
         self._client = client
         self._key = recordings(prefix)
-        self._clock = clock
+        self._clock = clock.now
         self._unrecorded = False
         self.policies = Policies()
         self._file = None

@@ -6,7 +6,6 @@ import hashlib
 import math
 import re
 import secrets
-from collections.abc import Callable
 from typing import Final, NamedTuple
 
 import msgspec
@@ -16,6 +15,7 @@ from api.bearer import Bearer
 from api.faults import Unavailable
 from api.metrics import REDIS_ERRORS
 from api.redis_client import UNREACHABLE, Client
+from schemas.clock import Clock
 from schemas.keys import session
 
 log = structlog.get_logger(__name__)
@@ -47,16 +47,18 @@ class Sessions:
     Where the shared store does not answer, no session is known and none can be had: Unavailable.
     """
 
-    def __init__(self, lifetime_s: float, prefix: str, clock: Callable[[], float], shared: Client | None) -> None:
+    def __init__(self, lifetime_s: float, prefix: str, clock: Clock, shared: Client | None) -> None:
         self._lifetime_s = lifetime_s
         self._prefix = prefix
         self._clock = clock
         self._shared = shared
-        self._here: dict[str, bytes] = {}
+        self._here: dict[str, tuple[bytes, float]] = {}
+        """With the end by the monotonic clock."""
 
     async def open(self, bearer: Bearer) -> Session:
         """A new session of the bearer's. It ends with the bearer's token, if that ends first. Raises Unavailable."""
-        opened = Session(secrets.token_hex(32), min(self._clock() + self._lifetime_s, bearer.expires))
+        now = self._clock.now()
+        opened = Session(secrets.token_hex(32), min(now + self._lifetime_s, bearer.expires))
         realms = None if bearer.realms is None else sorted(bearer.realms)
         packed = msgspec.json.encode(_Known(bearer.subject, sorted(bearer.scopes), realms, opened.expires))
         key = self._key(opened.id)
@@ -65,7 +67,7 @@ class Sessions:
         else:
             while len(self._here) >= MAX_HERE:
                 del self._here[next(iter(self._here))]
-            self._here[key] = packed
+            self._here[key] = packed, self._clock.monotonic() + opened.expires - now
         return opened
 
     async def bearer(self, session_id: str) -> Bearer | None:
@@ -73,16 +75,22 @@ class Sessions:
         if not WRITTEN.fullmatch(session_id):
             return None
         key = self._key(session_id)
-        packed = self._here.get(key) if self._shared is None else await self._ask("GET", key)
+        packed = self._held_here(key) if self._shared is None else await self._ask("GET", key)
         if packed is None:
             return None
         known = msgspec.json.decode(packed, type=_Known)
-        # A store's clock may differ from ours: the session says itself when it ends.
-        if known.expires <= self._clock():
-            self._here.pop(key, None)
+        # A store's clock may differ from ours: a shared session says itself when it ends.
+        if self._shared is not None and known.expires <= self._clock.now():
             return None
         realms = None if known.realms is None else frozenset(known.realms)
         return Bearer(known.subject, frozenset(known.scopes), realms, known.expires)
+
+    def _held_here(self, key: str) -> bytes | None:
+        packed, ends = self._here.get(key, (None, 0.0))
+        if packed is not None and ends <= self._clock.monotonic():
+            del self._here[key]
+            return None
+        return packed
 
     async def drop(self, session_id: str) -> None:
         """Ends it, in every process; one that is not open is left as it is. Raises Unavailable."""

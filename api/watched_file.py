@@ -8,6 +8,7 @@ from typing import Final
 
 import structlog
 
+from schemas.clock import Clock
 from schemas.settings import PREFIX
 
 log = structlog.get_logger(__name__)
@@ -35,34 +36,43 @@ class WatchedFile:
     `take` raises ValueError for what is wrong with it: at once that is the caller's, later it is logged.
     """
 
-    def __init__(self, path: Path, setting: str, take: Callable[[bytes], None], clock: Callable[[], float]) -> None:
+    def __init__(self, path: Path, setting: str, take: Callable[[bytes], None], clock: Clock) -> None:
         self._path = path
         self._setting = PREFIX + setting
         self._take = take
-        self._clock = clock
+        self._clock = clock.monotonic
         self._looked = float("-inf")
         self._trouble = ""
-        self._stamp = self._stamped()
-        take(content_of(path))
+        self._stamp: tuple[int, ...] = ()
+        self._read()
 
     def look(self) -> None:
         """Whether it has changed, at most once in LOOKED_S."""
         now = self._clock()
-        if 0 <= now - self._looked < LOOKED_S:
+        if now - self._looked < LOOKED_S:
             return
         self._looked = now
         try:
-            stamp = self._stamped()
-            if stamp != self._stamp:
-                self._stamp = stamp
-                self._take(content_of(self._path))
+            if self._read():
+                self._trouble = ""
                 log.info("file read again", setting=self._setting, path=str(self._path))
-            self._trouble = ""
-        except (ValueError, OSError) as error:
+        except ValueError as error:
             if str(error) != self._trouble:
                 self._trouble = str(error)
                 log.warning("file left as it was read before", setting=self._setting, error=self._trouble)
 
-    def _stamped(self) -> tuple[int, int, int]:
-        found = self._path.stat()
-        return found.st_mtime_ns, found.st_size, found.st_ino
+    def _read(self) -> bool:
+        """Whether there was something new. Raises ValueError."""
+        try:
+            found = self._path.stat()
+        except OSError as error:
+            raise ValueError(f"{self._path} cannot be read: {error.strerror}") from error
+        stamp = found.st_mtime_ns, found.st_size, found.st_ino
+        if stamp == self._stamp:
+            return False
+        content = content_of(self._path)
+        # After the reading: a file that could not be read is tried again. Before its judgement: a wrong one is not,
+        # until it changes.
+        self._stamp = stamp
+        self._take(content)
+        return True

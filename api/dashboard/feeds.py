@@ -95,7 +95,7 @@ class Feed:
         return None if entry.stale else entry.content
 
     async def _compute(self) -> Body:
-        day = datetime.fromtimestamp(self._services.clock(), self._zone).date()
+        day = datetime.fromtimestamp(self._services.clock.now(), self._zone).date()
         return Body(orjson.dumps(await today.read(self._services.statistics, self._realms, day, self._zone)), JSON)
 
 

@@ -46,7 +46,7 @@ class Live:
     def __init__(self, settings: ApiSettings, services: Services) -> None:
         self._access = services.access
         self._statistics = services.statistics
-        self._clock = services.clock
+        self._clock = services.clock.monotonic
         self._feeds = Feeds(settings, services)
         self._most = settings.live_listeners
         self._requests = Requests("own")

@@ -7,7 +7,7 @@ bounds `daily` is the last 30 days, with one bound that and the 30 days before i
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from http import HTTPStatus
@@ -24,6 +24,7 @@ from api.rate_limit import RateLimit
 from api.settings import ApiSettings
 from api.statistics import ActiveUsers, Statistics
 from schemas import fields
+from schemas.clock import Clock
 from schemas.periods import day_key
 
 PREFIX: Final = "/api/v2/stats"
@@ -118,10 +119,10 @@ class _Auth0:
     name = "auth0"
     scope = SCOPE
 
-    def __init__(self, settings: ApiSettings, clock: Callable[[], float]) -> None:
+    def __init__(self, settings: ApiSettings, clock: Clock) -> None:
         self.ttl_s = float(settings.auth0_cache_ttl_s)
         self._zone: ZoneInfo = settings.zone
-        self._clock = clock
+        self._clock = clock.now
 
     def _today(self) -> date:
         return datetime.fromtimestamp(self._clock(), self._zone).date()
@@ -145,7 +146,7 @@ class ActiveUsersDialect(_Auth0):
 
 
 class DailyDialect(_Auth0):
-    def __init__(self, settings: ApiSettings, clock: Callable[[], float]) -> None:
+    def __init__(self, settings: ApiSettings, clock: Clock) -> None:
         super().__init__(settings, clock)
         self._zero_fill = settings.auth0_zero_fill
         self.variant = f"auth0 daily {self._zero_fill}"

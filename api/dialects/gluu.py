@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from aiohttp import web
@@ -17,6 +17,7 @@ from api.endpoint import Endpoint, Services
 from api.faults import BadQuestion, Fault, Forbidden
 from api.settings import ApiSettings
 from api.statistics import MonthFigures
+from schemas.clock import Clock
 
 PREFIX: Final = "/oxauth"
 
@@ -24,7 +25,7 @@ PREFIX: Final = "/oxauth"
 class Gluu:
     name = "gluu"
 
-    def __init__(self, settings: ApiSettings, clock: Callable[[], float]) -> None:
+    def __init__(self, settings: ApiSettings, clock: Clock) -> None:
         self.shape = settings.gluu_shape
         self.variant = f"{self.name} {self.shape}"
         self.scope = settings.stat_scope
@@ -32,7 +33,7 @@ class Gluu:
         # second call in it is refused, so every answer that is given is a new one.
         self.ttl_s = 0.0 if self.shape == "source" else float(settings.gluu_interval_s)
         self._interval_s = settings.gluu_interval_s
-        self._clock = clock
+        self._clock = clock.monotonic
         self._let_in = float("-inf")
 
     def ask(self, parameters: Mapping[str, str]) -> StatQuestion:

@@ -116,7 +116,7 @@ class Ingest:
         adapter, headers = reading(request)
         with Body(self._room, self._settings.ingest_max_bytes) as held:
             body = await held.read(request)
-            now_ms = int(self._services.clock() * 1000)
+            now_ms = int(self._services.clock.now() * 1000)
             delivery = self._converter.convert(adapter, body, headers, now_ms, sender.realms)
             del body
             if self._producer is None:

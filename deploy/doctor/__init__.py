@@ -16,6 +16,7 @@ from confluent_kafka import KafkaException
 from redis.asyncio import Redis
 from redis.exceptions import RedisClusterException, RedisError
 
+from aggregator import codecs
 from aggregator.settings import WorkerSettings
 from aggregator.store import SOCKET_TIMEOUT_S, connect, trouble_in_words, why_unreachable
 from api.settings import ApiSettings
@@ -162,6 +163,8 @@ class _Site:
         found.append(topics.group(kafka, self._worker.kafka_group, inputs))
         for name in kafka.topics:
             found += topics.configured(kafka, name)
+        lacking = codecs.missing()
+        found += [topics.compression(kafka, name, lacking) for name in kafka.topics if name in inputs]
         more = [topics.retention(kafka, name) for name in kafka.topics if name in inputs]
         more += [topics.dead_letters(kafka, settings.dead_letter_topic, inputs)]
         more += [*topics.backup(kafka, inputs, oldest), topics.newest(kafka, now_ms)]

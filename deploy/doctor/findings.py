@@ -17,6 +17,7 @@ CHECKS: Final = {
     "kafka.group": "workers at work, and no more than partitions",
     "kafka.copies": "copies of each partition, in sync, and how many must acknowledge",
     "kafka.cleanup": "no topic is compacted, which takes events away before they expire",
+    "kafka.compression": "the worker can read the codecs that producers or `compression.type` choose",
     "kafka.retention": "how long events wait for a worker that is down",
     "kafka.backup": "Kafka reaches back to the oldest backup of Redis, or what was counted since is lost with it",
     "kafka.dead_letters": "a dead letter of the largest record fits",

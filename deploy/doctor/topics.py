@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
+from aggregator.codecs import CODECS
 from aggregator.dead_letters import CUT_BYTES, MAX_REQUEST_BYTES
-from deploy.doctor.findings import Finding, span
+from deploy.doctor.findings import Finding, Verdict, span
 from deploy.doctor.kafka import Kafka, Topic
 from schemas.inventory import BINDINGS
 from schemas.keys import Shard
@@ -147,6 +148,21 @@ def configured(kafka: Kafka, name: str) -> Iterator[Finding]:
         )
     else:
         yield Finding("kafka.cleanup", name, "ok", f"cleanup.policy={policy}")
+
+
+def compression(kafka: Kafka, name: str, lacking: Sequence[str]) -> Finding:
+    """Whether the worker can read what the topic stores; `lacking`: codecs that its installation misses."""
+    config = kafka.topics[name].config
+    # "producer", the brokers' default, keeps the codec that each producer chose: any of them.
+    chosen = (config or {}).get("compression.type", "producer")
+    shown = f"compression.type={chosen}: " if config is not None else ""
+    unread = [codec for codec in lacking if chosen in (codec, "producer")]
+    if not unread:
+        readable = [codec for codec in CODECS if codec not in lacking]
+        return Finding("kafka.compression", name, "ok", f"{shown}the worker reads {', '.join(readable)}")
+    verdict: Verdict = "problem" if chosen in unread else "warning"
+    found = f"{shown}this installation cannot read {', '.join(unread)}: one such batch ends every worker"
+    return Finding("kafka.compression", name, verdict, found, "install cramjam, as the lock file has it")
 
 
 def _copies(kafka: Kafka, name: str, topic: Topic, needed: int) -> Finding:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from itertools import chain
 from zoneinfo import ZoneInfo
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from aggregator import ledger as ledgers_of_aggregator
 from aggregator.fold import fold
-from aggregator.ledger import Applied, Ledger, Refused
+from aggregator.ledger import Applied, LedgerDefectError, Refused
 from aggregator.tally import Known
 from schemas import fields, keys
 from schemas.keys import Shard
@@ -168,36 +169,16 @@ async def test_users_move_to_sketches_when_few_no_more(redis_url: str) -> None:
             assert ledgers.small(client, OF, period, scope) == set()
 
 
-async def test_a_foreign_key_of_another_type_stops_the_step_before_its_first_write(
-    redis_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_foreign_key_of_another_type_stops_the_step_before_its_first_write(redis_url: str) -> None:
     async with Counting(redis_url) as counter:
         await counter.open()
         client = ledgers.client(redis_url)
         client.set(OF.counts("2026-11", EVERYTHING), "not a hash")
         before = ledgers.contents(client)
-        told: list[str | None] = []
-
-        class HeardError(Exception):
-            pass
-
-        def trouble(what: str | None) -> None:
-            told.append(what)
-            if what:
-                raise HeardError
-
-        listening = Ledger(counter.client, counter.settings, trouble=trouble)
-        tally = fold(
-            "login",
-            [record(0, {"time": "2026-11-20T10:00:00Z", "user_id": "u"})],
-            1,
-            Known(set()),
-            counter.rules,
-            NOW_MS,
-        )
-        with pytest.raises(HeardError):
-            await listening.apply(SHARD, 0, tally)
-        assert "holds a string instead of a hash" in str(told[-1])
+        log = [record(0, {"time": "2026-11-20T10:00:00Z", "user_id": "u"})]
+        tally = fold("login", log, 1, Known(set()), counter.rules, NOW_MS)
+        with pytest.raises(LedgerDefectError, match="holds a string instead of a hash"):
+            await counter.ledger.apply(SHARD, 0, tally)
         assert ledgers.contents(client) == before
 
 
@@ -260,3 +241,34 @@ async def test_every_key_of_a_ledger_is_one_that_the_vocabulary_builds(counter: 
 
 def test_the_script_is_what_the_file_holds() -> None:
     assert ledgers_of_aggregator.SCRIPT.startswith("-- Applies one range to one shard")
+
+
+@pytest.mark.parametrize("key", ["position", "labels", "meta", "ids"])
+async def test_a_key_of_another_type_ends_a_look_with_a_defect(redis_url: str, key: str) -> None:
+    async with Counting(redis_url) as counter:
+        await counter.open()
+        client = ledgers.client(redis_url)
+        name = getattr(OF, key)
+        client.delete(name)
+        client.xadd(name, {"a": "stream"})
+        with pytest.raises(LedgerDefectError, match="WRONGTYPE"):
+            await counter.ledger.look(SHARD)
+
+
+@pytest.mark.parametrize("key", ["progress", "index", "labels", "meta", "ids"])
+async def test_a_key_of_another_type_ends_an_addition_with_a_defect_and_nothing_is_written(
+    redis_url: str, key: str
+) -> None:
+    async with Counting(redis_url) as counter:
+        log, _ = logins(1, 300, UTC)
+        await counter.open()
+        client = ledgers.client(redis_url)
+        name = getattr(OF, key)
+        client.delete(name)
+        client.xadd(name, {"a": "stream"})
+        tally = fold("login", log, log[-1].offset + 1, Known(set()), counter.rules, NOW_MS)
+        keys_before, position = sorted(client.keys("*")), client.get(OF.position)
+        with pytest.raises(LedgerDefectError, match=f"LEDGER {re.escape(name)} holds a stream"):
+            await counter.ledger.apply(SHARD, 0, tally)
+        assert (sorted(client.keys("*")), client.get(OF.position)) == (keys_before, position)
+        client.close()

@@ -15,18 +15,32 @@ from aiohttp import web
 
 from api.app import build_app, build_runner
 from api.settings import ApiSettings
+from schemas.clock import Clock as ProcessClock
 from tests.api.issuer import Issuer
 from tests.api.ledger import Ledger, open_ledger
 
 
 class Clock:
-    """Starts now, since tokens carry real times, and stands still."""
+    """Starts now, since tokens carry real times, and stands still. Setting `now` lets time pass on both clocks."""
 
     def __init__(self) -> None:
-        self.now = time.time()
+        self._wall = time.time()
+        self._monotonic = 1000.0
+        self.handed = ProcessClock(lambda: self._wall, lambda: self._monotonic)
+        """What the api is given."""
 
-    def __call__(self) -> float:
-        return self.now
+    @property
+    def now(self) -> float:
+        return self._wall
+
+    @now.setter
+    def now(self, now: float) -> None:
+        self._monotonic += max(0.0, now - self._wall)
+        self._wall = now
+
+    def step(self, seconds: float) -> None:
+        """The wall clock is set to another time, without any passing."""
+        self._wall += seconds
 
 
 class Answer:
@@ -82,7 +96,7 @@ async def serve(clock: Clock) -> AsyncIterator[Serve]:
     async with AsyncExitStack() as stack:
 
         async def start(**settings: Any) -> Api:
-            app = build_app(ApiSettings(**{"auth": ("none",)} | settings), clock)
+            app = build_app(ApiSettings(**{"auth": ("none",)} | settings), clock.handed)
             runner = build_runner(app)
             await runner.setup()
             stack.push_async_callback(runner.cleanup)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Event, Thread
 
@@ -11,10 +11,11 @@ from aiohttp import web
 
 from api.app import build_app, build_runner
 from api.settings import ApiSettings
+from schemas.clock import Clock
 
 
 @contextmanager
-def served(settings: ApiSettings, clock: Callable[[], float]) -> Iterator[tuple[str, int]]:
+def served(settings: ApiSettings, clock: Clock) -> Iterator[tuple[str, int]]:
     """Where it listens until the block ends."""
     started, found, loop = Event(), list[tuple[str, int]](), asyncio.new_event_loop()
     stop = asyncio.Event()

@@ -45,7 +45,7 @@ def work() -> Work:
 
 
 def cache(clock: Clock, jitter: Callable[[], float] = lambda: 0.0, **given: object) -> Cache:
-    return Cache(clock, jitter, grace_s=100, **{"steady": clock, **given})  # type: ignore[arg-type]
+    return Cache(clock.handed, jitter, grace_s=100, **given)  # type: ignore[arg-type]
 
 
 async def test_a_thousand_concurrent_misses_are_one_computation(clock: Clock, work: Work) -> None:
@@ -159,13 +159,12 @@ async def test_an_unreachable_ledger_is_tried_once_a_second(clock: Clock, work: 
 
 
 async def test_a_clock_that_is_set_back_keeps_no_ledger_unreachable(clock: Clock, work: Work) -> None:
-    steady = Clock()
-    kept = cache(clock, steady=steady)
+    kept = cache(clock)
     work.error = GONE
     with pytest.raises(Unavailable):
         await kept.get("a", 60, work)
-    clock.now -= 3600
-    steady.now += RETRY_S
+    clock.step(-3600)
+    clock.now += RETRY_S
     work.error = None
     assert (await kept.get("a", 60, work)).content == b"answer 2"
 
@@ -173,10 +172,10 @@ async def test_a_clock_that_is_set_back_keeps_no_ledger_unreachable(clock: Clock
 async def test_the_oldest_answers_go_when_there_are_too_many(clock: Clock, work: Work) -> None:
     store = Store(max_bytes=3000)
     for number in range(10):
-        store.put(str(number), Entry(b"x" * 400, "text/plain", clock.now, clock.now + 60))
+        store.put(str(number), Entry(b"x" * 400, "text/plain", clock.now, clock.now + 60, clock.handed))
     kept = [number for number in range(10) if store.get(str(number)) is not None]
     assert kept == [7, 8, 9]
-    store.put("9", Entry(b"y", "text/plain", clock.now, clock.now + 60))
+    store.put("9", Entry(b"y", "text/plain", clock.now, clock.now + 60, clock.handed))
     assert [number for number in range(10) if store.get(str(number)) is not None] == [7, 8, 9]
 
 
@@ -195,7 +194,7 @@ async def stored(url: str) -> None:
 async def test_processes_share_answers_and_their_expiry(
     clock: Clock, work: Work, shared: Client, redis_url: str
 ) -> None:
-    one, other = (cache(clock, shared=SharedStore(shared, "authtally:", 100)) for _ in range(2))
+    one, other = (cache(clock, shared=SharedStore(shared, "authtally:", 100, clock.handed)) for _ in range(2))
     await one.get("key", 60, work)
     await stored(redis_url)
     clock.now += 40
@@ -209,7 +208,7 @@ async def test_processes_share_answers_and_their_expiry(
 async def test_a_shared_answer_bridges_an_outage_of_the_ledger(
     clock: Clock, work: Work, shared: Client, redis_url: str
 ) -> None:
-    one, other = (cache(clock, shared=SharedStore(shared, "authtally:", 100)) for _ in range(2))
+    one, other = (cache(clock, shared=SharedStore(shared, "authtally:", 100, clock.handed)) for _ in range(2))
     await one.get("key", 60, work)
     await stored(redis_url)
     clock.now += 90
@@ -220,7 +219,7 @@ async def test_a_shared_answer_bridges_an_outage_of_the_ledger(
 async def test_a_shared_answer_has_a_lifetime_in_redis(
     clock: Clock, work: Work, shared: Client, redis_url: str
 ) -> None:
-    await cache(clock, shared=SharedStore(shared, "authtally:", 100)).get("key", 60, work)
+    await cache(clock, shared=SharedStore(shared, "authtally:", 100, clock.handed)).get("key", 60, work)
     await stored(redis_url)
     with redis.Redis.from_url(redis_url) as server:
         (key,) = server.keys()
@@ -229,7 +228,7 @@ async def test_a_shared_answer_has_a_lifetime_in_redis(
 
 async def test_a_lost_shared_store_costs_a_computation_and_no_more(clock: Clock, work: Work) -> None:
     client = open_url("redis://127.0.0.1:1/0")
-    kept = cache(clock, shared=SharedStore(client, "authtally:", 100))
+    kept = cache(clock, shared=SharedStore(client, "authtally:", 100, clock.handed))
     assert (await kept.get("key", 60, work)).content == b"answer 1"
     await kept.close()
 
@@ -237,11 +236,11 @@ async def test_a_lost_shared_store_costs_a_computation_and_no_more(clock: Clock,
 async def test_what_another_wrote_there_is_computed_anew(
     clock: Clock, work: Work, shared: Client, redis_url: str
 ) -> None:
-    kept = cache(clock, shared=SharedStore(shared, "authtally:", 100))
+    kept = cache(clock, shared=SharedStore(shared, "authtally:", 100, clock.handed))
     await kept.get("key", 60, work)
     await stored(redis_url)
     with redis.Redis.from_url(redis_url) as server:
         (key,) = server.keys()
         server.set(key, b"\x00 no such thing")
-    fresh = cache(clock, shared=SharedStore(shared, "authtally:", 100))
+    fresh = cache(clock, shared=SharedStore(shared, "authtally:", 100, clock.handed))
     assert (await fresh.get("key", 60, work)).content == b"answer 2"

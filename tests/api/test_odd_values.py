@@ -227,7 +227,7 @@ def running(valkey: Valkey) -> Iterator[tuple[str, Clock]]:
     clock.now = datetime.fromisoformat(f"{DAY}T13:00:00+00:00").timestamp()
     ttl = {"cache_ttl_s": 1, "janssen_cache_ttl_s": 1, "auth0_cache_ttl_s": 1, "gluu_interval_s": 1}
     given = read(ApiSettings, auth=("none",), redis_url=valkey.url, auth0_rate_limit=0, **ttl)
-    with in_thread.served(given, clock) as (host, port):
+    with in_thread.served(given, clock.handed) as (host, port):
         yield f"http://{host}:{port}", clock
 
 

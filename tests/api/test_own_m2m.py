@@ -114,7 +114,7 @@ async def test_gauges_tell_the_same_so_that_an_alert_can_be_written(api: Api) ->
 
 
 def test_a_changed_file_counts_at_once(path: Path, clock: Clock) -> None:
-    files = QuotasFile(path, clock)
+    files = QuotasFile(path, clock.handed)
     assert files.current().tenant == 100
     path.write_text(json.dumps({"tenant": 7}))
     os.utime(path, ns=(1, 1))

@@ -22,6 +22,7 @@ from api.app import build_app
 from api.dialects.own import openapi, today
 from api.settings import ApiSettings
 from deploy.servers import Valkey
+from schemas.clock import Clock
 from schemas.settings import read
 from tests.api import in_thread
 from tests.api.conftest import Serve
@@ -92,7 +93,7 @@ def url(valkey: Valkey, tmp_path_factory: pytest.TempPathFactory) -> Iterator[st
         counts_by=KEPT,
         cache_ttl_s=1,
     )
-    with in_thread.served(api, NOW.timestamp) as (host, port):
+    with in_thread.served(api, Clock(now=NOW.timestamp)) as (host, port):
         yield f"http://{host}:{port}"
 
 

@@ -23,7 +23,7 @@ PREFIX = "authtally:"
 
 
 def limit(clock: Clock, shared: Client | None = None, size: int = 3, per_s: float = 1) -> RateLimit:
-    return RateLimit("test", size, per_s, PREFIX, clock, shared, clock)
+    return RateLimit("test", size, per_s, PREFIX, clock.handed, shared)
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 import redis
 
 from api.settings import ApiSettings
+from schemas.clock import Clock
 from schemas.settings import read
 from tests.api.in_thread import served
 from tests.api.otp import state, write
@@ -75,5 +76,5 @@ def deployed(redis_url: str, folder: Path, **given: Any) -> Iterator[Target]:
         }
         | given,
     )
-    with served(settings, NOW.timestamp) as address:
+    with served(settings, Clock(now=NOW.timestamp)) as address:
         yield Target(address, folder)

@@ -14,6 +14,7 @@ from api.app import build_app, build_runner
 from api.settings import ApiSettings
 from deploy.servers import free_port
 from deploy.servers.process import HOST
+from schemas.clock import Clock
 from schemas.settings import read
 from tests.dashboard.sample import KEPT, NOW
 
@@ -40,7 +41,9 @@ class Site:
         return f"http://{HOST}:{self.port}"
 
     async def start(self) -> Self:
-        app = build_app(read(ApiSettings, _env_file=None, **self._settings), self._clock)
+        app = build_app(
+            read(ApiSettings, _env_file=None, **self._settings), Clock(now=self._clock, monotonic=self._clock)
+        )
         self._runner = build_runner(app)
         await self._runner.setup()
         await web.TCPSite(self._runner, HOST, self.port, reuse_address=True).start()

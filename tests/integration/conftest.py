@@ -38,7 +38,8 @@ def make_site(tmp_path: Path) -> Iterator[MakeSite]:
             **settings: str,
         ) -> Site:
             store = store or stack.enter_context(Valkey())
-            site = Site(broker, store, tmp_path, f"t{uuid.uuid4().hex[:8]}", partitions, settings, dead_letter_config)
+            tag = f"t{uuid.uuid4().hex[:8]}"
+            site = Site(broker, store, tmp_path / tag, tag, partitions, settings, dead_letter_config)
             stack.callback(site.close)
             stack.enter_context(site.workers)
             return site

@@ -13,6 +13,7 @@ from aggregator.dead_letters import DeadLetters
 from aggregator.ledger import Ledger
 from aggregator.placement import Placement
 from aggregator.store import connect
+from schemas.clock import Clock
 from schemas.keys import Shard
 from tests.aggregator import ledgers
 from tests.chaos.fleet import false_clock
@@ -50,7 +51,9 @@ async def test_a_worker_names_both_clocks_until_they_agree(redis_url: str) -> No
     seconds, microseconds = await client.time()
     store_s = seconds + microseconds / 1_000_000
     worker_s = store_s + 3600
-    counting = Counting(settings, ledger, DeadLetters(settings, {}), Placement(ledger, settings), lambda: worker_s)
+    counting = Counting(
+        settings, ledger, DeadLetters(settings, {}), Placement(ledger, settings), Clock(now=lambda: worker_s)
+    )
     try:
         assert not await counting.clocks_agree(SHARD)
         trouble = counting.clock_troubles[SHARD]
@@ -66,7 +69,7 @@ async def test_a_worker_names_both_clocks_until_they_agree(redis_url: str) -> No
 async def test_the_stores_clock_runs_on_and_is_asked_again_when_old(redis_url: str) -> None:
     settings, monotonic = ledgers.settings(redis_url), [100.0]
     client: Any = connect(settings)
-    ledger = Ledger(client, settings, monotonic=lambda: monotonic[0])
+    ledger = Ledger(client, settings, clock=Clock(monotonic=lambda: monotonic[0]))
     try:
         first = await ledger.now_ms(SHARD)
         monotonic[0] += 59

@@ -288,7 +288,7 @@ def test_a_token_revoked_before_its_first_use_is_refused(keycloak: Keycloak, int
 @asynccontextmanager
 async def served(clock: Clock, **settings: str) -> AsyncIterator[Api]:
     """The api in this process, so that its clock can be moved."""
-    app = build_app(read(ApiSettings, _env_file=None, **settings), clock)
+    app = build_app(read(ApiSettings, _env_file=None, **settings), clock.handed)
     runner = build_runner(app)
     await runner.setup()
     try:

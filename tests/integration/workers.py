@@ -11,7 +11,7 @@ import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -54,18 +54,22 @@ class WorkerProcess:
     def readiness(self) -> tuple[bool, list[str]]:
         """Whether it is ready, and the troubles that it names; not ready while nothing answers."""
         try:
-            with urllib.request.urlopen(f"http://{HOST}:{self.port}/health/ready", timeout=2) as answer:
-                body = json.load(answer)
-        except urllib.error.HTTPError as refusal:
-            with refusal:
-                body = json.load(refusal)
+            body = self._health("ready", 2)
         except OSError:
             return False, ["nobody listens"]
         return body["ready"], body["troubles"]
 
     def alive(self) -> bool:
-        with urllib.request.urlopen(f"http://{HOST}:{self.port}/health/live", timeout=5) as answer:
-            return bool(json.load(answer)["alive"])
+        return bool(self._health("live", 5)["alive"])
+
+    def _health(self, name: str, timeout_s: float) -> Any:
+        """Raises OSError where nobody listens."""
+        try:
+            with urllib.request.urlopen(f"http://{HOST}:{self.port}/health/{name}", timeout=timeout_s) as answer:
+                return json.load(answer)
+        except urllib.error.HTTPError as refusal:
+            with refusal:
+                return json.load(refusal)
 
     def wait_until_ready(self, timeout_s: float = START_S) -> Self:
         wait_until(lambda: self._ended() or self.readiness()[0], timeout_s, f"worker ready:\n{tail(self.log_file)}")

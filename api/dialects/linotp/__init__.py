@@ -66,7 +66,7 @@ class Reporting:
         self._open = "none" in settings.auth
         self._zone = settings.zone
         self._services = services
-        self._clock = services.clock
+        self._clock = services.clock.now
         self._inventory = Inventory(services.ledger, services.statistics)
         self._policies = PolicyFile(
             settings.reporting_policy_file, services.ledger, settings.key_prefix, services.clock

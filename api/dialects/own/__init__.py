@@ -85,11 +85,11 @@ class Gauges(Own):
 
 
 def routes(settings: ApiSettings, services: Services) -> list[web.RouteDef]:
-    quotas = QuotasFile(settings.quotas_file)
+    quotas = QuotasFile(settings.quotas_file, services.clock)
     inventory = Inventory(services.ledger, services.statistics)
 
     def now() -> datetime:
-        return datetime.fromtimestamp(services.clock(), settings.zone)
+        return datetime.fromtimestamp(services.clock.now(), settings.zone)
 
     def today() -> date:
         return now().date()

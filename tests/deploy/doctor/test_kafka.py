@@ -20,6 +20,9 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
+from aggregator.codecs import CODECS
+from deploy.doctor import topics
+from deploy.doctor.kafka import Kafka, Topic
 from deploy.servers import ApacheKafka, JavaMissingError, Valkey, create_topics, free_port
 from deploy.servers.apache_kafka import Listener
 from deploy.servers.topics import admin
@@ -68,6 +71,32 @@ def test_a_topic_that_is_configured_wrongly_is_named(
     assert words in found.text(check, verdict)
     assert topic in found.text(check, verdict)
     assert found.status == (1 if found.told["counts"]["problem"] else 0)
+
+
+@pytest.mark.parametrize("codec", ["producer", "uncompressed", *CODECS])
+def test_the_codec_of_a_topic_is_told_and_readable(patient: Patient, codec: str) -> None:
+    configure(patient.deployment.broker, patient.topic, compression_type=codec)
+    found = {finding["subject"]: finding["found"] for finding in patient.examine().of("kafka.compression", "ok")}
+    assert found[patient.topic] == f"compression.type={codec}: the worker reads gzip, snappy, lz4, zstd"
+    assert found.keys() == {patient.topic, patient.otp}
+
+
+@pytest.mark.parametrize(
+    ("config", "lacking", "verdict", "why"),
+    [
+        ({"compression.type": "zstd"}, ["lz4", "zstd"], "problem", "every batch of the topic is unreadable"),
+        ({"compression.type": "producer"}, ["zstd"], "warning", "a producer may choose it"),
+        (None, ["zstd"], "warning", "not known, so a producer may choose it"),
+        ({"compression.type": "gzip"}, ["zstd"], "ok", "brokers store gzip, whatever producers choose"),
+        ({"compression.type": "uncompressed"}, ["zstd"], "ok", "brokers store no codec"),
+    ],
+)
+def test_a_codec_that_the_installation_lacks_is_a_finding(
+    config: dict[str, str] | None, lacking: list[str], verdict: str, why: str
+) -> None:
+    kafka = Kafka(topics={"auth.logins": Topic("", {}, config=config)})
+    found = topics.compression(kafka, "auth.logins", lacking)
+    assert (found.verdict, "zstd" in found.found) == (verdict, verdict != "ok"), why
 
 
 def test_a_topic_that_is_missing_is_a_problem(patient: Patient) -> None:

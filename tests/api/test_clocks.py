@@ -1,0 +1,255 @@
+"""The wall clock is set back or forward, and no duration or expiry inside the api notices."""
+
+from __future__ import annotations
+
+import json
+import resource
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from aiohttp import ClientSession
+
+from api.access import REMEMBERED_S, Access
+from api.bearer import Bearer
+from api.cache import Body, Cache
+from api.dialects.gluu import Gluu
+from api.faults import Forbidden
+from api.jwks import UNKNOWN_KID_S, Jwks
+from api.quotas import QuotasFile
+from api.rate_limit import RateLimit
+from api.respite import RETRY_S, Respite
+from api.sessions import Sessions
+from api.settings import ApiSettings
+from api.static_tokens import StaticTokens
+from schemas.settings import read
+from tests.api.conftest import Clock
+from tests.api.issuer import Issuer
+
+HOUR: Final = 3600.0
+STEPS: Final = {"an hour back": -HOUR, "a year back": -8760 * HOUR, "an hour ahead": HOUR, "a year ahead": 8760 * HOUR}
+
+Probe = Callable[[], Awaitable[bool]]
+"""Whether what was begun still lasts."""
+
+
+async def rate_limit(clock: Clock, *_: Any) -> Probe:
+    limit = RateLimit("test", 1, 1 / 60, "authtally:", clock.handed, None)
+    await limit.take("one")
+
+    async def refused() -> bool:
+        return (await limit.take("one")).wait_s > 0
+
+    return refused
+
+
+async def remembered_token(clock: Clock, *_: Any) -> Probe:
+    class Issuers:
+        asked = 0
+
+        async def verify(self, token: str) -> Bearer | None:
+            self.asked += 1
+            return Bearer("ada", frozenset({"read"}))
+
+    way, access = Issuers(), Access(clock.handed)
+    access.open([way], anybody=False)
+    await access.bearer("Bearer t", "read")
+
+    async def remembered() -> bool:
+        before = way.asked
+        await access.bearer("Bearer t", "read")
+        return way.asked == before
+
+    return remembered
+
+
+async def kept_answer(clock: Clock, *_: Any) -> Probe:
+    cache, computed = Cache(clock.handed, lambda: 0.0, 0), list[int]()
+
+    async def compute() -> Body:
+        computed.append(1)
+        return Body(b"answer", "text/plain")
+
+    await cache.get("key", 60, compute)
+
+    async def kept() -> bool:
+        before = len(computed)
+        await cache.get("key", 60, compute)
+        return len(computed) == before
+
+    return kept
+
+
+async def gluu_interval(clock: Clock, *_: Any) -> Probe:
+    dialect = Gluu(read(ApiSettings, auth="none", gluu_shape="source", gluu_interval_s=60), clock.handed)
+    dialect.ask({"month": "202611"})
+
+    async def refused() -> bool:
+        try:
+            dialect.ask({"month": "202611"})
+        except Forbidden:
+            return True
+        return False
+
+    return refused
+
+
+async def session(clock: Clock, *_: Any) -> Probe:
+    sessions = Sessions(60, "authtally:", clock.handed, None)
+    opened = await sessions.open(Bearer("ada", frozenset({"read"})))
+
+    async def open_still() -> bool:
+        return await sessions.bearer(opened.id) is not None
+
+    return open_still
+
+
+async def respite(clock: Clock, *_: Any) -> Probe:
+    held = Respite(clock.handed.monotonic)
+    held.begin()
+
+    async def lasts() -> bool:
+        return held.lasts
+
+    return lasts
+
+
+async def watched_file(clock: Clock, folder: Path, _: AsyncExitStack) -> Probe:
+    path = folder / "quotas.json"
+    path.write_text('{"tenant": 1}')
+    quotas = QuotasFile(path, clock.handed)
+    quotas.current()
+    path.write_text('{"tenant": 22}')
+
+    async def unread() -> bool:
+        return quotas.current().tenant == 1
+
+    return unread
+
+
+async def keys_of_an_issuer(clock: Clock, _: Path, stack: AsyncExitStack) -> Probe:
+    issuer = Issuer()
+    await issuer.start()
+    stack.push_async_callback(issuer.stop)
+    jwks = Jwks(f"{issuer.url}/jwks", await stack.enter_async_context(ClientSession()), clock.handed)
+    stack.push_async_callback(jwks.close)
+    await jwks.key("unknown")
+
+    async def not_asked_again() -> bool:
+        before = issuer.key_fetches
+        await jwks.key("unknown")
+        return issuer.key_fetches == before
+
+    return not_asked_again
+
+
+PLACES: Final[dict[str, tuple[Callable[[Clock, Path, AsyncExitStack], Awaitable[Probe]], float]]] = {
+    # what is begun, and how long it lasts
+    "rate limit": (rate_limit, 60),
+    "remembered token": (remembered_token, REMEMBERED_S),
+    "kept answer": (kept_answer, 60),
+    "Gluu's interval": (gluu_interval, 60),
+    "session": (session, 60),
+    "respite": (respite, RETRY_S),
+    "watched file": (watched_file, 1),
+    "issuer's keys": (keys_of_an_issuer, UNKNOWN_KID_S),
+}
+
+
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("place", PLACES)
+async def test_a_step_of_the_wall_clock_changes_no_duration(
+    clock: Clock, tmp_path: Path, place: str, step: str
+) -> None:
+    begin, lasts_s = PLACES[place]
+    async with AsyncExitStack() as stack:
+        lasts = await begin(clock, tmp_path, stack)
+        assert await lasts()
+        clock.step(STEPS[step])
+        assert await lasts(), "not shorter"
+        clock.now += lasts_s + 0.1
+        assert not await lasts(), "not longer"
+
+
+async def test_a_token_ends_by_the_wall_clock(clock: Clock) -> None:
+    """Its expiry was told by the issuer, whose clock is not set back with ours."""
+    expires, asked = clock.now + 30, list[str]()
+
+    class Issuers:
+        async def verify(self, token: str) -> Bearer | None:
+            asked.append(token)
+            return Bearer("ada", frozenset({"read"}), None, expires)
+
+    access = Access(clock.handed)
+    access.open([Issuers()], anybody=False)
+    await access.bearer("Bearer t", "read")
+    await access.bearer("Bearer t", "read")
+    assert len(asked) == 1
+    clock.step(31)
+    await access.bearer("Bearer t", "read")
+    assert len(asked) == 2
+
+
+def tokens(path: Path, *words: str) -> None:
+    listed = [{"sha256": sha256(word.encode()).hexdigest(), "subject": word, "scopes": ["read"]} for word in words]
+    path.with_suffix(".new").write_text(json.dumps(listed))
+    path.with_suffix(".new").rename(path)
+
+
+async def test_static_tokens_are_read_again(clock: Clock, tmp_path: Path) -> None:
+    path = tmp_path / "tokens.json"
+    tokens(path, "old")
+    way = StaticTokens(path, clock.handed)
+    tokens(path, "new")
+    clock.now += 2
+    assert await way.verify("old") is None
+    assert (await way.verify("new") or Bearer("", frozenset())).subject == "new"
+
+
+UNREADABLE: Final[dict[str, tuple[Callable[[Path], Any], Callable[[Path], Any]]]] = {
+    # how it becomes unreadable, and readable: root reads files whatever their mode, so other ways
+    "a folder in its place": (lambda path: path.mkdir(), lambda path: path.rmdir()),
+    "a link to itself": (lambda path: path.symlink_to(path), lambda path: path.unlink()),
+    "nothing there": (lambda path: None, lambda path: None),
+}
+
+
+@pytest.mark.parametrize("kind", UNREADABLE)
+async def test_a_file_that_could_not_be_read_is_read_when_it_can_be(clock: Clock, tmp_path: Path, kind: str) -> None:
+    path, aside = tmp_path / "quotas.json", tmp_path / "aside.json"
+    path.write_text('{"tenant": 1}')
+    quotas = QuotasFile(path, clock.handed)
+    aside.write_text('{"tenant": 22}')
+    path.unlink()
+    spoil, clear = UNREADABLE[kind]
+    spoil(path)
+    for _ in range(2):
+        clock.now += 2
+        assert quotas.current().tenant == 1, "the last good one holds"
+    clear(path)
+    aside.rename(path)
+    clock.now += 2
+    assert quotas.current().tenant == 22
+
+
+async def test_a_file_that_fails_while_it_is_read_is_tried_again_though_it_looks_the_same(
+    clock: Clock, tmp_path: Path
+) -> None:
+    """Its stamp is that of the reading that failed: a stamp kept before the reading would hide it for ever."""
+    path = tmp_path / "quotas.json"
+    path.write_text('{"tenant": 1}')
+    quotas = QuotasFile(path, clock.handed)
+    path.write_text('{"tenant": 22}')
+    # Without a free descriptor `stat` works and `open` does not.
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        clock.now += 2
+        assert quotas.current().tenant == 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    clock.now += 2
+    assert quotas.current().tenant == 22

@@ -1,0 +1,198 @@
+"""REDIS_URL names an address that moves to another server, while the old one stays up and answers."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from threading import Thread
+from typing import Any
+
+import pytest
+import redis
+
+from api.redis_client import MAX_AGE_S
+from deploy.servers import Valkey, free_port
+from deploy.servers.process import HOST
+from schemas.keys import Shard, ShardKeys
+from tests.conftest import wait_until
+from tests.integration.api_process import ApiProcess
+from tests.integration.conftest import MakeSite
+from tests.integration.sites import PREFIX, Broker
+from tests.moving import MovingAddress
+
+COUNTS_S = 5
+"""From the move, or from when the new server can answer, to the next count."""
+
+
+def client(server: Valkey) -> Any:
+    return redis.Redis.from_url(server.url, decode_responses=True)
+
+
+def follow(replica: Valkey, primary: Valkey) -> None:
+    """Returns once it has all."""
+    with client(replica) as of:
+        of.replicaof(HOST, primary.port)
+        wait_until(lambda: of.info("replication")["master_link_status"] == "up", 20, "in sync")
+
+
+def demote(old: Valkey, new: Valkey) -> None:
+    with client(new) as of_new, client(old) as of_old:
+        of_new.replicaof("NO", "ONE")
+        of_old.replicaof(HOST, new.port)
+
+
+@pytest.fixture
+def stores() -> Iterator[tuple[Valkey, Valkey]]:
+    with Valkey() as one, Valkey() as other:
+        yield one, other
+
+
+@pytest.fixture
+def address(stores: tuple[Valkey, Valkey]) -> Iterator[MovingAddress]:
+    with MovingAddress(stores[0].port) as address:
+        yield address
+
+
+def counted(store: Valkey) -> int:
+    """The sum of all positions; 0 while the server does not answer."""
+    with client(store) as of:
+        try:
+            tags = of.smembers(f"{PREFIX}shards")
+            return sum(int(of.get(ShardKeys(PREFIX, Shard.parse(tag)).position) or 0) for tag in tags)
+        except redis.RedisError:
+            return 0
+
+
+def move(address: MovingAddress, store: Valkey) -> float:
+    """Seconds until the next count on `store`."""
+    before, began = counted(store), time.monotonic()
+    address.target = store.port
+    wait_until(lambda: counted(store) > before, 20, "counting goes on")
+    return time.monotonic() - began
+
+
+def test_a_worker_follows_to_a_new_primary(
+    embedded: Broker, make_site: MakeSite, stores: tuple[Valkey, Valkey], address: MovingAddress
+) -> None:
+    old, new = stores
+    site = make_site(embedded, store=old)
+    site.workers.start(redis_url=address.url).wait_until_ready()
+    with site.publisher.flow():
+        site.wait_until_moved()
+        follow(new, old)
+        demote(old, new)
+        assert move(address, new) < COUNTS_S
+    site.client = client(new)
+    assert site.differences() == []
+
+
+def test_a_worker_that_counts_nothing_notices_too(
+    embedded: Broker, make_site: MakeSite, stores: tuple[Valkey, Valkey], address: MovingAddress
+) -> None:
+    old, new = stores
+    site = make_site(embedded, store=old)
+    site.publisher.publish(500)
+    worker = site.workers.start(redis_url=address.url).wait_until_ready()
+    site.wait_until_counted()
+    follow(new, old)
+    demote(old, new)
+    with client(new) as of:
+        assert callers(of) == []
+        address.target = new.port
+        wait_until(lambda: callers(of), 20, "it has come to the new primary")
+    worker.wait_until_ready()
+    site.client = client(new)
+    site.publisher.publish(500)
+    assert site.differences() == []
+
+
+def callers(of: Any) -> list[Any]:
+    """Connections of a service, which are neither a replica's nor ours."""
+    return [each for each in of.client_list() if each["flags"] == "N" and each["cmd"] not in ("client|list", "info")]
+
+
+@contextmanager
+def loading(source: Valkey) -> Iterator[Valkey]:
+    """A server with the same data that takes seconds to load it."""
+    with client(source) as of:
+        # Some that nobody reads: each takes a millisecond.
+        of.mset({f"filler:{number}": number for number in range(4000)})
+        of.save()
+    options = ("--key-load-delay", "1000", "--loading-process-events-interval-bytes", "1024")
+    server = Valkey(options=options)
+    shutil.copy(source.folder / "dump.rdb", server.folder / "dump.rdb")
+    starting = Thread(target=server.start)
+    starting.start()
+    try:
+        yield server
+    finally:
+        starting.join()
+        server.close()
+
+
+def test_a_worker_waits_for_a_server_that_loads(
+    embedded: Broker, make_site: MakeSite, stores: tuple[Valkey, Valkey], address: MovingAddress
+) -> None:
+    old, _ = stores
+    site = make_site(embedded, store=old)
+    worker = site.workers.start(redis_url=address.url).wait_until_ready()
+    with site.publisher.flow(), ExitStack() as stack:
+        site.wait_until_moved()
+        new = stack.enter_context(loading(old))
+        with client(old) as of:
+            # So that nothing else can take the counts.
+            of.replicaof(HOST, free_port())
+        address.target = new.port
+        worker.wait_until_troubled("AUTHTALLY_REDIS_URL", "still loads its data")
+        wait_until(lambda: new.running and new.answers(), 30, "it has loaded")
+        before, began = counted(new), time.monotonic()
+        wait_until(lambda: counted(new) > before, 20, "counting goes on")
+        assert time.monotonic() - began < COUNTS_S
+
+
+def test_a_worker_leaves_a_replica_that_lost_its_primary(
+    embedded: Broker, make_site: MakeSite, stores: tuple[Valkey, Valkey], address: MovingAddress
+) -> None:
+    old, new = stores
+    site = make_site(embedded, store=old)
+    worker = site.workers.start(redis_url=address.url).wait_until_ready()
+    with site.publisher.flow():
+        site.wait_until_moved()
+        follow(new, old)
+        with client(old) as of, client(new) as of_new:
+            of_new.replicaof("NO", "ONE")
+            of.config_set("replica-serve-stale-data", "no")
+            of.replicaof(HOST, free_port())
+        worker.wait_until_troubled("AUTHTALLY_REDIS_URL", "replica")
+        assert move(address, new) < COUNTS_S
+
+
+@pytest.fixture
+def api(address: MovingAddress) -> Iterator[ApiProcess]:
+    with ApiProcess(redis_url=address.url, auth="none", cache_ttl_s="0") as api:
+        yield api
+
+
+def test_an_api_does_not_go_on_reading_an_old_primary(
+    stores: tuple[Valkey, Valkey], address: MovingAddress, api: ApiProcess
+) -> None:
+    old, new = stores
+
+    def months() -> dict[str, Any]:
+        return dict(api.get("/v1/overview").json)
+
+    assert months()
+    with client(old) as of:
+        # It answers reads as before, and follows nobody who would bring it news.
+        of.replicaof(HOST, free_port())
+    address.target = new.port
+    with client(old) as of:
+        wait_until(
+            lambda: api.get("/v1/overview").status == 200 and callers(of) == [],
+            MAX_AGE_S + 3,
+            "the old primary is left",
+        )
+    with client(new) as of:
+        assert callers(of) != []
