@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from typing import Any, Final
 
-from deploy.doctor.findings import Finding, span
+from deploy.doctor.findings import APART_S, Finding, span
 from deploy.doctor.store import Sentinel, Server, Store
 from deploy.doctor.topics import Backup
 from schemas.settings import PREFIX, CommonSettings
@@ -31,7 +31,7 @@ def judge(store: Store, settings: CommonSettings) -> Iterator[Finding]:
         yield _replication(server)
     if store.sentinel is not None:
         yield _sentinel(store.sentinel)
-    yield from _clocks(store)
+    yield from clocks(store)
     if store.shards is not None:
         yield _rights(store)
 
@@ -161,7 +161,8 @@ def _sentinel(told: Sentinel) -> Finding:
     return Finding("redis.layout", "sentinel", "ok", f"{told.others + 1} sentinels, quorum {told.quorum}")
 
 
-def _clocks(store: Store) -> Iterator[Finding]:
+def clocks(store: Store) -> Iterator[Finding]:
+    """The clock of each server against this machine's, as far apart as workers tolerate, or less."""
     for server in store.servers:
         if server.ahead_s is None:
             advice = "grant the user of REDIS_URL +time"
@@ -170,6 +171,10 @@ def _clocks(store: Store) -> Iterator[Finding]:
             found = (
                 f"its clock is {span(server.ahead_s)} {'ahead of' if server.ahead_s > 0 else 'behind'} this machine's"
             )
+            if abs(server.ahead_s) > APART_S:
+                found += f": a worker whose clock differs by more than {span(APART_S)} counts nothing"
+                yield Finding("clock.redis", server.name, "problem", found, "synchronise both by NTP")
+                continue
             yield Finding("clock.redis", server.name, "warning", found, "synchronise both by NTP")
         else:
             yield Finding("clock.redis", server.name, "ok", f"within {SKEW_S:g} s of this machine's")

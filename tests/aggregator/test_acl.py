@@ -7,7 +7,7 @@ import json
 import subprocess
 import urllib.request
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -218,8 +218,8 @@ def ask(folder: Path, day: datetime, settings: dict[str, str]) -> None:
             assert dropped.status == 200
 
 
-def operate(log: Log, folder: Path, settings: dict[str, str]) -> None:
-    """Each command that an operator has for the ledger."""
+def operate(log: Log, folder: Path, settings: dict[str, str], make_anew: Callable[[], object]) -> None:
+    """Each command that an operator has for the ledger. `make_anew` changes the topic id of its first shard."""
     environment = {f"AUTHTALLY_{name.upper()}": value for name, value in (log.settings | settings).items()}
 
     def run(*words: str, exits: tuple[int, ...] = (0,), **more: str) -> str:
@@ -236,7 +236,10 @@ def operate(log: Log, folder: Path, settings: dict[str, str]) -> None:
     run("import-stat", "--remove", "2020-01")
     run("snapshot", "save", "ledger.snapshot")
     run("snapshot", "verify", "ledger.snapshot")
-    run("positions", "reset", topic, "0", "--to", "latest", "--yes")
+    run("positions", "allow-unexpected", topic, "0", "200")
+    run("positions", "rebuild-index", "--all", "--yes")
+    make_anew()
+    assert "made anew" in run("positions", "reset", topic, "0", "--to", "latest", "--yes")
     run("snapshot", "restore", "ledger.snapshot", "--replace")
     run("snapshot", "save", "large.snapshot", key_prefix=LARGE)
     run("snapshot", "restore", "--without-kafka", "large.snapshot", key_prefix=AGAIN)
@@ -283,8 +286,17 @@ class Site:
 
     def operate(self) -> None:
         self._fill_large()
-        with Watch(*self._stores) as by_operator, contextlib.chdir(self._folder):
-            operate(self._log, self._folder, self._as_user("operator"))
+        of = ShardKeys("authtally:", Shard(next(iter(self._log.topics)), 0))
+        with self._holder_of(of.meta) as watcher:
+            # Signed in before the watch begins, which would see it.
+            watcher.ping()
+            with Watch(*self._stores) as by_operator, contextlib.chdir(self._folder):
+                operate(
+                    self._log,
+                    self._folder,
+                    self._as_user("operator"),
+                    lambda: watcher.hset(of.meta, "topic_id", "another"),
+                )
         self.asked["operator"] = by_operator.commands
 
     def _holder_of(self, key: str) -> Any:
