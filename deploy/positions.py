@@ -1,10 +1,10 @@
-"""`authtally positions`: where each shard stands, and how to make it stand elsewhere."""
+"""`authtally positions`: where each shard stands, how to move it, and how many unexpected records it may hold."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
 import click
 
@@ -13,11 +13,14 @@ from aggregator.settings import WorkerSettings
 from aggregator.store import Client
 from deploy.json_answer import print_json
 from deploy.operating import NO_ID, Log, confirmed, logs_of, shards_held, show_table, with_ledger
+from schemas import fields
 from schemas.keys import Shard
 from schemas.settings import PREFIX
 
 EARLIEST: Final = "earliest"
 LATEST: Final = "latest"
+TRIES: Final = 50
+"""A shard that is counted moves while its meta is changed: some tries find it in place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,46 +93,119 @@ class Row(NamedTuple):
     end: int | None
     lag: int | None
     topic_id: str
+    untimed: int
+    """Records without a usable timestamp."""
+    unexpected: int
+    """Records that a defect kept from being counted."""
+    unexpected_allowed: int
+    """How many of those the shard may hold before its partition stops."""
     remark: str
+
+
+class Held(NamedTuple):
+    """What the ledger holds of a shard."""
+
+    look: Look
+    untimed: int
+    unexpected: int
+
+    @property
+    def allowed(self) -> int:
+        return fields.allowance(self.look.meta)
 
 
 def show(settings: WorkerSettings, *, as_json: bool) -> None:
     """Print one line per shard: of the ledger, of Kafka, or of both."""
 
-    async def ask(ledger: Ledger, client: Client) -> dict[Shard, Look]:
+    async def ask(ledger: Ledger, client: Client) -> dict[Shard, Held]:
         held = await shards_held(client, settings)
-        return {shard: await ledger.look(shard) for shard in sorted(held | set(in_kafka))}
+        return {shard: await _held(ledger, client, shard) for shard in sorted(held | set(in_kafka))}
 
     in_kafka = logs_of(settings, settings.topics)
-    looks = with_ledger(settings, ask)
-    elsewhere = {shard.topic for shard in looks} - set(settings.topics)
+    found = with_ledger(settings, ask)
+    elsewhere = {shard.topic for shard in found} - set(settings.topics)
     in_kafka |= logs_of(settings, elsewhere)
-    rows = [_row(shard, look, in_kafka.get(shard), settings) for shard, look in looks.items()]
+    rows = [_row(shard, held, in_kafka.get(shard), settings) for shard, held in found.items()]
     if as_json:
         print_json({"shards": [row._asdict() for row in rows]})
         return
+    columns = ("topic", "partition", "position", "start", "end", "lag", "topic id", "untimed", "unexpected", "remark")
     show_table(
-        [name.replace("_", " ") for name in Row._fields],
-        (("-" if cell is None else cell for cell in row) for row in rows),
+        columns,
+        (
+            (
+                *("-" if cell is None else cell for cell in row[:7]),
+                row.untimed,
+                f"{row.unexpected}/{row.unexpected_allowed}",
+                row.remark,
+            )
+            for row in rows
+        ),
     )
 
 
-def _row(shard: Shard, look: Look, log: Log | None, settings: WorkerSettings) -> Row:
+async def _held(ledger: Ledger, client: Client, shard: Shard) -> Held:
+    of = ledger.keys(shard)
+    untimed = await cast(Any, client.hget(of.progress, fields.UNTIMED))
+    unexpected = await cast(Any, client.scard(of.unexpected))
+    return Held(await ledger.look(shard), int(untimed or 0), unexpected)
+
+
+def _row(shard: Shard, held: Held, log: Log | None, settings: WorkerSettings) -> Row:
+    position, counts = held.look.position, (held.untimed, held.unexpected, held.allowed)
     remark = "" if shard.topic in settings.topics else "not among TOPICS"
     if log is None:
-        return Row(*shard, look.position, None, None, None, "no such partition", remark)
-    known = look.meta.get("topic_id", NO_ID)
+        return Row(*shard, position, None, None, None, "no such partition", *counts, remark)
+    known = held.look.meta.get("topic_id", NO_ID)
     matches = "unknown" if NO_ID in (known, log.topic_id) else "same" if known == log.topic_id else "differs"
-    lag = log.end - (log.start if look.position is None else look.position)
-    if look.position is None:
+    lag = log.end - (log.start if position is None else position)
+    if position is None:
         remark = remark or "not counted yet"
-    elif look.position > log.end:
+    elif position > log.end:
         remark = remark or "beyond the end: stopped"
-    elif look.position < log.start:
-        remark = remark or f"{log.start - look.position} offsets lost to retention"
+    elif position < log.start:
+        remark = remark or f"{log.start - position} offsets lost to retention"
+    if held.unexpected > held.allowed:
+        remark = "unexpected records: stopped"
     if matches == "differs":
         remark = "another topic: stopped"
-    return Row(*shard, look.position, log.start, log.end, lag, matches, remark)
+    return Row(*shard, position, log.start, log.end, lag, matches, *counts, remark)
+
+
+def allow_unexpected(settings: WorkerSettings, shard: Shard, number: int, *, as_json: bool) -> None:
+    """Set how many unexpected records a shard may hold. Raises click.ClickException."""
+
+    async def ask(ledger: Ledger, client: Client) -> Held | None:
+        for _ in range(TRIES):
+            held = await _held(ledger, client, shard)
+            if held.look.position is None:
+                return None
+            meta = {fields.UNEXPECTED_ALLOWED: str(number)}
+            if not isinstance(await ledger.adopt(shard, held.look.position, meta), Refused):
+                return held
+        raise click.ClickException("the shard moved at each try, nothing was changed: repeat")
+
+    held = with_ledger(settings, ask)
+    if held is None:
+        raise click.ClickException(f"the ledger under {PREFIX}KEY_PREFIX={settings.key_prefix} has no {shard.tag}")
+    stays = held.unexpected > number
+    if as_json:
+        print_json(
+            {
+                "topic": shard.topic,
+                "partition": shard.partition,
+                "unexpected": held.unexpected,
+                "allowed_before": held.allowed,
+                "allowed": number,
+                "stopped": stays,
+            }
+        )
+        return
+    click.echo(f"{shard.tag} holds {held.unexpected} unexpected records; {number} are allowed, {held.allowed} were.")
+    if stays:
+        click.echo(f"The partition stays stopped: allow {held.unexpected} or more.")
+    elif held.unexpected > held.allowed:
+        click.echo("A running worker goes on with this partition within seconds.")
 
 
 def reset(settings: WorkerSettings, shard: Shard, to: str, yes: bool, *, as_json: bool) -> None:
@@ -168,7 +244,11 @@ def _told(move: Move, *, moved: bool) -> dict[str, Any]:
 
 
 def _write(move: Move, log: Log) -> Callable[[Ledger, Client], Awaitable[object]]:
-    async def write(ledger: Ledger, _client: Client) -> object:
+    async def write(ledger: Ledger, client: Client) -> object:
+        if move.other_topic:
+            # They are offsets of the old log. Deleted before the move: left behind by a crash after it, they would
+            # have records of the new log skipped. A range that adds one in between moves the position: refused.
+            await cast(Any, client.delete(ledger.keys(move.shard).unexpected))
         if move.position is None:
             return await ledger.open(move.shard, move.target, log.topic_id)
         return await ledger.move(move.shard, move.position, move.target, {"topic_id": log.topic_id})

@@ -20,7 +20,7 @@ COLUMNS: Final = ("setting", "counted_with", "now", "topic", "partition", "from_
 
 
 class Change(NamedTuple):
-    """A setting whose value differs from what a shard was counted with."""
+    """A setting whose value differs from what a shard was counted with. An older format is none: workers upgrade it."""
 
     shard: Shard
     position: int
@@ -36,7 +36,7 @@ def changes(
     return [
         Change(shard, position, last_record_ms, name, meta[name], value)
         for name, value in now.items()
-        if name in meta and meta[name] != value
+        if name in meta and meta[name] != value and not (name == "format" and int(meta[name]) < int(value))
     ]
 
 
@@ -70,6 +70,10 @@ def adopt(settings: WorkerSettings, yes: bool, *, as_json: bool) -> None:
         return
     if not as_json:
         show_table([name.replace("_", " ") for name in COLUMNS], rows)
+    if newer := next((change for change in found if change.setting == "format"), None):
+        raise click.ClickException(
+            f"the ledger has format {newer.held}, this version knows {newer.now}: run a newer version"
+        )
     fixed = sorted({change.setting for change in found} & NEVER_ADOPTED)
     if fixed:
         names = ", ".join(PREFIX + name.upper() for name in fixed)

@@ -160,6 +160,19 @@ class ShardKeys:
     def counts(self, period: str, scope: Scope) -> str:
         return f"{self.base}counts:{period}:{scope.text}"
 
+    def period_of(self, key: str) -> str | None:
+        """The period whose counts or users a key of this shard holds; None of any other key. The index names these."""
+        if not key.startswith(self.base):
+            return None
+        kind, _, more = key[len(self.base) :].partition(":")
+        period, colon, _ = more.partition(":")
+        return period if colon and kind in ("users", "small", "counts") else None
+
+    def day_written(self, key: str) -> str | None:
+        """The day whose record timestamps a key of this shard holds; None of any other key."""
+        start = self.written("")
+        return key[len(start) :] if key.startswith(start) else None
+
     # Of the OTP inventory. `realm` is a number, `status` a place in schemas.inventory.KEPT.
 
     def rows(self, realm: int, chunk: int) -> str:

@@ -70,7 +70,7 @@ def doctor(
 
 @click.group()
 def positions() -> None:
-    """Show or move the positions that shards are counted up to."""
+    """Show, move or repair shards: their positions, limits and indexes."""
 
 
 @positions.command("show")
@@ -81,6 +81,9 @@ def positions_show(as_json: bool) -> None:
     \b
       authtally positions show
       authtally positions show --json | jq '[.shards[].lag] | add'
+
+    untimed: records without a usable timestamp. unexpected: records that met a defect, and how many of them are allowed
+    before the partition stops.
     """
     from deploy import positions
 
@@ -110,6 +113,51 @@ def positions_reset(topic: str, partition: int, to: str, yes: bool, as_json: boo
     from schemas.keys import Shard
 
     positions.reset(worker_settings(), Shard(topic, partition), to, yes, as_json=as_json)
+
+
+@positions.command("allow-unexpected")
+@click.argument("topic", shell_complete=manual.topics)
+@click.argument("partition", type=click.IntRange(0))
+@click.argument("number", metavar="N", type=click.IntRange(0))
+@json_option
+def positions_allow_unexpected(topic: str, partition: int, number: int, as_json: bool) -> None:
+    """Let a partition go on that stopped because of unexpected records: it may hold N of them in all.
+
+    \b
+      authtally positions allow-unexpected auth.logins 3 200
+
+    Such records met a defect of this program. They are dead letters, and their number is limited: a defect that meets
+    all records must not empty a topic into the dead letters. Report the defect first; its log line names the offset.
+    """
+    from deploy import positions
+    from schemas.keys import Shard
+
+    positions.allow_unexpected(worker_settings(), Shard(topic, partition), number, as_json=as_json)
+
+
+@positions.command("rebuild-index")
+@click.argument("topic", required=False, shell_complete=manual.topics)
+@click.argument("partition", required=False, type=click.IntRange(0))
+@click.option("--all", "every", is_flag=True, help="All shards that the ledger holds.")
+@yes_option
+@json_option
+def positions_rebuild_index(topic: str | None, partition: int | None, every: bool, yes: bool, as_json: bool) -> None:
+    """Add the periods that have keys to the index, where it lost them. A dry run unless confirmed.
+
+    \b
+      authtally positions rebuild-index --all
+      authtally positions rebuild-index auth.logins 3 --yes
+
+    Repairs what versions of format 1 did when one record had a timestamp far ahead: they hid every day. Also removes
+    such timestamps from progress and days. Safe while workers run, and safe to repeat.
+    """
+    from deploy import index_repair
+    from schemas.keys import Shard
+
+    if every == (topic is not None) or (topic is None) != (partition is None):
+        raise click.UsageError("either TOPIC PARTITION or --all")
+    shard = None if topic is None or partition is None else Shard(topic, partition)
+    index_repair.rebuild_index(worker_settings(), shard, yes, as_json=as_json)
 
 
 @click.group("dead-letters")

@@ -168,7 +168,7 @@ def test_an_answer_that_was_told_is_not_followed_by_a_second_document(tmp_path: 
 COMPLETIONS = [
     # what stands on the line, what bash offers
     (["pub"], {"publish"}),
-    (["positions", ""], {"show", "reset"}),
+    (["positions", ""], {"show", "reset", "allow-unexpected", "rebuild-index"}),
     (["publish", "--format", "key"], {"keycloak"}),
     (["positions", "reset", "auth."], {"auth.logins", "auth.accounts", "auth.otp-tokens", "auth.tokens"}),
     (["positions", "reset", "auth.logins", "0", "--to", "e"], {"earliest"}),

@@ -35,6 +35,9 @@ def test_positions_are_told_with_numbers(counted: Deployment) -> None:
             "end": end,
             "lag": lag,
             "topic_id": "same",
+            "untimed": 0,
+            "unexpected": 0,
+            "unexpected_allowed": 100,
             "remark": "",
         }
         for partition, position, end, lag in ((0, 4, 5, 1), (1, 0, 0, 0))
@@ -98,6 +101,15 @@ def test_adopted_settings_are_told_and_recorded_only_with_yes(counted: Deploymen
     assert counted.redis.hget(counted.keys(0).meta, "max_labels") == "1000"
     assert answer(counted, *adopt, "--yes", **changed) == {"changes": changes, "recorded": True}
     assert answer(counted, *adopt, **changed) == {"changes": [], "recorded": False}
+
+
+def test_an_older_format_is_no_setting_to_adopt(counted: Deployment) -> None:
+    counted.redis.hset(counted.keys(0).meta, "format", "0")
+    assert answer(counted, "settings", "adopt") == {"changes": [], "recorded": False}
+    counted.redis.hset(counted.keys(0).meta, "format", "99")
+    refused = counted.run("settings", "adopt", "--yes")
+    assert refused.exit_code == 1
+    assert "the ledger has format 99, this version knows" in refused.output
 
 
 def test_what_is_refused_is_told_as_json_with_the_exit_status(counted: Deployment) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import click
 import pytest
 
 from aggregator.ledger import Look
 from deploy.operating import Log
 from deploy.positions import target_of, weigh
+from schemas import fields
 from schemas.keys import Shard
 from tests.deploy.conftest import Deployment, login
 
@@ -58,11 +61,55 @@ def test_show_tells_position_lag_and_topic(deployment: Deployment) -> None:
 
     assert shown.exit_code == 0, shown.output
     rows = [line.split() for line in shown.output.splitlines()]
-    assert rows[0] == ["topic", "partition", "position", "start", "end", "lag", "topic", "id", "remark"]
+    columns = ["topic", "partition", "position", "start", "end", "lag", "topic", "id"]
+    assert rows[0] == [*columns, "untimed", "unexpected", "remark"]
     assert rows[1:] == [
-        [deployment.topic, "0", "3", "0", "4", "1", "same"],
-        [deployment.topic, "1", "0", "0", "0", "0", "same"],
+        [deployment.topic, "0", "3", "0", "4", "1", "same", "0", "0/100"],
+        [deployment.topic, "1", "0", "0", "0", "0", "same", "0", "0/100"],
     ]
+
+
+def test_more_unexpected_records_are_allowed_by_command(deployment: Deployment) -> None:
+    deployment.produce(login("ada"))
+    deployment.count_up_to(1)
+    of = deployment.keys(0)
+    deployment.redis.sadd(of.unexpected, *range(101))
+    deployment.redis.hset(of.progress, fields.UNTIMED, 7)
+    allow = ("positions", "allow-unexpected", deployment.topic, "0")
+    (row, _) = json.loads(deployment.run("positions", "show", "--json").stdout)["shards"]
+    assert (row["untimed"], row["unexpected"], row["unexpected_allowed"]) == (7, 101, 100)
+    assert row["remark"] == "unexpected records: stopped"
+
+    too_few = deployment.run(*allow, "100")
+    assert too_few.exit_code == 0, too_few.output
+    assert "The partition stays stopped: allow 101 or more." in too_few.output
+    done = deployment.run(*allow, "101")
+    assert f"{deployment.topic}-0 holds 101 unexpected records; 101 are allowed, 100 were." in done.output
+    assert "goes on with this partition" in done.output
+    assert deployment.redis.hget(of.meta, fields.UNEXPECTED_ALLOWED) == "101"
+    assert deployment.position() == 1
+    assert "unexpected records: stopped" not in deployment.run("positions", "show").output
+
+
+def test_unexpected_records_are_allowed_of_shards_that_the_ledger_has(deployment: Deployment) -> None:
+    refused = deployment.run("positions", "allow-unexpected", deployment.topic, "0", "5")
+    assert refused.exit_code == 1
+    assert f"has no {deployment.topic}-0" in refused.output
+    assert deployment.redis.dbsize() == 0
+
+
+def test_offsets_of_a_topic_that_is_gone_are_not_passed_over_in_the_one_made_anew(deployment: Deployment) -> None:
+    deployment.produce(login("ada"))
+    deployment.count_up_to(1)
+    of = deployment.keys(0)
+    deployment.redis.sadd(of.unexpected, 0)
+    reset = ("positions", "reset", deployment.topic, "0", "--to", "earliest", "--yes")
+    assert deployment.run(*reset).exit_code == 0
+    assert deployment.redis.smembers(of.unexpected) == {"0"}
+    deployment.redis.hset(of.meta, "topic_id", "another")
+    done = deployment.run(*reset)
+    assert "The topic was deleted and made anew" in done.output
+    assert not deployment.redis.exists(of.unexpected)
 
 
 def test_reset_is_a_dry_run_and_then_moves(deployment: Deployment) -> None:
