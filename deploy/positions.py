@@ -98,7 +98,7 @@ class Row(NamedTuple):
     unexpected: int
     """Records that a defect kept from being counted."""
     unexpected_allowed: int
-    """How many of those the shard may hold before its partition stops."""
+    """How many of those the shard may hold: its partition stops before the next one."""
     remark: str
 
 
@@ -107,11 +107,14 @@ class Held(NamedTuple):
 
     look: Look
     untimed: int
-    unexpected: int
+
+    @property
+    def unexpected(self) -> int:
+        return len(self.look.unexpected)
 
     @property
     def allowed(self) -> int:
-        return fields.allowance(self.look.meta)
+        return self.look.unexpected_allowed
 
 
 def show(settings: WorkerSettings, *, as_json: bool) -> None:
@@ -145,10 +148,8 @@ def show(settings: WorkerSettings, *, as_json: bool) -> None:
 
 
 async def _held(ledger: Ledger, client: Client, shard: Shard) -> Held:
-    of = ledger.keys(shard)
-    untimed = await cast(Any, client.hget(of.progress, fields.UNTIMED))
-    unexpected = await cast(Any, client.scard(of.unexpected))
-    return Held(await ledger.look(shard), int(untimed or 0), unexpected)
+    untimed = await cast(Any, client.hget(ledger.keys(shard).progress, fields.UNTIMED))
+    return Held(await ledger.look(shard), int(untimed or 0))
 
 
 def _row(shard: Shard, held: Held, log: Log | None, settings: WorkerSettings) -> Row:
@@ -165,8 +166,8 @@ def _row(shard: Shard, held: Held, log: Log | None, settings: WorkerSettings) ->
         remark = remark or "beyond the end: stopped"
     elif position < log.start:
         remark = remark or f"{log.start - position} offsets lost to retention"
-    if held.unexpected > held.allowed:
-        remark = "unexpected records: stopped"
+    elif held.unexpected >= held.allowed:
+        remark = remark or "stops at the next unexpected record"
     if matches == "differs":
         remark = "another topic: stopped"
     return Row(*shard, position, log.start, log.end, lag, matches, *counts, remark)
@@ -188,7 +189,7 @@ def allow_unexpected(settings: WorkerSettings, shard: Shard, number: int, *, as_
     held = with_ledger(settings, ask)
     if held is None:
         raise click.ClickException(f"the ledger under {PREFIX}KEY_PREFIX={settings.key_prefix} has no {shard.tag}")
-    stays = held.unexpected > number
+    full = held.unexpected >= number
     if as_json:
         print_json(
             {
@@ -197,15 +198,15 @@ def allow_unexpected(settings: WorkerSettings, shard: Shard, number: int, *, as_
                 "unexpected": held.unexpected,
                 "allowed_before": held.allowed,
                 "allowed": number,
-                "stopped": stays,
+                "stops": full,
             }
         )
         return
     click.echo(f"{shard.tag} holds {held.unexpected} unexpected records; {number} are allowed, {held.allowed} were.")
-    if stays:
-        click.echo(f"The partition stays stopped: allow {held.unexpected} or more.")
-    elif held.unexpected > held.allowed:
-        click.echo("A running worker goes on with this partition within seconds.")
+    if full:
+        click.echo(f"The partition stops at the next unexpected record: allow more than {held.unexpected}.")
+    else:
+        click.echo("If the partition was stopped for them, a running worker goes on with it within seconds.")
 
 
 def reset(settings: WorkerSettings, shard: Shard, to: str, yes: bool, *, as_json: bool) -> None:
@@ -244,13 +245,10 @@ def _told(move: Move, *, moved: bool) -> dict[str, Any]:
 
 
 def _write(move: Move, log: Log) -> Callable[[Ledger, Client], Awaitable[object]]:
-    async def write(ledger: Ledger, client: Client) -> object:
-        if move.other_topic:
-            # They are offsets of the old log. Deleted before the move: left behind by a crash after it, they would
-            # have records of the new log skipped. A range that adds one in between moves the position: refused.
-            await cast(Any, client.delete(ledger.keys(move.shard).unexpected))
+    async def write(ledger: Ledger, _client: Client) -> object:
         if move.position is None:
             return await ledger.open(move.shard, move.target, log.topic_id)
-        return await ledger.move(move.shard, move.position, move.target, {"topic_id": log.topic_id})
+        meta = {"topic_id": log.topic_id}
+        return await ledger.move(move.shard, move.position, move.target, meta, other_log=move.other_topic)
 
     return write

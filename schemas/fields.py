@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import lru_cache
 from typing import Final
 from urllib.parse import quote, unquote
@@ -127,12 +126,6 @@ FORMAT: Final = "format"
 UNEXPECTED_ALLOWED: Final = "unexpected_allowed"
 """In meta: how many unexpected records the shard may hold before its partition stops; ALLOWED_AT_FIRST if absent."""
 ALLOWED_AT_FIRST: Final = 100
-
-
-def allowance(meta: Mapping[str, str]) -> int:
-    """How many unexpected records a shard with this meta may hold."""
-    return int(meta.get(UNEXPECTED_ALLOWED, ALLOWED_AT_FIRST))
-
 
 RESTORED: Final = "restored"
 """In meta: the snapshot that the shard was restored from."""

@@ -124,6 +124,8 @@ class _Site:
         found += [*of_kafka, *of_store]
         if self._store is not None and self._worker is not None:
             found += ledger.settings(self._store, self._worker)
+            found += ledger.formats(self._store)
+            found += ledger.records(self._store, self._kafka, int(time.time() * 1000))
             if self._kafka is not None:
                 found += ledger.against_kafka(self._store, self._kafka, self._worker)
         return [*found, *of_access]

@@ -6,6 +6,11 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Final, Literal, NamedTuple
 
+from aggregator.counting import CLOCKS_APART_MS
+
+APART_S: Final = CLOCKS_APART_MS / 1000
+"""Clocks that differ by more keep workers from counting."""
+
 Verdict = Literal["ok", "unknown", "warning", "problem"]
 
 CHECKS: Final = {
@@ -33,13 +38,17 @@ CHECKS: Final = {
     "ledger.topics": "shards are of the topics that Kafka has now",
     "ledger.positions": "positions lie inside Kafka's log",
     "ledger.lag": "what waits to be counted",
+    "ledger.format": "shards have the format of this version",
+    "ledger.untimed": "records have timestamps that can be used",
+    "ledger.unexpected": "no record met a defect of this program",
+    "ledger.index": "the newest days that have counts are in the index, or answers leave them out",
     "access.ways": "who is let in",
     "access.issuer": "the issuer is who AUTH_ISSUER says",
     "access.keys": "the issuer's keys can be had, and verify signatures",
     "access.introspection": "the introspection endpoint takes our client",
     "access.clock": "this machine's clock against the issuer's",
     "clock.redis": "this machine's clock against that of Redis, by which periods expire",
-    "clock.records": "records do not come from the future",
+    "clock.records": "records do not come from the future; nor do brokers, where they give records their time",
 }
 """Every check by its name, which scripts may go by."""
 

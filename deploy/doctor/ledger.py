@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from aggregator.placement import differing
-from aggregator.settings import WorkerSettings
+from aggregator.settings import FORMAT, WorkerSettings
 from deploy.doctor.findings import Finding, span
 from deploy.doctor.kafka import Kafka
-from deploy.doctor.store import Store
+from deploy.doctor.store import Counted, Store
+from deploy.doctor.topics import LOG_APPEND, TIMESTAMP_TYPE
 from schemas import fields
+from schemas.events import RecordTime
 from schemas.keys import Shard
 from schemas.settings import PREFIX
 
 LATE: Final = "late"
 LATE_S: Final = 300
+Meta = Mapping[str, str]
 MOST: Final = 5
 """Shards that are named one by one."""
 
@@ -44,6 +47,93 @@ def settings(store: Store, now: WorkerSettings) -> Iterator[Finding]:
         yield Finding(
             "ledger.topics", ", ".join(elsewhere), "warning", found, f"put them back into {PREFIX}TOPICS, or not"
         )
+
+
+def formats(store: Store) -> Iterator[Finding]:
+    """Shards of an older format, which workers upgrade. A newer one is told by `settings`: workers refuse it."""
+    older: dict[int, list[str]] = {}
+    for shard, (_, meta) in (store.shards or {}).items():
+        if (held := int(meta.get(fields.FORMAT, FORMAT))) < FORMAT:
+            older.setdefault(held, []).append(shard.tag)
+    for held, tags in older.items():
+        found = f"format {held}: the next range that a worker of this version counts upgrades it to {FORMAT}"
+        advice = "keep a snapshot to go back to (authtally snapshot save), then start new workers one by one: see "
+        yield Finding("ledger.format", _listed(tags), "warning", found, f"{advice}docs/rolling-upgrades.md")
+    if store.shards is not None and not older:
+        yield Finding("ledger.format", "", "ok", f"format {FORMAT}")
+
+
+def records(store: Store, kafka: Kafka | None, now_ms: int) -> Iterator[Finding]:
+    """Records that had no usable timestamp or met a defect, and indexes that lack periods."""
+    if store.shards is None:
+        return
+    if store.counted is None:
+        advice = "run it with the user operator of deploy/redis/users.acl, or grant +hmget +scard +exists +zmscore"
+        yield Finding("ledger.index", "", "unknown", "the user of REDIS_URL may not look at it", advice)
+        return
+    yield from _untimed(store.counted, kafka)
+    yield from _unexpected(store.counted, store.shards)
+    yield from _index(store.counted, now_ms)
+
+
+def _untimed(counted: Mapping[Shard, Counted], kafka: Kafka | None) -> Iterator[Finding]:
+    topics: dict[str, int] = {}
+    for shard, held in counted.items():
+        if held.untimed:
+            topics[shard.topic] = topics.get(shard.topic, 0) + held.untimed
+    for topic, number in topics.items():
+        known = kafka.topics.get(topic) if kafka is not None else None
+        config = known.config if known is not None and known.config is not None else {}
+        found = f"{number:,} records had no usable timestamp: their events were judged by the clock of Redis"
+        if config.get(TIMESTAMP_TYPE) == LOG_APPEND:
+            advice = f"{TIMESTAMP_TYPE}={LOG_APPEND} is set: these are older records, or the brokers' clocks are wrong"
+        else:
+            advice = (
+                f"kafka-configs.sh --alter --topic {topic} --add-config {TIMESTAMP_TYPE}={LOG_APPEND}; or correct the "
+                "producer, and refuse its records by log.message.timestamp.before.max.ms and .after.max.ms"
+            )
+        yield Finding("ledger.untimed", topic, "warning", found, advice)
+    if not topics:
+        yield Finding("ledger.untimed", "", "ok", "every record had a usable timestamp")
+
+
+def _unexpected(counted: Mapping[Shard, Counted], shards: Mapping[Shard, tuple[int | None, Meta]]) -> Iterator[Finding]:
+    holding = {shard: held.unexpected for shard, held in counted.items() if held.unexpected}
+    for shard, number in holding.items():
+        allowed = int(shards[shard][1].get(fields.UNEXPECTED_ALLOWED, fields.ALLOWED_AT_FIRST))
+        command = f"authtally positions allow-unexpected {shard.topic} {shard.partition} {number + 100}"
+        found = (
+            f"{number} unexpected records of {allowed} allowed: a defect of this program kept them from being counted"
+        )
+        advice = (
+            "report the log lines `unexpected record`; after a fix: authtally dead-letters resend --reason unexpected"
+        )
+        if number < allowed:
+            yield Finding("ledger.unexpected", shard.tag, "warning", found, advice)
+        else:
+            found += "; the partition stops at the next one"
+            yield Finding("ledger.unexpected", shard.tag, "problem", found, f"{advice}; to allow more: {command}")
+    if not holding:
+        yield Finding("ledger.unexpected", "", "ok", "no unexpected record")
+
+
+def _index(counted: Mapping[Shard, Counted], now_ms: int) -> Iterator[Finding]:
+    repair = "authtally positions rebuild-index --all"
+    lacking = {shard: held.unindexed for shard, held in counted.items() if held.unindexed}
+    if lacking:
+        example = next(iter(lacking.values()))[0]
+        found = f"periods that have counts, such as {example}, are not in the index: answers leave them out"
+        yield Finding("ledger.index", _listed([shard.tag for shard in lacking]), "problem", found, repair)
+    times = [
+        shard.tag
+        for shard, held in counted.items()
+        if held.last_record_ms is not None and not RecordTime.of(held.last_record_ms, now_ms).usable
+    ]
+    if times:
+        found = "the newest record timestamp is none that a clock gave: figures show it as their time"
+        yield Finding("ledger.index", _listed(times), "warning", found, repair)
+    if not lacking and not times:
+        yield Finding("ledger.index", "", "ok", "the newest periods that have counts are in the index")
 
 
 def against_kafka(store: Store, kafka: Kafka, now: WorkerSettings) -> Iterator[Finding]:

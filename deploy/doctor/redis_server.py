@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from typing import Any, Final
 
-from deploy.doctor.findings import Finding, span
+from deploy.doctor.findings import APART_S, Finding, span
 from deploy.doctor.store import Sentinel, Server, Store
 from deploy.doctor.topics import Backup
 from schemas.settings import PREFIX, CommonSettings
@@ -170,6 +170,10 @@ def _clocks(store: Store) -> Iterator[Finding]:
             found = (
                 f"its clock is {span(server.ahead_s)} {'ahead of' if server.ahead_s > 0 else 'behind'} this machine's"
             )
+            if abs(server.ahead_s) > APART_S:
+                found += f": a worker whose clock differs by more than {span(APART_S)} counts nothing"
+                yield Finding("clock.redis", server.name, "problem", found, "synchronise both by NTP")
+                continue
             yield Finding("clock.redis", server.name, "warning", found, "synchronise both by NTP")
         else:
             yield Finding("clock.redis", server.name, "ok", f"within {SKEW_S:g} s of this machine's")

@@ -5,15 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, cast
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, NamedTuple, cast
 
 from redis.asyncio import RedisCluster
 from redis.asyncio.sentinel import SentinelConnectionPool
 from redis.exceptions import AskError, ClusterDownError, NoPermissionError, RedisError, ResponseError
 
 from aggregator.store import Client
-from schemas import keys
+from schemas import fields, keys
 from schemas.keys import Shard, ShardKeys
+from schemas.periods import Month, Span, day_key
+from schemas.scopes import EVERYTHING
 
 REFUSED: Final = """
 local refused = {}
@@ -47,6 +50,9 @@ CALLS: Final = (
 )
 """Whole and valid, each: both Redis 7.0 and Valkey 9.1 crash when they are asked about a call that lacks arguments."""
 
+SAMPLE: Final = 20
+"""Shards whose index is looked at: what empties one has come to all of them."""
+SAMPLE_DAYS: Final = 40
 ASKED: Final = ("save", "appendfsync", "min-replicas-to-write")
 
 
@@ -74,6 +80,17 @@ class Sentinel:
     quorum: int
 
 
+class Counted(NamedTuple):
+    """What the ledger holds of a shard that tells whether its records and its index are sound."""
+
+    untimed: int
+    """Records without a usable timestamp."""
+    unexpected: int
+    last_record_ms: int | None
+    unindexed: Sequence[str]
+    """Of the periods that were looked at, those that have counts and are not in the index."""
+
+
 @dataclass
 class Store:
     servers: list[Server]
@@ -82,6 +99,8 @@ class Store:
     """Position and meta of every shard that is registered; None where this kind of client cannot read them here."""
     refused: Sequence[str] | None
     """Commands that our user may not give; None where that cannot be found out."""
+    counted: Mapping[Shard, Counted] | None = None
+    """Of the first SAMPLE shards their index too; None where our user may not look."""
 
 
 async def look(client: Client, prefix: str, roles: Mapping[str, Collection[str]]) -> Store:
@@ -97,7 +116,12 @@ async def look(client: Client, prefix: str, roles: Mapping[str, Collection[str]]
     except (AskError, ClusterDownError):
         # A Cluster, asked as if it were one server.
         return Store(servers, None, None, None)
-    return Store(servers, await _sentinel(client), shards, await _refused(client, prefix, roles))
+    refused = await _refused(client, prefix, roles)
+    try:
+        counted = {shard: await _counted(client, prefix, shard, number < SAMPLE) for number, shard in enumerate(shards)}
+    except NoPermissionError:
+        counted = None
+    return Store(servers, await _sentinel(client), shards, refused, counted)
 
 
 async def _shards(client: Client, prefix: str) -> dict[Shard, tuple[int | None, Mapping[str, str]]]:
@@ -108,6 +132,33 @@ async def _shards(client: Client, prefix: str) -> dict[Shard, tuple[int | None, 
         position = await cast(Any, client.get(of.position))
         shards[shard] = None if position is None else int(position), await cast(Any, client.hgetall(of.meta))
     return shards
+
+
+async def _counted(client: Client, prefix: str, shard: Shard, with_index: bool) -> Counted:
+    of = ShardKeys(prefix, shard)
+    names = (fields.UNTIMED, fields.LAST_EVENT, fields.LAST_RECORD)
+    untimed, last_event_ms, last_record_ms = await cast(Any, client.hmget(of.progress, names))
+    periods = _newest_periods(int(last_event_ms)) if last_event_ms and with_index else []
+    asking: Any = client.pipeline(transaction=False)
+    asking.scard(of.unexpected)
+    for period in periods:
+        asking.exists(of.counts(period, EVERYTHING))
+    # Behind the counts: a period that a worker adds meanwhile is in the index then too.
+    if periods:
+        asking.zmscore(of.index, periods)
+    unexpected, *found = await asking.execute()
+    there, scores = found[: len(periods)], found[-1] if periods else []
+    unindexed = [
+        period for period, exists, score in zip(periods, there, scores, strict=True) if exists and score is None
+    ]
+    return Counted(int(untimed or 0), unexpected, int(last_record_ms) if last_record_ms else None, unindexed)
+
+
+def _newest_periods(last_event_ms: int) -> list[str]:
+    """Days and months that an index most likely holds: those before the newest event, in any time zone."""
+    newest = datetime.fromtimestamp(last_event_ms / 1000, UTC).date() + timedelta(days=1)
+    days = list(Span.ending(newest, SAMPLE_DAYS).days)
+    return [*map(day_key, days), *sorted({Month.of(day).key for day in days})]
 
 
 async def _refused(client: Client, prefix: str, roles: Mapping[str, Collection[str]]) -> list[str] | None:

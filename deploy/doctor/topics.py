@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final, NamedTuple
 
 from aggregator.dead_letters import CUT_BYTES, MAX_REQUEST_BYTES
-from deploy.doctor.findings import Finding, span
+from deploy.doctor.findings import APART_S, Finding, Verdict, span
 from deploy.doctor.kafka import Kafka, Topic
 from schemas.inventory import BINDINGS
 from schemas.keys import Shard
@@ -19,6 +19,9 @@ SHORT_S: Final = 86_400
 FOR_EVER: Final = -1
 AHEAD_S: Final = 60
 BACKUP: Final = "backup"
+TIMESTAMP_TYPE: Final = "message.timestamp.type"
+LOG_APPEND: Final = "LogAppendTime"
+"""Its value where brokers give records their timestamps, instead of whoever produces them."""
 
 
 class Backup(NamedTuple):
@@ -278,6 +281,11 @@ def newest(kafka: Kafka, now_ms: float) -> Finding | None:
     shard: Shard = max(kafka.newest_ms, key=lambda each: kafka.newest_ms[each])
     ahead = (kafka.newest_ms[shard] - now_ms) / 1000
     if ahead > AHEAD_S:
+        config = kafka.topics[shard.topic].config or {}
+        if config.get(TIMESTAMP_TYPE) == LOG_APPEND:
+            found = f"the brokers give records their time, and are {span(ahead)} ahead of this machine's clock"
+            verdict: Verdict = "problem" if ahead > APART_S else "warning"
+            return Finding("clock.records", shard.topic, verdict, found, "set the clocks of the brokers by NTP")
         found = f"{shard.tag} holds a record that is {span(ahead)} ahead of this machine's clock"
         return Finding("clock.records", shard.topic, "warning", found, "set the clocks: of this machine, of publishers")
     return Finding(

@@ -7,7 +7,7 @@ import json
 import subprocess
 import urllib.request
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -218,8 +218,8 @@ def ask(folder: Path, day: datetime, settings: dict[str, str]) -> None:
             assert dropped.status == 200
 
 
-def operate(log: Log, folder: Path, settings: dict[str, str]) -> None:
-    """Each command that an operator has for the ledger."""
+def operate(log: Log, folder: Path, settings: dict[str, str], make_anew: Callable[[str], None]) -> None:
+    """Each command that an operator has for the ledger. `make_anew` gives a topic another id."""
     environment = {f"AUTHTALLY_{name.upper()}": value for name, value in (log.settings | settings).items()}
 
     def run(*words: str, exits: tuple[int, ...] = (0,), **more: str) -> str:
@@ -236,7 +236,10 @@ def operate(log: Log, folder: Path, settings: dict[str, str]) -> None:
     run("import-stat", "--remove", "2020-01")
     run("snapshot", "save", "ledger.snapshot")
     run("snapshot", "verify", "ledger.snapshot")
-    run("positions", "reset", topic, "0", "--to", "latest", "--yes")
+    run("positions", "allow-unexpected", topic, "0", "200")
+    run("positions", "rebuild-index", "--all", "--yes")
+    make_anew(topic)
+    assert "made anew" in run("positions", "reset", topic, "0", "--to", "latest", "--yes")
     run("snapshot", "restore", "ledger.snapshot", "--replace")
     run("snapshot", "save", "large.snapshot", key_prefix=LARGE)
     run("snapshot", "restore", "--without-kafka", "large.snapshot", key_prefix=AGAIN)
@@ -284,8 +287,13 @@ class Site:
     def operate(self) -> None:
         self._fill_large()
         with Watch(*self._stores) as by_operator, contextlib.chdir(self._folder):
-            operate(self._log, self._folder, self._as_user("operator"))
+            operate(self._log, self._folder, self._as_user("operator"), self._make_anew)
         self.asked["operator"] = by_operator.commands
+
+    def _make_anew(self, topic: str) -> None:
+        of = ShardKeys("authtally:", Shard(topic, 0))
+        with self._holder_of(of.meta) as watcher:
+            watcher.hset(of.meta, "topic_id", "another")
 
     def _holder_of(self, key: str) -> Any:
         """A client of the store that holds a key."""

@@ -73,22 +73,22 @@ def test_more_unexpected_records_are_allowed_by_command(deployment: Deployment) 
     deployment.produce(login("ada"))
     deployment.count_up_to(1)
     of = deployment.keys(0)
-    deployment.redis.sadd(of.unexpected, *range(101))
+    deployment.redis.sadd(of.unexpected, *range(100))
     deployment.redis.hset(of.progress, fields.UNTIMED, 7)
     allow = ("positions", "allow-unexpected", deployment.topic, "0")
     (row, _) = json.loads(deployment.run("positions", "show", "--json").stdout)["shards"]
-    assert (row["untimed"], row["unexpected"], row["unexpected_allowed"]) == (7, 101, 100)
-    assert row["remark"] == "unexpected records: stopped"
+    assert (row["untimed"], row["unexpected"], row["unexpected_allowed"]) == (7, 100, 100)
+    assert row["remark"] == "stops at the next unexpected record"
 
     too_few = deployment.run(*allow, "100")
     assert too_few.exit_code == 0, too_few.output
-    assert "The partition stays stopped: allow 101 or more." in too_few.output
+    assert "The partition stops at the next unexpected record: allow more than 100." in too_few.output
     done = deployment.run(*allow, "101")
-    assert f"{deployment.topic}-0 holds 101 unexpected records; 101 are allowed, 100 were." in done.output
-    assert "goes on with this partition" in done.output
+    assert f"{deployment.topic}-0 holds 100 unexpected records; 101 are allowed, 100 were." in done.output
+    assert "goes on with it within seconds" in done.output
     assert deployment.redis.hget(of.meta, fields.UNEXPECTED_ALLOWED) == "101"
     assert deployment.position() == 1
-    assert "unexpected records: stopped" not in deployment.run("positions", "show").output
+    assert "stops at the next unexpected record" not in deployment.run("positions", "show").output
 
 
 def test_unexpected_records_are_allowed_of_shards_that_the_ledger_has(deployment: Deployment) -> None:
