@@ -102,12 +102,8 @@ def _unexpected(counted: Mapping[Shard, Counted], shards: Mapping[Shard, tuple[i
     for shard, number in holding.items():
         allowed = int(shards[shard][1].get(fields.UNEXPECTED_ALLOWED, fields.ALLOWED_AT_FIRST))
         command = f"authtally positions allow-unexpected {shard.topic} {shard.partition} {number + 100}"
-        found = (
-            f"{number} unexpected records of {allowed} allowed: a defect of this program kept them from being counted"
-        )
-        advice = (
-            "report the log lines `unexpected record`; after a fix: authtally dead-letters resend --reason unexpected"
-        )
+        found = f"{number} unexpected records ({allowed} are allowed): a defect kept them from being counted"
+        advice = "report the log lines `unexpected record`; then: authtally dead-letters resend --reason unexpected"
         if number < allowed:
             yield Finding("ledger.unexpected", shard.tag, "warning", found, advice)
         else:

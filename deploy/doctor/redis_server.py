@@ -31,7 +31,7 @@ def judge(store: Store, settings: CommonSettings) -> Iterator[Finding]:
         yield _replication(server)
     if store.sentinel is not None:
         yield _sentinel(store.sentinel)
-    yield from _clocks(store)
+    yield from clocks(store)
     if store.shards is not None:
         yield _rights(store)
 
@@ -161,7 +161,8 @@ def _sentinel(told: Sentinel) -> Finding:
     return Finding("redis.layout", "sentinel", "ok", f"{told.others + 1} sentinels, quorum {told.quorum}")
 
 
-def _clocks(store: Store) -> Iterator[Finding]:
+def clocks(store: Store) -> Iterator[Finding]:
+    """The clock of each server against this machine's, as far apart as workers tolerate, or less."""
     for server in store.servers:
         if server.ahead_s is None:
             advice = "grant the user of REDIS_URL +time"

@@ -50,7 +50,9 @@ def test_a_user_who_may_not_look_is_told_which_right_is_missing(patient: Patient
     try:
         found = patient.examine("--service", "worker", redis_url=patient.store.url.replace("//", "//blind:pw@"))
         assert "+time" in found.text("clock.redis", "unknown")
-        assert found.told["counts"]["problem"] == 0
+        # A worker judges events by it.
+        assert "lacks +time" in found.text("redis.rights", "problem")
+        assert found.told["counts"]["problem"] == 1
         client.execute_command("ACL", "SETUSER", "blind", "-info")
         found = patient.examine("--service", "worker", redis_url=patient.store.url.replace("//", "//blind:pw@"))
         assert "+info" in found.text("redis.version", "unknown")
