@@ -35,6 +35,8 @@ W1: Final = {"job": "authtally-worker", "instance": "w1"}
 A1: Final = {"job": "authtally-api", "instance": "a1"}
 PARTITION: Final = {"topic": "t", "partition": "0"}
 DEAD: Final = 'authtally_dead_letters_total{topic="t",reason="not_json"}'
+UNEXPECTED: Final = 'authtally_dead_letters_total{topic="t",reason="unexpected"}'
+UNTIMED: Final = 'authtally_untimed_records_total{topic="t"}'
 LOST: Final = 'authtally_lost_offsets_total{topic="t"}'
 BEHIND: Final = 'authtally_refused_scripts_total{topic="t",reason="behind"}'
 AHEAD: Final = 'authtally_refused_scripts_total{topic="t",reason="ahead"}'
@@ -71,6 +73,15 @@ CASES: Final = [
     ),
     Case("AuthtallyLedgerUnreachable", "for the api", {LEDGER_ERRORS: "0x2 0+5x9"}, "8m", [A1]),
     Case("AuthtallyLedgerUnreachable", "one lost answer", {LEDGER_ERRORS: "0x2 1x9"}, "8m", []),
+    Case(
+        "AuthtallyClocksDisagree",
+        "an hour apart",
+        {'authtally_trouble{instance="w1",where="clock"}': "1x9"},
+        "3m",
+        [{"instance": "w1"}],
+    ),
+    Case("AuthtallyClocksDisagree", "set right", {'authtally_trouble{instance="w1",where="clock"}': "1x1 0x9"}, "5m", []),
+    Case("AuthtallyClocksDisagree", "another trouble", {'authtally_trouble{where="kafka"}': "1x9"}, "5m", []),
     Case("AuthtallyLagHigh", "an hour", {f"authtally_lag_seconds{{{SHARD}}}": "3600x9"}, "6m", [PARTITION]),
     Case("AuthtallyLagHigh", "at rest", {f"authtally_lag_seconds{{{SHARD}}}": "0x9"}, "6m", []),
     Case("AuthtallyLagHigh", "a burst", {f"authtally_lag_seconds{{{SHARD}}}": "400x2 0x9"}, "6m", []),
@@ -97,6 +108,14 @@ CASES: Final = [
     Case("AuthtallyDeadLetters", "the first ever", {DEAD: "_x20 1x20"}, "22m", [{"topic": "t", "reason": "not_json"}]),
     Case("AuthtallyDeadLetters", "none", {DEAD: "0x40"}, "22m", []),
     Case("AuthtallyDeadLetters", "an hour ago", {DEAD: "0x20 1x80"}, "80m", []),
+    Case("AuthtallyUnexpectedRecords", "one", {UNEXPECTED: "0x20 1x20"}, "22m", [{"topic": "t"}]),
+    Case("AuthtallyUnexpectedRecords", "the first ever", {UNEXPECTED: "_x20 1x20"}, "22m", [{"topic": "t"}]),
+    Case("AuthtallyUnexpectedRecords", "another reason", {DEAD: "0x20 1x20"}, "22m", []),
+    Case("AuthtallyUnexpectedRecords", "an hour ago", {UNEXPECTED: "0x20 1x80"}, "80m", []),
+    Case("AuthtallyUntimedRecords", "some", {UNTIMED: "0x20 9x20"}, "22m", [{"topic": "t"}]),
+    Case("AuthtallyUntimedRecords", "before it was first scraped", {UNTIMED: "_x20 9x20"}, "22m", [{"topic": "t"}]),
+    Case("AuthtallyUntimedRecords", "none", {UNTIMED: "0x40"}, "22m", []),
+    Case("AuthtallyUntimedRecords", "an hour ago", {UNTIMED: "0x20 9x80"}, "80m", []),
     Case("AuthtallyManyDeadLetters", "a tenth", {COUNTED: "0+90x40", SPOILT: "0+10x40"}, "30m", [{"topic": "t"}]),
     Case("AuthtallyManyDeadLetters", "a hundredth", {COUNTED: "0+99x40", SPOILT: "0+1x40"}, "30m", []),
     Case("AuthtallyNoEvents", "silence", UP | {COUNTED: "0+9x20 180x60"}, "70m", [{}]),
