@@ -242,11 +242,15 @@ def snapshot_verify(file: Path | None, from_start: bool, scratch_url: str | None
     The ledger goes on meanwhile: each shard is compared at a position of its own. Imported months, deletes of inventory
     rows and observations do not follow from the log and are left out. Takes room for two copies of the largest shard.
 
-    Exit status: 0 all agree, 1 something differs or cannot be verified, 2 wrong settings or options.
+    Records without a usable timestamp were judged by the clock at that time: what may differ for that alone is listed
+    apart. A ledger of an older version is verified from its upgrade on: FILE must have been saved since then.
+
+    Exit status: 0 all agree, 1 something differs or cannot be verified, 2 wrong settings or options, 3 all agree but
+    for what depends on the clock.
     """
     if (file is None) != from_start:
         raise click.UsageError("either FILE or --from-start")
     from deploy.verify import verify
 
-    if not verify(worker_settings(), file, scratch_url, as_json=as_json):
-        raise SystemExit(1)
+    if status := verify(worker_settings(), file, scratch_url, as_json=as_json):
+        raise SystemExit(status)

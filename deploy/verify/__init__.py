@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import secrets
 import tempfile
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,22 +20,27 @@ import click
 from pydantic import SecretStr
 
 from aggregator.placement import differing
-from aggregator.settings import WorkerSettings
+from aggregator.settings import FORMAT, WorkerSettings
 from aggregator.store import Client, connect
 from deploy.operating import NO_ID, Log, logs_of, shards_held, show_table
 from deploy.progress import progress
 from deploy.snapshot import checked, converse, print_json
 from deploy.snapshot.copying import copy_shard
 from deploy.snapshot.file import BEGIN, END, HEADER, Contents, Writer
-from deploy.snapshot.lines import close, line_to
+from deploy.snapshot.lines import Line, close, line_to
 from deploy.snapshot.restoring import Restored, begin, clear, entries_of, fill, finish
-from deploy.verify.compare import Comparison, Difference
-from deploy.verify.replay import Replay, ReplayError
+from deploy.verify.clock import Untimed, judged
+from deploy.verify.compare import SINCE_FORMAT, Comparison, Difference
+from deploy.verify.replay import KafkaRecord, Replay, ReplayError
 from schemas import fields
 from schemas.keys import Shard, ShardKeys
 
 MOST: Final = 100
-"""Differences of a shard that are shown."""
+"""Differences of a shard that are shown, of each kind."""
+AGREES: Final = 0
+DIFFERS: Final = 1
+BY_CLOCK: Final = 3
+"""Exit status where all that differs may do so because a clock took part in counting."""
 
 
 @dataclass
@@ -47,20 +53,45 @@ class Verified:
     keys: int = 0
     unfit: str = ""
     """Why it cannot be verified."""
+    untimed: int = 0
+    """Records without a usable timestamp among those replayed, as the ledger counted them."""
+    impossible: int = 0
+    """Events whose time was impossible among them."""
     differences: list[Difference] = field(default_factory=list)
     more: int = 0
     """Differences beyond those."""
+    by_clock: list[Difference] = field(default_factory=list)
+    """Differences that may be due to the clock that untimed records were judged by."""
+    more_by_clock: int = 0
+
+    @property
+    def status(self) -> int:
+        if self.unfit or self.differences:
+            return DIFFERS
+        return BY_CLOCK if self.by_clock else AGREES
 
     @property
     def verdict(self) -> str:
         if self.unfit:
             return self.unfit
-        found = len(self.differences) + self.more
-        return f"{found} keys differ" if found else "agrees"
+        found, by_clock = len(self.differences) + self.more, len(self.by_clock) + self.more_by_clock
+        told = f"{found} keys differ" if found else "agrees"
+        if by_clock:
+            told += f"; {by_clock} keys depend on the clock"
+        return told
+
+    def add(self, difference: Difference, *, by_clock: bool) -> None:
+        shown = self.by_clock if by_clock else self.differences
+        if len(shown) < MOST:
+            shown.append(difference)
+        elif by_clock:
+            self.more_by_clock += 1
+        else:
+            self.more += 1
 
 
-def verify(settings: WorkerSettings, file: Path | None, scratch_url: str | None, *, as_json: bool) -> bool:
-    """Verify every shard of TOPICS and tell; whether all agree. Raises click.ClickException."""
+def verify(settings: WorkerSettings, file: Path | None, scratch_url: str | None, *, as_json: bool) -> int:
+    """Verify every shard of TOPICS and print it: AGREES, DIFFERS or BY_CLOCK. Raises click.ClickException."""
     held = None if file is None else checked(file)
     logs = logs_of(settings, settings.topics)
     with ExitStack() as stack:
@@ -77,14 +108,20 @@ def verify(settings: WorkerSettings, file: Path | None, scratch_url: str | None,
                 await verifying.close()
 
         found = converse(settings, ask)
-    agree = bool(found) and not any(each.unfit or each.differences for each in found)
+    statuses = {each.status for each in found}
+    status = DIFFERS if DIFFERS in statuses or not found else max(statuses)
     if as_json:
         print_json(
-            {"file": None if file is None else str(file), "agree": agree, "shards": [_told(each) for each in found]}
+            {
+                "file": None if file is None else str(file),
+                "agree": status == AGREES,
+                "depends_on_clock": status == BY_CLOCK,
+                "shards": [_told(each) for each in found],
+            }
         )
     else:
         _tell(found)
-    return agree
+    return status
 
 
 class _Verifying:
@@ -126,25 +163,30 @@ class _Verifying:
                 return result
             start = await self._lay_base(shard, log, base, meta)
             result.replayed = result.position - start
-            await self._replay.run(
-                shard,
-                start,
-                result.position,
-                lambda at: self._told(f"replaying {shard.tag}", at - start, result.replayed),
-            )
             async with line_to(self._scratch, log.position) as line:
+                await _copy_unexpected(line, ledger, log, start)
+                before, untimed = await judged(line, log), Untimed(self._settings, log)
+                await self._replay_all(shard, start, result.position, untimed)
+                held, logged = await judged(line, ledger), await judged(line, log)
+                result.untimed, result.impossible = held.untimed - before.untimed, held.impossible - before.impossible
                 comparison = Comparison(line, ledger, log)
                 async for difference in comparison.differences():
-                    if len(result.differences) < MOST:
-                        result.differences.append(difference)
-                    else:
-                        result.more += 1
+                    result.add(difference, by_clock=untimed.explains(difference.key, before, held, logged))
                 result.keys = comparison.keys
         except ReplayError as error:
             result.unfit = str(error)
         finally:
             await self._clear(ledger, log)
         return result
+
+    async def _replay_all(self, shard: Shard, start: int, end: int, untimed: Untimed) -> None:
+        now_ms = int(time.time() * 1000)
+
+        def read(records: Sequence[KafkaRecord], until: int) -> None:
+            untimed.read(records, now_ms)
+            self._told(f"replaying {shard.tag}", until - start, end - start)
+
+        await self._replay.run(shard, start, end, read)
 
     async def _copy_live(self, shard: Shard, to: ShardKeys) -> tuple[int, dict[str, str]] | None:
         """The live shard as of one position, into the scratch store; its position and meta."""
@@ -190,6 +232,13 @@ class _Verifying:
         await close(self._scratch)
 
 
+async def _copy_unexpected(line: Line, ledger: ShardKeys, log: ShardKeys, start: int) -> None:
+    """Have the replay skip what a defect kept the ledger from counting, whether or not this version has it too."""
+    held = [offset for offset in await line.call("SMEMBERS", ledger.unexpected) if int(offset) >= start]
+    if held:
+        await line.call("SADD", log.unexpected, *held)
+
+
 def _unfit(
     settings: WorkerSettings,
     shard: Shard,
@@ -206,8 +255,15 @@ def _unfit(
         return f"the ledger is of topic id {known}, Kafka has {log.topic_id}"
     if differs := differing(meta, settings.counted_with(shard.topic)):
         return differs
+    start = log.start if base is None else int(base["position"])
     before: Mapping[str, str] = {} if base is None else base["meta"]
-    changed = sorted(name for name in meta if name.startswith(fields.since("")) and meta.get(name) != before.get(name))
+    if other := _format_differs(meta, before, start):
+        return other
+    changed = sorted(
+        name
+        for name in meta
+        if name.startswith(fields.since("")) and name != SINCE_FORMAT and meta.get(name) != before.get(name)
+    )
     if changed:
         names = ", ".join(fields.split(name)[1].upper() for name in changed)
         return f"{names} changed on the way: only a snapshot taken since then can be verified"
@@ -223,6 +279,23 @@ def _unfit(
     if base["position"] < log.start:
         return f"Kafka has nothing below offset {log.start}, the snapshot ends at {base['position']}"
     return None
+
+
+def _format_differs(meta: Mapping[str, str], before: Mapping[str, str], start: int) -> str | None:
+    """Why the rules of this version's format are not those that `[start, …)` was counted by; None if they are."""
+    held = int(meta.get(fields.FORMAT, FORMAT))
+    if held < FORMAT:
+        return f"the ledger has format {held}, this version counts by format {FORMAT}: verify with the version before"
+    since = meta.get(SINCE_FORMAT)
+    if since is None or since == before.get(SINCE_FORMAT):
+        return None
+    upgraded_at, _ = fields.split_observation(since)
+    if start >= upgraded_at:
+        return None
+    return (
+        f"format {FORMAT} holds from offset {upgraded_at} on, and counting again would begin at {start}: "
+        "verify from a snapshot that was saved since the upgrade"
+    )
 
 
 def _scratch_settings(settings: WorkerSettings, url: str) -> WorkerSettings:
@@ -257,6 +330,10 @@ def _told(each: Verified) -> dict[str, Any]:
         "replayed": each.replayed,
         "keys": each.keys,
         "verdict": each.verdict,
+        "untimed": each.untimed,
+        "impossible_times": each.impossible,
+        "depends_on_clock": [difference._asdict() for difference in each.by_clock],
+        "more_depend_on_clock": each.more_by_clock,
         "differences": [difference._asdict() for difference in each.differences],
         "more_differences": each.more,
     }
@@ -264,12 +341,13 @@ def _told(each: Verified) -> dict[str, Any]:
 
 def _tell(found: list[Verified]) -> None:
     show_table(
-        ("topic", "partition", "position", "replayed", "keys", ""),
+        ("topic", "partition", "position", "replayed", "untimed", "keys", ""),
         (
             (
                 *each.shard,
                 "-" if each.position is None else each.position,
                 each.replayed,
+                each.untimed,
                 f"{each.keys:,}",
                 each.verdict,
             )
@@ -281,5 +359,14 @@ def _tell(found: list[Verified]) -> None:
             click.echo(f"{each.shard.tag} {difference.key}: {difference.detail}")
         if each.more:
             click.echo(f"{each.shard.tag}: and {each.more} more")
+        if each.by_clock:
+            click.echo(
+                f"{each.shard.tag}: {each.untimed} of its records had no usable timestamp, and were judged by the "
+                f"clock; {each.impossible} events had an impossible time. These keys may differ for that alone:"
+            )
+        for difference in each.by_clock:
+            click.echo(f"{each.shard.tag} {difference.key}: {difference.detail}")
+        if each.more_by_clock:
+            click.echo(f"{each.shard.tag}: and {each.more_by_clock} more")
     if not found:
         click.echo("The ledger holds no shard of these TOPICS.")

@@ -12,6 +12,7 @@ from schemas import fields
 from schemas.keys import ShardKeys
 
 AT_ONCE: Final = 100
+SINCE_FORMAT: Final = fields.since(fields.FORMAT)
 EXPIRES_SOON_S: Final = 900
 """A key that is this close to its end may have gone from one copy first."""
 SHOWN: Final = 5
@@ -111,15 +112,18 @@ class Comparison:
             mine, other = _pairs(value), _pairs(log_value)
             if name == b"meta":
                 for each in (mine, other):
-                    each.pop(fields.RESTORED.encode(), None)
+                    _drop_what_no_log_has(each)
             if mine != other:
                 return _fields(mine, other)
         elif kind == b"set":
             if set(value) != set(log_value):
                 return f"{_members(set(value), set(log_value))}"
         elif kind == b"zset":
-            if _pairs(value) != _pairs(log_value):
-                return _fields(_pairs(value), _pairs(log_value))
+            mine, other = _pairs(value), _pairs(log_value)
+            if name == b"index":
+                mine, other = _unexpired(mine), _unexpired(other)
+            if mine != other:
+                return _fields(mine, other)
         elif value != log_value:
             return await self._strings(ours, theirs, value, log_value)
         if expires != log_expires:
@@ -179,6 +183,20 @@ class Comparison:
         """Whether a key goes about now, so that the clock alone may have taken it from one copy."""
         at_ms: int = await self._line.call("PEXPIRETIME", key)
         return at_ms == -2 or 0 <= at_ms < (time.time() + EXPIRES_SOON_S) * 1000
+
+
+def _drop_what_no_log_has(meta: dict[bytes, bytes]) -> None:
+    """What operators write, and the moment of an upgrade, whose offset stays."""
+    for name in (fields.RESTORED, fields.UNEXPECTED_ALLOWED):
+        meta.pop(name.encode(), None)
+    since = meta.pop(SINCE_FORMAT.encode(), None)
+    if since is not None:
+        meta[SINCE_FORMAT.encode()] = str(fields.split_observation(since.decode())[0]).encode()
+
+
+def _unexpired(index: dict[bytes, bytes]) -> dict[bytes, bytes]:
+    """Without the periods that each copy drops with its next range, by the clock."""
+    return {period: at for period, at in index.items() if float(at) > time.time() + EXPIRES_SOON_S}
 
 
 def _weight(kind: bytes, length: int) -> int:

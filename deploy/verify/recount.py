@@ -12,6 +12,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, NamedTuple
@@ -43,7 +44,7 @@ from schemas.events import (
     decode,
 )
 from schemas.inventory import BINDINGS
-from schemas.keys import Shard
+from schemas.keys import Shard, ShardKeys
 from schemas.periods import Month
 from schemas.scopes import EVERYTHING
 from schemas.settings import PREFIX
@@ -101,20 +102,21 @@ class Recounted:
 
 
 class Repeats:
-    """The ids of a partition's events, by the hour of their records, as far back as the window reaches."""
+    """The ids of a partition's events, by hour, as far back as the window reaches behind the newest of them."""
 
     def __init__(self, window_s: int, most: int) -> None:
-        self._hours_back = math.ceil(window_s / 3600)
+        # An event may be dated so far ahead, and must not make its neighbours' ids expire.
+        self._hours_back = math.ceil(window_s / 3600) + math.ceil(MAX_AHEAD.total_seconds() / 3600)
         self._most = most if window_s else 0
         self._hours: dict[int, set[bytes]] = {}
         self._begins = -math.inf
         """Hours before it were given up for want of room."""
 
-    def has(self, event_id: str, record_ms: int) -> bool:
-        """Whether the id was there before; it is from now on."""
+    def has(self, event_id: str, at_ms: int) -> bool:
+        """Whether the id was there before; it is from now on. `at_ms`: the record's time, or the event's if untimed."""
         if not self._most:
             return False
-        hour, digest = record_ms // HOUR_MS, hashlib.sha256(event_id.encode()).digest()[:16]
+        hour, digest = at_ms // HOUR_MS, hashlib.sha256(event_id.encode()).digest()[:16]
         newest = max(hour, max(self._hours, default=hour))
         for old in [held for held in self._hours if held < newest - self._hours_back]:
             del self._hours[old]
@@ -137,13 +139,13 @@ def recount(settings: WorkerSettings, text: str, *, as_json: bool) -> bool:
         raise click.BadParameter(str(error), param_hint="MONTH") from error
     logs = logs_of(settings, settings.topics)
     try:
-        positions, moved, counts, users = asyncio.run(_of_ledger(settings, month))
+        positions, moved, counts, users, unexpected = asyncio.run(_of_ledger(settings, month))
     except UNREACHABLE as error:
         raise click.ClickException(f"{PREFIX}REDIS_URL: {error or type(error).__name__}") from error
     if not counts and not users.count:
         raise click.ClickException(f"{month.key}: the ledger counted nothing in this month")
     with progress("recounting", "offsets") as job:
-        found, missing = _of_kafka(settings, month, positions, logs, job.of)
+        found, missing = _of_kafka(settings, month, positions, unexpected, logs, job.of)
     figures = list(_compared(found, counts, users, moved))
     agree = not missing and all(figure.agrees for figure in figures)
     if as_json:
@@ -177,8 +179,14 @@ def recount(settings: WorkerSettings, text: str, *, as_json: bool) -> bool:
     return agree
 
 
-async def _of_ledger(settings: WorkerSettings, month: Month) -> tuple[dict[Shard, int], int, Counts, ActiveUsers]:
-    """Positions of the shards of TOPICS, how far they moved while the figures were read, and the figures."""
+Unexpected = Mapping[Shard, AbstractSet[int]]
+"""Offsets of records that a defect kept the worker from counting: every replay of its ledger skips them."""
+
+
+async def _of_ledger(
+    settings: WorkerSettings, month: Month
+) -> tuple[dict[Shard, int], int, Counts, ActiveUsers, Unexpected]:
+    """Positions of the shards of TOPICS, how far they moved meanwhile, the figures, and offsets to skip."""
     client = open_ledger(settings)
     try:
         statistics = Statistics(client, settings)
@@ -190,7 +198,9 @@ async def _of_ledger(settings: WorkerSettings, month: Month) -> tuple[dict[Shard
             moved = sum((await _positions(statistics, settings)).values()) - sum(before.values())
             if not moved:
                 break
-        return before, moved, counts, users
+        replies = await client.run([("SMEMBERS", ShardKeys(settings.key_prefix, shard).unexpected) for shard in before])
+        unexpected = {shard: frozenset(map(int, held)) for shard, held in zip(before, replies, strict=True)}
+        return before, moved, counts, users, unexpected
     finally:
         await client.close()
 
@@ -210,6 +220,7 @@ def _of_kafka(
     settings: WorkerSettings,
     month: Month,
     positions: Mapping[Shard, int],
+    unexpected: Unexpected,
     logs: Mapping[Shard, Log],
     told: Callable[[str, int, int], None],
 ) -> tuple[Recounted, list[str]]:
@@ -224,7 +235,7 @@ def _of_kafka(
             if log is None:
                 missing.append(f"{shard.tag}: Kafka has no such partition")
                 continue
-            reason = _count_partition(settings, month, shard, end, log, reader, found, told)
+            reason = _count_partition(settings, month, shard, end, log, unexpected[shard], reader, found, told)
             if reason:
                 missing.append(f"{shard.tag}: {reason}")
     except KafkaException as error:
@@ -242,6 +253,7 @@ def _count_partition(
     shard: Shard,
     end: int,
     log: Log,
+    unexpected: AbstractSet[int],
     reader: LogReader,
     found: Recounted,
     told: Callable[[str, int, int], None],
@@ -260,6 +272,7 @@ def _count_partition(
     first: KafkaRecord | None = None
     repeats = Repeats(settings.dedupe_window_s, settings.dedupe_max_ids)
     at = start
+    now_ms = int(time.time() * 1000)
     reader.seek(shard, start)
     while at < end:
         records, at = reader.read(shard, at, end)
@@ -267,8 +280,12 @@ def _count_partition(
             first = records[0]
         for record in records:
             found.records += 1
-            for event in _events(settings.topics[shard.topic], record):
-                if event.id is not None and repeats.has(event.id, record.timestamp):
+            if record.offset in unexpected:
+                continue
+            timed = RecordTime.of(record.timestamp, now_ms)
+            for event in events_of(settings.topics[shard.topic], record, timed):
+                at_ms = timed.ms if timed.usable else int(event.time.timestamp() * 1000)
+                if event.id is not None and repeats.has(event.id, at_ms):
                     continue
                 if _day(event, settings) == (month.year, month.month):
                     _count(settings, event, found)
@@ -278,9 +295,8 @@ def _count_partition(
     return None
 
 
-def _events(name: str, record: KafkaRecord) -> Iterator[Event]:
+def events_of(name: str, record: KafkaRecord, at: RecordTime) -> Iterator[Event]:
     """The events of a record that count; bad ones are dead letters, and none of the month's."""
-    at = RecordTime.of(record.timestamp, int(time.time() * 1000))
     if name in DECODERS:
         try:
             yield decode(name, record.value, at)

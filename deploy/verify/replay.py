@@ -98,6 +98,9 @@ class _Replaying:
     async def place(self, _consumer: Any, shards: Sequence[Shard]) -> None:
         raise ReplayError(f"{shards[0].tag}: somebody else writes to the scratch store")
 
+    async def stop_at_unexpected(self, _consumer: Any, shard: Shard, position: int, *_: int) -> None:
+        raise ReplayError(f"{shard.tag}: this version cannot count the record at {position}, and the ledger has it")
+
     async def send(self, _shard: Shard, _letters: Any, **_: Any) -> bool:
         """The worker has sent them."""
         return True
@@ -112,8 +115,11 @@ class Replay:
         self._parts: Any = _Replaying()
         self._log = LogReader(settings)
 
-    async def run(self, shard: Shard, start: int, end: int, told: Callable[[int], None]) -> None:
-        """Count `[start, end)` into a ledger that stands at `start`. Raises ReplayError, click.ClickException."""
+    async def run(self, shard: Shard, start: int, end: int, read: Callable[[Sequence[KafkaRecord], int], None]) -> None:
+        """Count `[start, end)` into a ledger that stands at `start`. `read` gets records, and the offset behind them.
+
+        Raises ReplayError, click.ClickException.
+        """
         counting = Counting(self._settings, self._ledger, self._parts, self._parts)
         try:
             self._log.seek(shard, start)
@@ -122,7 +128,7 @@ class Replay:
                 cut = Range(shard, start, until, cast(list[Any], records), 0, 0.0)
                 await counting.count(self._parts, cut)
                 start = until
-                told(start)
+                read(records, start)
         except KafkaException as error:
             raise kafka_fails(error) from error
         finally:

@@ -80,7 +80,9 @@ CASES: Final = [
         "3m",
         [{"instance": "w1"}],
     ),
-    Case("AuthtallyClocksDisagree", "set right", {'authtally_trouble{instance="w1",where="clock"}': "1x1 0x9"}, "5m", []),
+    Case(
+        "AuthtallyClocksDisagree", "set right", {'authtally_trouble{instance="w1",where="clock"}': "1x1 0x9"}, "5m", []
+    ),
     Case("AuthtallyClocksDisagree", "another trouble", {'authtally_trouble{where="kafka"}': "1x9"}, "5m", []),
     Case("AuthtallyLagHigh", "an hour", {f"authtally_lag_seconds{{{SHARD}}}": "3600x9"}, "6m", [PARTITION]),
     Case("AuthtallyLagHigh", "at rest", {f"authtally_lag_seconds{{{SHARD}}}": "0x9"}, "6m", []),
