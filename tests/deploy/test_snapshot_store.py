@@ -79,6 +79,7 @@ def fill(url: str, **given: Any) -> None:
                 keys.imported(PREFIX), mapping={"2025-03/active": "5", "2025-03/source": "elsewhere"}
             )
             await counting.client.rpush(keys.recordings(PREFIX), "first", "second")
+            await counting.client.sadd(ShardKeys(PREFIX, LOGINS).unexpected, 7, 2_000)
         async with Inventories(url, OTP, exact_up_to=400, **given) as stock:
             await stock.open()
             await stock.count(inventory(), 0, 700)
