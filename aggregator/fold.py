@@ -144,8 +144,15 @@ def fold(name: str, records: Sequence[Record], end: int, known: Known, rules: Ru
     router.total(tally)
     tally.sifted = sieve.sifted
     consumed = folded if native else sum(unit.leads for unit in units[:folded])
-    tally.settle(consumed, repeated, ignored, skipped)
+    tally.settle(consumed, repeated, ignored, note_skipped(tally, skipped, now_ms))
     return tally
+
+
+def note_skipped(tally: Tally, skipped: Sequence[Record], now_ms: int) -> int:
+    """Enter the timestamps of the unexpected records before the tally's end, as their first fold did; how many."""
+    passed = [record.timestamp for record in skipped if record.offset < tally.end]
+    tally.note_record_times(*record_times(passed, now_ms))
+    return len(passed)
 
 
 def record_times(timestamps: list[int], now_ms: int) -> tuple[list[int], frozenset[int]]:

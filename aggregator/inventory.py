@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 from aggregator.duplicates import Sieve
+from aggregator.fold import note_skipped
 from aggregator.inventory_changes import Changing
 from aggregator.stock import Stock, realm_bytes
 from aggregator.tally import DeadLetter, Known, Record, Rules, Tally
@@ -147,11 +148,17 @@ def unknown_holders(told: Iterable[Told], stock: Stock) -> list[bytes]:
 
 
 def fold_inventory(
-    told: Sequence[Told], end: int, known: Known, stock: Stock, rules: Rules, now_ms: int, skipped: Sequence[int] = ()
+    told: Sequence[Told],
+    end: int,
+    known: Known,
+    stock: Stock,
+    rules: Rules,
+    now_ms: int,
+    skipped: Sequence[Record] = (),
 ) -> Tally:
     """Fold what was told up to offset `end`. `stock` knows every serial and holder of it; `now_ms` as for `fold`.
 
-    `skipped` are offsets of records that are not in `told` since they are known as unexpected.
+    `skipped` are the records that are not in `told` since they are known as unexpected.
     """
     tally = Tally(end)
     changing = Changing(stock, rules)
@@ -202,5 +209,5 @@ def fold_inventory(
     tally.note_record_times([at.ms for at in times], untimed, opens)
     tally.sifted = sieve.sifted
     tally.inventory = changing.done()
-    tally.settle(consumed, repeated, ignored, skipped)
+    tally.settle(consumed, repeated, ignored, note_skipped(tally, skipped, now_ms))
     return tally

@@ -144,28 +144,29 @@ class Tally:
     def note_record_times(
         self, times_ms: Sequence[int], untimed: AbstractSet[int], opens: Sequence[bool] | None = None
     ) -> None:
-        """Enter first and last usable timestamp, and the number of records without one.
+        """Add to first and last usable timestamp, and to the number of records without one.
 
         `untimed` are places in `times_ms`; `opens` says which places are the first of their record, by default all.
         """
         usable = [ms for place, ms in enumerate(times_ms) if place not in untimed] if untimed else times_ms
         if usable:
-            self.first_record_ms, self.last_record_ms = min(usable), max(usable)
+            first, last = min(usable), max(usable)
+            self.first_record_ms = first if self.first_record_ms is None else min(first, self.first_record_ms)
+            self.last_record_ms = last if self.last_record_ms is None else max(last, self.last_record_ms)
         records = sum(place < len(times_ms) and (opens is None or opens[place]) for place in untimed)
         if records:
-            self.progress[fields.UNTIMED] = records
+            self.progress[fields.UNTIMED] = self.progress.get(fields.UNTIMED, 0) + records
 
-    def settle(self, consumed: int, repeated: int, ignored: int, skipped: Sequence[int] = ()) -> None:
+    def settle(self, consumed: int, repeated: int, ignored: int, skipped: int = 0) -> None:
         """Enter what became of the range's elements: every one was counted, repeated, ignored, or is in `dead`.
 
-        `skipped` are offsets of records that were found unexpected before; they are not sent again as dead letters.
+        `skipped` records were found unexpected before; they are not sent again as dead letters.
         """
-        passed = sum(offset < self.end for offset in skipped)
         dead = Counter(fields.dead(letter.reason) for letter in self.dead)
-        if passed:
-            dead[fields.dead("unexpected")] += passed
+        if skipped:
+            dead[fields.dead("unexpected")] += skipped
         entries = {
-            fields.CONSUMED: consumed + passed,
+            fields.CONSUMED: consumed + skipped,
             fields.COUNTED: consumed - len(self.dead) - repeated - ignored,
             **{name: number for name, number in ((fields.DUPLICATES, repeated), (fields.IGNORED, ignored)) if number},
             **dead,
@@ -194,11 +195,11 @@ class Known:
     stock: Stock | None = None
     """The OTP inventory, where there is one."""
 
-    def without_unexpected(self, records: Sequence[Record]) -> tuple[Sequence[Record], Sequence[int]]:
-        """The records to fold, and the offsets of the others."""
+    def without_unexpected(self, records: Sequence[Record]) -> tuple[Sequence[Record], Sequence[Record]]:
+        """The records to fold, and the others."""
         if not self.unexpected:
             return records, ()
-        skipped = [record.offset for record in records if record.offset in self.unexpected]
+        skipped = [record for record in records if record.offset in self.unexpected]
         return [record for record in records if record.offset not in self.unexpected], skipped
 
     def learn(self, tally: Tally) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aggregator.duplicates import AHEAD_HOURS, HOUR_MS, Seen, Sieve
-from aggregator.fold import fold
+from aggregator.fold import fold, fold_unexpected
 from aggregator.tally import Known, Rules, Tally
 from schemas import fields
 from schemas.scopes import EVERYTHING
@@ -89,6 +89,18 @@ def test_hours_far_ahead_that_format_1_left_are_dropped_and_ids_are_held_again()
     known.learn(first)
     again = folded(record(1, LOGIN | {"id": "a"}, CLOCK_MS), known=known)
     assert again.progress[fields.DUPLICATES] == 1
+
+
+@pytest.mark.parametrize("stamp", [CLOCK_MS, CLOCK_MS + 5, -1])
+def test_a_replay_that_skips_an_unexpected_record_enters_it_as_its_first_fold_did(stamp: int) -> None:
+    bad, good = LogRecord(0, stamp, b"x"), record(1, LOGIN, CLOCK_MS + 1)
+    replayed = folded(bad, good, known=Known(set(), unexpected={0}))
+    first = [fold_unexpected(bad, 1, ValueError(), CLOCK_MS), folded(good)]
+    for name in set(replayed.progress) | set(first[0].progress) | set(first[1].progress):
+        assert replayed.progress.get(name, 0) == sum(tally.progress.get(name, 0) for tally in first), name
+    stamps = [tally.last_record_ms for tally in first if tally.last_record_ms is not None]
+    assert replayed.last_record_ms == max(stamps)
+    assert replayed.dead == [], "its dead letter was sent by the first fold"
 
 
 @given(
