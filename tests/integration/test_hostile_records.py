@@ -20,7 +20,6 @@ from aggregator.tally import DeadLetter
 from deploy.command_line import main
 from deploy.servers import ApacheKafka, create_topics
 from schemas.keys import Shard
-from tests.conftest import wait_until
 from tests.integration.conftest import MakeSite
 from tests.integration.raw_batches import (
     Written,
