@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import itertools
 import weakref
 from importlib.metadata import version
 from types import SimpleNamespace
@@ -17,7 +18,7 @@ import redis.asyncio
 import uvloop
 from aiokafka.consumer import fetcher
 from aiokafka.consumer.subscription_state import Assignment, SubscriptionState
-from aiokafka.errors import KafkaConnectionError
+from aiokafka.errors import CorruptRecordException, KafkaConnectionError
 from aiokafka.protocol.admin import ApiVersionRequest
 from aiokafka.record.default_records import DefaultRecordBatch, DefaultRecordBatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
@@ -27,6 +28,7 @@ from faust.transport.drivers import aiokafka as driver
 
 from aggregator import batches, kafka_sockets
 from aggregator.batches import Batches, Fetched, Records
+from aggregator.lenient_batches import lenient_records
 from aggregator.store import lost_connections_told
 from aggregator.transport import Consumer, ConsumerThread, Transport
 from schemas.keys import Shard
@@ -72,6 +74,29 @@ def test_batches_of_light_records_say_what_the_public_records_say(compression: i
         for name in ("offset", "timestamp", "key", "value"):
             assert getattr(one, name) == getattr(other, name), name
         assert tuple(one.headers) == other.headers
+
+
+@pytest.mark.parametrize("compression", [0, DefaultRecordBatch.CODEC_GZIP])
+def test_the_lenient_parser_says_what_aiokafkas_says(compression: int) -> None:
+    written = batch(7, compression=compression)
+    lenient, theirs = lenient_records(memoryview(written)), list(DefaultRecordBatch(bytearray(written)))
+    assert len(lenient) == len(theirs) == 3
+    for one, other in zip(lenient, theirs, strict=True):
+        for name in ("offset", "timestamp", "timestamp_type", "key", "value", "headers"):
+            assert getattr(one, name) == getattr(other, name), name
+        assert not one.renamed
+
+
+def test_a_damaged_byte_makes_the_lenient_parser_answer_or_refuse() -> None:
+    written, outcomes = batch(), set()
+    for at, value in itertools.product(range(61, len(written)), (0, 1, 0x7F, 0x80, 0xFF)):
+        damaged = bytearray(written)
+        damaged[at] = value
+        try:
+            outcomes.add(len(lenient_records(memoryview(damaged))))
+        except CorruptRecordException:
+            outcomes.add(0)
+    assert outcomes == {0, 3}
 
 
 def test_what_was_fetched_is_freed_without_the_cyclic_collector() -> None:

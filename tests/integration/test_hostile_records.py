@@ -6,16 +6,19 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Final, NamedTuple, cast
 
 import pytest
+from click.testing import CliRunner
 from confluent_kafka import Message
 
 from aggregator import dead_letters
 from aggregator.dead_letters import DeadLetters
 from aggregator.settings import WorkerSettings
 from aggregator.tally import DeadLetter
-from deploy.servers import create_topics
+from deploy.command_line import main
+from deploy.servers import ApacheKafka, create_topics
 from schemas.keys import Shard
 from tests.integration.conftest import MakeSite
 from tests.integration.raw_batches import (
@@ -197,6 +200,37 @@ def test_a_batch_that_nobody_can_read_stops_its_partition_and_no_other_until_it_
     assert worker.running
     assert worker.alive()
     assert worker.metric("authtally_partition_stopped", topic=stopped.topic, partition="1") == 1
+
+    environment = {f"AUTHTALLY_{name.upper()}": value for name, value in site.workers.settings.items()}
+    command = [*trouble[trouble.index("positions") :].split(), "--yes"]
+    moved = CliRunner(env=environment).invoke(main, command)
+    assert moved.exit_code == 0, moved.output
+    site.wait_until_counted()
+    worker.wait_until_ready()
+
+
+def test_a_batch_that_the_disk_has_damaged_stops_its_partition_and_no_other(
+    make_site: MakeSite, tmp_path: Path
+) -> None:
+    """Apache Kafka checks no batch that it hands out."""
+    with ApacheKafka(tmp_path / "kafka") as kafka:
+        broker = Broker(kafka.address, apache=True)
+        site = make_site(broker, partitions=2)
+        stopped = Shard(site.logins, 1)
+        before, lost = good("before"), good("lost")
+        produce(broker.address, stopped, batch(before), batch(lost))
+        expect(site, stopped, 0, [(before, None)])
+        kafka.stop()
+        (segment,) = kafka.folder.glob(f"data/{site.logins}-1/*.log")
+        segment.write_bytes(with_wrong_crc(segment.read_bytes()))
+        kafka.start()
+        worker = site.workers.start()
+        trouble = worker.wait_until_troubled(f"positions reset {stopped.topic} 1 --to 2")
+        assert "cannot be read at offset 1 " in trouble
+        site.publisher.publish(200, site.tokens)
+        site.wait_until_counted(but=[stopped])
+        assert site.positions()[stopped] == 1
+        assert worker.running
 
 
 class Lying(NamedTuple):
