@@ -12,13 +12,12 @@ from typing import Any, Final, NamedTuple, TypeVar, cast
 import click
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient
-from redis.exceptions import RedisError
 from rich.console import Console
 from rich.table import Table
 
-from aggregator.ledger import Ledger
+from aggregator.ledger import Ledger, LedgerDefectError
 from aggregator.settings import WorkerSettings
-from aggregator.store import Client, connect, trouble_in_words
+from aggregator.store import UNREACHABLE, Client, connect, trouble_in_words
 from schemas import keys, logs
 from schemas.keys import Shard
 from schemas.settings import PREFIX
@@ -61,8 +60,10 @@ def with_ledger(settings: WorkerSettings, ask: Callable[[Ledger, Client], Awaita
         return asyncio.run(conversation())
     except TimeoutError as error:
         raise click.ClickException(troubles[-1] if troubles else f"{PREFIX}REDIS_URL: no answer") from error
-    except (RedisError, OSError) as error:
+    except UNREACHABLE as error:
         raise click.ClickException(trouble_in_words(error)) from error
+    except LedgerDefectError as error:
+        raise click.ClickException(f"the ledger is damaged: {error}") from error
 
 
 async def shards_held(client: Client, settings: WorkerSettings) -> set[Shard]:

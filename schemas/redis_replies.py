@@ -9,9 +9,6 @@ from enum import Enum, auto
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
-from redis.asyncio import RedisCluster
-from redis.exceptions import RedisClusterException, RedisError
-
 
 class Remedy(Enum):
     """What helps against an error reply."""
@@ -54,6 +51,9 @@ NO_DEFECT: Final = (
 )
 """Of a script's errors: an operator's SCRIPT KILL, a slot that moves away, a right that the user lacks."""
 
+NO_NODE: Final = "RedisClusterException"
+"""What redis-py raises where no node of a Cluster answers; by name, since this room knows no client library."""
+
 _IN_SCRIPT: Final = re.compile(r"user_script|[Ee]rror (?:running|compiling) script")
 _WORD: Final = re.compile(r"\W*([A-Z]{2,})\b")
 _OF_SENTINEL: Final = "The previous master is now a slave"
@@ -66,10 +66,8 @@ def reply_of(error: BaseException) -> Reply | None:
     text = str(error).rpartition(" caused error: ")[2]
     if _OF_SENTINEL in text:
         return REPLIES["READONLY"]
-    if not isinstance(error, RedisError):
-        return None
     word = _WORD.match(text)
-    code = error.status_code or (word.group(1) if word else "")
+    code = getattr(error, "status_code", None) or (word.group(1) if word else "")
     if code in REPLIES:
         return REPLIES[code]
     if _IN_SCRIPT.search(text) and not any(words in text for words in NO_DEFECT):
@@ -84,20 +82,21 @@ async def leave_server(client: Any, error: BaseException, url: str) -> bool:
     A connection in use is left to its user, who gets the same reply.
     """
     reply = reply_of(error)
-    if not isinstance(error, RedisClusterException) and (reply is None or reply.remedy is not Remedy.RECONNECT):
+    no_node = type(error).__name__ == NO_NODE
+    if not no_node and (reply is None or reply.remedy is not Remedy.RECONNECT):
         return False
-    if isinstance(client, RedisCluster):
+    if hasattr(client, "nodes_manager"):
         await _leave_cluster(client, url)
     else:
         await client.connection_pool.disconnect(inuse_connections=False)
     return True
 
 
-async def _leave_cluster(client: RedisCluster, url: str) -> None:
+async def _leave_cluster(client: Any, url: str) -> None:
     for node in client.get_nodes():
         await node.disconnect_free_connections()
     client._initialize = True
     # redis-py keeps the nodes' addresses only, and the name in `url` may lead to other nodes by now.
     named = urlsplit(url)
-    with suppress(RedisError, RedisClusterException, OSError):
+    with suppress(Exception):  # the retry that follows raises it again
         await client.initialize(additional_startup_nodes_info=[(named.hostname or "localhost", named.port or 6379)])

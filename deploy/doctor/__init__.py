@@ -14,11 +14,10 @@ from urllib.parse import urlsplit
 import click
 from confluent_kafka import KafkaException
 from redis.asyncio import Redis
-from redis.exceptions import RedisClusterException, RedisError
 
 from aggregator import codecs
 from aggregator.settings import WorkerSettings
-from aggregator.store import SOCKET_TIMEOUT_S, connect, trouble_in_words, why_unreachable
+from aggregator.store import SOCKET_TIMEOUT_S, UNREACHABLE, connect, trouble_in_words, why_unreachable
 from api.settings import ApiSettings
 from deploy import environment
 from deploy.doctor import access, ledger, redis_server, store, topics
@@ -202,7 +201,7 @@ class _Site:
         try:
             async with asyncio.timeout(self._options.patience_s):
                 self._store = await store.look(client, settings.key_prefix, roles)
-        except (RedisError, RedisClusterException, OSError, TimeoutError) as error:
+        except UNREACHABLE as error:
             told = await why_unreachable(settings, error)
             setting, found = told.split(": ", 1) if told.startswith(PREFIX) and ": " in told else ("", told)
             advice = f"correct {setting or 'the settings of Redis'}, or let this machine reach the server"
@@ -225,7 +224,7 @@ class _Site:
         try:
             async with asyncio.timeout(self._options.patience_s):
                 info = await client.info()
-        except (RedisError, OSError, TimeoutError) as error:
+        except UNREACHABLE as error:
             found = trouble_in_words(error).partition(": ")[2]
             advice = f"correct {PREFIX}CACHE_REDIS_URL; without it limits and sessions are each process's own"
             return Finding("redis.cache", "", "problem", found or str(error), advice)
