@@ -25,7 +25,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
-from aggregator import batches, kafka_sockets
+from aggregator import batches, codecs, kafka_sockets
 from schemas.keys import Shard
 
 log = structlog.get_logger(__name__)
@@ -109,6 +109,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         # Faust passes neither on: without read_committed, aborted transactions would be counted.
         consumer._isolation_level = "read_committed"
         consumer._fetch_max_wait_ms = FETCH_WAIT_MS
+        codecs.install()
         fetcher.MemoryRecords = batches.Batches
         fetcher.PartitionRecords, fetcher.FetchResult = batches.Records, batches.Fetched
         conn.AIOKafkaConnection = kafka_sockets.Connection
