@@ -1,7 +1,7 @@
 """The compression codecs of Kafka that this installation can read, each with a bound on what comes out.
 
-aiokafka decompresses whatever a batch holds: a batch of 1 MB may grow to gigabytes, or, in snappy's block format, name a
-block of negative length and never end. The decoders here raise CorruptRecordException instead.
+aiokafka decompresses whatever a batch holds. A batch of 1 MB may grow to gigabytes, or, in snappy's block format, name
+a block of negative length, which aiokafka reads for ever. The decoders here raise CorruptRecordException instead.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ DECODERS: Final[Mapping[str, Callable[[Any], bytes]]] = {
 
 
 def install() -> None:
-    """Have aiokafka's parsers, in C and in Python, use these decoders. tests/aggregator/test_seams.py pins the names."""
+    """Have aiokafka's parsers, in C and in Python, use these decoders."""
     for parser in (default_records, c_default_records, legacy_records, c_legacy_records):
         for name, decode in DECODERS.items():
             if hasattr(parser, name):

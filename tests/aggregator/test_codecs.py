@@ -40,7 +40,7 @@ def decoders_as_they_were() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("name", ENCODERS)
-@pytest.mark.parametrize("text", [b"", b"x", TEXT, TEXT * 40], ids=["empty", "a byte", "49 KB", "2 MB"])
+@pytest.mark.parametrize("text", [b"x", TEXT, TEXT * 40], ids=["a byte", "49 KB", "2 MB"])
 def test_what_was_compressed_comes_back(name: str, text: bytes) -> None:
     assert codecs.DECODERS[f"{name}_decode"](memoryview(ENCODERS[name](text))) == text
 
@@ -97,7 +97,7 @@ def test_aiokafkas_parser_uses_the_bounded_decoders(name: str) -> None:
 
     def noted(payload: Any) -> bytes:
         used.append(name)
-        return installed(payload)  # type: ignore[no-any-return]
+        return installed(payload)
 
     setattr(c_default_records, f"{name}_decode", noted)
     assert [record.value for record in DefaultRecordBatch(batch)] == [TEXT]
