@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 
 from schemas import fields
 from tests.corpus.around import CODECS, HEADERS, HOUR_MS, KEYS, TIMESTAMPS, Headers, timestamp_ms
-from tests.corpus.bindings import BINDINGS, Binding
+from tests.corpus.bindings import BINDINGS, Binding, Role
 from tests.corpus.kinds import ABSENT, KINDS, LATE
 from tests.corpus.pairs import all_pairs
 
@@ -74,9 +74,9 @@ class Row(NamedTuple):
         value = kind.frame
         if value is not None:
             for part in range(value.count(b"%b")):
-                one = _filled(_told(binding, self.kind), own_ms, ident if kind.same_id else f"{ident}.{part}")
+                one = filled(_told(binding, self.kind), own_ms, ident if kind.same_id else f"{ident}.{part}")
                 value = value.replace(b"%b", one, 1)
-        needed = [(name, _filled(given, own_ms, ident)) for name, given in kind.headers]
+        needed = [(name, filled(given, own_ms, ident)) for name, given in kind.headers]
         return Record(
             value,
             KEYS[self.key].key,
@@ -144,25 +144,27 @@ def _told(binding: Binding, name: str) -> bytes:
     """The record of a binding with the change of a kind."""
     kind = KINDS[name]
     if name == "ignored":
-        return _json(binding.ignored)
-    told: Any = deepcopy(binding.other if kind.other else binding.good)
-    for role, value in kind.change.items():
+        return json.dumps(binding.ignored).encode()
+    return changed(binding.other if kind.other else binding.good, binding, kind.change)
+
+
+def changed(told: Mapping[str, Any], binding: Binding, change: Mapping[Role, Any]) -> bytes:
+    """One of the binding's records as JSON, with other values at some of its paths."""
+    written: Any = deepcopy(told)
+    for role, value in change.items():
         *outer, field = binding.paths[role]
-        inner = told
+        inner = written
         for step in outer:
             inner = inner[step]
         if value is ABSENT:
             del inner[field]
         else:
             inner[field] = value
-    return _json(told)
+    return json.dumps(written).encode()
 
 
-def _json(told: Mapping[str, Any] | None) -> bytes:
-    return json.dumps(told).encode()
-
-
-def _filled(text: bytes, own_ms: int, ident: str) -> bytes:
+def filled(text: bytes, own_ms: int, ident: str) -> bytes:
+    """The text with all placeholders replaced: the event's own time is `own_ms`, its id `ident`."""
     time = _EPOCH + timedelta(milliseconds=own_ms)
     naive = f"{time:%Y-%m-%dT%H:%M:%S}.{own_ms % 1000:03}"
     given = {

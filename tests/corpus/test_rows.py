@@ -70,7 +70,7 @@ def test_the_fold_makes_of_each_row_what_it_says_and_counts_its_neighbour(bindin
             good = neighbour(binding, number)
             sent = [row.record(CLOCK_MS, f"row-{number}"), good.record(CLOCK_MS, f"neighbour-{number}")]
             log = [
-                LogRecord(offset, one.timestamp_ms, one.value, one.key, tuple(one.headers))  # type: ignore[arg-type]
+                LogRecord(offset, one.timestamp_ms, one.value, one.key, tuple(one.headers))
                 for offset, one in enumerate(sent)
             ]
             outcomes = [*row.outcomes(CLOCK_MS), *good.outcomes(CLOCK_MS)]
