@@ -20,7 +20,7 @@ from schemas import inventory
 from schemas.inventory import KEPT, NO_REALM
 from schemas.keys import Shard, ShardKeys
 from tests.aggregator.counting import Counting
-from tests.aggregator.logs import NOW_MS, LogRecord, record
+from tests.aggregator.logs import LogRecord, record
 
 SHARD = Shard("auth.otp-tokens", 0)
 OF = ShardKeys("authtally:", SHARD)
@@ -49,7 +49,7 @@ class Inventories(Counting):
         """One range; all its scripts."""
         outcome: Applied | Refused = Refused(None)
         batch = [one for one in records if start <= one.offset < end]
-        reading = Reading(self.settings.topics[self.shard.topic], batch, end, self.rules, NOW_MS)
+        reading = Reading(self.settings.topics[self.shard.topic], batch, end, self.rules, self.now_ms)
         while start < end:
             if not self.remember or self.known.stock is None:
                 look = await self.ledger.look(self.shard)
@@ -60,7 +60,7 @@ class Inventories(Counting):
             stock, (told, _) = self.known.stock, reading.take(start)
             if stock is None or not await inventory_store.complete(self.ledger, self.shard, start, stock, told):
                 return Refused((await self.ledger.look(self.shard)).position)
-            tally = fold_inventory(*reading.take(start), self.known, stock, self.rules, NOW_MS)
+            tally = fold_inventory(*reading.take(start), self.known, stock, self.rules, self.now_ms)
             outcome, _ = await asyncio.gather(self.ledger.apply(self.shard, start, tally), reading.read_on())
             if isinstance(outcome, Refused):
                 return outcome

@@ -25,7 +25,7 @@ class LogRecord:
     timestamp: int
     value: bytes | None
     key: bytes | None = None
-    headers: tuple[tuple[str, bytes], ...] = ()
+    headers: tuple[tuple[str, bytes | None], ...] = ()
 
 
 def record(offset: int, event: Mapping[str, object] | bytes | None, timestamp_ms: int | None = None) -> LogRecord:

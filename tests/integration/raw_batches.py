@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaProducer
@@ -13,7 +13,7 @@ from aiokafka.record.util import calc_crc32c
 
 from schemas.keys import Shard
 
-_CRC, _ATTRIBUTES, _RECORD_COUNT, _FIRST_DELTA = 17, 21, 57, 65
+_LENGTH, _CRC, _ATTRIBUTES, _RECORD_COUNT, _RECORDS, _FIRST_DELTA = 8, 17, 21, 57, 61, 65
 """Where these fields of a batch's header begin (Kafka's protocol, record batch of magic 2)."""
 
 Headers = Sequence[tuple[str, bytes | None]]
@@ -66,6 +66,14 @@ def with_codec(written: bytes, codec: int) -> bytes:
     patched = bytearray(written)
     patched[_ATTRIBUTES + 1] = patched[_ATTRIBUTES + 1] & ~0x07 | codec
     return with_crc(bytes(patched))
+
+
+def compressed(written: bytes, codec: int, encode: Callable[[bytes], bytes]) -> bytes:
+    """The batch, which must not be compressed, with its records compressed by `encode`."""
+    body = encode(written[_RECORDS:])
+    patched = bytearray(written[:_RECORDS] + body)
+    struct.pack_into(">i", patched, _LENGTH, len(patched) - _LENGTH - 4)
+    return with_codec(bytes(patched), codec)
 
 
 def with_count(written: bytes, count: int) -> bytes:

@@ -182,6 +182,7 @@ few = st.dictionaries(st.sampled_from(NAMES), near, max_size=2)
 # What passes for each type that a schema asks for, and is meant to do harm.
 HOSTILE_TEXTS = [
     *("", " ", "x" * 257, "x" * 1025, "ü" * 200, "ü" * 600, "__other__", "\0", "\ufeff", "a/b", "{}", "null"),
+    *("\ud800", "x" * 10_000, "e\u0301", "\u00e9", "\u200f\u202e", "1767225600000"),
     *("2025-12-31T23:59:59.9999999Z", "9999-12-31T23:59:59.9999999-23:59", "0001-01-01T00:00:00.0000001+23:59"),
     *("1999-12-31T23:59:59.9999999Z", "2026-01-01 00:00:00", "1e400", "NaN", "-1", "٣"),
 ]

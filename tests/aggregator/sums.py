@@ -1,0 +1,139 @@
+"""What ranges add up to, in plain memory: what the ledger does with tallies, without a store."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+from aggregator.fold import fold
+from aggregator.inventory import Reading, Told, fold_inventory, unknown_holders, unknown_tokens
+from aggregator.stock import Changes, Stock
+from aggregator.tally import Known, Rules, Tally
+from schemas.inventory import BINDINGS as INVENTORY
+from schemas.inventory import DAY_BYTES, HEADER_BYTES, Token, pack_place
+from tests.aggregator.logs import LogRecord
+
+Span = tuple[int, int]
+Chunk = tuple[str, int, int]
+"""Rows of a realm and chunk, places of a realm, days of a realm and year."""
+
+
+@dataclass
+class Sums:
+    """One shard. Two are equal when everything that a ledger would hold of them is."""
+
+    counts: defaultdict[object, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    users: defaultdict[object, set[str]] = field(default_factory=lambda: defaultdict(set))
+    clients: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    labels: set[str] = field(default_factory=set)
+    progress: Counter[str] = field(default_factory=Counter)
+    spans: dict[str, Span] = field(default_factory=dict)
+    """First and last, by what they are of: days, events, records."""
+    dead: list[tuple[int, int, str, bytes | None]] = field(default_factory=list)
+    ids: dict[int, list[bytes]] = field(default_factory=dict)
+    given_up_before: int = 0
+    stock: Stock = field(default_factory=lambda: Stock({}, {}, {}, {}))
+    tokens: dict[str, Token] = field(default_factory=dict)
+    holders: dict[bytes, int] = field(default_factory=dict)
+    strings: defaultdict[Chunk, bytearray] = field(default_factory=lambda: defaultdict(bytearray))
+    given: defaultdict[Span, dict[bytes, int]] = field(default_factory=lambda: defaultdict(dict))
+    maxima: defaultdict[Span, Counter[int]] = field(default_factory=lambda: defaultdict(Counter))
+
+    def add(self, tally: Tally) -> None:
+        for where, more in tally.counts.items():
+            self.counts[where].update(more)
+        for where, parts in tally.users.items():
+            self.users[where].update(*parts)
+        for period, digests in tally.clients.items():
+            self.clients[period] |= digests
+        self.labels |= tally.labels
+        self.progress.update(tally.progress)
+        self._span("events", tally.first_event_ms, tally.last_event_ms)
+        self._span("records", tally.first_record_ms, tally.last_record_ms)
+        for day, span in tally.written.items():
+            self._span(day, *span)
+        self.dead += [(letter.record.offset, letter.nth, letter.reason, letter.value) for letter in tally.dead]
+        assert not tally.unexpected
+        if tally.inventory is not None:
+            self._change(tally.inventory)
+
+    def _span(self, name: str, first: int | None, last: int | None) -> None:
+        if first is not None and last is not None:
+            held_first, held_last = self.spans.get(name, (first, last))
+            self.spans[name] = min(first, held_first), max(last, held_last)
+
+    def _change(self, changes: Changes) -> None:
+        self.tokens |= changes.tokens
+        self.holders = {holder: n for holder, n in (self.holders | changes.holders).items() if n}
+        for (realm, chunk), (at, written) in changes.rows.items():
+            self._write(("rows", realm, chunk), at, bytes(written))
+        for realm, places in changes.places.items():
+            packed = b"".join(map(pack_place, places.values()))
+            self._write(("places", realm, 0), min(places) * HEADER_BYTES, packed)
+        for (realm, year), days in changes.days.items():
+            self._write(("days", realm, year), min(days) * DAY_BYTES, b"".join(days.values()))
+        for where, more in changes.given.items():
+            self.given[where] |= more
+        for where, maxima in changes.given_days.items():
+            for day, count in maxima.items():
+                self.maxima[where][day] = max(count, self.maxima[where][day])
+
+    def _write(self, chunk: Chunk, at: int, packed: bytes) -> None:
+        held = self.strings[chunk]
+        assert len(held) >= at, "no holes: the script refuses them"
+        held[at : at + len(packed)] = packed
+
+    def complete(self, stock: Stock, told: Sequence[Told]) -> None:
+        """Let a stock know what these events need of this one."""
+        stock.tokens.update({serial: self.tokens.get(serial) for serial in unknown_tokens(told, stock)})
+        stock.holders.update({holder: self.holders.get(holder, 0) for holder in unknown_holders(told, stock)})
+
+    def settle(self, known: Known) -> None:
+        """Take over what `known` learned, once all is added."""
+        self.ids, self.given_up_before = known.seen.hours, known.seen.given_up_before
+        assert self.labels == known.labels
+        assert known.seen.digests == {digest for held in self.ids.values() for digest in held}
+        if known.stock is not None:
+            self.stock = Stock(known.stock.realms, known.stock.names, known.stock.figures, known.stock.reported)
+        self.progress = +self.progress
+
+
+def summed(name: str, log: Sequence[LogRecord], cuts: Sequence[int], rules: Rules, now_ms: int) -> Sums:
+    """The sums of a log that is folded range by range, as the worker does. Raises what a fold raises."""
+    sums, known = Sums(), Known(set())
+    borders = [0, *sorted({cut for cut in cuts if 0 < cut < len(log)}), len(log)]
+    for start, end in pairwise(borders):
+        batch = log[start:end]
+        reading = Reading(name, batch, end, rules, now_ms) if name in INVENTORY else None
+        while start < end:
+            tally = _tally(name, batch, (start, end), known, sums, reading, rules, now_ms)
+            sums.add(tally)
+            known.learn(tally)
+            assert start < tally.end <= end
+            start = tally.end
+            batch = [record for record in batch if record.offset >= start]
+    sums.settle(known)
+    return sums
+
+
+def _tally(
+    name: str,
+    batch: Sequence[LogRecord],
+    span: Span,
+    known: Known,
+    sums: Sums,
+    reading: Reading | None,
+    rules: Rules,
+    now_ms: int,
+) -> Tally:
+    records: Any = batch
+    if reading is None:
+        return fold(name, records, span[1], known, rules, now_ms)
+    told, end = reading.take(span[0])
+    if known.stock is None:
+        known.stock = Stock({}, {}, {}, {})
+    sums.complete(known.stock, told)
+    return fold_inventory(told, end, known, known.stock, rules, now_ms)
