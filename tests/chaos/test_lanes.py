@@ -46,7 +46,7 @@ def plainly(lane: Lane, events: list[dict[str, Any]]) -> Counter[str]:
 
 
 def held(lane: Lane) -> Counter[str]:
-    wanted = lane.expected(contributions(lane.templates))
+    wanted = lane.expected(contributions(lane.templates), FIRST_MS)
     return Counter(
         {
             period: counts[fields.LOGIN]
@@ -65,7 +65,7 @@ def test_what_is_expected_is_the_plain_sum_of_what_the_log_holds(lane: Lane) -> 
     assert any("id" in event for event in events)
     assert held(lane) == plainly(lane, events)
     assert (
-        lane.expected(contributions(lane.templates)).progress[fields.CONSUMED]
+        lane.expected(contributions(lane.templates), FIRST_MS).progress[fields.CONSUMED]
         == lane.events
         == 40 * CHUNK + lane.opened
     )
