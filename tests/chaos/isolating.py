@@ -58,8 +58,9 @@ class Outside:
     def __init__(self) -> None:
         self.letters: list[DeadLetter] = []
 
-    async def send(self, shard: Shard, letters: Sequence[DeadLetter]) -> None:
+    async def send(self, shard: Shard, letters: Sequence[DeadLetter], **_: Any) -> bool:
         self.letters += letters
+        return True
 
     async def is_same_log(self, cut: Range) -> bool:
         return True
