@@ -25,10 +25,12 @@ HOUR_MS: Final = 3_600_000
 LONGEST: Final = 2**63 - 1
 UNEXPECTED: Final = "unexpected"
 NO_LIMITS: Final = {
+    # Kafka deletes by record timestamp: one of the year 2000 would be gone before anybody reads it.
+    "retention.ms": "-1",
     "message.timestamp.before.max.ms": str(LONGEST),
     "message.timestamp.after.max.ms": str(LONGEST),
 }
-"""Topic config with which a broker takes any timestamp."""
+"""Topic config with which a broker takes any timestamp, and keeps its record."""
 
 
 def stamps(now_ms: int) -> dict[str, int]:
