@@ -14,7 +14,7 @@ NOTICED_S: Final = 3.0
 """How long libfaketime takes at most to read a changed file."""
 
 
-class Clock:
+class FalseClock:
     """Distance from the true time, in whole seconds, of all processes that run with `environment`.
 
     Without libfaketime or a C compiler `environment` is empty, and the clock cannot be set.

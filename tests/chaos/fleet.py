@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from tests.chaos.clocks import Clock
+from tests.chaos.clocks import FalseClock
 from tests.chaos.network import CHECKOUT
 from tests.integration.workers import WorkerProcess, Workers
 
@@ -60,7 +60,7 @@ class Fleet:
         self._expected: set[int] = set()
         self._lock = threading.RLock()
         self._closed = threading.Event()
-        self._clocks = [Clock(folder, "first"), *[Clock(folder, "others")] * (size - 1)]
+        self._clocks = [FalseClock(folder, "first"), *[FalseClock(folder, "others")] * (size - 1)]
         self._thread = threading.Thread(target=self._watch, name="supervisor", daemon=True)
 
     @property

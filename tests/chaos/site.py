@@ -14,7 +14,7 @@ from redis.crc import key_slot
 from deploy.servers import free_port
 from schemas.keys import Shard, ShardKeys
 from tests.chaos.annex import MOVED, PARTITIONS, Annex
-from tests.chaos.clocks import Clock
+from tests.chaos.clocks import FalseClock
 from tests.chaos.faulty_fold import FAULTY
 from tests.chaos.fleet import MODULE, Fleet
 from tests.chaos.kafka_cluster import KafkaCluster
@@ -80,7 +80,7 @@ class Site:
         self.kafka = KafkaCluster(self.folder)
         stack.callback(self.kafka.close)
         self.kafka.start()
-        self.store_clocks = [Clock(self.folder / "clocks", f"node-{number}") for number in range(2 * PRIMARIES)]
+        self.store_clocks = [FalseClock(self.folder / "clocks", f"node-{number}") for number in range(2 * PRIMARIES)]
         ports = [free_port() for _ in self.store_clocks]
         self.store = RedisCluster(self.folder, ports, [clock.environment for clock in self.store_clocks])
         stack.callback(self.store.close)

@@ -16,7 +16,7 @@ from aggregator.store import connect
 from schemas.clock import Clock
 from schemas.keys import Shard
 from tests.aggregator import ledgers
-from tests.chaos.clocks import Clock
+from tests.chaos.clocks import FalseClock
 from tests.conftest import wait_until
 from tests.integration.conftest import MakeSite
 from tests.integration.sites import Broker
@@ -87,7 +87,7 @@ async def test_the_stores_clock_runs_on_and_is_asked_again_when_old(redis_url: s
 def test_a_worker_whose_clock_is_off_counts_nothing(
     embedded: Broker, make_site: MakeSite, tmp_path: Path, shift_s: int
 ) -> None:
-    clock = Clock(tmp_path, "worker")
+    clock = FalseClock(tmp_path, "worker")
     if not clock.can_be_set:
         pytest.skip("no libfaketime: deploy/install_test_servers.sh installs it")
     false = [f"{name}={value}" for name, value in clock.environment.items()]
