@@ -272,13 +272,18 @@ class _Sums:
         return other
 
 
+def _after(opened: Expected) -> Expected:
+    """Nothing yet, where all names of the openings are known. A copy: what one event makes known, another does too."""
+    return Expected(_realms=set(opened._realms), _clients=set(opened._clients))
+
+
 def _expect_counted(wanted: Expected, opened: Expected, event: Mapping[str, Any], stamp_ms: int | None) -> None:
     if "id" in event:
         if event["id"] in wanted.ids:
             wanted.progress[fields.DUPLICATES] += 1
             return
         wanted.ids.add(event["id"])
-    one = Expected(_realms=opened._realms, _clients=opened._clients)
+    one = _after(opened)
     one.add(event, 0)
     one.labels = {label for label in one.labels if fields.split(label)[-1] != OTHER}
     _add(wanted, one, 1)
@@ -295,7 +300,7 @@ def contributions(templates: Templates) -> list[Expected]:
         opened.add(opening, 0)
     found = []
     for event in templates.events:
-        one = Expected(_realms=opened._realms, _clients=opened._clients)
+        one = _after(opened)
         one.add(event, 0)
         found.append(one)
     return found

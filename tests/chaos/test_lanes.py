@@ -114,3 +114,14 @@ def test_what_was_acknowledged_and_never_read_is_missing(lane: Lane) -> None:
     assert lane.missing() == list(range(lane.sent))
     lane.unknown = [0, lane.sent + 7]
     assert lane.missing() == list(range(1, lane.sent))
+
+
+def test_each_event_that_makes_a_realm_known_is_expected_to(lane: Lane) -> None:
+    realms = {event["realm"] for event in lane.templates.openings if "realm" in event}
+    named = [
+        (event["realm"], one)
+        for event, one in zip(lane.templates.events, contributions(lane.templates), strict=True)
+        if event.get("realm", "acme") not in realms
+    ]
+    assert len(named) > 1
+    assert all(fields.label("realm", realm) in one.labels for realm, one in named)
