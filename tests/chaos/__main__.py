@@ -12,6 +12,7 @@ from typing import Any
 
 from tests.chaos.arms import ARMS
 from tests.chaos.faults import KINDS
+from tests.chaos.fleet import is_fixed
 from tests.chaos.run import Order, run
 
 
@@ -22,6 +23,7 @@ def sound(record: dict[str, Any]) -> bool:
         (
             *(verdict[name] for name in ("lost", "duplicated", "told_lost", "differences")),
             *(record[name] for name in ("late", "kafka_or_producer_wrong", "dead_letters_missing")),
+            record.get("dead_letters_not_due"),
             record["api"]["wrong"],
         )
     )
@@ -37,13 +39,17 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--workers", type=int, default=3)
     parser.add_argument("--kinds", default=",".join(sorted(KINDS)), help="of faults, separated by commas")
     parser.add_argument("--arm", choices=("worker", *ARMS), default="worker", help="what counts")
-    parser.add_argument("--older", default="HEAD~1", help="the commit that workers are updated from")
+    parser.add_argument(
+        "--older", default="", help="a tag, or seven or more digits of a commit: the version that runs beside this one"
+    )
     parser.add_argument("--logs", type=Path, help="a new folder for what the workers wrote")
     parser.add_argument("--out", type=Path, help="where the record goes")
     given = parser.parse_args(arguments)
     kinds = given.kinds.split(",")
     if unknown := set(kinds) - set(KINDS):
         parser.error(f"no such faults: {', '.join(sorted(unknown))}; there are {', '.join(sorted(KINDS))}")
+    if given.older and not is_fixed(given.older):
+        parser.error(f"--older {given.older}: another run must find the same version; give a tag or a commit")
     order = Order(
         seed=given.seed,
         minutes=given.minutes,

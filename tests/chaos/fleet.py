@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import re
 import shutil
 import subprocess
@@ -15,13 +14,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from tests.chaos.clocks import FalseClock
 from tests.chaos.network import CHECKOUT
 from tests.integration.workers import WorkerProcess, Workers
 
 RESTART_S: Final = 1.0
-FAKETIME: Final = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
-WAITS: Final = Path(__file__).with_name("waits.c")
 MODULE: Final = ("-m", "aggregator")
+
+
+def is_fixed(revision: str) -> bool:
+    """Whether it names the same commit tomorrow: a tag or a commit's own digits, no branch and nothing relative."""
+    tags = subprocess.run(("git", "tag", "--list", revision), cwd=CHECKOUT, capture_output=True, check=True)
+    return bool(re.fullmatch("[0-9a-f]{7,40}", revision) or tags.stdout.strip())
 
 
 def unpack(revision: str, folder: Path) -> Path | None:
@@ -37,18 +41,8 @@ def unpack(revision: str, folder: Path) -> Path | None:
     return folder
 
 
-def false_clock(folder: Path) -> str | None:
-    """What to preload for a clock of one's own; None without libfaketime or a C compiler."""
-    compiler = shutil.which("cc")
-    if compiler is None or not FAKETIME.exists():
-        return None
-    waits = folder / "waits.so"
-    subprocess.run((compiler, "-shared", "-fPIC", "-nostdlib", "-o", str(waits), str(WAITS)), check=True)
-    return f"{waits} {FAKETIME}"
-
-
 class Fleet:
-    """`size` workers by number. Number 0 has a clock of its own where this can be had."""
+    """`size` workers by number. Number 0 has a clock of its own, all others share one."""
 
     def __init__(
         self, folder: Path, size: int, settings: dict[str, str], program: tuple[str, ...] = MODULE, older: str = ""
@@ -66,32 +60,20 @@ class Fleet:
         self._expected: set[int] = set()
         self._lock = threading.RLock()
         self._closed = threading.Event()
-        self._clock = folder / "clock"
-        self._clock.write_text("+0")
-        self._preload = false_clock(folder)
+        self._clocks = [FalseClock(folder, "first"), *[FalseClock(folder, "others")] * (size - 1)]
         self._thread = threading.Thread(target=self._watch, name="supervisor", daemon=True)
 
     @property
     def has_clock(self) -> bool:
-        return self._preload is not None
+        return self._clocks[0].can_be_set
 
     def start(self) -> None:
         self.members = [self._start(number) for number in range(self.size)]
         self._thread.start()
 
     def _start(self, number: int) -> WorkerProcess:
-        environment = []
-        if self._is_old[number]:
-            environment.append(f"PYTHONPATH={self.older}")
-        elif self._program[0] == "-m":
-            environment.append(f"PYTHONPATH={CHECKOUT}")
-        if number == 0 and self._preload is not None:
-            environment += [
-                f"LD_PRELOAD={self._preload}",
-                f"FAKETIME_TIMESTAMP_FILE={self._clock}",
-                "FAKETIME_DONT_FAKE_MONOTONIC=1",
-                "FAKETIME_CACHE_DURATION=1",
-            ]
+        environment = [f"PYTHONPATH={self.older if self._is_old[number] else CHECKOUT}"]
+        environment += [f"{name}={value}" for name, value in self._clocks[number].environment.items()]
         return self._workers.start(("/usr/bin/env", *environment, sys.executable, *self._program))
 
     def _watch(self) -> None:
@@ -109,7 +91,7 @@ class Fleet:
                     self._expected.discard(number)
                     self.members[number] = self._start(number)
 
-    def kill(self, number: int, away_s: float, struck: Callable[[], None] = lambda: None) -> None:
+    def kill(self, number: int, away_s: float, struck: Callable[[], object] = lambda: None) -> None:
         """SIGKILL; another takes its place after a while."""
         with self._lock:
             self.members[number].kill()
@@ -139,10 +121,13 @@ class Fleet:
             return self._is_old[number]
 
     def jump(self, offset_s: int) -> None:
-        """Set the clock of worker 0 that far from the true time, from about now on."""
-        other = self._clock.with_suffix(".new")
-        other.write_text(f"{offset_s:+d}")
-        os.replace(other, self._clock)
+        """Set the clock of worker 0 that far from the true time."""
+        self._clocks[0].set(offset_s)
+
+    def jump_all(self, offset_s: int) -> None:
+        """Set the clocks of all workers, those that start later too, that far from the true time."""
+        for clock in self._clocks:
+            clock.set(offset_s)
 
     def refusals(self) -> int:
         """Ranges that the store refused to any worker, by their logs."""

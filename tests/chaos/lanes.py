@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
 
 from schemas import fields
 from schemas.keys import Shard
+from schemas.scopes import OTHER
+from tests.chaos.poison import UNEXPECTED, Dead, Headers, Outcome, fates, is_usable
 from tests.chaos.templates import BAD, CHUNK, NAMED, TEMPLATES, Numbers, Templates
 from tests.integration.publishing import Expected
 
 # A record's key is eight bytes: its number in the lane, or one of these with a number of its own.
 OPENING: Final = 1 << 60
 IN_TRANSACTION: Final = 1 << 61
+POISONED: Final = 1 << 62
+SERIAL_BITS: Final = 40
 TEMPLATE_BITS: Final = 20
 EVENTS_A_MS: Final = 20
 
@@ -22,6 +26,11 @@ EVENTS_A_MS: Final = 20
 def number_of(key: int) -> int:
     """The transaction that a key of one names."""
     return (key & ~IN_TRANSACTION) >> TEMPLATE_BITS
+
+
+def poisoned(specimen: int, serial: int) -> int:
+    """The key of a poisoned record: an index of the lane's corpus, or a template's number after all of those."""
+    return POISONED | specimen << SERIAL_BITS | serial
 
 
 class Lane:
@@ -37,10 +46,17 @@ class Lane:
         self.twice: list[int] = []
         """Keys that the log holds more than once, which no producer may cause."""
         self.bad_at: list[int] = []
-        """Offsets of records that must become dead letters."""
+        """Offsets of records of the flow that must become dead letters."""
+        self.poisoned = 0
+        self.defects = 0
+        """Records sent on which the fold raises."""
+        self.poison_taken: set[int] = set()
+        """Keys of poisoned records that Kafka acknowledged."""
         self.read_to = 0
         self._seen = np.zeros(0, bool)
         self._in_transactions: list[tuple[int, int]] = []
+        self._poison: list[tuple[int, int, int]] = []
+        """Key, offset and timestamp of the poisoned records that the log holds."""
         self._before = _Sums()
 
     # What the producer does.
@@ -62,9 +78,28 @@ class Lane:
         else:
             self.unknown.append(int.from_bytes(message.key(), "big"))
 
+    def poison_delivered(self, key: int, error: Any) -> None:
+        """The producer's report on a poisoned record: without one its outcome is unknown."""
+        if error is None:
+            self.poison_taken.add(key)
+
     @property
     def settled(self) -> bool:
         return self.acknowledged + len(self.unknown) == self.sent + self.opened
+
+    def poison(self, specimen: int) -> tuple[bytes, bytes | None, bytes | None, Headers]:
+        """Mark, value, key and headers of the next poisoned record: a specimen, or after those a template by number.
+
+        A key of eight bytes would name an event of the flow.
+        """
+        self.poisoned += 1
+        mark = poisoned(specimen, self.poisoned).to_bytes(8, "big")
+        known = self.templates.corpus
+        if specimen >= len(known):
+            return mark, self.templates.values[specimen - len(known)], b"odd", ()
+        one = known[specimen]
+        self.defects += one.defect
+        return mark, one.value_of(self.poisoned), one.key, one.headers
 
     # What the log says.
 
@@ -81,7 +116,11 @@ class Lane:
         self.twice += fresh[times > 1].tolist()
         self._note_bad(numbers, offsets)
         for at in np.nonzero(numbers >= IN_TRANSACTION)[0].tolist():
-            self._in_transactions.append((int(numbers[at]), stamps[at]))
+            key = int(numbers[at])
+            if key >= POISONED:
+                self._poison.append((key, offsets[at], stamps[at]))
+            else:
+                self._in_transactions.append((key, stamps[at]))
         if len(offsets):
             self.read_to = offsets[-1] + 1
 
@@ -108,22 +147,47 @@ class Lane:
         absent: list[int] = np.nonzero(~there)[0].tolist()
         return absent
 
+    def missing_poison(self) -> set[int]:
+        """Acknowledged poisoned records that the log does not hold."""
+        return self.poison_taken - {key for key, _, _ in self._poison}
+
     # What the ledger must hold.
 
     def begin_anew(self) -> None:
         """The topic was made anew, after all of the old one was read: figures stay, numbers begin at 0."""
         self._before = self._sums()
         self.sent = self.acknowledged = self.opened = self.read_to = 0
-        self.unknown, self._in_transactions, self.bad_at = [], [], []
+        self.unknown, self._in_transactions, self.bad_at, self._poison = [], [], [], []
         self._seen = np.zeros(0, bool)
 
     @property
     def events(self) -> int:
         """Committed events, dead letters included."""
-        return self._sums().events + len(self.templates.openings)
+        return self._sums().events + len(self.templates.openings) + sum(len(fates) for _, _, fates in self._fates(0))
 
-    def expected(self, contributions: Sequence[Expected]) -> Expected:
-        """What a ledger of this log must hold, by each template's own contribution."""
+    def letters(self, clock_ms: int) -> set[tuple[int, int, str]]:
+        """Offset, index and reason of every dead letter that the log must lead to."""
+        due = {(offset, 0, "not_json") for offset in self.bad_at}
+        return due | {
+            (offset, index, fate.reason)
+            for offset, _, fates in self._fates(clock_ms)
+            for index, fate in enumerate(fates)
+            if isinstance(fate, Dead)
+        }
+
+    def _fates(self, clock_ms: int) -> Iterator[tuple[int, int, list[Outcome]]]:
+        """Offset and timestamp of each poisoned record, and what its elements must become."""
+        known = self.templates.corpus
+        for key, offset, stamp_ms in self._poison:
+            specimen, serial = (key & ~POISONED) >> SERIAL_BITS, key & ((1 << SERIAL_BITS) - 1)
+            if specimen < len(known):
+                becomes = known[specimen].becomes
+            else:
+                becomes = self.templates.outcome(specimen - len(known))
+            yield offset, stamp_ms, fates(becomes, serial, stamp_ms, clock_ms)
+
+    def expected(self, contributions: Sequence[Expected], clock_ms: int) -> Expected:
+        """What a ledger of this log must hold, by each template's own contribution. `clock_ms` is the true time."""
         wanted = Expected()
         for number, opening in enumerate(self.templates.openings):
             wanted.add(opening, self.first_ms + number)
@@ -148,7 +212,25 @@ class Lane:
                 was = wanted.written.get(day, (first, last))
                 wanted.written[day] = min(first, was[0]), max(last, was[1])
         wanted.records_ms = [*wanted.records_ms, *([] if sums.stamps is None else sums.stamps)]
+        self._expect_poison(wanted, clock_ms)
         return wanted
+
+    def _expect_poison(self, wanted: Expected, clock_ms: int) -> None:
+        opened = Expected()
+        for opening in self.templates.openings:
+            opened.add(opening, 0)
+        for offset, stamp_ms, becomes in self._fates(clock_ms):
+            usable = is_usable(stamp_ms, clock_ms)
+            wanted.progress[fields.UNTIMED] += not usable
+            wanted.records_ms += [stamp_ms] * usable
+            for fate in becomes:
+                wanted.progress[fields.CONSUMED] += 1
+                if isinstance(fate, Dead):
+                    wanted.progress[fields.dead(fate.reason)] += 1
+                    if fate.reason == UNEXPECTED:
+                        wanted.unexpected.add(offset)
+                else:
+                    _expect_counted(wanted, opened, fate.event, stamp_ms if usable else None)
 
     def _sums(self) -> _Sums:
         sums = self._before.copy()
@@ -190,6 +272,27 @@ class _Sums:
         return other
 
 
+def _after(opened: Expected) -> Expected:
+    """Nothing yet, where all names of the openings are known. A copy: what one event makes known, another does too."""
+    return Expected(_realms=set(opened._realms), _clients=set(opened._clients))
+
+
+def _expect_counted(wanted: Expected, opened: Expected, event: Mapping[str, Any], stamp_ms: int | None) -> None:
+    if "id" in event:
+        if event["id"] in wanted.ids:
+            wanted.progress[fields.DUPLICATES] += 1
+            return
+        wanted.ids.add(event["id"])
+    one = _after(opened)
+    one.add(event, 0)
+    one.labels = {label for label in one.labels if fields.split(label)[-1] != OTHER}
+    _add(wanted, one, 1)
+    if stamp_ms is not None:
+        day = event["time"][:10]
+        first, last = wanted.written.get(day, (stamp_ms, stamp_ms))
+        wanted.written[day] = min(first, stamp_ms), max(last, stamp_ms)
+
+
 def contributions(templates: Templates) -> list[Expected]:
     """What each template adds once all openings have been counted."""
     opened = Expected()
@@ -197,7 +300,7 @@ def contributions(templates: Templates) -> list[Expected]:
         opened.add(opening, 0)
     found = []
     for event in templates.events:
-        one = Expected(_realms=opened._realms, _clients=opened._clients)
+        one = _after(opened)
         one.add(event, 0)
         found.append(one)
     return found

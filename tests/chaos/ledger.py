@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import threading
 import time
@@ -9,12 +10,15 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+from aiokafka import AIOKafkaProducer
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
 from deploy.servers.topics import admin
 from schemas.keys import Shard
 from tests.chaos.lanes import OPENING, Lane, contributions
-from tests.chaos.templates import CHUNK, Templates
+from tests.chaos.letters import Letter
+from tests.chaos.poison import MARK
+from tests.chaos.templates import CHUNK, Templates, first_ms
 from tests.chaos.waiting import wait_for
 from tests.integration.publishing import Expected
 
@@ -23,15 +27,31 @@ READ_S: Final = 600
 AT_ONCE: Final = 10_000
 
 
+def _identity(message: Any) -> bytes:
+    """The eight bytes by which a record is known."""
+    key: bytes | None = message.key()
+    return key if key is not None and len(key) == 8 else dict(message.headers())[MARK]
+
+
+async def _send_at_zero(bootstrap: str, lane: Lane, value: Any, key: Any, named: Any) -> None:
+    """Timestamp 0, for which librdkafka takes the present time. aiokafka needs a key or a value."""
+    producer = AIOKafkaProducer(bootstrap_servers=bootstrap, acks="all", enable_idempotence=True)
+    await producer.start()
+    key = b"" if key is None and value is None else key
+    try:
+        await producer.send_and_wait(lane.shard.topic, value, key, lane.shard.partition, timestamp_ms=0, headers=named)
+    finally:
+        await producer.stop()
+
+
 class Ledger:
     """Sends seeded events to every lane for as long as it flows."""
 
     def __init__(self, bootstrap: str, topics: Mapping[str, str], partitions: int, seed: int, plain: bool) -> None:
-        """`topics` maps names to `login` or `token`."""
+        """`topics` maps names to `login`, `token` or `cloudevents`."""
         self.bootstrap, self.seed, self.plain = bootstrap, seed, plain
         self.templates = {topic: Templates(topic, event, seed, plain) for topic, event in topics.items()}
-        # A little behind, since events get stamps of their own however fast they are sent.
-        self.first_ms = int(time.time() * 1000) - 600_000
+        self.first_ms = first_ms()
         self.lanes = {
             Shard(topic, number): self._lane(Shard(topic, number)) for topic in topics for number in range(partitions)
         }
@@ -54,13 +74,14 @@ class Ledger:
     def _lane(self, shard: Shard) -> Lane:
         return Lane(shard, self.templates[shard.topic], self.first_ms)
 
-    def _make_producer(self) -> Any:
+    def _make_producer(self, codec: str = "none") -> Any:
         return Producer(
             {
                 "bootstrap.servers": self.bootstrap,
                 "acks": "all",
                 "enable.idempotence": True,
                 "linger.ms": 20,
+                "compression.type": codec,
                 "message.timeout.ms": 30_000,
                 "request.timeout.ms": 5_000,
                 "queue.buffering.max.messages": 200_000,
@@ -117,6 +138,41 @@ class Ledger:
             for key, value, stamp in zip(*lane.next_chunk(), strict=True):
                 self._send(lane, key, value, stamp)
             self._producer.poll(0)
+
+    def send_chunk_in(self, codec: str, lane: Lane) -> None:
+        """A chunk of the flow in batches compressed with `gzip`, `snappy`, `lz4` or `zstd`. Raises LateError."""
+        producer = self._make_producer(codec)
+        with self._lock:
+            for key, value, stamp in zip(*lane.next_chunk(), strict=True):
+                producer.produce(
+                    lane.shard.topic, value, key, lane.shard.partition, on_delivery=lane.delivered, timestamp=stamp
+                )
+            wait_for(lambda: not producer.flush(1), SETTLED_S, f"a chunk in {codec} is acknowledged or given up")
+
+    def send_poison(self, lane: Lane, records: Iterable[tuple[int, int]], codec: str = "none") -> None:
+        """Send specimens of the lane's corpus, or templates by their numbers after those, each with a timestamp in ms.
+
+        They share batches as far as they fit. Raises LateError.
+        """
+        producer = self._make_producer(codec)
+        for specimen, stamp_ms in records:
+            mark, value, key, named = lane.poison(specimen)
+            number = int.from_bytes(mark, "big")
+            told = [(MARK, mark), *named]
+            if stamp_ms == 0:
+                asyncio.run(_send_at_zero(self.bootstrap, lane, value, key, told))
+                lane.poison_delivered(number, None)
+                continue
+            producer.produce(
+                lane.shard.topic,
+                value,
+                key,
+                lane.shard.partition,
+                on_delivery=lambda error, _, number=number: lane.poison_delivered(number, error),
+                timestamp=stamp_ms,
+                headers=told,
+            )
+        wait_for(lambda: not producer.flush(1), SETTLED_S, "every poisoned record is acknowledged or given up")
 
     def flow(self, events_per_s: int) -> None:
         """Send in the background at about this rate, slower while the workers are far behind."""
@@ -227,7 +283,7 @@ class Ledger:
             records = [one for one in found if one.error() is None]
             if records:
                 lane.read(
-                    b"".join([one.key() for one in records]),
+                    b"".join([_identity(one) for one in records]),
                     [one.offset() for one in records],
                     [one.timestamp()[1] for one in records],
                 )
@@ -237,7 +293,17 @@ class Ledger:
     def expected(self) -> dict[Shard, Expected]:
         """What the store must hold, of everything read back."""
         adds = {topic: contributions(templates) for topic, templates in self.templates.items()}
-        return {shard: lane.expected(adds[shard.topic]) for shard, lane in self.lanes.items()}
+        clock_ms = int(time.time() * 1000)
+        return {shard: lane.expected(adds[shard.topic], clock_ms) for shard, lane in self.lanes.items()}
+
+    def letters(self) -> set[Letter]:
+        """Every dead letter that the logs must lead to."""
+        clock_ms = int(time.time() * 1000)
+        return {
+            Letter(shard.topic, shard.partition, offset, nth, reason)
+            for shard, lane in self.lanes.items()
+            for offset, nth, reason in lane.letters(clock_ms)
+        }
 
     def broken(self) -> list[str]:
         """Everything in the logs that Kafka itself did wrong, or the producer: a run with any of it proves nothing."""
@@ -247,6 +313,8 @@ class Ledger:
                 found.append(f"{shard.tag}: {len(lane.twice)} events are in the log twice")
             if missing := lane.missing():
                 found.append(f"{shard.tag}: {len(missing)} acknowledged events are not in the log")
+            if absent := lane.missing_poison():
+                found.append(f"{shard.tag}: {len(absent)} acknowledged poisoned records are not in the log")
             if wrong := self.aborted & lane.committed_transactions:
                 found.append(f"{shard.tag}: {len(wrong)} aborted transactions are in the log")
         there = set().union(*(lane.committed_transactions for lane in self.lanes.values()))

@@ -31,14 +31,21 @@ class Nemesis:
     """The same seed chooses the same faults, as far as what it meets lets it."""
 
     def __init__(
-        self, site: Site, seed: int, kinds: Collection[str], tell: Callable[[str], None], timed: bool = True
+        self,
+        site: Site,
+        seed: int,
+        kinds: Collection[str],
+        tell: Callable[[str], None],
+        *,
+        timed: bool = True,
+        weighs: bool = True,
     ) -> None:
-        """`timed`: whether the shards have positions to watch."""
+        """`timed`: whether the shards have positions to watch; `weighs`: whether some kinds come more often."""
         self._site = site
         self._chance = random.Random(seed)
         self._kinds = [KINDS[name] for name in sorted(kinds)]
         self._tell = tell
-        self._timed = timed
+        self._timed, self._weighs = timed, weighs
         self._began = time.monotonic()
         self.done: list[Done] = []
         self.skipped: Counter[str] = Counter()
@@ -50,7 +57,7 @@ class Nemesis:
         while not until():
             if not left:
                 # Every kind as often as it weighs before any comes again: short runs see all of them too.
-                left = [kind for kind in self._kinds for _ in range(kind.weight)]
+                left = [kind for kind in self._kinds for _ in range(kind.weight if self._weighs else 1)]
                 self._chance.shuffle(left)
             self._one(left.pop())
 
@@ -82,7 +89,9 @@ class Nemesis:
             mark = site.mark
             assert mark is not None
             wait_for(
-                lambda: not mark.pending, RECOVERS_S, f"after {kind.name} ({what}) these shards move: {mark.pending}"
+                lambda: not mark.pending,
+                RECOVERS_S,
+                lambda: f"after {kind.name} ({what}) these shards move: {mark.pending}",
             )
             recovered_s = round(mark.slowest_s, 2)
             self._calm = True

@@ -33,8 +33,15 @@ class Proxy(ServerProcess):
     def answers(self) -> bool:
         return accepts(self.port)
 
+    def move(self, port: int, target: int) -> None:
+        """New connections to `port` go to another port; those that are open stay."""
+        self._order(f"{port} to {target}")
+
     def cut(self, port: int, where: str, times: int = 1) -> int:
         """Cut that many of the next long requests through `port`; answers how many of the last order were left."""
+        return self._order(f"{port} {where} {times}")
+
+    def _order(self, line: str) -> int:
         with socket.create_connection((HOST, self.port), timeout=5) as control:
-            control.sendall(f"{port} {where} {times}\n".encode())
+            control.sendall(f"{line}\n".encode())
             return int(control.makefile().readline())

@@ -2,7 +2,8 @@
 
 `python -m tests.chaos.proxy CONTROL PORT:TARGET…` listens on each PORT and passes everything on to TARGET. A line
 `PORT WHERE TIMES` sent to CONTROL arms it: that many of the next long requests to PORT are cut in the middle of the
-`request`, before the `answer`, or in the `middle` of the answer. It is answered with how many were left of the last.
+`request`, before the `answer`, or in the `middle` of the answer. It is answered with how many were left of the last. A
+line `PORT to TARGET` sends new connections to another port, while those that are open stay where they are.
 """
 
 from __future__ import annotations
@@ -86,9 +87,12 @@ async def main(control: int, pairs: list[str]) -> None:
 
     async def obey(reader: StreamReader, writer: StreamWriter) -> None:
         while line := await reader.readline():
-            port, where, times = line.decode().split()
-            lane = lanes[int(port)]
-            left, lane.armed, lane.left = lane.left, where, int(times)
+            port, where, number = line.decode().split()
+            lane, left = lanes[int(port)], 0
+            if where == "to":
+                lane.target = int(number)
+            else:
+                left, lane.armed, lane.left = lane.left, where, int(number)
             writer.write(b"%d\n" % left)
         writer.close()
 

@@ -42,7 +42,7 @@ class Node(Valkey):
     # Of a log of hundreds of megabytes that is never made anew, while all else has the machine.
     start_timeout_s = 150
 
-    def __init__(self, folder: Path, announced: int) -> None:
+    def __init__(self, folder: Path, announced: int, environment: Mapping[str, str]) -> None:
         # The bus would be at the port + 10,000, where somebody else may be.
         super().__init__(
             folder,
@@ -57,6 +57,7 @@ class Node(Valkey):
             ),
         )
         self.announced = announced
+        self._environment = environment
         self.bus = int(self.options[self.options.index("--cluster-port") + 1])
         self.client: Any = redis.Redis(
             host=HOST, port=self.port, decode_responses=True, socket_timeout=2, retry=Retry(NoBackoff(), 0)
@@ -69,6 +70,9 @@ class Node(Valkey):
             return self.client.execute_command(*command)
         except redis.ResponseError as error:
             return error
+
+    def environment(self) -> dict[str, str]:
+        return {**super().environment(), **self._environment}
 
     @property
     def up(self) -> bool:
@@ -128,8 +132,12 @@ class Node(Valkey):
 class RedisCluster:
     """Node `n` < PRIMARIES begins as a primary, node `n + PRIMARIES` as its replica."""
 
-    def __init__(self, folder: Path, announced: Sequence[int]) -> None:
-        self.nodes = [Node(folder / f"node-{number}", port) for number, port in enumerate(announced)]
+    def __init__(self, folder: Path, announced: Sequence[int], environments: Sequence[Mapping[str, str]]) -> None:
+        """`environments` are what each node sees besides its own."""
+        self.nodes = [
+            Node(folder / f"node-{number}", port, environment)
+            for number, (port, environment) in enumerate(zip(announced, environments, strict=True))
+        ]
         self._by_port: dict[int, int] = {}
 
     def start(self) -> Self:

@@ -16,14 +16,16 @@ from typing import Any, Final
 
 from confluent_kafka import Consumer, TopicPartition
 
-from aggregator import dead_letters as headers
 from schemas.keys import Shard
+from tests.chaos.annex import EVENTS_PER_S, Annex
 from tests.chaos.arms import program
 from tests.chaos.faults import KINDS
+from tests.chaos.faulty_fold import FAULTY
 from tests.chaos.fleet import MODULE
+from tests.chaos.letters import dead_letters
 from tests.chaos.nemesis import Done, Nemesis
 from tests.chaos.network import CHECKOUT
-from tests.chaos.site import DEAD, Plan, Site
+from tests.chaos.site import DEAD, FLEETING, Plan, Site
 from tests.chaos.verdict import Verdict, judge, judge_totals
 from tests.chaos.waiting import LateError, wait_for
 from tests.integration.plain_faust import COUNTS
@@ -33,7 +35,7 @@ LEDGERS: Final = ("worker", "no-compare")
 """Arms that keep a ledger; the others keep totals."""
 HARMLESS: Final = frozenset({"partitions_added", "records_deleted", "topic_made_anew", "worker_updated"})
 """What an arm without a ledger knows nothing of."""
-LONG_LOG: Final = 64_000_000
+MOST_SHOWN: Final = 50
 
 
 @dataclass(frozen=True)
@@ -47,8 +49,10 @@ class Order:
     events: int = 100_000_000
     events_per_s: int = 20_000
     kinds: Collection[str] = field(default_factory=lambda: set(KINDS))
-    older: str = "HEAD~1"
+    older: str = ""
     workers: int = 3
+    once: bool = False
+    """Whether each kind comes once before any comes again, however much it weighs."""
     logs: Path | None = None
 
 
@@ -62,14 +66,17 @@ def run(order: Order, tell: Callable[[str], None]) -> dict[str, Any]:
         events_per_s=order.events_per_s,
         older=order.older if order.arm == "worker" else "",
         plain=not keeps_ledger,
+        annex="store_address_moved" in kinds and keeps_ledger,
         apis=2 if order.arm == "worker" else 0,
-        program=MODULE if order.arm == "worker" else program(order.arm),
+        program=_program(order.arm, kinds),
     )
     began = time.monotonic()
     tell(f"seed {order.seed}, arm {order.arm}, {len(kinds)} kinds of faults, up to {order.minutes:g} min")
     with Site(plan) as site:
-        nemesis = Nemesis(site, order.seed, kinds, tell, timed=keeps_ledger)
+        nemesis = Nemesis(site, order.seed, kinds, tell, timed=keeps_ledger, weighs=not order.once)
         site.ledger.flow(order.events_per_s)
+        if site.annex is not None:
+            site.annex.ledger.flow(EVENTS_PER_S)
         if keeps_ledger:
             _wait_until_moving(site)
         deadline = time.monotonic() + order.minutes * 60
@@ -79,30 +86,42 @@ def run(order: Order, tell: Callable[[str], None]) -> dict[str, Any]:
                 time.monotonic() > deadline
                 or len(nemesis.done) >= order.faults
                 or site.ledger.sent >= order.events
-                or bool(site.ledger.failure)
+                or any(ledger.failure for ledger in site.ledgers)
             )
 
         try:
             nemesis.torment(over)
-            site.ledger.stop()
+            for ledger in site.ledgers:
+                ledger.stop()
             tell(f"{len(nemesis.done)} faults, {site.ledger.sent} events sent; now everything must be counted")
             ends, late = _wait_until_counted(site, keeps_ledger)
             site.ledger.audit(ends)
             verdict = _judge(site, ends, keeps_ledger)
-            letters = _missing_letters(site) if keeps_ledger else []
+            if site.annex is not None:
+                more, late_too = _judge_annex(site.annex)
+                verdict, late = verdict + more, late or late_too
+            letters = _wrong_letters(site) if keeps_ledger else ([], [])
         except BaseException:
             tell(_last_words(site))
             raise
         finally:
             if order.logs:
-                site.fleet.copy_logs(order.logs)
+                for number, fleet in enumerate(site.fleets):
+                    fleet.copy_logs(order.logs / str(number))
         return _record(order, site, nemesis.done, nemesis.skipped, verdict, letters, late, time.monotonic() - began)
 
 
+def _program(arm: str, kinds: Collection[str]) -> tuple[str, ...]:
+    if arm != "worker":
+        return program(arm)
+    return (FAULTY, "never there") if "unexpected_record" in kinds else MODULE
+
+
 def _wait_until_moving(site: Site) -> None:
-    site.struck()
-    mark = site.mark
-    wait_for(lambda: mark is not None and not mark.pending, 90, "every shard moves")
+    marks = [site.struck()]
+    if site.annex is not None:
+        marks.append(site.annex.watch.mark())
+    wait_for(lambda: not any(mark.pending for mark in marks), 90, "every shard moves")
     site.watch.clear()
 
 
@@ -123,6 +142,19 @@ def _wait_until_counted(site: Site, keeps_ledger: bool) -> tuple[dict[Shard, int
     except LateError as error:
         return ends, str(error)
     return ends, ""
+
+
+def _judge_annex(annex: Annex) -> tuple[Verdict, str]:
+    ledger = annex.ledger
+    annex.wait_until_whole()
+    ends = ledger.ends()
+    late = ""
+    try:
+        wait_for(lambda: annex.watch.positions == ends, COUNTED_S, f"{annex.watch.positions} become {ends}")
+    except LateError as error:
+        late = str(error)
+    ledger.audit(ends)
+    return judge(annex.primary.client, ledger.expected(), ends), late
 
 
 def _wait_until_committed(site: Site, ends: dict[Shard, int]) -> None:
@@ -150,37 +182,19 @@ def _judge(site: Site, ends: dict[Shard, int], keeps_ledger: bool) -> Verdict:
     return judge_totals({name: int(value) for name, value in held.items()}, expected)
 
 
-def _missing_letters(site: Site) -> list[str]:
-    """Bad records of which no dead letter tells."""
-    reader: Any = Consumer(
-        {
-            "bootstrap.servers": site.kafka.bootstrap,
-            "group.id": "letters",
-            "enable.auto.commit": False,
-            "enable.partition.eof": True,
-            "log_level": 0,
-        }
-    )
-    found = set()
-    reader.assign([TopicPartition(DEAD, 0, 0)])
-    try:
-        while True:
-            message = reader.poll(20)
-            if message is None or message.error():
-                break
-            told = dict(message.headers())
-            found.add((told[headers.TOPIC].decode(), int(told[headers.PARTITION]), int(told[headers.OFFSET])))
-    finally:
-        reader.close()
-    due = {(*shard, offset) for shard, lane in site.ledger.lanes.items() for offset in lane.bad_at}
-    return [f"{topic}-{partition} {offset}" for topic, partition, offset in sorted(due - found)]
+def _wrong_letters(site: Site) -> tuple[list[str], list[str]]:
+    """Dead letters that are due and not there, and those that are there and not due."""
+    found = set(dead_letters(site.kafka.bootstrap, DEAD))
+    due = set().union(*(ledger.letters() for ledger in site.ledgers))
+    fleeting = {letter for letter in found if letter.topic == FLEETING}
+    return [str(letter) for letter in sorted(due - found)], [str(letter) for letter in sorted(found - due - fleeting)]
 
 
 def _last_words(site: Site) -> str:
     from deploy.servers.process import tail
 
     lines = [f"positions {site.watch.positions}", f"flow: {site.ledger.failure}"]
-    for worker in site.fleet.members:
+    for worker in [worker for fleet in site.fleets for worker in fleet.members]:
         with contextlib.suppress(OSError):
             lines.append(f"--- {worker.log_file.parent.name} {worker.readiness()}\n{tail(worker.log_file, 25)}")
     return "\n".join(lines)
@@ -205,7 +219,7 @@ def _record(
     done: Sequence[Done],
     skipped: Counter[str],
     verdict: Verdict,
-    letters: list[str],
+    letters: tuple[list[str], list[str]],
     late: str,
     took_s: float,
 ) -> dict[str, Any]:
@@ -217,7 +231,8 @@ def _record(
     for doing, mark in site.watch.promotions:
         if mark.moved_s and not mark.pending and not mark.disturbed:
             promotions[doing].append(round(mark.slowest_s, 2))
-    lanes = site.ledger.lanes.values()
+    lanes = [lane for ledger in site.ledgers for lane in ledger.lanes.values()]
+    answers = sum((prober.outcomes for prober in site.probers), Counter[str]())
     return {
         "seed": order.seed,
         "arm": order.arm,
@@ -233,20 +248,22 @@ def _record(
         "skipped": dict(skipped),
         "verdict": verdict.as_json(),
         "late": late,
-        "kafka_or_producer_wrong": site.ledger.broken(),
-        "dead_letters_missing": letters,
+        "kafka_or_producer_wrong": [line for ledger in site.ledgers for line in ledger.broken()],
+        "dead_letters_missing": letters[0][:MOST_SHOWN],
+        "dead_letters_not_due": letters[1][:MOST_SHOWN],
+        "poisoned_records": sum(lane.poisoned for lane in lanes),
         "unknown_outcomes": sum(len(lane.unknown) for lane in lanes),
         "transactions": {"committed": len(site.ledger.committed), "aborted": len(site.ledger.aborted)},
-        "ranges_refused": site.fleet.refusals(),
-        "workers_ended_by_themselves": site.fleet.ended,
+        "ranges_refused": sum(fleet.refusals() for fleet in site.fleets),
+        "workers_ended_by_themselves": [line for fleet in site.fleets for line in fleet.ended],
         "recovery": spread(one for times in by_kind.values() for one in times),
         "recovery_seconds": dict(sorted(by_kind.items())),
         "recovery_by_kind": {kind: spread(times) for kind, times in sorted(by_kind.items())},
         "after_promotion": {kind: spread(times) for kind, times in sorted(promotions.items())},
         "api": {
-            "answers": dict(sorted(site.prober.outcomes.items())),
-            "wrong": site.prober.wrong,
-            "slowest_s": round(site.prober.slowest_s, 2),
+            "answers": dict(sorted(answers.items())),
+            "wrong": [line for prober in site.probers for line in prober.wrong],
+            "slowest_s": round(max(prober.slowest_s for prober in site.probers), 2),
         },
         "log": [f"{one.at_s} {one.kind}: {one.what}" for one in done],
     }

@@ -13,10 +13,14 @@ from redis.crc import key_slot
 
 from deploy.servers import free_port
 from schemas.keys import Shard, ShardKeys
+from tests.chaos.annex import MOVED, PARTITIONS, Annex
+from tests.chaos.clocks import FalseClock
+from tests.chaos.faulty_fold import FAULTY
 from tests.chaos.fleet import MODULE, Fleet
 from tests.chaos.kafka_cluster import KafkaCluster
 from tests.chaos.ledger import Ledger
 from tests.chaos.network import Proxy
+from tests.chaos.poison import NO_LIMITS
 from tests.chaos.prober import Prober
 from tests.chaos.redis_cluster import PRIMARIES, Node, RedisCluster
 from tests.chaos.watch import Mark, Watch
@@ -26,6 +30,8 @@ LOGINS: Final = "chaos.logins"
 TOKENS: Final = "chaos.tokens"
 FLEETING: Final = "chaos.fleeting"
 """Is made anew now and then, so the flow leaves it alone."""
+FOREIGN: Final = "chaos.foreign"
+"""Bound to an adapter; holds nothing but what is poisoned."""
 DEAD: Final = "chaos.dead-letter"
 
 
@@ -40,6 +46,8 @@ class Plan:
     events_per_s: int = 20_000
     older: str = ""
     plain: bool = False
+    annex: bool = False
+    """Whether there is a store of which one address is known, and that moves."""
     program: tuple[str, ...] = MODULE
     settings: dict[str, str] = field(default_factory=dict)
 
@@ -52,6 +60,7 @@ class Site:
         self._floors: dict[int, tuple[str, int]] = {}
         self._transactions = 0
         self.mark: Mark | None = None
+        self.annex: Annex | None = None
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -71,18 +80,28 @@ class Site:
         self.kafka = KafkaCluster(self.folder)
         stack.callback(self.kafka.close)
         self.kafka.start()
-        self.store = RedisCluster(self.folder, [free_port() for _ in range(2 * PRIMARIES)])
+        self.store_clocks = [FalseClock(self.folder / "clocks", f"node-{number}") for number in range(2 * PRIMARIES)]
+        ports = [free_port() for _ in self.store_clocks]
+        self.store = RedisCluster(self.folder, ports, [clock.environment for clock in self.store_clocks])
         stack.callback(self.store.close)
         self.store.start()
-        self.proxy = Proxy(self.folder / "proxy", [(node.announced, node.port) for node in self.store.nodes])
+        lanes = [(node.announced, node.port) for node in self.store.nodes]
+        if plan.annex:
+            self.annex = Annex(self.folder)
+            stack.callback(self.annex.close)
+            self.annex.start_store()
+            lanes.append((self.annex.address, self.annex.primary.port))
+        self.proxy = Proxy(self.folder / "proxy", lanes)
         stack.enter_context(self.proxy)
 
         self.kafka.create(DEAD, 1)
-        for topic, partitions in ((LOGINS, plan.partitions), (TOKENS, plan.partitions), (FLEETING, 1)):
-            self.kafka.create(topic, partitions)
+        # Brokers before version 4 take any timestamp by default.
+        for topic, partitions in ((LOGINS, plan.partitions), (TOKENS, plan.partitions), (FLEETING, 1), (FOREIGN, 1)):
+            self.kafka.create(topic, partitions, **NO_LIMITS)
         events = {LOGINS: "login", TOKENS: "token"}
         self.ledger = Ledger(self.kafka.bootstrap, events, plan.partitions, plan.seed, plan.plain)
         self.fleeting = self.ledger.add_topic(FLEETING, "login")
+        self.foreign = self.ledger.add_topic(FOREIGN, "cloudevents")
         self.ledger.open(self.ledger.lanes.values())
 
         settings = {
@@ -91,15 +110,17 @@ class Site:
             "redis_url": f"redis://127.0.0.1:{self.store.nodes[0].announced}",
             "redis_cluster": "true",
             "user_hash_key": "a key for nothing but tests",
-            "topics": f"{LOGINS}=login,{TOKENS}=token,{FLEETING}=login",
+            "topics": f"{LOGINS}=login,{TOKENS}=token,{FLEETING}=login,{FOREIGN}=cloudevents",
             "dead_letter_topic": DEAD,
             "exact_up_to": "500",
+            # The store's clock goes years ahead, and what has an expiry would really expire.
+            "retain_days": "forever",
             **plan.settings,
         }
         self.settings = settings
         self.fleet = Fleet(self.folder / "workers", plan.workers, settings, plan.program, plan.older)
         stack.callback(self.fleet.close)
-        self.watch = Watch(self.store, self.ledger.lanes)
+        self.watch = Watch(self.store.nodes, self.ledger.lanes)
         self.watch.quiet = self.ledger.apart
         stack.callback(self.watch.close)
         self.prober = Prober(settings, plan.apis, self.ledger)
@@ -107,10 +128,31 @@ class Site:
         self.fleet.start()
         self.watch.start()
         self.prober.start()
+        if self.annex is not None:
+            self.kafka.create(MOVED, PARTITIONS)
+            self.annex.start(self.kafka.bootstrap, plan.seed, settings, plan.program)
 
-    def struck(self) -> None:
-        """The harm is done: from now on counts how long the shards take to move on."""
-        self.mark = self.watch.mark(self.ledger.apart)
+    def struck(self, watch: Watch | None = None) -> Mark:
+        """The harm is done: from now on counts how long the shards, or only those of `watch`, take to move on."""
+        self.mark = self.watch.mark(self.ledger.apart) if watch is None else watch.mark()
+        return self.mark
+
+    @property
+    def folds_raise(self) -> bool:
+        """Whether the workers' fold raises for records that are marked for it."""
+        return self.plan.program[0] == FAULTY
+
+    @property
+    def ledgers(self) -> list[Ledger]:
+        return [self.ledger] if self.annex is None else [self.ledger, self.annex.ledger]
+
+    @property
+    def fleets(self) -> list[Fleet]:
+        return [self.fleet] if self.annex is None else [self.fleet, self.annex.fleet]
+
+    @property
+    def probers(self) -> list[Prober]:
+        return [self.prober] if self.annex is None else [self.prober, self.annex.prober]
 
     def next_transaction(self) -> int:
         self._transactions += 1

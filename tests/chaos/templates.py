@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import time
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Any, Final
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.keys import Shard
+from tests.chaos.poison import Counts, Dead, Outcome, corpus, stamps
 from tests.integration.publishing import CLIENTS, DAYS_AGO, GRANTS, REALMS, REASONS
 
 TEMPLATES: Final = 8192
@@ -27,6 +29,11 @@ USERS: Final = 3000
 Numbers = NDArray[np.int64]
 
 
+def first_ms() -> int:
+    """The first record timestamp of a run: a little behind, since events get stamps of their own."""
+    return int(time.time() * 1000) - 600_000
+
+
 class Templates:
     """Events of one topic. The same seed gives the same ones, apart from the day on which it runs.
 
@@ -34,7 +41,10 @@ class Templates:
     """
 
     def __init__(self, topic: str, event: str, seed: int, plain: bool = False) -> None:
+        """`event` is `login`, `token`, or `cloudevents`, of which there is a corpus only."""
         self.topic, self.seed = topic, seed
+        self.corpus = corpus(event, first_ms())
+        self.stamps = stamps(first_ms())
         chance = random.Random(f"{seed} {event}")
         today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
         self._days = [today - timedelta(days=days) for days in DAYS_AGO]
@@ -46,6 +56,8 @@ class Templates:
         ]
         self.openings = [{name: value for name, value in one.items() if value != ""} for one in self.openings]
         self.opening_values = [json.dumps(one).encode() for one in self.openings]
+        if event == "cloudevents":
+            self.openings, self.opening_values = [], []
         self.events = [self._event(chance, event, False) for _ in range(TEMPLATES)]
         self.values = [json.dumps(event).encode() for event in self.events]
         self.plain = plain
@@ -87,6 +99,13 @@ class Templates:
         for number, event in enumerate(self.events):
             found.setdefault(event["time"][:10], []).append(number)
         return {day: np.array(numbers) for day, numbers in found.items()}
+
+    def outcome(self, number: int) -> tuple[Outcome, ...]:
+        """What a record of a template becomes, unless its timestamp forbids. Of one without an id."""
+        if number == BAD:
+            return (Dead("not_json"),)
+        event = self.events[number]
+        return (Counts(event | {"time": event["time"].replace("+00:00", "")}),)
 
     def chunk(self, shard: Shard, number: int) -> Numbers:
         """The templates of the events `number * CHUNK` and following of a partition."""

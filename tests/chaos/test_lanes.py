@@ -46,7 +46,7 @@ def plainly(lane: Lane, events: list[dict[str, Any]]) -> Counter[str]:
 
 
 def held(lane: Lane) -> Counter[str]:
-    wanted = lane.expected(contributions(lane.templates))
+    wanted = lane.expected(contributions(lane.templates), FIRST_MS)
     return Counter(
         {
             period: counts[fields.LOGIN]
@@ -65,7 +65,7 @@ def test_what_is_expected_is_the_plain_sum_of_what_the_log_holds(lane: Lane) -> 
     assert any("id" in event for event in events)
     assert held(lane) == plainly(lane, events)
     assert (
-        lane.expected(contributions(lane.templates)).progress[fields.CONSUMED]
+        lane.expected(contributions(lane.templates), FIRST_MS).progress[fields.CONSUMED]
         == lane.events
         == 40 * CHUNK + lane.opened
     )
@@ -114,3 +114,14 @@ def test_what_was_acknowledged_and_never_read_is_missing(lane: Lane) -> None:
     assert lane.missing() == list(range(lane.sent))
     lane.unknown = [0, lane.sent + 7]
     assert lane.missing() == list(range(1, lane.sent))
+
+
+def test_each_event_that_makes_a_realm_known_is_expected_to(lane: Lane) -> None:
+    realms = {event["realm"] for event in lane.templates.openings if "realm" in event}
+    named = [
+        (event["realm"], one)
+        for event, one in zip(lane.templates.events, contributions(lane.templates), strict=True)
+        if event.get("realm", "acme") not in realms
+    ]
+    assert len(named) > 1
+    assert all(fields.label("realm", realm) in one.labels for realm, one in named)

@@ -18,6 +18,15 @@ from tests.chaos.run import Order, run
 RUNS = Path(__file__).with_name("runs")
 SHORT = {"connection_cut", "log_cut", "primary_killed", "promoted_behind", "scripts_flushed", "slot_moved", "disk_full"}
 """What needs no waiting for sessions to end."""
+POISON = {
+    "foreign_codec",
+    "foreign_record",
+    "odd_record_timestamp",
+    "store_address_moved",
+    "store_clock_wrong",
+    "unexpected_record",
+    "worker_clocks_wrong",
+}
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +46,16 @@ def test_a_short_run_of_seeded_faults_loses_nothing_and_counts_nothing_twice(nee
     assert sound(record), json.dumps({**record, "log": lines}, indent=1)
     assert record["faults"] >= 1
     assert record["events"] > 10_000
+
+
+@pytest.mark.apache_kafka
+def test_one_fault_of_each_kind_of_poison_leaves_every_record_what_it_must_be(needs_java: None) -> None:
+    lines: list[str] = []
+    order = Order(seed=3, minutes=2, faults=len(POISON), events_per_s=3000, kinds=POISON, workers=2, once=True)
+    record = run(order, lines.append)
+    assert sound(record), json.dumps({**record, "log": lines}, indent=1)
+    assert record["faults_by_kind"] == dict.fromkeys(sorted(POISON), 1)
+    assert record["poisoned_records"] > 100
 
 
 RECORDED = sorted(RUNS.glob("worker-*.json"))

@@ -27,6 +27,15 @@ class Verdict:
     differences: int
     examples: list[str]
 
+    def __add__(self, other: Verdict) -> Verdict:
+        return Verdict(
+            self.lost + other.lost,
+            self.duplicated + other.duplicated,
+            self.told_lost + other.told_lost,
+            self.differences + other.differences,
+            self.examples + other.examples,
+        )
+
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
 

@@ -13,11 +13,11 @@ class LateError(Exception):
     """What was waited for did not come."""
 
 
-def wait_for(fact: Callable[[], object], timeout_s: float, what: str) -> float:
-    """Seconds until `fact()` was true. Raises LateError when it is not within `timeout_s`."""
+def wait_for(fact: Callable[[], object], timeout_s: float, what: str | Callable[[], str]) -> float:
+    """Seconds until `fact()` was true. Raises LateError, with `what` as of then, when it is not within `timeout_s`."""
     began = time.monotonic()
     while not fact():
         if time.monotonic() - began > timeout_s:
-            raise LateError(f"not within {timeout_s:g} s: {what}")
+            raise LateError(f"not within {timeout_s:g} s: {what if isinstance(what, str) else what()}")
         time.sleep(POLL_S)
     return time.monotonic() - began

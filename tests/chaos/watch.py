@@ -5,17 +5,25 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 
 import redis
 
 from schemas.keys import Shard, ShardKeys
-from tests.chaos.redis_cluster import Node, RedisCluster
 from tests.integration.sites import PREFIX
 
 POLL_S: Final = 0.05
+
+
+class Watched(Protocol):
+    """A node of a store."""
+
+    @property
+    def port(self) -> int: ...
+    @property
+    def up(self) -> bool: ...
 
 
 @dataclass
@@ -37,8 +45,7 @@ class Mark:
 class Watch:
     """Reads around the proxy. `positions` is what the shards' owners said last."""
 
-    def __init__(self, store: RedisCluster, shards: Iterable[Shard]) -> None:
-        self._store = store
+    def __init__(self, nodes: Sequence[Watched], shards: Iterable[Shard]) -> None:
         self.positions: dict[Shard, int] = dict.fromkeys(shards, 0)
         self._marks: list[Mark] = []
         self.quiet: set[Shard] = set()
@@ -48,7 +55,7 @@ class Watch:
         """What was going on, and how the new primary's shards followed."""
         self._lock = threading.Lock()
         self._ended = threading.Event()
-        self._threads = [threading.Thread(target=self._run, args=(node,), daemon=True) for node in store.nodes]
+        self._threads = [threading.Thread(target=self._run, args=(node,), daemon=True) for node in nodes]
 
     def start(self) -> None:
         for thread in self._threads:
@@ -82,7 +89,7 @@ class Watch:
         with self._lock:
             self._marks = [mark for _, mark in self.promotions if mark.pending]
 
-    def _run(self, node: Node) -> None:
+    def _run(self, node: Watched) -> None:
         with redis.Redis(
             host="127.0.0.1", port=node.port, decode_responses=True, socket_timeout=1, socket_connect_timeout=1
         ) as client:

@@ -19,6 +19,7 @@ from tests.chaos.site import Site
 from tests.chaos.waiting import wait_for
 
 MIGRATE_MS: Final = 5000
+MOVES_ON_S: Final = 60
 KEYS_AT_ONCE: Final = 10
 
 
@@ -162,6 +163,26 @@ def slot_moved(site: Site, chance: random.Random) -> str:
     # Its new home may not fall back behind the move.
     wait_for(lambda: site.safe_positions() is not None, 60, "the slot's new home has a copy")
     return f"{shard.tag}, {moved} keys from node {number} to node {target}"
+
+
+@fault(weight=3)
+def store_address_moved(site: Site, chance: random.Random) -> str:
+    """The one address that workers and apis know leads to the new primary, and the old one stays up as its replica."""
+    annex, behind_s = site.annex, chance.choice((0.0, chance.uniform(0, 2)))
+    if annex is None:
+        return "not done: this run has no such store"
+    annex.wait_until_whole()
+    annex.watch.clear()
+    annex.prober.store_goes()
+    try:
+        annex.move(site.proxy, behind_s)
+        mark = site.struck(annex.watch)
+        wait_for(
+            lambda: not mark.pending, MOVES_ON_S, lambda: f"behind the moved address these move on: {mark.pending}"
+        )
+    finally:
+        annex.prober.store_is_back()
+    return f"the old primary stayed for {behind_s:.1f} s, shards moved on {mark.slowest_s:.1f} s after it"
 
 
 @fault(weight=1, store=True)

@@ -1,9 +1,8 @@
-"""Worker processes die, stop, are updated, and are told wrong times."""
+"""Worker processes die, stop, and are updated."""
 
 from __future__ import annotations
 
 import random
-import time
 from typing import Final
 
 from tests.chaos.faults.kinds import fault, stopped
@@ -11,8 +10,6 @@ from tests.chaos.site import Site
 
 SESSION_S: Final = 10.0
 """After so long the group takes a worker for dead."""
-
-JUMPS_S: Final = (-86_400, -3600, -1, 1, 3600, 86_400, 63_072_000)
 
 
 @fault(weight=4)
@@ -45,15 +42,3 @@ def worker_updated(site: Site, chance: random.Random) -> str:
     number = chance.randrange(site.fleet.size)
     older = site.fleet.replace(number)
     return f"worker {number} to the {'older' if older else 'newer'} version"
-
-
-@fault(weight=2)
-def worker_clock_jumped(site: Site, chance: random.Random) -> str:
-    if not site.fleet.has_clock:
-        return "not done: there is no libfaketime or no C compiler here"
-    offset_s = chance.choice(JUMPS_S)
-    site.fleet.jump(offset_s)
-    time.sleep(3)
-    if chance.random() < 0.5:
-        site.fleet.jump(0)
-    return f"worker 0, {offset_s:+d} s"
