@@ -26,16 +26,16 @@ lint: setup
 
 # make bench BENCH=--quick for the short version.
 bench: setup .venv-peers/ready
-	$(BIN)/python -m tests.bench $(BENCH)
+	$(BIN)/python -m tests.qualification.bench $(BENCH)
 
-.venv-peers/ready: tests/bench/peers/requirements.lock
+.venv-peers/ready: tests/qualification/bench/peers/requirements.lock
 	$(PYTHON) -m venv .venv-peers
 	.venv-peers/bin/pip install --quiet --require-hashes --requirement $<
 	touch $@
 
 # The generated parts of README.md and docs/.
 docs: setup
-	$(BIN)/python -m deploy.reference
+	$(BIN)/python -m deploy.cli.reference
 
 # Screenshots of the dashboard, for the documentation.
 pictures: setup
@@ -44,14 +44,14 @@ pictures: setup
 # The long fault runs; make chaos CHAOS="--seed 7 --minutes 60 --out FILE" for another one on the clusters.
 chaos: setup
 	$(BIN)/pytest -m chaos
-	$(BIN)/python -m tests.chaos $(CHAOS)
+	$(BIN)/python -m tests.qualification.chaos $(CHAOS)
 
 schemas: setup
 	$(BIN)/python -m schemas.json_schemas
 
 lock: setup
 	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-emit-find-links --output-file requirements.lock
-	$(BIN)/uv pip compile tests/bench/peers/requirements.in --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-emit-find-links --output-file tests/bench/peers/requirements.lock
+	$(BIN)/uv pip compile tests/qualification/bench/peers/requirements.in --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-emit-find-links --output-file tests/qualification/bench/peers/requirements.lock
 	$(BIN)/uv pip compile pyproject.toml --extra traces --constraints requirements.lock --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links --output-file deploy/container/runtime.lock
 	$(BIN)/uv pip compile deploy/container/build.in --constraints requirements.lock --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links --output-file deploy/container/build.lock
 

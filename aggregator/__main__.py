@@ -11,12 +11,12 @@ import faust
 import structlog
 
 from aggregator.app import build_worker
-from aggregator.placement import SettingsDifferError
+from aggregator.assignment import SettingsDifferError
 from aggregator.settings import WorkerSettings
 from aggregator.startup import UnfitError
-from schemas import logs
 from schemas.exit_deadline import ExitDeadline
 from schemas.settings import SettingsError, read
+from schemas.telemetry import logs
 
 log = structlog.get_logger(__name__)
 

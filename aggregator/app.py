@@ -16,21 +16,21 @@ from mode.supervisors import CrashingSupervisor
 from yarl import URL
 
 from aggregator import metrics
+from aggregator.assignment import Placement, SettingsDifferError
 from aggregator.counting import Counting
-from aggregator.dead_letters import DeadLetters
 from aggregator.health import Health
-from aggregator.kafka_tokens import KafkaTokens
-from aggregator.ledger import Ledger
-from aggregator.placement import Placement, SettingsDifferError
+from aggregator.kafka.dead_letters import DeadLetters
+from aggregator.kafka.tokens import KafkaTokens
+from aggregator.kafka.transport import FETCH_BYTES_PER_PARTITION, ConsumerThread, Range, Schema, Transport
+from aggregator.ledger.ledger import Ledger
+from aggregator.ledger.store import connect
 from aggregator.progress import INTERVAL_S, Progress, StuckError
 from aggregator.settings import WorkerSettings
 from aggregator.startup import UnfitError, wait_until_fit
-from aggregator.store import connect
-from aggregator.transport import FETCH_BYTES_PER_PARTITION, ConsumerThread, Range, Schema, Transport
-from schemas import traces
 from schemas.exit_deadline import CRASH_S, ExitDeadline
-from schemas.keys import Shard
+from schemas.ledger.keys import Shard
 from schemas.settings import read
+from schemas.telemetry import traces
 
 log = structlog.get_logger(__name__)
 
@@ -142,7 +142,7 @@ class App(faust.App):  # type: ignore[misc]
             settings.kafka_group,
             broker=brokers,
             broker_credentials=signed_in,
-            # Positions come from the ledger. Whatever falls outside the log is for placement.py to decide.
+            # Positions come from the ledger. Whatever falls outside the log is for assignment.py to decide.
             consumer_auto_offset_reset="none",
             consumer_max_fetch_size=FETCH_BYTES_PER_PARTITION,
             consumer_metadata_max_age_ms=METADATA_AGE_MS,

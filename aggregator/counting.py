@@ -14,23 +14,24 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 import structlog
 
-from aggregator import inventory_store, metrics
-from aggregator.dead_letters import DeadLetters
-from aggregator.duplicates import Seen, window_held_s
-from aggregator.fold import fold, fold_unexpected
-from aggregator.inventory import Reading, Told, fold_inventory
-from aggregator.ledger import Applied, Ledger, LedgerDefectError, Look, Refused
-from aggregator.placement import Placement
+from aggregator import metrics
+from aggregator.assignment import Placement
+from aggregator.fold.deduplication import Seen, window_held_s
+from aggregator.fold.fold import fold, fold_unexpected
+from aggregator.fold.range_delta import Known, Record, Rules, Tally
+from aggregator.inventory import store as inventory_store
+from aggregator.inventory.fold import Reading, Told, fold_inventory
+from aggregator.inventory.state import Stock
+from aggregator.kafka.dead_letters import DeadLetters
+from aggregator.kafka.transport import Consumer, Range
+from aggregator.ledger.ledger import Applied, Ledger, LedgerDefectError, Look, Refused
 from aggregator.settings import FORMAT, WorkerSettings
-from aggregator.stock import Stock
-from aggregator.tally import Known, Record, Rules, Tally
-from aggregator.transport import Consumer, Range
-from schemas import fields
-from schemas.build import RELEASED
 from schemas.clock import SYSTEM, Clock
-from schemas.inventory import BINDINGS
-from schemas.keys import Shard
-from schemas.traces import OFF, Span, Traces, Value
+from schemas.ledger import fields
+from schemas.ledger.inventory import BINDINGS
+from schemas.ledger.keys import Shard
+from schemas.telemetry.build import RELEASED
+from schemas.telemetry.traces import OFF, Span, Traces, Value
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")

@@ -7,10 +7,10 @@ from typing import Final, Literal
 
 from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics
 
-from schemas import fields
-from schemas.build import version
 from schemas.events import REASONS
-from schemas.keys import Shard
+from schemas.ledger import fields
+from schemas.ledger.keys import Shard
+from schemas.telemetry.build import version
 
 # A second series beside each counter and histogram, of which Prometheus makes nothing.
 disable_created_metrics()  # type: ignore[no-untyped-call]

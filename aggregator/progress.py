@@ -13,13 +13,13 @@ from confluent_kafka import KafkaException
 from redis.exceptions import RedisClusterException, RedisError
 
 from aggregator import metrics
+from aggregator.assignment import Placement
 from aggregator.counting import Counting
-from aggregator.ledger import Ledger
-from aggregator.placement import Placement
-from aggregator.store import trouble_in_words
-from aggregator.transport import Consumer, LogBounds
-from schemas import fields
-from schemas.keys import Shard
+from aggregator.kafka.transport import Consumer, LogBounds
+from aggregator.ledger.ledger import Ledger
+from aggregator.ledger.store import trouble_in_words
+from schemas.ledger import fields
+from schemas.ledger.keys import Shard
 
 log = structlog.get_logger(__name__)
 

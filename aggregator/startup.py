@@ -9,13 +9,20 @@ from typing import Any, Final, cast
 import structlog
 from confluent_kafka import KafkaException
 
-from aggregator.kafka_admin import KafkaAdmin
-from aggregator.placement import SettingsDifferError, differing
+from aggregator.assignment import SettingsDifferError, differing
+from aggregator.kafka.admin import KafkaAdmin
+from aggregator.ledger.store import (
+    UNREACHABLE,
+    Client,
+    lost_connections_told,
+    password_is_wrong,
+    unfit,
+    why_unreachable,
+)
 from aggregator.settings import WorkerSettings
-from aggregator.store import UNREACHABLE, Client, lost_connections_told, password_is_wrong, unfit, why_unreachable
-from schemas import keys
-from schemas.keys import Shard, ShardKeys
-from schemas.redis_replies import leave_server
+from schemas.connections.redis_replies import leave_server
+from schemas.ledger import keys
+from schemas.ledger.keys import Shard, ShardKeys
 from schemas.settings import PREFIX
 
 log = structlog.get_logger(__name__)

@@ -15,11 +15,11 @@ import uvloop
 from aiohttp.http_exceptions import HttpProcessingError
 
 from api.app import build_app, build_runner
-from api.listening import Site
-from api.settings import ApiSettings
-from schemas import logs
+from api.http.server import Site
+from api.settings.settings import ApiSettings
 from schemas.exit_deadline import CRASH_S, ExitDeadline
 from schemas.settings import PREFIX, SettingsError, effective, read
+from schemas.telemetry import logs
 
 log = structlog.get_logger(__name__)
 

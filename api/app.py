@@ -10,29 +10,29 @@ from typing import Final
 import structlog
 from aiohttp import ClientSession, ClientTimeout, DummyCookieJar, web
 
-from api import operations
-from api.access import Access, Way
-from api.cache import Cache, SharedStore
+from api import health
+from api.auth.access import Access, Way
+from api.auth.introspection import Introspection
+from api.auth.jwks import Jwks
+from api.auth.jwt_tokens import JwtTokens
+from api.auth.static_tokens import StaticTokens
+from api.cache.cache import Cache, SharedStore
 from api.dashboard import configuration
 from api.dashboard.live import Live
 from api.dashboard.routes import Dashboard
 from api.dialects import auth0, gluu, janssen, own
 from api.dialects.linotp import Reporting
 from api.endpoint import Services
-from api.expectation import Elsewhere, with_expectation
+from api.http.expect import Elsewhere, with_expectation
+from api.http.tracing import Tracing
 from api.ingest.routes import Ingest
-from api.introspection import Introspection
-from api.jwks import Jwks
-from api.jwt_tokens import JwtTokens
-from api.redis_client import REFUSED, UNREACHABLE, open_ledger, open_shared
-from api.settings import ApiSettings
-from api.static_tokens import StaticTokens
-from api.statistics import Statistics
-from api.tracing import Tracing
-from schemas import traces
+from api.ledger.client import REFUSED, UNREACHABLE, open_ledger, open_shared
+from api.ledger.statistics import Statistics
+from api.settings.settings import ApiSettings
 from schemas.clock import SYSTEM, Clock
-from schemas.redis_trouble import why_refused
+from schemas.connections.redis_diagnosis import why_refused
 from schemas.settings import PREFIX, SettingsError
+from schemas.telemetry import traces
 
 log = structlog.get_logger(__name__)
 
@@ -63,7 +63,7 @@ def build_app(settings: ApiSettings, clock: Clock = SYSTEM) -> web.Application:
         app.cleanup_ctx.append(tracing.running)
     app[SETTINGS], app[SERVICES] = settings, services
     app.cleanup_ctx.append(connections)
-    app.add_routes(with_expectation(operations.routes(ledger, services.hits)))
+    app.add_routes(with_expectation(health.routes(ledger, services.hits)))
     for dialect in DIALECTS:
         # Routes, not sub-applications: those cost every cached answer a tenth of its time, measured, for nothing here.
         app.add_routes(with_expectation(dialect.routes(settings, services)))

@@ -11,18 +11,18 @@ from urllib.parse import parse_qsl
 import structlog
 from aiohttp import hdrs, web
 
-from api.access import Access
-from api.answer import answered, has, unchanged
-from api.bearer import Bearer
-from api.bounded import TooLongError, read_at_most
-from api.cache import Body, Cache, Entry
-from api.faults import BadQuestion, Fault, TooMany, Unexpected
+from api.auth.access import Access
+from api.auth.principal import Bearer
+from api.auth.rate_limit import Allowance, RateLimit
+from api.cache.cache import Body, Cache, Entry
+from api.cache.responses import answered, has, unchanged
+from api.http.bounded_read import TooLongError, read_at_most
+from api.http.errors import BadQuestion, Fault, TooMany, Unexpected
+from api.http.request_id import REQUEST_ID, named, request_id_of
+from api.ledger.client import Client
+from api.ledger.cooldown import RETRY_S
+from api.ledger.statistics import Statistics
 from api.metrics import CACHE_ANSWERS, REQUESTS, Hits, Requests
-from api.rate_limit import Allowance, RateLimit
-from api.redis_client import Client
-from api.request_id import REQUEST_ID, named, request_id_of
-from api.respite import RETRY_S
-from api.statistics import Statistics
 from schemas.clock import Clock
 
 log = structlog.get_logger(__name__)

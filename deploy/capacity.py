@@ -10,8 +10,8 @@ import math
 from dataclasses import dataclass, replace
 from typing import Final
 
-from schemas.accuracy import K_MONTHS, K_OTHERS
-from schemas.keys import SMALL_PARTS
+from schemas.ledger.accuracy import K_MONTHS, K_OTHERS
+from schemas.ledger.keys import SMALL_PARTS
 
 EXACT_UP_TO: Final = 4096
 # Bytes in Valkey 9.1, names of keys and what the store needs for each of them included.

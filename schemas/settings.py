@@ -14,11 +14,11 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from schemas import traces
 from schemas.adapters.registry import ADAPTERS
-from schemas.kafka_connection import KafkaConnection
+from schemas.connections.kafka_settings import KafkaConnection
+from schemas.connections.redis_settings import RedisConnection
 from schemas.prefix import PREFIX as PREFIX
-from schemas.redis_connection import RedisConnection
+from schemas.telemetry import traces
 
 Dimension = Literal["realm", "client", "node"]
 ActiveOn = Literal["login", "refresh"]

@@ -17,8 +17,9 @@ import pytest
 import redis
 import structlog
 
-from deploy.servers import ApacheKafka, JavaMissingError, Tansu, Valkey, create_topics
-from deploy.servers.process import HOST
+from deploy.demo.servers import Tansu, Valkey, create_topics
+from deploy.demo.servers.process import HOST
+from tests.servers import ApacheKafka, JavaMissingError
 
 POLL_S = 0.02
 Server = TypeVar("Server", bound=Valkey)
@@ -73,7 +74,7 @@ def redis_7_binary() -> Path:
     """Debian's Redis 7. It knows TLS, and Valkey's binary, as the embedded pair has it, does not."""
     binary = shutil.which("redis-server")
     if binary is None:
-        pytest.skip("no redis-server on PATH: deploy/install_test_servers.sh installs it")
+        pytest.skip("no redis-server on PATH: tests/servers/install_test_servers.sh installs it")
     return Path(binary)
 
 

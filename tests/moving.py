@@ -8,7 +8,7 @@ from threading import Thread
 from types import TracebackType
 from typing import Final, Self
 
-from deploy.servers.process import HOST, free_port
+from deploy.demo.servers.process import HOST, free_port
 
 PIECE: Final = 64 * 1024
 

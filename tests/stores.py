@@ -11,8 +11,8 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from deploy.servers import Valkey
-from deploy.servers.process import HOST
+from deploy.demo.servers import Valkey
+from deploy.demo.servers.process import HOST
 from tests.certificates import Authority
 
 USERS: Final = Path(__file__).parents[1] / "deploy" / "redis" / "users.acl"

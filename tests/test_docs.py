@@ -15,12 +15,12 @@ from typing import Final
 import pytest
 
 from aggregator.settings import WorkerSettings
-from api.settings import ApiSettings
-from deploy import reference
-from deploy.report import ReportSettings
-from deploy.servers import free_port
+from api.settings.settings import ApiSettings
+from deploy.cli import reference
+from deploy.cli.report import ReportSettings
+from deploy.demo.servers import free_port
 from schemas.adapters.registry import ADAPTERS
-from tests.chaos import table
+from tests.qualification.chaos import table
 
 ROOT: Final = Path(__file__).parents[1]
 PAGES: Final = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in reference.pages()}
@@ -152,7 +152,7 @@ def demo() -> Iterator[int]:
     """A running demo; the port of its api."""
     port = free_port()
     process = subprocess.Popen(
-        [sys.executable, "-m", "deploy.command_line", "demo", "--port", str(port)],
+        [sys.executable, "-m", "deploy.cli.main", "demo", "--port", str(port)],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         text=True,
@@ -192,7 +192,7 @@ def test_a_route_has_an_example(route: str) -> None:
 def test_a_report_is_answered(demo: int, command: str) -> None:
     environment = {**os.environ, "AUTHTALLY_URL": f"http://127.0.0.1:{demo}", "AUTHTALLY_TOKEN": "demo-token"}
     done = subprocess.run(
-        (sys.executable, "-m", "deploy.command_line", *shlex.split(command)),
+        (sys.executable, "-m", "deploy.cli.main", *shlex.split(command)),
         capture_output=True,
         text=True,
         check=False,
@@ -205,7 +205,7 @@ def test_a_report_is_answered(demo: int, command: str) -> None:
 
 @pytest.mark.parametrize(("sent", "arguments", "answer"), DRY_RUNS)
 def test_a_dry_run_prints_what_is_printed(sent: str, arguments: str, answer: str) -> None:
-    line = f"{sent} | {sys.executable} -m deploy.command_line {arguments}"
+    line = f"{sent} | {sys.executable} -m deploy.cli.main {arguments}"
     done = subprocess.run(("bash", "-c", line), capture_output=True, text=True, check=False, timeout=60, cwd=ROOT)
     assert [row.rstrip() for row in done.stdout.splitlines()] == answer.rstrip().splitlines()
 

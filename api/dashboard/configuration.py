@@ -7,8 +7,8 @@ from typing import Any, Final
 import orjson
 from aiohttp import hdrs, web
 
-from api.origin import origin_of
-from api.settings import ApiSettings
+from api.settings.origin import origin_of
+from api.settings.settings import ApiSettings
 from schemas.events import EVENTS
 from schemas.outgoing import topics_by_event
 

@@ -13,12 +13,12 @@ from typing import Final
 import orjson
 import structlog
 
-from api.cache import Body
+from api.cache.cache import Body
 from api.dialects.own import today
-from api.dialects.own.telling import JSON
+from api.dialects.own.rendering import JSON
 from api.endpoint import Services
-from api.faults import Unavailable
-from api.settings import ApiSettings
+from api.http.errors import Unavailable
+from api.settings.settings import ApiSettings
 
 log = structlog.get_logger(__name__)
 

@@ -9,17 +9,17 @@ from typing import Any, Final
 import structlog
 from aiohttp import hdrs, web
 
-from api.bearer import Bearer
+from api.auth.principal import Bearer
 from api.dashboard.feeds import CrowdedError, Feed, Feeds
 from api.dialects.own import READ
 from api.dialects.own.parameters import Parameters
-from api.dialects.own.telling import problem
+from api.dialects.own.rendering import problem
 from api.dialects.own.today import PATH
 from api.endpoint import CHALLENGE, MAX_QUERY_BYTES, Services, parameters_of
-from api.faults import BadQuestion, Fault, Unavailable, Unexpected
+from api.http.errors import BadQuestion, Fault, Unavailable, Unexpected
+from api.http.request_id import REQUEST_ID, named, request_id_of
 from api.metrics import LIVE_LISTENERS, Requests
-from api.request_id import REQUEST_ID, named, request_id_of
-from api.settings import ApiSettings
+from api.settings.settings import ApiSettings
 
 log = structlog.get_logger(__name__)
 

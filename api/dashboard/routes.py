@@ -9,11 +9,11 @@ from typing import Final
 
 from aiohttp import hdrs, web
 
-from api.answer import has
+from api.cache.responses import has
 from api.dashboard import assets
 from api.dashboard.assets import CHARTS, PAGE, Asset
 from api.dashboard.configuration import connect_origins
-from api.settings import ApiSettings
+from api.settings.settings import ApiSettings
 
 FOLDER: Final = "/dashboard"
 KEPT: Final = "public, max-age=31536000, immutable"

@@ -17,15 +17,15 @@ from zoneinfo import ZoneInfo
 import orjson
 from aiohttp import web
 
-from api.cache import Body
+from api.auth.rate_limit import RateLimit
+from api.cache.cache import Body
 from api.endpoint import Endpoint, Services
-from api.faults import BadQuestion, Fault, Forbidden, Malformed, NoScope, NotAuthorized, TooMany, Unexpected
-from api.rate_limit import RateLimit
-from api.settings import ApiSettings
-from api.statistics import ActiveUsers, Statistics
-from schemas import fields
+from api.http.errors import BadQuestion, Fault, Forbidden, Malformed, NoScope, NotAuthorized, TooMany, Unexpected
+from api.ledger.statistics import ActiveUsers, Statistics
+from api.settings.settings import ApiSettings
 from schemas.clock import Clock
-from schemas.periods import day_key
+from schemas.ledger import fields
+from schemas.ledger.periods import day_key
 
 PREFIX: Final = "/api/v2/stats"
 JSON: Final = "application/json; charset=utf-8"

@@ -10,13 +10,13 @@ from typing import Final
 
 from aiohttp import web
 
-from api.cache import Body
+from api.cache.cache import Body
 from api.dialects import stat
 from api.dialects.stat import StatQuestion
 from api.endpoint import Endpoint, Services
-from api.faults import BadQuestion, Fault, Forbidden
-from api.settings import ApiSettings
-from api.statistics import MonthFigures
+from api.http.errors import BadQuestion, Fault, Forbidden
+from api.ledger.statistics import MonthFigures
+from api.settings.settings import ApiSettings
 from schemas.clock import Clock
 
 PREFIX: Final = "/oxauth"

@@ -10,14 +10,14 @@ from typing import Final
 
 from aiohttp import web
 
-from api.cache import Body
+from api.cache.cache import Body
 from api.dialects import stat
 from api.dialects.stat import StatQuestion
 from api.endpoint import Endpoint, Services
-from api.faults import BadQuestion, Fault
-from api.settings import ApiSettings
-from api.statistics import MonthFigures
-from schemas.periods import Month
+from api.http.errors import BadQuestion, Fault
+from api.ledger.statistics import MonthFigures
+from api.settings.settings import ApiSettings
+from schemas.ledger.periods import Month
 
 PREFIX: Final = "/jans-auth"
 

@@ -11,12 +11,12 @@ from urllib.parse import unquote_plus
 import orjson
 from aiohttp import web
 
-from api.cache import Body
-from api.faults import BadQuestion, Fault
-from api.redis_client import UNREACHABLE, Client
-from api.settings import Shape
-from api.statistics import MonthFigures, Statistics
-from schemas.periods import Month
+from api.cache.cache import Body
+from api.http.errors import BadQuestion, Fault
+from api.ledger.client import UNREACHABLE, Client
+from api.ledger.statistics import MonthFigures, Statistics
+from api.settings.settings import Shape
+from schemas.ledger.periods import Month
 
 JSON: Final = "application/json"
 METRICS: Final = "text/plain; version=0.0.4; charset=utf-8"

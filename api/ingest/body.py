@@ -11,7 +11,7 @@ from typing import Final, Self
 from aiohttp import ClientPayloadError, hdrs, web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from api.ingest.refusals import TAKEN_ENCODINGS, BadBody, Busy, Slow, TooLarge, UnknownMedia
+from api.ingest.errors import TAKEN_ENCODINGS, BadBody, Busy, Slow, TooLarge, UnknownMedia
 from api.metrics import INGEST_IN_FLIGHT_BYTES
 from schemas.settings import PREFIX
 

@@ -7,9 +7,9 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from api.ingest.errors import Rejection, TooLarge
+from api.ingest.fast_path import all_well
 from api.ingest.records import Records
-from api.ingest.refusals import Rejection, TooLarge
-from api.ingest.well import all_well
 from schemas.adapters.elements import Adapter, Headers
 from schemas.adapters.native import native
 from schemas.events import MAX_ID_BYTES, Event, OtpTokenState, RecordTime

@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Final
 import structlog
 from aiohttp import web
 
-from api.bearer import Bearer
+from api.auth.principal import Bearer
+from api.auth.rate_limit import RateLimit
 from api.endpoint import Services
-from api.faults import Fault, Unexpected
-from api.ingest import refusals
-from api.ingest.answers import Answers
+from api.http.errors import Fault, Unexpected
+from api.http.request_id import REQUEST_ID, named, request_id_of
+from api.ingest import errors
 from api.ingest.body import Body, Room
 from api.ingest.deliveries import Converter
-from api.ingest.refusals import TooOften, UnknownMedia
+from api.ingest.errors import TooOften, UnknownMedia
+from api.ingest.responses import Answers
 from api.ingest.senders import Senders
 from api.metrics import INGEST_REFUSALS, Requests
-from api.rate_limit import RateLimit
-from api.request_id import REQUEST_ID, named, request_id_of
-from api.settings import ApiSettings
+from api.settings.settings import ApiSettings
 from schemas.adapters.elements import Adapter, Headers
 from schemas.adapters.registry import ADAPTERS
 from schemas.outgoing import topics_by_event
@@ -98,10 +98,10 @@ class Ingest:
                         response = await self._take(request, senders, reading, answers)
                     except Fault as fault:
                         INGEST_REFUSALS.labels(name, getattr(fault, "cause", "access")).inc()
-                        response = refusals.told(fault)
+                        response = errors.told(fault)
                     except Exception:  # the outermost step: whatever it is, the client sees none of it
                         log.exception("delivery failed", way=name)
-                        response = refusals.told(Unexpected())
+                        response = errors.told(Unexpected())
                 response.headers[REQUEST_ID] = request_id
                 status = response.status
                 return response

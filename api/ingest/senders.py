@@ -9,8 +9,8 @@ from typing import Final
 from aiohttp import hdrs, web
 from pydantic import SecretStr
 
-from api.access import MAX_HEADER_BYTES, Access
-from api.bearer import Bearer
+from api.auth.access import MAX_HEADER_BYTES, Access
+from api.auth.principal import Bearer
 
 SCOPE: Final = "events:write"
 SECRET_HEADER: Final = "X-Webhook-Secret"  # noqa: S105

@@ -11,8 +11,8 @@ from typing import Final, NamedTuple
 import msgspec
 from msgspec import Raw, Struct
 
-from schemas.adapters.instants import from_text
-from schemas.adapters.layouts import adapter
+from schemas.adapters.framing import adapter
+from schemas.adapters.timestamps import from_text
 from schemas.events import UNDECODABLE, AccountEvent, BadRecordError, Event, Login, RecordTime, TokenIssued, check
 
 

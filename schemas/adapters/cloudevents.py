@@ -13,8 +13,8 @@ import msgspec
 from msgspec import Raw, Struct
 
 from schemas.adapters.elements import Element, Headers
-from schemas.adapters.instants import Number, from_text, whole
-from schemas.adapters.layouts import element, elements, refused
+from schemas.adapters.framing import element, elements, refused
+from schemas.adapters.timestamps import Number, from_text, whole
 from schemas.events import (
     BOM,
     MAX_TOKENS,

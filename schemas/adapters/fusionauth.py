@@ -12,8 +12,8 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from schemas.adapters.instants import Number, from_ms
-from schemas.adapters.layouts import adapter
+from schemas.adapters.framing import adapter
+from schemas.adapters.timestamps import Number, from_ms
 from schemas.events import AccountEvent, BadRecordError, Event, Login, RecordTime, TokenIssued, check
 
 

@@ -12,8 +12,8 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from schemas.adapters.instants import Number, from_ms, from_text
-from schemas.adapters.layouts import Read, adapter
+from schemas.adapters.framing import Read, adapter
+from schemas.adapters.timestamps import Number, from_ms, from_text
 from schemas.events import AccountEvent, BadRecordError, Event, Login, RecordTime, TokenIssued, check
 
 

@@ -12,10 +12,10 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from schemas.adapters.instants import Number, in_utc, whole
-from schemas.adapters.layouts import adapter
+from schemas.adapters.framing import adapter
+from schemas.adapters.timestamps import Number, in_utc, whole
 from schemas.events import MAX_COUNT, BadRecordError, Event, OtpTokenCount, RecordTime, check
-from schemas.inventory import EPOCH, NO_REALM
+from schemas.ledger.inventory import EPOCH, NO_REALM
 
 
 class Row(Struct, frozen=True, gc=False):

@@ -7,8 +7,8 @@ from typing import Final
 import msgspec
 
 from schemas.adapters.elements import Adapter
-from schemas.adapters.instants import in_utc
-from schemas.adapters.layouts import Read, adapter
+from schemas.adapters.framing import Read, adapter
+from schemas.adapters.timestamps import in_utc
 from schemas.events import ANY, Event, RecordTime, read_native
 
 

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Any, Self
 
-from aggregator.fold import fold
-from aggregator.ledger import Applied, Ledger, Refused
-from aggregator.store import connect
-from aggregator.tally import Known, Rules
-from schemas.keys import Shard, ShardKeys
+from aggregator.fold.fold import fold
+from aggregator.fold.range_delta import Known, Rules
+from aggregator.ledger.ledger import Applied, Ledger, Refused
+from aggregator.ledger.store import connect
+from schemas.ledger.keys import Shard, ShardKeys
 from tests.aggregator import ledgers
 from tests.aggregator.logs import NOW_MS, LogRecord
 

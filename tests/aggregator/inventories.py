@@ -12,13 +12,13 @@ from zoneinfo import ZoneInfo
 
 import redis
 
-from aggregator import inventory_store
-from aggregator.inventory import Reading, fold_inventory
-from aggregator.ledger import Applied, Refused
-from aggregator.tally import Known
-from schemas import inventory
-from schemas.inventory import KEPT, NO_REALM
-from schemas.keys import Shard, ShardKeys
+from aggregator.fold.range_delta import Known
+from aggregator.inventory import store
+from aggregator.inventory.fold import Reading, fold_inventory
+from aggregator.ledger.ledger import Applied, Refused
+from schemas.ledger import inventory
+from schemas.ledger.inventory import KEPT, NO_REALM
+from schemas.ledger.keys import Shard, ShardKeys
 from tests.aggregator.counting import Counting
 from tests.aggregator.logs import LogRecord, record
 
@@ -56,9 +56,9 @@ class Inventories(Counting):
                 seen = await self.ledger.seen(self.shard, look)
                 assert seen is not None
                 self.known = Known(set(look.labels), seen=seen)
-                self.known.stock = await inventory_store.stock(self.ledger, self.shard, look.position or 0)
+                self.known.stock = await store.stock(self.ledger, self.shard, look.position or 0)
             stock, (told, _) = self.known.stock, reading.take(start)
-            if stock is None or not await inventory_store.complete(self.ledger, self.shard, start, stock, told):
+            if stock is None or not await store.complete(self.ledger, self.shard, start, stock, told):
                 return Refused((await self.ledger.look(self.shard)).position)
             tally = fold_inventory(*reading.take(start), self.known, stock, self.rules, self.now_ms)
             outcome, _ = await asyncio.gather(self.ledger.apply(self.shard, start, tally), reading.read_on())

@@ -7,9 +7,9 @@ from typing import Any
 from redis import Redis
 
 from aggregator.settings import WorkerSettings
-from schemas import accuracy, keys
-from schemas.keys import Shard, ShardKeys
-from schemas.scopes import Scope
+from schemas.ledger import accuracy, keys
+from schemas.ledger.keys import Shard, ShardKeys
+from schemas.ledger.scopes import Scope
 from schemas.settings import read
 
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from schemas import fields
-from schemas.scopes import EVERYTHING, Scope
+from schemas.ledger import fields
+from schemas.ledger.scopes import EVERYTHING, Scope
 
 NOW_MS = 1_950_000_000_000
 """The store's clock where a test gives one: after the timestamps of every log made here."""

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
-from aggregator.fold import fold
-from aggregator.inventory import Reading, Told, fold_inventory, unknown_holders, unknown_tokens
-from aggregator.stock import Changes, Stock
-from aggregator.tally import Known, Rules, Tally
-from schemas.inventory import BINDINGS as INVENTORY
-from schemas.inventory import DAY_BYTES, HEADER_BYTES, Token, pack_place
+from aggregator.fold.fold import fold
+from aggregator.fold.range_delta import Known, Rules, Tally
+from aggregator.inventory.fold import Reading, Told, fold_inventory, unknown_holders, unknown_tokens
+from aggregator.inventory.state import Changes, Stock
+from schemas.ledger.inventory import BINDINGS as INVENTORY
+from schemas.ledger.inventory import DAY_BYTES, HEADER_BYTES, Token, pack_place
 from tests.aggregator.logs import LogRecord
 
 Span = tuple[int, int]

@@ -12,12 +12,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from aggregator.tally import Rules
-from schemas import fields
+from aggregator.fold.range_delta import Rules
 from schemas.adapters.registry import ADAPTERS
 from schemas.events import BOM, RecordTime
-from schemas.inventory import BINDINGS as INVENTORY
-from schemas.keys import Shard
+from schemas.ledger import fields
+from schemas.ledger.inventory import BINDINGS as INVENTORY
+from schemas.ledger.keys import Shard
 from tests.aggregator import ledgers
 from tests.aggregator.counting import Counting
 from tests.aggregator.inventories import Inventories

@@ -15,7 +15,7 @@ from aiokafka.record._crecords import default_records as c_default_records
 from aiokafka.record._crecords import legacy_records as c_legacy_records
 from aiokafka.record.default_records import DefaultRecordBatch, DefaultRecordBatchBuilder
 
-from aggregator import codecs
+from aggregator.kafka import codecs
 
 ENCODERS: dict[str, Callable[[bytes], bytes]] = {
     "gzip": codec.gzip_encode,

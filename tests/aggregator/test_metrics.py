@@ -11,9 +11,9 @@ from prometheus_client import REGISTRY
 from aggregator import metrics
 from aggregator.health import PLACES, Health
 from aggregator.metrics import Refusal
-from deploy.servers import free_port
+from deploy.demo.servers import free_port
 from schemas.events import REASONS
-from schemas.keys import Shard
+from schemas.ledger.keys import Shard
 
 
 def test_every_counter_of_a_topic_begins_at_zero() -> None:

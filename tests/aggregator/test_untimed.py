@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aggregator.duplicates import AHEAD_HOURS, HOUR_MS, Seen, Sieve
-from aggregator.fold import fold, fold_unexpected
-from aggregator.tally import Known, Rules, Tally
-from schemas import fields
-from schemas.scopes import EVERYTHING
+from aggregator.fold.deduplication import AHEAD_HOURS, HOUR_MS, Seen, Sieve
+from aggregator.fold.fold import fold, fold_unexpected
+from aggregator.fold.range_delta import Known, Rules, Tally
+from schemas.ledger import fields
+from schemas.ledger.scopes import EVERYTHING
 from tests.aggregator import ledgers
 from tests.aggregator.logs import LogRecord, record
 

@@ -14,10 +14,10 @@ import yarl
 from aiohttp import web
 
 from api.app import build_app, build_runner
-from api.settings import ApiSettings
+from api.settings.settings import ApiSettings
 from schemas.clock import Clock as ProcessClock
 from tests.api.issuer import Issuer
-from tests.api.ledger import Ledger, open_ledger
+from tests.api.ledger_writer import Ledger, open_ledger
 
 
 class Clock:

@@ -10,7 +10,7 @@ from threading import Event, Thread
 from aiohttp import web
 
 from api.app import build_app, build_runner
-from api.settings import ApiSettings
+from api.settings.settings import ApiSettings
 from schemas.clock import Clock
 
 

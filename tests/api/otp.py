@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from aggregator.ledger import Applied
-from schemas.keys import Shard
+from aggregator.ledger.ledger import Applied
+from schemas.ledger.keys import Shard
 from tests.aggregator.inventories import SHARD, Inventories, state
 from tests.aggregator.logs import record
 from tests.api.conftest import Answer, Api

@@ -13,18 +13,18 @@ from typing import Any, Final
 import pytest
 from aiohttp import ClientSession
 
-from api.access import REMEMBERED_S, Access
-from api.bearer import Bearer
-from api.cache import Body, Cache
+from api.auth.access import REMEMBERED_S, Access
+from api.auth.jwks import UNKNOWN_KID_S, Jwks
+from api.auth.principal import Bearer
+from api.auth.rate_limit import RateLimit
+from api.auth.sessions import Sessions
+from api.auth.static_tokens import StaticTokens
+from api.cache.cache import Body, Cache
 from api.dialects.gluu import Gluu
-from api.faults import Forbidden
-from api.jwks import UNKNOWN_KID_S, Jwks
-from api.quotas import QuotasFile
-from api.rate_limit import RateLimit
-from api.respite import RETRY_S, Respite
-from api.sessions import Sessions
-from api.settings import ApiSettings
-from api.static_tokens import StaticTokens
+from api.http.errors import Forbidden
+from api.ledger.cooldown import RETRY_S, Respite
+from api.settings.quotas import QuotasFile
+from api.settings.settings import ApiSettings
 from schemas.settings import read
 from tests.api.conftest import Clock
 from tests.api.issuer import Issuer

@@ -21,14 +21,14 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from api.dialects.own import today
 from api.dialects.own.pipeline import deduplication, partition
-from api.dialects.own.telling import as_of
-from api.redis_client import open_ledger
-from api.settings import ApiSettings
-from api.standing import IdsHeld, ShardStanding, Standing
-from api.statistics import Statistics
-from deploy.servers import Valkey
-from schemas import fields
-from schemas.keys import Shard, ShardKeys
+from api.dialects.own.rendering import as_of
+from api.ledger.client import open_ledger
+from api.ledger.statistics import Statistics
+from api.ledger.status import IdsHeld, ShardStanding, Standing
+from api.settings.settings import ApiSettings
+from deploy.demo.servers import Valkey
+from schemas.ledger import fields
+from schemas.ledger.keys import Shard, ShardKeys
 from schemas.settings import read
 from tests.api import in_thread
 from tests.api.conftest import Api, Clock, Serve

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from api.respite import RETRY_S
-from deploy.servers import Valkey
-from schemas.scopes import EVERYTHING
+from api.ledger.cooldown import RETRY_S
+from deploy.demo.servers import Valkey
+from schemas.ledger.scopes import EVERYTHING
 from tests.api.conftest import Clock, Serve
-from tests.api.ledger import open_ledger
+from tests.api.ledger_writer import open_ledger
 
 JANSSEN = "/jans-auth/restv1/internal/stat?month=202611"
 GLUU = "/oxauth/restv1/internal/stat?month=202611"

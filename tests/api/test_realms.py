@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from schemas.scopes import Scope
+from schemas.ledger.scopes import Scope
 from tests.api.conftest import Api, Serve
 from tests.api.issuer import Issuer, token
-from tests.api.ledger import Ledger
-from tests.api.ways import by_file, by_jwt, listed
+from tests.api.ledger_writer import Ledger
+from tests.api.sources import by_file, by_jwt, listed
 
 STAT = "/jans-auth/restv1/internal/stat?month=202611"
 

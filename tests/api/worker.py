@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from aggregator.fold import fold
-from aggregator.ledger import Applied, Ledger
-from aggregator.store import connect
-from aggregator.tally import Known, Rules
-from schemas.keys import Shard
+from aggregator.fold.fold import fold
+from aggregator.fold.range_delta import Known, Rules
+from aggregator.ledger.ledger import Applied, Ledger
+from aggregator.ledger.store import connect
+from schemas.ledger.keys import Shard
 from tests.aggregator import ledgers
 from tests.aggregator.logs import NOW_MS, LogRecord, record
 

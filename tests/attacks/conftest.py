@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from api.__main__ import _not_our_fault
-from deploy.servers import Valkey
+from deploy.demo.servers import Valkey
 from tests.api.conftest import clock, serve
 from tests.attacks import deployment
 from tests.attacks.deployment import Target

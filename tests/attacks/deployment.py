@@ -12,12 +12,12 @@ from typing import Any, Final, NamedTuple
 
 import redis
 
-from api.settings import ApiSettings
+from api.settings.settings import ApiSettings
 from schemas.clock import Clock
 from schemas.settings import read
 from tests.api.in_thread import served
 from tests.api.otp import state, write
-from tests.api.ways import listed
+from tests.api.sources import listed
 from tests.api.worker import account, count, login, token
 
 NOW: Final = datetime.fromisoformat("2026-11-20T12:00:00+00:00")

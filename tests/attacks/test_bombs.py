@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from api.ingest.body import MAX_MEMBERS, _Unpacking
-from api.ingest.refusals import BadBody
-from tests.api.ways import listed
+from api.ingest.errors import BadBody
+from tests.api.sources import listed
 from tests.attacks.wire import Connection, Reply
 from tests.conftest import CreateTopic
 from tests.integration.api_process import ApiProcess

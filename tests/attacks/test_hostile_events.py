@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from prometheus_client import REGISTRY
 
-from schemas import keys
-from schemas.accuracy import K_MONTHS
-from schemas.keys import SMALL_PARTS, Shard, ShardKeys
+from schemas.ledger import keys
+from schemas.ledger.accuracy import K_MONTHS
+from schemas.ledger.keys import SMALL_PARTS, Shard, ShardKeys
 from tests.aggregator import ledgers
 from tests.aggregator.counting import Counting
 from tests.aggregator.logs import LogRecord

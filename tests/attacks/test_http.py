@@ -8,7 +8,7 @@ from random import Random
 
 import pytest
 
-from deploy.servers import Tansu, Valkey, create_topics
+from deploy.demo.servers import Tansu, Valkey, create_topics
 from tests.attacks import deployment, rules
 from tests.attacks.deployment import WEBHOOK, Target
 from tests.attacks.requests import SURFACES, Sent, request

@@ -18,7 +18,7 @@ import redis
 from api.dialects.own import today
 from tests.api.conftest import Answer, Api, Clock, Serve
 from tests.api.otp import state, write
-from tests.api.ways import by_file, listed
+from tests.api.sources import by_file, listed
 from tests.api.worker import account, count, login, token
 from tests.attacks.deployment import KEPT, NOW, SCOPES
 from tests.attacks.requests import SURFACES

@@ -12,8 +12,8 @@ import pytest
 from api import endpoint
 from api.app import build_app, build_runner
 from api.dashboard.assets import CHARTS
-from api.listening import Site
-from api.settings import ApiSettings
+from api.http.server import Site
+from api.settings.settings import ApiSettings
 from schemas.settings import read
 from tests.attacks.deployment import TOKEN, Target
 from tests.attacks.wire import ClosedError, Connection

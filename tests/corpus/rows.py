@@ -9,7 +9,7 @@ from copy import deepcopy
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
 
-from schemas import fields
+from schemas.ledger import fields
 from tests.corpus.around import CODECS, HEADERS, HOUR_MS, KEYS, TIMESTAMPS, Headers, timestamp_ms
 from tests.corpus.bindings import BINDINGS, Binding, Role
 from tests.corpus.kinds import ABSENT, KINDS, LATE

@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
-from aggregator.fold import fold
-from aggregator.inventory import fold_inventory, read, unknown_holders, unknown_tokens
-from aggregator.stock import Stock
-from aggregator.tally import Known, Rules, Tally
-from schemas import fields
+from aggregator.fold.fold import fold
+from aggregator.fold.range_delta import Known, Rules, Tally
+from aggregator.inventory.fold import fold_inventory, read, unknown_holders, unknown_tokens
+from aggregator.inventory.state import Stock
 from schemas.adapters.registry import ADAPTERS
 from schemas.events import REASONS
-from schemas.inventory import BINDINGS as INVENTORY
-from schemas.scopes import EVERYTHING
+from schemas.ledger import fields
+from schemas.ledger.inventory import BINDINGS as INVENTORY
+from schemas.ledger.scopes import EVERYTHING
 from tests.aggregator import ledgers
 from tests.aggregator.logs import LogRecord
 from tests.corpus import rows

@@ -30,7 +30,7 @@ async def chromium() -> AsyncIterator[Browser]:
     """Raises RuntimeError where there is none."""
     path = executable()
     if path is None:
-        raise RuntimeError(f"no {NAMES[0]} on PATH: deploy/install_test_servers.sh installs it")
+        raise RuntimeError(f"no {NAMES[0]} on PATH: tests/servers/install_test_servers.sh installs it")
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=path, args=list(FLAGS))
         try:

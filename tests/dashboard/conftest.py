@@ -10,9 +10,9 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, BrowserContext, expect
 
-from deploy.servers import Valkey
+from deploy.demo.servers import Valkey
 from tests.dashboard.browsers import NAMES, chromium, executable
-from tests.dashboard.looking import TIMEOUT_MS, Looking, fresh
+from tests.dashboard.queries import TIMEOUT_MS, Looking, fresh
 from tests.dashboard.sample import QUOTAS, fill
 from tests.dashboard.site import Site
 

@@ -14,13 +14,13 @@ import orjson
 from PIL import Image
 from playwright.async_api import Browser
 
-from deploy import sample_events
-from deploy.sample_events import SampleEvents, otp_tokens
-from deploy.servers import Valkey
+from deploy.demo import sample_events
+from deploy.demo.sample_events import SampleEvents, otp_tokens
+from deploy.demo.servers import Valkey
 from tests.api.otp import write
 from tests.api.worker import Event, count
 from tests.dashboard.browsers import chromium
-from tests.dashboard.looking import Looking, fresh
+from tests.dashboard.queries import Looking, fresh
 from tests.dashboard.sample import KEPT, look_at_ends
 from tests.dashboard.site import Site
 

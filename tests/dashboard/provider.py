@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 
 from aiohttp import web
 
-from deploy.servers.process import HOST
+from deploy.demo.servers.process import HOST
 from tests.api.issuer import AUDIENCE, public_jwk, token
 
 CLIENT: Final = "dashboard"

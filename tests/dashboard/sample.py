@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, Final
 
-from aggregator.ledger import Ledger
-from aggregator.store import connect
-from schemas import fields
-from schemas.keys import Shard
+from aggregator.ledger.ledger import Ledger
+from aggregator.ledger.store import connect
+from schemas.ledger import fields
+from schemas.ledger.keys import Shard
 from tests.aggregator import ledgers
 from tests.api.otp import state, write
 from tests.api.worker import Event, account, count, login, token

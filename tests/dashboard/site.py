@@ -11,9 +11,9 @@ import orjson
 from aiohttp import web
 
 from api.app import build_app, build_runner
-from api.settings import ApiSettings
-from deploy.servers import free_port
-from deploy.servers.process import HOST
+from api.settings.settings import ApiSettings
+from deploy.demo.servers import free_port
+from deploy.demo.servers.process import HOST
 from schemas.clock import Clock
 from schemas.settings import read
 from tests.dashboard.sample import KEPT, NOW

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from api.dashboard.configuration import connect_origins
-from api.settings import ApiSettings
+from api.settings.settings import ApiSettings
 from schemas.settings import SettingsError, read
 from tests.dashboard.site import Site
 

@@ -11,7 +11,7 @@ from playwright.async_api import expect
 from tests.api.otp import state, write
 from tests.api.worker import Event, account, count, login, token
 from tests.dashboard.conftest import Look
-from tests.dashboard.looking import Looking
+from tests.dashboard.queries import Looking
 from tests.dashboard.sample import KEPT, TODAY, at
 from tests.dashboard.site import Site
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from playwright.async_api import expect
 
-from deploy.servers import Valkey
+from deploy.demo.servers import Valkey
 from tests.api.worker import count, login
 from tests.dashboard.conftest import Look
 from tests.dashboard.sample import KEPT, TODAY, at, fill

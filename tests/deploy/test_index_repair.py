@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import redis
 
-from schemas import fields
-from schemas.keys import Shard, ShardKeys
-from schemas.scopes import EVERYTHING
+from schemas.ledger import fields
+from schemas.ledger.keys import Shard, ShardKeys
+from schemas.ledger.scopes import EVERYTHING
 from tests.conftest import wait_until
 from tests.deploy.fixtures import DAMAGED, DAYS, SHARDS, WHOLE, of, restore, run
 from tests.deploy.fixtures.format_1 import FAR_AHEAD_MS
@@ -140,7 +140,7 @@ def test_a_worker_counts_on_while_its_index_is_rebuilt(redis_url: str) -> None:
     """The index is emptied again and again under a writer, and each time rebuilt; no event is lost or added."""
     shard = Shard("auth.logins", 3)
     keys = ShardKeys("authtally:", shard)
-    writer = subprocess.Popen((sys.executable, "-m", "tests.deploy.pouring", redis_url, "0"))
+    writer = subprocess.Popen((sys.executable, "-m", "tests.deploy.load", redis_url, "0"))
     try:
         with redis.Redis.from_url(redis_url, decode_responses=True) as client:
             wait_until(lambda: int(client.get(keys.position) or 0) > 200, 30)

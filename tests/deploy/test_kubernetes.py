@@ -16,10 +16,10 @@ from click.testing import CliRunner
 
 from aggregator.health import Health
 from api.app import build_app
-from api.settings import ApiSettings
-from deploy.command_line import main
-from deploy.commands.operating import topics_create
-from deploy.servers.process import HOST, free_port
+from api.settings.settings import ApiSettings
+from deploy.cli.commands.operate import topics_create
+from deploy.cli.main import main
+from deploy.demo.servers.process import HOST, free_port
 from schemas.settings import read
 from tests.deploy.kustomize import Resource, build, by_kubectl, containers, pod
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from confluent_kafka import Consumer, TopicPartition
 
 import deploy
-from deploy.servers import create_topics
+from deploy.demo.servers import create_topics
 from schemas.events import OtpTokenCount, RecordTime, decode
 
 ROOT = Path(deploy.__file__).parents[1]
@@ -44,7 +44,7 @@ def test_new_rows_of_the_table_are_published_once_and_in_order(broker: str, tmp_
     topic = f"otp-counts.{tmp_path.name}"
     create_topics(broker, {topic: 1})
     wrapper = tmp_path / "authtally"
-    wrapper.write_text(f'#!/bin/sh\nexec {sys.executable} -m deploy.command_line "$@"\n')
+    wrapper.write_text(f'#!/bin/sh\nexec {sys.executable} -m deploy.cli.main "$@"\n')
     wrapper.chmod(0o755)
     environment = {
         "PATH": os.environ["PATH"],

@@ -69,7 +69,7 @@ def publish(folder: Path, **streams: int) -> subprocess.CompletedProcess[str]:
     event = '{"type":"login","time":"2026-11-20T10:00:00Z","user_id":"alice"}\n'
     (folder / "events.jsonl").write_text(event * 60_000)
     return subprocess.run(
-        (sys.executable, "-m", "deploy.command_line", "publish", "--dry-run", "--json", "events.jsonl"),
+        (sys.executable, "-m", "deploy.cli.main", "publish", "--dry-run", "--json", "events.jsonl"),
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm", "COLUMNS": "100"},
         stdout=subprocess.PIPE,

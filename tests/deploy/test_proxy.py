@@ -16,11 +16,11 @@ from aiohttp import web
 
 from api.app import build_app, build_runner
 from api.dialects import auth0, gluu, janssen
-from api.settings import ApiSettings
-from deploy.servers import ServerProcess
-from deploy.servers.process import HOST, accepts
-from tests.api.ledger import Ledger, open_ledger
-from tests.api.ways import by_file, listed
+from api.settings.settings import ApiSettings
+from deploy.demo.servers import ServerProcess
+from deploy.demo.servers.process import HOST, accepts
+from tests.api.ledger_writer import Ledger, open_ledger
+from tests.api.sources import by_file, listed
 
 PROXY: Final = Path(__file__).parents[2] / "deploy" / "proxy"
 API: Final = "127.0.0.1:8080"

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import pytest
 
-from deploy.servers import JavaMissingError, free_port
+from deploy.demo.servers import free_port
 from schemas.adapters.keycloak import COUNTED, RULES
 from schemas.adapters.native import native
 from schemas.adapters.registry import ADAPTERS
@@ -21,6 +21,7 @@ from schemas.events import RecordTime
 from schemas.settings import KafkaSettings, read
 from tests.conftest import wait_until
 from tests.deploy.publishers.auth_server import GLUU, JANSSEN, PUBLISHERS, AuthServer, Ingest, compiled
+from tests.servers import JavaMissingError
 
 # The first run on a machine fetches Jython.
 pytestmark = pytest.mark.timeout(600)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from deploy.command_line import main
+from deploy.cli.main import main
 
 KEY = "a key of more than sixteen characters"
 

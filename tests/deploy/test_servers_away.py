@@ -9,9 +9,9 @@ from typing import Final
 import pytest
 from click.testing import CliRunner, Result
 
-from deploy.command_line import main
-from deploy.servers import Valkey, create_topics, free_port
-from deploy.servers.process import HOST
+from deploy.cli.main import main
+from deploy.demo.servers import Valkey, create_topics, free_port
+from deploy.demo.servers.process import HOST
 
 PREFIX: Final = "AUTHTALLY_"
 TOPICS: Final = ("auth.logins", "auth.dead-letter")
@@ -39,7 +39,7 @@ AWAY: Final = {
 
 @pytest.fixture
 def kafka(broker: str) -> str:
-    from deploy.servers.topics import admin
+    from deploy.demo.servers.topics import admin
 
     there = admin(broker).list_topics(timeout=10).topics
     if missing := [topic for topic in TOPICS if topic not in there]:

@@ -16,18 +16,19 @@ import pytest
 import redis
 from dotenv import dotenv_values
 
-from deploy.servers import ApacheKafka, JavaMissingError, Tansu, Valkey, create_topics
-from deploy.servers.apache_kafka import Listener
+from deploy.demo.servers import Tansu, Valkey, create_topics
 from tests.certificates import Authority
 from tests.deploy import dockerfile
 from tests.deploy.compose import MOUNTED, elsewhere, mount, prepared, stack
 from tests.deploy.kustomize import build, containers
 from tests.integration.api_process import ApiProcess
 from tests.integration.workers import Workers
+from tests.servers import ApacheKafka, JavaMissingError
+from tests.servers.apache_kafka import Listener
 from tests.stores import Store
 
 DEPLOY: Final = Path(__file__).parents[2] / "deploy"
-COMMAND: Final = (sys.executable, "-m", "deploy.command_line")
+COMMAND: Final = (sys.executable, "-m", "deploy.cli.main")
 PREFIX: Final = "AUTHTALLY_"
 SECRETS: Final = "/run/secrets/authtally"
 TOPICS: Final = (

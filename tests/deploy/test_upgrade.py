@@ -17,12 +17,12 @@ import redis
 from click.testing import Result
 
 from aggregator.settings import FORMAT
-from deploy.servers import Tansu, create_topics, free_port
-from deploy.servers.process import start_child, stop_child, tail
-from deploy.verify.clock import Judged, Untimed
-from schemas import fields
-from schemas.keys import Shard
-from schemas.scopes import EVERYTHING
+from deploy.cli.verify.clock import Judged, Untimed
+from deploy.demo.servers import Tansu, create_topics, free_port
+from deploy.demo.servers.process import start_child, stop_child, tail
+from schemas.ledger import fields
+from schemas.ledger.keys import Shard
+from schemas.ledger.scopes import EVERYTHING
 from tests.aggregator import ledgers
 from tests.conftest import wait_until
 from tests.deploy import fixtures

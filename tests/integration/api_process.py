@@ -11,7 +11,7 @@ from email.message import Message
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from deploy.servers.process import ServerProcess
+from deploy.demo.servers.process import ServerProcess
 from schemas.settings import PREFIX
 from tests.integration.workers import rss_bytes
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import pytest
 
-from deploy.servers import Valkey
+from deploy.demo.servers import Valkey
 from tests.integration.sites import Broker, Site
 
 

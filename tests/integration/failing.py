@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from aggregator import counting, fold
+from aggregator import counting
 from aggregator.__main__ import main
+from aggregator.fold import fold
 
 UNEXPECTED: Final = b"a secret value"
 OUT_OF_MEMORY: Final = b"more than there is"

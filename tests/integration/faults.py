@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from schemas.keys import Shard
+from schemas.ledger.keys import Shard
 from tests.conftest import wait_until
 from tests.integration.sites import Site
 

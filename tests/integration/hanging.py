@@ -17,7 +17,7 @@ from typing import Any, Final
 from aggregator import counting
 from aggregator.__main__ import main
 from aggregator.app import Worker
-from aggregator.transport import ConsumerThread
+from aggregator.kafka.transport import ConsumerThread
 from tests.integration import failing
 
 LONG_S: Final = 300

@@ -16,7 +16,7 @@ from typing import Any
 import faust
 from redis.asyncio import Redis
 
-from schemas import fields
+from schemas.ledger import fields
 
 COUNTS = "plain"
 

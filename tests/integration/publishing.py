@@ -20,9 +20,9 @@ from typing import Any, Final
 
 from confluent_kafka import Producer
 
-from schemas import fields
-from schemas.keys import Shard
-from schemas.scopes import EVERYTHING, OTHER, Scope
+from schemas.ledger import fields
+from schemas.ledger.keys import Shard
+from schemas.ledger.scopes import EVERYTHING, OTHER, Scope
 
 # Few days, since each makes keys per realm and client. All lie behind, in three or four months.
 DAYS_AGO: Final = (1, 2, 3, 32, 33, 64)

@@ -11,7 +11,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.util import calc_crc32c
 
-from schemas.keys import Shard
+from schemas.ledger.keys import Shard
 
 _LENGTH, _CRC, _ATTRIBUTES, _RECORD_COUNT, _RECORDS, _FIRST_DELTA = 8, 17, 21, 57, 61, 65
 """Where these fields of a batch's header begin (Kafka's protocol, record batch of magic 2)."""

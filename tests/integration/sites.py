@@ -9,12 +9,12 @@ from typing import Any, Final, NamedTuple
 import redis
 from confluent_kafka import Consumer, TopicPartition
 
-from deploy.servers import Valkey, create_topics
-from deploy.servers.topics import admin
-from schemas.keys import Shard, ShardKeys
+from deploy.demo.servers import Valkey, create_topics
+from deploy.demo.servers.topics import admin
+from schemas.ledger.keys import Shard, ShardKeys
 from tests.conftest import wait_until
+from tests.integration.expected_counts import differences, log_ends, positions
 from tests.integration.publishing import Publisher
-from tests.integration.reckoning import differences, log_ends, positions
 from tests.integration.workers import Workers
 
 PREFIX: Final = "authtally:"

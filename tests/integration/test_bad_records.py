@@ -10,9 +10,9 @@ from typing import Any
 
 from confluent_kafka import Consumer, Message, TopicPartition
 
-from aggregator import dead_letters
+from aggregator.kafka import dead_letters
 from schemas.events import REASONS
-from schemas.keys import Shard
+from schemas.ledger.keys import Shard
 from tests.conftest import wait_until
 from tests.integration.conftest import MakeSite
 from tests.integration.sites import Broker, Site
@@ -58,7 +58,7 @@ BAD: list[tuple[bytes | None, str, str]] = [
 
 
 def test_every_reason_has_a_bad_record_here() -> None:
-    # An OTP event is on a wrong topic only where an adapter reads it: tests/aggregator/test_units.py.
+    # An OTP event is on a wrong topic only where an adapter reads it: tests/aggregator/fold/test_adapter_events.py.
     assert {reason for _, reason, _ in BAD} == set(REASONS) - {"wrong_topic"}
 
 

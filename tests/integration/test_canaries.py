@@ -12,8 +12,8 @@ from typing import Any, Final
 import pytest
 import redis
 
-from deploy.servers import Valkey
-from schemas.keys import Shard
+from deploy.demo.servers import Valkey
+from schemas.ledger.keys import Shard
 from tests.conftest import wait_until
 from tests.integration.api_process import ApiProcess
 from tests.integration.conftest import MakeSite

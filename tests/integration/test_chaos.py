@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from schemas.keys import Shard
+from schemas.ledger.keys import Shard
 from tests.conftest import wait_until
 from tests.integration import plain_faust
 from tests.integration.conftest import MakeSite

@@ -8,19 +8,19 @@ from typing import Any
 
 import pytest
 
+from aggregator.assignment import Placement
 from aggregator.counting import CLOCKS_APART_MS, Counting, clock_trouble
-from aggregator.dead_letters import DeadLetters
-from aggregator.ledger import Ledger
-from aggregator.placement import Placement
-from aggregator.store import connect
+from aggregator.kafka.dead_letters import DeadLetters
+from aggregator.ledger.ledger import Ledger
+from aggregator.ledger.store import connect
 from schemas.clock import Clock
-from schemas.keys import Shard
+from schemas.ledger.keys import Shard
 from tests.aggregator import ledgers
-from tests.chaos.clocks import FalseClock
 from tests.conftest import wait_until
 from tests.integration.conftest import MakeSite
 from tests.integration.sites import Broker
 from tests.integration.workers import AGGREGATOR
+from tests.qualification.chaos.clocks import FalseClock
 
 NOW_MS = int(datetime(2026, 12, 24, tzinfo=UTC).timestamp() * 1000)
 YEAR_MS = 365 * 86_400_000
@@ -89,7 +89,7 @@ def test_a_worker_whose_clock_is_off_counts_nothing(
 ) -> None:
     clock = FalseClock(tmp_path, "worker")
     if not clock.can_be_set:
-        pytest.skip("no libfaketime: deploy/install_test_servers.sh installs it")
+        pytest.skip("no libfaketime: tests/servers/install_test_servers.sh installs it")
     false = [f"{name}={value}" for name, value in clock.environment.items()]
     site = make_site(embedded, partitions=1)
     worker = site.workers.start(("/usr/bin/env", *false, *AGGREGATOR)).wait_until_ready()

@@ -10,8 +10,8 @@ from typing import Any, Final
 import pytest
 import redis
 
-from deploy.servers import Valkey
-from schemas.keys import Shard, ShardKeys
+from deploy.demo.servers import Valkey
+from schemas.ledger.keys import Shard, ShardKeys
 from tests.aggregator import ledgers
 from tests.aggregator.inventories import state
 from tests.conftest import wait_until

@@ -12,9 +12,9 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from confluent_kafka import Producer
 
-from aggregator import codecs
-from schemas import fields
-from schemas.keys import Shard, ShardKeys
+from aggregator.kafka import codecs
+from schemas.ledger import fields
+from schemas.ledger.keys import Shard, ShardKeys
 from tests.conftest import wait_until
 from tests.integration.conftest import MakeSite
 from tests.integration.sites import PREFIX, Broker

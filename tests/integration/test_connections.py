@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 
 from api.app import build_app, build_runner
-from api.settings import ApiSettings
+from api.settings.settings import ApiSettings
 from schemas.settings import read
 from tests.integration.api_process import ApiProcess
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from schemas import fields
-from schemas.keys import ShardKeys
+from schemas.ledger import fields
+from schemas.ledger.keys import ShardKeys
 from tests.conftest import wait_until
-from tests.integration import not_below, plain_faust
+from tests.integration import floor, plain_faust
 from tests.integration.conftest import MakeSite
 from tests.integration.faults import roll_back
 from tests.integration.sites import PREFIX, Broker, Site
@@ -64,7 +64,7 @@ def test_a_worker_that_only_refuses_ranges_below_the_position_loses_events_in_th
     embedded: Broker, make_site: MakeSite
 ) -> None:
     site = make_site(embedded)
-    site.workers.start(program(not_below)).wait_until_ready()
+    site.workers.start(program(floor)).wait_until_ready()
     with site.publisher.flow():
         site.wait_until_moved()
         for shard in site.shards:
@@ -77,4 +77,4 @@ def test_a_worker_that_only_refuses_ranges_below_the_position_loses_events_in_th
 @pytest.mark.parametrize("script", ["", "if have ~= ARGV[1] then if have ~= ARGV[1] then"])
 def test_the_loosened_arm_fails_loudly_when_the_script_compares_otherwise(script: str) -> None:
     with pytest.raises(ValueError, match=r"ledger\.lua"):
-        not_below.loosened(script)
+        floor.loosened(script)

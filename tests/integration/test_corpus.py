@@ -10,12 +10,12 @@ from typing import Any, Final, NamedTuple
 
 from aiokafka import codec
 
-from aggregator import dead_letters
-from deploy.servers import create_topics
-from schemas import fields
-from schemas.inventory import BINDINGS as INVENTORY
-from schemas.keys import Shard, ShardKeys
-from schemas.scopes import EVERYTHING
+from aggregator.kafka import dead_letters
+from deploy.demo.servers import create_topics
+from schemas.ledger import fields
+from schemas.ledger.inventory import BINDINGS as INVENTORY
+from schemas.ledger.keys import Shard, ShardKeys
+from schemas.ledger.scopes import EVERYTHING
 from tests.conftest import wait_until
 from tests.corpus import rows
 from tests.corpus.around import CODECS, HOUR_MS, Headers
@@ -23,8 +23,8 @@ from tests.corpus.bindings import BINDINGS
 from tests.corpus.rows import ROWS, Outcome, Record, Row, neighbour
 from tests.integration.api_process import ApiProcess
 from tests.integration.conftest import MakeSite
+from tests.integration.expected_counts import log_ends, positions
 from tests.integration.raw_batches import Written, batch, compressed, produce, replaced
-from tests.integration.reckoning import log_ends, positions
 from tests.integration.sites import PREFIX, Broker, Site
 from tests.integration.test_bad_records import letters
 

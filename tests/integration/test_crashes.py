@@ -11,7 +11,7 @@ import pytest
 
 from aggregator.__main__ import SHUTDOWN_S
 from schemas.exit_deadline import STATUS
-from schemas.keys import Shard
+from schemas.ledger.keys import Shard
 from tests.conftest import wait_until
 from tests.integration import failing, hanging
 from tests.integration.conftest import MakeSite

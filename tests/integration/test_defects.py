@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from schemas import fields
-from schemas.keys import Shard, ShardKeys
+from schemas.ledger import fields
+from schemas.ledger.keys import Shard, ShardKeys
 from tests.conftest import wait_until
 from tests.integration import failing
 from tests.integration.conftest import MakeSite

@@ -6,8 +6,8 @@ import itertools
 
 import pytest
 
-from schemas import keys
-from schemas.keys import ShardKeys
+from schemas.ledger import keys
+from schemas.ledger.keys import ShardKeys
 from tests.conftest import wait_until
 from tests.integration.conftest import MakeSite
 from tests.integration.faults import empty, restart_from_snapshot, roll_back

@@ -13,13 +13,13 @@ import pytest
 from click.testing import CliRunner
 from confluent_kafka import Message
 
-from aggregator import dead_letters
-from aggregator.dead_letters import DeadLetters
+from aggregator.fold.range_delta import DeadLetter
+from aggregator.kafka import dead_letters
+from aggregator.kafka.dead_letters import DeadLetters
 from aggregator.settings import WorkerSettings
-from aggregator.tally import DeadLetter
-from deploy.command_line import main
-from deploy.servers import ApacheKafka, create_topics
-from schemas.keys import Shard
+from deploy.cli.main import main
+from deploy.demo.servers import create_topics
+from schemas.ledger.keys import Shard
 from tests.integration.conftest import MakeSite
 from tests.integration.raw_batches import (
     Written,
@@ -33,6 +33,7 @@ from tests.integration.raw_batches import (
 )
 from tests.integration.sites import Broker, Site
 from tests.integration.test_bad_records import letters
+from tests.servers import ApacheKafka
 
 NOW_MS: Final = int(time.time() * 1000)
 NOW: Final = datetime.fromtimestamp(NOW_MS / 1000, UTC).isoformat()

@@ -12,10 +12,11 @@ from typing import Any, Final
 
 import pytest
 
-from deploy.servers import ApacheKafka, JavaMissingError, Valkey, create_topics
+from deploy.demo.servers import Valkey, create_topics
 from tests.api.ingest.sending import records
 from tests.conftest import CreateTopic, wait_until
 from tests.integration.api_process import ApiProcess, Reply
+from tests.servers import ApacheKafka, JavaMissingError
 
 pytestmark = pytest.mark.apache_kafka
 
@@ -107,7 +108,7 @@ def test_what_is_published_and_what_is_posted_meet_in_one_partition(
         "AUTHTALLY_TOPICS": f"{logins}=login",
         "PYTHONPATH": str(ROOT),
     }
-    command = (sys.executable, "-m", "deploy.command_line", "publish", "events.json")
+    command = (sys.executable, "-m", "deploy.cli.main", "publish", "events.json")
     subprocess.run(command, env=environment, cwd=tmp_path, check=True, timeout=60, capture_output=True)
     with serve(valkey, apache_kafka, topics=f"{logins}=login") as api:
         assert send(api, events).json["accepted"] == len(events)

@@ -11,8 +11,8 @@ from zoneinfo import ZoneInfo
 from confluent_kafka import Producer
 from confluent_kafka.admin import NewPartitions
 
-from deploy.servers.topics import admin
-from schemas.keys import Shard, ShardKeys
+from deploy.demo.servers.topics import admin
+from schemas.ledger.keys import Shard, ShardKeys
 from tests.aggregator.inventories import Held, Model, state
 from tests.conftest import wait_until
 from tests.integration.conftest import MakeSite

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from confluent_kafka import Producer, TopicPartition
 
-from deploy.servers.topics import admin
-from schemas import fields
-from schemas.keys import Shard, ShardKeys
+from deploy.demo.servers.topics import admin
+from schemas.ledger import fields
+from schemas.ledger.keys import Shard, ShardKeys
 from tests.conftest import wait_until
 from tests.integration.conftest import MakeSite
-from tests.integration.reckoning import differences
+from tests.integration.expected_counts import differences
 from tests.integration.sites import PREFIX, Broker, Site
 
 

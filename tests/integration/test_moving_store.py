@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 import redis
 
-from api.redis_client import MAX_AGE_S
-from deploy.servers import Valkey, free_port
-from deploy.servers.process import HOST
-from schemas.keys import Shard, ShardKeys
+from api.ledger.client import MAX_AGE_S
+from deploy.demo.servers import Valkey, free_port
+from deploy.demo.servers.process import HOST
+from schemas.ledger.keys import Shard, ShardKeys
 from tests.conftest import wait_until
 from tests.integration.api_process import ApiProcess
 from tests.integration.conftest import MakeSite

@@ -16,17 +16,17 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from deploy.servers import Tansu, Valkey
-from deploy.servers.prometheus import Prometheus, PrometheusMissingError, promtool
+from deploy.demo.servers import Tansu, Valkey
 from tests.api import otp
-from tests.api.ledger import open_ledger
-from tests.api.ways import listed
+from tests.api.ledger_writer import open_ledger
+from tests.api.sources import listed
 from tests.conftest import wait_until
 from tests.deploy.test_alerts import ALERTS, FOLDER
 from tests.deploy.test_grafana import PANELS, questions
 from tests.integration.api_process import ApiProcess
 from tests.integration.sites import Broker, Site
 from tests.integration.workers import WorkerProcess
+from tests.servers.prometheus import Prometheus, PrometheusMissingError, promtool
 
 TOKEN: Final = "a-token-of-the-tests"
 SCOPES: Final = ["jans_stat", "metrics:read", "events:write"]

@@ -21,17 +21,18 @@ from aiohttp import web
 from playwright.async_api import expect
 
 from api.app import build_app, build_runner
-from api.settings import ApiSettings
-from deploy.servers import JavaMissingError, Valkey
-from deploy.servers.keycloak import Keycloak
-from deploy.servers.process import HOST, accepts
+from api.settings.settings import ApiSettings
+from deploy.demo.servers import Valkey
+from deploy.demo.servers.process import HOST, accepts
 from schemas.settings import read
 from tests.api.conftest import Api, Clock
-from tests.api.ledger import open_ledger
+from tests.api.ledger_writer import open_ledger
 from tests.dashboard.browsers import NAMES, chromium, executable
-from tests.dashboard.looking import Looking, fresh
+from tests.dashboard.queries import Looking, fresh
 from tests.dashboard.site import Site
 from tests.integration.api_process import ApiProcess
+from tests.servers import JavaMissingError
+from tests.servers.keycloak import Keycloak
 
 # The first run on a machine fetches Keycloak.
 pytestmark = pytest.mark.timeout(900)

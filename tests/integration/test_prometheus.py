@@ -10,12 +10,12 @@ from typing import Any, Final
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from deploy.servers import Valkey
-from deploy.servers.prometheus import Prometheus, PrometheusMissingError, major_version
-from tests.api.ledger import open_ledger
-from tests.api.ways import listed
+from deploy.demo.servers import Valkey
+from tests.api.ledger_writer import open_ledger
+from tests.api.sources import listed
 from tests.conftest import wait_until
 from tests.integration.api_process import ApiProcess
+from tests.servers.prometheus import Prometheus, PrometheusMissingError, major_version
 
 TOKEN: Final = "a-token-of-the-tests"
 JANSSEN: Final = "/jans-auth/restv1/internal/stat"

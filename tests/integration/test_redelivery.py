@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from schemas import fields
-from schemas.keys import ShardKeys
-from schemas.scopes import EVERYTHING
+from schemas.ledger import fields
+from schemas.ledger.keys import ShardKeys
+from schemas.ledger.scopes import EVERYTHING
 from tests.conftest import wait_until
 from tests.integration.api_process import ApiProcess
 from tests.integration.conftest import MakeSite

@@ -12,10 +12,9 @@ from typing import Any, Final
 import pytest
 from confluent_kafka import KafkaException
 
-from aggregator.kafka_admin import KafkaAdmin
+from aggregator.kafka.admin import KafkaAdmin
 from aggregator.settings import WorkerSettings
-from deploy.servers import ApacheKafka, JavaMissingError, Valkey
-from deploy.servers.apache_kafka import Listener
+from deploy.demo.servers import Valkey
 from tests.aggregator import ledgers
 from tests.certificates import Authority
 from tests.conftest import wait_until
@@ -24,6 +23,8 @@ from tests.integration.conftest import MakeSite
 from tests.integration.sites import Broker, Site
 from tests.integration.token_endpoint import TokenEndpoint
 from tests.integration.workers import WorkerProcess
+from tests.servers import ApacheKafka, JavaMissingError
+from tests.servers.apache_kafka import Listener
 
 pytestmark = pytest.mark.apache_kafka
 
@@ -161,7 +162,7 @@ def test_events_reach_kafka_by_http_and_by_publish_through_each_way(
     (tmp_path / "events.jsonl").write_text(event)
     environment = {f"AUTHTALLY_{setting.upper()}": value for setting, value in way.items()}
     environment |= {"HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
-    command = (sys.executable, "-m", "deploy.command_line", "publish", "events.jsonl")
+    command = (sys.executable, "-m", "deploy.cli.main", "publish", "events.jsonl")
 
     def publish(**more: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

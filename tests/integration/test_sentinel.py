@@ -13,9 +13,9 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from deploy.servers import ServerProcess
-from deploy.servers.process import HOST
-from schemas.scopes import EVERYTHING
+from deploy.demo.servers import ServerProcess
+from deploy.demo.servers.process import HOST
+from schemas.ledger.scopes import EVERYTHING
 from tests.certificates import Authority
 from tests.conftest import wait_until
 from tests.integration.api_process import ApiProcess

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from deploy.servers import Tansu, Valkey, create_topics
-from deploy.servers.process import HOST, free_port
+from deploy.demo.servers import Tansu, Valkey, create_topics
+from deploy.demo.servers.process import HOST, free_port
 from tests.integration.conftest import MakeSite
 from tests.integration.sites import Broker
 from tests.integration.workers import WorkerProcess

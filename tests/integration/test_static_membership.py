@@ -8,7 +8,7 @@ import uuid
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from deploy.servers.process import HOST
+from deploy.demo.servers.process import HOST
 from tests.conftest import wait_until
 from tests.integration.conftest import MakeSite
 from tests.integration.sites import Broker

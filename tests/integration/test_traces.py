@@ -15,11 +15,11 @@ from typing import Final
 import pytest
 
 from api.app import build_app
-from api.settings import ApiSettings
-from schemas import traces
-from schemas.keys import Shard, ShardKeys
+from api.settings.settings import ApiSettings
+from schemas.ledger.keys import Shard, ShardKeys
 from schemas.settings import SettingsError, read
-from tests.api.ways import listed
+from schemas.telemetry import traces
+from tests.api.sources import listed
 from tests.conftest import wait_until
 from tests.integration.api_process import ApiProcess
 from tests.integration.collector import Collector, Seen, collecting
@@ -203,11 +203,11 @@ def test_where_nobody_wants_traces_their_libraries_are_not_loaded(tmp_path: Path
     script = (
         "import sys\n"
         "import aggregator.app, api.app\n"
-        "from api.settings import ApiSettings\n"
+        "from api.settings.settings import ApiSettings\n"
         "from schemas import traces\n"
         "api.app.build_app(ApiSettings(auth=('none',)))\n"
         "assert traces.opened('', 'api') is traces.OFF\n"
-        "assert 'schemas.otlp' not in sys.modules\n"
+        "assert 'schemas.telemetry.otlp' not in sys.modules\n"
         "assert not [name for name in sys.modules if name.startswith('opentelemetry.exporter')]\n"
     )
     done = subprocess.run(

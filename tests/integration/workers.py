@@ -15,7 +15,7 @@ from typing import Any, Final, Self
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from deploy.servers.process import HOST, free_port, start_child, tail
+from deploy.demo.servers.process import HOST, free_port, start_child, tail
 from tests.conftest import wait_until
 
 AGGREGATOR: Final = (sys.executable, "-m", "aggregator")

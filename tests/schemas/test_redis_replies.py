@@ -14,10 +14,10 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from aggregator.store import trouble_in_words
-from deploy.servers import Valkey, free_port
-from deploy.servers.process import HOST
-from schemas.redis_replies import REPLIES, Remedy, leave_server, reply_of
+from aggregator.ledger.store import trouble_in_words
+from deploy.demo.servers import Valkey, free_port
+from deploy.demo.servers.process import HOST
+from schemas.connections.redis_replies import REPLIES, Remedy, leave_server, reply_of
 from tests.conftest import wait_until
 
 SET: Final = "return redis.call('SET', KEYS[1], 'x')"

@@ -15,22 +15,22 @@ from typing import Final, NamedTuple
 import structlog
 from aiohttp import hdrs, web
 
-from api.bearer import Bearer
+from api.auth.principal import Bearer
+from api.auth.sessions import Sessions
 from api.dialects.linotp import envelope, parameters, show
-from api.dialects.linotp.refusals import missing_policy, refusal
+from api.dialects.linotp.errors import missing_policy, refusal
 from api.endpoint import MAX_QUERY_BYTES, Services, form_of, parameters_of, route_of
-from api.faults import BadQuestion, Fault, NotAuthorized, Unavailable, Unexpected
-from api.inventory import GoneError, Inventory, Stream
-from api.inventory_deletes import delete
-from api.inventory_maxima import Days, Highest, maxima
-from api.inventory_table import table
+from api.http.errors import BadQuestion, Fault, NotAuthorized, Unavailable, Unexpected
+from api.http.request_id import REQUEST_ID, named, request_id_of
+from api.inventory.deletes import delete
+from api.inventory.inventory import GoneError, Inventory, Stream
+from api.inventory.maxima import Days, Highest, maxima
+from api.inventory.policy_history import PolicyFile
+from api.inventory.table import table
+from api.ledger.client import UNREACHABLE
 from api.metrics import ACCESS_REFUSALS, REDIS_ERRORS, Requests
-from api.redis_client import UNREACHABLE
-from api.reporting_history import PolicyFile
-from api.request_id import REQUEST_ID, named, request_id_of
-from api.sessions import Sessions
-from api.settings import ApiSettings
-from schemas.inventory import NO_REALM, micros
+from api.settings.settings import ApiSettings
+from schemas.ledger.inventory import NO_REALM, micros
 
 log = structlog.get_logger(__name__)
 

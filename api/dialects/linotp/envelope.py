@@ -9,9 +9,9 @@ from zoneinfo import ZoneInfo
 
 import orjson
 
-from api.inventory_rows import Line
-from api.settings import Shape
-from schemas.inventory import moment
+from api.inventory.rows import Line
+from api.settings.settings import Shape
+from schemas.ledger.inventory import moment
 
 JSON: Final = "application/json"
 CSV: Final = "text/csv; charset=utf-8"

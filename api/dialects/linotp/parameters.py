@@ -7,13 +7,13 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import date, timedelta
 from typing import Final, NamedTuple
 
-from api.bearer import Bearer
-from api.dialects.linotp.refusals import NotAllowed
-from api.faults import BadQuestion
-from api.inventory_maxima import Days
-from api.reporting_policy import Allowed
-from api.settings import Shape
-from schemas.inventory import KEPT, NO_REALM, STATUSES, canonical
+from api.auth.principal import Bearer
+from api.dialects.linotp.errors import NotAllowed
+from api.http.errors import BadQuestion
+from api.inventory.maxima import Days
+from api.settings.reporting_policy import Allowed
+from api.settings.settings import Shape
+from schemas.ledger.inventory import KEPT, NO_REALM, STATUSES, canonical
 
 EARLIEST: Final = date(1970, 1, 1)
 LATEST: Final = date(9998, 12, 31)

@@ -14,12 +14,12 @@ from aiohttp import hdrs, web
 from api.dialects.linotp import envelope, parameters
 from api.dialects.linotp.envelope import COLUMNS, Pages
 from api.dialects.linotp.parameters import Order, Page
-from api.faults import BadQuestion
-from api.inventory import GoneError, Inventory
-from api.inventory_rows import lines
-from api.inventory_table import Table
-from api.redis_client import UNREACHABLE
-from api.settings import Shape
+from api.http.errors import BadQuestion
+from api.inventory.inventory import GoneError, Inventory
+from api.inventory.rows import lines
+from api.inventory.table import Table
+from api.ledger.client import UNREACHABLE
+from api.settings.settings import Shape
 
 log = structlog.get_logger(__name__)
 

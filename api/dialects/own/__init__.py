@@ -10,17 +10,28 @@ from typing import Any, Final, NamedTuple
 import orjson
 from aiohttp import hdrs, web
 
-from api.cache import Body
-from api.dialects.own import active_users, gauges, labels, m2m, openapi, otp_tokens, overview, pipeline, series, telling
+from api.cache.cache import Body
+from api.dialects.own import (
+    active_users,
+    gauges,
+    labels,
+    m2m,
+    openapi,
+    otp_tokens,
+    overview,
+    pipeline,
+    rendering,
+    series,
+)
 from api.dialects.own.gauges import GaugesQuestion
 from api.dialects.own.parameters import Parameters
 from api.dialects.own.pipeline import PipelineQuestion
 from api.endpoint import Endpoint, Question, Services
-from api.faults import Fault
-from api.inventory import Inventory
-from api.quotas import QuotasFile
-from api.settings import ApiSettings
-from api.statistics import Statistics
+from api.http.errors import Fault
+from api.inventory.inventory import Inventory
+from api.ledger.statistics import Statistics
+from api.settings.quotas import QuotasFile
+from api.settings.settings import ApiSettings
 
 READ: Final = "stats:read"
 METRICS: Final = "metrics:read"
@@ -63,10 +74,10 @@ class Own:
         return Formatted(self._ask(read), form)
 
     def tell(self, question: Formatted, figures: Any) -> Body:
-        return telling.told(figures, question.form)
+        return rendering.told(figures, question.form)
 
     def refuse(self, fault: Fault) -> Body:
-        return telling.problem(fault)
+        return rendering.problem(fault)
 
 
 class Gauges(Own):
@@ -174,7 +185,7 @@ def _document(settings: ApiSettings) -> Callable[[web.Request], Awaitable[web.Re
     content = orjson.dumps(openapi.document(ingest=settings.ingest))
 
     async def answer(_: web.Request) -> web.Response:
-        headers = {hdrs.CONTENT_TYPE: telling.JSON, hdrs.CACHE_CONTROL: "public, max-age=3600"}
+        headers = {hdrs.CONTENT_TYPE: rendering.JSON, hdrs.CACHE_CONTROL: "public, max-age=3600"}
         return web.Response(body=content, headers=headers)
 
     return answer

@@ -9,23 +9,23 @@ from itertools import islice
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-from api.dialects.own import subjects, window
+from api.dialects.own import filters, window
 from api.dialects.own.completeness import is_complete
+from api.dialects.own.filters import Group, Subject
 from api.dialects.own.parameters import BadParameter, Parameters
-from api.dialects.own.subjects import Group, Subject
-from api.dialects.own.telling import Told, figure, head
+from api.dialects.own.rendering import Told, figure, head
 from api.dialects.own.window import Period, Window
-from api.settings import ApiSettings
-from api.standing import Standing
-from api.statistics import Held, Statistics
-from api.trailing import count_trailing
-from api.users import ActiveUsers, Union
-from schemas.scopes import Scope
+from api.ledger.rolling import count_trailing
+from api.ledger.statistics import Held, Statistics
+from api.ledger.status import Standing
+from api.ledger.users import ActiveUsers, Union
+from api.settings.settings import ApiSettings
+from schemas.ledger.scopes import Scope
 
 PATH: Final = "/v1/active-users"
 GRANULARITIES: Final = ("day", "week", "month", "range")
 GROUPINGS: Final = ("realm", "client_id", "node")
-PARAMETERS: Final = ("from", "to", "granularity", "trailing", "group_by", "limit", *subjects.PARAMETERS)
+PARAMETERS: Final = ("from", "to", "granularity", "trailing", "group_by", "limit", *filters.PARAMETERS)
 LIMIT: Final = 1000
 
 MAX_LIMIT: Final = 10_000
@@ -149,7 +149,7 @@ def ask(parameters: Parameters, settings: ApiSettings, today: date) -> ActiveUse
     chosen = parameters.choices("group_by", GROUPINGS)
     if len(chosen) > 1:
         raise BadParameter("group_by", "`group_by` takes one of realm, client_id, node.")
-    subject = subjects.read(parameters, settings, "users_by", chosen[0] if chosen else None)
+    subject = filters.read(parameters, settings, "users_by", chosen[0] if chosen else None)
     limit = parameters.number("limit", LIMIT, 1, MAX_LIMIT)
     asked = window.read(parameters, today, granularity, trailing)
     return ActiveUsersQuestion(asked, subject, limit, settings.zone)

@@ -10,10 +10,10 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Final
 
 from api.dialects.own.unattributed import FAILED
-from api.standing import Standing
-from api.statistics import Counts, Statistics
-from schemas import fields
-from schemas.scopes import OTHER, Scope
+from api.ledger.statistics import Counts, Statistics
+from api.ledger.status import Standing
+from schemas.ledger import fields
+from schemas.ledger.scopes import OTHER, Scope
 
 ACCOUNT: Final = fields.split(fields.account(""))[0]
 

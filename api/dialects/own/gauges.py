@@ -11,17 +11,17 @@ from typing import Final
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 
-from api.cache import Body
+from api.cache.cache import Body
 from api.dialects.own import otp_tokens
 from api.dialects.own.m2m import M2mQuestion, Usage
 from api.dialects.own.overview import measures
 from api.dialects.own.window import kept
-from api.inventory import Inventory
-from api.standing import Standing
-from api.statistics import Counts, Statistics
-from api.users import ActiveUsers
-from schemas import fields
-from schemas.periods import Month, Span, Week, day_key
+from api.inventory.inventory import Inventory
+from api.ledger.statistics import Counts, Statistics
+from api.ledger.status import Standing
+from api.ledger.users import ActiveUsers
+from schemas.ledger import fields
+from schemas.ledger.periods import Month, Span, Week, day_key
 
 PATH: Final = "/v1/metrics"
 METRICS: Final = "text/plain; version=0.0.4; charset=utf-8"

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from api.dialects.own.active_users import LIMIT, MAX_LIMIT
+from api.dialects.own.filters import COLUMNS
+from api.dialects.own.filters import DIMENSIONS as KINDS
 from api.dialects.own.parameters import Parameters
-from api.dialects.own.subjects import COLUMNS
-from api.dialects.own.subjects import DIMENSIONS as KINDS
-from api.dialects.own.telling import Told, as_of
-from api.statistics import Statistics
-from schemas.scopes import Scope
+from api.dialects.own.rendering import Told, as_of
+from api.ledger.statistics import Statistics
+from schemas.ledger.scopes import Scope
 
 __all__ = ["DIMENSIONS", "MAX_LIMIT", "PARAMETERS", "PATH", "LabelsQuestion", "ask"]
 

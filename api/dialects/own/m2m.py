@@ -7,19 +7,19 @@ from dataclasses import dataclass
 from datetime import datetime, time, timedelta
 from typing import Any, Final, NamedTuple
 
-from api.dialects.own import subjects
+from api.dialects.own import filters
 from api.dialects.own.completeness import is_complete
+from api.dialects.own.filters import Subject
 from api.dialects.own.parameters import Parameters
+from api.dialects.own.rendering import Told, as_of, figure
 from api.dialects.own.series import MAX_ROWS
-from api.dialects.own.subjects import Subject
-from api.dialects.own.telling import Told, as_of, figure
 from api.dialects.own.window import must_be_kept
-from api.quotas import Quotas
-from api.settings import ApiSettings
-from api.statistics import Statistics
-from api.users import ActiveUsers
-from schemas import fields
-from schemas.periods import Month
+from api.ledger.statistics import Statistics
+from api.ledger.users import ActiveUsers
+from api.settings.quotas import Quotas
+from api.settings.settings import ApiSettings
+from schemas.ledger import fields
+from schemas.ledger.periods import Month
 
 PATH: Final = "/v1/m2m"
 PARAMETERS: Final = ("month", "realm", "limit")
@@ -150,5 +150,5 @@ def _percent(part: int, limit: int | None) -> float | None:
 
 def ask(parameters: Parameters, settings: ApiSettings, now: datetime, quotas: Quotas, version: str) -> M2mQuestion:
     month = parameters.month("month") or Month.of(now.date())
-    subject = subjects.read(parameters, settings, "counts_by", "client_id")
+    subject = filters.read(parameters, settings, "counts_by", "client_id")
     return M2mQuestion(month, subject, parameters.number("limit", LIMIT, 1, MAX_ROWS), quotas, version, now)

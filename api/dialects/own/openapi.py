@@ -16,14 +16,16 @@ from api.dialects.own import (
     overview,
     pipeline,
     series,
-    subjects,
     today,
     window,
+)
+from api.dialects.own import (
+    filters as subjects,
 )
 from api.dialects.own.openapi_schemas import ref
 from api.dialects.own.series import Counter
 from api.dialects.own.unattributed import FAILED
-from api.ingest import description as ways_in
+from api.ingest import openapi as ways_in
 
 PATH: Final = "/openapi.json"
 DATE: Final = {"type": "string", "format": "date", "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}$"}

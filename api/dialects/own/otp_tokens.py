@@ -12,15 +12,15 @@ from zoneinfo import ZoneInfo
 from prometheus_client.metrics_core import GaugeMetricFamily
 
 from api.dialects.own.parameters import BadParameter, Parameters
-from api.dialects.own.telling import Told, as_of
-from api.faults import Unavailable
-from api.inventory import GoneError, Inventory, Stream
-from api.inventory_maxima import Calendar, calendars
-from api.redis_client import Command
-from api.standing import Standing
-from api.statistics import Statistics
-from schemas.inventory import BINDINGS, KEPT, canonical, micros, unpack_given
-from schemas.periods import Span
+from api.dialects.own.rendering import Told, as_of
+from api.http.errors import Unavailable
+from api.inventory.inventory import GoneError, Inventory, Stream
+from api.inventory.maxima import Calendar, calendars
+from api.ledger.client import Command
+from api.ledger.statistics import Statistics
+from api.ledger.status import Standing
+from schemas.ledger.inventory import BINDINGS, KEPT, canonical, micros, unpack_given
+from schemas.ledger.periods import Span
 
 PATH: Final = "/v1/otp-tokens"
 PARAMETERS: Final = ("from", "to", "realm", "status")

@@ -8,24 +8,24 @@ from datetime import date, timedelta
 from typing import Any, Final, NamedTuple
 from zoneinfo import ZoneInfo
 
-from api.dialects.own import subjects
+from api.dialects.own import filters
 from api.dialects.own.active_users import definition
 from api.dialects.own.completeness import is_complete
+from api.dialects.own.filters import Subject
 from api.dialects.own.parameters import Parameters
-from api.dialects.own.subjects import Subject
-from api.dialects.own.telling import Told, as_of, figure
+from api.dialects.own.rendering import Told, as_of, figure
 from api.dialects.own.unattributed import FAILED, unattributed
 from api.dialects.own.window import kept
-from api.settings import ApiSettings
-from api.standing import Standing
-from api.statistics import Counts, Statistics, by_grant
-from api.users import ActiveUsers
-from schemas import fields
-from schemas.periods import Month, Span, Week
-from schemas.scopes import Scope
+from api.ledger.statistics import Counts, Statistics, by_grant
+from api.ledger.status import Standing
+from api.ledger.users import ActiveUsers
+from api.settings.settings import ApiSettings
+from schemas.ledger import fields
+from schemas.ledger.periods import Month, Span, Week
+from schemas.ledger.scopes import Scope
 
 PATH: Final = "/v1/overview"
-PARAMETERS: Final = ("date", *subjects.PARAMETERS)
+PARAMETERS: Final = ("date", *filters.PARAMETERS)
 MONTHS: Final = 12
 MEASURES: Final = ("logins", "failed_logins", "signups", "tokens")
 UNATTRIBUTED: Final = "unattributed"
@@ -257,5 +257,5 @@ def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def ask(parameters: Parameters, settings: ApiSettings, today: date) -> OverviewQuestion:
     day = parameters.day("date") or today
-    users, counts = (subjects.read(parameters, settings, setting) for setting in ("users_by", "counts_by"))
+    users, counts = (filters.read(parameters, settings, setting) for setting in ("users_by", "counts_by"))
     return OverviewQuestion(day, today, settings.zone, users, counts)

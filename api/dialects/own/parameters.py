@@ -7,8 +7,8 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import date
 from typing import Final
 
-from api.faults import BadQuestion
-from schemas.periods import Month
+from api.http.errors import BadQuestion
+from schemas.ledger.periods import Month
 
 EARLIEST: Final = date(2000, 1, 1)
 LATEST: Final = date(2999, 12, 31)

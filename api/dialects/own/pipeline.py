@@ -6,12 +6,12 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from api.dialects.own.telling import Told, as_of
-from api.faults import Forbidden
+from api.dialects.own.rendering import Told, as_of
+from api.http.errors import Forbidden
+from api.ledger.statistics import Statistics
+from api.ledger.status import HOUR_MS, IdsHeld, ShardStanding, shown
 from api.metrics import ACCESS_REFUSALS
-from api.standing import HOUR_MS, IdsHeld, ShardStanding, shown
-from api.statistics import Statistics
-from schemas import fields
+from schemas.ledger import fields
 
 PATH: Final = "/v1/pipeline"
 SUMMED: Final = (

@@ -9,20 +9,20 @@ from datetime import date
 from typing import Any, Final, NamedTuple
 from zoneinfo import ZoneInfo
 
-from api.dialects.own import subjects, window
+from api.dialects.own import filters, window
 from api.dialects.own.active_users import LIMIT
 from api.dialects.own.completeness import is_complete
+from api.dialects.own.filters import COLUMNS, DIMENSIONS, Subject
 from api.dialects.own.parameters import BadParameter, Parameters
-from api.dialects.own.subjects import COLUMNS, DIMENSIONS, Subject
-from api.dialects.own.telling import Told, head
+from api.dialects.own.rendering import Told, head
 from api.dialects.own.unattributed import FAILED, unattributed
 from api.dialects.own.window import Window
-from api.settings import ApiSettings
-from api.statistics import Statistics
-from api.users import Unit
+from api.ledger.statistics import Statistics
+from api.ledger.users import Unit
+from api.settings.settings import ApiSettings
 
 GRANULARITIES: Final = ("day", "month")
-PARAMETERS: Final = ("from", "to", "granularity", "group_by", "limit", *subjects.PARAMETERS)
+PARAMETERS: Final = ("from", "to", "granularity", "group_by", "limit", *filters.PARAMETERS)
 
 MAX_READS: Final = 50_000
 """Counter hashes that one question may read: about what an answer has time for."""
@@ -180,7 +180,7 @@ def ask(counter: Counter, parameters: Parameters, settings: ApiSettings, today: 
     labels = [name for name in chosen if name in DIMENSIONS]
     if len(labels) > 1:
         raise BadParameter("group_by", "`group_by` takes only one of realm, client_id, node.")
-    subject = subjects.read(parameters, settings, "counts_by", labels[0] if labels else None)
+    subject = filters.read(parameters, settings, "counts_by", labels[0] if labels else None)
     return SeriesQuestion(
         counter,
         window.read(parameters, today, granularity),

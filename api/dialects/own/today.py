@@ -8,8 +8,8 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from api.dialects.own.overview import measures
-from api.dialects.own.telling import as_of, figure
-from api.statistics import Statistics
+from api.dialects.own.rendering import as_of, figure
+from api.ledger.statistics import Statistics
 
 PATH: Final = "/v1/live"
 EVENT: Final = "figures"

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Final
 
-from api.dialects.own.subjects import Subject
-from api.statistics import Held, Statistics
-from schemas import fields
-from schemas.scopes import OTHER, Scope
+from api.dialects.own.filters import Subject
+from api.ledger.statistics import Held, Statistics
+from schemas.ledger import fields
+from schemas.ledger.scopes import OTHER, Scope
 
 MAX_READS: Final = 50_000
 """Counter hashes read for the number; beyond it the number is null, and the answer stays."""

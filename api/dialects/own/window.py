@@ -7,8 +7,8 @@ from datetime import date
 from typing import Final, NamedTuple
 
 from api.dialects.own.parameters import EARLIEST, BadParameter, Parameters
-from api.standing import Standing
-from schemas.periods import Month, Span, Week, day_key
+from api.ledger.status import Standing
+from schemas.ledger.periods import Month, Span, Week, day_key
 
 DEFAULT_DAYS: Final = 30
 MAX_DAYS: Final = 400

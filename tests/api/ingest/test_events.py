@@ -12,7 +12,7 @@ import pytest
 
 from tests.api.conftest import Clock, Serve
 from tests.api.ingest.sending import MakeSite, Sender, Site, key_of
-from tests.api.ways import by_file, listed
+from tests.api.sources import by_file, listed
 
 NOW = "2026-11-20T10:00:00Z"
 LOGIN = {"type": "login", "time": NOW, "user_id": "alice", "realm": "acme", "id": "a-1"}

@@ -16,7 +16,7 @@ import pytest
 from api.ingest.body import PIECE_BYTES, Room, _Unpacking
 from tests.api.conftest import Clock, Serve
 from tests.api.ingest.sending import MakeSite, Site
-from tests.api.ways import by_file, listed
+from tests.api.sources import by_file, listed
 
 LOGIN = {"type": "login", "time": "2026-11-20T10:00:00Z", "user_id": "alice", "realm": "acme"}
 BODY = json.dumps(LOGIN).encode()

@@ -12,8 +12,8 @@ import pytest
 
 from api.ingest.producer import EventProducer, properties
 from api.ingest.records import Message
-from api.settings import ApiSettings
-from deploy.servers import Tansu, create_topics
+from api.settings.settings import ApiSettings
+from deploy.demo.servers import Tansu, create_topics
 from tests.api.ingest.sending import MakeSite, records
 from tests.conftest import CreateTopic
 
@@ -117,7 +117,7 @@ def test_an_api_without_ingest_loads_no_kafka_client() -> None:
     script = (
         "import sys\n"
         "from api.app import build_app\n"
-        "from api.settings import ApiSettings\n"
+        "from api.settings.settings import ApiSettings\n"
         "build_app(ApiSettings(auth=('none',)))\n"
         "assert 'confluent_kafka' not in sys.modules\n"
     )

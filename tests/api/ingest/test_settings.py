@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from api.ingest.description import PATHS, SCHEMAS, SECURITY_SCHEMES
-from api.settings import ApiSettings
+from api.ingest.openapi import PATHS, SCHEMAS, SECURITY_SCHEMES
+from api.settings.settings import ApiSettings
 from schemas.settings import SettingsError, read
 from tests.api.conftest import Serve
 from tests.api.ingest.sending import MakeSite

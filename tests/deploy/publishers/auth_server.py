@@ -11,8 +11,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
 
-from deploy.servers.java import JavaMissingError, fetched, java, run
 from tests.deploy.publishers import stand_ins
+from tests.servers.java import JavaMissingError, fetched, java, run
 
 HERE: Final = Path(__file__).parent
 ROOT: Final = Path(__file__).parents[3]

@@ -12,7 +12,7 @@ import pytest
 
 import deploy
 from schemas.events import OtpTokenCount
-from schemas.inventory import NO_REALM
+from schemas.ledger.inventory import NO_REALM
 from tests.schemas.adapters.cases import AT, AT_MS, events, lines, refusal
 
 ROW: dict[str, Any] = {

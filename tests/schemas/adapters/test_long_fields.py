@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from schemas.events import BadRecordError, decode
-from schemas.scopes import OTHER
+from schemas.ledger.scopes import OTHER
 from tests.schemas.adapters.cases import AT_TEXT, RECORD, elements, events, lines, refusal
 
 LONG = "x" * 300

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.adapters.instants import from_ms, from_text, in_utc
 from schemas.adapters.registry import ADAPTERS
+from schemas.adapters.timestamps import from_ms, from_text, in_utc
 from schemas.events import BadRecordError, RecordTime
 from tests.schemas.adapters.cases import AT, AT_MS, RECORD, RECORD_MS, RECORDED_AT, elements, events, refusal
 

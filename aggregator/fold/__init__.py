@@ -1,0 +1,1 @@
+"""Records in, one range's delta out: pure functions of their arguments."""

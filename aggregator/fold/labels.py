@@ -1,0 +1,62 @@
+"""Which names from outside get counters of their own.
+
+Names come from whoever can reach a login page, so they are bounded: a realm, client or node becomes known first come in
+log order, up to a limit; a client only by a success. Everything else counts under OTHER, so totals stay exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from schemas.ledger import fields
+from schemas.ledger.scopes import OTHER
+
+
+class Labels:
+    """The labels of one shard: those known before, and those that one fold admits.
+
+    `known` holds members of the ledger's labels set. It is read only; what is new gathers in `new`.
+    """
+
+    def __init__(self, known: frozenset[str] | set[str], max_labels: int) -> None:
+        self._known = known
+        self._max_labels = max_labels
+        self._room: dict[str, int] = {}
+        self.new: set[str] = set()
+        self.overflowed: str | None = None
+        """Dimension of the last label that found no room; None when the last one asked for had a place."""
+
+    def admit(self, dimension: str, names: tuple[str, ...], *, introduces: bool) -> str:
+        """The label to count under: the last of `names` when known or admitted now, else OTHER.
+
+        `names` is one name, or realm and client_id; `introduces` says that the event may make it known.
+        """
+        return names[-1] if self._admitted(dimension, names, introduces=introduces) else OTHER
+
+    def _admitted(self, dimension: str, names: tuple[str, ...], *, introduces: bool) -> bool:
+        self.overflowed = None
+        reserved = fields.RESERVED.get(dimension)
+        if names[-1] == OTHER or (reserved is not None and names[0] in reserved):
+            return True
+        member = fields.label(dimension, *names)
+        if member in self._known or member in self.new:
+            return True
+        if not introduces:
+            return False
+        room = self._room.get(dimension)
+        if room is None:
+            limit = self._max_labels if reserved is None else fields.MAX_WORDS - len(reserved)
+            room = limit - count(dimension, self._known)
+        if room <= 0:
+            self._room[dimension] = 0
+            self.overflowed = dimension
+            return False
+        self._room[dimension] = room - 1
+        self.new.add(member)
+        return True
+
+
+def count(dimension: str, members: Iterable[str]) -> int:
+    """How many labels of a dimension a labels set holds."""
+    start = dimension + "/"
+    return sum(member.startswith(start) for member in members)

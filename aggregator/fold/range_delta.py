@@ -1,0 +1,216 @@
+"""What a fold is given and what it gives back."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple, Protocol
+from zoneinfo import ZoneInfo
+
+from aggregator.fold.deduplication import Seen, Sifted
+from aggregator.fold.digest import Digest
+from aggregator.inventory.state import Changes, Stock
+from aggregator.settings import WorkerSettings
+from schemas.ledger import fields
+from schemas.ledger.scopes import Scope
+
+MAX_RESOLVED: Final = 4_000
+"""Combinations remembered per shard; when full all are dropped, to be resolved anew."""
+
+
+class Record(Protocol):
+    """What fold needs of a Kafka record; aiokafka's ConsumerRecord has it."""
+
+    @property
+    def offset(self) -> int: ...
+    @property
+    def timestamp(self) -> int: ...
+    @property
+    def key(self) -> bytes | None: ...
+    @property
+    def value(self) -> bytes | None: ...
+
+
+class DeadLetter(NamedTuple):
+    """A record that cannot be counted, or a bad element of one: `value` is what is sent on."""
+
+    record: Record
+    reason: str
+    detail: str
+    value: bytes | None
+    nth: int = 0
+    """Which element, from 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The settings that decide what is counted."""
+
+    zone: ZoneInfo
+    users_by: frozenset[str]
+    counts_by: frozenset[str]
+    active_on: frozenset[str]
+    max_labels: int
+    labels_on_failures: bool
+    """Whether failures make realms and nodes known too."""
+    per_realm: bool
+    days: bool
+    """Whether days are kept besides months."""
+    dedupe_window_s: int
+    dedupe_max_ids: int
+    digest: Digest
+
+    @classmethod
+    def of(cls, settings: WorkerSettings) -> Rules:
+        return cls(
+            zone=settings.zone,
+            users_by=frozenset(settings.users_by),
+            counts_by=frozenset(settings.counts_by),
+            active_on=frozenset(settings.active_on),
+            max_labels=settings.max_labels,
+            labels_on_failures=settings.labels_on == "any",
+            per_realm=settings.user_scope == "realm",
+            days=settings.retain_days != 0,
+            dedupe_window_s=settings.dedupe_window_s,
+            dedupe_max_ids=settings.dedupe_max_ids,
+            digest=Digest(settings.user_hash_key.get_secret_value()),
+        )
+
+
+class Cohort(NamedTuple):
+    """Users who became active in one period in the same scopes: what a worker remembers having applied."""
+
+    period: str
+    """The day, or the month where no days are kept."""
+    scopes: tuple[Scope, ...]
+    realm: str | None
+    """Where equal ids of two realms are two users: the realm, as the events wrote it."""
+
+
+Memory = dict[Cohort, set[str]]
+"""Users already applied to this shard. Anything missing only costs a repeated, harmless addition."""
+
+
+class Resolved(NamedTuple):
+    """Where events with one combination of day, labels and outcome go."""
+
+    periods: tuple[str, ...]
+    fields: tuple[str, ...]
+    scopes: tuple[Scope, ...]
+    cohort: Cohort | None
+    """Whom the event's user joins; None when it makes nobody active."""
+    overflowed: tuple[str, ...] = ()
+    """Dimensions whose label found no room."""
+    client: str | None = None
+    """What stands for the active client in its sketch."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """What one range adds to its shard."""
+
+    end: int
+    """The offset after the last record looked at: before the range's own end when it had too many ids."""
+    users: dict[tuple[str, Scope], list[list[str]]] = field(default_factory=dict)
+    """(period, scope) to digests, per part 0…15."""
+    counts: dict[tuple[str, Scope], dict[str, int]] = field(default_factory=dict)
+    """(period, scope) to increments by field."""
+    clients: dict[str, set[str]] = field(default_factory=dict)
+    """Period to digests of active clients."""
+    sifted: Sifted = field(default_factory=Sifted)
+    """What becomes of the ids held."""
+    written: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """Day to first and last record timestamp, ms, counted into it."""
+    inventory: Changes | None = None
+    """What becomes of the OTP inventory, on a topic of its events."""
+    labels: set[str] = field(default_factory=set)
+    """Members new to the labels set."""
+    progress: dict[str, int] = field(default_factory=dict)
+    """Increments of the progress hash."""
+    first_event_ms: int | None = None
+    last_event_ms: int | None = None
+    first_record_ms: int | None = None
+    last_record_ms: int | None = None
+    dead: list[DeadLetter] = field(default_factory=list)
+    unexpected: set[int] = field(default_factory=set)
+    """Offsets of records on which the fold raised."""
+    applied: Memory = field(default_factory=dict)
+    """Users in this tally that were not known as applied."""
+    resolved: dict[tuple[object, ...], Resolved] = field(default_factory=dict)
+    """Combinations whose way cannot change any more."""
+
+    def note_record_times(
+        self, times_ms: Sequence[int], untimed: AbstractSet[int], opens: Sequence[bool] | None = None
+    ) -> None:
+        """Add to first and last usable timestamp, and to the number of records without one.
+
+        `untimed` are places in `times_ms`; `opens` says which places are the first of their record, by default all.
+        """
+        usable = [ms for place, ms in enumerate(times_ms) if place not in untimed] if untimed else times_ms
+        if usable:
+            first, last = min(usable), max(usable)
+            self.first_record_ms = first if self.first_record_ms is None else min(first, self.first_record_ms)
+            self.last_record_ms = last if self.last_record_ms is None else max(last, self.last_record_ms)
+        records = sum(place < len(times_ms) and (opens is None or opens[place]) for place in untimed)
+        if records:
+            self.progress[fields.UNTIMED] = self.progress.get(fields.UNTIMED, 0) + records
+
+    def settle(self, consumed: int, repeated: int, ignored: int, skipped: int = 0) -> None:
+        """Enter what became of the range's elements: every one was counted, repeated, ignored, or is in `dead`.
+
+        `skipped` records were found unexpected before; they are not sent again as dead letters.
+        """
+        dead = Counter(fields.dead(letter.reason) for letter in self.dead)
+        if skipped:
+            dead[fields.dead("unexpected")] += skipped
+        entries = {
+            fields.CONSUMED: consumed + skipped,
+            fields.COUNTED: consumed - len(self.dead) - repeated - ignored,
+            **{name: number for name, number in ((fields.DUPLICATES, repeated), (fields.IGNORED, ignored)) if number},
+            **dead,
+        }
+        self.progress |= entries
+
+    @property
+    def periods(self) -> set[str]:
+        return {period for period, _ in self.counts} | {period for period, _ in self.users}
+
+
+@dataclass(slots=True)
+class Known:
+    """What is known of a shard before a range. Fold only reads it."""
+
+    labels: set[str]
+    """Members of its labels set."""
+    applied: Memory = field(default_factory=dict)
+    """Users applied before."""
+    resolved: dict[tuple[object, ...], Resolved] = field(default_factory=dict)
+    """Combinations resolved before: spares work, changes no result."""
+    seen: Seen = field(default_factory=Seen)
+    """Ids of events."""
+    unexpected: set[int] = field(default_factory=set)
+    """Offsets of records that no fold could count: every replay skips them."""
+    stock: Stock | None = None
+    """The OTP inventory, where there is one."""
+
+    def without_unexpected(self, records: Sequence[Record]) -> tuple[Sequence[Record], Sequence[Record]]:
+        """The records to fold, and the others."""
+        if not self.unexpected:
+            return records, ()
+        skipped = [record for record in records if record.offset in self.unexpected]
+        return [record for record in records if record.offset not in self.unexpected], skipped
+
+    def learn(self, tally: Tally) -> None:
+        """Take over what a tally says, once it is applied: not before, for its labels are not in the ledger yet."""
+        self.labels |= tally.labels
+        for cohort, users in tally.applied.items():
+            self.applied.setdefault(cohort, set()).update(users)
+        if len(self.resolved) > MAX_RESOLVED:
+            self.resolved.clear()
+        self.resolved.update(tally.resolved)
+        self.seen.learn(tally.sifted)
+        self.unexpected |= tally.unexpected
+        if self.stock is not None and tally.inventory is not None:
+            self.stock.learn(tally.inventory)

@@ -1,0 +1,1 @@
+"""The OTP token inventory: its fold, its state, and how Redis holds it."""

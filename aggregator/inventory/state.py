@@ -1,0 +1,70 @@
+"""What a worker knows of a shard's OTP inventory, and what one range changes in it."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, field
+from typing import Final
+
+from schemas.ledger.inventory import Token
+
+MAX_HELD: Final = 100_000
+"""Serials and holders remembered per shard, 250 bytes each; when there are more all are dropped, to be read anew."""
+
+_REALM: Final = struct.Struct("<I")
+
+realm_bytes: Final = _REALM.pack
+
+
+@dataclass(slots=True)
+class Changes:
+    """What one range changes, as what is to be stored: applied twice it would leave the same."""
+
+    realms: dict[str, int] = field(default_factory=dict)
+    """New ones."""
+    names: dict[str, int] = field(default_factory=dict)
+    """New ones."""
+    figures: dict[int, bytes] = field(default_factory=dict)
+    """By realm: its Figures, packed."""
+    tokens: dict[str, Token] = field(default_factory=dict)
+    holders: dict[bytes, int] = field(default_factory=dict)
+    """Tokens by realm's number and user; 0 for a holder no more."""
+    rows: dict[tuple[int, int], tuple[int, bytearray]] = field(default_factory=dict)
+    """By realm and chunk: from which byte on, and what; a chunk from byte 0 on has its header."""
+    places: dict[int, dict[int, int]] = field(default_factory=dict)
+    """By realm and chunk begun: where its first row stands."""
+    days: dict[tuple[int, int], dict[int, bytes]] = field(default_factory=dict)
+    """By realm and year: packed days that are over, by slot."""
+    reported: dict[int, int] = field(default_factory=dict)
+    """By realm: bits of the statuses of which rows are given."""
+    given: dict[tuple[int, int], dict[bytes, int]] = field(default_factory=dict)
+    """By realm and status: rows, with their time."""
+    given_days: dict[tuple[int, int], dict[int, int]] = field(default_factory=dict)
+    """By realm and status: the maximum of the range's rows per day."""
+
+
+@dataclass(slots=True)
+class Stock:
+    """The inventory as of a position, as far as it was looked at. A fold only reads it."""
+
+    realms: dict[str, int]
+    names: dict[str, int]
+    figures: dict[int, bytes]
+    """By realm: its Figures, packed: most are only passed on."""
+    reported: dict[int, int]
+    tokens: dict[str, Token | None] = field(default_factory=dict)
+    """Serials looked at; None for one that was never seen."""
+    holders: dict[bytes, int] = field(default_factory=dict)
+    """Holders looked at, 0 for none."""
+
+    def learn(self, changes: Changes) -> None:
+        """Take over what a range changed, once it is applied."""
+        self.realms |= changes.realms
+        self.names |= changes.names
+        self.figures |= changes.figures
+        self.reported |= changes.reported
+        if len(self.tokens) + len(self.holders) > MAX_HELD:
+            self.tokens.clear()
+            self.holders.clear()
+        self.tokens |= changes.tokens
+        self.holders |= changes.holders

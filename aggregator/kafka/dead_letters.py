@@ -1,0 +1,215 @@
+"""Where records go that cannot be counted: unchanged, with headers that say why and from where."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import structlog
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import InvalidTimestampError, KafkaError, MessageSizeTooLargeError, RecordListTooLargeError
+
+from aggregator import metrics
+from aggregator.fold.range_delta import DeadLetter
+from aggregator.settings import WorkerSettings
+from schemas.events import RecordTime
+from schemas.ledger.keys import Shard
+from schemas.settings import PREFIX
+
+log = structlog.get_logger(__name__)
+
+CUT_BYTES: Final = 64 * 1024
+"""What is kept of a value that producer or broker refuses for its size."""
+LONGEST_PAUSE_S: Final = 5.0
+MAX_REQUEST_BYTES: Final = 1024 * 1024
+CLOCK_IS_OFF_S: Final = 600.0
+"""How long letters go by their records' times once the broker has refused ours; retention may take them sooner."""
+
+REASON: Final = "authtally-reason"
+DETAIL: Final = "authtally-detail"
+TOPIC: Final = "authtally-topic"
+PARTITION: Final = "authtally-partition"
+OFFSET: Final = "authtally-offset"
+INDEX: Final = "authtally-index"
+"""Place in the record when its value is an array; 0 otherwise."""
+TIMESTAMP: Final = "authtally-timestamp"
+CUT: Final = "authtally-cut"
+"""The value's full size in bytes, when only its beginning is kept. Key and headers may be cut too."""
+RENAMED: Final = "authtally-renamed-headers"
+"""Present when names of the record's headers were not UTF-8: their bytes are backslash escapes in the letter."""
+RESENT: Final = "authtally-resent"
+"""Header of a record that was sent again: topic, partition, offset and index of the first time."""
+OURS: Final = "authtally-"
+KEY_BYTES: Final = 1024
+CUTS: Final = ((CUT_BYTES, KEY_BYTES), (CUT_BYTES // 16, KEY_BYTES), (0, 0))
+"""Bytes kept of value and key, tried in turn: topics may have limits below CUT_BYTES."""
+DETAIL_CHARS: Final = 1000
+RESENT_BYTES: Final = 512
+
+
+def headers(shard: Shard, letter: DeadLetter) -> list[tuple[str, bytes | None]]:
+    """The record's own headers, then ours. Topic, partition, offset and index identify a copy sent twice.
+
+    A sender's headers under our prefix are dropped, save that the record was resent from where it is now.
+    """
+    return [*_foreign(shard, letter.record), *_ours(shard, letter)]
+
+
+def _foreign(shard: Shard, record: Any) -> list[tuple[str, bytes | None]]:
+    return [(name, value) for name, value in record.headers if not name.startswith(OURS) or _resent(name, value, shard)]
+
+
+def _resent(name: str, value: bytes | None, shard: Shard) -> bool:
+    origin = f"{shard.topic}/{shard.partition}/".encode()
+    return name == RESENT and value is not None and len(value) <= RESENT_BYTES and value.startswith(origin)
+
+
+def _ours(shard: Shard, letter: DeadLetter) -> list[tuple[str, bytes | None]]:
+    record: Any = letter.record
+    ours = {
+        REASON: letter.reason,
+        DETAIL: letter.detail[:DETAIL_CHARS],
+        TOPIC: shard.topic,
+        PARTITION: shard.partition,
+        OFFSET: record.offset,
+        INDEX: letter.nth,
+        TIMESTAMP: record.timestamp,
+    }
+    if getattr(record, "renamed", False):
+        ours[RENAMED] = "yes"
+    return [(name, str(value).encode(errors="backslashreplace")) for name, value in ours.items()]
+
+
+class DeadLetters:
+    """Sends dead letters and returns when Kafka has them."""
+
+    def __init__(self, settings: WorkerSettings, security: dict[str, Any]) -> None:
+        self._settings = settings
+        self._security = security
+        self._producer: AIOKafkaProducer | None = None
+        self._starting = asyncio.Lock()
+        self._clock_is_off_until = -math.inf
+        self.troubles: dict[Shard, str] = {}
+
+    async def send(
+        self, shard: Shard, letters: Sequence[DeadLetter], *, clock_ms: int, wanted: Callable[[], bool]
+    ) -> bool:
+        """Send and wait for the acknowledgement of each; before their range is applied, so that none is lost.
+
+        A crash in between sends them again. Tries for as long as `wanted`: a range without its dead letters must wait.
+        False: not all were sent, and nobody waits for them any more. `clock_ms` is the store's clock.
+        """
+        waiting = list(letters)
+        pause = 0.2
+        while True:
+            outcomes = await asyncio.gather(
+                *(self._send_one(shard, letter, clock_ms) for letter in waiting), return_exceptions=True
+            )
+            failures = [outcome for outcome in outcomes if outcome is not None]
+            for failure in failures:
+                if not isinstance(failure, KafkaError):
+                    raise failure
+            if not failures:
+                break
+            # Those that Kafka has are not sent again.
+            waiting = [letter for letter, outcome in zip(waiting, outcomes, strict=True) if outcome is not None]
+            self.troubles[shard] = f"{PREFIX}DEAD_LETTER_TOPIC={self._settings.dead_letter_topic}: {failures[0]!r}"
+            log.warning(
+                "dead letters wait",
+                topic=self._settings.dead_letter_topic,
+                shard=shard.tag,
+                letters=len(waiting),
+                error=repr(failures[0]),
+            )
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, LONGEST_PAUSE_S)
+            if not wanted():
+                self.troubles.pop(shard, None)
+                return False
+        self.troubles.pop(shard, None)
+        for letter in letters:
+            metrics.DEAD_LETTERS.labels(shard.topic, letter.reason).inc()
+        return True
+
+    @property
+    def trouble(self) -> str | None:
+        """Why dead letters wait now, of one of the partitions that wait."""
+        return next(iter(self.troubles.values()), None)
+
+    async def _started(self) -> AIOKafkaProducer:
+        if self._producer is None:
+            producer = AIOKafkaProducer(
+                bootstrap_servers=self._settings.kafka_bootstrap_servers.replace(" ", ""),
+                client_id="authtally-dead-letters",
+                acks="all",
+                enable_idempotence=self._settings.kafka_idempotence,
+                max_request_size=MAX_REQUEST_BYTES,
+                linger_ms=5,
+                # What a missing topic or broker may take before readiness says so.
+                request_timeout_ms=10_000,
+                # aiokafka asserts that key or value is there. A value in a tuple always is.
+                value_serializer=_unpacked,
+                **self._security,
+            )
+            try:
+                await producer.start()
+            except BaseException:
+                await producer.stop()
+                raise
+            self._producer = producer
+        return self._producer
+
+    async def _deliver(self, value: bytes | None, key: bytes | None, named: Any, timestamp_ms: int | None) -> None:
+        async with self._starting:
+            producer = await self._started()
+        try:
+            await producer.send_and_wait(
+                self._settings.dead_letter_topic, (value,), key, headers=named, timestamp_ms=timestamp_ms
+            )
+        except KafkaError as error:
+            # aiokafka has counted what was refused, and the broker has not: with idempotence it would refuse all that
+            # comes after as out of order, for ever.
+            if not error.retriable:
+                if self._producer is producer:
+                    self._producer = None
+                await producer.stop()
+            raise
+
+    async def _send_one(self, shard: Shard, letter: DeadLetter, clock_ms: int) -> None:
+        """Raises KafkaError."""
+        if time.monotonic() >= self._clock_is_off_until:
+            try:
+                await self._fit(shard, letter, None)
+            except InvalidTimestampError:
+                # The broker's clock is far from ours; it has taken usable times of records before. To be remembered:
+                # letters travel in batches, and one with our time in it has all of them refused.
+                self._clock_is_off_until = time.monotonic() + CLOCK_IS_OFF_S
+            else:
+                return
+        await self._fit(shard, letter, RecordTime.of(letter.record.timestamp, clock_ms).ms)
+
+    async def _fit(self, shard: Shard, letter: DeadLetter, timestamp_ms: int | None) -> None:
+        record: Any = letter.record
+        value, key = letter.value, record.key
+        named = headers(shard, letter)
+        for most_value, most_key in CUTS:
+            try:
+                await self._deliver(value, key, named, timestamp_ms)
+            except (MessageSizeTooLargeError, RecordListTooLargeError):
+                # Foreign headers stay behind too. Nulls stay nulls.
+                value, key = value and value[:most_value], key and key[:most_key]
+                named = [*_ours(shard, letter), (CUT, str(len(letter.value or b"")).encode())]
+            else:
+                return
+        await self._deliver(value, key, named, timestamp_ms)
+
+    async def stop(self) -> None:
+        if self._producer is not None:
+            await self._producer.stop()
+
+
+def _unpacked(packed: tuple[bytes | None]) -> bytes | None:
+    return packed[0]

@@ -1,0 +1,1 @@
+"""The ledger in Redis: its script, its reads and its connection."""

@@ -1,0 +1,93 @@
+"""The connection to the ledger's Redis, and what its failures mean in words."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, Final, cast
+
+from redis.asyncio import Redis, RedisCluster, Sentinel
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import AuthenticationError, RedisClusterException, RedisError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from aggregator.settings import WorkerSettings
+from schemas.connections.lost_connections import told_as
+from schemas.connections.redis_diagnosis import tls_trouble, why_refused
+from schemas.connections.redis_replies import reply_of
+from schemas.connections.sentinel_url import behind_sentinel
+from schemas.settings import CommonSettings
+
+SOCKET_TIMEOUT_S: Final = 5.0
+Client = Redis | RedisCluster
+UNREACHABLE: Final = (RedisError, RedisClusterException, OSError)
+"""Whatever a client raises when Redis is gone, full or fails over. Of a Cluster without a node it is no RedisError."""
+lost_connections_told: Final = partial(told_as, RedisConnectionError)
+
+
+def connect(settings: WorkerSettings) -> Client:
+    """A client of the ledger's store; connects when first used. Never retries by itself: retries are ours to see."""
+    url = settings.redis_url.get_secret_value()
+    options: dict[str, Any] = {
+        "decode_responses": True,
+        "socket_timeout": SOCKET_TIMEOUT_S,
+        "socket_connect_timeout": SOCKET_TIMEOUT_S,
+        "retry": Retry(NoBackoff(), 0),
+        # Telling the library's name needs a right of its own, which Redis 7.0 cannot grant.
+        "driver_info": None,
+    }
+    if settings.speaks_tls(url):
+        options |= settings.redis_tls()
+    if settings.redis_cluster:
+        return RedisCluster.from_url(url, **options)
+    if settings.redis_sentinel:
+        where = behind_sentinel(url)
+        options["ssl"] = where.tls
+        sentinel = Sentinel(  # type: ignore[no-untyped-call]
+            where.sentinels, sentinel_kwargs=options | settings.redis_sentinel_login(), **options
+        )
+        return cast(
+            Redis,
+            sentinel.master_for(settings.redis_sentinel, db=where.db, username=where.username, password=where.password),
+        )
+    return Redis.from_url(url, **options)
+
+
+def trouble_in_words(error: BaseException) -> str:
+    """One line for a log or a health page, naming the setting where there is one to blame."""
+    text = str(error)
+    if password_is_wrong(error):
+        return f"AUTHTALLY_REDIS_URL: wrong or missing user or password ({text})"
+    if (reply := reply_of(error)) and reply.means:
+        return f"AUTHTALLY_REDIS_URL: {reply.means} ({text})"
+    if isinstance(error, (RedisConnectionError, RedisTimeoutError, RedisClusterException, OSError)):
+        if encryption := tls_trouble(text):
+            return encryption
+        return f"AUTHTALLY_REDIS_URL: no connection ({text or type(error).__name__})"
+    return f"{type(error).__name__}: {text}"
+
+
+async def why_unreachable(settings: CommonSettings, error: BaseException) -> str:
+    """`trouble_in_words`; where a server of TLS hung up, with what it has against our certificate. May take seconds."""
+    told = trouble_in_words(error)
+    if isinstance(error, (RedisConnectionError, OSError)) and not password_is_wrong(error):
+        return await why_refused(settings, str(error)) or told
+    return told
+
+
+def password_is_wrong(error: BaseException) -> bool:
+    """Whether Redis refuses who we say we are: waiting does not help."""
+    return isinstance(error, AuthenticationError) or str(error).startswith(("NOAUTH", "WRONGPASS"))
+
+
+async def unfit(client: Client) -> str | None:
+    """Why this store must not hold a ledger, or None. Raises RedisError when it does not answer."""
+    answer = await client.info("memory")
+    policies = {answer.get("maxmemory_policy")} | {
+        node.get("maxmemory_policy") for node in answer.values() if isinstance(node, dict)
+    }
+    for policy in policies - {None, "noeviction"}:
+        # An evicted set or position would be a wrong figure that nobody notices.
+        return f"AUTHTALLY_REDIS_URL: this Redis evicts keys (maxmemory-policy {policy}); it must be noeviction"
+    return None

@@ -1,0 +1,1 @@
+"""Finished answers: entries, responses, one computation for equal questions."""

@@ -1,0 +1,254 @@
+"""Finished answers, kept until their absolute expiry: in this process, and in a shared Redis where there is one.
+
+An entry's expiry and the moment it was computed are fixed when it is computed and travel with it, so no copy of a
+copy outlives them. Past its expiry an entry stays for the grace: it serves only while the ledger is unreachable.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Callable
+from typing import Final, NamedTuple
+
+import orjson
+import structlog
+from multidict import CIMultiDict
+
+from api.cache.single_flight import SingleFlight
+from api.http.errors import Unavailable
+from api.ledger.client import UNREACHABLE, Client
+from api.ledger.cooldown import Respite
+from api.metrics import CACHE_ANSWERS, CACHE_BYTES, REDIS_ERRORS
+from schemas.clock import Clock
+from schemas.ledger.keys import answer
+
+log = structlog.get_logger(__name__)
+
+DEADLINE_S: Final = 1.8
+"""For all that a miss waits for. A caller has its answer or its 503 within two seconds."""
+
+EMPTY_TTL_S: Final = 10.0
+"""For an answer without a month in it: the first event of a new month must not stay unseen for an hour."""
+
+MAX_COMPUTING: Final = 32
+"""Different questions computed at the same time; the others wait their turn, within their deadline."""
+
+MAX_BYTES: Final = 64 * 2**20
+JITTER: Final = 0.02
+"""Answers computed together end up to this fraction later than their TTL, not all at once. Never earlier: Janssen's
+document promises an hour without a refresh, Gluu's interval is a least distance."""
+
+
+class Body(NamedTuple):
+    """What an answer is made of. An empty one (no month held) is soon out of date, so it is kept briefly."""
+
+    content: bytes
+    content_type: str
+    empty: bool = False
+    status: int | None = None
+    """Of a refusal, where the product has another one than the fault."""
+
+
+class Entry:
+    """A finished answer. `computed` and `expires` are Unix seconds, `made_at` and `ends_at` by this process's clock."""
+
+    __slots__ = (
+        *("computed", "content", "content_type", "ends_at", "etag", "expires"),
+        *("headers", "headers_of", "made_at", "stale"),
+    )
+
+    def __init__(
+        self, content: bytes, content_type: str, computed: float, expires: float, clock: Clock, *, stale: bool = False
+    ) -> None:
+        self.content = content
+        self.content_type = content_type
+        # Strong: equal bytes have equal tags, in every process and after a restart.
+        self.etag = f'"{hashlib.blake2b(content, digest_size=12).hexdigest()}"'
+        self.computed = computed
+        self.expires = expires
+        # Another process's clock may differ, and ours may have been set back: an answer is never new again.
+        now, lifetime_s = clock.now(), expires - computed
+        age_s = max(0.0, now - computed)
+        self.made_at = clock.monotonic() - age_s
+        self.ends_at = self.made_at + lifetime_s
+        self.stale = stale
+        """Past its expiry, and told because there is no newer one."""
+        self.headers: CIMultiDict[str] = CIMultiDict()
+        self.headers_of: int | None = None
+        """The second that `headers` were built for."""
+
+    def packed(self) -> bytes:
+        return orjson.dumps((self.computed, self.expires, self.content_type)) + b"\n" + self.content
+
+    @classmethod
+    def unpacked(cls, packed: bytes, clock: Clock) -> Entry:
+        head, _, content = packed.partition(b"\n")
+        computed, expires, content_type = orjson.loads(head)
+        return cls(content, content_type, computed, expires, clock)
+
+
+class Store:
+    """Answers of this process, at most `max_bytes` of them: the longest computed go first, as they end first."""
+
+    def __init__(self, max_bytes: int = MAX_BYTES) -> None:
+        self._entries: dict[str, Entry] = {}
+        self._max_bytes = max_bytes
+        self._bytes = 0
+        self.get = self._entries.get
+
+    def put(self, key: str, entry: Entry) -> None:
+        self._drop(key)
+        self._entries[key] = entry
+        self._bytes += self._size(key, entry)
+        while self._bytes > self._max_bytes and self._entries:
+            self._drop(next(iter(self._entries)))
+        CACHE_BYTES.set(self._bytes)
+
+    def _drop(self, key: str) -> None:
+        entry = self._entries.pop(key, None)
+        if entry is not None:
+            self._bytes -= self._size(key, entry)
+
+    @staticmethod
+    def _size(key: str, entry: Entry) -> int:
+        return len(key) + len(entry.content) + 512
+
+
+class SharedStore:
+    """Answers that several api processes share. When it does not answer, each is on its own, and that is all."""
+
+    def __init__(self, client: Client, prefix: str, grace_s: float, clock: Clock) -> None:
+        self._clock = clock
+        self._client = client
+        self._prefix = prefix
+        self._grace_s = grace_s
+
+    async def get(self, key: str) -> Entry | None:
+        try:
+            (packed,) = await self._client.run([("GET", self._name(key))])
+            return None if packed is None else Entry.unpacked(packed, self._clock)
+        except UNREACHABLE:
+            REDIS_ERRORS.labels("cache").inc()
+        except (ValueError, TypeError):
+            # Not one of ours, or of another version: computing it anew mends it.
+            REDIS_ERRORS.labels("cache").inc()
+        return None
+
+    async def put(self, key: str, entry: Entry) -> None:
+        until_ms = int((entry.expires + self._grace_s) * 1000)
+        try:
+            await self._client.run([("SET", self._name(key), entry.packed(), "PXAT", until_ms)])
+        except UNREACHABLE:
+            REDIS_ERRORS.labels("cache").inc()
+
+    async def close(self) -> None:
+        await self._client.close()
+
+    def _name(self, key: str) -> str:
+        return answer(self._prefix, hashlib.blake2b(key.encode(), digest_size=16).hexdigest())
+
+
+class Cache:
+    """Answers by key; a key must name everything that an answer depends on, the bearer's realms included."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        jitter: Callable[[], float],
+        grace_s: float,
+        shared: SharedStore | None = None,
+        store: Store | None = None,
+    ) -> None:
+        self._clock = clock
+        self._respite = Respite(clock.monotonic)
+        self._jitter = jitter
+        self._grace_s = grace_s
+        self._shared = shared
+        self._store = store or Store()
+        self._kept = self._store.get
+        self._flights = SingleFlight[Entry]()
+        self._writes: set[asyncio.Task[None]] = set()
+        self._turns = asyncio.Semaphore(MAX_COMPUTING)
+        self._reachable = True
+
+    def fresh(self, key: str, now: float) -> Entry | None:
+        """The answer when it is in this process and in time: all that a cached request costs.
+
+        `now` is by the monotonic clock.
+        """
+        entry = self._kept(key)
+        return entry if entry is not None and now < entry.ends_at else None
+
+    async def get(self, key: str, ttl_s: float, compute: Callable[[], Awaitable[Body]]) -> Entry:
+        """The answer: kept, shared, or computed once however many ask at the same time.
+
+        It is marked stale when the ledger is unreachable and the answer past its expiry. Raises Unavailable, and
+        whatever else `compute` raises.
+        """
+        entry = self.fresh(key, self._clock.monotonic())
+        if entry is not None:
+            CACHE_ANSWERS.labels("hit").inc()
+            return entry
+        return await self._flights.run(key, lambda: self._fill(key, ttl_s, compute))
+
+    async def close(self) -> None:
+        """Ends what is under way. Answers still being written to the shared store are lost, and cost a computation."""
+        await self._flights.close()
+        for write in self._writes:
+            write.cancel()
+        await asyncio.gather(*self._writes, return_exceptions=True)
+        if self._shared is not None:
+            await self._shared.close()
+
+    async def _fill(self, key: str, ttl_s: float, compute: Callable[[], Awaitable[Body]]) -> Entry:
+        try:
+            async with asyncio.timeout(DEADLINE_S):
+                if self._shared is not None:
+                    shared = await self._shared.get(key)
+                    if shared is not None:
+                        self._store.put(key, shared)
+                        if shared.ends_at > self._clock.monotonic():
+                            CACHE_ANSWERS.labels("shared").inc()
+                            return shared
+                if self._respite.lasts:
+                    return self._stale(key)
+                async with self._turns:
+                    body = await compute()
+        except TimeoutError:
+            # Too much to compute in time, or a Redis that answers just fast enough: no reason to refuse others.
+            REDIS_ERRORS.labels("ledger").inc()
+            return self._stale(key)
+        except UNREACHABLE as error:
+            REDIS_ERRORS.labels("ledger").inc()
+            if self._reachable:
+                self._reachable = False
+                log.warning("ledger unreachable", setting="AUTHTALLY_REDIS_URL", error=type(error).__name__)
+            self._respite.begin()
+            return self._stale(key)
+        if not self._reachable:
+            self._reachable = True
+            log.info("ledger reachable again")
+        CACHE_ANSWERS.labels("miss").inc()
+        entry = self._entry(body, ttl_s)
+        self._store.put(key, entry)
+        if self._shared is not None:
+            write = asyncio.create_task(self._shared.put(key, entry))
+            self._writes.add(write)
+            write.add_done_callback(self._writes.discard)
+        return entry
+
+    def _entry(self, body: Body, ttl_s: float) -> Entry:
+        now = self._clock.now()
+        ttl_s = min(ttl_s, EMPTY_TTL_S) if body.empty else ttl_s
+        return Entry(body.content, body.content_type, now, now + ttl_s * (1 + JITTER * self._jitter()), self._clock)
+
+    def _stale(self, key: str) -> Entry:
+        entry = self._store.get(key)
+        if entry is None or entry.ends_at + self._grace_s <= self._clock.monotonic():
+            CACHE_ANSWERS.labels("none").inc()
+            raise Unavailable("The statistics cannot be read at the moment.")
+        CACHE_ANSWERS.labels("stale").inc()
+        stale = Entry(entry.content, entry.content_type, entry.computed, entry.expires, self._clock, stale=True)
+        stale.made_at, stale.ends_at = entry.made_at, entry.ends_at
+        return stale

@@ -1,0 +1,41 @@
+"""Health and metrics of the process itself: open to all, told to operators."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import orjson
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from api.ledger.client import UNREACHABLE, Client
+from api.metrics import BUILD, REGISTRY, Hits
+from schemas.telemetry.build import version
+
+
+def routes(ledger: Client, hits: Sequence[Hits]) -> list[web.RouteDef]:
+    async def live(_: web.Request) -> web.Response:
+        return _told(200, {"status": "live"})
+
+    async def ready(_: web.Request) -> web.Response:
+        """503 while the ledger is unreachable: the cache still answers, but another process may do better."""
+        try:
+            await ledger.ping()
+        except UNREACHABLE:
+            return _told(503, {"status": "not ready", "reason": "the ledger is unreachable"})
+        return _told(200, {"status": "ready"})
+
+    BUILD.labels(version()).set(1)
+
+    async def metrics(_: web.Request) -> web.Response:
+        for each in hits:
+            each.settle()
+        return web.Response(body=generate_latest(REGISTRY), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    return [web.get("/health/live", live), web.get("/health/ready", ready), web.get("/metrics", metrics)]
+
+
+def _told(status: int, body: dict[str, str]) -> web.Response:
+    return web.Response(
+        status=status, body=orjson.dumps(body), content_type="application/json", headers={"Cache-Control": "no-store"}
+    )

@@ -1,0 +1,1 @@
+"""HTTP without any product: errors, server, Expect, request ids, tracing, bounded reads."""

@@ -1,0 +1,63 @@
+"""A span for each request, where traces are wanted. Elsewhere this is not among an application's middlewares."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Final
+
+from aiohttp import hdrs, web
+
+from api.http.request_id import REQUEST_ID
+from schemas.telemetry import traces
+from schemas.telemetry.traces import OFF, Traces, Value
+
+CLOSE_S: Final = 3.0
+OTHER: Final = "_OTHER"
+"""For a method that is none of HTTP's: whatever a caller writes there."""
+
+
+class Tracing:
+    """The middleware, and what it sends by while the application runs."""
+
+    def __init__(self, endpoint: str) -> None:
+        self._endpoint = endpoint
+        self._traces: Traces = OFF
+
+    async def running(self, _: web.Application) -> AsyncIterator[None]:
+        self._traces = traces.opened(self._endpoint, "api")
+        yield
+        await asyncio.to_thread(self._traces.close, CLOSE_S)
+        self._traces = OFF
+
+    @property
+    def middleware(self) -> Callable[..., Awaitable[web.StreamResponse]]:
+        @web.middleware
+        async def traced(
+            request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+        ) -> web.StreamResponse:
+            method = request.method if request.method in hdrs.METH_ALL else OTHER
+            # The route, not the path: callers write anything into that.
+            route = request.match_info.route.resource
+            about: dict[str, Value] = {"http.request.method": method, "url.scheme": request.scheme}
+            name = method
+            if route is not None:
+                about["http.route"] = route.canonical
+                name = f"{method} {route.canonical}"
+            refusal: web.HTTPException | None = None
+            with self._traces.span(name, "server", about, request.headers) as span:
+                try:
+                    response = await handler(request)
+                except web.HTTPException as raised:
+                    # An answer like any other, no failure of the span.
+                    response = refusal = raised
+                span.note("http.response.status_code", response.status)
+                if REQUEST_ID in response.headers:
+                    span.note("authtally.request_id", response.headers[REQUEST_ID])
+                if response.status >= 500:
+                    span.fail()
+            if refusal is not None:
+                raise refusal
+            return response
+
+        return traced

@@ -1,0 +1,146 @@
+"""The ways in, as path items for `/openapi.json` (OpenAPI 3.1)."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from api.http.errors import PROBLEM
+from api.ingest.routes import CLOUD_EVENTS_MEDIA, NATIVE_MEDIA, WEBHOOKS
+from api.ingest.senders import SCOPE, SECRET_HEADER
+from schemas.events import EVENTS
+
+REJECTED: Final[dict[str, Any]] = {
+    "type": "array",
+    "items": {
+        "type": "object",
+        "required": ["index", "reason", "detail"],
+        "properties": {
+            "index": {"type": "integer", "minimum": 0, "description": "Place in the body, from 0."},
+            "reason": {"type": "string", "description": "As in dead letters; or realm, no_topic."},
+            "detail": {"type": "string", "description": "Names fields and limits, never values."},
+        },
+    },
+}
+INDEXES: Final = {"type": "array", "items": {"type": "integer", "minimum": 0}}
+COUNT: Final = {"type": "integer", "minimum": 0}
+
+SCHEMAS: Final[dict[str, Any]] = {
+    "Taken": {
+        "type": "object",
+        "required": ["accepted", "ignored", "rejected"],
+        "properties": {"accepted": COUNT, "ignored": COUNT, "rejected": REJECTED},
+    },
+    "IngestProblem": {
+        "type": "object",
+        "required": ["title", "status", "detail"],
+        "properties": {
+            "title": {"type": "string"},
+            "status": {"type": "integer"},
+            "detail": {"type": "string"},
+            "rejected": REJECTED,
+            "accepted": COUNT,
+            "ignored": COUNT,
+            "acknowledged": INDEXES | {"description": "With 503: elements that Kafka has."},
+            "unacknowledged": INDEXES | {"description": "With 503: elements to send again."},
+        },
+    },
+    "NativeEvent": {
+        "type": "object",
+        "required": ["type", "time"],
+        "properties": {
+            "type": {"enum": list(EVENTS)},
+            "time": {"type": "string", "format": "date-time"},
+            "id": {"type": "string", "description": "Equal ids are counted once. At most 1,024 bytes."},
+        },
+        "additionalProperties": True,
+    },
+    "CloudEvent": {
+        "type": "object",
+        "required": ["specversion", "id", "source", "type"],
+        "properties": {
+            "specversion": {"const": "1.0"},
+            "id": {"type": "string"},
+            "source": {"type": "string"},
+            "type": {"type": "string"},
+            "subject": {"type": "string"},
+            "time": {"type": "string", "format": "date-time"},
+            "data": True,
+        },
+        "additionalProperties": True,
+    },
+}
+"""Components that PATHS refer to."""
+
+REFUSALS: Final = {
+    400: "Nothing could be taken: the body is broken, or every element is bad (`rejected`).",
+    401: "No token, or one that is not good here.",
+    403: f"The token lacks the scope {SCOPE}.",
+    408: "The body did not arrive in time.",
+    413: "The body, or the number of its events, is over the limit.",
+    415: "A media type or a Content-Encoding that is not taken.",
+    429: "Too much is under way, or this sender sends too often; Retry-After says when to try again.",
+    503: "Kafka did not acknowledge all of it in time; `unacknowledged` names what to send again.",
+}
+
+
+def _ref(name: str) -> dict[str, str]:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _one_or_many(name: str) -> dict[str, Any]:
+    return {"oneOf": [_ref(name), {"type": "array", "items": _ref(name)}]}
+
+
+def _responses() -> dict[str, Any]:
+    problem = {"content": {PROBLEM: {"schema": _ref("IngestProblem")}}}
+    retry = {"headers": {"Retry-After": {"schema": {"type": "integer", "minimum": 1}}}}
+    taken = {
+        "description": "Kafka has all accepted events.",
+        "content": {"application/json": {"schema": _ref("Taken")}},
+    }
+    refused = {
+        str(status): {"description": text} | problem | (retry if status in (429, 503) else {})
+        for status, text in REFUSALS.items()
+    }
+    return {"202": taken} | refused
+
+
+def _events() -> dict[str, Any]:
+    content: dict[str, Any] = {media: {"schema": _one_or_many("NativeEvent")} for media in sorted(NATIVE_MEDIA)}
+    content |= {media: {"schema": _one_or_many("CloudEvent")} for media in sorted(CLOUD_EVENTS_MEDIA)}
+    return {
+        "post": {
+            "operationId": "sendEvents",
+            "summary": "Send native events or CloudEvents; binary mode has its attributes in `ce-…` headers.",
+            "tags": ["ingest"],
+            "security": [{"bearer": []}],
+            "requestBody": {"required": True, "content": content},
+            "responses": _responses(),
+        }
+    }
+
+
+def _webhook(name: str) -> dict[str, Any]:
+    return {
+        "post": {
+            "operationId": f"ingest{name.capitalize()}",
+            "summary": f"The webhook of {name}: what it sends, as it sends it.",
+            "description": f"The webhook's secret as Authorization or {SECRET_HEADER}, or a token with {SCOPE}.",
+            "tags": ["ingest"],
+            "security": [{"bearer": []}, {"webhookSecret": []}],
+            "requestBody": {"required": True, "content": {"application/json": {"schema": True}}},
+            "responses": _responses(),
+        }
+    }
+
+
+SECURITY_SCHEMES: Final[dict[str, Any]] = {
+    "bearer": {"type": "http", "scheme": "bearer"},
+    "webhookSecret": {"type": "apiKey", "in": "header", "name": SECRET_HEADER},
+}
+
+PATHS: Final[dict[str, Any]] = {
+    "/v1/events": _events(),
+    **{f"/v1/ingest/{name}": _webhook(name) for name in WEBHOOKS},
+}
+"""Only where INGEST is on."""

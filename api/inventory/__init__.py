@@ -1,0 +1,1 @@
+"""Reads and deletes of the OTP token inventory."""

@@ -1,0 +1,142 @@
+"""The OTP token inventory as the ledger holds it: the only reads of it. Pipelines of bounded size."""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from api.ledger.client import Client, Command
+from api.ledger.statistics import Statistics
+from api.ledger.users import chunks
+from schemas.ledger import fields
+from schemas.ledger.inventory import BINDINGS, KEPT, ROWS_PER_CHUNK, Figures, Row, moments, row_of
+from schemas.ledger.keys import ShardKeys
+from schemas.ledger.scopes import OTHER
+
+COMMANDS: Final = 512
+"""Most commands of one pipeline whose replies are chunks: 4 MB."""
+
+
+class GoneError(Exception):
+    """Rows that were there a moment ago: deleted meanwhile. Asking anew answers."""
+
+
+class Stream(NamedTuple):
+    """A realm's rows in one shard."""
+
+    shard: ShardKeys
+    realm: str
+    number: int
+    figures: Figures | None
+    """None where rows were given only."""
+    given: tuple[int, ...]
+    """The statuses, by their place in KEPT, of which another system's rows were given."""
+    floors: Mapping[int, int] = {}
+    """By status: the first row that is not deleted."""
+    freed: int = 0
+    """Chunks that are gone."""
+
+    @property
+    def rows(self) -> int:
+        return 0 if self.figures is None else self.figures.rows
+
+
+class Inventory:
+    """Every method raises one of redis_client.UNREACHABLE when Redis does not answer."""
+
+    def __init__(self, client: Client, statistics: Statistics) -> None:
+        self._client = client
+        self._statistics = statistics
+
+    async def shards(self) -> list[ShardKeys]:
+        shards = await self._statistics.shards()
+        bound = await self.run([("HGET", shard.meta, "topics") for shard in shards])
+        return [shard for shard, to in zip(shards, bound, strict=True) if to is not None and to.decode() in BINDINGS]
+
+    async def streams(self) -> list[Stream]:
+        """Every realm of every inventory, by name."""
+        found = []
+        for shard in await self.shards():
+            commands: list[Command] = [("HGETALL", name) for name in (shard.realms, shard.figures, shard.reported)]
+            realms, figures, reported = await self._client.run(commands)
+            for realm, number in realms.items():
+                packed, mask = figures.get(number), int(reported.get(number, 0))
+                given = tuple(status for status in range(len(KEPT)) if mask >> status & 1)
+                unpacked = None if packed is None else Figures.unpack(packed)
+                found.append(Stream(shard, realm.decode(), int(number), unpacked, given))
+        return sorted(found, key=lambda stream: (stream.realm, stream.shard.base))
+
+    async def with_floors(self, streams: Sequence[Stream]) -> list[Stream]:
+        """The same, with what of their rows was deleted."""
+        floors = await self.run([("HGETALL", stream.shard.floors(stream.number)) for stream in streams])
+        return [with_floors(stream, held) for stream, held in zip(streams, floors, strict=True)]
+
+    async def names(self, streams: Sequence[Stream]) -> dict[str, dict[int, str]]:
+        """By a shard's `base`: the names of events by number."""
+        shards = {stream.shard.base: stream.shard for stream in streams}
+        replies = await self.run([("HGETALL", shard.names) for shard in shards.values()])
+        return {
+            base: {0: OTHER} | {int(number): name.decode() for name, number in names.items()}
+            for base, names in zip(shards, replies, strict=True)
+        }
+
+    async def places(self, streams: Sequence[Stream]) -> list[array[int]]:
+        """Where each chunk of each stream's rows begins in time."""
+        replies = await self.run([("GET", stream.shard.places(stream.number)) for stream in streams])
+        return [array("q", reply or b"") for reply in replies]
+
+    async def chunks(self, wanted: Sequence[tuple[Stream, int]]) -> list[bytes]:
+        """Chunks of rows, empty where they are freed."""
+        commands: list[Command] = [("GET", stream.shard.rows(stream.number, chunk)) for stream, chunk in wanted]
+        return [reply or b"" for reply in await self.run(commands)]
+
+    async def rows(self, wanted: Sequence[tuple[Stream, int]]) -> list[Row]:
+        """Single rows by number. Raises GoneError."""
+        found: list[Row] = []
+        for some in chunks(wanted, COMMANDS):
+            held = await self.chunks([(stream, number // ROWS_PER_CHUNK) for stream, number in some])
+            for (_, number), chunk in zip(some, held, strict=True):
+                places, index = moments(chunk), number % ROWS_PER_CHUNK
+                if index >= len(places):
+                    raise GoneError
+                found.append(row_of(chunk, index, places[index]))
+        return found
+
+    async def before(self, wanted: Sequence[tuple[Stream, int]]) -> list[int]:
+        """How many rows of a stream stand before a moment (µs), deleted ones included."""
+        found = [0] * len(wanted)
+        inside = []
+        for place, (stream, at_us) in enumerate(wanted):
+            if stream.figures is None or at_us <= stream.figures.first_us:
+                continue
+            if at_us > stream.figures.last_us:
+                found[place] = stream.figures.rows
+            else:
+                inside.append(place)
+        for some in chunks(inside, COMMANDS):
+            asked = [wanted[place] for place in some]
+            begun = await self.places([stream for stream, _ in asked])
+            cut = [bisect_left(places, at_us) - 1 for places, (_, at_us) in zip(begun, asked, strict=True)]
+            held = await self.chunks([(stream, chunk) for (stream, _), chunk in zip(asked, cut, strict=True)])
+            for place, (_, at_us), number, chunk in zip(some, asked, cut, held, strict=True):
+                # Of a freed chunk every row is deleted, so that its end serves as well.
+                rows = bisect_left(moments(chunk), at_us) if chunk else ROWS_PER_CHUNK
+                found[place] = number * ROWS_PER_CHUNK + rows
+        return found
+
+    async def run(self, commands: Sequence[Command]) -> list[Any]:
+        """Replies in order, of pipelines whose replies may be chunks."""
+        return await self._statistics.run(commands, COMMANDS)
+
+
+def with_floors(stream: Stream, held: Mapping[bytes, bytes]) -> Stream:
+    numbers = {name.decode(): int(value) for name, value in held.items()}
+    freed = numbers.pop(fields.FREED, 0)
+    # What is freed is deleted, of whichever status.
+    floors = dict.fromkeys(range(len(KEPT)), freed * ROWS_PER_CHUNK)
+    for name, floor in numbers.items():
+        status = KEPT.index(name)
+        floors[status] = max(floors[status], floor)
+    return stream._replace(floors=floors, freed=freed)

@@ -1,0 +1,167 @@
+"""What the reporting policies recorded, and from when on: each change is kept, since rows are made when they are read.
+
+`token_total` holds for all time kept, as LinOTP evaluates it; a status holds from when its policy was first read, and
+the policies that were read first of all from the beginning.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import msgspec
+from aiohttp import web
+
+from api.ledger.client import UNREACHABLE, Client
+from api.metrics import REDIS_ERRORS
+from api.settings.reporting_policy import EVERY_STATUS, Policies, Recording, decoded
+from api.settings.watched_file import LOOKED_S, WatchedFile
+from schemas.clock import Clock
+from schemas.ledger.inventory import KEPT, canonical
+from schemas.ledger.keys import recordings
+
+MAX_CHANGES: Final = 1_000
+"""Kept; of more the second is forgotten, so that the first holds until the third."""
+
+RECORD: Final = """
+local last = redis.call('LINDEX', KEYS[1], -1)
+if last and string.sub(last, string.find(last, ' ', 1, true) + 1) == ARGV[2] then
+  return 0
+end
+redis.call('RPUSH', KEYS[1], (last and ARGV[1] or '0') .. ' ' .. ARGV[2])
+if redis.call('LLEN', KEYS[1]) > tonumber(ARGV[3]) then
+  redis.call('LREM', KEYS[1], 1, redis.call('LINDEX', KEYS[1], 1))
+end
+return 1
+"""
+"""Appends what is recorded now, unless that is what is recorded already. One step: api processes share the list."""
+
+
+class Interval(NamedTuple):
+    """When a status was recorded, in microseconds since 1970, and how the policy wrote it. `until` None is still."""
+
+    since: int
+    until: int | None
+    written: str
+
+
+class Change(NamedTuple):
+    """`at_us` is 0 for the first ever."""
+
+    at_us: int
+    recording: tuple[Recording, ...]
+
+
+class Recorded(NamedTuple):
+    """Every change, in order."""
+
+    changes: Sequence[Change]
+
+    def of(self, realm: str) -> dict[int, list[Interval]]:
+        """When each status, by its place in KEPT, was recorded in a realm."""
+        found: dict[int, list[Interval]] = {}
+        ends = [change.at_us for change in self.changes[1:]]
+        for change, until in zip(self.changes, [*ends, None], strict=True):
+            for status, written in _written(change.recording, realm).items():
+                intervals = found.setdefault(status, [])
+                if intervals and intervals[-1].until == change.at_us and intervals[-1].written == written:
+                    intervals[-1] = intervals[-1]._replace(until=until)
+                else:
+                    intervals.append(Interval(change.at_us, until, written))
+        total = found.get(0)
+        if total and total[-1].until is None:
+            found[0] = [Interval(0, None, total[-1].written)]
+        return found
+
+
+def _written(recording: Sequence[Recording], realm: str) -> dict[int, str]:
+    found: dict[int, str] = {}
+    for policy in recording:
+        if policy.covers(realm):
+            for written in policy.statuses:
+                found.setdefault(KEPT.index(canonical(written) or ""), written)
+    return found
+
+
+ALWAYS_EVERYTHING: Final = Recorded((Change(0, (EVERY_STATUS,)),))
+
+
+class PolicyFile:
+    """The policies of a file, read again when it has changed; one that is wrong is logged, and the last good one holds.
+
+    Without a path every status is recorded and everybody may ask. Raises ValueError for a file that is wrong at first.
+    """
+
+    def __init__(self, path: Path | None, client: Client, prefix: str, clock: Clock) -> None:
+        self._client = client
+        self._key = recordings(prefix)
+        self._clock = clock.now
+        self._unrecorded = False
+        self.policies = Policies()
+        self._file = None
+        if path is not None:
+            self._file = WatchedFile(path, "REPORTING_POLICY_FILE", partial(self._take, path), clock)
+
+    async def recorded(self) -> Recorded:
+        """What was recorded when. Raises one of UNREACHABLE."""
+        if self._file is None:
+            return ALWAYS_EVERYTHING
+        await self.refresh()
+        (changes,) = await self._client.run([("LRANGE", self._key, 0, -1)])
+        if not changes:
+            # A store that lost it, or that was emptied.
+            self._unrecorded = True
+            await self._record()
+            (changes,) = await self._client.run([("LRANGE", self._key, 0, -1)])
+        return Recorded([_unpacked(change) for change in changes])
+
+    async def refresh(self) -> None:
+        """Looks at the file, and records what has changed. Raises one of UNREACHABLE."""
+        if self._file is not None:
+            self._file.look()
+        if self._unrecorded:
+            await self._record()
+
+    async def watching(self, _: web.Application) -> AsyncIterator[None]:
+        """Looks at the file while nobody asks, since a change is recorded with its time."""
+        watch = None if self._file is None else asyncio.create_task(self._watch())
+        yield
+        if watch is not None:
+            watch.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await watch
+
+    async def _watch(self) -> None:
+        while True:
+            try:
+                await self.refresh()
+            except UNREACHABLE:
+                REDIS_ERRORS.labels("ledger").inc()
+            await asyncio.sleep(LOOKED_S)
+
+    async def _record(self) -> None:
+        packed = _packed(self.policies.recording)
+        at_us = int(self._clock() * 1_000_000)
+        await self._client.run([("EVAL", RECORD, 1, self._key, at_us, packed, MAX_CHANGES)])
+        self._unrecorded = False
+
+    def _take(self, path: Path, content: bytes) -> None:
+        self.policies = decoded(path, content)
+        self._unrecorded = True
+
+
+def _packed(recording: Sequence[Recording]) -> bytes:
+    return msgspec.json.encode(
+        [(None if each.realms is None else sorted(each.realms), each.statuses) for each in recording]
+    )
+
+
+def _unpacked(change: bytes) -> Change:
+    at_us, _, packed = change.partition(b" ")
+    listed = msgspec.json.decode(packed, type=list[tuple[list[str] | None, tuple[str, ...]]])
+    recording = (Recording(None if realms is None else frozenset(realms), statuses) for realms, statuses in listed)
+    return Change(int(at_us), tuple(recording))

@@ -1,0 +1,224 @@
+"""Rows of the inventory as a table in the order of time, from any line on.
+
+Rows of a realm are numbered and stand in order of time, so that the table of several realms is a merge.
+"""
+
+from __future__ import annotations
+
+import heapq
+from array import array
+from collections.abc import AsyncGenerator, Sequence
+from typing import Final, NamedTuple
+
+from api.inventory.inventory import GoneError, Inventory
+from api.inventory.search import FOREVER, Search
+from api.inventory.table import Listed, Table, Visible
+from api.ledger.client import Command
+from schemas.ledger.inventory import KEPT, ROWS_PER_CHUNK, moments, row_of, unpack_given
+
+AHEAD: Final = 64
+"""Chunks read together, where a walk needs one."""
+GIVEN_AT_ONCE: Final = 256
+"""Given rows read together."""
+
+
+class Line(NamedTuple):
+    """One line of the table."""
+
+    at_us: int
+    time_us: int
+    shard: str
+    event: int
+    realm: str
+    parameter: str
+    tokens: int
+
+
+async def lines(inventory: Inventory, of: Table, first: int, *, descending: bool) -> AsyncGenerator[Line]:
+    """The table from its line `first` on, by time, in bounded memory: a chunk a realm.
+
+    Lines of one moment stand by realm, shard, row and status; descending is exactly the other way round. Raises
+    GoneError where rows were freed meanwhile.
+    """
+    total = of.lines
+    if first >= total:
+        return
+    start = await Search(inventory, of).start(total - first if descending else first, descending=descending)
+    skip = start.skip
+    cursors: list[_RowCursor | _GivenCursor] = [
+        _RowCursor(visible, number, places, descending=descending)
+        for visible, number, places in zip(of.visible, start.numbers, start.places, strict=True)
+    ]
+    cursors += [
+        _GivenCursor(listed, rank, descending=descending) for listed, rank in zip(of.given, start.ranks, strict=True)
+    ]
+    sign = -1 if descending else 1
+    heap = [(sign * cursor.at_us, sign * place) for place, cursor in enumerate(cursors) if not cursor.ended]
+    heapq.heapify(heap)
+    while heap:
+        place = sign * heap[0][1]
+        cursor = cursors[place]
+        if not cursor.loaded:
+            # Others that stand soon after will be needed soon.
+            soon: list[int] = []
+            while heap and len(soon) < AHEAD and not cursors[sign * heap[0][1]].loaded:
+                soon.append(sign * heapq.heappop(heap)[1])
+            await _load(inventory, [cursors[each] for each in soon])
+            for each in soon:
+                if not cursors[each].ended:
+                    heapq.heappush(heap, (sign * cursors[each].at_us, sign * each))
+            continue
+        for line in cursor.take():
+            if skip:
+                skip -= 1
+            else:
+                yield line
+        if cursor.ended:
+            heapq.heappop(heap)
+        else:
+            heapq.heapreplace(heap, (sign * cursor.at_us, sign * place))
+
+
+class _RowCursor:
+    """A walk over a stream's visible rows. `at_us` is the next one's moment, or not loaded a bound of it."""
+
+    def __init__(self, visible: Visible, number: int, places: array[int], *, descending: bool) -> None:
+        """`number` is the first row to tell; descending, the one after it."""
+        self._visible = visible
+        self._places = places
+        self._descending = descending
+        self._chunk = b""
+        self._moments: list[int] = []
+        self._held = -1
+        segments = visible.segments
+        if descending:
+            self._segment = len(segments) - 1
+            while self._segment >= 0 and number <= segments[self._segment].first:
+                self._segment -= 1
+            self._next = number - 1 if self._segment < 0 else min(number, segments[self._segment].end) - 1
+        else:
+            self._segment = 0
+            while self._segment < len(segments) and number >= segments[self._segment].end:
+                self._segment += 1
+            self._next = number if self._segment == len(segments) else max(number, segments[self._segment].first)
+        self._settle()
+
+    @property
+    def ended(self) -> bool:
+        return not 0 <= self._segment < len(self._visible.segments)
+
+    @property
+    def loaded(self) -> bool:
+        return self._held == self.chunk
+
+    @property
+    def chunk(self) -> int:
+        return self._next // ROWS_PER_CHUNK
+
+    def _settle(self) -> None:
+        if self.ended:
+            return
+        if self.loaded:
+            self.at_us = self._moments[self._next % ROWS_PER_CHUNK]
+        elif not self._descending:
+            self.at_us = self._places[self.chunk]
+        elif self.chunk + 1 < len(self._places):
+            self.at_us = self._places[self.chunk + 1]
+        else:
+            assert self._visible.stream.figures is not None
+            self.at_us = self._visible.stream.figures.last_us
+
+    @property
+    def wanted(self) -> Command:
+        stream = self._visible.stream
+        return ("GET", stream.shard.rows(stream.number, self.chunk))
+
+    def hold(self, reply: bytes | None) -> None:
+        self._chunk = reply or b""
+        self._moments = moments(self._chunk)
+        self._held = self.chunk
+        if self._next % ROWS_PER_CHUNK >= len(self._moments):
+            raise GoneError
+        self._settle()
+
+    def take(self) -> list[Line]:
+        """The next row's lines. Goes on to the row after it."""
+        row = row_of(self._chunk, self._next % ROWS_PER_CHUNK, self.at_us)
+        stream, values = self._visible.stream, row.values
+        segment = self._visible.segments[self._segment]
+        told = [
+            Line(row.at_us, row.time_us, stream.shard.base, row.event, stream.realm, written, values[status])
+            for status, written in segment.statuses
+        ]
+        if self._descending:
+            told.reverse()
+            self._next -= 1
+            if self._next < segment.first:
+                self._segment -= 1
+                if not self.ended:
+                    self._next = self._visible.segments[self._segment].end - 1
+        else:
+            self._next += 1
+            if self._next >= segment.end:
+                self._segment += 1
+                if not self.ended:
+                    self._next = self._visible.segments[self._segment].first
+        self._settle()
+        return told
+
+
+class _GivenCursor:
+    """A walk over given rows."""
+
+    def __init__(self, listed: Listed, rank: int, *, descending: bool) -> None:
+        """`rank` counts the rows before the first to tell; descending, before the one after it."""
+        self._listed = listed
+        self._descending = descending
+        self._first, self._left = (listed.skipped, rank) if descending else (listed.skipped + rank, listed.lines - rank)
+        self._held: list[tuple[bytes, int]] = []
+        self._taken = 0
+        # Not known before it is read: as early as can be.
+        self.at_us = FOREVER if descending else -FOREVER
+
+    @property
+    def ended(self) -> bool:
+        return self._left <= 0
+
+    @property
+    def loaded(self) -> bool:
+        return self._taken < len(self._held)
+
+    @property
+    def wanted(self) -> Command:
+        if self._descending:
+            last = self._first + self._left - 1
+            return ("ZRANGE", self._listed.key, max(self._first, last - GIVEN_AT_ONCE + 1), last, "WITHSCORES")
+        last = self._first + min(self._left, GIVEN_AT_ONCE) - 1
+        return ("ZRANGE", self._listed.key, self._first, last, "WITHSCORES")
+
+    def hold(self, reply: Sequence[bytes]) -> None:
+        self._held = [(member, int(float(score))) for member, score in zip(reply[::2], reply[1::2], strict=True)]
+        if not self._held:
+            raise GoneError
+        if self._descending:
+            self._held.reverse()
+        self._taken = 0
+        self.at_us = self._held[0][1]
+
+    def take(self) -> list[Line]:
+        member, at_us = self._held[self._taken]
+        given, stream = unpack_given(member), self._listed.stream
+        self._taken += 1
+        self._left -= 1
+        if not self._descending:
+            self._first += 1
+        if self.loaded:
+            self.at_us = self._held[self._taken][1]
+        name = KEPT[self._listed.status]
+        return [Line(at_us, at_us, stream.shard.base, given.event, stream.realm, name, given.tokens)]
+
+
+async def _load(inventory: Inventory, cursors: Sequence[_RowCursor | _GivenCursor]) -> None:
+    replies = await inventory.run([cursor.wanted for cursor in cursors])
+    for cursor, reply in zip(cursors, replies, strict=True):
+        cursor.hold(reply)

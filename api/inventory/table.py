@@ -1,0 +1,150 @@
+"""Which rows of the inventory are told: as far as they were recorded, are asked for, and are not deleted."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+from api.inventory.inventory import Inventory, Stream
+from api.inventory.policy_history import Interval, Recorded
+from api.ledger.client import Command
+
+
+class Segment(NamedTuple):
+    """Rows `first` to before `end`, each told once per status: its place in KEPT, and how it is written."""
+
+    first: int
+    end: int
+    statuses: tuple[tuple[int, str], ...]
+
+
+class Visible(NamedTuple):
+    """What is told of a stream's own rows. Segments are in order, not empty, and do not overlap."""
+
+    stream: Stream
+    segments: tuple[Segment, ...]
+
+    def before(self, number: int) -> int:
+        """Lines told of the rows before `number`."""
+        lines = 0
+        for first, end, statuses in self.segments:
+            if number <= first:
+                break
+            lines += (min(number, end) - first) * len(statuses)
+        return lines
+
+    @property
+    def lines(self) -> int:
+        return self.before(self.stream.rows)
+
+    @property
+    def first(self) -> int:
+        return self.segments[0].first
+
+    @property
+    def end(self) -> int:
+        return self.segments[-1].end
+
+
+class Listed(NamedTuple):
+    """What is told of rows that were given: those of one status, from a place in the set on."""
+
+    stream: Stream
+    status: int
+    skipped: int
+    lines: int
+
+    @property
+    def key(self) -> str:
+        return self.stream.shard.given(self.stream.number, self.status)
+
+
+class Table(NamedTuple):
+    visible: Sequence[Visible]
+    given: Sequence[Listed]
+
+    @property
+    def lines(self) -> int:
+        return sum(each.lines for each in self.visible) + sum(each.lines for each in self.given)
+
+
+async def table(
+    inventory: Inventory,
+    streams: Sequence[Stream],
+    recorded: Recorded,
+    statuses: Collection[int],
+    since_us: int | None = None,
+) -> Table:
+    """Rows of `statuses` as far as they were recorded and not deleted; `since_us` leaves out those before it.
+
+    Rows that were given are told as they are: whoever counted them decided what to record.
+    """
+    streams = await inventory.with_floors(streams)
+    visible = await _visible(inventory, streams, recorded, statuses, since_us)
+    asked = [(stream, status) for stream in streams for status in stream.given if status in statuses]
+    commands: list[Command] = []
+    for stream, status in asked:
+        key = stream.shard.given(stream.number, status)
+        commands += [("ZCARD", key), ("ZCOUNT", key, "-inf", "-inf" if since_us is None else f"({since_us}")]
+    counts = iter(await inventory.run(commands))
+    given = []
+    for (stream, status), held, skipped in zip(asked, counts, counts, strict=False):
+        if held > skipped:
+            given.append(Listed(stream, status, skipped, held - skipped))
+    return Table(visible, given)
+
+
+async def _visible(
+    inventory: Inventory,
+    streams: Sequence[Stream],
+    recorded: Recorded,
+    statuses: Collection[int],
+    since_us: int | None,
+) -> list[Visible]:
+    own = [stream for stream in streams if stream.figures is not None]
+    intervals = {
+        realm: {status: of for status, of in recorded.of(realm).items() if status in statuses}
+        for realm in {stream.realm for stream in own}
+    }
+    asked = [
+        (stream, at_us) for stream in own for at_us in sorted(_moments(intervals[stream.realm].values(), since_us))
+    ]
+    numbers = dict(zip(asked_keys(asked), await inventory.before(asked), strict=True))
+    found = []
+    for stream in own:
+        name = (stream.shard.base, stream.number)
+        since = 0 if since_us is None else numbers[*name, since_us]
+        ranges = []
+        for status, of in intervals[stream.realm].items():
+            least = max(stream.floors.get(status, 0), since)
+            for interval in of:
+                first = max(least, numbers.get((*name, interval.since), 0))
+                end = stream.rows if interval.until is None else numbers[*name, interval.until]
+                if first < end:
+                    ranges.append((first, end, status, interval.written))
+        if segments := _segments(ranges):
+            found.append(Visible(stream, segments))
+    return found
+
+
+def asked_keys(asked: Sequence[tuple[Stream, int]]) -> list[tuple[str, int, int]]:
+    return [(stream.shard.base, stream.number, at_us) for stream, at_us in asked]
+
+
+def _moments(intervals: Collection[Sequence[Interval]], since_us: int | None) -> set[int]:
+    found = {at_us for of in intervals for interval in of for at_us in interval[:2] if at_us}
+    return found | ({since_us} if since_us is not None else set())
+
+
+def _segments(ranges: Sequence[tuple[int, int, int, str]]) -> tuple[Segment, ...]:
+    """Disjoint segments of overlapping ranges: first, end, status, how it is written."""
+    borders = sorted({border for first, end, *_ in ranges for border in (first, end)})
+    found: list[Segment] = []
+    for first, end in pairwise(borders):
+        told = tuple(sorted((status, written) for low, high, status, written in ranges if low <= first and end <= high))
+        if told and found and found[-1].end == first and found[-1].statuses == told:
+            found[-1] = found[-1]._replace(end=end)
+        elif told:
+            found.append(Segment(first, end, told))
+    return tuple(found)

@@ -1,0 +1,1 @@
+"""Reads of the ledger: client, statistics, distinct users, rolling windows, status."""

@@ -1,0 +1,215 @@
+"""How the ledger stands: what its shards were counted with, how far they are, and how fresh and whole that is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Final, NamedTuple
+
+from schemas.ledger import fields
+from schemas.ledger.keys import ShardKeys
+
+MAX_COUNT: Final = 2**53 - 1
+"""The largest integer that every JSON reader keeps exact. No real count or offset is larger."""
+MAX_MS: Final = int(datetime(9999, 12, 31, tzinfo=UTC).timestamp() * 1000)
+
+
+class Observation(NamedTuple):
+    """Something seen beside the log, and when; None for a half that is missing or is not a number."""
+
+    value: int | None
+    at_ms: int | None
+
+    @classmethod
+    def of(cls, text: str) -> Observation:
+        value, _, at_ms = text.partition(" ")
+        return cls(whole(integer(value)), integer(at_ms))
+
+
+class ShardStanding(NamedTuple):
+    """One shard. `position` is None where nothing was counted yet.
+
+    `progress` has the ledger's numbers by field, None for one that is not a number: hashes hold what records said, and
+    a format 1 worker stored record timestamps unchecked.
+    """
+
+    keys: ShardKeys
+    meta: Mapping[str, str]
+    position: int | None
+    progress: Mapping[str, int | None]
+    observed: Mapping[str, str]
+    unexpected: int = 0
+    """Records that a defect kept from being counted."""
+
+    @classmethod
+    def of(
+        cls,
+        keys: ShardKeys,
+        meta: Mapping[bytes, bytes],
+        position: bytes | None,
+        progress: Mapping[bytes, bytes],
+        observed: Mapping[bytes, bytes],
+        unexpected: int = 0,
+    ) -> ShardStanding:
+        return cls(
+            keys,
+            _decoded(meta),
+            None if position is None else integer(_text(position)),
+            {name: integer(value) for name, value in _decoded(progress).items()},
+            _decoded(observed),
+            unexpected,
+        )
+
+    def counter(self, name: str) -> int | None:
+        """A number of progress: 0 if it is absent, None if the ledger holds something that cannot be a count."""
+        return whole(self.progress.get(name, 0))
+
+    def seen(self, name: str) -> Observation | None:
+        text = self.observed.get(name)
+        return None if text is None else Observation.of(text)
+
+    @property
+    def end(self) -> Observation | None:
+        """The log's end when a worker last looked."""
+        return self.seen(fields.END)
+
+    @property
+    def refused(self) -> Observation | None:
+        """Scripts that were refused because the shard stood elsewhere, and when the last one was."""
+        if fields.REFUSED not in self.observed:
+            return None
+        refused, at_ms = self.observed[fields.REFUSED], self.observed.get(fields.REFUSED_MS, "")
+        return Observation(whole(integer(refused)), integer(at_ms))
+
+    @property
+    def lag(self) -> int | None:
+        """Offsets between the position and the log's end; None while nobody has looked."""
+        if self.end is None or self.end.value is None:
+            return None
+        return max(self.end.value - (self.position or 0), 0)
+
+    @property
+    def dead(self) -> dict[str, int | None]:
+        """Dead letters by reason; None for a number that is not one."""
+        found = {fields.split(name): whole(count) for name, count in self.progress.items()}
+        dead = fields.split(fields.dead(""))[0]
+        return {parts[1]: found[parts] for parts in sorted(found) if parts[0] == dead and len(parts) == 2}
+
+    @property
+    def unexpected_allowed(self) -> int | None:
+        """Beyond so many unexpected records the partition stops; None if the ledger's number is not one."""
+        allowed = self.meta.get(fields.UNEXPECTED_ALLOWED)
+        return fields.ALLOWED_AT_FIRST if allowed is None else whole(integer(allowed))
+
+
+class Standing(NamedTuple):
+    """All shards."""
+
+    shards: Sequence[ShardStanding]
+
+    @property
+    def newest_event_ms(self) -> int | None:
+        """Times that cannot be a date are passed over."""
+        found = (shard.progress.get(fields.LAST_EVENT) for shard in self.shards)
+        return max((at_ms for at_ms in found if at_ms is not None and is_date(at_ms)), default=None)
+
+    @property
+    def lag(self) -> int | None:
+        """Over all shards that somebody looked at."""
+        lags = [shard.lag for shard in self.shards if shard.lag is not None]
+        return sum(lags) if lags else None
+
+    def complete(self, dimensions: Iterable[str]) -> bool:
+        """Whether every label of these dimensions found room for figures of its own."""
+        return not any(self.overflowed(name) for name in dimensions)
+
+    def overflowed(self, dimension: str) -> list[ShardStanding]:
+        """The shards in which labels of a dimension found no room."""
+        return [shard for shard in self.shards if shard.counter(fields.overflowed(dimension)) != 0]
+
+    def keeps(self, setting: str, dimension: str) -> bool:
+        """Whether all that was counted was counted with `dimension` in `setting` (`users_by`, `counts_by`)."""
+        return all(dimension in value.split(",") for value in self._settings(setting))
+
+    def words(self, setting: str) -> list[str]:
+        """All values that a listed setting has in any shard."""
+        return sorted({word for value in self._settings(setting) for word in value.split(",") if word})
+
+    def least(self, setting: str) -> int | None:
+        """The smallest number that a setting has in any shard; None where all say `forever`, or there is none."""
+        return min((int(value) for value in self._settings(setting) if value != "forever"), default=None)
+
+    def since(self, settings: Iterable[str], after: datetime) -> dict[str, str | None]:
+        """Which of `settings` hold only from some time `after` on, and from when; None where the time is unknown."""
+        found: dict[str, str | None] = {}
+        for setting in settings:
+            observed = [shard.meta.get(fields.since(setting)) for shard in self.shards]
+            times = [Observation.of(text).at_ms for text in observed if text is not None]
+            known = [at_ms for at_ms in times if at_ms is not None and is_date(at_ms)]
+            if len(known) < len(times):
+                found[setting.upper()] = None
+            elif known and max(known) / 1000 > after.timestamp():
+                found[setting.upper()] = rfc3339(max(known))
+        return found
+
+    def _settings(self, name: str) -> list[str]:
+        return [shard.meta[name] for shard in self.shards if name in shard.meta]
+
+
+HOUR_MS: Final = 3_600_000
+
+
+class IdsHeld(NamedTuple):
+    """The window in which a shard knows event ids again: hours since the Unix epoch, and how many ids."""
+
+    first: int | None
+    last: int | None
+    ids: int
+    given_up_before: int | None
+    """The first hour of which no id was given up for want of room; None where none ever was."""
+
+    @classmethod
+    def of(cls, held: Mapping[bytes, bytes]) -> IdsHeld:
+        numbers = {name: integer(value) for name, value in _decoded(held).items()}
+        given_up = numbers.pop(fields.GIVEN_UP_BEFORE, None)
+        found = {integer(hour): whole(ids) or 0 for hour, ids in numbers.items()}
+        hours = sorted(hour for hour in found if hour is not None and is_date(hour * HOUR_MS))
+        ids = sum(found[hour] for hour in hours)
+        return cls(hours[0] if hours else None, hours[-1] if hours else None, ids, given_up)
+
+
+def _text(value: bytes) -> str:
+    return value.decode(errors="replace")
+
+
+def _decoded(found: Mapping[bytes, bytes]) -> dict[str, str]:
+    return {_text(name): _text(value) for name, value in found.items()}
+
+
+def integer(text: str) -> int | None:
+    """A decimal integer of 64 bits, as Redis writes it; None for any other text."""
+    if len(text) > 20 or not text.removeprefix("-").isdecimal() or not text.isascii():
+        return None
+    value = int(text)
+    return value if -(2**63) <= value < 2**63 else None
+
+
+def whole(value: int | None) -> int | None:
+    """The value if it can be a count or an offset, else None."""
+    return value if value is not None and 0 <= value <= MAX_COUNT else None
+
+
+def is_date(at_ms: int) -> bool:
+    """Whether a Unix time in ms is within 1970 to 9999."""
+    return 0 <= at_ms <= MAX_MS
+
+
+def rfc3339(at_ms: int) -> str:
+    """`2026-11-20T09:30:00.000Z`, of a time that is a date."""
+    text = datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds")
+    return text.removesuffix("+00:00") + "Z"
+
+
+def shown(at_ms: int | None) -> str | None:
+    """A time of the ledger as RFC 3339; None if there is none, or it cannot be a date."""
+    return rfc3339(at_ms) if at_ms is not None and is_date(at_ms) else None

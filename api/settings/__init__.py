@@ -1,0 +1,1 @@
+"""Settings of the api, and the files that they name."""

@@ -1,0 +1,79 @@
+"""How many machine-to-machine tokens a month may see: a file, read again when it has changed."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Final
+
+import msgspec
+
+from api.settings.watched_file import WatchedFile, content_of
+from schemas.clock import SYSTEM, Clock
+
+Limit = Annotated[int, msgspec.Meta(ge=1, le=10**15)]
+Name = Annotated[str, msgspec.Meta(max_length=256)]
+
+
+class ClientQuota(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Tokens a month of one client."""
+
+    client_id: Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
+    limit: Limit
+    realm: Name = ""
+    """"" is the realm of clients without one."""
+
+
+class Quotas(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`tenant` is of the whole deployment; None is no limit."""
+
+    tenant: Limit | None = None
+    clients: tuple[ClientQuota, ...] = ()
+
+    @property
+    def by_client(self) -> dict[tuple[str, str], int]:
+        return {(quota.realm, quota.client_id): quota.limit for quota in self.clients}
+
+
+NONE: Final = Quotas()
+
+
+def read(path: Path) -> Quotas:
+    """Raises ValueError with a sentence that tells what is wrong with the file, and where in it."""
+    return _decoded(path, content_of(path))
+
+
+def _decoded(path: Path, content: bytes) -> Quotas:
+    try:
+        quotas = msgspec.json.decode(content, type=Quotas)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is no object of tenant and clients: {error}") from error
+    seen: set[tuple[str, str]] = set()
+    for number, quota in enumerate(quotas.clients):
+        if (quota.realm, quota.client_id) in seen:
+            raise ValueError(f"{path}: clients[{number}] limits a client that is limited before: {quota.client_id}")
+        seen.add((quota.realm, quota.client_id))
+    return quotas
+
+
+class QuotasFile:
+    """The quotas of a file. A change counts within a second; one that is wrong is logged, and the last good one holds.
+
+    Without a path there are no quotas.
+    """
+
+    def __init__(self, path: Path | None, clock: Clock = SYSTEM) -> None:
+        self._quotas = NONE
+        self.version = ""
+        """Names what the quotas say: equal in processes whose files are."""
+        self._file = None if path is None else WatchedFile(path, "QUOTAS_FILE", partial(self._take, path), clock)
+
+    def current(self) -> Quotas:
+        if self._file is not None:
+            self._file.look()
+        return self._quotas
+
+    def _take(self, path: Path, content: bytes) -> None:
+        self._quotas = _decoded(path, content)
+        self.version = hashlib.blake2b(content, digest_size=8).hexdigest()

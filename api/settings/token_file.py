@@ -1,0 +1,34 @@
+"""The file of static tokens: SHA-256, subject, scopes and realms of each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+
+from api.settings.watched_file import content_of
+
+
+class Listed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One element of the file."""
+
+    sha256: Annotated[str, msgspec.Meta(pattern="^[0-9a-fA-F]{64}$")]
+    subject: str
+    scopes: list[str]
+    realms: list[str] | None = None
+
+
+def read(path: Path) -> list[Listed]:
+    """Raises ValueError with a sentence that says what is wrong with the file, never what it holds."""
+    return decoded(path, content_of(path))
+
+
+def decoded(path: Path, content: bytes) -> list[Listed]:
+    try:
+        listed = msgspec.json.decode(content, type=list[Listed])
+    except msgspec.DecodeError as error:
+        raise ValueError(f"{path} is no list of sha256, subject, scopes and realms: {error}") from error
+    if not listed:
+        raise ValueError(f"{path} lists no token")
+    return listed

@@ -1,0 +1,36 @@
+"""What commands have in common: options, and settings whose faults are told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+
+from deploy.cli.commands.help import FaultsError
+
+
+@contextmanager
+def faults_told() -> Iterator[None]:
+    """Turn SettingsError into one line per fault on stderr, or JSON, and exit status 2."""
+    from schemas.settings import SettingsError
+
+    try:
+        yield
+    except SettingsError as error:
+        raise FaultsError(error.faults) from error
+
+
+def worker_settings() -> Any:
+    from aggregator.settings import WorkerSettings
+    from deploy.cli import environment
+
+    with faults_told():
+        return environment.load(WorkerSettings)
+
+
+json_option: Callable[[Any], Any] = click.option("--json", "as_json", is_flag=True, help="Answer as JSON.")
+
+
+yes_option: Callable[[Any], Any] = click.option("--yes", is_flag=True, help="Do it without asking.")

@@ -1,0 +1,217 @@
+"""Judges what the ledger's store told of itself. Asks nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any, Final
+
+from deploy.cli.doctor.findings import APART_S, Finding, span
+from deploy.cli.doctor.store import Sentinel, Server, Store
+from deploy.cli.doctor.topics import Backup
+from schemas.settings import PREFIX, CommonSettings
+
+NEEDED: Final = {"redis": 7, "valkey": 8}
+SLOTS: Final = "16384"
+FULL: Final = 0.9
+SKEW_S: Final = 5.0
+
+
+def judge(store: Store, settings: CommonSettings) -> Iterator[Finding]:
+    for server in store.servers:
+        if not server.info:
+            found, advice = "its user may not ask INFO: nothing of it can be told", "grant the user of REDIS_URL +info"
+            yield Finding("redis.version", server.name, "unknown", found, advice)
+            continue
+        yield _version(server)
+        yield _layout(server, settings)
+        yield _eviction(server)
+        yield _memory(server)
+        yield _persistence(server)
+        yield _replication(server)
+    if store.sentinel is not None:
+        yield _sentinel(store.sentinel)
+    yield from clocks(store)
+    if store.shards is not None:
+        yield _rights(store)
+
+
+def oldest_known(store: Store) -> Backup | None:
+    """What a crash falls back to where Redis writes RDB files only; with an append-only file it is next to nothing."""
+    ages = [
+        time.time() - int(server.info["rdb_last_save_time"])
+        for server in store.servers
+        if server.config and server.config.get("save") and not int(server.info.get("aof_enabled", 0))
+    ]
+    return Backup(max(ages), "the last RDB file", certain=False) if ages else None
+
+
+def _version(server: Server) -> Finding:
+    name = "valkey" if "valkey_version" in server.info else "redis"
+    version = str(server.info.get(f"{name}_version", ""))
+    major = version.partition(".")[0]
+    told = f"{name.capitalize()} {version}"
+    if not major.isdecimal() or int(major) < NEEDED[name]:
+        advice = "use Redis 7 or Valkey 8, or later"
+        return Finding("redis.version", server.name, "problem", f"{told} lacks what the worker's script uses", advice)
+    return Finding("redis.version", server.name, "ok", told)
+
+
+def _layout(server: Server, settings: CommonSettings) -> Finding:
+    is_cluster = bool(int(server.info.get("cluster_enabled", 0)))
+    if is_cluster != settings.redis_cluster:
+        word = "a" if is_cluster else "no"
+        return Finding(
+            "redis.layout",
+            server.name,
+            "problem",
+            f"{PREFIX}REDIS_CLUSTER is {'on' if settings.redis_cluster else 'off'}, but this is {word} Cluster",
+            f"set {PREFIX}REDIS_CLUSTER={'on' if is_cluster else 'off'}",
+        )
+    if not is_cluster:
+        return Finding(
+            "redis.layout", server.name, "ok", "behind Sentinel" if settings.redis_sentinel else "one server"
+        )
+    state, slots = server.cluster.get("cluster_state"), server.cluster.get("cluster_slots_ok")
+    if state is None:
+        advice = "grant the user of REDIS_URL +cluster|info"
+        return Finding("redis.layout", server.name, "unknown", "its user may not ask CLUSTER INFO", advice)
+    if state != "ok" or slots != SLOTS:
+        advice = "redis-cli --cluster check, and --cluster fix"
+        return Finding("redis.layout", server.name, "problem", f"Cluster state {state}, {slots} slots served", advice)
+    return Finding(
+        "redis.layout", server.name, "ok", f"Cluster of {server.cluster.get('cluster_size')} primaries, whole"
+    )
+
+
+def _eviction(server: Server) -> Finding:
+    policy = server.info.get("maxmemory_policy")
+    if policy == "noeviction":
+        return Finding("redis.eviction", server.name, "ok", "maxmemory-policy noeviction")
+    found = f"maxmemory-policy {policy}: an evicted key is a wrong figure, and workers refuse to start"
+    return Finding("redis.eviction", server.name, "problem", found, "CONFIG SET maxmemory-policy noeviction")
+
+
+def _memory(server: Server) -> Finding:
+    used, most = int(server.info.get("used_memory", 0)), int(server.info.get("maxmemory", 0))
+    if not most:
+        return Finding("redis.memory", server.name, "ok", f"{used >> 20:,} MB used, no maxmemory")
+    found = f"{used >> 20:,} of {most >> 20:,} MB used"
+    if used < FULL * most:
+        return Finding("redis.memory", server.name, "ok", found)
+    advice = f"raise maxmemory, or keep less: {PREFIX}RETAIN_DAYS, {PREFIX}USERS_BY, {PREFIX}COUNTS_BY"
+    if used < most:
+        return Finding("redis.memory", server.name, "warning", found, advice)
+    return Finding("redis.memory", server.name, "problem", f"{found}: nothing can be counted", advice)
+
+
+def _persistence(server: Server) -> Finding:
+    name, info = server.name, server.info
+    failed = [
+        what
+        for what, field in (("RDB", "rdb_last_bgsave_status"), ("AOF", "aof_last_write_status"))
+        if info.get(field, "ok") != "ok"
+    ]
+    if failed:
+        advice = "look at its log: disk full, no right to write, or no memory to fork"
+        return Finding("redis.persistence", name, "problem", f"the last {' and '.join(failed)} write failed", advice)
+    if int(info.get("aof_enabled", 0)):
+        sync = (server.config or {}).get("appendfsync")
+        return Finding("redis.persistence", name, "ok", "append-only file" + (f", appendfsync {sync}" if sync else ""))
+    keep = "CONFIG SET appendonly yes, and in its configuration file: only that much is lost which Kafka still has"
+    if server.config is None:
+        found = "no append-only file; its user may not ask CONFIG GET save"
+        return Finding("redis.persistence", name, "unknown", found, "grant the user of REDIS_URL +config|get")
+    if not server.config.get("save"):
+        found = "nothing is written to disk: a restart forgets every month that Kafka no longer has"
+        return Finding("redis.persistence", name, "problem", found, keep)
+    age = span(time.time() - int(info["rdb_last_save_time"]))
+    return Finding("redis.persistence", name, "ok", f"RDB file only, of {age} ago: Kafka replays what a crash takes")
+
+
+def _replication(server: Server) -> Finding:
+    name, info = server.name, server.info
+    if info.get("role") != "master":
+        found = f"a replica of {info.get('master_host')}:{info.get('master_port')}: it takes no writes"
+        advice = f"name the primary in {PREFIX}REDIS_URL, or the sentinels with {PREFIX}REDIS_SENTINEL"
+        return Finding("redis.replication", name, "problem", found, advice)
+    replicas = [told for field, told in info.items() if field.startswith("slave") and isinstance(told, dict)]
+    online = sum(told.get("state") == "online" for told in replicas)
+    needed = int((server.config or {}).get("min-replicas-to-write") or 0)
+    if needed > online:
+        found = f"min-replicas-to-write {needed}, but {online} replicas follow: writes are refused"
+        return Finding("redis.replication", name, "problem", found, "bring the replicas back, or lower it")
+    if online < len(replicas):
+        found = f"{online} of {len(replicas)} replicas follow"
+        return Finding("redis.replication", name, "warning", found, "look at the logs of the others")
+    return Finding("redis.replication", name, "ok", f"primary with {online} replicas" if online else "no replica")
+
+
+def _sentinel(told: Sentinel) -> Finding:
+    down = {"s_down", "o_down", "disconnected"} & set(told.flags.split(","))
+    if down:
+        found = f"sentinels think that {told.address} is down ({told.flags})"
+        return Finding("redis.layout", "sentinel", "problem", found, "look at its log")
+    if told.others + 1 < max(told.quorum, 2) or told.others + 1 < 3:
+        found = f"{told.others + 1} sentinels, quorum {told.quorum}: too few to agree when one is away"
+        return Finding("redis.layout", "sentinel", "warning", found, "run three, each on a machine of its own")
+    if not told.replicas:
+        found = "no replica to fail over to"
+        return Finding("redis.layout", "sentinel", "warning", found, "add one")
+    return Finding("redis.layout", "sentinel", "ok", f"{told.others + 1} sentinels, quorum {told.quorum}")
+
+
+def clocks(store: Store) -> Iterator[Finding]:
+    """The clock of each server against this machine's, as far apart as workers tolerate, or less."""
+    for server in store.servers:
+        if server.ahead_s is None:
+            advice = "grant the user of REDIS_URL +time"
+            yield Finding("clock.redis", server.name, "unknown", "its user may not ask TIME", advice)
+        elif abs(server.ahead_s) > SKEW_S:
+            found = (
+                f"its clock is {span(server.ahead_s)} {'ahead of' if server.ahead_s > 0 else 'behind'} this machine's"
+            )
+            if abs(server.ahead_s) > APART_S:
+                found += f": a worker whose clock differs by more than {span(APART_S)} counts nothing"
+                yield Finding("clock.redis", server.name, "problem", found, "synchronise both by NTP")
+                continue
+            yield Finding("clock.redis", server.name, "warning", found, "synchronise both by NTP")
+        else:
+            yield Finding("clock.redis", server.name, "ok", f"within {SKEW_S:g} s of this machine's")
+
+
+def _rights(store: Store) -> Finding:
+    if store.refused is None:
+        return Finding(
+            "redis.rights", "", "unknown", "its user may not run scripts", "grant the user of REDIS_URL +eval"
+        )
+    if store.refused:
+        lacking = " ".join(f"+{command}" for command in store.refused)
+        advice = "grant it that; deploy/redis/users.acl has users with all they need"
+        return Finding("redis.rights", "", "problem", f"the user of REDIS_URL lacks {lacking}", advice)
+    return Finding("redis.rights", "", "ok", "the user of REDIS_URL may do what it must")
+
+
+def cache(ledger: Store, settings: Any, info: dict[str, Any]) -> Finding:
+    """CACHE_REDIS_URL, which answered INFO with `info`, against the ledger's store."""
+    from urllib.parse import urlsplit
+
+    def database(url: str) -> str:
+        return urlsplit(url).path.strip("/") or "0"
+
+    same_server = any(info.get("run_id") == server.info.get("run_id") for server in ledger.servers if server.info)
+    urls = settings.cache_redis_url.get_secret_value(), settings.redis_url.get_secret_value()
+    if same_server and database(urls[0]) == database(urls[1]):
+        return Finding(
+            "redis.cache",
+            "",
+            "problem",
+            "CACHE_REDIS_URL is the ledger's own database: what readers cause could fill it",
+            f"give {PREFIX}CACHE_REDIS_URL a database, or better a server, of its own",
+        )
+    if same_server and int(info.get("maxmemory", 0)):
+        found = "another database of the ledger's server, with whose maxmemory it fills up"
+        return Finding("redis.cache", "", "warning", found, "give it a server of its own, which may evict")
+    return Finding(
+        "redis.cache", "", "ok", "another database of the same server" if same_server else "a server of its own"
+    )

@@ -1,0 +1,227 @@
+"""What `authtally doctor` asks of the ledger's store: each server of it, and what the ledger holds of our topics."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, NamedTuple, cast
+
+from redis.asyncio import RedisCluster
+from redis.asyncio.sentinel import SentinelConnectionPool
+from redis.exceptions import AskError, ClusterDownError, NoPermissionError, RedisError, ResponseError
+
+from aggregator.ledger.store import Client
+from schemas.ledger import fields, keys
+from schemas.ledger.keys import Shard, ShardKeys
+from schemas.ledger.periods import Month, Span, day_key
+from schemas.ledger.scopes import EVERYTHING
+
+REFUSED: Final = """
+local refused = {}
+for i = 1, #ARGV do
+  local words = {}
+  for word in string.gmatch(ARGV[i], '%S+') do words[#words + 1] = word == 'KEY' and KEYS[1] or word end
+  local known, may = pcall(redis.acl_check_cmd, unpack(words))
+  if known and not may then refused[#refused + 1] = ARGV[i] end
+end
+return refused
+"""
+"""Of the calls in ARGV, those that our user may not make. Makes none, and needs no more rights than to run it."""
+
+CALLS: Final = (
+    *("APPEND KEY 1", "DEL KEY", "EVAL 1 0", "EVALSHA 1 0", "EVAL_RO 1 0", "EXISTS KEY", "EXPIREAT KEY 1", "GET KEY"),
+    *("GETRANGE KEY 0 0", "HDEL KEY 1", "HGET KEY 1", "HGETALL KEY", "HINCRBY KEY 1 1", "HKEYS KEY", "HMGET KEY 1"),
+    *(
+        "HSET KEY 1 1",
+        "INFO",
+        "LINDEX KEY 0",
+        "LLEN KEY",
+        "LRANGE KEY 0 0",
+        "LREM KEY 0 1",
+        "MGET KEY",
+        "PEXPIRE KEY 1",
+    ),
+    *("PFADD KEY 1", "PFCOUNT KEY", "PFMERGE KEY KEY", "PING", "RPUSH KEY 1", "SADD KEY 1", "SCARD KEY", "SET KEY 1"),
+    *("SETRANGE KEY 0 1", "SMEMBERS KEY", "STRLEN KEY", "SUNION KEY", "TIME", "TYPE KEY", "UNLINK KEY", "ZADD KEY 1 1"),
+    *("ZCARD KEY", "ZCOUNT KEY 0 0", "ZMSCORE KEY 1", "ZRANGE KEY 0 0", "ZREMRANGEBYRANK KEY 0 0"),
+    *("ZREMRANGEBYSCORE KEY 0 0", "ZREVRANGE KEY 0 0", "ZREVRANGEBYSCORE KEY 0 0"),
+)
+"""Whole and valid, each: both Redis 7.0 and Valkey 9.1 crash when they are asked about a call that lacks arguments."""
+
+SAMPLE: Final = 20
+"""Shards whose index is looked at: what empties one has come to all of them."""
+SAMPLE_DAYS: Final = 40
+ASKED: Final = ("save", "appendfsync", "min-replicas-to-write")
+
+
+@dataclass
+class Server:
+    """One server that answers for part of the ledger, or for all of it."""
+
+    name: str
+    info: Mapping[str, Any]
+    ahead_s: float | None
+    """How far its clock is ahead of ours; None where it may not be asked."""
+    config: Mapping[str, str] | None = None
+    """What CONFIG GET tells of ASKED; None where it may not be asked."""
+    cluster: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Sentinel:
+    """What a sentinel says of the master that it watches."""
+
+    address: str
+    flags: str
+    others: int
+    replicas: int
+    quorum: int
+
+
+class Counted(NamedTuple):
+    """What the ledger holds of a shard that tells whether its records and its index are sound."""
+
+    untimed: int
+    """Records without a usable timestamp."""
+    unexpected: int
+    last_record_ms: int | None
+    unindexed: Sequence[str]
+    """Of the periods that were looked at, those that have counts and are not in the index."""
+
+
+@dataclass
+class Store:
+    servers: list[Server]
+    sentinel: Sentinel | None
+    shards: dict[Shard, tuple[int | None, Mapping[str, str]]] | None
+    """Position and meta of every shard that is registered; None where this kind of client cannot read them here."""
+    refused: Sequence[str] | None
+    """Commands that our user may not give; None where that cannot be found out."""
+    counted: Mapping[Shard, Counted] | None = None
+    """Of the first SAMPLE shards their index too; None where our user may not look."""
+
+
+async def look(client: Client, prefix: str, roles: Mapping[str, Collection[str]]) -> Store:
+    """Ask everything; of rights, about the commands of each role. Raises RedisError, OSError when nobody answers."""
+    if isinstance(client, RedisCluster):
+        await client.initialize()
+        nodes: list[Any] = client.get_primaries()
+    else:
+        nodes = [None]
+    servers = [await _server(client, node) for node in nodes]
+    try:
+        shards = await _shards(client, prefix)
+    except (AskError, ClusterDownError):
+        # A Cluster, asked as if it were one server.
+        return Store(servers, None, None, None)
+    refused = await _refused(client, prefix, roles)
+    try:
+        counted = {shard: await _counted(client, prefix, shard, number < SAMPLE) for number, shard in enumerate(shards)}
+    except NoPermissionError:
+        counted = None
+    return Store(servers, await _sentinel(client), shards, refused, counted)
+
+
+async def _shards(client: Client, prefix: str) -> dict[Shard, tuple[int | None, Mapping[str, str]]]:
+    tags = await cast(Any, client.smembers(keys.shards(prefix)))
+    shards = {}
+    for shard in sorted(map(Shard.parse, tags)):
+        of = ShardKeys(prefix, shard)
+        position = await cast(Any, client.get(of.position))
+        shards[shard] = None if position is None else int(position), await cast(Any, client.hgetall(of.meta))
+    return shards
+
+
+async def _counted(client: Client, prefix: str, shard: Shard, with_index: bool) -> Counted:
+    of = ShardKeys(prefix, shard)
+    names = (fields.UNTIMED, fields.LAST_EVENT, fields.LAST_RECORD)
+    untimed, last_event_ms, last_record_ms = await cast(Any, client.hmget(of.progress, names))
+    periods = _newest_periods(int(last_event_ms)) if last_event_ms and with_index else []
+    asking: Any = client.pipeline(transaction=False)
+    asking.scard(of.unexpected)
+    for period in periods:
+        asking.exists(of.counts(period, EVERYTHING))
+    # Behind the counts: a period that a worker adds meanwhile is in the index then too.
+    if periods:
+        asking.zmscore(of.index, periods)
+    unexpected, *found = await asking.execute()
+    there, scores = found[: len(periods)], found[-1] if periods else []
+    unindexed = [
+        period for period, exists, score in zip(periods, there, scores, strict=True) if exists and score is None
+    ]
+    return Counted(int(untimed or 0), unexpected, int(last_record_ms) if last_record_ms else None, unindexed)
+
+
+def _newest_periods(last_event_ms: int) -> list[str]:
+    """Days and months that an index most likely holds: those before the newest event, in any time zone."""
+    newest = datetime.fromtimestamp(last_event_ms / 1000, UTC).date() + timedelta(days=1)
+    days = list(Span.ending(newest, SAMPLE_DAYS).days)
+    return [*map(day_key, days), *sorted({Month.of(day).key for day in days})]
+
+
+async def _refused(client: Client, prefix: str, roles: Mapping[str, Collection[str]]) -> list[str] | None:
+    refused: set[str] = set()
+    for role, commands in roles.items():
+        # The api writes to few keys only; this is how one of them begins.
+        key = keys.temporary(prefix, "doctor", "rights") if role == "api" else keys.shards(prefix)
+        calls = [call for call in CALLS if call.partition(" ")[0].lower() in commands]
+        try:
+            found = await cast(Any, client.eval(REFUSED, 1, key, *calls))
+        except ResponseError:
+            # No right to run scripts at all, or a server older than the question.
+            return None
+        refused |= {call.partition(" ")[0].lower() for call in found}
+    return sorted(refused)
+
+
+async def _server(client: Client, node: Any) -> Server:
+    async def ask(*command: str | int) -> Any:
+        if node is None:
+            return await client.execute_command(*command)
+        return await client.execute_command(*command, target_nodes=node)
+
+    async def ask_if_allowed(*command: str | int) -> Any:
+        try:
+            return await ask(*command)
+        except NoPermissionError:
+            return None
+
+    info = await ask_if_allowed("INFO")
+    before = time.time()
+    told = await ask_if_allowed("TIME")
+    between = (before + time.time()) / 2
+    ahead = None if told is None else int(told[0]) + int(told[1]) / 1e6 - between
+    config = await ask_if_allowed("CONFIG GET", *ASKED)
+    cluster = await ask_if_allowed("CLUSTER INFO") if (info or {}).get("cluster_enabled") else None
+    return Server("" if node is None else node.name, info or {}, ahead, _pairs(config), _lines(cluster))
+
+
+def _pairs(told: Any) -> Mapping[str, str] | None:
+    if told is None or isinstance(told, dict):
+        return told
+    return dict(zip(told[::2], told[1::2], strict=True))
+
+
+def _lines(told: Any) -> Mapping[str, str]:
+    return told if isinstance(told, dict) else {}
+
+
+async def _sentinel(client: Client) -> Sentinel | None:
+    pool = getattr(client, "connection_pool", None)
+    if not isinstance(pool, SentinelConnectionPool):
+        return None
+    for asked in pool.sentinel_manager.sentinels:
+        try:
+            told = await asked.sentinel_master(pool.service_name)
+        except (RedisError, OSError):
+            continue
+        return Sentinel(
+            f"{told['ip']}:{told['port']}",
+            str(told["flags"]),
+            int(told["num-other-sentinels"]),
+            int(told["num-slaves"]),
+            int(told["quorum"]),
+        )
+    return None

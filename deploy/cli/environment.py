@@ -1,0 +1,56 @@
+"""The environment as the commands see it: effective values, and every fault at once, unknown names included."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+from dotenv import dotenv_values
+from pydantic_settings import BaseSettings
+
+from schemas.settings import PREFIX, SECRETS_DIR, SettingsError, read
+
+S = TypeVar("S", bound=BaseSettings)
+
+
+def known_names() -> set[str]:
+    """Every setting that a service or a command reads: they often share one environment file."""
+    from aggregator.settings import WorkerSettings
+    from api.settings.settings import ApiSettings
+    from deploy.cli.report import ReportSettings
+
+    readers: tuple[type[BaseSettings], ...] = (WorkerSettings, ApiSettings, ReportSettings)
+    return {PREFIX + name.upper() for settings in readers for name in settings.model_fields}
+
+
+def given(environment: Mapping[str, str] | None = None) -> Mapping[str, str | None]:
+    """Names and values in `.env` and the environment, and the names of secret files; the settings read them all."""
+    variables = os.environ if environment is None else environment
+    folder = Path(variables.get(SECRETS_DIR) or os.devnull)
+    files = {each.name: None for each in folder.iterdir()} if folder.is_dir() else {}
+    return {**files, **dotenv_values(".env"), **variables}
+
+
+def unknown_names(names: Iterable[str], known: set[str]) -> list[str]:
+    """One fault for each name with our prefix that no setting has: a misspelt setting is a default in disguise."""
+    faults = []
+    for name in sorted({name.upper() for name in names}):
+        if name.startswith(PREFIX) and name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            faults.append(f"{name}: no such setting" + (f"; did you mean {close[0]}?" if close else ""))
+    return faults
+
+
+def load(settings: type[S]) -> S:
+    """Read settings. Raises SettingsError with every fault, unknown names included."""
+    faults = unknown_names(given(), known_names())
+    try:
+        values = read(settings)
+    except SettingsError as error:
+        raise SettingsError([*error.faults, *faults]) from error
+    if faults:
+        raise SettingsError(faults)
+    return values

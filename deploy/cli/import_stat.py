@@ -1,0 +1,231 @@
+"""`authtally import-stat`: monthly figures that another system counted, so that history before the move still shows."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final, NamedTuple, cast
+
+import click
+
+from aggregator.ledger.ledger import Ledger
+from aggregator.ledger.store import Client
+from aggregator.settings import WorkerSettings
+from deploy.cli.json_output import print_json
+from deploy.cli.operations import shards_held, show_table, with_ledger
+from deploy.cli.past_months import LOGINS, MAX_BYTES, PastError, PastMonth, month_of, read
+from schemas.ledger import fields, keys
+from schemas.ledger.keys import ShardKeys
+from schemas.ledger.periods import Month
+
+STDIN: Final = "-"
+MAX_SOURCE: Final = 256
+
+REPLACE: Final = """
+local wanted, stale, there = {}, {}, {}
+for i = 3, 2 + tonumber(ARGV[2]) do wanted[ARGV[i]] = true end
+for _, field in ipairs(redis.call('HKEYS', KEYS[1])) do
+  local month = string.match(field, '^[^/]*')
+  if wanted[month] then
+    stale[#stale + 1] = field
+    if wanted[month] ~= 'told' then wanted[month] = 'told'; there[#there + 1] = month end
+  end
+end
+if ARGV[1] == '0' and #there > 0 then return there end
+for i = 1, #stale, 1000 do redis.call('HDEL', KEYS[1], unpack(stale, i, math.min(i + 999, #stale))) end
+for i = 3 + tonumber(ARGV[2]), #ARGV, 1000 do redis.call('HSET', KEYS[1], unpack(ARGV, i, math.min(i + 999, #ARGV))) end
+return there
+"""
+"""In one step: months give way to what is written of them now; if not, and one is there, nothing changes.
+
+ARGV: `1` to replace or `0`; how many months; the months; fields and values. Answers the months that were there.
+"""
+
+
+class Held(NamedTuple):
+    """What there is already: months that were imported, with their fields, and months that the ledger counted."""
+
+    imported: dict[Month, dict[tuple[str, ...], str]]
+    counted: frozenset[Month]
+
+
+def bring(
+    settings: WorkerSettings, file: str, source: str | None, *, replace: bool, dry_run: bool, as_json: bool
+) -> None:
+    """Write the months of `file`, all of them or none. Raises click.ClickException."""
+    source = source or ("standard input" if file == STDIN else Path(file).name)
+    if len(source) > MAX_SOURCE or not source.isprintable():
+        raise click.BadParameter(f"more than {MAX_SOURCE} characters, or unprintable ones", param_hint="--source")
+    try:
+        months = read(_text_of(file), Month.of(datetime.now(settings.zone)))
+    except PastError as error:
+        faults = [f"{file}: {fault}" for fault in error.faults]
+        if as_json:
+            print_json({"months": [], "refused": [], "faults": faults, "written": False})
+        for fault in faults:
+            click.echo(fault, err=True)
+        raise click.ClickException(f"{file}: nothing was imported") from error
+    held = _held(settings, [row.month for row in months])
+    remarks = {row.month: _remark(row.month, held) for row in months}
+    clash = [month.key for month, remark in remarks.items() if remark]
+    refused = bool(clash) and not replace
+    if not refused and not dry_run:
+        there = _replace(settings, months, source, replace=replace)
+        if there and not replace:
+            raise click.ClickException(f"{', '.join(sorted(there))}: imported meanwhile; nothing was changed")
+    if as_json:
+        told = [_told(row, source) | {"held": remarks[row.month] or None} for row in months]
+        print_json({"months": told, "refused": clash if refused else [], "written": not refused and not dry_run})
+    else:
+        show_table(
+            ("month", "active users", "logins", "tokens", ""),
+            ((*_figures(row), remarks[row.month]) for row in months),
+        )
+    if refused:
+        raise click.ClickException(f"{', '.join(clash)}: held already; --replace to import anyway. Nothing was changed")
+    if not as_json:
+        click.echo("Dry run: nothing was changed." if dry_run else f"Imported {len(months)} months from {source}.")
+
+
+def remove(settings: WorkerSettings, texts: Sequence[str], *, dry_run: bool, as_json: bool) -> None:
+    """Take imported months out again. Raises click.ClickException."""
+    months = []
+    for text in texts:
+        try:
+            months.append(month_of(text))
+        except ValueError as error:
+            raise click.BadParameter(f"{text!r} is neither YYYYMM nor YYYY-MM", param_hint="--remove") from error
+    there = _held(settings, ()).imported
+    gone = sorted({month.key for month in months if month in there})
+    if not dry_run and gone:
+        gone = sorted(_replace(settings, (), "", replace=True, remove=months))
+    missing = sorted({month.key for month in months} - set(gone))
+    if as_json:
+        print_json({"removed": gone, "not_imported": missing, "written": bool(gone) and not dry_run})
+        return
+    for month in missing:
+        click.echo(f"{month} was not imported.")
+    if gone:
+        told = f"{', '.join(gone)}"
+        click.echo(f"Dry run: {told} would be removed." if dry_run else f"Removed {told}.")
+
+
+def show(settings: WorkerSettings, *, as_json: bool) -> None:
+    """Print what is imported. Raises click.ClickException."""
+    held = _held(settings, None)
+    rows = [(row_of(month, held.imported[month]), held.imported[month]) for month in sorted(held.imported)]
+    if as_json:
+        print_json(
+            {
+                "months": [
+                    _told(row, parts.get((fields.SOURCE,), "")) | {"counted_here": row.month in held.counted}
+                    for row, parts in rows
+                ]
+            }
+        )
+    elif not rows:
+        click.echo("Nothing is imported.")
+    else:
+        show_table(
+            ("month", "active users", "logins", "tokens", "source", ""),
+            (
+                (
+                    *_figures(row),
+                    parts.get((fields.SOURCE,), ""),
+                    "the ledger's own figures are shown" if row.month in held.counted else "",
+                )
+                for row, parts in rows
+            ),
+        )
+
+
+def row_of(month: Month, parts: dict[tuple[str, ...], str]) -> PastMonth:
+    """An imported month back from its fields."""
+    counts = {names: int(value) for names, value in parts.items() if names not in ((fields.ACTIVE,), (fields.SOURCE,))}
+    return PastMonth(month, int(parts.get((fields.ACTIVE,), 0)), counts)
+
+
+def _text_of(file: str) -> bytes:
+    if file == STDIN:
+        return sys.stdin.buffer.read(MAX_BYTES + 1)
+    try:
+        with Path(file).open("rb") as opened:
+            return opened.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise click.ClickException(f"{file}: {error.strerror}") from error
+
+
+def _held(settings: WorkerSettings, counted: Iterable[Month] | None) -> Held:
+    """What is imported, and which of the months (None: of those imported) the ledger has counted itself."""
+
+    async def ask(_ledger: Ledger, client: Client) -> Held:
+        imported: dict[Month, dict[tuple[str, ...], str]] = {}
+        found = await cast(Any, client.hgetall(keys.imported(settings.key_prefix)))
+        for field, value in found.items():
+            month, *names = fields.split(field)
+            imported.setdefault(month_of(month), {})[tuple(names)] = value
+        asked = sorted(set(imported if counted is None else counted))
+        own: set[Month] = set()
+        for shard in await shards_held(client, settings) if asked else ():
+            index = ShardKeys(settings.key_prefix, shard).index
+            scores = await client.zmscore(index, [month.key for month in asked])
+            # The score is when the period expires; its keys are gone then though the index may still name it.
+            own |= {month for month, at in zip(asked, scores, strict=True) if at is not None and at > time.time()}
+        return Held(imported, frozenset(own))
+
+    return with_ledger(settings, ask)
+
+
+def _replace(
+    settings: WorkerSettings, months: Sequence[PastMonth], source: str, *, replace: bool, remove: Sequence[Month] = ()
+) -> list[str]:
+    named = [*(row.month.key for row in months), *(month.key for month in remove)]
+    written: list[str] = []
+    for row in months:
+        month = row.month.key
+        written += [fields.imported(month, fields.ACTIVE), str(row.active)]
+        written += [fields.imported(month, fields.SOURCE), source]
+        for names, count in row.counts.items():
+            written += [fields.imported(month, *names), str(count)]
+
+    async def write(_ledger: Ledger, client: Client) -> list[str]:
+        arguments = ["1" if replace else "0", str(len(named)), *named, *written]
+        return list(await cast(Any, client.eval(REPLACE, 1, keys.imported(settings.key_prefix), *arguments)))
+
+    return with_ledger(settings, write)
+
+
+def _remark(month: Month, held: Held) -> str:
+    remarks = []
+    if month in held.counted:
+        remarks.append("counted by the ledger itself, which is what shows")
+    if month in held.imported:
+        remarks.append(f"imported from {held.imported[month].get((fields.SOURCE,), 'elsewhere')}")
+    return "; ".join(remarks)
+
+
+def _tokens(row: PastMonth) -> dict[str, dict[str, int]]:
+    found: dict[str, dict[str, int]] = {}
+    for names, count in row.counts.items():
+        if len(names) == 3:
+            found.setdefault(names[1], {})[names[2]] = count
+    return found
+
+
+def _figures(row: PastMonth) -> tuple[object, ...]:
+    tokens = [sum(of_grant.values()) for of_grant in _tokens(row).values()]
+    logins = row.counts.get(fields.split(fields.LOGIN))
+    return row.month.key, row.active, "-" if logins is None else logins, sum(tokens) if tokens else "-"
+
+
+def _told(row: PastMonth, source: str) -> dict[str, Any]:
+    return {
+        "month": row.month.key,
+        "active_users": row.active,
+        LOGINS: row.counts.get(fields.split(fields.LOGIN)),
+        "tokens": _tokens(row),
+        "source": source,
+    }

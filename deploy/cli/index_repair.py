@@ -1,0 +1,202 @@
+"""`authtally positions rebuild-index`: gives shards back the periods that their index lost, from the keys themselves.
+
+Format 1 dropped periods by the newest record's timestamp: one record stamped far ahead hid every day from readers,
+although the figures were still there. Workers may run meanwhile: only impossible timestamps are removed.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import click
+from redis.asyncio import RedisCluster
+
+from aggregator.ledger.store import Client
+from aggregator.settings import WorkerSettings
+from deploy.cli.json_output import print_json
+from deploy.cli.operations import confirmed, shards_held, show_table
+from deploy.cli.snapshot import converse
+from deploy.cli.snapshot.redis_connections import Line, in_place, line_to, names
+from schemas.events import EARLIEST, MAX_AHEAD
+from schemas.ledger import fields
+from schemas.ledger.keys import Shard, ShardKeys
+from schemas.settings import PREFIX
+
+AT_ONCE: Final = 1_000
+"""Members of one command, and keys asked about at once."""
+NEVER: Final = math.inf
+NO_EXPIRY: Final = -1
+
+UNUSABLE: Final = """
+local latest = redis.call('TIME')[1] * 1000 + ARGV[2]
+local found = {}
+for number = 4, #ARGV do
+  local held = redis.call('HGET', KEYS[1], ARGV[number])
+  if held and (tonumber(held) < tonumber(ARGV[1]) or tonumber(held) > latest) then
+    found[#found + 1] = ARGV[number]
+    found[#found + 1] = held
+    if ARGV[3] == 'remove' then redis.call('HDEL', KEYS[1], ARGV[number]) end
+  end
+end
+return found
+"""
+"""Of the hash KEYS[1], fields ARGV[4…] that are below ARGV[1] ms or over ARGV[2] ms ahead of the store's clock.
+
+Answers names and values. Compared and removed in one step: a worker may set a right value at any time.
+"""
+EARLIEST_MS: Final = int(EARLIEST.timestamp() * 1000)
+AHEAD_MS: Final = int(MAX_AHEAD.total_seconds() * 1000)
+
+
+@dataclass
+class Repair:
+    """Changes to one shard, found or made."""
+
+    shard: Shard
+    unfit: str = ""
+    """Why nothing was read."""
+    periods: dict[str, float] = field(default_factory=dict)
+    """Periods that the index lacks, or holds for longer than their keys: the Unix second at which they expire."""
+    times: dict[str, int] = field(default_factory=dict)
+    """Record timestamps that no clock gave, in ms, by `progress` or `written:DAY` and field."""
+    added: int = 0
+    removed: int = 0
+
+
+def rebuild_index(settings: WorkerSettings, shard: Shard | None, yes: bool, *, as_json: bool) -> None:
+    """Repair one shard, or all that the ledger holds; prints changes first. Safe to repeat.
+
+    Raises click.ClickException.
+    """
+
+    async def run(client: Client, change: bool) -> list[Repair]:
+        held = await shards_held(client, settings)
+        if shard is not None and shard not in held:
+            raise click.ClickException(f"the ledger under {PREFIX}KEY_PREFIX={settings.key_prefix} has no {shard.tag}")
+        chosen = sorted(held) if shard is None else [shard]
+        return [await repair(client, ShardKeys(settings.key_prefix, each), change=change) for each in chosen]
+
+    found = converse(settings, lambda client: run(client, False))
+    needed = any(each.periods or each.times for each in found)
+    if not as_json:
+        _show(found)
+    # A caller that reads JSON is not asked.
+    changes = needed and (yes if as_json else confirmed(yes, "Add and remove these?"))
+    if changes:
+        found = converse(settings, lambda client: run(client, True))
+    if as_json:
+        print_json({"shards": [_told(each) for each in found], "changed": changes})
+    elif changes:
+        added, removed = sum(each.added for each in found), sum(each.removed for each in found)
+        click.echo(f"Added {added} periods and removed {removed} timestamps. Answers include them from now on.")
+
+
+async def repair(client: Client, of: ShardKeys, *, change: bool) -> Repair:
+    """Find what the keys of a shard say that its index does not, and add it if `change`. Raises RedisError."""
+    found = Repair(of.shard)
+    async with line_to(client, of.position) as line:
+        if isinstance(client, RedisCluster):
+            await in_place(line, of.position)
+        position = await line.call("GET", of.position)
+        if position is not None and int(position) == fields.RESTORING:
+            found.unfit = "is being restored: repair it afterwards"
+            return found
+        expiries, days = await _periods(line, of)
+        found.periods = await _missing(line, of, expiries)
+        if change:
+            found.added = await _add(line, of, found.periods)
+        await _times(line, of, days, found, change=change)
+        if isinstance(client, RedisCluster):
+            await in_place(line, of.position)
+    return found
+
+
+async def _periods(line: Line, of: ShardKeys) -> tuple[dict[str, float], list[str]]:
+    """By period, the second at which the first of its keys expires; and the days whose record timestamps are held."""
+    expiries: dict[str, float] = {}
+    days: list[str] = []
+    async for some in names(line, of.base):
+        keyed = []
+        for name in map(bytes.decode, some):
+            if (period := of.period_of(name)) is not None:
+                keyed.append((name, period))
+            elif (day := of.day_written(name)) is not None:
+                days.append(day)
+        expire = await line.pipe([("PEXPIRETIME", name) for name, _ in keyed]) if keyed else []
+        for (_, period), at_ms in zip(keyed, expire, strict=True):
+            if at_ms >= NO_EXPIRY:  # otherwise it expired in between
+                at = NEVER if at_ms == NO_EXPIRY else float(at_ms // 1000)
+                # Keys differ after RETAIN_DAYS was changed: a period is hidden too early rather than read half.
+                expiries[period] = min(at, expiries.get(period, NEVER))
+    return expiries, days
+
+
+async def _missing(line: Line, of: ShardKeys, expiries: dict[str, float]) -> dict[str, float]:
+    missing: dict[str, float] = {}
+    periods = sorted(expiries)
+    for first in range(0, len(periods), AT_ONCE):
+        some = periods[first : first + AT_ONCE]
+        scores = await line.call("ZMSCORE", of.index, *some)
+        for period, score in zip(some, scores, strict=True):
+            if score is None or float(score) > expiries[period]:
+                missing[period] = expiries[period]
+    return missing
+
+
+async def _add(line: Line, of: ShardKeys, periods: dict[str, float]) -> int:
+    """Add or shorten; never lengthen what a worker has written meanwhile."""
+    added, rows = 0, list(periods.items())
+    for first in range(0, len(rows), AT_ONCE):
+        flat = [part for period, at in rows[first : first + AT_ONCE] for part in (_score(at), period)]
+        added += await line.call("ZADD", of.index, "LT", "CH", *flat)
+    return added
+
+
+async def _times(line: Line, of: ShardKeys, days: list[str], found: Repair, *, change: bool) -> None:
+    what = "remove" if change else "look"
+    hashes = {"progress": (of.progress, fields.FIRST_RECORD, fields.LAST_RECORD)}
+    hashes |= {f"written:{day}": (of.written(day), fields.FIRST, fields.LAST) for day in sorted(days)}
+    asked = list(hashes.items())
+    for first in range(0, len(asked), AT_ONCE):
+        some = asked[first : first + AT_ONCE]
+        commands = [("EVAL", UNUSABLE, 1, key, EARLIEST_MS, AHEAD_MS, what, *checked) for _, (key, *checked) in some]
+        replies = await line.pipe(commands)
+        for (short, _), flat in zip(some, replies, strict=True):
+            for name, value in zip(flat[::2], flat[1::2], strict=True):
+                found.times[f"{short} {name.decode()}"] = int(value)
+                found.removed += change
+
+
+def _score(at: float) -> str:
+    return "+inf" if at == NEVER else str(int(at))
+
+
+def _told(each: Repair) -> dict[str, Any]:
+    return {
+        "topic": each.shard.topic,
+        "partition": each.shard.partition,
+        "unfit": each.unfit or None,
+        "periods": {period: None if at == NEVER else int(at) for period, at in each.periods.items()},
+        "times": each.times,
+        "added": each.added,
+        "removed": each.removed,
+    }
+
+
+def _show(found: list[Repair]) -> None:
+    rows: list[tuple[object, ...]] = []
+    for each in found:
+        if each.unfit:
+            rows.append((*each.shard, "", each.unfit))
+        for period, at in each.periods.items():
+            until = "for ever" if at == NEVER else f"until {datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M} UTC"
+            rows.append((*each.shard, period, f"would be in the index {until}"))
+        for name, at_ms in each.times.items():
+            rows.append((*each.shard, name, f"would be removed: {at_ms} ms is no time between 2000 and tomorrow"))
+    if rows:
+        show_table(("topic", "partition", "what", ""), rows)
+    else:
+        click.echo("Nothing to repair: every period that has keys is in its shard's index.")

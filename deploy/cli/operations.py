@@ -1,0 +1,176 @@
+"""What the operators' commands share: the ledger, asked within a time, and Kafka's view of the same partitions."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from operator import methodcaller
+from typing import Any, Final, NamedTuple, TypeVar, cast
+
+import click
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka.admin import AdminClient
+from rich.console import Console
+from rich.table import Table
+
+from aggregator.ledger.ledger import Ledger, LedgerDefectError
+from aggregator.ledger.store import UNREACHABLE, Client, connect, trouble_in_words
+from aggregator.settings import WorkerSettings
+from schemas.ledger import keys
+from schemas.ledger.keys import Shard
+from schemas.settings import PREFIX
+from schemas.telemetry import logs
+
+PATIENCE_S: Final = 10.0
+NO_ID: Final = ""
+
+T = TypeVar("T")
+_headers = methodcaller("headers")
+"""`message.headers()`, by a way on which Python always looks for an error that confluent-kafka has set and not raised.
+
+The interpreter's own calls of methods in C do not, once they are specialised.
+"""
+
+
+class Log(NamedTuple):
+    """What Kafka holds of one partition: its topic's id, and offsets from `start` up to, not including, `end`."""
+
+    topic_id: str
+    start: int
+    end: int
+
+
+def with_ledger(settings: WorkerSettings, ask: Callable[[Ledger, Client], Awaitable[T]]) -> T:
+    """Run one conversation with the ledger. A store that does not answer ends the command with one line."""
+    # The ledger waits for its store for ever and logs each try; here the last trouble is told once.
+    logs.configure("error", settings.log_format)
+    troubles: list[str] = []
+
+    async def conversation() -> T:
+        client = connect(settings)
+        ledger = Ledger(client, settings, trouble=lambda trouble: troubles.append(trouble) if trouble else None)
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                return await ask(ledger, client)
+        finally:
+            await client.aclose()
+
+    try:
+        return asyncio.run(conversation())
+    except TimeoutError as error:
+        raise click.ClickException(troubles[-1] if troubles else f"{PREFIX}REDIS_URL: no answer") from error
+    except UNREACHABLE as error:
+        raise click.ClickException(trouble_in_words(error)) from error
+    except LedgerDefectError as error:
+        raise click.ClickException(f"the ledger is damaged: {error}") from error
+
+
+async def shards_held(client: Client, settings: WorkerSettings) -> set[Shard]:
+    """Every shard that the ledger has registered, whatever TOPICS says now."""
+    tags: Iterable[str] = await cast(Any, client.smembers(keys.shards(settings.key_prefix)))
+    return {Shard.parse(tag) for tag in tags}
+
+
+def kafka_fails(error: KafkaException) -> click.ClickException:
+    return click.ClickException(f"{PREFIX}KAFKA_BOOTSTRAP_SERVERS: {error.args[0].str()}")
+
+
+def consumer(settings: WorkerSettings) -> Any:
+    """A consumer that belongs to no group's membership, remembers nothing and tells where a partition ends."""
+    return Consumer(
+        {
+            **settings.kafka_client(),
+            "group.id": f"{settings.kafka_group}.operator",
+            "enable.auto.commit": False,
+            "auto.offset.reset": "error",
+            "enable.partition.eof": True,
+            "fetch.wait.max.ms": 50,
+            "log_level": 0,
+        }
+    )
+
+
+def headers_of(message: Any) -> list[tuple[str, bytes | None]] | None:
+    """A message's headers; None for one where a header's name is not UTF-8, which this client cannot show.
+
+    To be called once a message that may be anybody's: after its error confluent-kafka returns the same list without an
+    error, with null pointers in its tuples, and the process ends when one is touched.
+    """
+    try:
+        return cast("list[tuple[str, bytes | None]]", _headers(message) or [])
+    except (SystemError, UnicodeDecodeError):
+        return None
+
+
+def logs_of(settings: WorkerSettings, topics: Iterable[str]) -> dict[Shard, Log]:
+    """Kafka's partitions of those topics that exist, with id and committed bounds. Raises click.ClickException."""
+    wanted = sorted(topics)
+    reader = consumer(settings)
+    try:
+        there = reader.list_topics(timeout=PATIENCE_S).topics
+        wanted = [topic for topic in wanted if topic in there]
+        if not wanted:
+            return {}
+        admin = AdminClient({**settings.kafka_client(), "log_level": 0})
+        asked: Any = admin.describe_topics(TopicCollection(wanted), request_timeout=PATIENCE_S)
+        bounds = {
+            Shard(topic, partition): reader.get_watermark_offsets(TopicPartition(topic, partition), timeout=PATIENCE_S)
+            for topic in wanted
+            for partition in sorted(there[topic].partitions)
+        }
+        ends = fetched_ends(reader, {shard: end for shard, (_start, end) in bounds.items()})
+        found = {}
+        for shard, (start, _end) in bounds.items():
+            described = asked[shard.topic].result()
+            topic_id = str(described.topic_id) if described.topic_id else NO_ID
+            found[shard] = Log(topic_id, start, ends[shard])
+        return found
+    except KafkaException as error:
+        raise kafka_fails(error) from error
+    finally:
+        reader.close()
+
+
+def fetched_ends(reader: Any, told: dict[Shard, int]) -> dict[Shard, int]:
+    """The log ends, as fetching finds them from the ends that were told.
+
+    The embedded broker's ListOffsets takes the last batch for one record, and so tells an end that lies before it.
+    """
+    ends = dict(told)
+    reader.assign([TopicPartition(*shard, end) for shard, end in told.items()])
+    unsure, deadline = set(told), time.monotonic() + PATIENCE_S
+    while unsure and time.monotonic() < deadline:
+        message = reader.poll(0.1)
+        if message is None:
+            continue
+        shard, error = Shard(message.topic(), message.partition()), message.error()
+        if error is None:
+            ends[shard] = max(ends[shard], message.offset() + 1)
+        elif error.code() == KafkaError._PARTITION_EOF:
+            ends[shard] = max(ends[shard], message.offset())
+            unsure.discard(shard)
+        else:
+            raise KafkaException(error)
+    return ends
+
+
+def confirmed(yes: bool, question: str) -> bool:
+    """Whether to go on: by `--yes`, or by a person at a terminal; otherwise this was a dry run, and says so."""
+    if yes:
+        return True
+    if sys.stdin.isatty():
+        return click.confirm(question, default=False)
+    click.echo("Dry run: nothing was changed. Repeat with --yes to do it.")
+    return False
+
+
+def show_table(columns: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
+    """Print columns; wide enough for scripts where there is no terminal."""
+    table = Table(box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column, no_wrap=True)
+    for row in rows:
+        table.add_row(*(str(cell) for cell in row))
+    Console(width=None if sys.stdout.isatty() else 240, highlight=False, markup=False).print(table)

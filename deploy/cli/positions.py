@@ -1,0 +1,254 @@
+"""`authtally positions`: where each shard stands, how to move it, and how many unexpected records it may hold."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple, cast
+
+import click
+
+from aggregator.ledger.ledger import Ledger, Look, Refused
+from aggregator.ledger.store import Client
+from aggregator.settings import WorkerSettings
+from deploy.cli.json_output import print_json
+from deploy.cli.operations import NO_ID, Log, confirmed, logs_of, shards_held, show_table, with_ledger
+from schemas.ledger import fields
+from schemas.ledger.keys import Shard
+from schemas.settings import PREFIX
+
+EARLIEST: Final = "earliest"
+LATEST: Final = "latest"
+TRIES: Final = 50
+"""A shard that is counted moves while its meta is changed: some tries find it in place."""
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """What moving a shard would mean, in offsets. Each is at most one record: logs may have holes."""
+
+    shard: Shard
+    position: int | None
+    target: int
+    other_topic: bool
+    twice: int
+    never: int
+
+    @property
+    def in_words(self) -> list[str]:
+        held = "nothing" if self.position is None else f"position {self.position}"
+        lines = [f"{self.shard.topic} {self.shard.partition}: from {held} to position {self.target}"]
+        if self.other_topic:
+            lines.append(
+                "The topic was deleted and made anew: what it holds is counted on top of the figures of the old one."
+            )
+        if self.twice:
+            lines.append(
+                f"{self.twice} offsets ({self.target} to {self.target + self.twice - 1}) will be counted twice: "
+                "tokens, logins and account events of theirs add up again; active users do not."
+            )
+        if self.never:
+            lines.append(
+                f"{self.never} offsets ({self.target - self.never} to {self.target - 1}) will not be counted at all."
+            )
+        if not self.twice and not self.never:
+            lines.append("No offset will be counted twice, and none left out.")
+        return lines
+
+
+def target_of(to: str, log: Log) -> int:
+    """The offset that `--to` means. Raises click.BadParameter when the log has no such position."""
+    if to == EARLIEST:
+        return log.start
+    if to == LATEST:
+        return log.end
+    if not to.isascii() or not to.isdigit():
+        raise click.BadParameter(f"{to!r} is neither {EARLIEST}, {LATEST} nor an offset", param_hint="--to")
+    if not log.start <= int(to) <= log.end:
+        raise click.BadParameter(f"{to} is outside the log, {log.start} to {log.end}", param_hint="--to")
+    return int(to)
+
+
+def weigh(shard: Shard, look: Look, log: Log, target: int) -> Move:
+    """What a move would count twice, and what not at all. Reads nothing itself."""
+    known = look.meta.get("topic_id", NO_ID)
+    other_topic = look.position is not None and NO_ID not in (known, log.topic_id) and known != log.topic_id
+    if look.position is None or other_topic:
+        # Nothing of this log is counted yet.
+        return Move(shard, look.position, target, other_topic, twice=0, never=target - log.start)
+    counted_to = min(look.position, log.end)
+    unread_from = max(look.position, log.start)
+    return Move(
+        shard, look.position, target, False, twice=max(0, counted_to - target), never=max(0, target - unread_from)
+    )
+
+
+class Row(NamedTuple):
+    """One shard as it is shown; None is what is not known."""
+
+    topic: str
+    partition: int
+    position: int | None
+    start: int | None
+    end: int | None
+    lag: int | None
+    topic_id: str
+    untimed: int
+    """Records without a usable timestamp."""
+    unexpected: int
+    """Records that a defect kept from being counted."""
+    unexpected_allowed: int
+    """How many of those the shard may hold: its partition stops before the next one."""
+    remark: str
+
+
+class Held(NamedTuple):
+    """What the ledger holds of a shard."""
+
+    look: Look
+    untimed: int
+
+    @property
+    def unexpected(self) -> int:
+        return len(self.look.unexpected)
+
+    @property
+    def allowed(self) -> int:
+        return self.look.unexpected_allowed
+
+
+def show(settings: WorkerSettings, *, as_json: bool) -> None:
+    """Print one line per shard: of the ledger, of Kafka, or of both."""
+
+    async def ask(ledger: Ledger, client: Client) -> dict[Shard, Held]:
+        held = await shards_held(client, settings)
+        return {shard: await _held(ledger, client, shard) for shard in sorted(held | set(in_kafka))}
+
+    in_kafka = logs_of(settings, settings.topics)
+    found = with_ledger(settings, ask)
+    elsewhere = {shard.topic for shard in found} - set(settings.topics)
+    in_kafka |= logs_of(settings, elsewhere)
+    rows = [_row(shard, held, in_kafka.get(shard), settings) for shard, held in found.items()]
+    if as_json:
+        print_json({"shards": [row._asdict() for row in rows]})
+        return
+    columns = ("topic", "partition", "position", "start", "end", "lag", "topic id", "untimed", "unexpected", "remark")
+    show_table(
+        columns,
+        (
+            (
+                *("-" if cell is None else cell for cell in row[:7]),
+                row.untimed,
+                f"{row.unexpected}/{row.unexpected_allowed}",
+                row.remark,
+            )
+            for row in rows
+        ),
+    )
+
+
+async def _held(ledger: Ledger, client: Client, shard: Shard) -> Held:
+    untimed = await cast(Any, client.hget(ledger.keys(shard).progress, fields.UNTIMED))
+    return Held(await ledger.look(shard), int(untimed or 0))
+
+
+def _row(shard: Shard, held: Held, log: Log | None, settings: WorkerSettings) -> Row:
+    position, counts = held.look.position, (held.untimed, held.unexpected, held.allowed)
+    remark = "" if shard.topic in settings.topics else "not among TOPICS"
+    if log is None:
+        return Row(*shard, position, None, None, None, "no such partition", *counts, remark)
+    known = held.look.meta.get("topic_id", NO_ID)
+    matches = "unknown" if NO_ID in (known, log.topic_id) else "same" if known == log.topic_id else "differs"
+    lag = log.end - (log.start if position is None else position)
+    if position is None:
+        remark = remark or "not counted yet"
+    elif position > log.end:
+        remark = remark or "beyond the end: stopped"
+    elif position < log.start:
+        remark = remark or f"{log.start - position} offsets lost to retention"
+    elif held.unexpected >= held.allowed:
+        remark = remark or "stops at the next unexpected record"
+    if matches == "differs":
+        remark = "another topic: stopped"
+    return Row(*shard, position, log.start, log.end, lag, matches, *counts, remark)
+
+
+def allow_unexpected(settings: WorkerSettings, shard: Shard, number: int, *, as_json: bool) -> None:
+    """Set how many unexpected records a shard may hold. Raises click.ClickException."""
+
+    async def ask(ledger: Ledger, client: Client) -> Held | None:
+        for _ in range(TRIES):
+            held = await _held(ledger, client, shard)
+            if held.look.position is None:
+                return None
+            meta = {fields.UNEXPECTED_ALLOWED: str(number)}
+            if not isinstance(await ledger.adopt(shard, held.look.position, meta), Refused):
+                return held
+        raise click.ClickException("the shard moved at each try, nothing was changed: repeat")
+
+    held = with_ledger(settings, ask)
+    if held is None:
+        raise click.ClickException(f"the ledger under {PREFIX}KEY_PREFIX={settings.key_prefix} has no {shard.tag}")
+    full = held.unexpected >= number
+    if as_json:
+        print_json(
+            {
+                "topic": shard.topic,
+                "partition": shard.partition,
+                "unexpected": held.unexpected,
+                "allowed_before": held.allowed,
+                "allowed": number,
+                "stops": full,
+            }
+        )
+        return
+    click.echo(f"{shard.tag} holds {held.unexpected} unexpected records; {number} are allowed, {held.allowed} were.")
+    if full:
+        click.echo(f"The partition stops at the next unexpected record: allow more than {held.unexpected}.")
+    else:
+        click.echo("If the partition was stopped for them, a running worker goes on with it within seconds.")
+
+
+def reset(settings: WorkerSettings, shard: Shard, to: str, yes: bool, *, as_json: bool) -> None:
+    """Move one shard after saying what that costs. Raises click.ClickException."""
+    if shard.topic not in settings.topics:
+        raise click.ClickException(f"{PREFIX}TOPICS does not name {shard.topic}")
+    log = logs_of(settings, [shard.topic]).get(shard)
+    if log is None:
+        raise click.ClickException(f"Kafka has no partition {shard.partition} of {shard.topic}")
+    target = target_of(to, log)
+    look = with_ledger(settings, lambda ledger, _client: ledger.look(shard))
+    move = weigh(shard, look, log, target)
+    if not as_json:
+        click.echo("\n".join(move.in_words))
+    # Who reads JSON is not asked.
+    moves = yes if as_json else confirmed(yes, "Move it?")
+    if moves and isinstance(with_ledger(settings, _write(move, log)), Refused):
+        raise click.ClickException("the shard moved meanwhile, nothing was changed: look again")
+    if as_json:
+        print_json(_told(move, moved=moves))
+    elif moves:
+        click.echo("Moved. A running worker goes on from there with its next range.")
+
+
+def _told(move: Move, *, moved: bool) -> dict[str, Any]:
+    return {
+        "topic": move.shard.topic,
+        "partition": move.shard.partition,
+        "from": move.position,
+        "to": move.target,
+        "other_topic": move.other_topic,
+        "counted_twice": move.twice,
+        "not_counted": move.never,
+        "moved": moved,
+    }
+
+
+def _write(move: Move, log: Log) -> Callable[[Ledger, Client], Awaitable[object]]:
+    async def write(ledger: Ledger, _client: Client) -> object:
+        if move.position is None:
+            return await ledger.open(move.shard, move.target, log.topic_id)
+        meta = {"topic_id": log.topic_id}
+        return await ledger.move(move.shard, move.position, move.target, meta, other_log=move.other_topic)
+
+    return write

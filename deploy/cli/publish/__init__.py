@@ -1,0 +1,157 @@
+"""`authtally publish`: a file or a stream of events into Kafka, converted, acknowledged, and resumable."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, Final, NamedTuple
+
+import click
+
+from deploy.cli.json_output import print_json
+from deploy.cli.operations import show_table
+from deploy.cli.publish.dry_run import KINDS, Rehearsal
+from deploy.cli.publish.progress import showing
+from deploy.cli.publish.run import STDIN, Options, PublishSettings, Run, Stop, state_to_resume
+from deploy.cli.publish.run_stats import Account, Example, Rejects, RejectsError
+from deploy.cli.publish.source import InputError, Readable, Source
+from deploy.cli.publish.state import StateError, first_link
+from schemas.outgoing import UnboundError, outgoing, topics_by_event
+
+FAILED: Final = 1
+INTERRUPTED: Final = 130
+
+
+class _Input(NamedTuple):
+    stream: Readable
+    size: int | None
+
+
+def publish(settings: PublishSettings, options: Options) -> int:
+    """Run the command; the exit status, 0 when nothing was rejected. Raises click.ClickException."""
+    try:
+        with _opened(options.file) as given:
+            if options.dry_run:
+                return _rehearse(settings, options, given)
+            return _publish(settings, options, given)
+    except (StateError, RejectsError, UnboundError) as error:
+        raise click.ClickException(str(error)) from error
+
+
+@contextmanager
+def _opened(file: str) -> Iterator[_Input]:
+    if file == STDIN:
+        yield _Input(sys.stdin.buffer, None)  # type: ignore[arg-type]
+        return
+    path = Path(file)
+    try:
+        stream: IO[bytes] = path.open("rb")
+    except OSError as error:
+        raise click.ClickException(f"{file}: {error.strerror}") from error
+    with stream:
+        yield _Input(stream, path.stat().st_size if path.is_file() else None)  # type: ignore[arg-type]
+
+
+def _rehearse(settings: PublishSettings, options: Options, given: _Input) -> int:
+    rehearsal = Rehearsal(settings, settings.user_scope, frozenset(settings.active_on))
+    source = Source(given.stream)
+    bound = topics_by_event(settings.topics)
+    broken = None
+    with showing(source, given.size) as shown, Rejects(options.rejects) as rejects:
+        account = Account(options.adapter, first_link(options.source), rejects, ids=False)
+        shown.begin("reading", 0)
+        try:
+            for raw in source:
+                for event in account.take(raw, source):
+                    outgoing(event, bound)
+                    rehearsal.add(event)
+                shown.at(account.events)
+        except InputError as error:
+            broken = error
+    months = rehearsal.months()
+    if options.as_json:
+        print_json({**account.told(), "months": months, "error": str(broken) if broken else None})
+    else:
+        click.echo(f"Dry run: {account.events:,} events would be published from {account.elements:,} elements.")
+        _tell_rest(account)
+        if months:
+            click.echo()
+            show_table(
+                ("month", "active users", *(kind.replace("_", " ") for kind in KINDS)),
+                (
+                    (month, f"{'' if row['exact'] else '~'}{row['active_users']}", *(row[kind] for kind in KINDS))
+                    for month, row in months.items()
+                ),
+            )
+        if broken:
+            click.echo(f"Error: {broken}", err=True)
+    return FAILED if account.rejected or broken else 0
+
+
+def _publish(settings: PublishSettings, options: Options, given: _Input) -> int:
+    state = state_to_resume(options)
+    stop = Stop(given.stream)
+    source = Source(stop)
+    began = time.monotonic()
+    with (
+        stop.heard(),
+        showing(source, given.size) as shown,
+        Rejects(options.rejects, state.tally.rejects_bytes if state else 0) as rejects,
+    ):
+        run = Run(settings, options, rejects, state, source)
+        # A state that cannot be written must not be found out about when there is something to write.
+        run.save(run.account.tally(), run.account.link)
+        problem = run.go(shown, stop)
+    _tell(options, run, time.monotonic() - began, problem, stopped=stop.asked)
+    if stop.asked:
+        return INTERRUPTED
+    return FAILED if problem or run.account.rejected else 0
+
+
+def _tell(options: Options, run: Run, seconds: float, problem: str | None, *, stopped: bool) -> None:
+    account, path = run.account, options.state_path
+    sent = run.acknowledged
+    again = f"{sent.elements:,} elements are acknowledged. " + (
+        "Run the same command to go on." if path else "Without --state the next run begins from the beginning."
+    )
+    if options.as_json:
+        told: dict[str, Any] = account.told() | {
+            "acknowledged": {"elements": sent.elements, "events": sent.events},
+            "resumed_at_element": run.resumed_at,
+            "finished": run.finished,
+            "error": problem,
+            "seconds": round(seconds, 3),
+        }
+        print_json(told)
+    else:
+        if run.resumed_at:
+            click.echo(f"{run.resumed_at:,} elements were acknowledged before and were passed by.")
+        click.echo(
+            f"Published {sent.events:,} events from {sent.elements:,} elements"
+            + (" in all" if run.resumed_at else "")
+            + f"; this run took {seconds:.1f} s."
+        )
+        _tell_rest(account)
+        if stopped:
+            click.echo(f"Stopped. {again}")
+    if problem:
+        click.echo(f"Error: {problem}. {again}", err=True)
+
+
+def _tell_rest(account: Account) -> None:
+    if account.ignored:
+        click.echo(f"{account.ignored:,} elements tell nothing that is counted and were left out.")
+    if not account.rejected:
+        return
+    click.echo(f"{account.rejected.total():,} rejected:")
+    examples = account.rejects.examples
+    rows: list[tuple[object, ...]] = []
+    for reason, count in sorted(account.rejected.items()):
+        of_reason: list[Example | None] = [*examples.get(reason, ())] or [None]
+        for place, example in enumerate(of_reason):
+            told = (example.line, example.element, example.detail) if example else ("before", "", "")
+            rows.append((*((reason, count) if place == 0 else ("", "")), *told))
+    show_table(("reason", "count", "line", "element", "detail"), rows)

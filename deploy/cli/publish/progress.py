@@ -1,0 +1,28 @@
+"""How far `authtally publish` is: of its input by bytes, at a rate in events."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from deploy.cli.publish.source import Source
+from deploy.progress import Job, progress
+
+
+class Shown:
+    """What is said of the run: how much of the input was read, and how many events a second came of it."""
+
+    def __init__(self, job: Job, source: Source) -> None:
+        self._job, self._source = job, source
+
+    def begin(self, what: str, events: int) -> None:
+        self._job.begin(what, events, self._source.read_bytes)
+
+    def at(self, events: int) -> None:
+        self._job.at(self._source.read_bytes, events)
+
+
+@contextmanager
+def showing(source: Source, size: int | None) -> Iterator[Shown]:
+    with progress("reading", "events", size) as job:
+        yield Shown(job, source)

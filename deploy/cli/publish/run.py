@@ -1,0 +1,209 @@
+"""One pass of `authtally publish` over its input: past what was acknowledged before, then sending."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Final, Literal
+
+from deploy.cli.publish.progress import Shown
+from deploy.cli.publish.run_stats import Account, Rejects
+from deploy.cli.publish.sending import MESSAGE_TIMEOUT_S, Sending, SendingError, StoppedError
+from deploy.cli.publish.source import InputError, Readable, Source
+from deploy.cli.publish.state import FORMAT, State, StateError, Tally, first_link, load, next_link, save
+from schemas.adapters.elements import Adapter
+from schemas.adapters.registry import ADAPTERS
+from schemas.outgoing import UnboundError, outgoing, topics_by_event
+from schemas.settings import ActiveOn, KafkaSettings, Listed
+
+STDIN: Final = "-"
+ALIASES: Final = {"auth0": "auth0-logs"}
+SAVE_S: Final = 1.0
+STOP_S: Final = 10.0
+
+
+class PublishSettings(KafkaSettings):
+    """What `publish` reads; the last two for a dry run only, as the worker understands them."""
+
+    user_scope: Literal["global", "realm"] = "global"
+    active_on: Listed[ActiveOn] = ("login", "refresh")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    file: str
+    format: str
+    source: str
+    ids: bool
+    state: Path | None
+    rejects: Path | None
+    restart: bool
+    dry_run: bool
+    as_json: bool
+
+    @property
+    def adapter(self) -> Adapter:
+        return ADAPTERS[ALIASES.get(self.format, self.format)]
+
+    @property
+    def state_path(self) -> Path | None:
+        """Beside the input by default; what can be read only once has none unless asked for."""
+        if self.state is not None or self.file == STDIN or not Path(self.file).is_file():
+            return self.state
+        return Path(self.file + ".published")
+
+
+class _Stopped(BaseException):
+    """SIGTERM or Ctrl-C while waiting for input."""
+
+
+class Stop:
+    """Asked by a signal. Only waiting for input is cut short: whatever else runs finishes its element."""
+
+    def __init__(self, stream: Readable) -> None:
+        self.asked = False
+        self._stream = stream
+        self._waiting = False
+
+    def read1(self, size: int = -1, /) -> bytes:
+        self._waiting = True
+        try:
+            if self.asked:
+                raise _Stopped
+            return self._stream.read1(size)
+        finally:
+            self._waiting = False
+
+    @contextmanager
+    def heard(self) -> Iterator[None]:
+        before = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        self.asked = True
+        if self._waiting:
+            raise _Stopped
+
+
+def state_to_resume(options: Options) -> State | None:
+    """What a run before has left. Raises StateError when it is not of the same call."""
+    path = options.state_path
+    if path is None or options.restart or (state := load(path)) is None:
+        return None
+    for name in ("format", "source", "ids"):
+        was, now = getattr(state, name), getattr(options, name)
+        if was != now:
+            raise StateError(
+                f"{path}: this input was begun with {name} {was!r}, not {now!r}; "
+                "go on with that, or begin again with --restart"
+            )
+    return state
+
+
+class Run:
+    """One pass over the input: past what was acknowledged before, then sending."""
+
+    def __init__(
+        self, settings: PublishSettings, options: Options, rejects: Rejects, state: State | None, source: Source
+    ) -> None:
+        self._options = options
+        self._path = options.state_path
+        self._state = state
+        self._source = source
+        self._bound = topics_by_event(settings.topics)
+        self._elements = iter(source)
+        self._saved_at = 0.0
+        self._settings = settings
+        self.resumed_at = state.tally.elements if state else 0
+        self.finished = False
+        self.acknowledged = state.tally if state else Tally()
+        self.account = Account(
+            options.adapter,
+            bytes.fromhex(state.link) if state else first_link(options.source),
+            rejects,
+            ids=options.ids,
+            before=state.tally if state else None,
+        )
+
+    def go(self, shown: Shown, stop: Stop) -> str | None:
+        """Skip, send, wait for the last acknowledgement; what went wrong, in words. Raises StateError."""
+        try:
+            self._skip(shown)
+            sending = Sending(self._settings, self._reached, lambda: stop.asked)
+        except (InputError, SendingError) as error:
+            return str(error)
+        except _Stopped:
+            return None
+        shown.begin("publishing", self.account.events)
+        problem = None
+        try:
+            try:
+                self._send(sending, shown, stop)
+            except InputError as error:
+                problem = str(error)
+            except _Stopped:
+                pass
+            sending.finish(self.account.tally(), self.account.link, STOP_S if stop.asked else MESSAGE_TIMEOUT_S)
+            self.finished = not problem and not stop.asked
+        except (SendingError, UnboundError) as error:
+            problem = str(error)
+            sending.give_up(STOP_S)
+        except StoppedError:
+            sending.give_up(STOP_S)
+        self.save(self.acknowledged, self._link)
+        return problem
+
+    def _skip(self, shown: Shown) -> None:
+        """Pass by what was acknowledged before. Raises StateError when the input is not what it was."""
+        state = self._state
+        if state is None or not state.tally.elements:
+            return
+        shown.begin("skipping", 0)
+        link, skipped = first_link(self._options.source), 0
+        for raw in self._elements:
+            link = next_link(link, raw)
+            skipped += 1
+            shown.at(0)
+            if skipped == state.tally.elements:
+                break
+        if skipped != state.tally.elements or link.hex() != state.link:
+            raise StateError(
+                f"{self._path}: the input is not the one that was begun: it differs within its first "
+                f"{state.tally.elements:,} elements. Name another state with --state, or begin again with --restart"
+            )
+
+    def _send(self, sending: Sending, shown: Shown, stop: Stop) -> None:
+        account, source, bound = self.account, self._source, self._bound
+        for raw in self._elements:
+            for event in account.take(raw, source):
+                sending.send(outgoing(event, bound))
+            sending.element_done(account.tally, account.link)
+            shown.at(account.events)
+            if stop.asked:
+                return
+
+    def _reached(self, tally: Tally, link: bytes) -> None:
+        self.acknowledged, self._link = tally, link
+        if time.monotonic() - self._saved_at >= SAVE_S:
+            self.save(tally, link)
+
+    def save(self, tally: Tally, link: bytes) -> None:
+        self._link = link
+        if self._path is None:
+            return
+        self.account.rejects.flush()
+        options = self._options
+        save(
+            self._path,
+            State(FORMAT, options.format, options.source, options.ids, link.hex(), tally, self.finished),
+        )
+        self._saved_at = time.monotonic()

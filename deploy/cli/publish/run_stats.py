@@ -1,0 +1,152 @@
+"""From elements to events, and what became of each: published, ignored, rejected and why."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any, Final, NamedTuple, Self
+
+import msgspec
+import orjson
+
+from deploy.cli.publish.source import MAX_ELEMENT, Source
+from deploy.cli.publish.state import Tally, next_link
+from schemas.adapters.elements import Adapter, Element
+from schemas.events import BadRecordError, Event, RecordTime
+
+EXAMPLES: Final = 3
+
+
+class RejectsError(Exception):
+    """The file of rejects cannot be written."""
+
+
+class Example(NamedTuple):
+    """One rejected element, without its value."""
+
+    reason: str
+    line: int
+    element: int
+    detail: str
+
+
+class Rejects:
+    """The file that rejected elements go to, a JSON object a line; with no path, only examples are kept."""
+
+    def __init__(self, path: Path | None, resumed_at: int = 0) -> None:
+        """`resumed_at`: how much of the file stands; what a run before wrote behind it comes again."""
+        self.examples: dict[str, list[Example]] = {}
+        self.size = resumed_at
+        self._path = path
+        self._file: IO[bytes] | None = None
+        if path is None:
+            return
+        try:
+            self._file = path.open("r+b" if resumed_at and path.exists() else "wb")
+            # A file that was moved away since is begun anew.
+            self.size = min(resumed_at, self._file.seek(0, 2))
+            self._file.truncate(self.size)
+            self._file.seek(self.size)
+        except OSError as error:
+            raise RejectsError(f"--rejects {path}: {error.strerror}") from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            try:
+                self._file.close()
+            except OSError as error:
+                raise RejectsError(f"--rejects {self._path}: {error.strerror}") from error
+
+    def add(self, example: Example, offset: int, value: bytes) -> None:
+        of_reason = self.examples.setdefault(example.reason, [])
+        if len(of_reason) < EXAMPLES:
+            of_reason.append(example)
+        if self._file is None:
+            return
+        text = value.decode(errors="replace")
+        told = {**example._asdict(), "byte": offset, "value": text}
+        line = orjson.dumps(told, option=orjson.OPT_APPEND_NEWLINE)
+        try:
+            self._file.write(line)
+        except OSError as error:
+            raise RejectsError(f"--rejects {self._path}: {error.strerror}") from error
+        self.size += len(line)
+
+    def flush(self) -> None:
+        """Before a state is saved that counts on what was written."""
+        if self._file is not None:
+            try:
+                self._file.flush()
+            except OSError as error:
+                raise RejectsError(f"--rejects {self._path}: {error.strerror}") from error
+
+
+class Account:
+    """Takes elements in order; `tally` and `link` stand for all of them up to the latest."""
+
+    def __init__(
+        self, adapter: Adapter, link: bytes, rejects: Rejects, *, ids: bool, before: Tally | None = None
+    ) -> None:
+        before = before or Tally()
+        self.link = link
+        self.elements, self.events, self.ignored = before.elements, before.events, before.ignored
+        self.rejected = Counter(before.rejected)
+        self.rejects = rejects
+        self._adapter = adapter
+        self._ids = ids
+
+    def tally(self) -> Tally:
+        return Tally(self.elements, self.events, self.ignored, dict(self.rejected), self.rejects.size)
+
+    def take(self, raw: bytes, source: Source) -> Iterator[Event]:
+        """The events of an element of `source`. Rejects are noted; an exhausted iterator has settled the element."""
+        self.link = next_link(self.link, raw)
+        if source.too_long:
+            bad = BadRecordError("too_long", f"the line is longer than {MAX_ELEMENT} bytes")
+            parts = [Element(0, raw, bad=bad)]
+        else:
+            # The time of sending is the record's timestamp, which the worker will compare with.
+            parts = self._adapter(raw, (), RecordTime(time.time_ns() // 1_000_000))
+        for part in parts:
+            if part.bad is not None:
+                self._reject(part, raw, source)
+            elif not part.events:
+                self.ignored += 1
+            for event in part.events:
+                self.events += 1
+                yield self._named(event, part.index, len(parts)) if self._ids and event.id is None else event
+        self.elements += 1
+
+    def _named(self, event: Event, index: int, parts: int) -> Event:
+        """Give an id that only this element has, and that it has again when it is sent again."""
+        which = f"/{index}" if parts > 1 else ""
+        return msgspec.structs.replace(event, id=f"publish:{self.link.hex()}{which}")
+
+    def _reject(self, part: Element, raw: bytes, source: Source) -> None:
+        assert part.bad is not None
+        self.rejected[part.bad.reason] += 1
+        example = Example(part.bad.reason, source.line, self.elements, part.bad.detail)
+        self.rejects.add(example, source.offset, raw if part.raw is None else part.raw)
+
+    def told(self) -> dict[str, Any]:
+        """For `--json`."""
+        return {
+            "elements": self.elements,
+            "events": self.events,
+            "ignored": self.ignored,
+            "rejected": {
+                reason: {
+                    "count": count,
+                    "examples": [
+                        {"line": example.line, "element": example.element, "detail": example.detail}
+                        for example in self.rejects.examples.get(reason, ())
+                    ],
+                }
+                for reason, count in sorted(self.rejected.items())
+            },
+        }

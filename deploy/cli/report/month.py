@@ -1,0 +1,191 @@
+"""A month as the ledger holds it, for signing: its figures, what they were counted with, and up to where."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+import click
+import orjson
+
+from api.ledger.client import UNREACHABLE, open_ledger
+from api.ledger.statistics import Counts, Statistics
+from api.ledger.status import Standing
+from api.ledger.users import ActiveUsers
+from deploy.cli.operations import show_table
+from deploy.cli.report.signing import SignatureError, private_key, public_key, read_report, signed_with, verified
+from schemas.ledger import fields
+from schemas.ledger.periods import Month
+from schemas.ledger.scopes import EVERYTHING, OTHER, Scope
+from schemas.settings import PREFIX, CommonSettings
+
+UNTOLD: Final = frozenset({"topic_id", "user_hash_key"})
+"""Of what a shard was counted with: told beside it, or of no use to who has not the key."""
+
+
+def sign(settings: CommonSettings, key_file: Path, text: str | None, output: Path | None) -> None:
+    """Write the signed report of a month, the last one that is over unless told. Raises click.ClickException."""
+    key = private_key(key_file)
+    today = Month.of(datetime.now(settings.zone).date())
+    try:
+        month = Month.of_key(text) if text else today.plus(-1)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--month") from error
+    try:
+        told = asyncio.run(_month(settings, month))
+    except UNREACHABLE as error:
+        raise click.ClickException(f"{PREFIX}REDIS_URL: {error or type(error).__name__}") from error
+    told["to_date"] = month >= today
+    envelope = orjson.dumps(signed_with(key, told), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    if output is None:
+        click.echo(envelope, nl=False)
+        return
+    try:
+        output.write_bytes(envelope)
+    except OSError as error:
+        raise click.ClickException(f"{output}: {error.strerror}") from error
+    click.echo(f"Signed the report of {month.key}: {output}")
+
+
+def verify(file: Path, key_file: Path, *, as_json: bool) -> None:
+    """Show a report if its signature holds. Raises click.ClickException."""
+    key = public_key(key_file)
+    try:
+        signed = verified(read_report(file), key)
+    except SignatureError as error:
+        raise click.ClickException(f"{file}: {error}") from error
+    if as_json:
+        click.echo(orjson.dumps(signed, option=orjson.OPT_INDENT_2).decode())
+        return
+    click.echo(f"{file}: signed, and as it was signed, on {signed['made']}.")
+    users, logins = signed["active_users"], signed["logins"]
+    show_table(
+        ("month", "active users", "error", "logins", "failed logins", "tokens"),
+        [
+            (
+                signed["month"] + (" (to date)" if signed["to_date"] else ""),
+                f"{users['value']:,}",
+                "exact" if users["exact"] else f"±{users['standard_error']}",
+                f"{logins['succeeded']:,}",
+                f"{logins['failed']:,}",
+                f"{sum(row['count'] for row in signed['tokens']):,}",
+            )
+        ],
+    )
+    if signed["imported_from"] is not None:
+        click.echo(f"Imported from {signed['imported_from']}: no log covers it.")
+        return
+    show_table(
+        ("topic", "partition", "topic id", "covered up to", "lost"),
+        ((row["topic"], row["partition"], row["topic_id"], row["offset"], row["lost"]) for row in signed["positions"]),
+    )
+
+
+async def _month(settings: CommonSettings, month: Month) -> dict[str, Any]:
+    client = open_ledger(settings)
+    try:
+        statistics = Statistics(client, settings)
+        # Before: whatever lies below these positions is in the figures.
+        before = await statistics.standing()
+        held = await statistics.held([month.key])
+        if month.key in held.shards:
+            told = await _counted(statistics, settings, month.key)
+        else:
+            told = await _imported(statistics, month.key)
+        after = await statistics.standing()
+    finally:
+        await client.close()
+    return {
+        "month": month.key,
+        "timezone": settings.timezone,
+        "made": datetime.now(UTC).isoformat(timespec="seconds"),
+        "authtally": version("authtally"),
+        "key_prefix": settings.key_prefix,
+        "positions": _positions(before, after),
+        **told,
+    }
+
+
+def _positions(before: Standing, after: Standing) -> list[dict[str, Any]]:
+    """What the figures cover: everything below `offset`, and nothing from `offset_after` on."""
+    later = {shard.keys.shard: shard.position for shard in after.shards}
+    return [
+        {
+            "topic": shard.keys.shard.topic,
+            "partition": shard.keys.shard.partition,
+            "topic_id": shard.meta.get("topic_id", ""),
+            "offset": shard.position,
+            "offset_after": later.get(shard.keys.shard),
+            "lost": shard.progress.get(fields.LOST, 0),
+            "settings": dict(sorted((name, value) for name, value in shard.meta.items() if name not in UNTOLD)),
+        }
+        for shard in before.shards
+    ]
+
+
+async def _counted(statistics: Statistics, settings: CommonSettings, month: str) -> dict[str, Any]:
+    held = await statistics.held([month])
+    realms: list[Scope] = []
+    if "realm" in settings.users_by and "realm" in settings.counts_by:
+        known = {scope for scope in await statistics.labels() if scope.dimension == "realm"}
+        realms = sorted(known | {Scope("realm", (OTHER,))})
+    scopes = [EVERYTHING, *realms]
+    users = await statistics.users.count([held.union([month], [scope]) for scope in scopes])
+    told = {}
+    for scope, active in zip(scopes, users, strict=True):
+        counts = (await statistics.counts_of(held, [month], [scope]))[month]
+        told[scope] = _figures(active, counts)
+    return {
+        **told[EVERYTHING],
+        "active_clients": _users(await statistics.active_clients(month)),
+        "realms": [
+            {"realm": scope.names[0], **told[scope]} for scope in realms if told[scope] != _figures(_NOBODY, {})
+        ],
+        "imported_from": None,
+    }
+
+
+async def _imported(statistics: Statistics, month: str) -> dict[str, Any]:
+    found = (await statistics.imported()).get(month)
+    if found is None or found.active is None:
+        raise click.ClickException(f"{month}: the ledger holds nothing of this month")
+    return {
+        **_figures(ActiveUsers(found.active, 0.0), found.counts),
+        "active_clients": _users(_NOBODY),
+        "realms": [],
+        "imported_from": found.source,
+    }
+
+
+_NOBODY = ActiveUsers(0, 0.0)
+
+
+def _figures(active: ActiveUsers, counts: Counts | Mapping[tuple[str, ...], int]) -> dict[str, Any]:
+    login, failed, token, account = (
+        fields.split(name)[0] for name in (fields.LOGIN, fields.failed(""), fields.token("", ""), fields.account(""))
+    )
+    rows = sorted(counts.items())
+    failures = [{"reason": names[1], "count": count} for names, count in rows if names[0] == failed]
+    return {
+        "active_users": _users(active),
+        "logins": {
+            "succeeded": counts.get((login,), 0),
+            "failed": sum(row["count"] for row in failures if isinstance(row["count"], int)),
+            "failed_by_reason": failures,
+        },
+        "tokens": [
+            {"grant_type": names[1], "token_type": names[2], "count": count}
+            for names, count in rows
+            if names[0] == token
+        ],
+        "accounts": [{"kind": names[1], "count": count} for names, count in rows if names[0] == account],
+    }
+
+
+def _users(active: ActiveUsers) -> dict[str, Any]:
+    # As text: the shortest decimals of a number are not the same everywhere, and a signature wants them to be.
+    return {"value": active.count, "exact": active.exact, "standard_error": f"{active.standard_error:.6f}"}

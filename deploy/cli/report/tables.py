@@ -1,0 +1,210 @@
+"""How `authtally report` lays out each answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final
+
+import click
+
+from deploy.cli.operations import show_table
+
+Answer = Mapping[str, Any]
+
+FIGURES: Final = {
+    "dau": "daily active users",
+    "wau": "weekly active users",
+    "mau": "monthly active users",
+    "rolling_7_days": "last 7 days",
+    "rolling_30_days": "last 30 days",
+}
+MEASURES: Final = {"logins": "logins", "failed_logins": "failed logins", "signups": "sign-ups", "tokens": "tokens"}
+ERROR: Final = ("exact", "standard_error")
+PARTITION: Final = (
+    "topic",
+    "partition",
+    "position",
+    "end",
+    "lag",
+    "consumed",
+    "counted",
+    "duplicates",
+    "ignored",
+    "dead",
+    "untimed",
+    "unexpected",
+    "lost",
+    "refused",
+    "last_event",
+    "adds_up",
+)
+
+
+def overview(answer: Answer) -> None:
+    _head(f"{answer['date']} ({answer['timezone']})", answer)
+    rows: list[tuple[object, ...]] = []
+    for name, title in FIGURES.items():
+        of = answer[name]
+        days = of["from"] if of["from"] == of["to"] else f"{of['from']} to {of['to']}"
+        rows.append((title, days, _number(of["value"]), _error(of), *_compared(of["previous"]["value"], of["change"])))
+    show_table(("", "days", "users", "error", "before", "change"), rows)
+    if answer["stickiness"] is not None:
+        click.echo(f"stickiness (daily by last 30 days): {answer['stickiness']:.0%}")
+    click.echo()
+    day, month = answer["activity"]["day"], answer["activity"]["month"]
+    rows = []
+    for name, title in MEASURES.items():
+        compared = (cell for of in (day[name], month[name]) for cell in _measured(of))
+        rows.append((title, *compared))
+    show_table(("", "day", "before", "change", "month", "before", "change"), rows)
+    if month.get("unattributed"):
+        number = _number(month["unattributed"]["value"])
+        click.echo(f"{number} failed logins of the month named clients that are not known.")
+    for title, name in (("Failed logins", "failed_logins_by_reason"), ("Tokens", "tokens_by_grant_type")):
+        if month[name]:
+            told = ", ".join(f"{key} {_number(count)}" for key, count in _largest_first(month[name]))
+            click.echo(f"{title} of the month: {told}.")
+    click.echo()
+    show_table(
+        ("month", "users", "error", *MEASURES.values(), ""),
+        (
+            (
+                row["month"],
+                _number(row["value"]),
+                _error(row),
+                *(_number(row[name]) for name in MEASURES),
+                _remark(row),
+            )
+            for row in answer["months"]
+        ),
+    )
+    billing = answer["billing"]
+    if billing["maximum"] is not None:
+        click.echo(f"Largest month: {_number(billing['maximum'])} in {billing['maximum_month']}.")
+    if billing["average"] is not None:
+        click.echo(f"Average of {billing['months_averaged']} months that are over: {billing['average']:,.1f}.")
+
+
+def series(answer: Answer) -> None:
+    _head(f"{answer['from']} to {answer['to']} by {answer['granularity']} ({answer['timezone']})", answer)
+    rows: Sequence[Answer] = answer["items"]
+    estimated = any("value" in row for row in rows)
+    # The period's name says its days; only a week's does not.
+    hidden = {*ERROR, "imported"} | (set() if answer["granularity"] == "week" else {"from", "to"})
+    columns = [name for name in _columns(rows) if name not in hidden]
+    remarks = any(row.get("imported") for row in rows)
+    _table(
+        [*columns, *(["error"] if estimated else []), *([""] if remarks else [])],
+        (
+            (
+                *(_cell(row.get(name)) for name in columns),
+                *([_error(row)] if estimated else []),
+                *([_remark(row)] if remarks else []),
+            )
+            for row in rows
+        ),
+    )
+    _left_out(answer)
+
+
+def m2m(answer: Answer) -> None:
+    _head(f"Machine-to-machine tokens of {answer['month']} ({answer['timezone']})", answer)
+    columns = ("used", "limit", "percent", "projected", "projected_percent")
+    rows = [("all", "", answer["tenant"]), *((row["realm"], row["client_id"], row) for row in answer["items"])]
+    _table(
+        ["realm", "client_id", *columns],
+        ((realm, client, *(_cell(of[name]) for name in columns)) for realm, client, of in rows),
+    )
+    clients = answer["active_clients"]
+    click.echo(f"Active clients: {_number(clients['value'])} ({_error(clients)}).")
+    _left_out(answer)
+
+
+def pipeline(answer: Answer) -> None:
+    _head("Partitions", answer)
+    rows = answer["items"]
+    columns = [name for name in PARTITION if any(name in row for row in rows)]
+    _table(columns, ((_cell(row.get(name)) for name in columns) for row in rows))
+    total = answer["total"]
+    parts = ("counted", "duplicates", "ignored", "dead")
+    told = " + ".join(f"{_number(total[name])} {name}" for name in parts)
+    verb = "=" if total["adds_up"] else "DOES NOT EQUAL"
+    click.echo(f"{_number(total['consumed'])} consumed {verb} {told}.")
+
+
+TABLES: Final[dict[str, Callable[[Answer], None]]] = {
+    "overview": overview,
+    "active-users": series,
+    "logins": series,
+    "tokens": series,
+    "accounts": series,
+    "m2m": m2m,
+    "pipeline": pipeline,
+}
+
+
+def _head(what: str, answer: Answer) -> None:
+    newest, lag = answer["as_of"]["newest_event"], answer["as_of"]["lag"]
+    counted = "nothing counted yet" if newest is None else f"newest event {newest}"
+    waiting = "" if lag is None else f", {_number(lag)} waiting"
+    click.echo(f"{what}: {counted}{waiting}")
+    for name, value in (answer.get("filters") or {}).items():
+        click.echo(f"only {name} {value}")
+    if answer.get("complete") is False:
+        click.echo("Some labels came after a limit (MAX_LABELS) and are not told apart.")
+    if answer.get("unattributed"):
+        click.echo(f"{_number(answer['unattributed'])} failed logins named clients that are not known.")
+    for setting, at in (answer.get("since") or {}).items():
+        click.echo(f"{setting} has its present value only since {at or 'an unknown time'}")
+    click.echo()
+
+
+def _left_out(answer: Answer) -> None:
+    groups = (answer.get("left_out") or {}).get("groups", 0)
+    if groups:
+        click.echo(f"{_number(groups)} smaller groups are left out (--limit).")
+
+
+def _table(columns: Sequence[str], rows: Iterable[Iterable[object]]) -> None:
+    show_table([name.replace("_", " ") for name in columns], rows)
+
+
+def _columns(rows: Sequence[Answer]) -> list[str]:
+    return list(dict.fromkeys(name for row in rows for name in row))
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "NO"
+    return _number(value) if isinstance(value, int | float) else str(value)
+
+
+def _number(value: Any) -> str:
+    return "-" if value is None else f"{value:,}"
+
+
+def _error(figure: Answer) -> str:
+    if figure.get("exact"):
+        return "exact"
+    error = figure.get("standard_error")
+    return "-" if error is None else f"±{error:.2%}"
+
+
+def _compared(before: Any, change: Any) -> tuple[str, str]:
+    return _number(before), "-" if change is None else f"{change:+.1%}"
+
+
+def _measured(of: Answer) -> tuple[str, str, str]:
+    return _number(of["value"]), *_compared(of["previous"], of["change"])
+
+
+def _remark(row: Answer) -> str:
+    if row.get("imported"):
+        return f"imported from {row['imported']}"
+    return "to date" if row.get("to_date") and row.get("value") is not None else ""
+
+
+def _largest_first(counts: Mapping[str, int]) -> list[tuple[str, int]]:
+    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))

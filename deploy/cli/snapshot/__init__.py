@@ -1,0 +1,189 @@
+"""`authtally snapshot`: what the operator's commands say and answer; the work is in the files beside this one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import click
+
+from aggregator.ledger.store import UNREACHABLE, Client, connect, trouble_in_words
+from aggregator.settings import WorkerSettings
+from deploy.cli.json_output import print_json as print_json
+from deploy.cli.operations import Log, logs_of, show_table
+from deploy.cli.snapshot.copying import NotWholeError
+from deploy.cli.snapshot.file import Contents, SnapshotError, contents
+from deploy.cli.snapshot.lease import InTheWayError
+from deploy.cli.snapshot.redis_connections import MovedAwayError, close
+from deploy.cli.snapshot.restoring import Plan, plan
+from deploy.cli.snapshot.restoring import restore as run_restore
+from deploy.cli.snapshot.saving import Saved, place_of, thin_out
+from deploy.cli.snapshot.saving import save as run_save
+from deploy.progress import progress
+from schemas.ledger.keys import Shard
+from schemas.telemetry import logs
+
+STARTED: Final = "%Y-%m-%d %H:%M:%S UTC"
+
+T = TypeVar("T")
+
+
+def save(settings: WorkerSettings, file: Path, keep: int | None, *, overwrite: bool, as_json: bool) -> None:
+    """Write a snapshot. Raises click.ClickException."""
+    if keep is not None and not file.is_dir():
+        raise click.UsageError("--keep wants a folder, where snapshots get names of their own")
+    path = place_of(file, datetime.now(UTC))
+    if path.exists() and not overwrite:
+        raise click.ClickException(f"{path}: exists; --overwrite replaces it")
+    with progress("saving", "shards") as job:
+
+        def tell(tag: str, done: int, total: int) -> None:
+            job.of(f"saving {tag}", done, total)
+
+        saved: Saved = converse(settings, lambda client: run_save(client, settings, path, tell))
+    if keep is not None:
+        saved.removed = thin_out(file, keep)
+    if as_json:
+        print_json(
+            {
+                "file": str(saved.path),
+                "id": saved.id,
+                "bytes": saved.bytes,
+                "seconds": round(saved.seconds, 3),
+                "shards": saved.shards,
+                "removed": [str(path) for path in saved.removed],
+            }
+        )
+        return
+    _table(saved.shards)
+    click.echo(f"Saved {len(saved.shards)} shards to {saved.path}: {saved.bytes:,} bytes in {saved.seconds:.1f} s.")
+    for old in saved.removed:
+        click.echo(f"Removed {old}.")
+
+
+def show(file: Path, *, as_json: bool) -> None:
+    """Check a whole file and tell what is in it. Raises click.ClickException."""
+    held = checked(file)
+    if as_json:
+        print_json({**held.header, "file": str(file), "bytes": held.size, "shards": held.shards, "whole": True})
+        return
+    _table(held.shards)
+    click.echo(_heading(file, held))
+
+
+def restore(
+    settings: WorkerSettings,
+    file: Path,
+    *,
+    replace: bool,
+    ask_kafka: bool,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Write a snapshot back. Raises click.ClickException."""
+    held = checked(file)
+    in_kafka = kafka_of(settings, held) if ask_kafka else None
+    planned = converse(settings, lambda client: plan(client, settings, file, held, in_kafka, replace=replace))
+    told: dict[str, Any] = {
+        "file": str(file),
+        "id": held.header["id"],
+        "refused": planned.refused,
+        "restored": [],
+        "already_restored": planned.done,
+        "to_restore": planned.restore,
+        "remarks": planned.remarks,
+    }
+    if not planned.refused and not dry_run:
+        with progress("restoring", "bytes", held.unpacked) as job:
+
+            def tell(section: str, more: int) -> None:
+                job.add(more, f"restoring {section}")
+
+            done = converse(settings, lambda client: run_restore(client, settings, file, held, planned, told=tell))
+        told |= {
+            "restored": done.shards,
+            "keys": done.entries,
+            "expired": done.expired,
+            "seconds": round(done.seconds, 3),
+        }
+    if as_json:
+        print_json(told)
+    else:
+        _tell(file, held, planned, told, dry_run=dry_run)
+    if planned.refused:
+        for reason in planned.refused:
+            click.echo(reason, err=True)
+        raise click.ClickException(f"{file}: nothing was restored")
+
+
+def _tell(file: Path, held: Contents, planned: Plan, told: dict[str, Any], *, dry_run: bool) -> None:
+    _table(held.shards, planned.remarks | dict.fromkeys(planned.done, "restored already"))
+    click.echo(_heading(file, held))
+    if planned.refused:
+        return
+    if dry_run:
+        click.echo(f"Dry run: {len(planned.restore)} shards would be restored.")
+    else:
+        click.echo(
+            f"Restored {len(told['restored'])} shards: {told['keys']:,} keys in {told['seconds']:.1f} s; "
+            f"{told['expired']:,} had expired. Workers go on from these positions."
+        )
+
+
+def kafka_of(settings: WorkerSettings, held: Contents) -> dict[Shard, Log]:
+    """Kafka's view of a snapshot's partitions. Raises click.ClickException."""
+    return logs_of(settings, {told["topic"] for told in held.shards})
+
+
+def checked(file: Path) -> Contents:
+    """The contents of a whole and undamaged file. Raises click.ClickException."""
+    with progress("checking", "bytes") as job:
+        try:
+            return contents(file, job.add)
+        except SnapshotError as error:
+            raise click.ClickException(str(error)) from error
+
+
+def converse(settings: WorkerSettings, ask: Callable[[Client], Awaitable[T]]) -> T:
+    """Run one conversation with a store, however long. Raises click.ClickException for what goes wrong there."""
+    logs.configure("error", settings.log_format)
+
+    async def conversation() -> T:
+        client = connect(settings)
+        try:
+            return await ask(client)
+        finally:
+            await close(client)
+
+    try:
+        return asyncio.run(conversation())
+    except (SnapshotError, InTheWayError, NotWholeError, MovedAwayError) as error:
+        raise click.ClickException(str(error)) from error
+    except UNREACHABLE as error:
+        raise click.ClickException(trouble_in_words(error)) from error
+
+
+def _heading(file: Path, held: Contents) -> str:
+    began = datetime.fromisoformat(held.header["began"]).strftime(STARTED)
+    return (
+        f"{file}: whole, {held.size:,} bytes, of {began}, by authtally {held.header['authtally']}, "
+        f"key prefix {held.header['key_prefix']}"
+    )
+
+
+def _table(shards: list[dict[str, Any]], remarks: dict[str, str] | None = None) -> None:
+    columns = ("topic", "partition", "position", "keys", "topic id")
+    rows = [
+        (told["topic"], told["partition"], told["position"], f"{told['entries']:,}", told["meta"].get("topic_id", "-"))
+        for told in shards
+    ]
+    if remarks is None:
+        show_table(columns, rows)
+    else:
+        show_table(
+            (*columns, ""),
+            ((*row, remarks.get(told["section"], "")) for row, told in zip(rows, shards, strict=True)),
+        )

@@ -1,0 +1,133 @@
+"""`authtally snapshot save`: the whole ledger into a file, while workers write."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+from uuid import uuid4
+
+from redis.exceptions import RedisError
+
+from aggregator.ledger.store import Client
+from aggregator.settings import FORMAT, WorkerSettings
+from deploy.cli.operations import shards_held
+from deploy.cli.snapshot.copying import Copied, copy_keys, copy_shard
+from deploy.cli.snapshot.file import BEGIN, END, HEADER, SnapshotError, Writer
+from deploy.cli.snapshot.redis_connections import MovedAwayError, line_to
+from schemas.ledger import keys
+from schemas.ledger.keys import Shard, ShardKeys
+from schemas.settings import effective
+
+SUFFIX: Final = ".snapshot"
+TRIES: Final = 3
+COMMON: Final = "common"
+"""Names the section of what belongs to no shard."""
+
+
+@dataclass
+class Saved:
+    path: Path
+    id: str
+    bytes: int = 0
+    seconds: float = 0.0
+    shards: list[dict[str, Any]] = field(default_factory=list)
+    removed: list[Path] = field(default_factory=list)
+
+
+def common(prefix: str) -> dict[str, str]:
+    """Keys that belong to no shard, by their name in the file; `shards` itself follows from what is restored."""
+    return {"imported": keys.imported(prefix), "resent": keys.resent(prefix), "recordings": keys.recordings(prefix)}
+
+
+def place_of(file: Path, now: datetime) -> Path:
+    """FILE, or in a folder a name of its own that sorts by time."""
+    return file / f"authtally-{now:%Y%m%dT%H%M%SZ}{SUFFIX}" if file.is_dir() else file
+
+
+async def save(
+    client: Client, settings: WorkerSettings, path: Path, told: Callable[[str, int, int], None] = lambda *_: None
+) -> Saved:
+    """Write a snapshot. `told` learns the shard begun, how many are done, and of how many.
+
+    Raises SnapshotError, RedisError, NotWholeError; then there is no file.
+    """
+    began, now = time.monotonic(), datetime.now(UTC)
+    saved = Saved(path, uuid4().hex)
+    shards = sorted(await shards_held(client, settings))
+    try:
+        with Writer(path) as into:
+            into.tell(
+                HEADER,
+                {
+                    "id": saved.id,
+                    "authtally": version("authtally"),
+                    "ledger_format": FORMAT,
+                    "began": now.isoformat(timespec="seconds"),
+                    "key_prefix": settings.key_prefix,
+                    "settings": recorded(settings),
+                },
+            )
+            into.tell(BEGIN, {"section": COMMON})
+            for short, name in common(settings.key_prefix).items():
+                async with line_to(client, name) as line:
+                    await copy_keys(line, [(name, short)], into)
+            into.tell(END, {"section": COMMON})
+            for done, shard in enumerate(shards):
+                told(shard.tag, done, len(shards))
+                copied = await _persistently(client, ShardKeys(settings.key_prefix, shard), into)
+                if copied is not None:
+                    saved.shards.append(copied)
+            ended = datetime.now(UTC).isoformat(timespec="seconds")
+            saved.bytes = into.done({"shards": saved.shards, "ended": ended})
+    except OSError as error:
+        # A server that takes too long is an OSError too.
+        if isinstance(error, (RedisError, TimeoutError)):
+            raise
+        raise SnapshotError(f"{path}: {error.strerror or error}") from error
+    saved.seconds = time.monotonic() - began
+    return saved
+
+
+async def _persistently(client: Client, of: ShardKeys, into: Writer) -> dict[str, Any] | None:
+    """Copy one shard; anew when its server goes away or its slot moves in between."""
+    mark = into.mark()
+    for tries in range(TRIES):
+        try:
+            into.tell(BEGIN, {"section": of.shard.tag})
+            copied = await copy_shard(client, of, into)
+        except (RedisError, TimeoutError, MovedAwayError):
+            if tries + 1 == TRIES:
+                raise
+            into.rewind(mark)
+            continue
+        if copied is None:
+            into.rewind(mark)
+            return None
+        told = section(of.shard, copied)
+        into.tell(END, told)
+        return told
+    return None
+
+
+def section(shard: Shard, copied: Copied) -> dict[str, Any]:
+    """What the file says of a shard."""
+    return {"section": shard.tag, "topic": shard.topic, "partition": shard.partition, **asdict(copied)}
+
+
+def recorded(settings: WorkerSettings) -> dict[str, str]:
+    """Settings as `--check` prints them, secrets masked: for who reads the file years later."""
+    return effective(settings)
+
+
+def thin_out(folder: Path, keep: int) -> list[Path]:
+    """Remove all but the newest `keep` of a folder's snapshots; what was removed."""
+    found = sorted(folder.glob(f"authtally-????????T??????Z{SUFFIX}"))
+    old = found[:-keep] if keep else []
+    for path in old:
+        path.unlink()
+    return old

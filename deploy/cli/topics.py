@@ -1,0 +1,118 @@
+"""`authtally topics create`: the topics that the settings name, as the worker wants them. Never changes one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+import click
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from deploy.cli.operations import PATIENCE_S, kafka_fails, show_table
+from schemas.ledger.inventory import BINDINGS
+from schemas.settings import PREFIX, KafkaSettings
+
+DAY_MS: Final = 86_400_000
+BROKERS_DEFAULT: Final = -1
+DEAD_LETTER_BYTES: Final = 2 * 1_048_588
+"""Twice what a topic takes by default: a dead letter is its record unchanged, and says besides why and from where."""
+
+MADE, TO_MAKE, THERE, UNFIT = "made", "would be made", "there", "unfit"
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """One topic, what becomes of it, and what is wrong with it."""
+
+    topic: str
+    event: str
+    partitions: int
+    result: str
+    remark: str = ""
+
+
+def wanted(settings: KafkaSettings, partitions: int) -> dict[str, tuple[str, int]]:
+    """What each topic carries, and how many partitions it gets: one where order matters, or where little is written."""
+    found = {topic: (event, 1 if event in BINDINGS else partitions) for topic, event in settings.topics.items()}
+    return found | {settings.dead_letter_topic: ("dead letters", 1)}
+
+
+def config(event: str, replicas: int, keep_days: int, keep_dead_letters_days: int) -> dict[str, str]:
+    """What a topic differs in from the broker's defaults."""
+    dead = event == "dead letters"
+    chosen = {
+        "cleanup.policy": "delete",
+        "retention.ms": str(DAY_MS * (keep_dead_letters_days if dead else keep_days)),
+        # A size would delete what the worker has not read yet, however short its outage was.
+        "retention.bytes": "-1",
+    }
+    if dead:
+        chosen["max.message.bytes"] = str(DEAD_LETTER_BYTES)
+    if replicas >= 3:
+        # What is acknowledged outlives the loss of any one broker, and one broker may be away.
+        chosen["min.insync.replicas"] = "2"
+    return chosen
+
+
+def create(
+    settings: KafkaSettings,
+    partitions: int,
+    replicas: int,
+    keep_days: int,
+    keep_dead_letters_days: int,
+    *,
+    dry_run: bool,
+    as_json: bool,
+) -> bool:
+    """Make what is missing and tell of every topic; whether all are fit. Raises click.ClickException."""
+    admin: Any = AdminClient({**settings.kafka_client(), "log_level": 0})
+    try:
+        there: Mapping[str, Any] = admin.list_topics(timeout=PATIENCE_S).topics
+        plan = wanted(settings, partitions)
+        missing = [
+            NewTopic(topic, count, replicas, config=config(event, replicas, keep_days, keep_dead_letters_days))
+            for topic, (event, count) in plan.items()
+            if topic not in there
+        ]
+        made = set() if dry_run or not missing else _make(admin, missing)
+    except KafkaException as error:
+        raise kafka_fails(error) from error
+    told = []
+    for topic, (event, count) in plan.items():
+        if topic in there:
+            told.append(_judged(topic, event, len(there[topic].partitions)))
+        else:
+            # Somebody else may have been quicker, which is as good.
+            told.append(Topic(topic, event, count, TO_MAKE if dry_run else MADE if topic in made else THERE))
+    if as_json:
+        click.echo(json.dumps({"topics": [asdict(each) for each in told]}))
+    else:
+        show_table(
+            ("topic", "carries", "partitions", "", "remark"),
+            [(each.topic, each.event, each.partitions, each.result, each.remark) for each in told],
+        )
+    return all(each.result != UNFIT for each in told)
+
+
+def _judged(topic: str, event: str, partitions: int) -> Topic:
+    if event in BINDINGS and partitions != 1:
+        remark = f"{event} events are read in order, from partition 0 alone: make it anew with one partition"
+        return Topic(topic, event, partitions, UNFIT, remark)
+    return Topic(topic, event, partitions, THERE)
+
+
+def _make(admin: Any, topics: list[NewTopic]) -> set[str]:
+    """The names of those made here. Raises KafkaException, click.ClickException."""
+    made = set()
+    for topic, future in admin.create_topics(topics, operation_timeout=PATIENCE_S).items():
+        try:
+            future.result(PATIENCE_S)
+        except KafkaException as error:
+            if error.args[0].name() == "TOPIC_ALREADY_EXISTS":
+                continue
+            raise click.ClickException(f"{PREFIX}TOPICS: {topic}: {error.args[0].str()}") from error
+        made.add(topic)
+    return made

@@ -1,0 +1,243 @@
+"""Compares two copies of a shard in one store, key by key, and says what differs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Iterator
+from typing import Any, Final, NamedTuple
+
+from deploy.cli.snapshot.copying import MEMBER, PIECE, READ, WEIGH
+from deploy.cli.snapshot.redis_connections import Line, names
+from schemas.ledger import fields
+from schemas.ledger.keys import ShardKeys
+
+AT_ONCE: Final = 100
+SINCE_FORMAT: Final = fields.since(fields.FORMAT)
+EXPIRES_SOON_S: Final = 900
+"""A key that is this close to its end may have gone from one copy first."""
+SHOWN: Final = 5
+"""Fields of one key that are named."""
+SKETCH: Final = b"HYLL"
+HEADER_BYTES: Final = 16
+"""Of a HyperLogLog: magic, encoding, and the cached estimate, which readers write."""
+
+
+class Difference(NamedTuple):
+    key: str
+    """Without the beginning that its shard's keys share."""
+    detail: str
+
+
+class Comparison:
+    """`ledger` is what is checked, `log` what the log says."""
+
+    def __init__(self, line: Line, ledger: ShardKeys, log: ShardKeys) -> None:
+        self._line = line
+        self._ledger, self._log = ledger, log
+        self.keys = 0
+        """Compared so far."""
+
+    async def differences(self) -> AsyncIterator[Difference]:
+        freed = await self._freed()
+        ours, theirs = self._ledger.base.encode(), self._log.base.encode()
+        async for found in names(self._line, self._ledger.base):
+            short = [name[len(ours) :] for name in found if self._follows(name[len(ours) :], freed)]
+            for first in range(0, len(short), AT_ONCE):
+                async for difference in self._compare(short[first : first + AT_ONCE]):
+                    yield difference
+        async for found in names(self._line, self._log.base):
+            short = [name[len(theirs) :] for name in found if self._follows(name[len(theirs) :], freed)]
+            there = await self._line.pipe([("EXISTS", ours + name) for name in short]) if short else []
+            for name, exists in zip(short, there, strict=True):
+                if not exists and not await self._expires(theirs + name):
+                    self.keys += 1
+                    yield Difference(name.decode(), "not in the ledger, but in the log")
+
+    def _follows(self, name: bytes, freed: dict[str, int]) -> bool:
+        """Whether a key follows from the log: not what is observed, nor what deletes leave of an inventory."""
+        log = self._log
+        full = log.base + name.decode()
+        if full == log.observed or full.startswith(
+            (log.floors(0)[:-1], log.given(0, 0)[:-3], log.given_days(0, 0)[:-3])
+        ):
+            return False
+        beginning = log.rows(0, 0)[:-3]
+        if full.startswith(beginning):
+            realm, chunk = full[len(beginning) :].split(":")
+            return int(chunk) >= freed.get(realm, 0)
+        days = log.days(0, 0)[:-3]
+        return not (full.startswith(days) and full[len(days) :].split(":")[0] in freed)
+
+    async def _freed(self) -> dict[str, int]:
+        """By the number of each realm of which rows were deleted: how many chunks are gone."""
+        beginning, found = self._ledger.floors(0)[:-1], {}
+        async for some in names(self._line, beginning):
+            for name in some:
+                freed = await self._line.call("HGET", name, fields.FREED)
+                if freed is not None:
+                    found[name.decode()[len(beginning) :]] = int(freed)
+        return found
+
+    async def _compare(self, short: list[bytes]) -> AsyncIterator[Difference]:
+        ours = [self._ledger.base.encode() + name for name in short]
+        theirs = [self._log.base.encode() + name for name in short]
+        call = self._line.call
+        weighed = await call("EVAL_RO", WEIGH, len(ours), *ours)
+        light = [number for number, (kind, length, _) in enumerate(weighed) if _weight(kind, length) <= PIECE]
+        values: dict[int, tuple[Any, Any]] = {}
+        for some in _batches(light, weighed):
+            asked = [key for number in some for key in (ours[number], theirs[number])]
+            found = await call("EVAL_RO", READ, 1 + len(asked), ours[0], *asked)
+            values |= {number: (found[2 * at], found[2 * at + 1]) for at, number in enumerate(some)}
+        for number, name in enumerate(short):
+            self.keys += 1
+            if number in values:
+                held, logged = values[number]
+                detail = await self._detail(name, ours[number], theirs[number], held, logged)
+            else:
+                detail = await self._detail_in_pieces(ours[number], theirs[number], weighed[number])
+            if detail is not None:
+                yield Difference(name.decode(), detail)
+
+    async def _detail(self, name: bytes, ours: bytes, theirs: bytes, held: Any, logged: Any) -> str | None:
+        (kind, expires, value), (log_kind, log_expires, log_value) = held, logged
+        if kind != log_kind:
+            if b"none" in (kind, log_kind):
+                there = theirs if kind == b"none" else ours
+                if await self._expires(there):
+                    return None
+                return "not in the log, but in the ledger" if log_kind == b"none" else "not in the ledger"
+            return f"a {kind.decode()} in the ledger, a {log_kind.decode()} by the log"
+        if kind == b"hash":
+            mine, other = _pairs(value), _pairs(log_value)
+            if name == b"meta":
+                for each in (mine, other):
+                    _drop_what_no_log_has(each)
+            if mine != other:
+                return _fields(mine, other)
+        elif kind == b"set":
+            if set(value) != set(log_value):
+                return f"{_members(set(value), set(log_value))}"
+        elif kind == b"zset":
+            mine, other = _pairs(value), _pairs(log_value)
+            if name == b"index":
+                mine, other = _unexpired(mine), _unexpired(other)
+            if mine != other:
+                return _fields(mine, other)
+        elif value != log_value:
+            return await self._strings(ours, theirs, value, log_value)
+        if expires != log_expires:
+            return f"expires at {expires} ms in the ledger, at {log_expires} by the log"
+        return None
+
+    async def _strings(self, ours: bytes, theirs: bytes, value: bytes, log_value: bytes) -> str | None:
+        if value[:4] == log_value[:4] == SKETCH:
+            if value[HEADER_BYTES:] == log_value[HEADER_BYTES:]:
+                return None
+            # Equal registers may be packed in two ways; dense there is one. Both keys are only copies.
+            for key in (ours, theirs):
+                await self._line.call("PFDEBUG", "TODENSE", key)
+            dense, log_dense = await self._line.pipe([("GET", ours), ("GET", theirs)])
+            if dense[HEADER_BYTES:] == log_dense[HEADER_BYTES:]:
+                return None
+            counts = await self._line.pipe([("PFCOUNT", ours), ("PFCOUNT", theirs)])
+            return f"another sketch: about {counts[0]} in the ledger, {counts[1]} by the log"
+        if len(value) < 32 and len(log_value) < 32 and value.isascii() and log_value.isascii():
+            return f"{value.decode()} in the ledger, {log_value.decode()} by the log"
+        return f"{len(value)} bytes in the ledger, {len(log_value)} by the log, which differ"
+
+    async def _detail_in_pieces(self, ours: bytes, theirs: bytes, weighed: Any) -> str | None:
+        kind, length, _ = weighed
+        call = self._line.call
+        ((log_kind, log_length, _),) = await call("EVAL_RO", WEIGH, 1, theirs)
+        if (kind, length) != (log_kind, log_length):
+            return f"a {kind.decode()} of {length} in the ledger, a {log_kind.decode()} of {log_length} by the log"
+        if kind == b"string":
+            for first in range(0, length, PIECE):
+                bounds = first, first + PIECE - 1
+                if await call("GETRANGE", ours, *bounds) != await call("GETRANGE", theirs, *bounds):
+                    return f"differs behind byte {first}"
+            return None
+        scan, look = {
+            b"hash": ("HSCAN", "HMGET"),
+            b"set": ("SSCAN", "SMISMEMBER"),
+            b"zset": ("ZSCAN", "ZMSCORE"),
+        }[kind]
+        cursor = None
+        while cursor != b"0":
+            cursor, items = await call(scan, ours, cursor or b"0", "COUNT", PIECE // MEMBER)
+            members, values = (items, [1] * len(items)) if kind == b"set" else (items[::2], items[1::2])
+            found = await call(look, theirs, *members) if members else []
+            if found != values:
+                return _fields(
+                    dict(zip(members, map(_bytes, values), strict=True)),
+                    {
+                        member: _bytes(value)
+                        for member, value in zip(members, found, strict=True)
+                        if value not in (None, 0)
+                    },
+                )
+        return None
+
+    async def _expires(self, key: bytes) -> bool:
+        """Whether a key goes about now, so that the clock alone may have taken it from one copy."""
+        at_ms: int = await self._line.call("PEXPIRETIME", key)
+        return at_ms == -2 or 0 <= at_ms < (time.time() + EXPIRES_SOON_S) * 1000
+
+
+def _drop_what_no_log_has(meta: dict[bytes, bytes]) -> None:
+    """What operators write, and the moment of an upgrade, whose offset stays."""
+    for name in (fields.RESTORED, fields.UNEXPECTED_ALLOWED):
+        meta.pop(name.encode(), None)
+    since = meta.pop(SINCE_FORMAT.encode(), None)
+    if since is not None:
+        meta[SINCE_FORMAT.encode()] = str(fields.split_observation(since.decode())[0]).encode()
+
+
+def _unexpired(index: dict[bytes, bytes]) -> dict[bytes, bytes]:
+    """Without the periods that each copy drops with its next range, by the clock."""
+    return {period: at for period, at in index.items() if float(at) > time.time() + EXPIRES_SOON_S}
+
+
+def _weight(kind: bytes, length: int) -> int:
+    return int(length) if kind == b"string" else length * MEMBER
+
+
+def _batches(numbers: list[int], weighed: Any) -> Iterator[list[int]]:
+    batch: list[int] = []
+    weight = 0
+    for number in numbers:
+        batch.append(number)
+        weight += _weight(*weighed[number][:2])
+        if weight > PIECE:
+            yield batch
+            batch, weight = [], 0
+    if batch:
+        yield batch
+
+
+def _pairs(flat: list[bytes]) -> dict[bytes, bytes]:
+    return dict(zip(flat[::2], flat[1::2], strict=True))
+
+
+def _bytes(value: Any) -> bytes:
+    return value if isinstance(value, bytes) else str(value).encode()
+
+
+def _fields(ledger: dict[bytes, bytes], log: dict[bytes, bytes]) -> str:
+    wrong = [name for name in sorted(ledger.keys() | log.keys()) if ledger.get(name) != log.get(name)]
+    told = [
+        f"{_text(name)} {_text(ledger.get(name))} in the ledger, {_text(log.get(name))} by the log" for name in wrong
+    ]
+    more = f"; and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
+    return "; ".join(told[:SHOWN]) + more
+
+
+def _members(ledger: set[bytes], log: set[bytes]) -> str:
+    return f"{len(ledger - log)} members only in the ledger, {len(log - ledger)} only by the log"
+
+
+def _text(value: bytes | None) -> str:
+    if value is None:
+        return "nothing"
+    return value.decode() if value.isascii() and len(value) < 80 else f"{len(value)} bytes"

@@ -1,0 +1,141 @@
+"""Replays a partition's log into a ledger of its own, by the worker's own code, up to a given position."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NamedTuple, cast
+
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
+
+from aggregator.counting import Counting
+from aggregator.kafka.transport import Range
+from aggregator.ledger.ledger import Ledger
+from aggregator.ledger.store import Client
+from aggregator.settings import WorkerSettings
+from deploy.cli.operations import PATIENCE_S, Log, consumer, headers_of, kafka_fails
+from schemas.ledger.keys import Shard
+
+RECORDS: Final = 10_000
+"""Records read at once."""
+UNREADABLE: Final = (KafkaError._BAD_MSG, KafkaError._BAD_COMPRESSION, KafkaError._NOT_IMPLEMENTED)
+"""What librdkafka says of a batch that it cannot read."""
+
+
+class ReplayError(Exception):
+    """The log cannot be replayed up to where the ledger stands; says why."""
+
+
+class KafkaRecord(NamedTuple):
+    """What counting needs of a record."""
+
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, Any]]
+
+
+def _record(message: Any) -> KafkaRecord:
+    _, timestamp_ms = message.timestamp()
+    return KafkaRecord(message.offset(), timestamp_ms, message.key(), message.value(), headers_of(message) or ())
+
+
+class LogReader:
+    """Reads partitions as far as they are committed, from one thread at a time."""
+
+    def __init__(self, settings: WorkerSettings) -> None:
+        self._reader = consumer(settings)
+
+    def seek(self, shard: Shard, offset: int) -> None:
+        """Read this partition, from here on."""
+        self._reader.assign([TopicPartition(*shard, offset)])
+
+    def first_since(self, shard: Shard, at_ms: int, log: Log) -> int:
+        """The first offset whose record is not older; the log's end if all are. Raises KafkaException."""
+        (found,) = self._reader.offsets_for_times([TopicPartition(*shard, at_ms)], timeout=PATIENCE_S)
+        if found.error is not None:
+            raise KafkaException(found.error)
+        return log.end if found.offset < 0 else max(int(found.offset), log.start)
+
+    def read(self, shard: Shard, start: int, end: int) -> tuple[list[KafkaRecord], int]:
+        """The next records below `end`, and the offset that they reach to. Raises ReplayError, KafkaException."""
+        records: list[KafkaRecord] = []
+        silent = 0.0
+        while silent < PATIENCE_S:
+            messages = self._reader.consume(RECORDS, timeout=0.5)
+            silent = 0.0 if messages else silent + 0.5
+            for message in messages:
+                error, offset = message.error(), message.offset()
+                if error is None and offset < end:
+                    records.append(_record(message))
+                elif error is not None and error.code() != KafkaError._PARTITION_EOF:
+                    if error.code() in (KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._AUTO_OFFSET_RESET):
+                        raise ReplayError(f"{shard.tag}: Kafka no longer has offset {start}")
+                    if error.code() in UNREADABLE:
+                        raise ReplayError(f"{shard.tag}: the batch at offset {offset} cannot be read: {error.str()}")
+                    raise KafkaException(error)
+                # At the log's end, or at a record behind ours: what lies before it is no record that counts.
+                if offset >= end or (error is None and offset + 1 == end):
+                    return records, end
+            if records:
+                return records, records[-1].offset + 1
+        raise ReplayError(f"{shard.tag}: Kafka gave nothing behind offset {start} for {PATIENCE_S:g} s")
+
+    def close(self) -> None:
+        self._reader.close()
+
+
+class _Replaying:
+    """Stands where the consumer, the placement and the dead letters of a worker do."""
+
+    def is_current(self, _cut: Range) -> bool:
+        return True
+
+    async def is_same_log(self, _cut: Range) -> bool:
+        return True
+
+    async def place(self, _consumer: Any, shards: Sequence[Shard]) -> None:
+        raise ReplayError(f"{shards[0].tag}: somebody else writes to the scratch store")
+
+    async def stop_at_unexpected(self, _consumer: Any, shard: Shard, position: int, *_: int) -> None:
+        raise ReplayError(f"{shard.tag}: this version cannot count the record at {position}, and the ledger has it")
+
+    async def stop_at_defect(self, _consumer: Any, shard: Shard, defect: Exception) -> None:
+        raise ReplayError(f"{shard.tag}: the scratch store refuses it: {defect}")
+
+    async def send(self, _shard: Shard, _letters: Any, **_: Any) -> bool:
+        """The worker has sent them."""
+        return True
+
+
+class Replay:
+    """Of one shard at a time. `settings` name the scratch ledger."""
+
+    def __init__(self, settings: WorkerSettings, client: Client) -> None:
+        self._settings = settings
+        self._ledger = Ledger(client, settings)
+        self._parts: Any = _Replaying()
+        self._log = LogReader(settings)
+
+    async def run(self, shard: Shard, start: int, end: int, read: Callable[[Sequence[KafkaRecord], int], None]) -> None:
+        """Count `[start, end)` into a ledger that stands at `start`. `read` gets records, and the offset behind them.
+
+        Raises ReplayError, click.ClickException.
+        """
+        counting = Counting(self._settings, self._ledger, self._parts, self._parts)
+        try:
+            self._log.seek(shard, start)
+            while start < end:
+                records, until = await asyncio.to_thread(self._log.read, shard, start, end)
+                cut = Range(shard, start, until, cast(list[Any], records), 0, 0.0)
+                await counting.count(self._parts, cut)
+                start = until
+                read(records, start)
+        except KafkaException as error:
+            raise kafka_fails(error) from error
+        finally:
+            counting.forget(shard)
+
+    def close(self) -> None:
+        self._log.close()

@@ -1,0 +1,1 @@
+"""`authtally demo`: broker, store, worker and api on one machine, with sample events."""

@@ -1,0 +1,219 @@
+"""The questions that the demo asks, and whether their answers agree with what it published."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+from urllib.parse import quote
+
+import redis
+from prometheus_client.parser import text_string_to_metric_families
+
+from deploy.demo.processes import Children
+from deploy.demo.sample_events import DEAD_LETTERS, TOPICS, Expected, otp_tokens
+from deploy.demo.sources import Sent
+from schemas.ledger import accuracy, fields
+from schemas.ledger.keys import Shard, ShardKeys
+from schemas.ledger.scopes import EVERYTHING
+from schemas.settings import CommonSettings
+
+JANSSEN: Final = "/jans-auth/restv1/internal/stat"
+GLUU: Final = "/oxauth/restv1/internal/stat"
+AUTH0: Final = "/api/v2/stats"
+LINOTP: Final = "/reporting"
+TOKEN_FAMILIES: Final = ("access_token", "id_token", "refresh_token", "uma_token")
+"""The token types that every grant type of an answer has, zero or not."""
+STANDARD_ERRORS: Final = 4
+
+Grants = dict[str, dict[str, int]]
+
+
+def curl_lines(url: str, token: str, months: Sequence[str]) -> list[tuple[str, str]]:
+    """Path and ready-to-paste command of the questions worth trying first."""
+    paths = (
+        f"{JANSSEN}?month={months[-1]}",
+        f"{JANSSEN}?start-month={months[-2]}&end-month={months[-1]}&format=jsonmonth",
+        f"{GLUU}?month={months[-2]}%20{months[-1]}",
+        f"{AUTH0}/daily?from={months[-1]}01&to={months[-1]}03",
+        f"{AUTH0}/active-users",
+        "/v1/overview",
+        f"{LINOTP}/maximum?realms=acme&status=total,active%26assigned",
+        f"{JANSSEN}?month={months[-1]}&format=openmetrics",
+    )
+    return [(path, f"curl -s -H 'Authorization: Bearer {token}' '{url}{path}'") for path in paths]
+
+
+def differences(children: Children, expected: Expected, sent: Sequence[Sent], key_prefix: str) -> list[str]:
+    """What is off, a line each; empty when every answer agrees."""
+    asked = quote(" ".join(expected.months))
+    bounds = f"start-month={expected.months[0]}&end-month={expected.months[-1]}"
+    by_month = {
+        f"{JANSSEN}?month={asked}": _janssen,
+        f"{JANSSEN}?{bounds}": _janssen,
+        f"{JANSSEN}?{bounds}&format=jsonmonth": _jsonmonth,
+        f"{GLUU}?month={asked}": _janssen,
+        f"{JANSSEN}?{bounds}&format=openmetrics": _openmetrics,
+        f"{GLUU}?month={asked}&format=openmetrics": _openmetrics,
+    }
+    found = [
+        *_books(children, expected, sent, key_prefix),
+        *_todays(children, sent),
+        *_daily(children, expected),
+        *_inventory(children),
+    ]
+    for path, read in by_month.items():
+        try:
+            answer = read(children.get(path))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            found.append(f"{path}: no answer that can be read: {error!r}")
+            continue
+        found += (f"{path}: {line}" for line in _against(answer, expected))
+    return found
+
+
+def _against(answer: dict[str, tuple[int, Grants]], expected: Expected) -> Iterator[str]:
+    if sorted(answer) != expected.months:
+        yield f"months {sorted(answer)}, published {expected.months}"
+    for month in sorted(set(answer) & set(expected.months)):
+        users, grants = answer[month]
+        allowed = _allowed(month, expected.active(month))
+        if abs(users - expected.active(month)) > allowed:
+            yield f"{month}: {users} active users, published {expected.active(month)}, allowed ± {allowed:g}"
+        published = {
+            grant: dict.fromkeys(TOKEN_FAMILIES, 0) | tokens for grant, tokens in expected.grants(month).items()
+        }
+        for grant in sorted(grants.keys() | published.keys()):
+            if grants.get(grant) != published.get(grant):
+                yield f"{month} {grant}: tokens {grants.get(grant)}, published {published.get(grant)}"
+
+
+def _allowed(month: str, users: int) -> float:
+    """How far an answer may be off: not at all while users are counted one by one."""
+    bound: int = CommonSettings.model_fields["exact_up_to"].default
+    if users <= bound:
+        return 0
+    period = f"{month[:4]}-{month[4:]}"
+    return math.ceil(STANDARD_ERRORS * accuracy.standard_error(period, EVERYTHING) * users)
+
+
+def _janssen(text: str) -> dict[str, tuple[int, Grants]]:
+    response: dict[str, Any] = json.loads(text)["response"]
+    return {month: (of["monthly_active_users"], of["token_count_per_granttype"]) for month, of in response.items()}
+
+
+def _jsonmonth(text: str) -> dict[str, tuple[int, Grants]]:
+    return {of["month"]: (of["monthly_active_users"], of["token_count_per_granttype"]) for of in json.loads(text)}
+
+
+def _openmetrics(text: str) -> dict[str, tuple[int, Grants]]:
+    users: dict[str, int] = {}
+    tokens: dict[str, Grants] = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            month = sample.labels["month"]
+            if family.name == "monthly_active_users":
+                users[month] = int(sample.value)
+            else:
+                grant = sample.labels["grantType"]
+                tokens.setdefault(month, {}).setdefault(grant, {})[sample.name.removesuffix("_total")] = int(
+                    sample.value
+                )
+    return {month: (count, tokens.get(month, {})) for month, count in users.items()}
+
+
+def _todays(children: Children, sent: Sequence[Sent]) -> Iterator[str]:
+    """Logins by realm; yesterday too, for midnight may have passed."""
+    yesterday = (datetime.now(UTC) - timedelta(days=1)).date()
+    path = f"/v1/logins?from={yesterday}&group_by=realm"
+    try:
+        told: dict[str, Any] = json.loads(children.get(path))
+        logins: Counter[str] = Counter()
+        for item in told["items"]:
+            logins[item["realm"]] += item["succeeded"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        yield f"{path}: no answer that can be read: {error!r}"
+        return
+    for way in sent:
+        if logins[way.realm] != way.logins:
+            yield f"{path}: {logins[way.realm]} logins by {way.way}, sent {way.logins}"
+
+
+def _daily(children: Children, expected: Expected) -> Iterator[str]:
+    """Auth0's daily statistics, day by day."""
+    first, last = (day.replace("-", "") for day in (min(expected.days), max(expected.days)))
+    path = f"{AUTH0}/daily?from={first}&to={last}"
+    try:
+        told = {row["date"][:10]: row for row in json.loads(children.get(path))}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        yield f"{path}: no answer that can be read: {error!r}"
+        return
+    for day, counts in expected.days.items():
+        for name in ("logins", "signups", "leaked_passwords"):
+            if told.get(day, {}).get(name) != counts[name]:
+                yield f"{path}: {day} has {told.get(day, {}).get(name)} {name}, published {counts[name]}"
+
+
+def _inventory(children: Children) -> Iterator[str]:
+    """How many OTP tokens each realm has, and had at most, against a count by hand."""
+    states: dict[str, dict[str, Any]] = {}
+    now: Counter[str] = Counter()
+    most: Counter[str] = Counter()
+    for record in otp_tokens():
+        state = json.loads(record.value or b"")
+        before = states.get(state["serial"], {"realms": []})
+        states[state["serial"]] = state = state | ({"realms": []} if state.get("deleted") else {})
+        now.subtract(before["realms"])
+        now.update(state["realms"])
+        most |= now
+    paths = ("/v1/otp-tokens?status=total", f"{LINOTP}/maximum?status=total")
+    try:
+        told_now = {item["realm"]: item["count"] for item in json.loads(children.get(paths[0]))["items"]}
+        told_most = json.loads(children.get(paths[1]))["result"]["value"]
+        for realm, count in now.items():
+            if told_now.get(realm) != count:
+                yield f"{paths[0]}: {told_now.get(realm)} tokens in {realm}, published {count}"
+            if told_most[realm]["total"] != most[realm]:
+                yield f"{paths[1]}: {told_most[realm]['total']} tokens in {realm} at most, published {most[realm]}"
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        yield f"{' or '.join(paths)}: no answer that can be read: {error!r}"
+
+
+def records_sent(expected: Expected, sent: Sequence[Sent]) -> int:
+    """Records that Kafka holds of all that was published, dead letters apart."""
+    return expected.records + sum(1 for _ in otp_tokens()) + sum(way.records for way in sent)
+
+
+def consumed(client: Any, key_prefix: str) -> int:
+    """Records in the ledger's books."""
+    return sum(int(progress.get(fields.CONSUMED, 0)) for progress in _progress(client, key_prefix))
+
+
+def _progress(client: Any, key_prefix: str) -> list[dict[str, str]]:
+    return [
+        client.hgetall(ShardKeys(key_prefix, Shard(topic, partition)).progress)
+        for topic, partitions in TOPICS.items()
+        for partition in range(partitions if topic != DEAD_LETTERS else 0)
+    ]
+
+
+def _books(children: Children, expected: Expected, sent: Sequence[Sent], key_prefix: str) -> Iterator[str]:
+    """The ledger's own books: every record consumed, the bad ones by reason, what was sent twice counted once."""
+    with redis.Redis.from_url(children.store.url, decode_responses=True) as client:
+        books = _progress(client, key_prefix)
+
+    def held(name: str) -> int:
+        return sum(int(progress.get(name, 0)) for progress in books)
+
+    records = records_sent(expected, sent)
+    if held(fields.CONSUMED) != records:
+        yield f"ledger: {held(fields.CONSUMED)} records consumed, published {records}"
+    repeats = sum(way.records - way.logins for way in sent)
+    if held(fields.DUPLICATES) != repeats:
+        yield f"ledger: {held(fields.DUPLICATES)} records were repeats, sent {repeats}"
+    for reason, count in expected.dead.items():
+        if held(fields.dead(reason)) != count:
+            yield f"ledger: {held(fields.dead(reason))} dead letters for {reason}, published {count}"

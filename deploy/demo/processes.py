@@ -1,0 +1,150 @@
+"""The demo's four processes: broker, store, worker, api; one folder, and nothing of them left when it is over."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Final, Self
+
+from confluent_kafka import Producer
+
+from deploy.demo.sample_events import ACCOUNTS, DEAD_LETTERS, KEYCLOAK, LOGINS, OTP_TOKENS, TOKENS, TOPICS
+from deploy.demo.servers import ServerError, Tansu, Valkey, create_topics, free_port
+from deploy.demo.servers.process import HOST, accepts, start_child, stop_child, tail
+from schemas.settings import PREFIX
+
+READY_TIMEOUT_S: Final = 60
+STOP_TIMEOUT_S: Final = 5
+SCOPES: Final = ("jans_stat", "read:stats", "reporting", "stats:read", "metrics:read", "events:write")
+
+
+class DemoError(Exception):
+    """The demo cannot go on; the text is for whoever started it."""
+
+
+class Children:
+    """Starts in `with`, ends with it. `check` raises DemoError as soon as one of the four has ended."""
+
+    def __init__(self, port: int, token: str) -> None:
+        self.api_port = port
+        self.token = token
+        self.worker_port = free_port()
+        self._stack = ExitStack()
+        self._services: dict[str, tuple[subprocess.Popen[bytes], Path]] = {}
+
+    def __enter__(self) -> Self:
+        if accepts(self.api_port):
+            raise DemoError(f"Port {self.api_port} is in use; choose another with --port.")
+        with self._stack:
+            self.folder = Path(tempfile.mkdtemp(prefix="authtally-demo-"))
+            self._stack.callback(shutil.rmtree, self.folder, ignore_errors=True)
+            try:
+                self.store = self._stack.enter_context(Valkey(folder=self.folder / "valkey"))
+                self.broker = self._stack.enter_context(Tansu(folder=self.folder / "tansu"))
+            except ServerError as error:
+                raise DemoError(str(error)) from error
+            create_topics(self.broker.address, TOPICS)
+            self.environment = self._environment()
+            for name, module in (("worker", "aggregator"), ("api", "api")):
+                log = self.folder / f"{name}.log"
+                process = start_child((sys.executable, "-m", module), log, self.folder, self.environment)
+                self._stack.callback(stop_child, process, STOP_TIMEOUT_S)
+                self._services[name] = process, log
+            self._stack = self._stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # All at once: each then finds its child ended, or nearly so.
+        for process, _log in self._services.values():
+            process.terminate()
+        self._stack.close()
+
+    def _environment(self) -> dict[str, str]:
+        tokens = self.folder / "tokens.json"
+        digest = hashlib.sha256(self.token.encode()).hexdigest()
+        tokens.write_text(json.dumps([{"sha256": digest, "subject": "demo", "scopes": SCOPES}]), encoding="utf-8")
+        settings = {
+            "KAFKA_BOOTSTRAP_SERVERS": self.broker.address,
+            # The embedded broker has no idempotent producers.
+            "KAFKA_IDEMPOTENCE": "off",
+            "TOPICS": f"{LOGINS}=login,{TOKENS}=token,{ACCOUNTS}=account,{OTP_TOKENS}=otp,{KEYCLOAK}=keycloak",
+            "DEAD_LETTER_TOPIC": DEAD_LETTERS,
+            "REDIS_URL": self.store.url,
+            "USER_HASH_KEY": secrets.token_hex(32),
+            # The sample's months lie in the past; their days would expire one after the other.
+            "RETAIN_DAYS": "forever",
+            "INGEST": "on",
+            "WORKER_HOST": HOST,
+            "WORKER_PORT": str(self.worker_port),
+            "API_HOST": HOST,
+            "API_PORT": str(self.api_port),
+            "AUTH": "static",
+            "AUTH_TOKENS_FILE": str(tokens),
+        }
+        # Settings of the shell that starts the demo are meant for other processes.
+        inherited = {name: value for name, value in os.environ.items() if not name.upper().startswith(PREFIX)}
+        return inherited | {"HOME": str(self.folder)} | {PREFIX + name: value for name, value in settings.items()}
+
+    @property
+    def url(self) -> str:
+        return f"http://{HOST}:{self.api_port}"
+
+    def check(self) -> None:
+        """Raises DemoError with the name and the last lines of a child that has ended."""
+        for server in (self.store, self.broker):
+            if not server.running:
+                raise DemoError(f"{server.name} ended by itself. Its last lines:\n{tail(server.log)}")
+        for name, (process, log) in self._services.items():
+            status = process.poll()
+            if status is not None:
+                raise DemoError(f"The {name} ended with status {status}. Its last lines:\n{tail(log)}")
+
+    def wait_for_api(self) -> None:
+        """Until the api says it is ready."""
+        deadline = time.monotonic() + READY_TIMEOUT_S
+        while True:
+            self.check()
+            try:
+                self.get("/health/ready", authorized=False)
+            except OSError as error:
+                if time.monotonic() > deadline:
+                    log = self._services["api"][1]
+                    raise DemoError(f"The api is not ready: {error}. Its last lines:\n{tail(log)}") from error
+                time.sleep(0.05)
+            else:
+                return
+
+    def get(self, path: str, *, authorized: bool = True) -> str:
+        """The api's answer, as text. Raises OSError (HTTPError included) for anything but a success."""
+        return self._ask(path, None, {"Authorization": f"Bearer {self.token}"} if authorized else {})
+
+    def post(self, path: str, content_type: str, body: bytes) -> str:
+        """Likewise, to a body."""
+        return self._ask(path, body, {"Authorization": f"Bearer {self.token}", "Content-Type": content_type})
+
+    def _ask(self, path: str, body: bytes | None, headers: dict[str, str]) -> str:
+        request = urllib.request.Request(self.url + path, body, headers)  # noqa: S310
+        # Whatever proxy the environment names is none of our business on the loopback interface.
+        opener: Any = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(request, timeout=10) as answer:
+            text: str = answer.read().decode()
+            return text
+
+    def producer(self) -> Producer:
+        """Of the embedded broker, which has no idempotent ones."""
+        properties = {"enable.idempotence": False, "acks": "all", "linger.ms": 20, "log_level": 0}
+        return Producer({"bootstrap.servers": self.broker.address, **properties})
+
+    def worker_log(self) -> str:
+        return tail(self._services["worker"][1])

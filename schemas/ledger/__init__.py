@@ -1,0 +1,1 @@
+"""The ledger's vocabulary: keys, fields, periods, scopes, accuracy, packed inventory."""

@@ -1,0 +1,190 @@
+"""Events that are sent twice: what is a repeat, for how long, within which memory, and that no cutting changes it."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from aggregator.fold.deduplication import AHEAD_HOURS, HOUR_MS, Seen, Sieve, packed, window_held_s
+from aggregator.fold.fold import fold
+from aggregator.fold.range_delta import Known, Rules
+from aggregator.ledger.ledger import Applied
+from schemas.ledger import fields
+from schemas.ledger.keys import ShardKeys
+from schemas.ledger.scopes import EVERYTHING
+from tests.aggregator import ledgers
+from tests.aggregator.counting import SHARD, Counting
+from tests.aggregator.logs import NOW_MS, LogRecord
+
+OF = ShardKeys("authtally:", SHARD)
+WINDOW_S = 2 * 3600
+MINUTE_MS = 60_000
+START_MS = 1_795_132_800_000  # 2026-11-20, midnight
+
+
+def login(offset: int, minutes: int, event_id: str | None = None, **more: object) -> LogRecord:
+    event = {"time": "2026-11-20T00:00:00Z", "user_id": f"user-{offset}", "id": event_id} | more
+    return LogRecord(offset, START_MS + minutes * MINUTE_MS, json.dumps(event).encode())
+
+
+def counted(*log: LogRecord, cuts: tuple[int, ...] = (), **given: Any) -> tuple[int, int]:
+    """Logins counted and repeats told, of a log folded in one piece or several."""
+    rules = Rules.of(ledgers.settings("redis://nowhere", **({"dedupe_window_s": WINDOW_S} | given)))
+    known = Known(set())
+    found = repeated = 0
+    for start, end in zip((0, *cuts), (*cuts, len(log)), strict=True):
+        tally = fold("login", log[start:end], end, known, rules, NOW_MS)
+        known.learn(tally)
+        found += tally.counts.get(("2026-11", EVERYTHING), {}).get(fields.LOGIN, 0)
+        repeated += tally.progress.get(fields.DUPLICATES, 0)
+    return found, repeated
+
+
+@pytest.mark.parametrize(
+    ("log", "expected", "why"),
+    [
+        ([login(0, 0, "a"), login(1, 1, "a")], (1, 1), "at once again"),
+        ([login(0, 0, "a"), login(1, 120, "a")], (1, 1), "at the window's very end"),
+        ([login(0, 59, "a"), login(1, 179, "a")], (1, 1), "at the window's very end, from an hour's end"),
+        ([login(0, 0, "a"), login(1, 180 + 24 * 60, "a")], (2, 0), "after the window, its hour and a day"),
+        ([login(0, 0, "a"), login(1, 0, "b"), login(2, 0)], (3, 0), "different ids, and none"),
+        ([login(0, 0), login(1, 0)], (2, 0), "no id is no repeat"),
+        ([login(0, 0, ""), login(1, 0, "")], (1, 1), "an empty id is one"),
+        ([login(0, 600 + 24 * 60, "a"), login(1, 0, "b"), login(2, 1, "b")], (3, 0), "too late to be remembered"),
+        ([login(0, 600, "a"), login(1, 0, "a")], (1, 1), "late, of an id that is held"),
+        ([login(0, 0, "a", user_id=""), login(1, 0, "a")], (1, 0), "a bad event leaves no id"),
+        ([login(0, 0, "a"), login(1, 0, "a", success=False)], (1, 1), "the id decides, not the rest"),
+    ],
+)
+def test_an_id_counts_once_within_the_window(log: list[LogRecord], expected: tuple[int, int], why: str) -> None:
+    assert counted(*log) == expected, why
+    assert counted(*log, cuts=(1,)) == expected, why
+
+
+def test_without_a_window_every_event_counts() -> None:
+    assert counted(login(0, 0, "a"), login(1, 0, "a"), dedupe_window_s=0) == (2, 0)
+
+
+def test_a_repeat_makes_nobody_active_and_nothing_known() -> None:
+    rules = Rules.of(ledgers.settings("redis://nowhere"))
+    log = [login(0, 0, "a"), login(1, 0, "a", realm="acme", client_id="web")]
+    tally = fold("login", log, 2, Known(set()), rules, NOW_MS)
+    assert tally.labels == set()
+    assert sum(map(len, tally.users["2026-11", EVERYTHING])) == 1
+    assert tally.clients == {}
+    assert tally.progress == {fields.CONSUMED: 2, fields.COUNTED: 1, fields.DUPLICATES: 1}
+
+
+def test_the_oldest_hour_goes_first_when_ids_have_no_room() -> None:
+    old, new = [login(n, 0, f"old-{n}") for n in range(3)], [login(3 + n, 60, f"new-{n}") for n in range(3)]
+    again = [login(6, 61, "old-0"), login(7, 61, "new-0")]
+    assert counted(*old, *new, *again, dedupe_max_ids=5) == (7, 1)
+    assert counted(*old, *new, *again, dedupe_max_ids=6) == (6, 2)
+
+
+def test_the_window_that_is_held_says_what_was_given_up() -> None:
+    def held(log: list[tuple[int, int]], max_ids: int) -> int:
+        seen = Seen()
+        sieve = Sieve(seen, WINDOW_S, max_ids, NOW_MS)
+        for number, hour in log:
+            sieve.repeats(digest(number), hour * HOUR_MS)
+        seen.learn(sieve.sifted)
+        return window_held_s(seen.hours, seen.given_up_before, WINDOW_S)
+
+    assert held([], 1) == WINDOW_S
+    assert held([(1, 7), (2, 8), (3, 9)], 3) == WINDOW_S
+    assert held([(1, 7), (2, 8), (3, 9)], 2) == 3600
+    assert held([(1, 9), (2, 9)], 1) == 0, "an hour too large by itself"
+    assert held([(1, 7), (2, 8), (3, 9), (4, 20)], 2) == WINDOW_S, "long past"
+
+
+ids = st.tuples(st.integers(0, 12), st.integers(0, 4_000))
+"""Which id, and the minute of its record."""
+
+
+def digest(number: int) -> bytes:
+    return number.to_bytes(8, "big")
+
+
+def plain(log: list[tuple[int, int]], window_hours: int) -> list[bool]:
+    """Repeats, reckoned in the plainest way, with room for all."""
+    held: dict[int, int] = {}
+    newest = -1
+    told = []
+    for event_id, minute in log:
+        hour = minute // 60
+        newest = max(newest, hour)
+        held = {known: of for known, of in held.items() if of >= newest - window_hours - AHEAD_HOURS}
+        told.append(event_id in held)
+        if event_id not in held and hour >= newest - window_hours - AHEAD_HOURS:
+            held[event_id] = hour
+    return told
+
+
+@given(st.lists(ids, max_size=60), st.integers(1, 4))
+def test_repeats_are_those_of_a_plain_reckoning(log: list[tuple[int, int]], window_hours: int) -> None:
+    sieve = Sieve(Seen(), window_hours * 3600, 1000, NOW_MS)
+    told = [sieve.repeats(digest(event_id), minute * MINUTE_MS) for event_id, minute in log]
+    assert told == plain(log, window_hours)
+
+
+@given(st.lists(ids, max_size=60), st.lists(st.integers(0, 60), max_size=8), st.integers(1, 8), st.integers(1, 3))
+def test_no_cutting_changes_what_is_a_repeat_or_what_is_held(
+    log: list[tuple[int, int]], cuts: list[int], max_ids: int, window_hours: int
+) -> None:
+    found = []
+    for where in ([], cuts):
+        seen, told = Seen(), []
+        edges = [0, *sorted(cut for cut in where if cut < len(log)), len(log)]
+        for start, end in pairwise(edges):
+            sieve = Sieve(seen, window_hours * 3600, max_ids, NOW_MS)
+            told += [sieve.repeats(digest(event_id), minute * MINUTE_MS) for event_id, minute in log[start:end]]
+            seen.learn(sieve.sifted)
+            assert len(seen.digests) == sum(map(len, seen.hours.values())) <= max_ids
+            # As the next worker finds them.
+            kept = {hour: packed(held) for hour, held in seen.hours.items()}
+            seen = Seen.unpacked(kept, seen.given_up_before)
+        found.append((told, seen))
+    assert found[0] == found[1]
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(ids, min_size=1, max_size=40),
+    st.lists(st.integers(1, 40), max_size=6),
+    st.integers(1, 8),
+    st.booleans(),
+)
+async def test_any_cutting_leaves_the_same_ids_in_the_ledger(
+    redis_url: str, events: list[tuple[int, int]], cuts: list[int], max_ids: int, remember: bool
+) -> None:
+    log = [login(offset, minute, str(event_id)) for offset, (event_id, minute) in enumerate(events)]
+    given: dict[str, Any] = {"dedupe_window_s": WINDOW_S, "dedupe_max_ids": max_ids}
+    found = []
+    for where, memory in (([], True), (cuts, remember)):
+        client = ledgers.client(redis_url)
+        client.flushall()
+        async with Counting(redis_url, remember=memory, **given) as counter:
+            await counter.open()
+            await counter.count_cut(log, where)
+            found.append(ledgers.contents(client))
+        client.close()
+    assert found[0] == found[1]
+
+
+async def test_a_look_at_ids_is_void_when_the_shard_has_moved_on(redis_url: str) -> None:
+    async with Counting(redis_url) as counter:
+        await counter.open()
+        await counter.count([login(0, 0, "a")], 0, 1)
+        look = await counter.ledger.look(SHARD)
+        assert isinstance(await counter.count([login(1, 0, "b")], 1, 2), Applied)
+        assert await counter.ledger.seen(SHARD, look) is None
+        seen = await counter.ledger.seen(SHARD, await counter.ledger.look(SHARD))
+        assert seen is not None
+        assert seen.digests == {counter.rules.digest.event_id("a"), counter.rules.digest.event_id("b")}
+        assert ledgers.client(redis_url).strlen(OF.ids_of(START_MS // HOUR_MS)) == 16, "eight bytes an id"

@@ -1,0 +1,144 @@
+"""What every answer of the own surface says of itself, in which form, and for how long."""
+
+from __future__ import annotations
+
+import csv
+import io
+from datetime import datetime
+
+import pytest
+import redis
+
+from api.dialects.own import accepted
+from schemas.ledger import fields
+from schemas.ledger.keys import Shard, ShardKeys
+from tests.api.conftest import Api, Clock, Serve
+from tests.api.own_sample import DAY, NOON, asked, serve_sample
+from tests.api.worker import count, login
+
+
+@pytest.fixture
+async def api(serve: Serve, redis_url: str, clock: Clock) -> Api:
+    return await serve_sample(serve, redis_url, clock)
+
+
+async def test_an_answer_says_how_fresh_and_whole_it_is(api: Api, redis_url: str) -> None:
+    of = ShardKeys("authtally:", Shard("auth.logins", 0))
+    path = "/v1/logins?granularity=month&from=2028-02-01&to=2028-03-31"
+    answer = await asked(api, path)
+    assert answer["as_of"] == {"newest_event": "2028-03-01T12:00:00.000Z", "lag": None}
+    assert (answer["complete"], answer["since"]) == (True, {})
+    with redis.Redis.from_url(redis_url) as server:
+        position = int(server.get(of.position))
+        server.hset(of.observed, fields.END, fields.observation(position + 7, 1_830_000_000_000))
+        server.hset(of.progress, fields.overflowed("realm"), 3)
+        at_ms = int(datetime.fromisoformat("2028-02-20T00:00:00Z").timestamp() * 1000)
+        server.hset(of.meta, fields.since("counts_by"), fields.observation(1, at_ms))
+    answer = await asked(api, path + "&realm=acme")
+    assert answer["as_of"]["lag"] == 7
+    assert answer["complete"] is False, "a realm found no room"
+    assert answer["since"] == {"COUNTS_BY": "2028-02-20T00:00:00.000Z"}
+    assert (await asked(api, path + "&group_by=reason"))["complete"] is True, "reasons all found room"
+    assert (await asked(api, "/v1/logins?from=2028-03-01"))["since"] == {}, "older than what was asked"
+
+
+async def test_estimates_tell_their_error(serve: Serve, redis_url: str, clock: Clock) -> None:
+    clock.now = datetime.fromisoformat("2028-03-02" + NOON).timestamp()
+    await count(redis_url, [login("2028-03-01" + NOON, f"user-{n}") for n in range(3000)], exact_up_to=100)
+    api = await serve(redis_url=redis_url, exact_up_to=100)
+    (month,) = (await asked(api, "/v1/active-users?granularity=month&from=2028-03-01"))["items"]
+    assert (month["exact"], month["standard_error"]) == (False, pytest.approx(0.002031, rel=0.01))
+    assert month["value"] == pytest.approx(3000, rel=0.01)
+    (day,) = (await asked(api, "/v1/active-users?from=2028-03-01&to=2028-03-01"))["items"]
+    assert day["standard_error"] == pytest.approx(0.0040625, rel=0.01)
+
+
+async def test_a_table_has_a_header_and_a_line_per_item(api: Api) -> None:
+    path = f"/v1/logins?{DAY}&group_by=realm"
+    by_name = await api.get(path + "&format=csv")
+    by_accept = await api.get(path, headers={"Accept": "text/csv, application/json;q=0.5"})
+    assert by_name.headers["Content-Type"] == "text/csv; charset=utf-8"
+    assert by_name.body == by_accept.body
+    assert list(csv.DictReader(io.StringIO(by_name.text))) == [
+        {"period": "2028-03-01", "from": "2028-03-01", "to": "2028-03-01", "realm": realm}
+        | {"succeeded": succeeded, "failed": "1", "exact": "true"}
+        for realm, succeeded in (("globex", "1"), ("typo", "0"))
+    ]
+    again = await api.get(path)
+    assert again.json["items"], "the same path in another form is another answer"
+    assert "Accept" in again.headers["Vary"]
+    both = await api.get(path + "&format=json", headers={"Accept": "text/csv"})
+    assert both.headers["Content-Type"] == "application/json", "the parameter wins"
+
+
+@pytest.mark.parametrize(
+    ("header", "form"),
+    [
+        ("", "json"),
+        ("*/*", "json"),
+        ("text/csv", "csv"),
+        ("TEXT/CSV", "csv"),
+        ("text/*", "csv"),
+        ("text/html, */*;q=0.8", "json"),
+        ("text/csv;q=0.5, application/json;q=0.6", "json"),
+        ("text/csv;q=0.5, application/json;q=0.5", "json"),
+        ("text/csv;q=0", "json"),
+        ("text/csv;q=nan", "json"),
+        ("text/csv; q=1, */*; q=0.1", "csv"),
+    ],
+)
+def test_the_form_is_what_accept_prefers(header: str, form: str) -> None:
+    assert accepted([header]) == form
+
+
+async def test_an_unchanged_answer_is_304(api: Api) -> None:
+    path = "/v1/active-users?granularity=month"
+    first = await api.get(path)
+    again = await api.get(path, headers={"If-None-Match": first.headers["ETag"]})
+    assert (again.status, again.body) == (304, b"")
+    assert again.headers["Age"] == "0"
+
+
+async def test_answers_are_kept_for_ten_seconds(api: Api, redis_url: str, clock: Clock) -> None:
+    path = f"/v1/logins?{DAY}"
+    assert (await asked(api, path))["items"][0]["succeeded"] == 2
+    await count(redis_url, [login("2028-03-01" + NOON, "new")], users_by=("realm", "client"))
+    assert (await asked(api, path))["items"][0]["succeeded"] == 2
+    clock.now += 10.3
+    assert (await asked(api, path))["items"][0]["succeeded"] == 3
+
+
+async def test_months_counted_elsewhere_are_told_and_marked(api: Api, redis_url: str) -> None:
+    with redis.Redis.from_url(redis_url) as server:
+        server.hset(
+            "authtally:imported",
+            mapping={
+                fields.imported("2027-12", fields.ACTIVE): 900,
+                fields.imported("2027-12", fields.SOURCE): "stat.json",
+                fields.imported("2027-12", "login"): 5000,
+                fields.imported("2028-03", fields.ACTIVE): 1,
+            },
+        )
+    answer = await asked(api, "/v1/active-users?granularity=month&from=2027-12-01")
+    first, *_, last = answer["items"]
+    assert (first["value"], first["exact"], first["standard_error"], first["imported"]) == (
+        900,
+        False,
+        None,
+        "stat.json",
+    )
+    assert last["value"] == 2, "the ledger's own figure wins"
+    overview = await asked(api, "/v1/overview")
+    found = {row["month"]: (row["value"], row["logins"], row["imported"]) for row in overview["months"]}
+    assert found["2027-12"] == (900, 5000, "stat.json")
+    assert found["2028-02"] == (1, 1, None)
+    assert found["2028-01"] == (None, None, None)
+    assert overview["billing"] == {
+        "average": 450.5,
+        "months_averaged": 2,
+        "maximum": 900,
+        "maximum_month": "2027-12",
+    }
+    janssen = await asked(api, "/jans-auth/restv1/internal/stat?month=202712%20202803")
+    users = {month: row["monthly_active_users"] for month, row in janssen["response"].items()}
+    assert users == {"202712": 900, "202803": 2}

@@ -1,0 +1,198 @@
+"""Dead letters are listed without what they hold, and go back exactly once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from confluent_kafka import Consumer, Producer, TopicPartition
+
+from deploy.cli import dead_letters
+from deploy.demo.servers import create_topics
+from deploy.demo.servers.topics import admin
+from schemas.ledger.keys import Shard
+from tests.deploy.conftest import Deployment, login
+from tests.integration.raw_batches import Written, batch, produce, replaced
+
+BAD = (b"not json, from mallory", b"[]", b'{"user_id":"mallory"}', b"not json either")
+
+
+def records(bootstrap: str, topic: str, start: int = 0) -> list[tuple[bytes, bytes, dict[str, bytes]]]:
+    """Key, value and headers of what partition 0 holds from an offset on."""
+    found = messages(bootstrap, topic, start)
+    return [(message.key(), message.value(), dict(message.headers() or ())) for message in found]
+
+
+def messages(bootstrap: str, topic: str, start: int = 0) -> list[Any]:
+    """What partition 0 holds from an offset on."""
+    reader = Consumer({"bootstrap.servers": bootstrap, "group.id": "reader", "enable.partition.eof": True})
+    reader.assign([TopicPartition(topic, 0, start)])
+    found = []
+    try:
+        while (message := reader.poll(10)) is not None and message.error() is None:
+            found.append(message)
+    finally:
+        reader.close()
+    return found
+
+
+def test_list_counts_by_reason_and_shows_no_value(deployment: Deployment) -> None:
+    deployment.produce(login("ada"), *BAD)
+    deployment.count_up_to(5)
+
+    listed = deployment.run("dead-letters", "list")
+
+    assert listed.exit_code == 0, listed.output
+    assert "mallory" not in listed.output
+    rows = [line.split() for line in listed.output.splitlines()]
+    assert ["not_json", deployment.topic, "2", "0"] in rows
+    assert ["not_an_object", deployment.topic, "1", "0"] in rows
+    assert ["missing_field", deployment.topic, "1", "0"] in rows
+
+
+def test_resend_sends_each_once_and_remembers(deployment: Deployment) -> None:
+    deployment.produce(login("ada"), *BAD)
+    deployment.count_up_to(5)
+
+    dry = deployment.run("dead-letters", "resend")
+    assert dry.exit_code == 0, dry.output
+    assert "Dry run" in dry.output
+    assert len(records(deployment.broker, deployment.topic)) == 5
+
+    some = deployment.run("dead-letters", "resend", "--reason", "not_json", "--yes")
+    assert some.exit_code == 0, some.output
+    assert "Resent 2." in some.output
+    sent = records(deployment.broker, deployment.topic, 5)
+    assert [(key, value) for key, value, _ in sent] == [(b"key", BAD[0]), (b"key", BAD[3])]
+    assert sent[0][2] == {
+        "traceparent": b"00-1",
+        "authtally-resent": f"{deployment.topic}/0/1/0".encode(),
+    }
+
+    rest = deployment.run("dead-letters", "resend", "--yes")
+    assert "Resent 2." in rest.output
+    assert len(records(deployment.broker, deployment.topic)) == 9
+
+    for arguments in ((), ("--reason", "not_json")):
+        again = deployment.run("dead-letters", "resend", "--yes", *arguments)
+        assert again.exit_code == 0, again.output
+        assert "Nothing to resend." in again.output
+    assert len(records(deployment.broker, deployment.topic)) == 9
+
+
+# (key, value, headers, why)
+ODD: list[tuple[bytes | None, bytes | None, list[tuple[str, bytes | None]], str]] = [
+    (None, None, [], "null key and value"),
+    (None, None, [("a", None), ("", b""), ("a", b"2")], "null and empty headers, one name twice"),
+    (b"", b"", [], "empty key and value"),
+    (b"k" * 300_000, b"?", [], "a huge key"),
+    (b"k", b"?" * 1_030_000, [], "a value beyond librdkafka's own limit, and within that of a letter"),
+    (b"k", b"?", [(f"h{n}", b"v") for n in range(1000)], "a thousand headers"),
+]
+
+
+def test_nulls_and_large_records_are_listed_and_resent_as_they_were(deployment: Deployment) -> None:
+    shard = Shard(deployment.topic, 0)
+    produce(deployment.broker, shard, *(batch(Written(value, key, named)) for key, value, named, _ in ODD))
+    deployment.count_up_to(len(ODD))
+
+    listed = deployment.run("dead-letters", "list")
+    assert listed.exit_code == 0, listed.output
+    assert ["empty_value", deployment.topic, "2", "0"] in [line.split() for line in listed.output.splitlines()]
+
+    resent = deployment.run("dead-letters", "resend", "--yes")
+    assert resent.exit_code == 0, resent.output
+    assert f"Resent {len(ODD)}." in resent.output
+    sent = messages(deployment.broker, deployment.topic, len(ODD))
+    assert len(sent) == len(ODD)
+    for offset, (message, (key, value, named, why)) in enumerate(zip(sent, ODD, strict=True)):
+        origin = ("authtally-resent", f"{deployment.topic}/0/{offset}/0".encode())
+        assert (message.key(), message.value(), message.headers()) == (key, value, [*named, origin]), why
+
+
+def test_header_names_that_are_not_utf_8_go_back_escaped_and_marked(deployment: Deployment) -> None:
+    written = replaced(batch(Written(b"?", b"k", [("head", b"v")])), b"head", b"h\xffad")
+    produce(deployment.broker, Shard(deployment.topic, 0), written)
+    # Somebody else's, among the letters.
+    produce(deployment.broker, Shard(deployment.dead_letters, 0), written)
+    deployment.count_up_to(1)
+
+    assert "1 messages carry none of our headers" in deployment.run("dead-letters", "list").output
+    assert "Resent 1." in deployment.run("dead-letters", "resend", "--yes").output
+    (message,) = messages(deployment.broker, deployment.topic, 1)
+    assert message.headers() == [
+        ("h\\xffad", b"v"),
+        ("authtally-renamed-headers", b"yes"),
+        ("authtally-resent", f"{deployment.topic}/0/0/0".encode()),
+    ]
+
+
+def test_what_comes_back_is_not_sent_for_ever(deployment: Deployment) -> None:
+    deployment.produce(BAD[0])
+    deployment.count_up_to(1)
+    assert "Resent 1." in deployment.run("dead-letters", "resend", "--yes").output
+    deployment.count_up_to(2)
+    assert len(records(deployment.broker, deployment.dead_letters)) == 2
+
+    again = deployment.run("dead-letters", "resend", "--yes")
+
+    assert "1 were resent once and came back" in again.output
+    assert "Nothing to resend." in again.output
+    assert len(records(deployment.broker, deployment.topic)) == 2
+
+
+def test_copies_of_a_letter_are_sent_once(deployment: Deployment) -> None:
+    deployment.produce(*BAD)
+    deployment.count_up_to(4)
+    # As after a crash between sending and counting: the worker sends the same letters again.
+    for key in deployment.redis.scan_iter(f"t:{{{deployment.topic}-0}}:*"):
+        deployment.redis.delete(key)
+    deployment.count_up_to(4)
+    assert len(records(deployment.broker, deployment.dead_letters)) == 8
+
+    assert "4 more are copies" in deployment.run("dead-letters", "list").output
+    assert "Resent 4." in deployment.run("dead-letters", "resend", "--yes").output
+    assert len(records(deployment.broker, deployment.topic)) == 8
+
+
+def test_a_crash_before_remembering_sends_the_batch_again(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deployment.produce(*BAD)
+    deployment.count_up_to(4)
+
+    def crash(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(dead_letters, "_remember", crash)
+        assert deployment.run("dead-letters", "resend", "--yes").exit_code == 1
+
+    assert "Resent 4." in deployment.run("dead-letters", "resend", "--yes").output
+    assert len(records(deployment.broker, deployment.topic)) == 12
+
+
+def test_foreign_messages_are_left_alone(deployment: Deployment) -> None:
+    producer = Producer({"bootstrap.servers": deployment.broker})
+    producer.produce(deployment.dead_letters, b"who wrote this?")
+    assert producer.flush(10) == 0
+    assert "1 messages carry none of our headers" in deployment.run("dead-letters", "list").output
+    assert "Nothing to resend." in deployment.run("dead-letters", "resend", "--yes").output
+
+
+@pytest.mark.apache_kafka
+def test_a_dead_letter_topic_made_anew_begins_unsent(apache_kafka: str, deployment: Deployment) -> None:
+    deployment.environment["AUTHTALLY_KAFKA_BOOTSTRAP_SERVERS"] = deployment.broker = apache_kafka
+    topics = {deployment.topic: 2, deployment.dead_letters: 1}
+    create_topics(apache_kafka, topics)
+    deployment.produce(BAD[0])
+    deployment.count_up_to(1)
+    assert "Resent 1." in deployment.run("dead-letters", "resend", "--yes").output
+    client = admin(apache_kafka)
+    for future in client.delete_topics([deployment.dead_letters]).values():
+        future.result(10)
+    create_topics(apache_kafka, {deployment.dead_letters: 1})
+    deployment.produce(BAD[1])
+    deployment.count_up_to(3)
+    assert "1 were resent once and came back" in (output := deployment.run("dead-letters", "resend", "--yes").output)
+    assert "Resent 1." in output

@@ -1,0 +1,130 @@
+"""Reads a whole ledger and compares every key in it with what was published."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from confluent_kafka import Consumer, TopicPartition
+
+from schemas.ledger import accuracy, fields, keys
+from schemas.ledger.keys import SMALL_PARTS, Shard, ShardKeys
+from schemas.ledger.scopes import Scope
+from tests.integration.publishing import Expected
+
+SIGMAS = 4
+
+
+def log_ends(bootstrap: str, shards: Iterable[Shard]) -> dict[Shard, int]:
+    """The offset after the last record or marker of each partition."""
+    # Uncommitted, so that an open transaction would show as an end never reached.
+    consumer: Any = Consumer(
+        {"bootstrap.servers": bootstrap, "group.id": "reckoning", "isolation.level": "read_uncommitted", "log_level": 0}
+    )
+    try:
+        return {shard: consumer.get_watermark_offsets(TopicPartition(*shard), timeout=10)[1] for shard in shards}
+    finally:
+        consumer.close()
+
+
+def positions(client: Any, shards: Iterable[Shard], prefix: str = "authtally:") -> dict[Shard, int | None]:
+    """Where each shard stands; None when it holds nothing."""
+    asked = list(shards)
+    found = client.mget([ShardKeys(prefix, shard).position for shard in asked])
+    return {shard: None if at is None else int(at) for shard, at in zip(asked, found, strict=True)}
+
+
+def differences(
+    client: Any, expected: Mapping[Shard, Expected], ends: Mapping[Shard, int], prefix: str = "authtally:"
+) -> list[str]:
+    """Everything in the ledger that is not as published, a line each; empty when all is exact.
+
+    Shards not in `expected` may hold a position, but no figures.
+    """
+    found: list[str] = []
+    there = set(client.scan_iter(count=10_000))
+    allowed = {keys.shards(prefix)}
+    registered = client.smembers(keys.shards(prefix))
+    for shard, wanted in expected.items():
+        of = ShardKeys(prefix, shard)
+        found += [f"{shard.tag}: {line}" for line in _shard(client, of, wanted, ends[shard], allowed, there)]
+        if shard.tag not in registered:
+            found.append(f"{shard.tag}: not registered")
+    for tag in registered:
+        of = ShardKeys(prefix, Shard.parse(tag))
+        allowed |= {of.meta, of.position, of.progress, of.observed, of.labels, of.index, of.ids, of.unexpected}
+        if of.shard not in expected:
+            found += _same(f"{tag}: progress", client.hgetall(of.progress), {})
+    found += [f"nobody asked for {key}" for key in sorted(there - allowed)]
+    return found
+
+
+def _shard(client: Any, of: ShardKeys, wanted: Expected, end: int, allowed: set[str], there: set[str]) -> Iterable[str]:
+    yield from _same("position", client.get(of.position), str(end))
+    progress = client.hgetall(of.progress)
+    consumed, counted = (int(progress.get(name, 0)) for name in (fields.CONSUMED, fields.COUNTED))
+    dead = sum(int(value) for name, value in progress.items() if fields.split(name)[0] == "dead")
+    repeats = int(progress.get(fields.DUPLICATES, 0))
+    yield from _same("consumed = counted + duplicates + dead", consumed, counted + repeats + dead)
+    yield from _ids(client, of, len(wanted.ids), allowed)
+    yield from _same("unexpected", client.smembers(of.unexpected), set(map(str, wanted.unexpected)))
+    for period, clients in wanted.clients.items():
+        allowed.add(of.clients(period))
+        yield from _same(f"clients {period}", client.pfcount(of.clients(period)), len(clients))
+    if wanted.records_ms:
+        yield from _same("first record", progress.get(fields.FIRST_RECORD), str(min(wanted.records_ms)))
+        yield from _same("last record", progress.get(fields.LAST_RECORD), str(max(wanted.records_ms)))
+    stamps = {fields.FIRST_EVENT, fields.LAST_EVENT, fields.FIRST_RECORD, fields.LAST_RECORD}
+    numbers = {name: int(value) for name, value in progress.items() if name not in stamps and value != "0"}
+    yield from _same("progress", numbers, {name: value for name, value in wanted.progress.items() if value})
+    yield from _same("labels", client.smembers(of.labels), wanted.labels)
+    periods = {period for period, _ in wanted.counts}
+    yield from _same("index", set(client.zrange(of.index, 0, -1)), periods)
+
+    for day, (first, last) in wanted.written.items():
+        allowed.add(of.written(day))
+        yield from _same(
+            f"written {day}", client.hgetall(of.written(day)), {fields.FIRST: str(first), fields.LAST: str(last)}
+        )
+    asked = list(wanted.counts.items())
+    pipeline = client.pipeline(transaction=False)
+    for (period, scope), _ in asked:
+        pipeline.hgetall(of.counts(period, scope))
+    for ((period, scope), counts), held in zip(asked, pipeline.execute(), strict=True):
+        allowed.add(of.counts(period, scope))
+        yield from _same(
+            f"counts {period} {scope.text}",
+            {name: int(value) for name, value in held.items()},
+            {name: value for name, value in counts.items() if value},
+        )
+    for (period, scope), users in wanted.users.items():
+        yield from _users(client, of, period, scope, len(users), allowed, there)
+
+
+def _ids(client: Any, of: ShardKeys, wanted: int, allowed: set[str]) -> Iterable[str]:
+    hours = {int(hour): int(held) for hour, held in client.hgetall(of.ids).items()}
+    allowed.update(of.ids_of(hour) for hour in hours)
+    yield from _same("ids", sum(hours.values()), wanted)
+    for hour, held in hours.items():
+        yield from _same(f"bytes of ids of hour {hour}", client.strlen(of.ids_of(hour)), 8 * held)
+
+
+def _users(
+    client: Any, of: ShardKeys, period: str, scope: Scope, wanted: int, allowed: set[str], there: set[str]
+) -> Iterable[str]:
+    what = f"users {period} {scope.text}"
+    small = [of.small(period, scope, part) for part in range(SMALL_PARTS)]
+    sketches = [of.users(period, scope, part) for part in range(accuracy.sketches(period, scope))]
+    allowed.update(small, sketches)
+    if there.isdisjoint(sketches):
+        yield from _same(what, sum(client.scard(key) for key in small), wanted)
+        return
+    if not there.isdisjoint(small):
+        yield f"{what}: in small sets and in sketches at once"
+    estimate = sum(client.pfcount(key) for key in sketches)
+    if abs(estimate - wanted) > max(1, SIGMAS * accuracy.standard_error(period, scope) * wanted):
+        yield f"{what}: estimated {estimate}, published {wanted}"
+
+
+def _same(what: str, held: Any, wanted: Any) -> list[str]:
+    return [] if held == wanted else [f"{what}: holds {held}, published {wanted}"]

@@ -1,0 +1,174 @@
+"""What is measured: each arm reads the whole prefilled sample once, in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import uuid
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import redis
+
+from deploy.demo.servers import Valkey
+from schemas.ledger import accuracy, fields, keys
+from schemas.ledger.keys import Shard, ShardKeys
+from schemas.ledger.scopes import EVERYTHING
+from tests.qualification.bench import sample
+from tests.qualification.bench.measure import Speed, watch
+from tests.servers import ApacheKafka
+
+LIMIT_S: Final = 900
+PREFIX: Final = "authtally:"
+MONTH: Final = f"{sample.START:%Y-%m}"
+MONTHS_ONLY: Final = {"AUTHTALLY_RETAIN_DAYS": "0", "AUTHTALLY_USERS_BY": "", "AUTHTALLY_COUNTS_BY": ""}
+ROOT: Final = Path(__file__).parents[3]
+PEERS: Final = ROOT / ".venv-peers"
+"""The peers' own virtual environment, made by `make bench`."""
+
+
+@dataclass(frozen=True)
+class Stack:
+    """The servers of a run, and how many events the topics hold."""
+
+    kafka: ApacheKafka
+    store: Valkey
+    events: int
+    partitions: int = sample.PARTITIONS
+
+    @property
+    def shards(self) -> list[Shard]:
+        return [Shard(topic, part) for topic in (sample.LOGINS, sample.TOKENS) for part in range(self.partitions)]
+
+    def environment(self, **settings: str) -> dict[str, str]:
+        return {
+            **os.environ,
+            "AUTHTALLY_KAFKA_BOOTSTRAP_SERVERS": self.kafka.address,
+            "AUTHTALLY_KAFKA_GROUP": f"bench-{uuid.uuid4().hex[:8]}",
+            "AUTHTALLY_REDIS_URL": self.store.url,
+            "AUTHTALLY_USER_HASH_KEY": "the same in every run",
+            "AUTHTALLY_WORKER_PORT": "0",
+            "AUTHTALLY_LOG_LEVEL": "error",
+            "AUTHTALLY_TOPICS": f"{sample.LOGINS}=login,{sample.TOKENS}=token",
+            "AUTHTALLY_DEAD_LETTER_TOPIC": sample.DEAD,
+            **settings,
+        }
+
+
+@dataclass(frozen=True)
+class Work:
+    """What an arm leaves of the month of the whole deployment, for comparing it with another's."""
+
+    counts: dict[str, int]
+    users: float
+    users_error: float
+    """Relative standard error of `users`; 0 when counted one by one."""
+
+    def differs(self, other: Work) -> str | None:
+        """Why two arms did not do the same work; None when they did."""
+        if self.counts != other.counts:
+            return f"counters differ: {self.counts} and {other.counts}"
+        sigma = max(self.users, other.users) * (self.users_error**2 + other.users_error**2) ** 0.5
+        if abs(self.users - other.users) > 3 * sigma:
+            return f"active users differ by more than three standard errors: {self.users} and {other.users}"
+        return None
+
+
+Run = tuple[Speed, Work | None]
+"""How fast, and what it left; None for an arm that leaves nothing."""
+WORKER: Final = (sys.executable, "-m", "aggregator")
+
+
+def worker(stack: Stack, command: Sequence[str] = WORKER, **settings: str) -> Run:
+    """The product. Its ledger starts empty."""
+    with redis.Redis.from_url(stack.store.url, decode_responses=True) as client:
+        client.flushall()
+        process = subprocess.Popen(command, env=stack.environment(**settings), stdout=subprocess.DEVNULL, cwd=ROOT)
+        try:
+            speed = watch(
+                process.pid,
+                stack.events,
+                lambda: consumed(client, stack.shards),
+                lambda: process.poll() is None,
+                LIMIT_S,
+            )
+        finally:
+            process.terminate()
+            process.wait(30)
+        return speed, left(client, stack.shards)
+
+
+def in_process(module: str, python: str | Path = sys.executable, **settings: str) -> Arm:
+    """An arm that is a module of its own, which reports itself."""
+
+    def run(stack: Stack) -> Run:
+        store = redis.Redis.from_url(stack.store.url, decode_responses=True)
+        with store as client, tempfile.TemporaryDirectory() as folder:
+            client.flushall()
+            done = subprocess.run(
+                [python, "-W", "ignore", "-m", module, stack.kafka.address, str(stack.events)],
+                env=stack.environment(BENCH_FOLDER=folder, **settings),
+                stdout=subprocess.PIPE,
+                timeout=LIMIT_S,
+                check=True,
+                text=True,
+                cwd=ROOT,
+            )
+            told: dict[str, Any] = next(json.loads(line) for line in done.stdout.splitlines() if line.startswith("{"))
+            speed = Speed(**told["speed"])
+            if "counts" in told:
+                return speed, Work(told["counts"], told["users"], 0.0)
+            return speed, left(client, stack.shards) if client.dbsize() else None
+
+    return run
+
+
+def consumed(client: Any, shards: Sequence[Shard]) -> int:
+    pipeline = client.pipeline(transaction=False)
+    for shard in shards:
+        pipeline.hget(ShardKeys(PREFIX, shard).progress, fields.CONSUMED)
+    return sum(int(found or 0) for found in pipeline.execute())
+
+
+def left(client: Any, shards: Sequence[Shard]) -> Work:
+    """What the ledger holds of the month."""
+    held = [ShardKeys(PREFIX, shard) for shard in shards]
+    counts: Counter[str] = Counter()
+    for of in held:
+        for field, number in client.hgetall(of.counts(MONTH, EVERYTHING)).items():
+            counts[field] += int(number)
+    nonce, users = "bench-union", 0
+    k = accuracy.sketches(MONTH, EVERYTHING)
+    for part in range(k):
+        members = client.sunion(
+            [of.small(MONTH, EVERYTHING, p) for of in held for p in range(part, keys.SMALL_PARTS, k)]
+        )
+        client.delete(nonce)
+        client.pfmerge(nonce, *(of.users(MONTH, EVERYTHING, part) for of in held))
+        if members:
+            client.pfadd(nonce, *members)
+        users += client.pfcount(nonce)
+    client.delete(nonce)
+    return Work(dict(counts), users, accuracy.standard_error(MONTH, EVERYTHING))
+
+
+Arm = Callable[[Stack], Run]
+
+ARMS: Final[dict[str, Arm]] = {
+    "worker": worker,
+    "worker, months only": lambda stack: worker(stack, **MONTHS_ONLY),
+    "worker without the compare": lambda stack: worker(
+        stack, (sys.executable, "-m", "tests.qualification.bench.no_compare")
+    ),
+    "aiokafka getmany": in_process("tests.qualification.bench.getmany"),
+    "aiokafka getmany + decode": in_process("tests.qualification.bench.getmany_decoded"),
+    "plain Faust, months only": in_process("tests.qualification.bench.plain_faust", **MONTHS_ONLY),
+    "Quix Streams": in_process("tests.qualification.bench.peers.quix", PEERS / "bin" / "python"),
+    "Bytewax": in_process("tests.qualification.bench.peers.wax", PEERS / "bin" / "python"),
+}

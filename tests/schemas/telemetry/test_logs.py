@@ -1,0 +1,32 @@
+"""Log lines: one per line, whatever libraries put into them."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+import structlog
+
+from schemas.telemetry import logs
+
+FORGED = "from 1.2.3.4\n2026-11-20T10:00:00Z [info     ] nothing happened\r\x1b[2J\u2028end"
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_what_others_sent_stays_within_its_line(form: logs.Form, capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("info", form)
+    logging.getLogger("library").warning("connection %s", FORGED)
+    structlog.get_logger("ours").info("refused", topic=FORGED)
+    lines = capsys.readouterr().err.split("\n")
+    assert len(lines) == 3
+    assert not any(character in line for line in lines for character in "\r\x1b\u2028")
+    assert all("nothing happened" in line for line in lines[:2])
+
+
+def test_debug_lines_of_the_kafka_client_are_not_written(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("debug", "text")
+    logging.getLogger("aiokafka.producer.producer").debug("Sending value=%s", "alice")
+    logging.getLogger("aggregator").debug("seen")
+    told = capsys.readouterr().err
+    assert "alice" not in told
+    assert "seen" in told

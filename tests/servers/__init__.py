@@ -1,0 +1,13 @@
+"""Real servers that only tests start, as child processes on the loopback interface."""
+
+from tests.servers.apache_kafka import ApacheKafka
+from tests.servers.java import JavaMissingError
+from tests.servers.keycloak import Keycloak
+from tests.servers.prometheus import Prometheus
+
+__all__ = [
+    "ApacheKafka",
+    "JavaMissingError",
+    "Keycloak",
+    "Prometheus",
+]
