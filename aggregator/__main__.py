@@ -11,9 +11,9 @@ import faust
 import structlog
 
 from aggregator.app import build_worker
-from aggregator.assignment import SettingsDifferError
+from aggregator.assignment import SettingsConflictError
 from aggregator.settings import WorkerSettings
-from aggregator.startup import UnfitError
+from aggregator.startup import PreflightError
 from schemas.exit_deadline import ExitDeadline
 from schemas.settings import SettingsError, read
 from schemas.telemetry import logs
@@ -60,7 +60,7 @@ def main() -> None:
     )
     try:
         runner.execute_from_commandline()
-    except (UnfitError, SettingsDifferError) as error:
+    except (PreflightError, SettingsConflictError) as error:
         log.critical("cannot work", why=str(error))
         sys.exit(1)
 

@@ -16,17 +16,17 @@ from mode.supervisors import CrashingSupervisor
 from yarl import URL
 
 from aggregator import metrics
-from aggregator.assignment import Placement, SettingsDifferError
-from aggregator.counting import Counting
+from aggregator.assignment import Assignment, SettingsConflictError
+from aggregator.counting import RangeCounter
 from aggregator.health import Health
 from aggregator.kafka.dead_letters import DeadLetters
-from aggregator.kafka.tokens import KafkaTokens
+from aggregator.kafka.tokens import KafkaTokenProvider
 from aggregator.kafka.transport import FETCH_BYTES_PER_PARTITION, ConsumerThread, Range, Schema, Transport
 from aggregator.ledger.ledger import Ledger
 from aggregator.ledger.store import connect
 from aggregator.progress import INTERVAL_S, Progress, StuckError
 from aggregator.settings import WorkerSettings
-from aggregator.startup import UnfitError, wait_until_fit
+from aggregator.startup import PreflightError, wait_for_preflight
 from schemas.exit_deadline import CRASH_S, ExitDeadline
 from schemas.ledger.keys import Shard
 from schemas.settings import read
@@ -43,7 +43,7 @@ METADATA_AGE_MS: Final = 15_000
 # Never full: the transport bounds what is in hand. At four fifths Faust would hold a whole topic up for one partition.
 STREAM_BUFFER: Final = 4096
 # For the last spans to be sent at the end.
-TRACES_S: Final = 3.0
+TRACES_FLUSH_S: Final = 3.0
 
 
 class Worker:
@@ -52,21 +52,21 @@ class Worker:
     def __init__(self, settings: WorkerSettings) -> None:
         self.settings = settings
         self.redis = connect(settings)
-        self.redis_trouble: str | None = None
-        self.waits_for: str | None = None
-        self.ledger = Ledger(self.redis, settings, trouble=self._redis_says)
+        self.redis_error: str | None = None
+        self.startup_error: str | None = None
+        self.ledger = Ledger(self.redis, settings, on_error=self._on_redis_error)
         self.health = Health(settings.worker_host, settings.worker_port)
-        self.placement = Placement(self.ledger, settings)
-        self.tokens = KafkaTokens(settings)
-        signed_in = credentials(settings, self.tokens)
-        self.dead_letters = DeadLetters(settings, credentials_to_aiokafka_auth(signed_in, None))
-        self.counting = Counting(settings, self.ledger, self.dead_letters, self.placement)
+        self.assignment = Assignment(self.ledger, settings)
+        self.tokens = KafkaTokenProvider(settings)
+        kafka_credentials = credentials(settings, self.tokens)
+        self.dead_letters = DeadLetters(settings, credentials_to_aiokafka_auth(kafka_credentials, None))
+        self.counting = RangeCounter(settings, self.ledger, self.dead_letters, self.assignment)
         self.progress = Progress(
-            self.ledger, self.counting, self.placement, lambda: bool(self._outside()), settings.stuck_after_s
+            self.ledger, self.counting, self.assignment, lambda: bool(self._external_problems()), settings.stuck_after_s
         )
         self.deadline = ExitDeadline(self._loops)
-        self.app = App(self, signed_in)
-        self.health.troubles = self.troubles
+        self.app = App(self, kafka_credentials)
+        self.health.problems = self.problems
 
     def _loops(self) -> list[asyncio.AbstractEventLoop]:
         loops = [self.app.loop]
@@ -79,69 +79,69 @@ class Worker:
         if self.health.crashed is not None:
             return
         # The text of other exceptions may hold what a record said.
-        ours = isinstance(reason, (StuckError, SettingsDifferError))
+        ours = isinstance(reason, (StuckError, SettingsConflictError))
         self.health.crashed = f"{type(reason).__name__}: {reason}" if ours else type(reason).__name__
         self.deadline.within(CRASH_S)
         if isinstance(reason, StuckError):
             self.deadline.write_stacks()
 
-    def _redis_says(self, trouble: str | None) -> None:
-        self.redis_trouble = trouble
-        if trouble:
+    def _on_redis_error(self, error: str | None) -> None:
+        self.redis_error = error
+        if error:
             metrics.REDIS_ERRORS.inc()
 
-    def _waits(self, trouble: str | None) -> None:
-        self.waits_for = trouble
+    def _on_startup_wait(self, error: str | None) -> None:
+        self.startup_error = error
 
-    def _outside(self) -> dict[str, str]:
-        found = {
-            "startup": self.waits_for,
-            "redis": self.redis_trouble,
-            "kafka": self.tokens.trouble or self.placement.trouble,
-            "dead_letters": self.dead_letters.trouble,
-            "clock": next(iter(self.counting.clock_troubles.values()), None),
+    def _external_problems(self) -> dict[str, str]:
+        problems = {
+            "startup": self.startup_error,
+            "redis": self.redis_error,
+            "kafka": self.tokens.error or self.assignment.error,
+            "dead_letters": self.dead_letters.error,
+            "clock": next(iter(self.counting.clock_errors.values()), None),
         }
-        return self.progress.troubles | {where: trouble for where, trouble in found.items() if trouble}
+        return self.progress.problems | {component: error for component, error in problems.items() if error}
 
-    def troubles(self) -> dict[str, list[str]]:
+    def problems(self) -> dict[str, list[str]]:
         """Why the worker is not ready, by where, one line each; empty when it counts."""
-        found = {"crashed": [f"crashed: {self.health.crashed}"]} if self.health.crashed else {}
-        found |= {where: [trouble] for where, trouble in self._outside().items()}
+        problems = {"crashed": [f"crashed: {self.health.crashed}"]} if self.health.crashed else {}
+        problems |= {component: [error] for component, error in self._external_problems().items()}
         if not self.app.joined:
-            found["group"] = ["joining the consumer group"]
-        if self.placement.stopped:
-            found["stopped"] = list(self.placement.stopped.values())
-        return found
+            problems["group"] = ["joining the consumer group"]
+        if self.assignment.stopped:
+            problems["stopped"] = list(self.assignment.stopped.values())
+        return problems
 
     async def start(self) -> None:
-        """Before Kafka is read. Raises UnfitError."""
+        """Before Kafka is read. Raises PreflightError."""
         # Every 700 records the collector would look at the youngest, all of them alive: 40 % of the worker's time. It
         # runs on progress.py's timer instead; records hold no cycles, so what waits for it stays small.
         gc.collect()
         gc.freeze()
         gc.disable()
-        metrics.begin(self.settings.topics)
-        self.counting.traces = traces.opened(self.settings.otlp_endpoint, "worker")
+        metrics.init(self.settings.topics)
+        self.counting.traces = traces.open_tracer(self.settings.otlp_endpoint, "worker")
         await self.health.start()
-        await wait_until_fit(self.settings, self.redis, self._waits)
+        await wait_for_preflight(self.settings, self.redis, self._on_startup_wait)
 
     async def stop(self) -> None:
         await self.dead_letters.stop()
         await self.redis.aclose()
         await self.health.stop()
-        await asyncio.to_thread(self.counting.traces.close, TRACES_S)
+        await asyncio.to_thread(self.counting.traces.close, TRACES_FLUSH_S)
 
 
 class App(faust.App):  # type: ignore[misc]
     """The Faust app: positions from the ledger, an agent per topic."""
 
-    def __init__(self, worker: Worker, signed_in: Any) -> None:
+    def __init__(self, worker: Worker, kafka_credentials: Any) -> None:
         settings = worker.settings
         brokers = [URL(f"kafka://{server.strip()}") for server in settings.kafka_bootstrap_servers.split(",")]
         super().__init__(
             settings.kafka_group,
             broker=brokers,
-            broker_credentials=signed_in,
+            broker_credentials=kafka_credentials,
             # Positions come from the ledger. Whatever falls outside the log is for assignment.py to decide.
             consumer_auto_offset_reset="none",
             consumer_max_fetch_size=FETCH_BYTES_PER_PARTITION,
@@ -165,15 +165,15 @@ class App(faust.App):  # type: ignore[misc]
             datadir=tempfile.gettempdir(),
         )
         self._worker = worker
-        self._under_way: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         transport = Transport(brokers, self)
-        transport.place = self._place
+        transport.assign = self._assign
         transport.positions = self._positions
-        transport.polled = worker.health.polled
+        transport.on_poll = worker.health.record_poll
         self.transport = transport
         for topic in settings.topics:
             # No acks: Faust keeps a number per offset for them, and the position is the ledger's.
-            self.agent(self.topic(topic, schema=Schema(), acks=False), name=f"count:{topic}")(self._count)
+            self.agent(self.topic(topic, schema=Schema(), acks=False), name=f"count:{topic}")(self._count_ranges)
 
     @property
     def joined(self) -> bool:
@@ -181,28 +181,28 @@ class App(faust.App):  # type: ignore[misc]
         # Not by the generation: some brokers call the first one 0.
         return bool(self.started and not self.rebalancing and self.rebalancing_count > 0)
 
-    async def _place(self, shards: set[Shard]) -> None:
-        await self._worker.placement.place(self.consumer, shards)
+    async def _assign(self, shards: set[Shard]) -> None:
+        await self._worker.assignment.assign(self.consumer, shards)
 
     async def _positions(self) -> dict[Shard, int]:
-        return await self._worker.progress.look(self.consumer)
+        return await self._worker.progress.tick(self.consumer)
 
-    async def _count(self, ranges: AsyncIterator[Range]) -> None:
-        async for cut in ranges:
-            task = asyncio.create_task(self._count_one(cut))
-            self._under_way.add(task)
-            task.add_done_callback(self._under_way.discard)
+    async def _count_ranges(self, ranges: AsyncIterator[Range]) -> None:
+        async for range_ in ranges:
+            task = asyncio.create_task(self._count_range(range_))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
-    async def _count_one(self, cut: Range) -> None:
+    async def _count_range(self, range_: Range) -> None:
         try:
-            await self._worker.counting.count(self.consumer, cut)
+            await self._worker.counting.count(self.consumer, range_)
         except Exception as error:
             # The outermost step. A range that fails for a reason that nobody foresaw must stop the worker: going
             # on would leave it out.
-            log.exception("range failed", shard=cut.shard.tag, start=cut.start, end=cut.end)
+            log.exception("range failed", shard=range_.shard.tag, start=range_.start, end=range_.end)
             await self.crash(error)
         finally:
-            self.consumer.finished(cut)
+            self.consumer.finished(range_)
 
     def _crash(self, reason: BaseException) -> None:
         self._worker.crashed(reason)
@@ -211,7 +211,7 @@ class App(faust.App):  # type: ignore[misc]
     async def on_start(self) -> None:
         try:
             await self._worker.start()
-        except UnfitError as error:
+        except PreflightError as error:
             log.critical("cannot work", why=str(error))
             self._worker.crashed(error)
             # Any other exception Faust would log again, with its traceback.
@@ -220,16 +220,16 @@ class App(faust.App):  # type: ignore[misc]
 
     async def on_shutdown(self) -> None:
         await super().on_shutdown()
-        for task in self._under_way:
+        for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._under_way, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._worker.stop()
 
     def _create_directories(self) -> None:
         """Faust keeps tables on disk; there are none."""
 
 
-def credentials(settings: WorkerSettings, tokens: KafkaTokens) -> Any:
+def credentials(settings: WorkerSettings, tokens: KafkaTokenProvider) -> Any:
     """Faust's credentials for the Kafka settings; None for plaintext."""
     context = settings.kafka_tls()
     if settings.kafka_security_protocol.startswith("SASL"):

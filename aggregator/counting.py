@@ -15,23 +15,23 @@ from typing import Any, Final, NamedTuple, TypeVar
 import structlog
 
 from aggregator import metrics
-from aggregator.assignment import Placement
-from aggregator.fold.deduplication import Seen, window_held_s
+from aggregator.assignment import Assignment
+from aggregator.fold.deduplication import SeenIds, effective_window_s
 from aggregator.fold.fold import fold, fold_unexpected
-from aggregator.fold.range_delta import Known, Record, Rules, Tally
+from aggregator.fold.range_delta import CountingRules, RangeDelta, Record, ShardCache
 from aggregator.inventory import store as inventory_store
-from aggregator.inventory.fold import Reading, Told, fold_inventory
-from aggregator.inventory.state import Stock
+from aggregator.inventory.fold import DecodedEvent, EventReader, fold_inventory
+from aggregator.inventory.state import InventoryState
 from aggregator.kafka.dead_letters import DeadLetters
 from aggregator.kafka.transport import Consumer, Range
-from aggregator.ledger.ledger import Applied, Ledger, LedgerDefectError, Look, Refused
+from aggregator.ledger.ledger import Applied, Ledger, LedgerDefectError, Refused, ShardState
 from aggregator.settings import FORMAT, WorkerSettings
 from schemas.clock import SYSTEM, Clock
 from schemas.ledger import fields
 from schemas.ledger.inventory import BINDINGS
 from schemas.ledger.keys import Shard
 from schemas.telemetry.build import RELEASED
-from schemas.telemetry.traces import OFF, Span, Traces, Value
+from schemas.telemetry.traces import NO_TRACES, Span, Tracer, Value
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -39,7 +39,7 @@ T = TypeVar("T")
 RANGES_AT_ONCE: Final = 8
 """Of as many shards: one folds while the store applies another's range. More measured no faster."""
 
-MAX_REMEMBERED: Final = 200_000
+MAX_CACHED_USERS: Final = 200_000
 """Users held per worker, about 130 bytes each. When full all are dropped: what comes often is soon back."""
 
 
@@ -77,11 +77,11 @@ class Place:
 
 
 @dataclass(slots=True)
-class _Knowledge:
+class _CachedShard:
     """What is known of a shard as of `position`: true until the ledger refuses, since nobody else can have written."""
 
     position: int
-    known: Known
+    cache: ShardCache
     unexpected_allowed: int
     meta: dict[str, str]
     """What the next step writes to the shard's meta: what a ledger of an older format lacks."""
@@ -93,11 +93,11 @@ class _Piece(NamedTuple):
 
     records: Sequence[Record]
     end: int
-    reading: Reading | None
+    reading: EventReader | None
     """On a topic of the OTP inventory: its records as events."""
 
 
-class Counting:
+class RangeCounter:
     """Counts ranges, of one shard in the order of the calls. One shard's fold runs while another's script does."""
 
     def __init__(
@@ -105,70 +105,70 @@ class Counting:
         settings: WorkerSettings,
         ledger: Ledger,
         dead_letters: DeadLetters,
-        placement: Placement,
+        assignment: Assignment,
         clock: Clock = SYSTEM,
     ) -> None:
         self._settings = settings
-        self._rules = Rules.of(settings)
+        self._rules = CountingRules.of(settings)
         self._ledger = ledger
         self._dead_letters = dead_letters
-        self._placement = placement
-        self._shards: dict[Shard, _Knowledge] = {}
+        self._assignment = assignment
+        self._shards: dict[Shard, _CachedShard] = {}
         self._places = asyncio.Semaphore(RANGES_AT_ONCE)
-        self._turns: defaultdict[Shard, asyncio.Lock] = defaultdict(asyncio.Lock)
-        self._remembered = 0
+        self._locks: defaultdict[Shard, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._cached_users = 0
         self._wall = clock.now
-        self.clock_troubles: dict[Shard, str] = {}
+        self.clock_errors: dict[Shard, str] = {}
         """Shards of which nothing is counted, since the clocks of their store and of this worker disagree."""
         self.last_record_ms: dict[Shard, int] = {}
         """The newest record of the last range of each shard: older than the newest ever while a log is read again."""
         self.newest_record_ms: dict[Shard, int] = {}
         self._newest_event_ms: dict[Shard, int] = {}
-        self.traces: Traces = OFF
+        self.traces: Tracer = NO_TRACES
 
-    async def count(self, consumer: Consumer, cut: Range) -> None:
+    async def count(self, consumer: Consumer, range_: Range) -> None:
         """Fold and apply one range. When the ledger stands elsewhere: forget the shard, and place it anew."""
-        async with self._turns[cut.shard]:
-            if not consumer.is_current(cut):
+        async with self._locks[range_.shard]:
+            if not consumer.is_current(range_):
                 return
             place = Place(self._places)
             await place.take()
-            taken = time.perf_counter()
+            started = time.perf_counter()
             # Asked while the fold runs. Fetches name a topic, not its id: these records may be of a topic made anew.
-            same_log = asyncio.create_task(self._placement.is_same_log(cut))
+            same_log = asyncio.create_task(self._assignment.is_same_log(range_))
             try:
                 await asyncio.sleep(0)
-                with self.traces.span(f"count {cut.shard.topic}", "consumer", self._about(cut)) as span:
-                    await self._count(consumer, cut, same_log, span, place)
+                with self.traces.span(f"count {range_.shard.topic}", "consumer", self._span_attributes(range_)) as span:
+                    await self._count(consumer, range_, same_log, span, place)
             except LedgerDefectError as defect:
                 place.give()
-                self.forget(cut.shard)
-                await self._placement.stop_at_defect(consumer, cut.shard, defect)
+                self.forget(range_.shard)
+                await self._assignment.stop_at_defect(consumer, range_.shard, defect)
             finally:
                 place.give()
                 same_log.cancel()
-        metrics.RANGE_RECORDS.labels(cut.shard.topic).observe(len(cut.records))
-        metrics.RANGE_SECONDS.labels(cut.shard.topic).observe(time.perf_counter() - taken)
+        metrics.RANGE_RECORDS.labels(range_.shard.topic).observe(len(range_.records))
+        metrics.RANGE_SECONDS.labels(range_.shard.topic).observe(time.perf_counter() - started)
 
     async def _count(
-        self, consumer: Consumer, cut: Range, same_log: asyncio.Task[bool], span: Span, place: Place
+        self, consumer: Consumer, range_: Range, same_log: asyncio.Task[bool], span: Span, place: Place
     ) -> None:
-        shard, start = cut.shard, cut.start
-        now_ms = await self._clock(consumer, cut, place)
+        shard, start = range_.shard, range_.start
+        now_ms = await self._clock(consumer, range_, place)
         if now_ms is None:
             return
-        pieces = [self._piece(shard, cut.records, cut.end, now_ms)]
+        pieces = [self._piece(shard, range_.records, range_.end, now_ms)]
         while pieces:
             piece = pieces[-1]
             # 1. What the fold must know. A crash here costs nothing.
-            held = await self._known(shard, start)
-            if isinstance(held, Refused):
+            cached = await self._known(shard, start)
+            if isinstance(cached, Refused):
                 place.give()
-                await self._refused(consumer, shard, start, held.position, span)
+                await self._on_refused(consumer, shard, start, cached.position, span)
                 return
             # 2. Pure. A crash here costs the work.
             try:
-                tally = await self._fold(shard, start, piece, held.known, now_ms)
+                delta = await self._fold(shard, start, piece, cached.cache, now_ms)
             except (MemoryError, OSError):
                 raise
             except Exception as error:  # noqa: BLE001 - from a record's content: no record stops a worker
@@ -176,53 +176,53 @@ class Counting:
                     pieces[-1:] = self._halves(shard, piece.records, piece.end, now_ms)
                     continue
                 record = piece.records[0]
-                tally = fold_unexpected(record, piece.end, error, now_ms)
+                delta = fold_unexpected(record, piece.end, error, now_ms)
                 report_unexpected(shard, record.offset, error)
-                if len(held.known.unexpected) >= held.unexpected_allowed:
+                if len(cached.cache.unexpected) >= cached.unexpected_allowed:
                     place.give()
-                    await self._stop(consumer, shard, start, held)
+                    await self._stop(consumer, shard, start, cached)
                     return
                 piece = pieces[-1] = piece._replace(reading=None)
-            if tally is None:
+            if delta is None:
                 self.forget(shard)
                 continue
             if not (same_log.result() if same_log.done() else await place.outside(same_log)):
                 place.give()
                 self.forget(shard)
-                await self._placement.place(consumer, [shard])
+                await self._assignment.assign(consumer, [shard])
                 return
             # 3. What cannot be counted is safe first. A crash after this sends it again, recognisably.
-            if tally.dead:
+            if delta.dead_letters:
                 sending = self._dead_letters.send(
-                    shard, tally.dead, clock_ms=now_ms, wanted=lambda: consumer.is_current(cut)
+                    shard, delta.dead_letters, clock_ms=now_ms, wanted=lambda: consumer.is_current(range_)
                 )
                 if not await place.outside(sending):
                     self.forget(shard)
                     return
             # 4. Counts and position in one step. A crash after this costs nothing: the position tells.
-            applying = self._apply(shard, start, tally, held)
-            reading = piece.reading
-            outcome = await applying if reading is None else (await asyncio.gather(applying, reading.read_on()))[0]
+            applying = self._apply(shard, start, delta, cached)
+            reader = piece.reading
+            outcome = await applying if reader is None else (await asyncio.gather(applying, reader.read_ahead()))[0]
             if isinstance(outcome, Refused):
                 place.give()
-                await self._refused(consumer, shard, start, outcome.position, span)
+                await self._on_refused(consumer, shard, start, outcome.position, span)
                 return
-            held.position = tally.end
-            held.meta = {}
-            held.in_sketches |= outcome.in_sketches
-            self._remember(held.known, tally)
-            self._measure(shard, tally, span)
-            if held.known.seen.hours:
-                self._measure_window(shard, held.known.seen)
+            cached.position = delta.end
+            cached.meta = {}
+            cached.in_sketches |= outcome.in_sketches
+            self._update_cache(cached.cache, delta)
+            self._record_metrics(shard, delta, span)
+            if cached.cache.seen_ids.hours:
+                self._record_window(shard, cached.cache.seen_ids)
             pieces.pop()
-            if tally.end < piece.end:
-                rest = [record for record in piece.records if record.offset >= tally.end]
+            if delta.end < piece.end:
+                rest = [record for record in piece.records if record.offset >= delta.end]
                 pieces.append(piece._replace(records=rest))
-            start = tally.end
+            start = delta.end
 
     def _piece(self, shard: Shard, records: Sequence[Record], end: int, now_ms: int) -> _Piece:
         name = self._settings.topics[shard.topic]
-        return _Piece(records, end, Reading(name, records, end, self._rules, now_ms) if name in BINDINGS else None)
+        return _Piece(records, end, EventReader(name, records, end, self._rules, now_ms) if name in BINDINGS else None)
 
     def _halves(self, shard: Shard, records: Sequence[Record], end: int, now_ms: int) -> list[_Piece]:
         """The right half below the left one, which is folded and applied first: the right one needs its state."""
@@ -230,165 +230,171 @@ class Counting:
         left, right = records[:middle], records[middle:]
         return [self._piece(shard, right, end, now_ms), self._piece(shard, left, right[0].offset, now_ms)]
 
-    async def _known(self, shard: Shard, start: int) -> _Knowledge | Refused:
+    async def _known(self, shard: Shard, start: int) -> _CachedShard | Refused:
         """What is known of a shard that stands at `start`, or where else it stands."""
         while True:
-            held = self._shards.get(shard)
-            if held is not None and held.position == start:
-                return held
-            look = await self._ledger.look(shard)
-            if look.position != start:
-                return Refused(look.position)
-            seen = await self._ledger.seen(shard, look)
-            if seen is None:
+            cached = self._shards.get(shard)
+            if cached is not None and cached.position == start:
+                return cached
+            state = await self._ledger.read_state(shard)
+            if state.position != start:
+                return Refused(state.position)
+            seen_ids = await self._ledger.read_seen_ids(shard, state)
+            if seen_ids is None:
                 continue
             self.forget(shard)
-            known = Known(set(look.labels), seen=seen, unexpected=set(look.unexpected))
-            self._shards[shard] = _Knowledge(start, known, look.unexpected_allowed, self._lacking(shard, start, look))
+            cache = ShardCache(set(state.labels), seen_ids=seen_ids, unexpected=set(state.unexpected))
+            self._shards[shard] = _CachedShard(
+                start, cache, state.unexpected_allowed, self._lacking(shard, start, state)
+            )
             return self._shards[shard]
 
-    def _lacking(self, shard: Shard, start: int, look: Look) -> dict[str, str]:
+    def _lacking(self, shard: Shard, start: int, state: ShardState) -> dict[str, str]:
         """What the meta of a shard of an older format lacks, the first offset of this one among it."""
-        if int(look.meta.get(fields.FORMAT, FORMAT)) >= FORMAT:
+        if int(state.meta.get(fields.FORMAT, FORMAT)) >= FORMAT:
             return {}
-        log.info("ledger upgraded", shard=shard.tag, from_format=look.meta[fields.FORMAT], to_format=FORMAT, at=start)
+        log.info("ledger upgraded", shard=shard.tag, from_format=state.meta[fields.FORMAT], to_format=FORMAT, at=start)
         settings = self._settings.counted_with(shard.topic)
-        return {name: value for name, value in settings.items() if name not in look.meta} | {
+        return {name: value for name, value in settings.items() if name not in state.meta} | {
             fields.FORMAT: str(FORMAT),
             fields.since(fields.FORMAT): fields.observation(start, int(self._wall() * 1000)),
         }
 
-    async def _fold(self, shard: Shard, start: int, piece: _Piece, known: Known, now_ms: int) -> Tally | None:
+    async def _fold(self, shard: Shard, start: int, piece: _Piece, cache: ShardCache, now_ms: int) -> RangeDelta | None:
         """The tally of a piece from `start` on; None when the shard stands elsewhere meanwhile."""
-        began = time.perf_counter()
+        started = time.perf_counter()
         if piece.reading is None:
             name = self._settings.topics[shard.topic]
-            tally = fold(name, piece.records, piece.end, known, self._rules, now_ms)
+            delta = fold(name, piece.records, piece.end, cache, self._rules, now_ms)
         else:
-            told, reaches_to = piece.reading.take(start)
-            _, skipped = known.without_unexpected(piece.records)
-            told = [one for one in told if one.unit.offset not in known.unexpected]
-            stock = await self._stock(shard, start, told, known)
-            if stock is None:
+            events, decoded_end = piece.reading.take(start)
+            _, skipped = cache.without_unexpected(piece.records)
+            events = [one for one in events if one.item.offset not in cache.unexpected]
+            inventory = await self._inventory_state(shard, start, events, cache)
+            if inventory is None:
                 return None
-            tally = fold_inventory(told, reaches_to, known, stock, self._rules, now_ms, skipped)
-        metrics.FOLD_SECONDS.labels(shard.topic).observe(time.perf_counter() - began)
-        return tally
+            delta = fold_inventory(events, decoded_end, cache, inventory, self._rules, now_ms, skipped)
+        metrics.FOLD_SECONDS.labels(shard.topic).observe(time.perf_counter() - started)
+        return delta
 
-    async def _clock(self, consumer: Consumer, cut: Range, place: Place) -> int | None:
+    async def _clock(self, consumer: Consumer, range_: Range, place: Place) -> int | None:
         """The clock of the shard's store, Unix ms. Waits while this worker's differs; None when the range is void."""
-        while not await self.clocks_agree(cut.shard):
+        while not await self.clocks_agree(range_.shard):
             place.give()
             await asyncio.sleep(CLOCK_PAUSE_S)
-            if not consumer.is_current(cut):
+            if not consumer.is_current(range_):
                 return None
         await place.take()
-        return await self._ledger.now_ms(cut.shard)
+        return await self._ledger.now_ms(range_.shard)
 
     async def clocks_agree(self, shard: Shard) -> bool:
-        """Whether events of a shard can be judged. Enters in `clock_troubles` if not. Waits for Redis."""
-        in_doubt = shard in self.clock_troubles
+        """Whether events of a shard can be judged. Enters in `clock_errors` if not. Waits for Redis."""
+        in_doubt = shard in self.clock_errors
         store_ms = await self._ledger.now_ms(shard, *((0.0,) if in_doubt else ()))
-        trouble = clock_trouble(store_ms, int(self._wall() * 1000))
-        if trouble is None:
-            if self.clock_troubles.pop(shard, None):
+        error = clock_error(store_ms, int(self._wall() * 1000))
+        if error is None:
+            if self.clock_errors.pop(shard, None):
                 log.info("clocks agree", shard=shard.tag)
             return True
         if not in_doubt:
-            log.error("clocks disagree", shard=shard.tag, why=trouble)
-        self.clock_troubles[shard] = trouble
+            log.error("clocks disagree", shard=shard.tag, why=error)
+        self.clock_errors[shard] = error
         return False
 
-    async def _stop(self, consumer: Consumer, shard: Shard, start: int, held: _Knowledge) -> None:
+    async def _stop(self, consumer: Consumer, shard: Shard, start: int, cached: _CachedShard) -> None:
         """Stop a partition before an unexpected record for which there is no allowance."""
         self.forget(shard)
-        number = len(held.known.unexpected)
-        await self._placement.stop_at_unexpected(consumer, shard, start, number, held.unexpected_allowed)
+        number = len(cached.cache.unexpected)
+        await self._assignment.stop_at_unexpected(consumer, shard, start, number, cached.unexpected_allowed)
 
-    async def _stock(self, shard: Shard, start: int, told: list[Told], known: Known) -> Stock | None:
+    async def _inventory_state(
+        self, shard: Shard, start: int, events: list[DecodedEvent], cache: ShardCache
+    ) -> InventoryState | None:
         """What the next events of the inventory change; None when the shard stands elsewhere meanwhile."""
-        if known.stock is None:
-            known.stock = await inventory_store.stock(self._ledger, shard, start)
-        if known.stock is None or not await inventory_store.complete(self._ledger, shard, start, known.stock, told):
+        if cache.inventory is None:
+            cache.inventory = await inventory_store.load_state(self._ledger, shard, start)
+        if cache.inventory is None or not await inventory_store.load_needed(
+            self._ledger, shard, start, cache.inventory, events
+        ):
             return None
-        return known.stock
+        return cache.inventory
 
-    async def _apply(self, shard: Shard, start: int, tally: Tally, held: _Knowledge) -> Applied | Refused:
-        began = time.perf_counter()
-        outcome = await self._ledger.apply(shard, start, tally, held.in_sketches, meta=held.meta)
-        metrics.SCRIPT_SECONDS.labels(shard.topic).observe(time.perf_counter() - began)
+    async def _apply(self, shard: Shard, start: int, delta: RangeDelta, cached: _CachedShard) -> Applied | Refused:
+        started = time.perf_counter()
+        outcome = await self._ledger.apply(shard, start, delta, cached.in_sketches, meta=cached.meta)
+        metrics.SCRIPT_SECONDS.labels(shard.topic).observe(time.perf_counter() - started)
         return outcome
 
-    async def _refused(self, consumer: Consumer, shard: Shard, start: int, position: int | None, span: Span) -> None:
+    async def _on_refused(self, consumer: Consumer, shard: Shard, start: int, position: int | None, span: Span) -> None:
         """The one answer to a crash, a zombie, a rebalance, a store that lost its last writes, a dropped batch."""
-        reason = metrics.refusal(start, position)
+        reason = metrics.refusal_reason(start, position)
         log.warning("range refused", shard=shard.tag, start=start, ledger_position=position, reason=reason)
         metrics.REFUSED.labels(shard.topic, reason).inc()
-        span.note("authtally.refused", reason)
-        await self._ledger.note_refusal(shard, int(time.time() * 1000))
+        span.set_attribute("authtally.refused", reason)
+        await self._ledger.record_refusal(shard, int(time.time() * 1000))
         self.forget(shard)
-        await self._placement.place(consumer, [shard])
+        await self._assignment.assign(consumer, [shard])
 
     def leave(self, shard: Shard) -> None:
         """Forget a shard that another worker has now."""
         self.forget(shard)
-        self.clock_troubles.pop(shard, None)
+        self.clock_errors.pop(shard, None)
 
     def forget(self, shard: Shard) -> None:
         """Drop everything remembered of a shard."""
         dropped = self._shards.pop(shard, None)
         if dropped is not None:
-            if dropped.known.seen.hours:
+            if dropped.cache.seen_ids.hours:
                 metrics.DEDUPE_WINDOW.remove(*map(str, shard))
                 metrics.DEDUPE_IDS.remove(*map(str, shard))
-            self._remembered -= sum(map(len, dropped.known.applied.values()))
-            metrics.REMEMBERED.set(self._remembered)
+            self._cached_users -= sum(map(len, dropped.cache.applied_users.values()))
+            metrics.CACHED_USERS.set(self._cached_users)
 
-    def _remember(self, known: Known, tally: Tally) -> None:
-        known.learn(tally)
-        self._remembered += sum(map(len, tally.applied.values()))
-        if self._remembered > MAX_REMEMBERED:
+    def _update_cache(self, cache: ShardCache, delta: RangeDelta) -> None:
+        cache.update(delta)
+        self._cached_users += sum(map(len, delta.new_users.values()))
+        if self._cached_users > MAX_CACHED_USERS:
             for shard in self._shards.values():
-                shard.known.applied.clear()
-            self._remembered = 0
-        metrics.REMEMBERED.set(self._remembered)
+                shard.cache.applied_users.clear()
+            self._cached_users = 0
+        metrics.CACHED_USERS.set(self._cached_users)
 
-    def _measure(self, shard: Shard, tally: Tally, span: Span) -> None:
-        if tally.last_record_ms is not None:
-            self.last_record_ms[shard] = tally.last_record_ms
-            self.newest_record_ms[shard] = max(tally.last_record_ms, self.newest_record_ms.get(shard, 0))
+    def _record_metrics(self, shard: Shard, delta: RangeDelta, span: Span) -> None:
+        if delta.last_record_ms is not None:
+            self.last_record_ms[shard] = delta.last_record_ms
+            self.newest_record_ms[shard] = max(delta.last_record_ms, self.newest_record_ms.get(shard, 0))
             metrics.LAST_RECORD.labels(*shard).set(self.newest_record_ms[shard] / 1000)
-        if tally.last_event_ms is not None:
-            self._newest_event_ms[shard] = max(tally.last_event_ms, self._newest_event_ms.get(shard, 0))
+        if delta.last_event_ms is not None:
+            self._newest_event_ms[shard] = max(delta.last_event_ms, self._newest_event_ms.get(shard, 0))
             metrics.LAST_EVENT.labels(*shard).set(self._newest_event_ms[shard] / 1000)
-        became = {name: tally.progress.get(name, 0) for name in (fields.COUNTED, fields.DUPLICATES, fields.IGNORED)}
-        for result, events in (became | {"dead": len(tally.dead)}).items():
+        outcomes = {name: delta.progress.get(name, 0) for name in (fields.COUNTED, fields.DUPLICATES, fields.IGNORED)}
+        for result, events in (outcomes | {"dead": len(delta.dead_letters)}).items():
             metrics.EVENTS.labels(shard.topic, result).inc(events)
             span.add(f"authtally.events.{result}", events)
-        metrics.UNTIMED.labels(shard.topic).inc(tally.progress.get(fields.UNTIMED, 0))
-        for name, events in tally.progress.items():
+        metrics.UNTIMED.labels(shard.topic).inc(delta.progress.get(fields.UNTIMED, 0))
+        for name, events in delta.progress.items():
             kind, *rest = fields.split(name)
             if kind == "overflowed":
                 metrics.OVERFLOWED.labels(rest[0]).inc(events)
 
-    def _about(self, cut: Range) -> dict[str, Value]:
+    def _span_attributes(self, range_: Range) -> dict[str, Value]:
         """A range in the words of OpenTelemetry's conventions for messaging, and ours."""
         return {
             "messaging.system": "kafka",
             "messaging.operation.name": "count",
             "messaging.operation.type": "process",
             "messaging.consumer.group.name": self._settings.kafka_group,
-            "messaging.destination.name": cut.shard.topic,
-            "messaging.destination.partition.id": str(cut.shard.partition),
-            "messaging.batch.message_count": len(cut.records),
-            "authtally.offset.start": cut.start,
-            "authtally.offset.end": cut.end,
+            "messaging.destination.name": range_.shard.topic,
+            "messaging.destination.partition.id": str(range_.shard.partition),
+            "messaging.batch.message_count": len(range_.records),
+            "authtally.offset.start": range_.start,
+            "authtally.offset.end": range_.end,
         }
 
-    def _measure_window(self, shard: Shard, seen: Seen) -> None:
+    def _record_window(self, shard: Shard, seen_ids: SeenIds) -> None:
         window_s = self._settings.dedupe_window_s
-        metrics.DEDUPE_WINDOW.labels(*shard).set(window_held_s(seen.hours, seen.given_up_before, window_s))
-        metrics.DEDUPE_IDS.labels(*shard).set(len(seen.digests))
+        metrics.DEDUPE_WINDOW.labels(*shard).set(effective_window_s(seen_ids.hours, seen_ids.evicted_before, window_s))
+        metrics.DEDUPE_IDS.labels(*shard).set(len(seen_ids.digests))
 
 
 def report_unexpected(shard: Shard, offset: int, error: Exception) -> None:
@@ -398,7 +404,7 @@ def report_unexpected(shard: Shard, offset: int, error: Exception) -> None:
     log.error("unexpected record", shard=shard.tag, offset=offset, error=type(error).__name__, frames=frames)
 
 
-def clock_trouble(store_ms: int, worker_ms: int) -> str | None:
+def clock_error(store_ms: int, worker_ms: int) -> str | None:
     """Why events cannot be judged by these two clocks, Unix ms; None if they can."""
     store, worker = (f"{datetime.fromtimestamp(ms / 1000, UTC):%Y-%m-%dT%H:%M:%SZ}" for ms in (store_ms, worker_ms))
     shown = f"the store's clock says {store}, this worker's {worker}"

@@ -15,8 +15,8 @@ from aggregator import metrics
 
 log = structlog.get_logger(__name__)
 
-_told: Final = make_aiohttp_handler(REGISTRY)
-PLACES: Final = ("crashed", "startup", "redis", "clock", "kafka", "dead_letters", "group", "stopped")
+_metrics_handler: Final = make_aiohttp_handler(REGISTRY)
+COMPONENTS: Final = ("crashed", "startup", "redis", "clock", "kafka", "dead_letters", "group", "stopped")
 """Where a trouble may be: the label of its metric."""
 POLL_SILENCE_S: Final = 60.0
 """How long the poll loop may be silent before the worker counts as dead: longer than any rebalance takes."""
@@ -36,9 +36,9 @@ class Health:
         self._runner: web.AppRunner | None = None
         self.crashed: str | None = None
         """Why the worker is about to end, from its crash on."""
-        self.troubles: Callable[[], Mapping[str, list[str]]] = lambda: {"startup": ["starting"]}
+        self.problems: Callable[[], Mapping[str, list[str]]] = lambda: {"startup": ["starting"]}
 
-    def polled(self) -> None:
+    def record_poll(self) -> None:
         """The poll loop has come round once more."""
         self._polled_at = self._clock()
 
@@ -66,11 +66,11 @@ class Health:
         return web.json_response(body, status=200 if alive else 503)
 
     async def _ready(self, request: web.Request) -> web.Response:
-        troubles = [line for lines in self.troubles().values() for line in lines]
-        return web.json_response({"ready": not troubles, "troubles": troubles}, status=503 if troubles else 200)
+        problems = [line for lines in self.problems().values() for line in lines]
+        return web.json_response({"ready": not problems, "troubles": problems}, status=503 if problems else 200)
 
     async def _metrics(self, request: web.Request) -> web.StreamResponse:
-        troubles = self.troubles()
-        for where in PLACES:
-            metrics.TROUBLE.labels(where).set(where in troubles)
-        return await _told(request)
+        problems = self.problems()
+        for component in COMPONENTS:
+            metrics.UNREADY.labels(component).set(component in problems)
+        return await _metrics_handler(request)

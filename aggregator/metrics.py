@@ -15,8 +15,8 @@ from schemas.telemetry.build import version
 # A second series beside each counter and histogram, of which Prometheus makes nothing.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
-Refusal = Literal["ahead", "behind", "empty"]
-SHARES: Final = (0.0005, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3)
+RefusalReason = Literal["ahead", "behind", "empty"]
+FRACTION_BUCKETS: Final = (0.0005, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3)
 """Bounds for parts of a range's time."""
 
 EVENTS: Final = Counter(
@@ -40,13 +40,13 @@ FOLD_SECONDS: Final = Histogram(
     "authtally_fold_seconds",
     "Of a range's seconds, those of folding its records; with what an OTP inventory had to read for it.",
     ["topic"],
-    buckets=SHARES,
+    buckets=FRACTION_BUCKETS,
 )
 SCRIPT_SECONDS: Final = Histogram(
     "authtally_script_seconds",
     "Of a range's seconds, those until Redis had applied it, every try included.",
     ["topic"],
-    buckets=SHARES,
+    buckets=FRACTION_BUCKETS,
 )
 REFUSED: Final = Counter(
     "authtally_refused_scripts",
@@ -54,10 +54,13 @@ REFUSED: Final = Counter(
     ["topic", "reason"],
 )
 REDIS_ERRORS: Final = Counter("authtally_redis_errors", "Failed exchanges with the ledger's Redis; each is repeated.")
-TROUBLE: Final = Gauge(
-    "authtally_trouble",
-    "1 while readiness names a trouble, by where: crashed, startup, redis, clock, kafka, dead_letters, group, stopped.",
-    ["where"],
+UNREADY: Final = Gauge(
+    "authtally_unready",
+    (
+        "1 while readiness names a problem, by component: crashed, startup, redis, clock, kafka, dead_letters, group, "
+        "stopped."
+    ),
+    ["component"],
 )
 POSITION: Final = Gauge(
     "authtally_position_offset", "The next offset to count, as the ledger has it.", ["topic", "partition"]
@@ -98,7 +101,7 @@ OVERFLOWED: Final = Counter(
 STOPPED: Final = Gauge(
     "authtally_partition_stopped", "1 while a partition waits for an operator's decision.", ["topic", "partition"]
 )
-REMEMBERED: Final = Gauge("authtally_remembered_users", "Users held in memory to spare repeated additions.")
+CACHED_USERS: Final = Gauge("authtally_remembered_users", "Users held in memory to spare repeated additions.")
 DEDUPE_WINDOW: Final = Gauge(
     "authtally_dedupe_window_seconds",
     "For how long back a repeated event id is sure to be recognised; less than DEDUPE_WINDOW_S when ids had no room.",
@@ -108,7 +111,7 @@ DEDUPE_IDS: Final = Gauge("authtally_dedupe_ids", "Event ids held against repeat
 BUILD: Final = Gauge("authtally_build_info", "Always 1; which version this is.", ["version"])
 
 
-def begin(topics: Collection[str]) -> None:
+def init(topics: Collection[str]) -> None:
     """Let every counter begin at 0: one that is first seen at 1 looks to `increase()` as if nothing had happened."""
     BUILD.labels(version()).set(1)
     for topic in topics:
@@ -122,14 +125,14 @@ def begin(topics: Collection[str]) -> None:
         UNTIMED.labels(topic)
 
 
-def refusal(start: int, stands: int | None) -> Refusal:
+def refusal_reason(start: int, position: int | None) -> RefusalReason:
     """Where a ledger that refused a range stood."""
-    if stands is None:
+    if position is None:
         return "empty"
-    return "ahead" if stands > start else "behind"
+    return "ahead" if position > start else "behind"
 
 
-def leave(shard: Shard) -> None:
+def remove_shard(shard: Shard) -> None:
     """Tell nothing more of a shard that others have now, or nobody."""
     for gauge in (POSITION, LOG_END, LAG, STABLE_LAG, LAG_SECONDS, LAST_EVENT, LAST_RECORD):
         gauge.remove(*map(str, shard))

@@ -9,15 +9,15 @@ from typing import Any, Final, cast
 import structlog
 from confluent_kafka import KafkaException
 
-from aggregator.assignment import SettingsDifferError, differing
+from aggregator.assignment import SettingsConflictError, settings_conflict
 from aggregator.kafka.admin import KafkaAdmin
 from aggregator.ledger.store import (
     UNREACHABLE,
     Client,
-    lost_connections_told,
-    password_is_wrong,
-    unfit,
-    why_unreachable,
+    as_connection_errors,
+    diagnose_unreachable,
+    is_auth_error,
+    preflight_error,
 )
 from aggregator.settings import WorkerSettings
 from schemas.connections.redis_replies import leave_server
@@ -27,69 +27,69 @@ from schemas.settings import PREFIX
 
 log = structlog.get_logger(__name__)
 
-ASK_KAFKA_S: Final = 5.0
-LONGEST_PAUSE_S: Final = 5.0
+KAFKA_TIMEOUT_S: Final = 5.0
+MAX_PAUSE_S: Final = 5.0
 
 
-class UnfitError(Exception):
+class PreflightError(Exception):
     """Something that waiting will not mend; one line that names the setting."""
 
 
-async def wait_until_fit(settings: WorkerSettings, redis: Client, says: Callable[[str | None], None]) -> None:
-    """Return when Redis is fit and agrees with the settings, and Kafka has every topic. Raises UnfitError.
+async def wait_for_preflight(settings: WorkerSettings, redis: Client, on_wait: Callable[[str | None], None]) -> None:
+    """Return when Redis is fit and agrees with the settings, and Kafka has every topic. Raises PreflightError.
 
-    `says` is told what it waits for, and None when it waits no more.
+    `on_wait` is told what it waits for, and None when it waits no more.
     """
     pause = 0.2
     while True:
         try:
-            with lost_connections_told():
-                problem = await unfit(redis)
+            with as_connection_errors():
+                problem = await preflight_error(redis)
                 if problem is None:
-                    await _agree(settings, redis)
+                    await _check_settings(settings, redis)
         except UNREACHABLE as error:
             await leave_server(redis, error, settings.redis_url.get_secret_value())
-            waits = await why_unreachable(settings, error)
-            if password_is_wrong(error):
-                raise UnfitError(waits) from error
-        except SettingsDifferError as error:
-            raise UnfitError(str(error)) from error
+            reason = await diagnose_unreachable(settings, error)
+            if is_auth_error(error):
+                raise PreflightError(reason) from error
+        except SettingsConflictError as error:
+            raise PreflightError(str(error)) from error
         else:
             if problem is not None:
-                raise UnfitError(problem)
-            missing = await asyncio.to_thread(_kafka_lacks, settings)
+                raise PreflightError(problem)
+            missing = await asyncio.to_thread(_missing_topics, settings)
             if missing is None:
-                says(None)
+                on_wait(None)
                 return
-            waits = missing
-        says(waits)
-        log.warning("not ready", waits_for=waits, retry_in_s=pause)
+            reason = missing
+        on_wait(reason)
+        log.warning("not ready", waits_for=reason, retry_in_s=pause)
         await asyncio.sleep(pause)
-        pause = min(pause * 2, LONGEST_PAUSE_S)
+        pause = min(pause * 2, MAX_PAUSE_S)
 
 
-async def _agree(settings: WorkerSettings, redis: Client) -> None:
-    """Raises SettingsDifferError when any shard of our topics was counted with other settings."""
+async def _check_settings(settings: WorkerSettings, redis: Client) -> None:
+    """Raises SettingsConflictError when any shard of our topics was counted with other settings."""
     tags = await cast(Any, redis.smembers(keys.shards(settings.key_prefix)))
     for shard in map(Shard.parse, sorted(tags)):
         if shard.topic not in settings.topics:
             continue
         meta = await cast(Any, redis.hgetall(ShardKeys(settings.key_prefix, shard).meta))
-        differs = differing(meta, settings.counted_with(shard.topic))
-        if differs:
-            raise SettingsDifferError(f"{shard.tag}: {differs}")
+        conflict = settings_conflict(meta, settings.counted_with(shard.topic))
+        if conflict:
+            raise SettingsConflictError(f"{shard.tag}: {conflict}")
 
 
-def _kafka_lacks(settings: WorkerSettings) -> str | None:
+def _missing_topics(settings: WorkerSettings) -> str | None:
     """What Kafka does not offer yet, naming the setting; None when all is there."""
     admin = KafkaAdmin(settings)
     try:
-        there = admin.client.list_topics(timeout=ASK_KAFKA_S).topics
+        existing = admin.client.list_topics(timeout=KAFKA_TIMEOUT_S).topics
     except KafkaException as error:
-        return admin.why(error)
-    missing = [topic for topic in settings.topics if topic not in there]
+        return admin.diagnose(error)
+    missing = [topic for topic in settings.topics if topic not in existing]
     if missing:
         return f"{PREFIX}TOPICS: Kafka has no topic {', '.join(missing)}"
-    if settings.dead_letter_topic not in there:
+    if settings.dead_letter_topic not in existing:
         return f"{PREFIX}DEAD_LETTER_TOPIC: Kafka has no topic {settings.dead_letter_topic}"
     return None

@@ -15,7 +15,7 @@ import uvloop
 from aiohttp.http_exceptions import HttpProcessingError
 
 from api.app import build_app, build_runner
-from api.http.server import Site
+from api.http.server import BoundedSite
 from api.settings.settings import ApiSettings
 from schemas.exit_deadline import CRASH_S, ExitDeadline
 from schemas.settings import PREFIX, SettingsError, effective, read
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] = ()) -> int:
         logging.getLogger("aiohttp.server").addFilter(_not_our_fault)
         uvloop.run(serve(settings))
     except SettingsError as error:
-        sys.stderr.writelines(f"{fault}\n" for fault in error.faults)
+        sys.stderr.writelines(f"{fault}\n" for fault in error.errors)
         return BAD_SETTINGS
     return 0
 
@@ -67,7 +67,7 @@ async def serve_until(stop: asyncio.Event, settings: ApiSettings) -> None:
     runner = build_runner(build_app(settings))
     await runner.setup()
     try:
-        site = Site(runner, settings.api_host, settings.api_port)
+        site = BoundedSite(runner, settings.api_host, settings.api_port)
         try:
             await site.start()
         except OSError as error:

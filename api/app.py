@@ -11,7 +11,7 @@ import structlog
 from aiohttp import ClientSession, ClientTimeout, DummyCookieJar, web
 
 from api import health
-from api.auth.access import Access, Way
+from api.auth.access import Access, Authenticator
 from api.auth.introspection import Introspection
 from api.auth.jwks import Jwks
 from api.auth.jwt_tokens import JwtTokens
@@ -23,14 +23,14 @@ from api.dashboard.routes import Dashboard
 from api.dialects import auth0, gluu, janssen, own
 from api.dialects.linotp import Reporting
 from api.endpoint import Services
-from api.http.expect import Elsewhere, with_expectation
+from api.http.expect import UnmatchedPaths, with_expect_handler
 from api.http.tracing import Tracing
 from api.ingest.routes import Ingest
-from api.ledger.client import REFUSED, UNREACHABLE, open_ledger, open_shared
+from api.ledger.client import AUTH_ERRORS, UNREACHABLE, open_ledger, open_shared
 from api.ledger.statistics import Statistics
 from api.settings.settings import ApiSettings
 from schemas.clock import SYSTEM, Clock
-from schemas.connections.redis_diagnosis import why_refused
+from schemas.connections.redis_diagnosis import diagnose_refusal
 from schemas.settings import PREFIX, SettingsError
 from schemas.telemetry import traces
 
@@ -41,7 +41,7 @@ DIALECTS: Final = (janssen, gluu, auth0, own)
 ISSUER_TIMEOUT_S: Final = 1.5
 MAX_HEAD_BYTES: Final = 16_384
 """Of the request line, and of any header: twice what we take, so that the refusal is in the product's shape."""
-IDLE_S: Final = 75.0
+KEEPALIVE_S: Final = 75.0
 """More than the minute after which proxies let go of a connection, so that none sends into one that closes."""
 
 SETTINGS: Final = web.AppKey("settings", ApiSettings)
@@ -56,35 +56,35 @@ def build_app(settings: ApiSettings, clock: Clock = SYSTEM) -> web.Application:
     store = None if shared is None else SharedStore(shared, settings.key_prefix, settings.cache_grace_s, clock)
     cache = Cache(clock, random.random, settings.cache_grace_s, store)
     services = Services(ledger, statistics, cache, Access(clock), clock, [], shared)
-    tracing = Tracing(settings.otlp_endpoint) if traces.wanted(settings.otlp_endpoint) else None
+    tracing = Tracing(settings.otlp_endpoint) if traces.is_enabled(settings.otlp_endpoint) else None
     # Where nobody wants traces there is no middleware: even one that does nothing costs each ready answer some time.
     app = web.Application(middlewares=() if tracing is None else (tracing.middleware,))
     if tracing is not None:
-        app.cleanup_ctx.append(tracing.running)
+        app.cleanup_ctx.append(tracing.lifespan)
     app[SETTINGS], app[SERVICES] = settings, services
-    app.cleanup_ctx.append(connections)
-    app.add_routes(with_expectation(health.routes(ledger, services.hits)))
+    app.cleanup_ctx.append(connect_lifespan)
+    app.add_routes(with_expect_handler(health.routes(ledger, services.hits)))
     for dialect in DIALECTS:
         # Routes, not sub-applications: those cost every cached answer a tenth of its time, measured, for nothing here.
-        app.add_routes(with_expectation(dialect.routes(settings, services)))
+        app.add_routes(with_expect_handler(dialect.routes(settings, services)))
     reporting = Reporting(settings, services)
-    app.add_routes(with_expectation(reporting.routes()))
-    app.cleanup_ctx.append(reporting.watching)
+    app.add_routes(with_expect_handler(reporting.routes()))
+    app.cleanup_ctx.append(reporting.watch_lifespan)
     live = Live(settings, services)
-    app.add_routes(with_expectation(live.routes()))
+    app.add_routes(with_expect_handler(live.routes()))
     app.on_shutdown.append(live.close)
     if settings.dashboard:
-        app.add_routes(with_expectation(configuration.routes(settings)))
-        app.add_routes(with_expectation(Dashboard(settings).routes()))
-    app.router.register_resource(Elsewhere())
+        app.add_routes(with_expect_handler(configuration.routes(settings)))
+        app.add_routes(with_expect_handler(Dashboard(settings).routes()))
+    app.router.register_resource(UnmatchedPaths())
     if settings.ingest:
         ingest = Ingest(settings, services)
-        app.add_routes(with_expectation(ingest.routes()))
-        app.cleanup_ctx.append(ingest.connections)
+        app.add_routes(with_expect_handler(ingest.routes()))
+        app.cleanup_ctx.append(ingest.producer_lifespan)
     return app
 
 
-def build_runner(app: web.Application, idle_s: float = IDLE_S) -> web.AppRunner:
+def build_runner(app: web.Application, idle_s: float = KEEPALIVE_S) -> web.AppRunner:
     """How the application is served: no access log (metrics count requests), bounded heads, no tracebacks.
 
     A connection is closed `idle_s` after it was made or last answered, if no whole head has come since.
@@ -101,7 +101,7 @@ def build_runner(app: web.Application, idle_s: float = IDLE_S) -> web.AppRunner:
     )
 
 
-async def connections(app: web.Application) -> AsyncIterator[None]:
+async def connect_lifespan(app: web.Application) -> AsyncIterator[None]:
     settings, services = app[SETTINGS], app[SERVICES]
     async with AsyncExitStack() as stack:
         stack.push_async_callback(services.ledger.close)
@@ -113,7 +113,9 @@ async def connections(app: web.Application) -> AsyncIterator[None]:
         )
         jwks = Jwks(settings.auth_jwks_url, session, services.clock)
         stack.push_async_callback(jwks.close)
-        services.access.open(ways(settings, jwks, session, services.clock), anybody="none" in settings.auth)
+        services.access.configure(
+            authenticators(settings, jwks, session, services.clock), open_access="none" in settings.auth
+        )
         stack.push_async_callback(services.access.close)
         yield
 
@@ -122,16 +124,16 @@ async def check_ledger(settings: ApiSettings, services: Services) -> None:
     """Raises SettingsError when Redis refuses us; one that is not there yet may come."""
     try:
         await services.ledger.ping()
-    except REFUSED as error:
+    except AUTH_ERRORS as error:
         raise SettingsError([f"{PREFIX}REDIS_URL: Redis refuses this user or password"]) from error
     except UNREACHABLE as error:
-        why = await why_refused(settings, str(error)) or type(error).__name__
-        log.warning("ledger unreachable at start", setting=f"{PREFIX}REDIS_URL", error=why)
+        reason = await diagnose_refusal(settings, str(error)) or type(error).__name__
+        log.warning("ledger unreachable at start", setting=f"{PREFIX}REDIS_URL", error=reason)
 
 
-def ways(settings: ApiSettings, jwks: Jwks, session: ClientSession, clock: Clock) -> list[Way]:
+def authenticators(settings: ApiSettings, jwks: Jwks, session: ClientSession, clock: Clock) -> list[Authenticator]:
     """Cheapest first."""
-    found: list[Way] = []
+    found: list[Authenticator] = []
     claim = settings.auth_realms_claim
     if "static" in settings.auth and settings.auth_tokens_file is not None:
         found.append(StaticTokens(settings.auth_tokens_file, clock))

@@ -15,15 +15,15 @@ from schemas.telemetry.build import version
 
 def routes(ledger: Client, hits: Sequence[Hits]) -> list[web.RouteDef]:
     async def live(_: web.Request) -> web.Response:
-        return _told(200, {"status": "live"})
+        return _json_response(200, {"status": "live"})
 
     async def ready(_: web.Request) -> web.Response:
         """503 while the ledger is unreachable: the cache still answers, but another process may do better."""
         try:
             await ledger.ping()
         except UNREACHABLE:
-            return _told(503, {"status": "not ready", "reason": "the ledger is unreachable"})
-        return _told(200, {"status": "ready"})
+            return _json_response(503, {"status": "not ready", "reason": "the ledger is unreachable"})
+        return _json_response(200, {"status": "ready"})
 
     BUILD.labels(version()).set(1)
 
@@ -35,7 +35,7 @@ def routes(ledger: Client, hits: Sequence[Hits]) -> list[web.RouteDef]:
     return [web.get("/health/live", live), web.get("/health/ready", ready), web.get("/metrics", metrics)]
 
 
-def _told(status: int, body: dict[str, str]) -> web.Response:
+def _json_response(status: int, body: dict[str, str]) -> web.Response:
     return web.Response(
         status=status, body=orjson.dumps(body), content_type="application/json", headers={"Cache-Control": "no-store"}
     )

@@ -94,7 +94,7 @@ INGEST_IN_FLIGHT_BYTES: Final = Gauge(
 )
 
 
-class _Measured(NamedTuple):
+class _RouteMetrics(NamedTuple):
     requests: Counter
     seconds: Histogram
 
@@ -107,7 +107,7 @@ class Requests:
 
     def __init__(self, dialect: str) -> None:
         self._dialect = dialect
-        self._by: dict[tuple[str, int], _Measured] = {}
+        self._by: dict[tuple[str, int], _RouteMetrics] = {}
 
     def begin(self) -> float:
         """What `end` is to be given, in any case."""
@@ -118,14 +118,14 @@ class Requests:
         """`route` is as it was registered: paths are whatever callers write."""
         Requests.under_way -= 1
         by = route, status // 100
-        measured = self._by.get(by)
-        if measured is None:
-            told = f"{by[1]}xx"
-            measured = self._by[by] = _Measured(
-                REQUESTS.labels(self._dialect, told), REQUEST_SECONDS.labels(self._dialect, route, told)
+        route_metrics = self._by.get(by)
+        if route_metrics is None:
+            status_class = f"{by[1]}xx"
+            route_metrics = self._by[by] = _RouteMetrics(
+                REQUESTS.labels(self._dialect, status_class), REQUEST_SECONDS.labels(self._dialect, route, status_class)
             )
-        measured.requests.inc()
-        measured.seconds.observe(perf_counter() - began)
+        route_metrics.requests.inc()
+        route_metrics.seconds.observe(perf_counter() - began)
 
 
 IN_FLIGHT.set_function(lambda: Requests.under_way)

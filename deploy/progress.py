@@ -66,13 +66,13 @@ class Job:
             self._bar.update(self._task, completed=done, total=self._total, what=self._what, rate=rate)
             return
         self._next = now + LINES_S
-        told = [f"{counted:,} {self._unit}", rate]
+        result = [f"{counted:,} {self._unit}", rate]
         if self._total:
-            told.insert(0, f"{done / self._total:.0%}")
+            result.insert(0, f"{done / self._total:.0%}")
             speed = (done - self._done_before) / passed
             if speed > 0:
-                told.append(f"{_span((self._total - done) / speed)} left")
-        print(f"{self._what}: {', '.join(told)}", file=self._lines, flush=True)
+                result.append(f"{_span((self._total - done) / speed)} left")
+        print(f"{self._what}: {', '.join(result)}", file=self._lines, flush=True)
 
 
 @contextmanager

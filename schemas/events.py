@@ -302,7 +302,7 @@ def _check_inventory(event: Inventory) -> None:
         _check_bytes(event.user_id, MAX_ID_BYTES, "user_id")
     else:
         named = [("realm", event.realm), ("event", event.event), ("status", event.status)]
-        if inventory.canonical(event.status) is None:
+        if inventory.canonical_status(event.status) is None:
             raise BadRecordError("missing_field" if not event.status else "wrong_type", "status is none that is kept")
     for name, label in named:
         if not label:

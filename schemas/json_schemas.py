@@ -27,14 +27,14 @@ def documents() -> dict[str, dict[str, Any]]:
     return found
 
 
-def written(document: dict[str, Any]) -> str:
+def as_text(document: dict[str, Any]) -> str:
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
 
 def main() -> None:
     FOLDER.mkdir(exist_ok=True)
     for name, document in documents().items():
-        (FOLDER / name).write_text(written(document), encoding="utf-8")
+        (FOLDER / name).write_text(as_text(document), encoding="utf-8")
 
 
 if __name__ == "__main__":

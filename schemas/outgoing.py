@@ -36,7 +36,7 @@ def topics_by_event(topics: Mapping[str, str]) -> dict[type[Event], str]:
     return found
 
 
-def unbound(event: type[Event]) -> UnboundError:
+def unbound_error(event: type[Event]) -> UnboundError:
     name = _NAMES[event]
     return UnboundError(f"{PREFIX}TOPICS binds no topic to {name}: add TOPIC={name}")
 
@@ -50,7 +50,7 @@ def outgoing(event: Event, topics: Mapping[type[Event], str]) -> Outgoing:
     """
     topic = topics.get(type(event))
     if topic is None:
-        raise unbound(type(event))
+        raise unbound_error(type(event))
     key = None if event.id is None else hashlib.blake2b(event.id.encode(), digest_size=KEY_BYTES).digest()
     if isinstance(event, OtpTokenState):
         key = event.serial.encode()

@@ -15,8 +15,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, Validati
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from schemas.adapters.registry import ADAPTERS
-from schemas.connections.kafka_settings import KafkaConnection
-from schemas.connections.redis_settings import RedisConnection
+from schemas.connections.kafka_settings import KafkaConnectionSettings
+from schemas.connections.redis_settings import RedisConnectionSettings
 from schemas.prefix import PREFIX as PREFIX
 from schemas.telemetry import traces
 
@@ -24,7 +24,7 @@ Dimension = Literal["realm", "client", "node"]
 ActiveOn = Literal["login", "refresh"]
 
 
-def _listed(value: object) -> object:
+def _split_list(value: object) -> object:
     """`a, b` as people write it in an environment; a list as code passes it."""
     if isinstance(value, str):
         return tuple(item.strip() for item in value.split(",") if item.strip())
@@ -32,7 +32,7 @@ def _listed(value: object) -> object:
 
 
 T = TypeVar("T")
-Listed = Annotated[tuple[T, ...], NoDecode, BeforeValidator(_listed)]
+Listed = Annotated[tuple[T, ...], NoDecode, BeforeValidator(_split_list)]
 
 
 def _topics(value: object) -> object:
@@ -40,7 +40,7 @@ def _topics(value: object) -> object:
     if not isinstance(value, str):
         return value
     bound: dict[str, str] = {}
-    for item in _listed(value) or ():  # type: ignore[attr-defined]
+    for item in _split_list(value) or ():  # type: ignore[attr-defined]
         topic, equals, name = item.partition("=")
         if not equals:
             raise ValueError(f"{item!r} is not topic=event")
@@ -50,7 +50,7 @@ def _topics(value: object) -> object:
     return bound
 
 
-def _known_events(topics: dict[str, str]) -> dict[str, str]:
+def _check_bindings(topics: dict[str, str]) -> dict[str, str]:
     for topic, name in topics.items():
         if not re.fullmatch(r"[A-Za-z0-9._-]{1,249}", topic):
             raise ValueError(f"{topic!r} is no Kafka topic name")
@@ -69,21 +69,21 @@ def _zone(name: str) -> str:
     return name
 
 
-def _tagless(prefix: str) -> str:
+def _without_braces(prefix: str) -> str:
     # A brace would open a hash tag of its own and scatter a shard over Cluster slots.
     if "{" in prefix or "}" in prefix:
         raise ValueError("must not contain braces, which Redis Cluster reads as a hash tag")
     return prefix
 
 
-class CommonSettings(RedisConnection):
+class CommonSettings(RedisConnectionSettings):
     """What worker and api must agree on. A worker refuses when these differ from what a shard was counted with."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, env_file=".env", extra="ignore", frozen=True, hide_input_in_errors=True
     )
 
-    key_prefix: Annotated[str, AfterValidator(_tagless)] = Field(
+    key_prefix: Annotated[str, AfterValidator(_without_braces)] = Field(
         "authtally:", description="How every key begins. Another prefix counts anew."
     )
     timezone: Annotated[str, AfterValidator(_zone)] = Field("UTC", description="Where days and months turn.")
@@ -110,10 +110,10 @@ class CommonSettings(RedisConnection):
         return ZoneInfo(self.timezone)
 
 
-Topics = Annotated[dict[str, str], NoDecode, BeforeValidator(_topics), AfterValidator(_known_events)]
+Topics = Annotated[dict[str, str], NoDecode, BeforeValidator(_topics), AfterValidator(_check_bindings)]
 
 
-class KafkaSettings(KafkaConnection, CommonSettings):
+class KafkaSettings(KafkaConnectionSettings, CommonSettings):
     """Of whatever reads from Kafka or writes to it."""
 
     topics: Topics = Field(
@@ -123,7 +123,7 @@ class KafkaSettings(KafkaConnection, CommonSettings):
     dead_letter_topic: str = Field("auth.dead-letter", min_length=1, description="Where records go that cannot count.")
 
     @model_validator(mode="after")
-    def _dead_letters_lie_apart(self) -> Self:
+    def _dead_letter_topic_is_separate(self) -> Self:
         if self.dead_letter_topic in self.topics:
             raise ValueError(f"{PREFIX}DEAD_LETTER_TOPIC is among {PREFIX}TOPICS: it would feed itself")
         return self
@@ -136,25 +136,25 @@ SECRETS_DIR: Final = f"{PREFIX}SECRETS_DIR"
 class SettingsError(Exception):
     """Every fault found in the environment, one line each, by the setting's full name."""
 
-    def __init__(self, faults: Sequence[str]) -> None:
-        super().__init__("\n".join(faults))
-        self.faults = list(faults)
+    def __init__(self, errors: Sequence[str]) -> None:
+        super().__init__("\n".join(errors))
+        self.errors = list(errors)
 
 
-def read(settings: type[S], **given: Any) -> S:
-    """Read settings from the environment; `given` wins over it. Raises SettingsError with all faults at once."""
+def read(settings: type[S], **values: Any) -> S:
+    """Read settings from the environment; `values` wins over it. Raises SettingsError with all faults at once."""
     folder = os.environ.get(SECRETS_DIR, "")
     if folder and not Path(folder).is_dir():
         raise SettingsError([f"{SECRETS_DIR}: {folder!r} is no folder"])
     try:
-        return settings(_secrets_dir=folder or None, **given)
+        return settings(_secrets_dir=folder or None, **values)
     except ValidationError as error:
-        faults = []
-        for fault in error.errors(include_url=False, include_input=False):
-            message = "is not set" if fault["type"] == "missing" else fault["msg"].removeprefix("Value error, ")
+        messages = []
+        for detail in error.errors(include_url=False, include_input=False):
+            message = "is not set" if detail["type"] == "missing" else detail["msg"].removeprefix("Value error, ")
             # A rule over several settings names them itself.
-            faults.append(f"{PREFIX}{str(fault['loc'][0]).upper()}: {message}" if fault["loc"] else message)
-        raise SettingsError(faults) from error
+            messages.append(f"{PREFIX}{str(detail['loc'][0]).upper()}: {message}" if detail["loc"] else message)
+        raise SettingsError(messages) from error
 
 
 def effective(settings: BaseSettings) -> dict[str, str]:

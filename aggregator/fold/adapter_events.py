@@ -16,7 +16,7 @@ class IgnoredError(Exception):
     """Well-formed, and of no concern here."""
 
 
-class Unit(NamedTuple):
+class AdapterEvent(NamedTuple):
     """One event of an element, or what an element is instead; stands where a record of native events does."""
 
     record: Record
@@ -24,36 +24,36 @@ class Unit(NamedTuple):
     timestamp: int
     value: Event | BadRecordError | None
     raw: bytes | None
-    nth: int
+    element_index: int
     """Which element of the record, from 0."""
-    leads: bool
+    starts_element: bool
     """Whether it is the first of its element."""
 
     @property
-    def opens(self) -> bool:
+    def starts_record(self) -> bool:
         """Whether it is the first of its record."""
-        return self.leads and not self.nth
+        return self.starts_element and not self.element_index
 
 
-def units_of(adapter: Adapter, records: Iterable[Record], now_ms: int) -> list[Unit]:
+def adapter_events(adapter: Adapter, records: Iterable[Record], now_ms: int) -> list[AdapterEvent]:
     """Every event of the records, in log order. `now_ms` is the store's clock."""
-    found = []
+    events = []
     for record in records:
         message: Any = record
         at = record.offset, record.timestamp
         for element in adapter(record.value, message.headers, RecordTime.of(record.timestamp, now_ms)):
-            told, nth = element.raw, element.index
+            raw, nth = element.raw, element.index
             if not element.events:
-                found.append(Unit(record, *at, element.bad, told, nth, leads=True))
-            for place, event in enumerate(element.events):
-                if place and event.id is not None:
+                events.append(AdapterEvent(record, *at, element.bad, raw, nth, starts_element=True))
+            for position, event in enumerate(element.events):
+                if position and event.id is not None:
                     # An id of its own for each: they count together, and repeat together.
-                    event = msgspec.structs.replace(event, id=f"{event.id} {place}")
-                found.append(Unit(record, *at, event, told, nth, leads=not place))
-    return found
+                    event = msgspec.structs.replace(event, id=f"{event.id} {position}")
+                events.append(AdapterEvent(record, *at, event, raw, nth, starts_element=not position))
+    return events
 
 
-def event_of(value: Event | BadRecordError | None) -> Event:
+def require_event(value: Event | BadRecordError | None) -> Event:
     """The event of a unit. Raises BadRecordError, IgnoredError."""
     if value is None:
         raise IgnoredError

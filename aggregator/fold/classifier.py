@@ -9,30 +9,30 @@ from typing import Final
 
 from aggregator.fold.digest import PARTS
 from aggregator.fold.labels import Labels
-from aggregator.fold.range_delta import Cohort, Known, Resolved, Rules, Tally
+from aggregator.fold.range_delta import CountingRules, EventClass, RangeDelta, ShardCache, UserGroup
 from schemas.events import AccountEvent, Counted, Login, TokenIssued
 from schemas.ledger import fields
 from schemas.ledger.periods import LocalDays, Month, day_key
 from schemas.ledger.scopes import EVERYTHING, OTHER, Scope
 
-_NOBODY: Final[frozenset[str]] = frozenset()
+_NO_USERS: Final[frozenset[str]] = frozenset()
 
 
 @dataclass(slots=True)
-class Active:
+class GroupUsers:
     """The users of one cohort: those applied before, and those new in this range."""
 
-    known: set[str] | frozenset[str]
-    width: int
+    applied: set[str] | frozenset[str]
+    keys_per_user: int
     new: set[str] = field(default_factory=set)
 
 
 @dataclass(slots=True)
-class Route:
+class Bucket:
     """The events of one range that go the same way."""
 
-    to: Resolved
-    active: Active | None
+    event_class: EventClass
+    users: GroupUsers | None
     is_new: bool
     """Whether it was resolved in this range."""
     events: int = 0
@@ -41,56 +41,58 @@ class Route:
     """Usable record timestamps; the first is after the last while there was none."""
 
 
-class Router:
+class Classifier:
     """Resolves each combination of labels in log order, and adds all of them up at the range's end."""
 
-    def __init__(self, rules: Rules, known: Known) -> None:
-        self.routes: dict[tuple[object, ...], Route] = {}
-        self.resolved: dict[tuple[object, ...], Resolved] = {}
-        self._opened: list[Route] = []
-        self._unsure: list[tuple[object, ...]] = []
+    def __init__(self, rules: CountingRules, cache: ShardCache) -> None:
+        self.buckets: dict[tuple[object, ...], Bucket] = {}
+        self.event_classes: dict[tuple[object, ...], EventClass] = {}
+        self._all_buckets: list[Bucket] = []
+        self._provisional: list[tuple[object, ...]] = []
         self._rules = rules
-        self._known = known
-        self._labels = Labels(known.labels, rules.max_labels)
-        self._cohorts: dict[Cohort, Active] = {}
-        self._days = LocalDays(rules.zone)
+        self._cache = cache
+        self._labels = Labels(cache.labels, rules.max_labels)
+        self._groups: dict[UserGroup, GroupUsers] = {}
+        self._day_spans = LocalDays(rules.zone)
 
-    def day_of(self, time: datetime) -> tuple[int, datetime, datetime]:
+    def local_day(self, time: datetime) -> tuple[int, datetime, datetime]:
         """The ordinal of the local day, and from when to when around `time` it is sure to be the same."""
-        return self._days.day_at(time)
+        return self._day_spans.day_at(time)
 
-    def open(self, key: tuple[object, ...], day: int, event: Counted) -> Route:
+    def open_bucket(self, key: tuple[object, ...], day: int, event: Counted) -> Bucket:
         """The route of a combination that comes up for the first time in this range."""
-        to = self._known.resolved.get(key)
-        is_new = to is None
-        if to is None:
-            to = self._resolve(key, day, event)
-        active = None
-        if to.cohort is not None:
-            active = self._cohorts.get(to.cohort)
-            if active is None:
-                applied = self._known.applied.get(to.cohort, _NOBODY)
-                active = self._cohorts[to.cohort] = Active(applied, len(to.periods) * len(to.cohort.scopes))
-        route = self.routes[key] = Route(to, active, is_new)
-        self._opened.append(route)
-        return route
+        event_class = self._cache.event_classes.get(key)
+        is_new = event_class is None
+        if event_class is None:
+            event_class = self._classify(key, day, event)
+        users = None
+        if event_class.user_group is not None:
+            users = self._groups.get(event_class.user_group)
+            if users is None:
+                applied = self._cache.applied_users.get(event_class.user_group, _NO_USERS)
+                users = self._groups[event_class.user_group] = GroupUsers(
+                    applied, len(event_class.periods) * len(event_class.user_group.scopes)
+                )
+        bucket = self.buckets[key] = Bucket(event_class, users, is_new)
+        self._all_buckets.append(bucket)
+        return bucket
 
-    def _resolve(self, key: tuple[object, ...], day: int, event: Counted) -> Resolved:
+    def _classify(self, key: tuple[object, ...], day: int, event: Counted) -> EventClass:
         # A failure names whatever an attacker typed. Its realm becomes known all the same: otherwise a realm's failures
         # depend on which partition saw its first success. Its client does not, since clients are far more.
         success = event.success if isinstance(event, Login) else getattr(event, "kind", "") not in fields.FAILURE_KINDS
         introduces = success or self._rules.labels_on_failures
         kept = self._rules.users_by | self._rules.counts_by
         labels, before = self._labels, len(self._labels.new)
-        overflowed: list[str] = []
-        sure = True
+        overflowing: list[str] = []
+        certain = True
 
         def label(dimension: str, *names: str, may_introduce: bool = introduces) -> str:
-            nonlocal sure
-            found = labels.admit(dimension, names, introduces=may_introduce)
+            nonlocal certain
+            found = labels.admit(dimension, names, may_add=may_introduce)
             if labels.overflowed:
-                overflowed.append(dimension)
-            sure = sure and found == names[-1]
+                overflowing.append(dimension)
+            certain = certain and found == names[-1]
             return found
 
         scopes = [EVERYTHING]
@@ -123,63 +125,65 @@ class Router:
 
         local = date.fromordinal(day)
         month = Month.of(local).key
-        periods = (day_key(local), month) if self._rules.days else (month,)
-        cohort = None
+        periods = (day_key(local), month) if self._rules.keep_days else (month,)
+        group = None
         if activates:
-            realm_of_user = (event.realm or "") if self._rules.per_realm else None
-            cohort = Cohort(periods[0], tuple(s for s in scopes if self._keeps(s, self._rules.users_by)), realm_of_user)
-        counted = tuple(scope for scope in scopes if self._keeps(scope, self._rules.counts_by))
+            realm_of_user = (event.realm or "") if self._rules.users_per_realm else None
+            group = UserGroup(
+                periods[0], tuple(s for s in scopes if self._is_kept(s, self._rules.users_by)), realm_of_user
+            )
+        counted_scopes = tuple(scope for scope in scopes if self._is_kept(scope, self._rules.counts_by))
         client = None
         if event.client_id and success and not isinstance(event, AccountEvent):
             # Its own name, even where it has no counter: the sketch holds any number.
             client = self._rules.digest.client(event.realm or "", event.client_id)
-        to = Resolved(periods, names, counted, cohort, tuple(overflowed), client)
+        event_class = EventClass(periods, names, counted_scopes, group, tuple(overflowing), client)
         if len(labels.new) > before:
             # A label just became known: events that only named it so far counted under OTHER, the next ones do not.
-            for unsure in self._unsure:
-                self.routes.pop(unsure, None)
-            self._unsure.clear()
-        if not sure:
-            self._unsure.append(key)
+            for unsure in self._provisional:
+                self.buckets.pop(unsure, None)
+            self._provisional.clear()
+        if not certain:
+            self._provisional.append(key)
         else:
-            self.resolved[key] = to
-        return to
+            self.event_classes[key] = event_class
+        return event_class
 
     @staticmethod
-    def _keeps(scope: Scope, by: frozenset[str]) -> bool:
+    def _is_kept(scope: Scope, by: frozenset[str]) -> bool:
         return scope == EVERYTHING or scope.dimension in by
 
-    def total(self, tally: Tally) -> None:
+    def add_to(self, delta: RangeDelta) -> None:
         """Add every route and cohort up into the tally."""
         counts: dict[tuple[str, Scope], dict[str, int]] = defaultdict(dict)
-        for route in self._opened:
-            to, events = route.to, route.events
+        for bucket in self._all_buckets:
+            event_class, events = bucket.event_class, bucket.events
             if not events:
                 continue
-            for scope in to.scopes:
-                for period in to.periods:
-                    bucket = counts[period, scope]
-                    for name in to.fields:
-                        bucket[name] = bucket.get(name, 0) + events
-            if self._rules.days and route.first_ms <= route.last_ms:
-                first, last = tally.written.get(to.periods[0], (route.first_ms, route.last_ms))
-                tally.written[to.periods[0]] = (min(first, route.first_ms), max(last, route.last_ms))
-            for dimension in to.overflowed:
+            for scope in event_class.scopes:
+                for period in event_class.periods:
+                    increments = counts[period, scope]
+                    for name in event_class.fields:
+                        increments[name] = increments.get(name, 0) + events
+            if self._rules.keep_days and bucket.first_ms <= bucket.last_ms:
+                first, last = delta.record_times.get(event_class.periods[0], (bucket.first_ms, bucket.last_ms))
+                delta.record_times[event_class.periods[0]] = (min(first, bucket.first_ms), max(last, bucket.last_ms))
+            for dimension in event_class.overflowed:
                 name = fields.overflowed(dimension)
-                tally.progress[name] = tally.progress.get(name, 0) + events
-            if route.is_new and to.client is not None:
-                for period in to.periods:
-                    tally.clients.setdefault(period, set()).add(to.client)
-        tally.counts = dict(counts)
-        tally.labels, tally.resolved = self._labels.new, self.resolved
+                delta.progress[name] = delta.progress.get(name, 0) + events
+            if bucket.is_new and event_class.client is not None:
+                for period in event_class.periods:
+                    delta.clients.setdefault(period, set()).add(event_class.client)
+        delta.counts = dict(counts)
+        delta.labels, delta.event_classes = self._labels.new, self.event_classes
 
-        for cohort, active in self._cohorts.items():
-            if not active.new:
+        for group, users in self._groups.items():
+            if not users.new:
                 continue
-            tally.applied[cohort] = active.new
-            parts = self._rules.digest.users(active.new, cohort.realm)
-            for scope in cohort.scopes:
-                for period in (cohort.period, cohort.period[:7]) if self._rules.days else (cohort.period,):
-                    held = tally.users.setdefault((period, scope), [[] for _ in range(PARTS)])
-                    for into, more in zip(held, parts, strict=True):
+            delta.new_users[group] = users.new
+            parts = self._rules.digest.users(users.new, group.realm)
+            for scope in group.scopes:
+                for period in (group.period, group.period[:7]) if self._rules.keep_days else (group.period,):
+                    parts_held = delta.users.setdefault((period, scope), [[] for _ in range(PARTS)])
+                    for into, more in zip(parts_held, parts, strict=True):
                         into += more

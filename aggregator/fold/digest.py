@@ -39,7 +39,7 @@ class Digest:
     def client(self, realm: str, client_id: str) -> str:
         """What stands for a client in a sketch."""
         state = self._clients.copy()
-        state.update(_measured(realm) + client_id.encode())
+        state.update(_length_prefixed(realm) + client_id.encode())
         return state.hexdigest()
 
     def users(self, users: Iterable[str], realm: str | None = None) -> list[list[str]]:
@@ -51,7 +51,7 @@ class Digest:
         keyed = self._users
         if realm is not None:
             keyed = keyed.copy()
-            keyed.update(_measured(realm))
+            keyed.update(_length_prefixed(realm))
         parts: list[list[str]] = [[] for _ in range(PARTS)]
         for user in users:
             state = keyed.copy()
@@ -62,7 +62,7 @@ class Digest:
         return parts
 
 
-def _measured(text: str) -> bytes:
+def _length_prefixed(text: str) -> bytes:
     """The length first: ("ab", "c") and ("a", "bc") are two."""
     encoded = text.encode()
     return len(encoded).to_bytes(2, "big") + encoded

@@ -11,10 +11,10 @@ from datetime import UTC, datetime
 from operator import attrgetter
 from typing import Any, Final
 
-from aggregator.fold.adapter_events import IgnoredError, event_of, units_of
-from aggregator.fold.classifier import Router
-from aggregator.fold.deduplication import Sieve
-from aggregator.fold.range_delta import DeadLetter, Known, Record, Rules, Tally
+from aggregator.fold.adapter_events import IgnoredError, adapter_events, require_event
+from aggregator.fold.classifier import Classifier
+from aggregator.fold.deduplication import Deduplicator
+from aggregator.fold.range_delta import CountingRules, DeadLetter, RangeDelta, Record, ShardCache
 from schemas.adapters.registry import ADAPTERS
 from schemas.events import (
     DECODERS,
@@ -33,7 +33,7 @@ from schemas.events import (
 )
 from schemas.rfc3339 import cut_time
 
-MAX_IDS: Final = 20_000
+MAX_USER_ADDITIONS: Final = 20_000
 """Users sent in one script, counted once per period and scope: keeps it under 5 ms of the store's time."""
 
 LABELS_OF: Final[dict[Any, Any]] = {
@@ -44,114 +44,118 @@ LABELS_OF: Final[dict[Any, Any]] = {
 """By type of event: the fields that decide, with its day, where it counts."""
 
 
-def fold(name: str, records: Sequence[Record], end: int, known: Known, rules: Rules, now_ms: int) -> Tally:
+def fold(
+    name: str, records: Sequence[Record], end: int, cache: ShardCache, rules: CountingRules, now_ms: int
+) -> RangeDelta:
     """Fold the records of a range that ends before offset `end`, on a topic bound to the event or adapter `name`.
 
     `now_ms` is the store's clock. Bad records are returned in `dead`; an exception is a defect, and the caller makes an
     `unexpected` dead letter of the record that caused it.
     """
-    tally = Tally(end)
-    records, skipped = known.without_unexpected(records)
+    delta = RangeDelta(end)
+    records, skipped = cache.without_unexpected(records)
     if not records and not skipped:
-        return tally
+        return delta
     native = name in DECODERS
-    units: Sequence[Any] = records if native else units_of(ADAPTERS[name], records, now_ms)
-    decode: Any = DECODERS[name].decode if native else event_of
+    items: Sequence[Any] = records if native else adapter_events(ADAPTERS[name], records, now_ms)
+    decode: Any = DECODERS[name].decode if native else require_event
     labels_of: Any = LABELS_OF[DECODERS[name].type] if native else None
-    router = Router(rules, known)
-    routes = router.routes
-    sieve = Sieve(known.seen, rules.dedupe_window_s, rules.dedupe_max_ids, now_ms)
-    repeats, digest_of = sieve.repeats, rules.digest.event_id
+    classifier = Classifier(rules, cache)
+    buckets = classifier.buckets
+    deduplicator = Deduplicator(cache.seen_ids, rules.dedupe_window_s, rules.dedupe_max_ids, now_ms)
+    is_duplicate, digest_of = deduplicator.is_duplicate, rules.digest.event_id
     is_login = name == "login"
-    stamps, untimed = record_times([unit.timestamp for unit in units], now_ms)
+    timestamps, untimed = record_times([item.timestamp for item in items], now_ms)
     # Between these an event is of `day`, and plausible whatever its own record's timestamp is: settles nearly all.
-    plausible = datetime.fromtimestamp(min(stamps, default=now_ms) / 1000, UTC) + MAX_AHEAD
+    plausible = datetime.fromtimestamp(min(timestamps, default=now_ms) / 1000, UTC) + MAX_AHEAD
     since = until = EARLIEST
     day = 0
     first = last = None
-    ids = repeated = ignored = 0
-    unit: Any = None
+    user_additions = duplicates = ignored = 0
+    item: Any = None
 
-    for number, (unit, stamp) in enumerate(zip(units, stamps, strict=True)):
-        if ids >= MAX_IDS and (native or unit.opens):
-            tally.end = unit.offset
+    for number, (item, timestamp_ms) in enumerate(zip(items, timestamps, strict=True)):
+        if user_additions >= MAX_USER_ADDITIONS and (native or item.starts_record):
+            delta.end = item.offset
             break
         try:
             try:
-                event = decode(unit.value)
+                event = decode(item.value)
             except (*UNDECODABLE, TypeError):
                 # Over a limit, perhaps, which a failed login may be; or what the error was.
-                event = decode_native(name, unit.value)
+                event = decode_native(name, item.value)
             time = event.time
             if not since < time < until:
                 if native:
-                    time = cut_time(time, unit.value)
-                check_time(time, RecordTime(stamp))
-                day, since, until = router.day_of(time)
+                    time = cut_time(time, item.value)
+                check_time(time, RecordTime(timestamp_ms))
+                day, since, until = classifier.local_day(time)
                 since, until = max(since, EARLIEST), min(until, plausible)
             if not native:
                 is_login, labels_of = type(event) is Login, LABELS_OF[type(event)]
             key = day, labels_of(event)
             user_id, event_id = event.user_id, event.id
-            route = routes.get(key)
+            bucket = buckets.get(key)
             if (
-                route is None
+                bucket is None
                 or (len(user_id) > SAFE_ID_CHARS if user_id else is_login)
                 or (event_id is not None and len(event_id) > SAFE_ID_CHARS)
             ):
                 checked = check(event)
                 if checked is not event:
                     event, key = checked, (day, labels_of(checked))
-                    user_id, route = event.user_id, routes.get(key)
+                    user_id, bucket = event.user_id, buckets.get(key)
             if event_id is not None and rules.dedupe_window_s:
-                at_ms = _ms(time) if untimed and number in untimed else stamp
-                if repeats(digest_of(event_id), at_ms):
-                    repeated += native or unit.leads
+                at_ms = _ms(time) if untimed and number in untimed else timestamp_ms
+                if is_duplicate(digest_of(event_id), at_ms):
+                    duplicates += native or item.starts_element
                     continue
-            if route is None:
-                route = router.open(key, day, event)
-                ids += len(route.to.periods)
+            if bucket is None:
+                bucket = classifier.open_bucket(key, day, event)
+                user_additions += len(bucket.event_class.periods)
         except BadRecordError as bad:
-            tally.dead.append(_dead(unit, bad, native=native))
+            delta.dead_letters.append(_dead(item, bad, native=native))
             continue
         except IgnoredError:
             ignored += 1
             continue
 
-        route.events += 1
+        bucket.events += 1
         if not untimed or number not in untimed:
-            if stamp > route.last_ms:
-                route.last_ms = stamp
-            if stamp < route.first_ms:
-                route.first_ms = stamp
+            if timestamp_ms > bucket.last_ms:
+                bucket.last_ms = timestamp_ms
+            if timestamp_ms < bucket.first_ms:
+                bucket.first_ms = timestamp_ms
         if first is None or last is None:
             first = last = time
         elif time > last:
             last = time
         elif time < first:
             first = time
-        active = route.active
-        if active is not None and user_id and user_id not in active.known and user_id not in active.new:
-            active.new.add(user_id)
-            ids += active.width
+        users = bucket.users
+        if users is not None and user_id and user_id not in users.applied and user_id not in users.new:
+            users.new.add(user_id)
+            user_additions += users.keys_per_user
     else:
-        unit = None
+        item = None
 
     if first is not None and last is not None:
-        tally.first_event_ms, tally.last_event_ms = _ms(first), _ms(last)
-    folded = len(units) if unit is None else units.index(unit)
-    tally.note_record_times(stamps[:folded], untimed, None if native else [unit.opens for unit in units[:folded]])
-    router.total(tally)
-    tally.sifted = sieve.sifted
-    consumed = folded if native else sum(unit.leads for unit in units[:folded])
-    tally.settle(consumed, repeated, ignored, note_skipped(tally, skipped, now_ms))
-    return tally
+        delta.first_event_ms, delta.last_event_ms = _ms(first), _ms(last)
+    folded = len(items) if item is None else items.index(item)
+    delta.note_record_times(
+        timestamps[:folded], untimed, None if native else [item.starts_record for item in items[:folded]]
+    )
+    classifier.add_to(delta)
+    delta.dedupe = deduplicator.result
+    consumed = folded if native else sum(item.starts_element for item in items[:folded])
+    delta.record_progress(consumed, duplicates, ignored, note_skipped(delta, skipped, now_ms))
+    return delta
 
 
-def note_skipped(tally: Tally, skipped: Sequence[Record], now_ms: int) -> int:
+def note_skipped(delta: RangeDelta, skipped: Sequence[Record], now_ms: int) -> int:
     """Enter the timestamps of the unexpected records before the tally's end, as their first fold did; how many."""
-    passed = [record.timestamp for record in skipped if record.offset < tally.end]
-    tally.note_record_times(*record_times(passed, now_ms))
+    passed = [record.timestamp for record in skipped if record.offset < delta.end]
+    delta.note_record_times(*record_times(passed, now_ms))
     return len(passed)
 
 
@@ -165,23 +169,23 @@ def record_times(timestamps: list[int], now_ms: int) -> tuple[list[int], frozens
     return [at.ms for at in times], frozenset(number for number, at in enumerate(times) if not at.usable)
 
 
-def fold_unexpected(record: Record, end: int, error: Exception, now_ms: int) -> Tally:
+def fold_unexpected(record: Record, end: int, error: Exception, now_ms: int) -> RangeDelta:
     """The tally of a single record on which a fold raised: one dead letter, even of an array."""
-    tally = Tally(end)
-    tally.unexpected.add(record.offset)
-    tally.dead.append(DeadLetter(record, "unexpected", type(error).__name__, record.value))
-    tally.note_record_times(*record_times([record.timestamp], now_ms))
-    tally.settle(consumed=1, repeated=0, ignored=0)
-    return tally
+    delta = RangeDelta(end)
+    delta.unexpected.add(record.offset)
+    delta.dead_letters.append(DeadLetter(record, "unexpected", type(error).__name__, record.value))
+    delta.note_record_times(*record_times([record.timestamp], now_ms))
+    delta.record_progress(consumed=1, repeated=0, ignored=0)
+    return delta
 
 
 _NONE: Final[frozenset[int]] = frozenset()
 
 
-def _dead(unit: Any, bad: BadRecordError, *, native: bool) -> DeadLetter:
+def _dead(item: Any, bad: BadRecordError, *, native: bool) -> DeadLetter:
     if native:
-        return DeadLetter(unit, bad.reason, bad.detail, unit.value)
-    return DeadLetter(unit.record, bad.reason, bad.detail, unit.raw, unit.nth)
+        return DeadLetter(item, bad.reason, bad.detail, item.value)
+    return DeadLetter(item.record, bad.reason, bad.detail, item.raw, item.element_index)
 
 
 def _ms(time: datetime) -> int:

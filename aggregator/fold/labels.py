@@ -15,43 +15,43 @@ from schemas.ledger.scopes import OTHER
 class Labels:
     """The labels of one shard: those known before, and those that one fold admits.
 
-    `known` holds members of the ledger's labels set. It is read only; what is new gathers in `new`.
+    `existing` holds members of the ledger's labels set. It is read only; what is new gathers in `new`.
     """
 
-    def __init__(self, known: frozenset[str] | set[str], max_labels: int) -> None:
-        self._known = known
+    def __init__(self, existing: frozenset[str] | set[str], max_labels: int) -> None:
+        self._existing = existing
         self._max_labels = max_labels
-        self._room: dict[str, int] = {}
+        self._remaining: dict[str, int] = {}
         self.new: set[str] = set()
         self.overflowed: str | None = None
         """Dimension of the last label that found no room; None when the last one asked for had a place."""
 
-    def admit(self, dimension: str, names: tuple[str, ...], *, introduces: bool) -> str:
+    def admit(self, dimension: str, names: tuple[str, ...], *, may_add: bool) -> str:
         """The label to count under: the last of `names` when known or admitted now, else OTHER.
 
-        `names` is one name, or realm and client_id; `introduces` says that the event may make it known.
+        `names` is one name, or realm and client_id; `may_add` says that the event may make it known.
         """
-        return names[-1] if self._admitted(dimension, names, introduces=introduces) else OTHER
+        return names[-1] if self._admitted(dimension, names, may_add=may_add) else OTHER
 
-    def _admitted(self, dimension: str, names: tuple[str, ...], *, introduces: bool) -> bool:
+    def _admitted(self, dimension: str, names: tuple[str, ...], *, may_add: bool) -> bool:
         self.overflowed = None
         reserved = fields.RESERVED.get(dimension)
         if names[-1] == OTHER or (reserved is not None and names[0] in reserved):
             return True
         member = fields.label(dimension, *names)
-        if member in self._known or member in self.new:
+        if member in self._existing or member in self.new:
             return True
-        if not introduces:
+        if not may_add:
             return False
-        room = self._room.get(dimension)
-        if room is None:
+        remaining = self._remaining.get(dimension)
+        if remaining is None:
             limit = self._max_labels if reserved is None else fields.MAX_WORDS - len(reserved)
-            room = limit - count(dimension, self._known)
-        if room <= 0:
-            self._room[dimension] = 0
+            remaining = limit - count(dimension, self._existing)
+        if remaining <= 0:
+            self._remaining[dimension] = 0
             self.overflowed = dimension
             return False
-        self._room[dimension] = room - 1
+        self._remaining[dimension] = remaining - 1
         self.new.add(member)
         return True
 

@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol
 from zoneinfo import ZoneInfo
 
-from aggregator.fold.deduplication import Seen, Sifted
+from aggregator.fold.deduplication import DedupeResult, SeenIds
 from aggregator.fold.digest import Digest
-from aggregator.inventory.state import Changes, Stock
+from aggregator.inventory.state import InventoryChanges, InventoryState
 from aggregator.settings import WorkerSettings
 from schemas.ledger import fields
 from schemas.ledger.scopes import Scope
 
-MAX_RESOLVED: Final = 4_000
+MAX_EVENT_CLASSES: Final = 4_000
 """Combinations remembered per shard; when full all are dropped, to be resolved anew."""
 
 
@@ -40,12 +40,12 @@ class DeadLetter(NamedTuple):
     reason: str
     detail: str
     value: bytes | None
-    nth: int = 0
+    element_index: int = 0
     """Which element, from 0."""
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class CountingRules:
     """The settings that decide what is counted."""
 
     zone: ZoneInfo
@@ -55,15 +55,15 @@ class Rules:
     max_labels: int
     labels_on_failures: bool
     """Whether failures make realms and nodes known too."""
-    per_realm: bool
-    days: bool
+    users_per_realm: bool
+    keep_days: bool
     """Whether days are kept besides months."""
     dedupe_window_s: int
     dedupe_max_ids: int
     digest: Digest
 
     @classmethod
-    def of(cls, settings: WorkerSettings) -> Rules:
+    def of(cls, settings: WorkerSettings) -> CountingRules:
         return cls(
             zone=settings.zone,
             users_by=frozenset(settings.users_by),
@@ -71,15 +71,15 @@ class Rules:
             active_on=frozenset(settings.active_on),
             max_labels=settings.max_labels,
             labels_on_failures=settings.labels_on == "any",
-            per_realm=settings.user_scope == "realm",
-            days=settings.retain_days != 0,
+            users_per_realm=settings.user_scope == "realm",
+            keep_days=settings.retain_days != 0,
             dedupe_window_s=settings.dedupe_window_s,
             dedupe_max_ids=settings.dedupe_max_ids,
             digest=Digest(settings.user_hash_key.get_secret_value()),
         )
 
 
-class Cohort(NamedTuple):
+class UserGroup(NamedTuple):
     """Users who became active in one period in the same scopes: what a worker remembers having applied."""
 
     period: str
@@ -89,17 +89,17 @@ class Cohort(NamedTuple):
     """Where equal ids of two realms are two users: the realm, as the events wrote it."""
 
 
-Memory = dict[Cohort, set[str]]
+AppliedUsers = dict[UserGroup, set[str]]
 """Users already applied to this shard. Anything missing only costs a repeated, harmless addition."""
 
 
-class Resolved(NamedTuple):
+class EventClass(NamedTuple):
     """Where events with one combination of day, labels and outcome go."""
 
     periods: tuple[str, ...]
     fields: tuple[str, ...]
     scopes: tuple[Scope, ...]
-    cohort: Cohort | None
+    user_group: UserGroup | None
     """Whom the event's user joins; None when it makes nobody active."""
     overflowed: tuple[str, ...] = ()
     """Dimensions whose label found no room."""
@@ -108,7 +108,7 @@ class Resolved(NamedTuple):
 
 
 @dataclass(slots=True)
-class Tally:
+class RangeDelta:
     """What one range adds to its shard."""
 
     end: int
@@ -119,11 +119,11 @@ class Tally:
     """(period, scope) to increments by field."""
     clients: dict[str, set[str]] = field(default_factory=dict)
     """Period to digests of active clients."""
-    sifted: Sifted = field(default_factory=Sifted)
+    dedupe: DedupeResult = field(default_factory=DedupeResult)
     """What becomes of the ids held."""
-    written: dict[str, tuple[int, int]] = field(default_factory=dict)
+    record_times: dict[str, tuple[int, int]] = field(default_factory=dict)
     """Day to first and last record timestamp, ms, counted into it."""
-    inventory: Changes | None = None
+    inventory: InventoryChanges | None = None
     """What becomes of the OTP inventory, on a topic of its events."""
     labels: set[str] = field(default_factory=set)
     """Members new to the labels set."""
@@ -133,12 +133,12 @@ class Tally:
     last_event_ms: int | None = None
     first_record_ms: int | None = None
     last_record_ms: int | None = None
-    dead: list[DeadLetter] = field(default_factory=list)
+    dead_letters: list[DeadLetter] = field(default_factory=list)
     unexpected: set[int] = field(default_factory=set)
     """Offsets of records on which the fold raised."""
-    applied: Memory = field(default_factory=dict)
+    new_users: AppliedUsers = field(default_factory=dict)
     """Users in this tally that were not known as applied."""
-    resolved: dict[tuple[object, ...], Resolved] = field(default_factory=dict)
+    event_classes: dict[tuple[object, ...], EventClass] = field(default_factory=dict)
     """Combinations whose way cannot change any more."""
 
     def note_record_times(
@@ -157,17 +157,17 @@ class Tally:
         if records:
             self.progress[fields.UNTIMED] = self.progress.get(fields.UNTIMED, 0) + records
 
-    def settle(self, consumed: int, repeated: int, ignored: int, skipped: int = 0) -> None:
+    def record_progress(self, consumed: int, repeated: int, ignored: int, skipped: int = 0) -> None:
         """Enter what became of the range's elements: every one was counted, repeated, ignored, or is in `dead`.
 
         `skipped` records were found unexpected before; they are not sent again as dead letters.
         """
-        dead = Counter(fields.dead(letter.reason) for letter in self.dead)
+        dead = Counter(fields.dead(letter.reason) for letter in self.dead_letters)
         if skipped:
             dead[fields.dead("unexpected")] += skipped
         entries = {
             fields.CONSUMED: consumed + skipped,
-            fields.COUNTED: consumed - len(self.dead) - repeated - ignored,
+            fields.COUNTED: consumed - len(self.dead_letters) - repeated - ignored,
             **{name: number for name, number in ((fields.DUPLICATES, repeated), (fields.IGNORED, ignored)) if number},
             **dead,
         }
@@ -179,20 +179,20 @@ class Tally:
 
 
 @dataclass(slots=True)
-class Known:
+class ShardCache:
     """What is known of a shard before a range. Fold only reads it."""
 
     labels: set[str]
     """Members of its labels set."""
-    applied: Memory = field(default_factory=dict)
+    applied_users: AppliedUsers = field(default_factory=dict)
     """Users applied before."""
-    resolved: dict[tuple[object, ...], Resolved] = field(default_factory=dict)
+    event_classes: dict[tuple[object, ...], EventClass] = field(default_factory=dict)
     """Combinations resolved before: spares work, changes no result."""
-    seen: Seen = field(default_factory=Seen)
+    seen_ids: SeenIds = field(default_factory=SeenIds)
     """Ids of events."""
     unexpected: set[int] = field(default_factory=set)
     """Offsets of records that no fold could count: every replay skips them."""
-    stock: Stock | None = None
+    inventory: InventoryState | None = None
     """The OTP inventory, where there is one."""
 
     def without_unexpected(self, records: Sequence[Record]) -> tuple[Sequence[Record], Sequence[Record]]:
@@ -202,15 +202,15 @@ class Known:
         skipped = [record for record in records if record.offset in self.unexpected]
         return [record for record in records if record.offset not in self.unexpected], skipped
 
-    def learn(self, tally: Tally) -> None:
+    def update(self, delta: RangeDelta) -> None:
         """Take over what a tally says, once it is applied: not before, for its labels are not in the ledger yet."""
-        self.labels |= tally.labels
-        for cohort, users in tally.applied.items():
-            self.applied.setdefault(cohort, set()).update(users)
-        if len(self.resolved) > MAX_RESOLVED:
-            self.resolved.clear()
-        self.resolved.update(tally.resolved)
-        self.seen.learn(tally.sifted)
-        self.unexpected |= tally.unexpected
-        if self.stock is not None and tally.inventory is not None:
-            self.stock.learn(tally.inventory)
+        self.labels |= delta.labels
+        for cohort, users in delta.new_users.items():
+            self.applied_users.setdefault(cohort, set()).update(users)
+        if len(self.event_classes) > MAX_EVENT_CLASSES:
+            self.event_classes.clear()
+        self.event_classes.update(delta.event_classes)
+        self.seen_ids.update(delta.dedupe)
+        self.unexpected |= delta.unexpected
+        if self.inventory is not None and delta.inventory is not None:
+            self.inventory.apply(delta.inventory)

@@ -6,36 +6,36 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Final
 
-from aggregator.fold.range_delta import Rules
-from aggregator.inventory.state import Changes, Stock, realm_bytes
+from aggregator.fold.range_delta import CountingRules
+from aggregator.inventory.state import InventoryChanges, InventoryState, realm_bytes
 from schemas.events import OtpTokenCount, OtpTokenState
 from schemas.ledger.inventory import (
+    COUNTED_STATUSES,
     HEADER_BYTES,
-    KEPT,
     MAX_EVENT_NAMES,
     NO_REALM,
     ROW_BYTES,
     ROWS_PER_CHUNK,
     Token,
-    canonical,
+    canonical_status,
     micros,
+    pack_chunk_start,
     pack_day,
-    pack_figures,
-    pack_given,
-    pack_place,
+    pack_external,
     pack_row,
-    statuses,
-    unpack_figures,
+    pack_totals,
+    status_counts,
+    unpack_totals,
 )
 from schemas.ledger.periods import LocalDays
 
-_NONE: Final[tuple[int, ...]] = ()
-_BEFORE_MAXIMA: Final = 11
-_NEW: Final = (0,) * (_BEFORE_MAXIMA + len(KEPT))
+_NO_REALMS: Final[tuple[int, ...]] = ()
+_FIELDS_BEFORE_MAXIMA: Final = 11
+_NEW_REALM: Final = (0,) * (_FIELDS_BEFORE_MAXIMA + len(COUNTED_STATUSES))
 
 
 @dataclass(slots=True)
-class _Realm:
+class _RealmFold:
     """A realm while a range is folded."""
 
     number: int
@@ -51,18 +51,18 @@ class _Realm:
     day: int
     slot: int
     day_first: int
-    written: bytearray | None = field(default=None, init=False)
+    chunk_bytes: bytearray | None = field(default=None, init=False)
     """What is to be written to the last chunk."""
 
     @classmethod
-    def held(cls, number: int, figures: bytes | None) -> _Realm:
+    def load(cls, number: int, packed: bytes | None) -> _RealmFold:
         """As the store holds it, or new."""
-        values = _NEW if figures is None else unpack_figures(figures)
-        return cls(number, values[_BEFORE_MAXIMA:], *values[:_BEFORE_MAXIMA])
+        values = _NEW_REALM if packed is None else unpack_totals(packed)
+        return cls(number, values[_FIELDS_BEFORE_MAXIMA:], *values[:_FIELDS_BEFORE_MAXIMA])
 
     @property
-    def figures(self) -> bytes:
-        return pack_figures(
+    def packed_totals(self) -> bytes:
+        return pack_totals(
             self.total,
             self.active,
             self.assigned,
@@ -78,88 +78,92 @@ class _Realm:
         )
 
 
-class Changing:
+class InventoryFold:
     """Takes in events in log order, over a stock that stays as it is."""
 
-    def __init__(self, stock: Stock, rules: Rules) -> None:
-        self.work = 0
+    def __init__(self, state: InventoryState, rules: CountingRules) -> None:
+        self.work_done = 0
         """Events and rows taken in."""
-        self._stock = stock
+        self._state = state
         self._local = LocalDays(rules.zone)
-        self._registered = len(stock.realms)
-        self._changes = Changes()
-        self._open: dict[int, _Realm] = {}
+        self._registered = len(state.realms)
+        self._changes = InventoryChanges()
+        self._touched: dict[int, _RealmFold] = {}
         self._years: dict[int, int] = {}
 
-    def state(self, event: OtpTokenState, user: bytes) -> int:
+    def fold_state(self, event: OtpTokenState, user: bytes) -> int:
         """Take over a state. 0 when it is the serial's last one over again, -1 when that is later; else 1."""
         at = micros(event.time)
         if event.deleted:
-            new = Token(at, False, False, True, b"", _NONE)
+            new = Token(at, False, False, True, b"", _NO_REALMS)
         else:
             realms = event.realms or (NO_REALM,)
-            numbers = (self._number(realms[0]),) if len(realms) == 1 else tuple(sorted(set(map(self._number, realms))))
+            numbers = (
+                (self._realm_number(realms[0]),)
+                if len(realms) == 1
+                else tuple(sorted(set(map(self._realm_number, realms))))
+            )
             new = Token(at, event.active, event.assigned, False, user, numbers)
         changes = self._changes
-        old = changes.tokens.get(event.serial) or self._stock.tokens[event.serial]
+        old = changes.tokens.get(event.serial) or self._state.tokens[event.serial]
         if old is not None and at <= old.time_us:
             if at < old.time_us:
                 return -1
             if new == old:
                 return 0
         changes.tokens[event.serial] = new
-        name = self._name(event.event)
-        concerned = new.realms
-        if old is not None and old.realms != concerned:
-            concerned = tuple(sorted({*old.realms, *concerned}))
-        for number in concerned:
+        name = self._event_number(event.event)
+        affected = new.realms
+        if old is not None and old.realms != affected:
+            affected = tuple(sorted({*old.realms, *affected}))
+        for number in affected:
             realm = self._realm(number)
             if old is not None and number in old.realms:
                 self._count(realm, old, -1)
             if number in new.realms:
                 self._count(realm, new, 1)
             self._row(realm, at, name)
-        self.work += 1 + len(concerned)
+        self.work_done += 1 + len(affected)
         return 1
 
-    def give(self, event: OtpTokenCount, sequence: int) -> None:
+    def fold_count(self, event: OtpTokenCount, sequence: int) -> None:
         """Take in a row that was counted elsewhere."""
-        changes, at, name = self._changes, micros(event.time), self._name(event.event)
-        number, status = self._number(event.realm), KEPT.index(canonical(event.status) or "")
-        bits = changes.reported.get(number, self._stock.reported.get(number, 0))
+        changes, at, name = self._changes, micros(event.time), self._event_number(event.event)
+        number, status = self._realm_number(event.realm), COUNTED_STATUSES.index(canonical_status(event.status) or "")
+        bits = changes.reported.get(number, self._state.reported.get(number, 0))
         if not bits >> status & 1:
             changes.reported[number] = bits | 1 << status
-        changes.given.setdefault((number, status), {})[pack_given(sequence, name, event.count)] = at
+        changes.external_rows.setdefault((number, status), {})[pack_external(sequence, name, event.count)] = at
         day, _ = self._day(at)
-        maxima = changes.given_days.setdefault((number, status), {})
+        maxima = changes.external_days.setdefault((number, status), {})
         maxima[day] = max(event.count, maxima.get(day, 0))
-        self.work += 1
+        self.work_done += 1
 
-    def _number(self, realm: str) -> int:
-        number = self._stock.realms.get(realm)
+    def _realm_number(self, realm: str) -> int:
+        number = self._state.realms.get(realm)
         if number is None:
             number = self._changes.realms.setdefault(realm, self._registered + len(self._changes.realms))
         return number
 
-    def _name(self, event: str) -> int:
-        number = self._stock.names.get(event)
+    def _event_number(self, event: str) -> int:
+        number = self._state.event_names.get(event)
         if number is None:
-            new = self._changes.names
+            new = self._changes.event_names
             number = new.get(event)
             if number is None:
-                number = 1 + len(self._stock.names) + len(new)
+                number = 1 + len(self._state.event_names) + len(new)
                 if number > MAX_EVENT_NAMES:
                     return 0
                 new[event] = number
         return number
 
-    def _realm(self, number: int) -> _Realm:
-        realm = self._open.get(number)
+    def _realm(self, number: int) -> _RealmFold:
+        realm = self._touched.get(number)
         if realm is None:
-            realm = self._open[number] = _Realm.held(number, self._stock.figures.get(number))
+            realm = self._touched[number] = _RealmFold.load(number, self._state.totals.get(number))
         return realm
 
-    def _count(self, realm: _Realm, token: Token, more: int) -> None:
+    def _count(self, realm: _RealmFold, token: Token, more: int) -> None:
         realm.total += more
         if token.active:
             realm.active += more
@@ -173,21 +177,21 @@ class Changing:
                 had = changed.get(holder)
                 if had is None:
                     # Whoever is not known in a realm that was there before was forgotten to be asked for.
-                    had = self._stock.holders[holder] if realm.number < self._registered else 0
+                    had = self._state.holders[holder] if realm.number < self._registered else 0
                 changed[holder] = had + more
                 if not had or not had + more:
                     realm.users += more
 
-    def _row(self, realm: _Realm, at: int, name: int) -> None:
+    def _row(self, realm: _RealmFold, at: int, name: int) -> None:
         total, active, assigned, both, users = realm.total, realm.active, realm.assigned, realm.both, realm.users
         row = realm.rows
-        place = at if not row or at > realm.last_us else realm.last_us
-        written = realm.written
-        if written is None or not row % ROWS_PER_CHUNK:
-            written = realm.written = self._chunk(realm, place)
-        written += pack_row(at, name, total, active, assigned, both, users)
-        values = statuses(total, active, assigned, both, users)
-        day, year = self._day(place)
+        position = at if not row or at > realm.last_us else realm.last_us
+        chunk_bytes = realm.chunk_bytes
+        if chunk_bytes is None or not row % ROWS_PER_CHUNK:
+            chunk_bytes = realm.chunk_bytes = self._chunk(realm, position)
+        chunk_bytes += pack_row(at, name, total, active, assigned, both, users)
+        values = status_counts(total, active, assigned, both, users)
+        day, year = self._day(position)
         # Days of rows ascend, as readers search them: a local date that goes back stays on the later day.
         if day <= realm.day:
             if values != realm.maxima:
@@ -196,22 +200,22 @@ class Changing:
             self._begin_day(realm, day, year)
             realm.maxima = values
         if not row:
-            realm.first_us = place
-        realm.last_us = place
+            realm.first_us = position
+        realm.last_us = position
         realm.rows = row + 1
 
-    def _chunk(self, realm: _Realm, place: int) -> bytearray:
+    def _chunk(self, realm: _RealmFold, position: int) -> bytearray:
         """What is to be written to the chunk of the next row."""
         chunk, nth = divmod(realm.rows, ROWS_PER_CHUNK)
         if nth:
-            start, written = HEADER_BYTES + nth * ROW_BYTES, bytearray()
+            start, chunk_bytes = HEADER_BYTES + nth * ROW_BYTES, bytearray()
         else:
-            start, written = 0, bytearray(pack_place(place))
-            self._changes.places.setdefault(realm.number, {})[chunk] = place
-        self._changes.rows[realm.number, chunk] = start, written
-        return written
+            start, chunk_bytes = 0, bytearray(pack_chunk_start(position))
+            self._changes.chunk_starts.setdefault(realm.number, {})[chunk] = position
+        self._changes.rows[realm.number, chunk] = start, chunk_bytes
+        return chunk_bytes
 
-    def _begin_day(self, realm: _Realm, day: int, year: int) -> None:
+    def _begin_day(self, realm: _RealmFold, day: int, year: int) -> None:
         if realm.rows:
             last = self._year(realm.day)
             # Only now that it is over: until then the realm's figures hold it, which every range stores anyway.
@@ -221,18 +225,18 @@ class Changing:
         realm.day, realm.day_first = day, realm.rows
 
     def _year(self, day: int) -> int:
-        found = self._years.get(day)
-        if found is None:
-            found = self._years[day] = date.fromordinal(day).year
-        return found
+        cached = self._years.get(day)
+        if cached is None:
+            cached = self._years[day] = date.fromordinal(day).year
+        return cached
 
     def _day(self, at: int) -> tuple[int, int]:
         """Ordinal and year of the local day."""
         day = self._local.day_at_us(at).ordinal
         return day, self._year(day)
 
-    def done(self) -> Changes:
+    def finish(self) -> InventoryChanges:
         changes = self._changes
-        for number, realm in self._open.items():
-            changes.figures[number] = realm.figures
+        for number, realm in self._touched.items():
+            changes.totals[number] = realm.packed_totals
         return changes

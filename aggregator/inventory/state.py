@@ -8,7 +8,7 @@ from typing import Final
 
 from schemas.ledger.inventory import Token
 
-MAX_HELD: Final = 100_000
+MAX_CACHED: Final = 100_000
 """Serials and holders remembered per shard, 250 bytes each; when there are more all are dropped, to be read anew."""
 
 _REALM: Final = struct.Struct("<I")
@@ -17,39 +17,39 @@ realm_bytes: Final = _REALM.pack
 
 
 @dataclass(slots=True)
-class Changes:
+class InventoryChanges:
     """What one range changes, as what is to be stored: applied twice it would leave the same."""
 
     realms: dict[str, int] = field(default_factory=dict)
     """New ones."""
-    names: dict[str, int] = field(default_factory=dict)
+    event_names: dict[str, int] = field(default_factory=dict)
     """New ones."""
-    figures: dict[int, bytes] = field(default_factory=dict)
+    totals: dict[int, bytes] = field(default_factory=dict)
     """By realm: its Figures, packed."""
     tokens: dict[str, Token] = field(default_factory=dict)
     holders: dict[bytes, int] = field(default_factory=dict)
     """Tokens by realm's number and user; 0 for a holder no more."""
     rows: dict[tuple[int, int], tuple[int, bytearray]] = field(default_factory=dict)
     """By realm and chunk: from which byte on, and what; a chunk from byte 0 on has its header."""
-    places: dict[int, dict[int, int]] = field(default_factory=dict)
+    chunk_starts: dict[int, dict[int, int]] = field(default_factory=dict)
     """By realm and chunk begun: where its first row stands."""
     days: dict[tuple[int, int], dict[int, bytes]] = field(default_factory=dict)
     """By realm and year: packed days that are over, by slot."""
     reported: dict[int, int] = field(default_factory=dict)
     """By realm: bits of the statuses of which rows are given."""
-    given: dict[tuple[int, int], dict[bytes, int]] = field(default_factory=dict)
+    external_rows: dict[tuple[int, int], dict[bytes, int]] = field(default_factory=dict)
     """By realm and status: rows, with their time."""
-    given_days: dict[tuple[int, int], dict[int, int]] = field(default_factory=dict)
+    external_days: dict[tuple[int, int], dict[int, int]] = field(default_factory=dict)
     """By realm and status: the maximum of the range's rows per day."""
 
 
 @dataclass(slots=True)
-class Stock:
+class InventoryState:
     """The inventory as of a position, as far as it was looked at. A fold only reads it."""
 
     realms: dict[str, int]
-    names: dict[str, int]
-    figures: dict[int, bytes]
+    event_names: dict[str, int]
+    totals: dict[int, bytes]
     """By realm: its Figures, packed: most are only passed on."""
     reported: dict[int, int]
     tokens: dict[str, Token | None] = field(default_factory=dict)
@@ -57,13 +57,13 @@ class Stock:
     holders: dict[bytes, int] = field(default_factory=dict)
     """Holders looked at, 0 for none."""
 
-    def learn(self, changes: Changes) -> None:
+    def apply(self, changes: InventoryChanges) -> None:
         """Take over what a range changed, once it is applied."""
         self.realms |= changes.realms
-        self.names |= changes.names
-        self.figures |= changes.figures
+        self.event_names |= changes.event_names
+        self.totals |= changes.totals
         self.reported |= changes.reported
-        if len(self.tokens) + len(self.holders) > MAX_HELD:
+        if len(self.tokens) + len(self.holders) > MAX_CACHED:
             self.tokens.clear()
             self.holders.clear()
         self.tokens |= changes.tokens

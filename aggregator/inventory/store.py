@@ -6,14 +6,14 @@ from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import Any, Final, Protocol
 
-from aggregator.inventory.fold import Told, unknown_holders, unknown_tokens
-from aggregator.inventory.state import Changes, Stock
+from aggregator.inventory.fold import DecodedEvent, unknown_holders, unknown_tokens
+from aggregator.inventory.state import InventoryChanges, InventoryState
 from schemas.ledger.inventory import (
     DAY_BYTES,
     HEADER_BYTES,
     ROW_BYTES,
     ROWS_PER_CHUNK,
-    pack_place,
+    pack_chunk_start,
     pack_token,
     unpack_token,
 )
@@ -22,14 +22,14 @@ from schemas.ledger.keys import Shard, ShardKeys
 FULL_CHUNK: Final = HEADER_BYTES + ROWS_PER_CHUNK * ROW_BYTES
 
 # Each is answered with the position, so that it is known what the answer is of.
-LOOK_AT_REALMS: Final = """
+READ_REALMS: Final = """
 local found = {redis.call('GET', KEYS[1]) or ''}
 for number = 2, #KEYS do
   found[number] = redis.call('HGETALL', KEYS[number])
 end
 return found
 """
-LOOK_AT_FIELDS: Final = """
+READ_FIELDS: Final = """
 local found = {redis.call('GET', KEYS[1]) or ''}
 local fields = cmsgpack.unpack(ARGV[1])
 for from = 1, #fields, 3900 do
@@ -44,63 +44,69 @@ return found
 _SHORT: Final = tuple(bytes((0xD9, size)) for size in range(256))
 
 
-class Asks(Protocol):
+class ScriptReader(Protocol):
     """The ledger, as far as reading needs it."""
 
     def keys(self, shard: Shard) -> ShardKeys: ...
-    async def ask(self, script: str, named: Sequence[str], *arguments: bytes) -> list[Any]: ...
+    async def read(self, script: str, key_names: Sequence[str], *arguments: bytes) -> list[Any]: ...
 
 
-async def stock(ledger: Asks, shard: Shard, position: int) -> Stock | None:
+async def load_state(ledger: ScriptReader, shard: Shard, position: int) -> InventoryState | None:
     """Realms and what they count, of a shard that stands at `position`; None when it stands elsewhere by now."""
-    of = ledger.keys(shard)
-    named = [of.position, of.realms, of.names, of.figures, of.reported]
-    at, realms, names, figures, reported = await ledger.ask(LOOK_AT_REALMS, named)
-    if at != b"%d" % position:
+    keys = ledger.keys(shard)
+    key_names = [keys.position, keys.realms, keys.event_names, keys.totals, keys.reported]
+    read_position, realms, event_names, totals, reported = await ledger.read(READ_REALMS, key_names)
+    if read_position != b"%d" % position:
         return None
-    return Stock(
+    return InventoryState(
         realms={name.decode(): int(number) for name, number in _pairs(realms)},
-        names={name.decode(): int(number) for name, number in _pairs(names)},
-        figures={int(number): packed for number, packed in _pairs(figures)},
+        event_names={name.decode(): int(number) for name, number in _pairs(event_names)},
+        totals={int(number): packed for number, packed in _pairs(totals)},
         reported={int(number): int(bits) for number, bits in _pairs(reported)},
     )
 
 
-async def complete(ledger: Asks, shard: Shard, position: int, held: Stock, told: Sequence[Told]) -> bool:
+async def load_needed(
+    ledger: ScriptReader, shard: Shard, position: int, state: InventoryState, events: Sequence[DecodedEvent]
+) -> bool:
     """Read into a stock whatever folding these events needs; False when the shard stands elsewhere by now."""
     # Two steps: the tokens' last states say whom they were assigned to.
-    return await _learn_tokens(ledger, shard, position, held, unknown_tokens(told, held)) and await _learn_holders(
-        ledger, shard, position, held, unknown_holders(told, held)
+    return await _load_tokens(ledger, shard, position, state, unknown_tokens(events, state)) and await _load_holders(
+        ledger, shard, position, state, unknown_holders(events, state)
     )
 
 
-async def _learn_tokens(ledger: Asks, shard: Shard, position: int, held: Stock, serials: Sequence[str]) -> bool:
+async def _load_tokens(
+    ledger: ScriptReader, shard: Shard, position: int, state: InventoryState, serials: Sequence[str]
+) -> bool:
     if not serials:
         return True
-    of = ledger.keys(shard)
-    at, *found = await ledger.ask(
-        LOOK_AT_FIELDS, [of.position, of.tokens], raw([serial.encode() for serial in serials])
+    keys = ledger.keys(shard)
+    read_position, *values = await ledger.read(
+        READ_FIELDS, [keys.position, keys.tokens], pack_strings([serial.encode() for serial in serials])
     )
-    if at != b"%d" % position:
+    if read_position != b"%d" % position:
         return False
-    for serial, packed in zip(serials, found, strict=True):
-        held.tokens[serial] = None if packed is None else unpack_token(packed)
+    for serial, packed in zip(serials, values, strict=True):
+        state.tokens[serial] = None if packed is None else unpack_token(packed)
     return True
 
 
-async def _learn_holders(ledger: Asks, shard: Shard, position: int, held: Stock, holders: Sequence[bytes]) -> bool:
+async def _load_holders(
+    ledger: ScriptReader, shard: Shard, position: int, state: InventoryState, holders: Sequence[bytes]
+) -> bool:
     if not holders:
         return True
-    of = ledger.keys(shard)
-    at, *found = await ledger.ask(LOOK_AT_FIELDS, [of.position, of.holders], raw(holders))
-    if at != b"%d" % position:
+    keys = ledger.keys(shard)
+    read_position, *values = await ledger.read(READ_FIELDS, [keys.position, keys.holders], pack_strings(holders))
+    if read_position != b"%d" % position:
         return False
-    for holder, tokens in zip(holders, found, strict=True):
-        held.holders[holder] = int(tokens or 0)
+    for holder, tokens in zip(holders, values, strict=True):
+        state.holders[holder] = int(tokens or 0)
     return True
 
 
-def raw(items: Sequence[bytes]) -> bytes:
+def pack_strings(items: Sequence[bytes]) -> bytes:
     """A MessagePack array of strings of any bytes, which Redis's reader takes and writers of text do not make.
 
     One argument instead of thousands: packing each of them would be most of the worker's time.
@@ -112,56 +118,62 @@ def raw(items: Sequence[bytes]) -> bytes:
     return b"\xdd" + len(items).to_bytes(4, "big") + b"".join(parts)
 
 
-def additions(of: ShardKeys, named: list[str], blobs: list[bytes], changes: Changes) -> dict[str, Any]:
-    """What the ledger's script is to store. Adds its keys to `named`, and to `blobs` what it is made of."""
+def script_arguments(
+    keys: ShardKeys, key_names: list[str], blobs: list[bytes], changes: InventoryChanges
+) -> dict[str, Any]:
+    """What the ledger's script is to store. Adds its keys to `key_names`, and to `blobs` what it is made of."""
     # Flat lists of numbers: a map for each would cost the script more than what it is to do.
     hashes: list[int] = []
     strings: list[int] = []
     rows: list[int] = []
 
     def key(name: str) -> int:
-        named.append(name)
-        return len(named)
+        key_names.append(name)
+        return len(key_names)
 
     items: list[bytes] = []
 
-    def give(more: Iterable[bytes]) -> tuple[int, int]:
+    def append(more: Iterable[bytes]) -> tuple[int, int]:
         """The numbers, from 1, of the first and the last one; the last is before the first where there are none."""
         first = len(items) + 1
         items.extend(more)
         return first, len(items)
 
-    def store(name: str, fields: dict[bytes, bytes], drop: Sequence[bytes] = ()) -> None:
+    def write_hash(name: str, fields: dict[bytes, bytes], drop: Sequence[bytes] = ()) -> None:
         if fields or drop:
-            hashes.extend((key(name), *give(chain.from_iterable(fields.items())), *give(drop)))
+            hashes.extend((key(name), *append(chain.from_iterable(fields.items())), *append(drop)))
 
-    def put(name: str, at: int, packed: bytes, *, seal: bool = False) -> None:
-        strings.extend((key(name), at, give((packed,))[0], int(seal)))
+    def write_string(name: str, at: int, packed: bytes, *, seal: bool = False) -> None:
+        strings.extend((key(name), at, append((packed,))[0], int(seal)))
 
-    store(of.realms, _texts(changes.realms))
-    store(of.names, _texts(changes.names))
-    store(of.reported, {b"%d" % realm: b"%d" % bits for realm, bits in changes.reported.items()})
-    store(of.figures, {b"%d" % realm: held for realm, held in changes.figures.items()})
-    store(of.tokens, {serial.encode(): pack_token(token) for serial, token in changes.tokens.items()})
+    write_hash(keys.realms, _encoded(changes.realms))
+    write_hash(keys.event_names, _encoded(changes.event_names))
+    write_hash(keys.reported, {b"%d" % realm: b"%d" % bits for realm, bits in changes.reported.items()})
+    write_hash(keys.totals, {b"%d" % realm: held for realm, held in changes.totals.items()})
+    write_hash(keys.tokens, {serial.encode(): pack_token(token) for serial, token in changes.tokens.items()})
     kept = {holder: b"%d" % tokens for holder, tokens in changes.holders.items() if tokens}
-    store(of.holders, kept, [holder for holder, tokens in changes.holders.items() if not tokens])
+    write_hash(keys.holders, kept, [holder for holder, tokens in changes.holders.items() if not tokens])
     for (realm, chunk), (at, packed) in changes.rows.items():
-        put(of.rows(realm, chunk), at, bytes(packed), seal=at + len(packed) == FULL_CHUNK)
-    for realm, places in changes.places.items():
-        put(of.places(realm), min(places) * HEADER_BYTES, b"".join(map(pack_place, places.values())))
+        write_string(keys.rows(realm, chunk), at, bytes(packed), seal=at + len(packed) == FULL_CHUNK)
+    for realm, starts in changes.chunk_starts.items():
+        write_string(
+            keys.chunk_starts(realm), min(starts) * HEADER_BYTES, b"".join(map(pack_chunk_start, starts.values()))
+        )
     for (realm, year), days in changes.days.items():
-        put(of.days(realm, year), min(days) * DAY_BYTES, b"".join(days.values()))
-    for where, more in changes.given.items():
-        rows.extend((key(of.given(*where)), *give(part for row, at in more.items() for part in (b"%d" % at, row))))
+        write_string(keys.days(realm, year), min(days) * DAY_BYTES, b"".join(days.values()))
+    for group, more in changes.external_rows.items():
+        rows.extend(
+            (key(keys.external_rows(*group)), *append(part for row, at in more.items() for part in (b"%d" % at, row)))
+        )
     maxima = [
-        {"key": key(of.given_days(*where)), "days": {str(day): count for day, count in more.items()}}
-        for where, more in changes.given_days.items()
+        {"key": key(keys.external_days(*group)), "days": {str(day): count for day, count in more.items()}}
+        for group, more in changes.external_days.items()
     ]
-    blobs.append(raw(items))
+    blobs.append(pack_strings(items))
     return {"hashes": hashes, "strings": strings, "rows": rows, "maxima": maxima}
 
 
-def _texts(numbers: dict[str, int]) -> dict[bytes, bytes]:
+def _encoded(numbers: dict[str, int]) -> dict[bytes, bytes]:
     return {name.encode(): b"%d" % number for name, number in numbers.items()}
 
 

@@ -13,9 +13,9 @@ from confluent_kafka.admin import AdminClient
 from schemas.connections import kafka_diagnosis
 from schemas.settings import PREFIX, KafkaSettings
 
-REMEMBERED: Final = 16
+MAX_ERRORS: Final = 16
 """Complaints: of several brokers, each time that they are tried."""
-UNCONNECTED: Final = (
+CONNECTION_ERRORS: Final = (
     KafkaError._TRANSPORT,
     KafkaError._TIMED_OUT,
     KafkaError._TIMED_OUT_QUEUE,
@@ -24,7 +24,7 @@ UNCONNECTED: Final = (
     KafkaError._SSL,
     KafkaError._RESOLVE,
 )
-UNCONNECTED_IN_AIOKAFKA: Final = (
+AIOKAFKA_CONNECTION_ERRORS: Final = (
     errors.KafkaConnectionError,
     errors.KafkaTimeoutError,
     errors.NodeNotReadyError,
@@ -40,28 +40,28 @@ class KafkaAdmin:
 
     def __init__(self, settings: KafkaSettings) -> None:
         self._settings = settings
-        self._told: deque[str] = deque(maxlen=REMEMBERED)
+        self._errors: deque[str] = deque(maxlen=MAX_ERRORS)
 
     @cached_property
     def client(self) -> Any:
         """Raises KafkaException when librdkafka does not take the settings."""
-        return AdminClient({**self._settings.kafka_client(), "log_level": 0, "error_cb": self._hear})
+        return AdminClient({**self._settings.kafka_client(), "log_level": 0, "error_cb": self._on_error})
 
-    def _hear(self, error: Any) -> None:
-        self._told.append(str(error.str()))
+    def _on_error(self, error: Any) -> None:
+        self._errors.append(str(error.str()))
 
-    def why(self, error: Exception) -> str:
+    def diagnose(self, error: Exception) -> str:
         """Why Kafka does not do its part, by the setting to look at: an error of either client library.
 
         May block for seconds, to find out.
         """
         if isinstance(error, KafkaException):
-            text, unconnected = error.args[0].str(), error.args[0].code() in UNCONNECTED
+            text, unconnected = error.args[0].str(), error.args[0].code() in CONNECTION_ERRORS
         else:
-            text, unconnected = str(error) or type(error).__name__, isinstance(error, UNCONNECTED_IN_AIOKAFKA)
+            text, unconnected = str(error) or type(error).__name__, isinstance(error, AIOKAFKA_CONNECTION_ERRORS)
         if unconnected:
             if "client" in self.__dict__:
                 # It tells what it has to tell only when polled.
                 self.client.poll(0)
-            return kafka_diagnosis.why(self._settings, tuple(self._told), text)
+            return kafka_diagnosis.diagnose(self._settings, tuple(self._errors), text)
         return f"{PREFIX}KAFKA_BOOTSTRAP_SERVERS={self._settings.kafka_bootstrap_servers}: {text}"

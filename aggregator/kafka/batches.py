@@ -32,7 +32,7 @@ class Unreadable(NamedTuple):
     """The type of the error. Its text may repeat bytes of the batch."""
 
 
-class Several(list[Any]):
+class RecordBatch(list[Any]):
     """The records of one batch, standing where aiokafka expects one record."""
 
     @property
@@ -40,7 +40,7 @@ class Several(list[Any]):
         return cast(int, self[-1].offset)
 
 
-class Batch:
+class WholeBatch:
     """A fetched batch that is read in one piece. Whatever else aiokafka asks of it, the batch itself answers."""
 
     def __init__(self, batch: Any, written: memoryview) -> None:
@@ -53,15 +53,15 @@ class Batch:
     def __next__(self) -> Any:
         return next(self._batch)
 
-    def __iter__(self) -> Iterator[Several]:
+    def __iter__(self) -> Iterator[RecordBatch]:
         """Raises what aiokafka's parsers raise for a batch that cannot be read."""
         try:
-            records = Several(self._batch)
+            records = RecordBatch(self._batch)
         except (UnicodeDecodeError, CorruptRecordException):
-            records = Several(lenient_records(self._written))
+            records = RecordBatch(lenient_records(self._written))
         else:
             if not self._in_order(records):
-                records = Several(lenient_records(self._written))
+                records = RecordBatch(lenient_records(self._written))
         if records:
             yield records
 
@@ -71,7 +71,7 @@ class Batch:
         return first is None or offsets_rise(list(map(_offset, records)), first, self._batch.next_offset)
 
 
-class Batches:
+class WholeBatches:
     """What a broker sent of a partition; stands where aiokafka makes its MemoryRecords."""
 
     def __init__(self, written: bytes) -> None:
@@ -87,13 +87,13 @@ class Batches:
     def size_in_bytes(self) -> int:
         return len(self._written)
 
-    def next_batch(self) -> Batch:
+    def next_batch(self) -> WholeBatch:
         """Raises CorruptRecordException."""
         if self._cut_short:
             raise CorruptRecordException("a batch that ends before its length")
         batch, start = self._fetched.next_batch(), self._at
         self._at += OVERHEAD + cast(int, struct.unpack_from(">i", self._written, start + OVERHEAD - 4)[0])
-        return Batch(batch, self._written[start : self._at])
+        return WholeBatch(batch, self._written[start : self._at])
 
     def beyond(self) -> int | None:
         """The offset after the last batch handed out, by the header of the one that follows; None if none does."""
@@ -102,7 +102,7 @@ class Batches:
         return cast(int, struct.unpack_from(">q", self._written, self._at)[0])
 
 
-class Records(fetcher.PartitionRecords):  # type: ignore[misc]
+class BatchRecords(fetcher.PartitionRecords):  # type: ignore[misc]
     """Hands out what was fetched of a partition batch by batch, in aiokafka's own decoded records.
 
     Which batches count (checksums, aborted transactions, control batches) stays aiokafka's affair. Its public
@@ -110,11 +110,11 @@ class Records(fetcher.PartitionRecords):  # type: ignore[misc]
     nothing more that is looked at. tests/aggregator/kafka/test_seams.py holds both ways against each other.
     """
 
-    def _consumer_record(self, tp: Any, record: Several) -> Several:
+    def _consumer_record(self, tp: Any, record: RecordBatch) -> RecordBatch:
         if record[0].offset >= self.next_fetch_offset:
             return record
         # A batch is sent whole, whichever of its records was asked for.
-        return Several(one for one in record if one.offset >= self.next_fetch_offset)
+        return RecordBatch(one for one in record if one.offset >= self.next_fetch_offset)
 
     def beyond(self) -> int:
         """Where reading may go on after the batch that failed."""
@@ -122,21 +122,21 @@ class Records(fetcher.PartitionRecords):  # type: ignore[misc]
         return max(cast(int, self.next_fetch_offset) + 1, after or 0)
 
 
-class Fetched(fetcher.FetchResult):  # type: ignore[misc]
+class BatchFetchResult(fetcher.FetchResult):  # type: ignore[misc]
     """Hands out whole batches: as many as it takes to reach MAX_RANGE_RECORDS.
 
     At a batch that cannot be read it stops handing out, and stays: aiokafka fetches nothing more of the partition until
     it is sought or paused. An exception would lose what other partitions had just handed out.
     """
 
-    _partition_records: Records | None
+    _partition_records: BatchRecords | None
     unreadable: Unreadable | None = None
 
     def getall(self, max_records: int | None = None) -> list[Any]:
         taken: list[Any] = []
         if self.unreadable or not self.check_assignment(self._topic_partition) or not self.has_more():
             return taken
-        records = cast(Records, self._partition_records)
+        records = cast(BatchRecords, self._partition_records)
         more = False
         try:
             for batch in records:

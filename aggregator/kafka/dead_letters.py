@@ -21,11 +21,11 @@ from schemas.settings import PREFIX
 
 log = structlog.get_logger(__name__)
 
-CUT_BYTES: Final = 64 * 1024
+TRUNCATED_BYTES: Final = 64 * 1024
 """What is kept of a value that producer or broker refuses for its size."""
-LONGEST_PAUSE_S: Final = 5.0
+MAX_PAUSE_S: Final = 5.0
 MAX_REQUEST_BYTES: Final = 1024 * 1024
-CLOCK_IS_OFF_S: Final = 600.0
+CLOCK_SKEW_S: Final = 600.0
 """How long letters go by their records' times once the broker has refused ours; retention may take them sooner."""
 
 REASON: Final = "authtally-reason"
@@ -36,7 +36,7 @@ OFFSET: Final = "authtally-offset"
 INDEX: Final = "authtally-index"
 """Place in the record when its value is an array; 0 otherwise."""
 TIMESTAMP: Final = "authtally-timestamp"
-CUT: Final = "authtally-cut"
+TRUNCATED: Final = "authtally-cut"
 """The value's full size in bytes, when only its beginning is kept. Key and headers may be cut too."""
 RENAMED: Final = "authtally-renamed-headers"
 """Present when names of the record's headers were not UTF-8: their bytes are backslash escapes in the letter."""
@@ -44,7 +44,7 @@ RESENT: Final = "authtally-resent"
 """Header of a record that was sent again: topic, partition, offset and index of the first time."""
 OURS: Final = "authtally-"
 KEY_BYTES: Final = 1024
-CUTS: Final = ((CUT_BYTES, KEY_BYTES), (CUT_BYTES // 16, KEY_BYTES), (0, 0))
+CUTS: Final = ((TRUNCATED_BYTES, KEY_BYTES), (TRUNCATED_BYTES // 16, KEY_BYTES), (0, 0))
 """Bytes kept of value and key, tried in turn: topics may have limits below CUT_BYTES."""
 DETAIL_CHARS: Final = 1000
 RESENT_BYTES: Final = 512
@@ -69,18 +69,18 @@ def _resent(name: str, value: bytes | None, shard: Shard) -> bool:
 
 def _ours(shard: Shard, letter: DeadLetter) -> list[tuple[str, bytes | None]]:
     record: Any = letter.record
-    ours = {
+    own_headers = {
         REASON: letter.reason,
         DETAIL: letter.detail[:DETAIL_CHARS],
         TOPIC: shard.topic,
         PARTITION: shard.partition,
         OFFSET: record.offset,
-        INDEX: letter.nth,
+        INDEX: letter.element_index,
         TIMESTAMP: record.timestamp,
     }
     if getattr(record, "renamed", False):
-        ours[RENAMED] = "yes"
-    return [(name, str(value).encode(errors="backslashreplace")) for name, value in ours.items()]
+        own_headers[RENAMED] = "yes"
+    return [(name, str(value).encode(errors="backslashreplace")) for name, value in own_headers.items()]
 
 
 class DeadLetters:
@@ -91,7 +91,7 @@ class DeadLetters:
         self._security = security
         self._producer: AIOKafkaProducer | None = None
         self._starting = asyncio.Lock()
-        self._clock_is_off_until = -math.inf
+        self._clock_skewed_until = -math.inf
         self.troubles: dict[Shard, str] = {}
 
     async def send(
@@ -125,7 +125,7 @@ class DeadLetters:
                 error=repr(failures[0]),
             )
             await asyncio.sleep(pause)
-            pause = min(pause * 2, LONGEST_PAUSE_S)
+            pause = min(pause * 2, MAX_PAUSE_S)
             if not wanted():
                 self.troubles.pop(shard, None)
                 return False
@@ -135,7 +135,7 @@ class DeadLetters:
         return True
 
     @property
-    def trouble(self) -> str | None:
+    def error(self) -> str | None:
         """Why dead letters wait now, of one of the partitions that wait."""
         return next(iter(self.troubles.values()), None)
 
@@ -162,12 +162,14 @@ class DeadLetters:
             self._producer = producer
         return self._producer
 
-    async def _deliver(self, value: bytes | None, key: bytes | None, named: Any, timestamp_ms: int | None) -> None:
+    async def _produce(
+        self, value: bytes | None, key: bytes | None, record_headers: Any, timestamp_ms: int | None
+    ) -> None:
         async with self._starting:
             producer = await self._started()
         try:
             await producer.send_and_wait(
-                self._settings.dead_letter_topic, (value,), key, headers=named, timestamp_ms=timestamp_ms
+                self._settings.dead_letter_topic, (value,), key, headers=record_headers, timestamp_ms=timestamp_ms
             )
         except KafkaError as error:
             # aiokafka has counted what was refused, and the broker has not: with idempotence it would refuse all that
@@ -180,31 +182,31 @@ class DeadLetters:
 
     async def _send_one(self, shard: Shard, letter: DeadLetter, clock_ms: int) -> None:
         """Raises KafkaError."""
-        if time.monotonic() >= self._clock_is_off_until:
+        if time.monotonic() >= self._clock_skewed_until:
             try:
-                await self._fit(shard, letter, None)
+                await self._send_or_truncate(shard, letter, None)
             except InvalidTimestampError:
                 # The broker's clock is far from ours; it has taken usable times of records before. To be remembered:
                 # letters travel in batches, and one with our time in it has all of them refused.
-                self._clock_is_off_until = time.monotonic() + CLOCK_IS_OFF_S
+                self._clock_skewed_until = time.monotonic() + CLOCK_SKEW_S
             else:
                 return
-        await self._fit(shard, letter, RecordTime.of(letter.record.timestamp, clock_ms).ms)
+        await self._send_or_truncate(shard, letter, RecordTime.of(letter.record.timestamp, clock_ms).ms)
 
-    async def _fit(self, shard: Shard, letter: DeadLetter, timestamp_ms: int | None) -> None:
+    async def _send_or_truncate(self, shard: Shard, letter: DeadLetter, timestamp_ms: int | None) -> None:
         record: Any = letter.record
         value, key = letter.value, record.key
-        named = headers(shard, letter)
+        record_headers = headers(shard, letter)
         for most_value, most_key in CUTS:
             try:
-                await self._deliver(value, key, named, timestamp_ms)
+                await self._produce(value, key, record_headers, timestamp_ms)
             except (MessageSizeTooLargeError, RecordListTooLargeError):
                 # Foreign headers stay behind too. Nulls stay nulls.
                 value, key = value and value[:most_value], key and key[:most_key]
-                named = [*_ours(shard, letter), (CUT, str(len(letter.value or b"")).encode())]
+                record_headers = [*_ours(shard, letter), (TRUNCATED, str(len(letter.value or b"")).encode())]
             else:
                 return
-        await self._deliver(value, key, named, timestamp_ms)
+        await self._produce(value, key, record_headers, timestamp_ms)
 
     async def stop(self) -> None:
         if self._producer is not None:

@@ -7,10 +7,10 @@ from typing import Any
 from aiokafka.conn import AIOKafkaConnection, CloseReason
 from aiokafka.errors import KafkaConnectionError
 
-from schemas.connections.lost_connections import is_lost
+from schemas.connections.lost_connections import is_lost_connection
 
 
-class Connection(AIOKafkaConnection):  # type: ignore[misc]
+class LossAwareConnection(AIOKafkaConnection):  # type: ignore[misc]
     def send(self, request: Any, expect_response: bool = True) -> Any:
         """Raises KafkaConnectionError."""
         try:
@@ -18,7 +18,7 @@ class Connection(AIOKafkaConnection):  # type: ignore[misc]
         except RuntimeError as error:
             # uvloop's for writing to what the other side has closed. aiokafka knows asyncio's OSError only, and its
             # task that fetches would end: nothing would be read any more, until the worker is found to be stuck.
-            if not is_lost(error):
+            if not is_lost_connection(error):
                 raise
             self.close(reason=CloseReason.CONNECTION_BROKEN)
             raise KafkaConnectionError(f"connection to {self.host}:{self.port} is lost: {error}") from error

@@ -8,23 +8,23 @@ import structlog
 from aiokafka.abc import AbstractTokenProvider
 from aiokafka.errors import KafkaConnectionError
 
-from schemas.connections.kafka_settings import KafkaConnection
-from schemas.connections.oauth import TokenError, Tokens
+from schemas.connections.kafka_settings import KafkaConnectionSettings
+from schemas.connections.oauth import TokenCache, TokenError
 
 log = structlog.get_logger(__name__)
 
 
-class KafkaTokens(AbstractTokenProvider):  # type: ignore[misc]
+class KafkaTokenProvider(AbstractTokenProvider):  # type: ignore[misc]
     """Asked by aiokafka with each connection, on the loops of two threads: consumer and dead letters."""
 
-    def __init__(self, settings: KafkaConnection) -> None:
-        self._tokens = Tokens(settings)
-        self._told: str | None = None
+    def __init__(self, settings: KafkaConnectionSettings) -> None:
+        self._tokens = TokenCache(settings)
+        self._logged: str | None = None
 
     @property
-    def trouble(self) -> str | None:
+    def error(self) -> str | None:
         """Why there is no new token, by the setting to look at; the last one may still do."""
-        return self._tokens.trouble
+        return self._tokens.error
 
     async def token(self) -> str:
         """Raises KafkaConnectionError, which aiokafka takes for a broker that is away: it tries again."""
@@ -33,12 +33,12 @@ class KafkaTokens(AbstractTokenProvider):  # type: ignore[misc]
         except TokenError as error:
             raise KafkaConnectionError(str(error)) from error
         finally:
-            self._tell()
+            self._log_change()
 
-    def _tell(self) -> None:
+    def _log_change(self) -> None:
         """A line per change of state."""
-        told, self._told = self._told, self.trouble
-        if self._told and self._told != told:
-            log.warning("no token for kafka", error=self._told)
-        elif told and not self._told:
+        previous, self._logged = self._logged, self.error
+        if self._logged and self._logged != previous:
+            log.warning("no token for kafka", error=self._logged)
+        elif previous and not self._logged:
             log.info("tokens for kafka again")

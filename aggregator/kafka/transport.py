@@ -33,7 +33,7 @@ log = structlog.get_logger(__name__)
 FETCH_WAIT_MS = 200
 """How long a broker may hold an empty fetch: what a lone event waits at most. Faust fixes it at 1,500."""
 FETCH_BYTES_PER_PARTITION = 2 * 1024 * 1024
-PLACING_S = 5.0
+ASSIGN_TIMEOUT_S = 5.0
 RANGES_IN_HAND: Final = 32
 """Ranges that a worker holds of all partitions together, shared out among them."""
 MAX_IN_HAND, MIN_IN_HAND = 8, 2
@@ -49,7 +49,7 @@ class Range(NamedTuple):
     start: int
     end: int
     records: list[Any]
-    seek: int
+    seek_number: int
     """Which seek of the partition it follows. A later seek makes it worthless."""
     fetched_at: float
     """A moment (time.monotonic) after its records had come from Kafka."""
@@ -60,7 +60,7 @@ class LogBounds(NamedTuple):
 
     start: int
     end: int
-    refused: bool = False
+    out_of_range: bool = False
     """Whether Kafka has refused to read where the consumer stands."""
     unreadable: batches.Unreadable | None = None
     """The batch that the consumer stands at and cannot read."""
@@ -99,9 +99,9 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         self.seeks: dict[Shard, Seek] = {}
         # Per partition: aiokafka's state of it, and where the next range starts. A rebalance makes new states, whose
         # position may be anywhere until the next seek: no range may join the two.
-        self._next: dict[Shard, tuple[Any, int]] = {}
+        self._next_starts: dict[Shard, tuple[Any, int]] = {}
         self._numbers = itertools.count(1)
-        self._refused: set[Shard] = set()
+        self._out_of_range: set[Shard] = set()
         self._unreadable: dict[Shard, batches.Unreadable] = {}
 
     def _create_worker_consumer(self, transport: Any) -> AIOKafkaConsumer:
@@ -110,9 +110,9 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         consumer._isolation_level = "read_committed"
         consumer._fetch_max_wait_ms = FETCH_WAIT_MS
         codecs.install()
-        fetcher.MemoryRecords = batches.Batches
-        fetcher.PartitionRecords, fetcher.FetchResult = batches.Records, batches.Fetched
-        conn.AIOKafkaConnection = sockets.Connection
+        fetcher.MemoryRecords = batches.WholeBatches
+        fetcher.PartitionRecords, fetcher.FetchResult = batches.BatchRecords, batches.BatchFetchResult
+        conn.AIOKafkaConnection = sockets.LossAwareConnection
         return consumer
 
     async def call_thread(self, fun: Callable[..., Awaitable[Any]], *args: Any, **kwargs: Any) -> Any:
@@ -134,7 +134,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
             answer.cancel()
             ended.cancel()
 
-    async def seek_here(self, shard: Shard, offset: int) -> bool:
+    async def seek_on_thread(self, shard: Shard, offset: int) -> bool:
         """Seek, and start the next range there. Runs on this thread's loop; False when the partition is not ours.
 
         Faust's own seek touches aiokafka from the wrong thread, which may break its fetcher's bookkeeping.
@@ -145,21 +145,21 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         except IllegalStateError:
             return False
         self.seeks[shard] = Seek(next(self._numbers))
-        self._refused.discard(shard)
+        self._out_of_range.discard(shard)
         self._unreadable.pop(shard, None)
-        self._next[shard] = (_states(consumer)[_aiokafka(shard)], offset)
+        self._next_starts[shard] = (_states(consumer)[_aiokafka(shard)], offset)
         return True
 
-    async def forget_here(self, shards: Iterable[Shard] | None = None) -> None:
+    async def forget_on_thread(self, shards: Iterable[Shard] | None = None) -> None:
         """Cut no ranges of these partitions, or of any, until the next seek."""
         if shards is None:
-            self._refused.clear()
+            self._out_of_range.clear()
             self._unreadable.clear()
-        for shard in list(self._next) if shards is None else shards:
-            self._next.pop(shard, None)
+        for shard in list(self._next_starts) if shards is None else shards:
+            self._next_starts.pop(shard, None)
             self.seeks.pop(shard, None)
 
-    async def commit_here(self, offsets: Mapping[Shard, int]) -> bool:
+    async def commit_on_thread(self, offsets: Mapping[Shard, int]) -> bool:
         """Commit; a failure is the next timer's to mend, since nobody reads these offsets back but lag monitors."""
         ours = {_aiokafka(shard): offset for shard, offset in offsets.items() if shard in self.assignment()}
         if not ours:
@@ -172,7 +172,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
             return False
         return True
 
-    async def bounds_here(self, shards: list[Shard]) -> dict[Shard, LogBounds]:
+    async def bounds_on_thread(self, shards: list[Shard]) -> dict[Shard, LogBounds]:
         """Ask the brokers for the log bounds. Raises KafkaError."""
         consumer = self._ensure_consumer()
         asked = {shard: _aiokafka(shard) for shard in shards}
@@ -181,10 +181,10 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         states = _states(consumer)
         found = {}
         for shard, tp in asked.items():
-            refused = shard in self._refused
+            out_of_range = shard in self._out_of_range
             # Tansu answers the question for the end with the beginning of the last batch; its fetches know the end.
-            fetched = states[tp].lso or 0 if tp in states and not refused else 0
-            found[shard] = LogBounds(starts[tp], max(ends[tp], fetched), refused, self._unreadable.get(shard))
+            fetched = states[tp].lso or 0 if tp in states and not out_of_range else 0
+            found[shard] = LogBounds(starts[tp], max(ends[tp], fetched), out_of_range, self._unreadable.get(shard))
         return found
 
     def end(self, shard: Shard) -> int | None:
@@ -193,7 +193,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         return None if state is None else cast(int | None, state.highwater)
 
     async def _fetch_records(self, consumer: Any, active_partitions: Any, **limits: Any) -> Mapping[TP, list[Range]]:
-        self.transport.polled()
+        self.transport.on_poll()
         limits["max_records"] = None  # bounded in batches.py
         crowded = self._crowded()
         if crowded:
@@ -216,8 +216,8 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
                 if tp in assigned and assigned[tp].has_valid_position and assigned[tp].position == at
             }
             if failed:
-                self._refused |= failed
-                self.app.loop.call_soon_threadsafe(self.consumer.place_soon, failed)
+                self._out_of_range |= failed
+                self.app.loop.call_soon_threadsafe(self.consumer.assign_soon, failed)
             return {}
         except NoOffsetForPartitionError:
             # aiokafka looked for a committed offset before the ledger's position had been sought.
@@ -226,7 +226,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         ranges: dict[TP, list[Range]] = {}
         now = time.monotonic()
         states = _states(consumer)
-        for shard, (state, start) in list(self._next.items()):
+        for shard, (state, start) in list(self._next_starts.items()):
             # The position may pass the last record, or move without any: aborted and control batches.
             current = states.get(_aiokafka(shard))
             if current is None or current is not state or current.position == start:
@@ -234,7 +234,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
             end, batch = current.position, records.get(shard, [])
             if end < start or (batch and batch[0].offset < start):
                 raise RuntimeError(f"aiokafka moved {shard.tag} from {start} to {end} without a seek")
-            self._next[shard] = (state, end)
+            self._next_starts[shard] = (state, end)
             seek = self.seeks[shard]
             seek.cut += 1
             ranges[TP(*shard)] = [Range(shard, start, end, batch, seek.number, now)]
@@ -255,7 +255,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
             seek = self.seeks.get(shard)
             if seek is not None and not seek.in_hand:
                 self._unreadable[shard] = unreadable
-                self.app.loop.call_soon_threadsafe(self.consumer.place_soon, {shard})
+                self.app.loop.call_soon_threadsafe(self.consumer.assign_soon, {shard})
 
 
 class Consumer(driver.Consumer):  # type: ignore[misc]
@@ -266,13 +266,13 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._messages = itertools.count(1)
-        self._placing: set[Shard] = set()
+        self._assigning: set[Shard] = set()
 
     def _new_consumer_thread(self) -> ConsumerThread:
         return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
     def _to_message(self, tp: TP, record: Any) -> ConsumerMessage:
-        cut: Range = record
+        range_: Range = record
         # Faust drops a message whose offset is below one that it has seen, and a seek goes back. It is given a
         # running number instead; real offsets are the ranges' own affair.
         return ConsumerMessage(
@@ -283,7 +283,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
             0,
             [],
             None,
-            cut,
+            range_,
             None,
             0,
             0,
@@ -294,7 +294,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
     async def _wait_next_records(self, timeout: float) -> Any:  # noqa: ASYNC109 (Faust's)
         if not self._get_active_partitions():
             # All are stopped: Faust does not ask its thread for records then.
-            self.transport.polled()
+            self.transport.on_poll()
         return await super()._wait_next_records(timeout)
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
@@ -302,54 +302,54 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
 
         Waits a moment only: Faust gives up on a rebalance that takes long, and a store may be away for hours.
         """
-        await self._thread.call_thread(self._thread.forget_here)
-        self._placing.clear()
-        await asyncio.wait({self.place_soon(self.shards())}, timeout=PLACING_S)
+        await self._thread.call_thread(self._thread.forget_on_thread)
+        self._assigning.clear()
+        await asyncio.wait({self.assign_soon(self.shards())}, timeout=ASSIGN_TIMEOUT_S)
         return {}
 
     def shards(self) -> set[Shard]:
         """The assignment, in the terms of everything outside this file."""
         return {Shard(*tp) for tp in self.assignment()}
 
-    def place_soon(self, shards: Iterable[Shard]) -> asyncio.Future[None]:
+    def assign_soon(self, shards: Iterable[Shard]) -> asyncio.Future[None]:
         """Have partitions placed, each by one task at a time. A failure stops the worker."""
-        wanted = set(shards) - self._placing
-        self._placing |= wanted
-        return cast("asyncio.Future[None]", self.add_future(self._place(wanted)))
+        pending = set(shards) - self._assigning
+        self._assigning |= pending
+        return cast("asyncio.Future[None]", self.add_future(self._assign(pending)))
 
-    async def _place(self, shards: set[Shard]) -> None:
+    async def _assign(self, shards: set[Shard]) -> None:
         try:
-            await self.transport.place(shards)
+            await self.transport.assign(shards)
         finally:
-            self._placing -= shards
+            self._assigning -= shards
 
     async def _seek(self, partition: TP, offset: int) -> None:
         await self.seek_range(Shard(*partition), offset)
 
     async def seek_range(self, shard: Shard, offset: int) -> bool:
         """Read on from `offset`; every range cut before is worthless from now on. False: no longer assigned."""
-        sought = cast(bool, await self._thread.call_thread(self._thread.seek_here, shard, offset))
+        assigned = cast(bool, await self._thread.call_thread(self._thread.seek_on_thread, shard, offset))
         self.resume_partitions([TP(*shard)])
-        return sought
+        return assigned
 
     async def stop_range(self, shard: Shard) -> None:
         """Read nothing more of a partition until it is sought again."""
-        await self._thread.call_thread(self._thread.forget_here, [shard])
+        await self._thread.call_thread(self._thread.forget_on_thread, [shard])
         self.pause_partitions([TP(*shard)])
 
     async def bounds(self, shards: Iterable[Shard]) -> dict[Shard, LogBounds]:
         """What Kafka holds of them. Raises KafkaError."""
-        return cast(dict[Shard, LogBounds], await self._thread.call_thread(self._thread.bounds_here, list(shards)))
+        return cast(dict[Shard, LogBounds], await self._thread.call_thread(self._thread.bounds_on_thread, list(shards)))
 
-    def is_current(self, cut: Range) -> bool:
+    def is_current(self, range_: Range) -> bool:
         """Whether no seek has come after this range was cut."""
-        seek = self._thread.seeks.get(cut.shard)
-        return seek is not None and seek.number == cut.seek
+        seek = self._thread.seeks.get(range_.shard)
+        return seek is not None and seek.number == range_.seek_number
 
-    def finished(self, cut: Range) -> None:
+    def finished(self, range_: Range) -> None:
         """A range is applied or given up: another of its partition may be handed out. To be called once a range."""
-        seek = self._thread.seeks.get(cut.shard)
-        if seek is not None and seek.number == cut.seek:
+        seek = self._thread.seeks.get(range_.shard)
+        if seek is not None and seek.number == range_.seek_number:
             seek.finished += 1
 
     def end(self, shard: Shard) -> int | None:
@@ -366,7 +366,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         if not offsets:
             return False
         try:
-            return cast(bool, await self._thread.call_thread(self._thread.commit_here, offsets))
+            return cast(bool, await self._thread.call_thread(self._thread.commit_on_thread, offsets))
         except ConsumerNotStarted:
             return False
 
@@ -379,11 +379,11 @@ class Transport(driver.Transport):  # type: ignore[misc]
 
     Consumer = Consumer
 
-    place: Callable[[set[Shard]], Awaitable[None]]
+    assign: Callable[[set[Shard]], Awaitable[None]]
     """Seek, or stop, each of these partitions by what the ledger and the log say."""
     positions: Callable[[], Awaitable[dict[Shard, int]]]
     """The positions to commit."""
-    polled: Callable[[], None]
+    on_poll: Callable[[], None]
     """Told each time that the poll loop comes round, on the consumer's thread."""
 
 

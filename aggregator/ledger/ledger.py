@@ -20,10 +20,10 @@ import structlog
 from redis.client import NEVER_DECODE
 from redis.exceptions import NoScriptError
 
-from aggregator.fold.deduplication import LONG_AGO, Seen, packed
-from aggregator.fold.range_delta import Tally
-from aggregator.inventory.store import additions
-from aggregator.ledger.store import UNREACHABLE, Client, lost_connections_told, trouble_in_words
+from aggregator.fold.deduplication import NOTHING_EVICTED, SeenIds, pack
+from aggregator.fold.range_delta import RangeDelta
+from aggregator.inventory.store import script_arguments
+from aggregator.ledger.store import UNREACHABLE, Client, as_connection_errors, describe_error
 from aggregator.settings import WorkerSettings
 from schemas.clock import SYSTEM, Clock
 from schemas.connections.redis_replies import Remedy, leave_server, reply_of
@@ -36,7 +36,7 @@ log = structlog.get_logger(__name__)
 SCRIPT: Final = resources.files("aggregator.ledger").joinpath("ledger.lua").read_text()
 SCRIPT_SHA: Final = hashlib.sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()
 # What a fold needs of a shard, and the position it holds at, read in one step.
-LOOK: Final = """
+READ_STATE: Final = """
 local time = redis.call('TIME')
 return {redis.call('GET', KEYS[1]) or '', redis.call('SMEMBERS', KEYS[2]), redis.call('HGETALL', KEYS[3]),
         redis.call('HGETALL', KEYS[4]), redis.call('SMEMBERS', KEYS[5]), time[1] * 1000 + math.floor(time[2] / 1000)}
@@ -46,7 +46,7 @@ TIME: Final = """
 local time = redis.call('TIME')
 return {KEYS[1], time[1] * 1000 + math.floor(time[2] / 1000)}
 """
-LOOK_AT_IDS: Final = """
+READ_IDS: Final = """
 local found = {redis.call('GET', KEYS[1]) or ''}
 for number = 2, #KEYS do
   found[number] = redis.call('GET', KEYS[number]) or ''
@@ -54,10 +54,10 @@ end
 return found
 """
 
-FIRST_PAUSE_S: Final = 0.1
+MIN_PAUSE_S: Final = 0.1
 CLOCK_AGE_S: Final = 60.0
 """A store's TIME is asked again when it is older: a script usually brings a newer one."""
-LONGEST_PAUSE_S: Final = 0.5
+MAX_PAUSE_S: Final = 0.5
 """A store that is back, or has a new primary, is found after this long at most."""
 
 T = TypeVar("T")
@@ -68,7 +68,7 @@ class LedgerDefectError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class ShardState:
     """What a shard holds at one moment."""
 
     position: int | None
@@ -106,14 +106,14 @@ class Ledger:
         client: Client,
         settings: WorkerSettings,
         *,
-        trouble: Callable[[str | None], None] | None = None,
+        on_error: Callable[[str | None], None] | None = None,
         clock: Clock = SYSTEM,
     ) -> None:
-        """`trouble` is called with each failure, and with None when the store answers again."""
+        """`on_error` is called with each failure, and with None when the store answers again."""
         self._client = client
         self._settings = settings
         self._zone = settings.zone
-        self._trouble = trouble or (lambda _: None)
+        self._on_error = on_error or (lambda _: None)
         self._expiry = lru_cache(maxsize=4096)(self._expires)
         self._encode = msgspec.msgpack.Encoder().encode
         self._monotonic = clock.monotonic
@@ -123,23 +123,25 @@ class Ledger:
     def keys(self, shard: Shard) -> ShardKeys:
         return ShardKeys(self._settings.key_prefix, shard)
 
-    async def look(self, shard: Shard) -> Look:
+    async def read_state(self, shard: Shard) -> ShardState:
         """Position, labels, meta and hours of ids of a shard as of one moment. Raises LedgerDefectError."""
-        of = self.keys(shard)
-        named = (of.position, of.labels, of.meta, of.ids, of.unexpected)
-        answer = await self._patiently(lambda: self._client.eval(LOOK, len(named), *named))
+        shard_keys = self.keys(shard)
+        key_names = (shard_keys.position, shard_keys.labels, shard_keys.meta, shard_keys.ids, shard_keys.unexpected)
+        answer = await self._retry_until_ok(lambda: self._client.eval(READ_STATE, len(key_names), *key_names))
         position, labels, meta, ids, unexpected, clock = cast(
             tuple[str, list[str], list[str], list[str], list[str], int], answer
         )
         self._set_clock(shard, clock)
-        return Look(_position(position), frozenset(labels), _pairs(meta), _pairs(ids), frozenset(map(int, unexpected)))
+        return ShardState(
+            _parse_position(position), frozenset(labels), _pairs(meta), _pairs(ids), frozenset(map(int, unexpected))
+        )
 
     async def now_ms(self, shard: Shard, max_age_s: float = CLOCK_AGE_S) -> int:
         """The clock of the shard's store, Unix ms: its last TIME plus the monotonic time since. Waits for Redis."""
         clock = self._clocks.get(shard)
         if clock is None or self._monotonic() - clock[1] > max_age_s:
             key = self.keys(shard).position
-            _, answered = await self._patiently(lambda: cast(Any, self._client.eval(TIME, 1, key)))
+            _, answered = await self._retry_until_ok(lambda: cast(Any, self._client.eval(TIME, 1, key)))
             clock = self._set_clock(shard, answered)
         return clock[0] + int((self._monotonic() - clock[1]) * 1000)
 
@@ -147,26 +149,28 @@ class Ledger:
         clock = self._clocks[shard] = (ms, self._monotonic())
         return clock
 
-    async def seen(self, shard: Shard, look: Look) -> Seen | None:
-        """The ids of events that a shard holds where `look` found it; None when it stands elsewhere by now."""
-        ids = dict(look.ids)
-        given_up_before = int(ids.pop(fields.GIVEN_UP_BEFORE, LONG_AGO))
+    async def read_seen_ids(self, shard: Shard, state: ShardState) -> SeenIds | None:
+        """The ids of events that a shard holds where `state` found it; None when it stands elsewhere by now."""
+        ids = dict(state.ids)
+        given_up_before = int(ids.pop(fields.EVICTED_BEFORE, NOTHING_EVICTED))
         hours = sorted(map(int, ids))
         if not hours:
-            return Seen({}, given_up_before)
-        of = self.keys(shard)
-        named = [of.position, *map(of.ids_of, hours)]
+            return SeenIds({}, given_up_before)
+        shard_keys = self.keys(shard)
+        key_names = [shard_keys.position, *map(shard_keys.ids_of, hours)]
         # Digests are bytes, all else is text.
-        position, *held = await self.ask(LOOK_AT_IDS, named)
-        if _position(position.decode()) != look.position:
+        position, *digests = await self.read(READ_IDS, key_names)
+        if _parse_position(position.decode()) != state.position:
             return None
-        return Seen.unpacked(dict(zip(hours, held, strict=True)), given_up_before)
+        return SeenIds.from_packed(dict(zip(hours, digests, strict=True)), given_up_before)
 
-    async def ask(self, script: str, named: Sequence[str], *arguments: bytes) -> list[Any]:
+    async def read(self, script: str, key_names: Sequence[str], *arguments: bytes) -> list[Any]:
         """What a script answers that only reads, as bytes. Waits for Redis for ever."""
         # Hashing and sending a short script costs less than losing it.
-        answer = await self._patiently(
-            lambda: self._client.execute_command("EVAL", script, len(named), *named, *arguments, **{NEVER_DECODE: True})
+        answer = await self._retry_until_ok(
+            lambda: self._client.execute_command(
+                "EVAL", script, len(key_names), *key_names, *arguments, **{NEVER_DECODE: True}
+            )
         )
         return cast(list[Any], answer)
 
@@ -178,13 +182,13 @@ class Ledger:
         )
         return {shard: int(at) for shard, at in zip(asked, found, strict=True) if at is not None}
 
-    async def open(self, shard: Shard, start: int, topic_id: str) -> Applied | Refused:
+    async def initialize(self, shard: Shard, start: int, topic_id: str) -> Applied | Refused:
         """Register a shard that has no position and set its first one. Safe to repeat."""
         # The registry lives in another slot, so it cannot be part of the step. Before it: a crash in between leaves a
         # registered shard that holds nothing, which readers add up to zero; after it, figures that nobody would find.
-        await self._patiently(lambda: self.register([shard]))
+        await self._retry_until_ok(lambda: self.register([shard]))
         meta = self._settings.counted_with(shard.topic) | {"topic_id": topic_id}
-        return await self._step(shard, "", str(start), meta=meta)
+        return await self._apply_step(shard, "", str(start), meta=meta)
 
     async def register(self, shards: Iterable[Shard]) -> None:
         """Have readers know these shards. Raises one of UNREACHABLE.
@@ -196,15 +200,15 @@ class Ledger:
         if tags:
             await self._once(lambda: cast(Any, self._client.sadd(keys.shards(self._settings.key_prefix), *tags)))
 
-    async def skip(self, shard: Shard, start: int, end: int) -> Applied | Refused:
+    async def skip_lost(self, shard: Shard, start: int, end: int) -> Applied | Refused:
         """Move past offsets that Kafka no longer has, and count them as lost."""
-        return await self._step(shard, str(start), str(end), progress={fields.LOST: end - start})
+        return await self._apply_step(shard, str(start), str(end), progress={fields.LOST: end - start})
 
-    async def adopt(self, shard: Shard, at: int | None, meta: Mapping[str, str]) -> Applied | Refused:
+    async def adopt_settings(self, shard: Shard, at: int | None, meta: Mapping[str, str]) -> Applied | Refused:
         """Record changed settings in a shard that stands at `at`, without moving it."""
-        return await self._step(shard, "" if at is None else str(at), "", meta=meta)
+        return await self._apply_step(shard, "" if at is None else str(at), "", meta=meta)
 
-    async def move(
+    async def move_position(
         self, shard: Shard, start: int | None, end: int, meta: Mapping[str, str], *, other_log: bool = False
     ) -> Applied | Refused:
         """Put a shard's position elsewhere because an operator said so: records count twice, or not at all.
@@ -212,13 +216,13 @@ class Ledger:
         With `other_log` the offsets of unexpected records are dropped: they are of a topic that is no more.
         """
         start_text = "" if start is None else str(start)
-        return await self._step(shard, start_text, str(end), meta=meta, clear_unexpected=other_log)
+        return await self._apply_step(shard, start_text, str(end), meta=meta, clear_unexpected=other_log)
 
     async def apply(
         self,
         shard: Shard,
         start: int,
-        tally: Tally,
+        delta: RangeDelta,
         in_sketches: AbstractSet[tuple[str, Any]] = frozenset(),
         *,
         meta: Mapping[str, str] | None = None,
@@ -229,37 +233,44 @@ class Ledger:
         keys, nothing else. `meta` is written in the same step: what a shard of an older format lacks. Sending the same
         tally again is safe: the position decides. Waits for Redis for ever, and raises LedgerDefectError.
         """
-        return await self._step(shard, str(start), str(tally.end), tally, in_sketches=in_sketches, meta=meta)
+        return await self._apply_step(shard, str(start), str(delta.end), delta, in_sketches=in_sketches, meta=meta)
 
-    async def note_refusal(self, shard: Shard, at_ms: int) -> None:
+    async def record_refusal(self, shard: Shard, at_ms: int) -> None:
         """Write down that a script was refused. Counted twice when an answer is lost."""
         observed = self.keys(shard).observed
-        await self._patiently(lambda: self._client.hincrby(observed, fields.REFUSED, 1))
-        await self._patiently(lambda: self._client.hset(observed, fields.REFUSED_MS, str(at_ms)))
+        await self._retry_until_ok(lambda: self._client.hincrby(observed, fields.REFUSED, 1))
+        await self._retry_until_ok(lambda: self._client.hset(observed, fields.REFUSED_MS, str(at_ms)))
 
-    async def observe(self, shard: Shard, seen: Mapping[str, str]) -> None:
+    async def record_observations(self, shard: Shard, observations: Mapping[str, str]) -> None:
         """Write down what was seen beside the log (fields of `observed`). Raises one of UNREACHABLE."""
-        await self._once(lambda: self._client.hset(self.keys(shard).observed, mapping=cast(Any, dict(seen))))
+        await self._once(lambda: self._client.hset(self.keys(shard).observed, mapping=cast(Any, dict(observations))))
 
-    async def _step(
+    async def _apply_step(
         self,
         shard: Shard,
         start: str,
         end: str,
-        tally: Tally | None = None,
+        delta: RangeDelta | None = None,
         *,
         in_sketches: AbstractSet[tuple[str, Any]] = frozenset(),
         progress: Mapping[str, int] | None = None,
         meta: Mapping[str, str] | None = None,
         clear_unexpected: bool = False,
     ) -> Applied | Refused:
-        of = self.keys(shard)
-        named = [of.position, of.progress, of.index, of.labels, of.meta, of.ids]
+        shard_keys = self.keys(shard)
+        key_names = [
+            shard_keys.position,
+            shard_keys.progress,
+            shard_keys.index,
+            shard_keys.labels,
+            shard_keys.meta,
+            shard_keys.ids,
+        ]
         blobs: list[bytes] = []
         users: list[dict[str, Any]] = []
         counts: list[dict[str, Any]] = []
         written: list[dict[str, Any]] = []
-        add: dict[str, Any] = {
+        script_input: dict[str, Any] = {
             "users": users,
             "counts": counts,
             "written": written,
@@ -271,12 +282,16 @@ class Ledger:
             "ids": [],
             "ids_dropped": [],
         }
-        unexpected = sorted(tally.unexpected) if tally is not None else []
+        unexpected = sorted(delta.unexpected) if delta is not None else []
         if unexpected or clear_unexpected:
-            named.append(of.unexpected)
-            add["unexpected"] = {"key": len(named), "add": list(map(str, unexpected)), "clear": clear_unexpected}
-        if tally is not None:
-            for (period, scope), parts in tally.users.items():
+            key_names.append(shard_keys.unexpected)
+            script_input["unexpected"] = {
+                "key": len(key_names),
+                "add": list(map(str, unexpected)),
+                "clear": clear_unexpected,
+            }
+        if delta is not None:
+            for (period, scope), parts in delta.users.items():
                 k = accuracy.sketches(period, scope)
                 entry: dict[str, Any] = {
                     "sketches": k,
@@ -285,91 +300,95 @@ class Ledger:
                     "parts": {part: ids for part, ids in enumerate(parts) if ids},
                 }
                 if (period, scope) not in in_sketches:
-                    entry["small"] = len(named) + 1
-                    named += [of.small(period, scope, part) for part in range(keys.SMALL_PARTS)]
-                entry["sketch"] = len(named) + 1
-                named += [of.users(period, scope, part) for part in range(k)]
+                    entry["small"] = len(key_names) + 1
+                    key_names += [shard_keys.small_set(period, scope, part) for part in range(keys.SMALL_PARTS)]
+                entry["sketch"] = len(key_names) + 1
+                key_names += [shard_keys.users(period, scope, part) for part in range(k)]
                 users.append(entry)
-            for (period, scope), more in tally.counts.items():
-                named.append(of.counts(period, scope))
-                counts.append({"key": len(named), "fields": more, "expires": self._expiry(period)})
-            for day, (first, last) in tally.written.items():
-                named.append(of.written(day))
-                written.append({"key": len(named), "first": first, "last": last, "expires": self._expiry(day)})
-            for period, digests in tally.clients.items():
-                named.append(of.clients(period))
-                add["clients"].append({"key": len(named), "add": list(digests), "expires": self._expiry(period)})
-            for hour in tally.sifted.dropped:
-                named.append(of.ids_of(hour))
-                add["ids_dropped"].append({"key": len(named), "hour": str(hour)})
-            for hour, held in tally.sifted.new.items():
-                named.append(of.ids_of(hour))
-                add["ids"].append({"key": len(named), "hour": str(hour), "count": len(held)})
-                blobs.append(packed(held))
-            if tally.sifted.given_up_before != LONG_AGO:
-                add["ids_given_up_before"] = str(tally.sifted.given_up_before)
-            if tally.inventory is not None:
-                add["inventory"] = additions(of, named, blobs, tally.inventory)
-            add |= {
-                "progress": tally.progress,
-                "index": {period: self._expiry(period) or "+inf" for period in tally.periods},
-                "labels": list(tally.labels),
-                "first_event": tally.first_event_ms,
-                "last_event": tally.last_event_ms,
-                "first_record": tally.first_record_ms,
-                "last_record": tally.last_record_ms,
+            for (period, scope), more in delta.counts.items():
+                key_names.append(shard_keys.counts(period, scope))
+                counts.append({"key": len(key_names), "fields": more, "expires": self._expiry(period)})
+            for day, (first, last) in delta.record_times.items():
+                key_names.append(shard_keys.record_times(day))
+                written.append({"key": len(key_names), "first": first, "last": last, "expires": self._expiry(day)})
+            for period, digests in delta.clients.items():
+                key_names.append(shard_keys.clients(period))
+                script_input["clients"].append(
+                    {"key": len(key_names), "add": list(digests), "expires": self._expiry(period)}
+                )
+            for hour in delta.dedupe.dropped:
+                key_names.append(shard_keys.ids_of(hour))
+                script_input["ids_dropped"].append({"key": len(key_names), "hour": str(hour)})
+            for hour, hour_digests in delta.dedupe.new.items():
+                key_names.append(shard_keys.ids_of(hour))
+                script_input["ids"].append({"key": len(key_names), "hour": str(hour), "count": len(hour_digests)})
+                blobs.append(pack(hour_digests))
+            if delta.dedupe.evicted_before != NOTHING_EVICTED:
+                script_input["ids_given_up_before"] = str(delta.dedupe.evicted_before)
+            if delta.inventory is not None:
+                script_input["inventory"] = script_arguments(shard_keys, key_names, blobs, delta.inventory)
+            script_input |= {
+                "progress": delta.progress,
+                "index": {period: self._expiry(period) or "+inf" for period in delta.periods},
+                "labels": list(delta.labels),
+                "first_event": delta.first_event_ms,
+                "last_event": delta.last_event_ms,
+                "first_record": delta.first_record_ms,
+                "last_record": delta.last_record_ms,
             }
             # MessagePack's nil would be a value in Lua; what is not there must be left out.
-            add = {name: value for name, value in add.items() if value is not None}
-        answer = await self._patiently(lambda: self._run(named, start, end, self._encode(add), *blobs))
-        done, more_or_position, clock = cast(tuple[int, Any, int], answer)
+            script_input = {name: value for name, value in script_input.items() if value is not None}
+        answer = await self._retry_until_ok(
+            lambda: self._run(key_names, start, end, self._encode(script_input), *blobs)
+        )
+        done, reply, clock = cast(tuple[int, Any, int], answer)
         self._set_clock(shard, clock)
         if not done:
-            return Refused(_position(more_or_position))
-        if tally is None:
+            return Refused(_parse_position(reply))
+        if delta is None:
             return Applied(frozenset())
-        scopes = list(tally.users)
-        return Applied(frozenset(scopes[number - 1] for number in more_or_position))
+        scopes = list(delta.users)
+        return Applied(frozenset(scopes[number - 1] for number in reply))
 
-    async def _run(self, named: list[str], *arguments: Any) -> Any:
+    async def _run(self, key_names: list[str], *arguments: Any) -> Any:
         try:
-            return await self._client.evalsha(SCRIPT_SHA, len(named), *named, *arguments)
+            return await self._client.evalsha(SCRIPT_SHA, len(key_names), *key_names, *arguments)
         except NoScriptError:
             # A restarted or newly promoted server. EVAL sends it along with the very same call.
-            return await self._client.eval(SCRIPT, len(named), *named, *arguments)
+            return await self._client.eval(SCRIPT, len(key_names), *key_names, *arguments)
 
-    async def _once(self, ask: Callable[[], Awaitable[T]]) -> T:
+    async def _once(self, operation: Callable[[], Awaitable[T]]) -> T:
         """Ask, and leave a server whose reply says to ask elsewhere. Raises one of UNREACHABLE."""
         try:
-            with lost_connections_told():
-                return await ask()
+            with as_connection_errors():
+                return await operation()
         except UNREACHABLE as error:
             await leave_server(self._client, error, self._settings.redis_url.get_secret_value())
             raise
 
-    async def _patiently(self, ask: Callable[[], Awaitable[T]]) -> T:
+    async def _retry_until_ok(self, operation: Callable[[], Awaitable[T]]) -> T:
         """Ask until Redis answers. The outcome of a lost answer is unknown; asking again is what settles it.
 
         Raises LedgerDefectError.
         """
-        pause, failures = FIRST_PAUSE_S, 0
+        pause, failures = MIN_PAUSE_S, 0
         while True:
             try:
-                answer = await self._once(ask)
+                answer = await self._once(operation)
             except UNREACHABLE as error:
                 if (reply := reply_of(error)) and reply.remedy is Remedy.DEFECT:
-                    self._trouble(None)
+                    self._on_error(None)
                     raise LedgerDefectError(str(error)) from error
-                what = trouble_in_words(error)
-                self._trouble(what)
+                description = describe_error(error)
+                self._on_error(description)
                 failures += 1
                 # The 1st, 2nd, 4th, 8th …: an hour without a store is a dozen lines, not thousands.
                 if failures & (failures - 1) == 0:
-                    log.warning("redis does not do its part", error=what, failures=failures, retry_in_s=pause)
+                    log.warning("redis does not do its part", error=description, failures=failures, retry_in_s=pause)
                 await asyncio.sleep(pause)
-                pause = min(pause * 2, LONGEST_PAUSE_S)
+                pause = min(pause * 2, MAX_PAUSE_S)
             else:
-                self._trouble(None)
+                self._on_error(None)
                 return answer
 
     def _expires(self, period: str) -> int:
@@ -387,5 +406,5 @@ def _pairs(flat: list[str]) -> dict[str, str]:
     return dict(zip(flat[::2], flat[1::2], strict=True))
 
 
-def _position(text: str) -> int | None:
+def _parse_position(text: str) -> int | None:
     return int(text) if text else None

@@ -13,17 +13,17 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from aggregator.settings import WorkerSettings
-from schemas.connections.lost_connections import told_as
-from schemas.connections.redis_diagnosis import tls_trouble, why_refused
+from schemas.connections.lost_connections import raise_as
+from schemas.connections.redis_diagnosis import diagnose_refusal, diagnose_tls
 from schemas.connections.redis_replies import reply_of
-from schemas.connections.sentinel_url import behind_sentinel
+from schemas.connections.sentinel_url import parse_sentinel_url
 from schemas.settings import CommonSettings
 
 SOCKET_TIMEOUT_S: Final = 5.0
 Client = Redis | RedisCluster
 UNREACHABLE: Final = (RedisError, RedisClusterException, OSError)
 """Whatever a client raises when Redis is gone, full or fails over. Of a Cluster without a node it is no RedisError."""
-lost_connections_told: Final = partial(told_as, RedisConnectionError)
+as_connection_errors: Final = partial(raise_as, RedisConnectionError)
 
 
 def connect(settings: WorkerSettings) -> Client:
@@ -37,51 +37,56 @@ def connect(settings: WorkerSettings) -> Client:
         # Telling the library's name needs a right of its own, which Redis 7.0 cannot grant.
         "driver_info": None,
     }
-    if settings.speaks_tls(url):
+    if settings.uses_tls(url):
         options |= settings.redis_tls()
     if settings.redis_cluster:
         return RedisCluster.from_url(url, **options)
     if settings.redis_sentinel:
-        where = behind_sentinel(url)
-        options["ssl"] = where.tls
+        sentinel_url = parse_sentinel_url(url)
+        options["ssl"] = sentinel_url.tls
         sentinel = Sentinel(  # type: ignore[no-untyped-call]
-            where.sentinels, sentinel_kwargs=options | settings.redis_sentinel_login(), **options
+            sentinel_url.sentinels, sentinel_kwargs=options | settings.redis_sentinel_login(), **options
         )
         return cast(
             Redis,
-            sentinel.master_for(settings.redis_sentinel, db=where.db, username=where.username, password=where.password),
+            sentinel.master_for(
+                settings.redis_sentinel,
+                db=sentinel_url.db,
+                username=sentinel_url.username,
+                password=sentinel_url.password,
+            ),
         )
     return Redis.from_url(url, **options)
 
 
-def trouble_in_words(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """One line for a log or a health page, naming the setting where there is one to blame."""
     text = str(error)
-    if password_is_wrong(error):
+    if is_auth_error(error):
         return f"AUTHTALLY_REDIS_URL: wrong or missing user or password ({text})"
     if (reply := reply_of(error)) and reply.means:
         return f"AUTHTALLY_REDIS_URL: {reply.means} ({text})"
     if isinstance(error, (RedisConnectionError, RedisTimeoutError, RedisClusterException, OSError)):
-        if encryption := tls_trouble(text):
-            return encryption
+        if tls_error := diagnose_tls(text):
+            return tls_error
         return f"AUTHTALLY_REDIS_URL: no connection ({text or type(error).__name__})"
     return f"{type(error).__name__}: {text}"
 
 
-async def why_unreachable(settings: CommonSettings, error: BaseException) -> str:
-    """`trouble_in_words`; where a server of TLS hung up, with what it has against our certificate. May take seconds."""
-    told = trouble_in_words(error)
-    if isinstance(error, (RedisConnectionError, OSError)) and not password_is_wrong(error):
-        return await why_refused(settings, str(error)) or told
-    return told
+async def diagnose_unreachable(settings: CommonSettings, error: BaseException) -> str:
+    """`describe_error`; where a server of TLS hung up, with what it has against our certificate. May take seconds."""
+    description = describe_error(error)
+    if isinstance(error, (RedisConnectionError, OSError)) and not is_auth_error(error):
+        return await diagnose_refusal(settings, str(error)) or description
+    return description
 
 
-def password_is_wrong(error: BaseException) -> bool:
+def is_auth_error(error: BaseException) -> bool:
     """Whether Redis refuses who we say we are: waiting does not help."""
     return isinstance(error, AuthenticationError) or str(error).startswith(("NOAUTH", "WRONGPASS"))
 
 
-async def unfit(client: Client) -> str | None:
+async def preflight_error(client: Client) -> str | None:
     """Why this store must not hold a ledger, or None. Raises RedisError when it does not answer."""
     answer = await client.info("memory")
     policies = {answer.get("maxmemory_policy")} | {

@@ -9,9 +9,9 @@ import orjson
 import structlog
 from aiohttp import ClientError, ClientSession, encode_basic_auth, hdrs
 
-from api.auth.principal import Bearer
+from api.auth.principal import Principal
 from api.http.bounded_read import read_at_most
-from api.http.errors import Unavailable
+from api.http.errors import UnavailableError
 from schemas.clock import Clock
 
 log = structlog.get_logger(__name__)
@@ -39,8 +39,8 @@ class Introspection:
         self._clock = clock.now
         self._reachable = True
 
-    async def verify(self, token: str) -> Bearer | None:
-        """Raises Unavailable when the issuer does not answer, or not as RFC 7662 says."""
+    async def verify(self, token: str) -> Principal | None:
+        """Raises UnavailableError when the issuer does not answer, or not as RFC 7662 says."""
         form = {"token": token, "token_type_hint": "access_token"}
         try:
             async with self._session.post(
@@ -52,13 +52,13 @@ class Introspection:
             if answer.get("active") is not True:
                 self._reachable = True
                 return None
-            bearer = Bearer.of(answer, self._realms_claim)
+            principal = Principal.of(answer, self._realms_claim)
             not_before = float(answer.get("nbf", 0))
         except (ClientError, TimeoutError, ValueError, TypeError, AttributeError) as error:
             if self._reachable:
                 self._reachable = False
                 detail = str(error) if isinstance(error, ValueError) else type(error).__name__
                 log.warning("tokens not introspected", setting="AUTHTALLY_AUTH_INTROSPECTION_URL", error=detail)
-            raise Unavailable("The token cannot be verified at the moment.") from error
+            raise UnavailableError("The token cannot be verified at the moment.") from error
         self._reachable = True
-        return bearer if not_before <= self._clock() < bearer.expires else None
+        return principal if not_before <= self._clock() < principal.expires_at else None

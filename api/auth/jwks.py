@@ -11,18 +11,18 @@ import structlog
 from aiohttp import ClientError, ClientSession
 
 from api.http.bounded_read import read_at_most
-from api.http.errors import Unavailable
+from api.http.errors import UnavailableError
 from schemas.clock import Clock
 
 log = structlog.get_logger(__name__)
 
-UNKNOWN_KID_S: Final = 30.0
+UNKNOWN_KID_INTERVAL_S: Final = 30.0
 """Least distance of two fetches that a token with an unknown kid can cause: else anybody could aim us at the issuer."""
-FIRST_S: Final = 1.0
+EMPTY_INTERVAL_S: Final = 1.0
 """Least distance of two fetches while there are no keys at all."""
 REFRESH_S: Final = 600.0
 """Age at which keys are fetched anew though all are known: so a withdrawn key goes."""
-TRUST_S: Final = 86_400.0
+MAX_AGE_S: Final = 86_400.0
 """Age at which keys that could not be refreshed are no longer believed."""
 
 MAX_BYTES: Final = 1 << 20
@@ -70,12 +70,12 @@ class Jwks:
         self._fetching: asyncio.Task[None] | None = None
 
     async def key(self, kid: str | None) -> SigningKey | None:
-        """The key, or None when the issuer has no such. Raises Unavailable when the issuer cannot be asked.
+        """The key, or None when the issuer has no such. Raises UnavailableError when the issuer cannot be asked.
 
         A token without a kid is good for an issuer with one key only.
         """
         age = self._clock() - self._fetched
-        if age >= TRUST_S:
+        if age >= MAX_AGE_S:
             self._keys = {}
         found = self._find(kid)
         if found is not None and age < REFRESH_S:
@@ -85,7 +85,7 @@ class Jwks:
             await asyncio.shield(fetching)
             found = self._find(kid)
         if found is None and self._failed:
-            raise Unavailable("The token cannot be verified at the moment.")
+            raise UnavailableError("The token cannot be verified at the moment.")
         return found
 
     async def close(self) -> None:
@@ -100,14 +100,14 @@ class Jwks:
 
     def _fetch_if_due(self) -> asyncio.Task[None] | None:
         """The fetch under way, a new one, or None when the last one was too short ago."""
-        distance = UNKNOWN_KID_S if self._keys else FIRST_S
+        distance = UNKNOWN_KID_INTERVAL_S if self._keys else EMPTY_INTERVAL_S
         if self._fetching is None and self._clock() - self._tried >= distance:
             self._tried = self._clock()
             self._fetching = asyncio.create_task(self._fetch())
-            self._fetching.add_done_callback(self._landed)
+            self._fetching.add_done_callback(self._on_fetched)
         return self._fetching
 
-    def _landed(self, _: asyncio.Task[None]) -> None:
+    def _on_fetched(self, _: asyncio.Task[None]) -> None:
         self._fetching = None
 
     async def _fetch(self) -> None:

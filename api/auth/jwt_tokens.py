@@ -9,7 +9,7 @@ import jwt
 from jwt.utils import base64url_decode
 
 from api.auth.jwks import Jwks
-from api.auth.principal import Bearer
+from api.auth.principal import Principal
 from schemas.clock import Clock
 
 
@@ -23,13 +23,13 @@ class JwtTokens:
         self._realms_claim = realms_claim
         self._clock = clock.now
 
-    async def verify(self, token: str) -> Bearer | None:
+    async def verify(self, token: str) -> Principal | None:
         try:
             kid = jwt.get_unverified_header(token).get("kid")
             key = await self._jwks.key(kid)
             if key is None:
                 return None
-            _refuse_ambiguous(token)
+            _reject_duplicate_names(token)
             # The algorithms are the key's, never the token's: `none` and HMAC are in no key's list.
             claims: dict[str, Any] = jwt.decode(
                 token,
@@ -40,13 +40,13 @@ class JwtTokens:
                 # `iat` tells when, not whether: two clocks a second apart are no reason to refuse.
                 options={"require": ["exp", "iss", "aud"], "verify_iat": False, "enforce_minimum_key_length": True},
             )
-            bearer = Bearer.of(claims, self._realms_claim)
+            principal = Principal.of(claims, self._realms_claim)
         except (jwt.PyJWTError, ValueError, OverflowError, RecursionError):
             return None
-        return bearer if bearer.expires > self._clock() else None
+        return principal if principal.expires_at > self._clock() else None
 
 
-def _refuse_ambiguous(token: str) -> None:
+def _reject_duplicate_names(token: str) -> None:
     """Raise ValueError where a name comes twice (RFC 7515 §4, RFC 7519 §4): readers differ in which they believe.
 
     RecursionError, where it is nested too deeply to be read.

@@ -7,17 +7,17 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 
-class Bearer(NamedTuple):
+class Principal(NamedTuple):
     """`realms` None sees everything; a set sees those realms, and their union where it asks for everything."""
 
     subject: str
     scopes: frozenset[str]
     realms: frozenset[str] | None = None
-    expires: float = math.inf
+    expires_at: float = math.inf
     """Unix time from which the token is no longer good."""
 
     @classmethod
-    def of(cls, claims: Mapping[str, Any], realms_claim: str) -> Bearer:
+    def of(cls, claims: Mapping[str, Any], realms_claim: str) -> Principal:
         """From a JWT's claims or an introspection answer. Raises ValueError for claims of a wrong type."""
         expires = claims.get("exp", math.inf)
         if isinstance(expires, bool) or not isinstance(expires, int | float):

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 import structlog
 
 from api.ledger.client import UNREACHABLE, Client
-from api.ledger.cooldown import Respite
+from api.ledger.cooldown import Cooldown
 from api.metrics import REDIS_ERRORS
 from schemas.clock import Clock
 from schemas.ledger.keys import allowance
@@ -69,7 +69,7 @@ class RateLimit:
         self._interval_us = max(1, round(1_000_000 / per_s))
         self._prefix = prefix
         self._clock = clock.monotonic
-        self._respite = Respite(clock.monotonic)
+        self._cooldown = Cooldown(clock.monotonic)
         self._shared = shared
         self._full_at: dict[str, int] = {}
 
@@ -79,26 +79,26 @@ class RateLimit:
         caller = hashlib.blake2b(f"{self._name} {caller}".encode(), digest_size=16).hexdigest()
         taken = await self._take_shared(caller)
         if taken is None:
-            taken = self._take_here(caller)
-        let_in, ahead_us = taken
-        over_us = 0 if let_in else ahead_us + self._interval_us - self._size * self._interval_us
+            taken = self._take_locally(caller)
+        allowed, ahead_us = taken
+        wait_us = 0 if allowed else ahead_us + self._interval_us - self._size * self._interval_us
         remaining = self._size - ceil(ahead_us / self._interval_us)
-        return Allowance(self._size, max(0, remaining), ahead_us / 1_000_000, over_us / 1_000_000)
+        return Allowance(self._size, max(0, remaining), ahead_us / 1_000_000, wait_us / 1_000_000)
 
     async def _take_shared(self, caller: str) -> tuple[bool, int] | None:
-        if self._shared is None or self._respite.lasts:
+        if self._shared is None or self._cooldown.active:
             return None
         key = allowance(self._prefix, caller)
         try:
-            ((let_in, ahead_us),) = await self._shared.run([("EVAL", TAKE, 1, key, self._interval_us, self._size)])
+            ((allowed, ahead_us),) = await self._shared.run([("EVAL", TAKE, 1, key, self._interval_us, self._size)])
         except UNREACHABLE as error:
             REDIS_ERRORS.labels("cache").inc()
             log.warning("limits not shared", setting="AUTHTALLY_CACHE_REDIS_URL", error=type(error).__name__)
-            self._respite.begin()
+            self._cooldown.start()
             return None
-        return bool(let_in), int(ahead_us)
+        return bool(allowed), int(ahead_us)
 
-    def _take_here(self, caller: str) -> tuple[bool, int]:
+    def _take_locally(self, caller: str) -> tuple[bool, int]:
         now = int(self._clock() * 1_000_000)
         full = max(self._full_at.get(caller, 0), now)
         if full + self._interval_us - now > self._size * self._interval_us:

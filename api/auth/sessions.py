@@ -11,8 +11,8 @@ from typing import Final, NamedTuple
 import msgspec
 import structlog
 
-from api.auth.principal import Bearer
-from api.http.errors import Unavailable
+from api.auth.principal import Principal
+from api.http.errors import UnavailableError
 from api.ledger.client import UNREACHABLE, Client
 from api.metrics import REDIS_ERRORS
 from schemas.clock import Clock
@@ -20,25 +20,25 @@ from schemas.ledger.keys import session
 
 log = structlog.get_logger(__name__)
 
-MAX_HERE: Final = 10_000
+MAX_LOCAL: Final = 10_000
 """Sessions of this process where none are shared. Beyond it the oldest ends."""
-WRITTEN: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
+SESSION_ID_FORM: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
 class Session(NamedTuple):
-    """`expires` is Unix time."""
+    """`expires_at` is Unix time."""
 
     id: str
-    expires: float
+    expires_at: float
 
 
-class _Known(msgspec.Struct, frozen=True, array_like=True):
+class _StoredSession(msgspec.Struct, frozen=True, array_like=True):
     """A session as it is stored."""
 
     subject: str
     scopes: list[str]
     realms: list[str] | None
-    expires: float
+    expires_at: float
 
 
 class Sessions:
@@ -52,61 +52,66 @@ class Sessions:
         self._prefix = prefix
         self._clock = clock
         self._shared = shared
-        self._here: dict[str, tuple[bytes, float]] = {}
+        self._local: dict[str, tuple[bytes, float]] = {}
         """With the end by the monotonic clock."""
 
-    async def open(self, bearer: Bearer) -> Session:
-        """A new session of the bearer's. It ends with the bearer's token, if that ends first. Raises Unavailable."""
+    async def open(self, principal: Principal) -> Session:
+        """A new session of the bearer's. It ends with the bearer's token, if that ends first.
+
+        Raises UnavailableError.
+        """
         now = self._clock.now()
-        opened = Session(secrets.token_hex(32), min(now + self._lifetime_s, bearer.expires))
-        realms = None if bearer.realms is None else sorted(bearer.realms)
-        packed = msgspec.json.encode(_Known(bearer.subject, sorted(bearer.scopes), realms, opened.expires))
+        opened = Session(secrets.token_hex(32), min(now + self._lifetime_s, principal.expires_at))
+        realms = None if principal.realms is None else sorted(principal.realms)
+        packed = msgspec.json.encode(
+            _StoredSession(principal.subject, sorted(principal.scopes), realms, opened.expires_at)
+        )
         key = self._key(opened.id)
         if self._shared is not None:
-            await self._ask("SET", key, packed, "PXAT", math.ceil(opened.expires * 1000))
+            await self._run("SET", key, packed, "PXAT", math.ceil(opened.expires_at * 1000))
         else:
-            while len(self._here) >= MAX_HERE:
-                del self._here[next(iter(self._here))]
-            self._here[key] = packed, self._clock.monotonic() + opened.expires - now
+            while len(self._local) >= MAX_LOCAL:
+                del self._local[next(iter(self._local))]
+            self._local[key] = packed, self._clock.monotonic() + opened.expires_at - now
         return opened
 
-    async def bearer(self, session_id: str) -> Bearer | None:
-        """Who opened it; None where it is not open. Raises Unavailable."""
-        if not WRITTEN.fullmatch(session_id):
+    async def principal(self, session_id: str) -> Principal | None:
+        """Who opened it; None where it is not open. Raises UnavailableError."""
+        if not SESSION_ID_FORM.fullmatch(session_id):
             return None
         key = self._key(session_id)
-        packed = self._held_here(key) if self._shared is None else await self._ask("GET", key)
+        packed = self._held_here(key) if self._shared is None else await self._run("GET", key)
         if packed is None:
             return None
-        known = msgspec.json.decode(packed, type=_Known)
+        stored = msgspec.json.decode(packed, type=_StoredSession)
         # A store's clock may differ from ours: a shared session says itself when it ends.
-        if self._shared is not None and known.expires <= self._clock.now():
+        if self._shared is not None and stored.expires_at <= self._clock.now():
             return None
-        realms = None if known.realms is None else frozenset(known.realms)
-        return Bearer(known.subject, frozenset(known.scopes), realms, known.expires)
+        realms = None if stored.realms is None else frozenset(stored.realms)
+        return Principal(stored.subject, frozenset(stored.scopes), realms, stored.expires_at)
 
     def _held_here(self, key: str) -> bytes | None:
-        packed, ends = self._here.get(key, (None, 0.0))
+        packed, ends = self._local.get(key, (None, 0.0))
         if packed is not None and ends <= self._clock.monotonic():
-            del self._here[key]
+            del self._local[key]
             return None
         return packed
 
     async def drop(self, session_id: str) -> None:
-        """Ends it, in every process; one that is not open is left as it is. Raises Unavailable."""
-        if WRITTEN.fullmatch(session_id):
+        """Ends it, in every process; one that is not open is left as it is. Raises UnavailableError."""
+        if SESSION_ID_FORM.fullmatch(session_id):
             key = self._key(session_id)
-            self._here.pop(key, None)
+            self._local.pop(key, None)
             if self._shared is not None:
-                await self._ask("DEL", key)
+                await self._run("DEL", key)
 
-    async def _ask(self, *command: str | bytes | int) -> bytes | None:
+    async def _run(self, *command: str | bytes | int) -> bytes | None:
         assert self._shared is not None
         try:
             (reply,) = await self._shared.run([command])
         except UNREACHABLE as error:
             REDIS_ERRORS.labels("cache").inc()
-            raise Unavailable("Sessions cannot be looked up at the moment.") from error
+            raise UnavailableError("Sessions cannot be looked up at the moment.") from error
         return reply if isinstance(reply, bytes) else None
 
     def _key(self, session_id: str) -> str:

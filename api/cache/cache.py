@@ -16,9 +16,9 @@ import structlog
 from multidict import CIMultiDict
 
 from api.cache.single_flight import SingleFlight
-from api.http.errors import Unavailable
+from api.http.errors import UnavailableError
 from api.ledger.client import UNREACHABLE, Client
-from api.ledger.cooldown import Respite
+from api.ledger.cooldown import Cooldown
 from api.metrics import CACHE_ANSWERS, CACHE_BYTES, REDIS_ERRORS
 from schemas.clock import Clock
 from schemas.ledger.keys import answer
@@ -31,7 +31,7 @@ DEADLINE_S: Final = 1.8
 EMPTY_TTL_S: Final = 10.0
 """For an answer without a month in it: the first event of a new month must not stay unseen for an hour."""
 
-MAX_COMPUTING: Final = 32
+MAX_CONCURRENT: Final = 32
 """Different questions computed at the same time; the others wait their turn, within their deadline."""
 
 MAX_BYTES: Final = 64 * 2**20
@@ -40,7 +40,7 @@ JITTER: Final = 0.02
 document promises an hour without a refresh, Gluu's interval is a least distance."""
 
 
-class Body(NamedTuple):
+class ResponseBody(NamedTuple):
     """What an answer is made of. An empty one (no month held) is soon out of date, so it is kept briefly."""
 
     content: bytes
@@ -50,12 +50,12 @@ class Body(NamedTuple):
     """Of a refusal, where the product has another one than the fault."""
 
 
-class Entry:
+class CacheEntry:
     """A finished answer. `computed` and `expires` are Unix seconds, `made_at` and `ends_at` by this process's clock."""
 
     __slots__ = (
-        *("computed", "content", "content_type", "ends_at", "etag", "expires"),
-        *("headers", "headers_of", "made_at", "stale"),
+        *("computed_at", "content", "content_type", "ends_at", "etag", "expires_at"),
+        *("headers", "headers_second", "made_at", "stale"),
     )
 
     def __init__(
@@ -65,8 +65,8 @@ class Entry:
         self.content_type = content_type
         # Strong: equal bytes have equal tags, in every process and after a restart.
         self.etag = f'"{hashlib.blake2b(content, digest_size=12).hexdigest()}"'
-        self.computed = computed
-        self.expires = expires
+        self.computed_at = computed
+        self.expires_at = expires
         # Another process's clock may differ, and ours may have been set back: an answer is never new again.
         now, lifetime_s = clock.now(), expires - computed
         age_s = max(0.0, now - computed)
@@ -75,29 +75,29 @@ class Entry:
         self.stale = stale
         """Past its expiry, and told because there is no newer one."""
         self.headers: CIMultiDict[str] = CIMultiDict()
-        self.headers_of: int | None = None
+        self.headers_second: int | None = None
         """The second that `headers` were built for."""
 
-    def packed(self) -> bytes:
-        return orjson.dumps((self.computed, self.expires, self.content_type)) + b"\n" + self.content
+    def pack(self) -> bytes:
+        return orjson.dumps((self.computed_at, self.expires_at, self.content_type)) + b"\n" + self.content
 
     @classmethod
-    def unpacked(cls, packed: bytes, clock: Clock) -> Entry:
+    def unpack(cls, packed: bytes, clock: Clock) -> CacheEntry:
         head, _, content = packed.partition(b"\n")
         computed, expires, content_type = orjson.loads(head)
         return cls(content, content_type, computed, expires, clock)
 
 
-class Store:
+class LocalStore:
     """Answers of this process, at most `max_bytes` of them: the longest computed go first, as they end first."""
 
     def __init__(self, max_bytes: int = MAX_BYTES) -> None:
-        self._entries: dict[str, Entry] = {}
+        self._entries: dict[str, CacheEntry] = {}
         self._max_bytes = max_bytes
         self._bytes = 0
         self.get = self._entries.get
 
-    def put(self, key: str, entry: Entry) -> None:
+    def put(self, key: str, entry: CacheEntry) -> None:
         self._drop(key)
         self._entries[key] = entry
         self._bytes += self._size(key, entry)
@@ -111,7 +111,7 @@ class Store:
             self._bytes -= self._size(key, entry)
 
     @staticmethod
-    def _size(key: str, entry: Entry) -> int:
+    def _size(key: str, entry: CacheEntry) -> int:
         return len(key) + len(entry.content) + 512
 
 
@@ -124,10 +124,10 @@ class SharedStore:
         self._prefix = prefix
         self._grace_s = grace_s
 
-    async def get(self, key: str) -> Entry | None:
+    async def get(self, key: str) -> CacheEntry | None:
         try:
             (packed,) = await self._client.run([("GET", self._name(key))])
-            return None if packed is None else Entry.unpacked(packed, self._clock)
+            return None if packed is None else CacheEntry.unpack(packed, self._clock)
         except UNREACHABLE:
             REDIS_ERRORS.labels("cache").inc()
         except (ValueError, TypeError):
@@ -135,10 +135,10 @@ class SharedStore:
             REDIS_ERRORS.labels("cache").inc()
         return None
 
-    async def put(self, key: str, entry: Entry) -> None:
-        until_ms = int((entry.expires + self._grace_s) * 1000)
+    async def put(self, key: str, entry: CacheEntry) -> None:
+        until_ms = int((entry.expires_at + self._grace_s) * 1000)
         try:
-            await self._client.run([("SET", self._name(key), entry.packed(), "PXAT", until_ms)])
+            await self._client.run([("SET", self._name(key), entry.pack(), "PXAT", until_ms)])
         except UNREACHABLE:
             REDIS_ERRORS.labels("cache").inc()
 
@@ -158,32 +158,32 @@ class Cache:
         jitter: Callable[[], float],
         grace_s: float,
         shared: SharedStore | None = None,
-        store: Store | None = None,
+        store: LocalStore | None = None,
     ) -> None:
         self._clock = clock
-        self._respite = Respite(clock.monotonic)
+        self._cooldown = Cooldown(clock.monotonic)
         self._jitter = jitter
         self._grace_s = grace_s
         self._shared = shared
-        self._store = store or Store()
-        self._kept = self._store.get
-        self._flights = SingleFlight[Entry]()
+        self._store = store or LocalStore()
+        self._lookup = self._store.get
+        self._flights = SingleFlight[CacheEntry]()
         self._writes: set[asyncio.Task[None]] = set()
-        self._turns = asyncio.Semaphore(MAX_COMPUTING)
+        self._slots = asyncio.Semaphore(MAX_CONCURRENT)
         self._reachable = True
 
-    def fresh(self, key: str, now: float) -> Entry | None:
+    def fresh(self, key: str, now: float) -> CacheEntry | None:
         """The answer when it is in this process and in time: all that a cached request costs.
 
         `now` is by the monotonic clock.
         """
-        entry = self._kept(key)
+        entry = self._lookup(key)
         return entry if entry is not None and now < entry.ends_at else None
 
-    async def get(self, key: str, ttl_s: float, compute: Callable[[], Awaitable[Body]]) -> Entry:
+    async def get(self, key: str, ttl_s: float, compute: Callable[[], Awaitable[ResponseBody]]) -> CacheEntry:
         """The answer: kept, shared, or computed once however many ask at the same time.
 
-        It is marked stale when the ledger is unreachable and the answer past its expiry. Raises Unavailable, and
+        It is marked stale when the ledger is unreachable and the answer past its expiry. Raises UnavailableError, and
         whatever else `compute` raises.
         """
         entry = self.fresh(key, self._clock.monotonic())
@@ -201,7 +201,7 @@ class Cache:
         if self._shared is not None:
             await self._shared.close()
 
-    async def _fill(self, key: str, ttl_s: float, compute: Callable[[], Awaitable[Body]]) -> Entry:
+    async def _fill(self, key: str, ttl_s: float, compute: Callable[[], Awaitable[ResponseBody]]) -> CacheEntry:
         try:
             async with asyncio.timeout(DEADLINE_S):
                 if self._shared is not None:
@@ -211,9 +211,9 @@ class Cache:
                         if shared.ends_at > self._clock.monotonic():
                             CACHE_ANSWERS.labels("shared").inc()
                             return shared
-                if self._respite.lasts:
+                if self._cooldown.active:
                     return self._stale(key)
-                async with self._turns:
+                async with self._slots:
                     body = await compute()
         except TimeoutError:
             # Too much to compute in time, or a Redis that answers just fast enough: no reason to refuse others.
@@ -224,7 +224,7 @@ class Cache:
             if self._reachable:
                 self._reachable = False
                 log.warning("ledger unreachable", setting="AUTHTALLY_REDIS_URL", error=type(error).__name__)
-            self._respite.begin()
+            self._cooldown.start()
             return self._stale(key)
         if not self._reachable:
             self._reachable = True
@@ -238,17 +238,21 @@ class Cache:
             write.add_done_callback(self._writes.discard)
         return entry
 
-    def _entry(self, body: Body, ttl_s: float) -> Entry:
+    def _entry(self, body: ResponseBody, ttl_s: float) -> CacheEntry:
         now = self._clock.now()
         ttl_s = min(ttl_s, EMPTY_TTL_S) if body.empty else ttl_s
-        return Entry(body.content, body.content_type, now, now + ttl_s * (1 + JITTER * self._jitter()), self._clock)
+        return CacheEntry(
+            body.content, body.content_type, now, now + ttl_s * (1 + JITTER * self._jitter()), self._clock
+        )
 
-    def _stale(self, key: str) -> Entry:
+    def _stale(self, key: str) -> CacheEntry:
         entry = self._store.get(key)
         if entry is None or entry.ends_at + self._grace_s <= self._clock.monotonic():
             CACHE_ANSWERS.labels("none").inc()
-            raise Unavailable("The statistics cannot be read at the moment.")
+            raise UnavailableError("The statistics cannot be read at the moment.")
         CACHE_ANSWERS.labels("stale").inc()
-        stale = Entry(entry.content, entry.content_type, entry.computed, entry.expires, self._clock, stale=True)
+        stale = CacheEntry(
+            entry.content, entry.content_type, entry.computed_at, entry.expires_at, self._clock, stale=True
+        )
         stale.made_at, stale.ends_at = entry.made_at, entry.ends_at
         return stale

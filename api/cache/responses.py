@@ -8,41 +8,41 @@ from typing import Final
 from aiohttp import hdrs, web
 from multidict import CIMultiDict
 
-from api.cache.cache import Entry
+from api.cache.cache import CacheEntry
 
-OF_THE_BODY: Final = (hdrs.CONTENT_TYPE, hdrs.CONTENT_LENGTH)
+BODY_HEADERS: Final = (hdrs.CONTENT_TYPE, hdrs.CONTENT_LENGTH)
 
 
-def answered(entry: Entry, now: float) -> web.Response:
+def entry_response(entry: CacheEntry, now: float) -> web.Response:
     """The response; `now` is by the monotonic clock. Headers change with Age, so they are built once a second."""
     # aiohttp copies them before it adds its own.
     second = int(now)
-    if entry.headers_of != second:
+    if entry.headers_second != second:
         entry.headers = _headers(entry, now)
-        entry.headers_of = second
+        entry.headers_second = second
     return web.Response(body=entry.content, headers=entry.headers)
 
 
-def unchanged(entry: Entry, now: float) -> web.Response:
+def not_modified(entry: CacheEntry, now: float) -> web.Response:
     """304: what the 200 would say, without the body and what describes it (RFC 9110 §15.4.5)."""
     headers = _headers(entry, now)
-    for name in OF_THE_BODY:
+    for name in BODY_HEADERS:
         del headers[name]
     return web.Response(status=304, headers=headers)
 
 
-def has(etag: str, if_none_match: Sequence[str]) -> bool:
+def matches_etag(etag: str, if_none_match: Sequence[str]) -> bool:
     """Whether a request's If-None-Match headers name an answer. Weak comparison (RFC 9110 §13.1.2)."""
     # Ours hold no comma, so that splitting at each one finds it whatever other tags hold.
     tags = (tag.strip() for header in if_none_match for tag in header.split(","))
     return any(tag == "*" or tag.removeprefix("W/") == etag for tag in tags)
 
 
-def _headers(entry: Entry, now: float) -> CIMultiDict[str]:
+def _headers(entry: CacheEntry, now: float) -> CIMultiDict[str]:
     headers = CIMultiDict(
         {
             hdrs.CONTENT_TYPE: entry.content_type,
-            hdrs.CACHE_CONTROL: f"private, max-age={max(0, int(entry.expires - entry.computed))}",
+            hdrs.CACHE_CONTROL: f"private, max-age={max(0, int(entry.expires_at - entry.computed_at))}",
             hdrs.CONTENT_LENGTH: str(len(entry.content)),
             hdrs.AGE: str(max(0, int(now - entry.made_at))),
             hdrs.ETAG: entry.etag,

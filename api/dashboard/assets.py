@@ -57,7 +57,7 @@ class Library:
 
 
 @cache
-def own() -> Mapping[str, bytes]:
+def own_files() -> Mapping[str, bytes]:
     """The page's own files by name."""
     folder = files(dashboard) / "static"
     return {
@@ -68,9 +68,9 @@ def own() -> Mapping[str, bytes]:
 
 
 @cache
-def packed() -> Mapping[str, Asset]:
+def packed_assets() -> Mapping[str, Asset]:
     """All but the page itself, which names them."""
-    return {name: Asset.of(name, content) for name, content in own().items() if name != PAGE}
+    return {name: Asset.of(name, content) for name, content in own_files().items() if name != PAGE}
 
 
 @cache

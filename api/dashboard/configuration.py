@@ -16,7 +16,7 @@ PATH: Final = "/dashboard/config.json"
 
 
 def routes(settings: ApiSettings) -> list[web.RouteDef]:
-    content = orjson.dumps(told(settings))
+    content = orjson.dumps(config_document(settings))
 
     async def answer(_: web.Request) -> web.Response:
         headers = {
@@ -30,7 +30,7 @@ def routes(settings: ApiSettings) -> list[web.RouteDef]:
     return [web.get(PATH, answer)]
 
 
-def told(settings: ApiSettings) -> dict[str, Any]:
+def config_document(settings: ApiSettings) -> dict[str, Any]:
     topics = topics_by_event(settings.topics)
     return {
         "auth": list(settings.auth),

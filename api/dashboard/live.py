@@ -9,15 +9,15 @@ from typing import Any, Final
 import structlog
 from aiohttp import hdrs, web
 
-from api.auth.principal import Bearer
-from api.dashboard.feeds import CrowdedError, Feed, Feeds
+from api.auth.principal import Principal
+from api.dashboard.feeds import Feed, Feeds, TooManyFeedsError
 from api.dialects.own import READ
 from api.dialects.own.parameters import Parameters
-from api.dialects.own.rendering import problem
+from api.dialects.own.rendering import problem_body
 from api.dialects.own.today import PATH
-from api.endpoint import CHALLENGE, MAX_QUERY_BYTES, Services, parameters_of
-from api.http.errors import BadQuestion, Fault, Unavailable, Unexpected
-from api.http.request_id import REQUEST_ID, named, request_id_of
+from api.endpoint import CHALLENGE, MAX_QUERY_BYTES, Services, parse_parameters
+from api.http.errors import ApiError, BadRequestError, InternalError, UnavailableError
+from api.http.request_id import REQUEST_ID, bind_request_id, request_id_of
 from api.metrics import LIVE_LISTENERS, Requests
 from api.settings.settings import ApiSettings
 
@@ -25,9 +25,9 @@ log = structlog.get_logger(__name__)
 
 HEARTBEAT_S: Final = 15.0
 """Without anything to tell, after which a comment is sent: proxies end what is silent for a minute."""
-LOOK_S: Final = 1.0
+CHECK_INTERVAL_S: Final = 1.0
 """Between two looks whether the listener is still there."""
-WRITE_S: Final = 10.0
+WRITE_TIMEOUT_S: Final = 10.0
 """For a listener to take what is sent."""
 RETRY_AFTER_S: Final = 5
 
@@ -48,7 +48,7 @@ class Live:
         self._statistics = services.statistics
         self._clock = services.clock.monotonic
         self._feeds = Feeds(settings, services)
-        self._most = settings.live_listeners
+        self._max_listeners = settings.live_listeners
         self._requests = Requests("own")
         self._streams: set[Stream] = set()
         self._closed = False
@@ -66,18 +66,18 @@ class Live:
 
     async def follow(self, request: web.Request) -> web.StreamResponse:
         request_id = request_id_of(request.headers)
-        with named(request_id):
+        with bind_request_id(request_id):
             began, status = self._requests.begin(), 500
             try:
-                bearer, until = await self._admit(request)
+                principal, expires_at = await self._authenticate(request)
                 status = 200
-            except Fault as fault:
-                refusal = refused(fault, request_id)
-                status = refusal.status
-                return refusal
+            except ApiError as error:
+                response = error_response(error, request_id)
+                status = response.status
+                return response
             except Exception:  # the outermost step: whatever it is, the client sees none of it
                 log.exception("request failed", dialect="own")
-                return refused(Unexpected(), request_id)
+                return error_response(InternalError(), request_id)
             finally:
                 # What took until the stream begins: how long it is listened to says nothing about us.
                 self._requests.end(began, PATH, status)
@@ -85,43 +85,43 @@ class Live:
             self._streams.add(stream)
             LIVE_LISTENERS.inc()
             try:
-                with self._feeds.joined(bearer.realms) as feed:
-                    await stream.run(self._tell(stream, feed, bearer, until))
-            except CrowdedError:
-                return refused(_crowded(), request_id)
+                with self._feeds.subscribe(principal.realms) as feed:
+                    await stream.run(self._stream(stream, feed, principal, expires_at))
+            except TooManyFeedsError:
+                return error_response(_too_many_listeners(), request_id)
             finally:
                 self._streams.discard(stream)
                 LIVE_LISTENERS.dec()
             return stream.response
 
-    async def _admit(self, request: web.Request) -> tuple[Bearer, float]:
-        bearer, until = await self._access.bearer(request.headers.get(hdrs.AUTHORIZATION), READ)
+    async def _authenticate(self, request: web.Request) -> tuple[Principal, float]:
+        principal, expires_at = await self._access.authenticate(request.headers.get(hdrs.AUTHORIZATION), READ)
         query = request.rel_url.raw_query_string
         if len(query) > MAX_QUERY_BYTES:
-            raise BadQuestion(f"The query is longer than {MAX_QUERY_BYTES} bytes.")
-        Parameters(parameters_of(query), ())
-        self._statistics.scopes_of(bearer.realms)
-        if self._closed or len(self._streams) >= self._most:
-            raise _crowded()
-        return bearer, until
+            raise BadRequestError(f"The query is longer than {MAX_QUERY_BYTES} bytes.")
+        Parameters(parse_parameters(query), ())
+        self._statistics.scopes_of(principal.realms)
+        if self._closed or len(self._streams) >= self._max_listeners:
+            raise _too_many_listeners()
+        return principal, expires_at
 
-    async def _tell(self, stream: Stream, feed: Feed, bearer: Bearer, until: float) -> None:
+    async def _stream(self, stream: Stream, feed: Feed, principal: Principal, expires_at: float) -> None:
         """Returns when the bearer may hear no more."""
         seen = 0
-        while not stream.gone:
-            if self._clock() >= until:
+        while not stream.disconnected:
+            if self._clock() >= expires_at:
                 try:
-                    again, until = await self._access.bearer(stream.authorization, READ)
-                except Fault:
+                    again, expires_at = await self._access.authenticate(stream.authorization, READ)
+                except ApiError:
                     return
-                if again.realms != bearer.realms:
+                if again.realms != principal.realms:
                     return
-            if feed.number != seen:
-                seen = feed.number
-                await stream.send(feed.told)
-            elif stream.silent_s >= HEARTBEAT_S:
+            if feed.version != seen:
+                seen = feed.version
+                await stream.send(feed.latest)
+            elif stream.idle_s >= HEARTBEAT_S:
                 await stream.send(COMMENT)
-            await feed.news(LOOK_S)
+            await feed.wait_for_change(CHECK_INTERVAL_S)
 
 
 class Stream:
@@ -137,21 +137,21 @@ class Stream:
         self._sending = False
 
     @property
-    def silent_s(self) -> float:
+    def idle_s(self) -> float:
         return self._loop.time() - self._sent
 
     @property
-    def gone(self) -> bool:
+    def disconnected(self) -> bool:
         """The listener has hung up."""
         transport = self._request.transport
         return transport is None or transport.is_closing()
 
-    async def run(self, telling: Coroutine[Any, Any, None]) -> None:
+    async def run(self, writer: Coroutine[Any, Any, None]) -> None:
         """Open the stream, and close it when there is no more to tell, or `end` is called."""
         try:
             async with self._ending:
                 await self.response.prepare(self._request)
-                await telling
+                await writer
         except TimeoutError:
             # Of one that does not take what it was sent, the rest would be waited for.
             if self._sending and self._request.transport is not None:
@@ -160,12 +160,12 @@ class Stream:
             # Hung up in the middle.
             pass
         finally:
-            telling.close()
+            writer.close()
 
     async def send(self, content: bytes) -> None:
         """Raises TimeoutError when the listener does not take it, ConnectionError when there is none."""
         self._sending = True
-        async with asyncio.timeout(WRITE_S):
+        async with asyncio.timeout(WRITE_TIMEOUT_S):
             await self.response.write(content)
         self._sending = False
         self._sent = self._loop.time()
@@ -176,9 +176,9 @@ class Stream:
             self._ending.reschedule(self._loop.time())
 
 
-def refused(fault: Fault, request_id: str) -> web.Response:
-    body = problem(fault)
-    status = body.status or fault.status
+def error_response(error: ApiError, request_id: str) -> web.Response:
+    body = problem_body(error)
+    status = body.status or error.status
     headers: dict[str, str] = {
         hdrs.CONTENT_TYPE: body.content_type,
         hdrs.CACHE_CONTROL: "no-store",
@@ -191,5 +191,5 @@ def refused(fault: Fault, request_id: str) -> web.Response:
     return web.Response(status=status, body=body.content, headers=headers)
 
 
-def _crowded() -> Fault:
-    return Unavailable("As many listen to live figures as this process serves.")
+def _too_many_listeners() -> ApiError:
+    return UnavailableError("As many listen to live figures as this process serves.")

@@ -9,16 +9,16 @@ from typing import Final
 
 from aiohttp import hdrs, web
 
-from api.cache.responses import has
+from api.cache.responses import matches_etag
 from api.dashboard import assets
 from api.dashboard.assets import CHARTS, PAGE, Asset
 from api.dashboard.configuration import connect_origins
 from api.settings.settings import ApiSettings
 
 FOLDER: Final = "/dashboard"
-KEPT: Final = "public, max-age=31536000, immutable"
+IMMUTABLE: Final = "public, max-age=31536000, immutable"
 """A path with the content's digest in it never gets another content."""
-ASKED_AGAIN: Final = "no-cache"
+REVALIDATE: Final = "no-cache"
 PIECE_BYTES: Final = 65_536
 """As much as the server holds for a connection before it waits."""
 
@@ -36,7 +36,7 @@ class Dashboard:
             hdrs.VARY: hdrs.ACCEPT_ENCODING,
         }
         self._page: Asset | None = None
-        self._one_reads = asyncio.Lock()
+        self._read_lock = asyncio.Lock()
 
     def routes(self) -> list[web.RouteDef]:
         return [web.get("/", self.page), web.get(FOLDER + "/{digest:[0-9a-f]{16}}/{name}", self.file)]
@@ -44,7 +44,7 @@ class Dashboard:
     async def page(self, request: web.Request) -> web.StreamResponse:
         await self._read()
         assert self._page is not None
-        return await self._sent(request, self._page, ASKED_AGAIN)
+        return await self._respond(request, self._page, REVALIDATE)
 
     async def file(self, request: web.Request) -> web.StreamResponse:
         """Under another digest too: during an upgrade the page can come from one process, its files from another."""
@@ -52,29 +52,31 @@ class Dashboard:
         name, digest = request.match_info["name"], request.match_info["digest"]
         library = assets.library()
         if name == CHARTS and library is not None:
-            return await self._sent(request, library.asset, KEPT if digest == library.asset.digest else ASKED_AGAIN)
-        asset = assets.packed().get(name)
+            return await self._respond(
+                request, library.asset, IMMUTABLE if digest == library.asset.digest else REVALIDATE
+            )
+        asset = assets.packed_assets().get(name)
         if asset is None:
             raise web.HTTPNotFound(headers=self._headers)
-        return await self._sent(request, asset, KEPT if digest == own_digest() else ASKED_AGAIN)
+        return await self._respond(request, asset, IMMUTABLE if digest == own_digest() else REVALIDATE)
 
     async def _read(self) -> None:
         if self._page is None:
-            async with self._one_reads:
+            async with self._read_lock:
                 self._page = await asyncio.to_thread(rendered)
 
-    async def _sent(self, request: web.Request, asset: Asset, keep: str) -> web.StreamResponse:
+    async def _respond(self, request: web.Request, asset: Asset, cache_control: str) -> web.StreamResponse:
         etag = f'"{asset.digest}"'
-        headers = {**self._headers, hdrs.CACHE_CONTROL: keep, hdrs.ETAG: f"W/{etag}"}
-        if has(etag, request.headers.getall(hdrs.IF_NONE_MATCH, ())):
+        headers = {**self._headers, hdrs.CACHE_CONTROL: cache_control, hdrs.ETAG: f"W/{etag}"}
+        if matches_etag(etag, request.headers.getall(hdrs.IF_NONE_MATCH, ())):
             return web.Response(status=304, headers=headers)
         headers[hdrs.CONTENT_TYPE] = asset.content_type
-        if takes_gzip(request.headers):
-            return await _told(request, asset.packed, headers | {hdrs.CONTENT_ENCODING: "gzip"})
-        return await _told(request, asset.content, headers)
+        if accepts_gzip(request.headers):
+            return await _send(request, asset.packed, headers | {hdrs.CONTENT_ENCODING: "gzip"})
+        return await _send(request, asset.content, headers)
 
 
-async def _told(request: web.Request, content: bytes, headers: Mapping[str, str]) -> web.StreamResponse:
+async def _send(request: web.Request, content: bytes, headers: Mapping[str, str]) -> web.StreamResponse:
     """Piece by piece: who asks for the megabytes of charts, and does not take them, must not fill our memory."""
     if len(content) <= PIECE_BYTES or request.method == hdrs.METH_HEAD:
         return web.Response(body=content, headers=headers)
@@ -91,18 +93,18 @@ async def _told(request: web.Request, content: bytes, headers: Mapping[str, str]
 def rendered() -> Asset:
     """The page with the names of its files."""
     library = assets.library()
-    places = {
+    substitutions = {
         "base": f"{FOLDER}/{own_digest()}",
         "charts": "" if library is None else f"{FOLDER}/{library.asset.digest}/{CHARTS}",
         "style_ids": "" if library is None else " ".join(library.style_ids),
     }
-    assets.packed()
-    return Asset.of(PAGE, Template(assets.own()[PAGE].decode()).substitute(places).encode())
+    assets.packed_assets()
+    return Asset.of(PAGE, Template(assets.own_files()[PAGE].decode()).substitute(substitutions).encode())
 
 
 def own_digest() -> str:
     """One for all of the page's own files: modules name each other without it."""
-    return assets.digest(part for name, content in assets.own().items() for part in (name.encode(), content))
+    return assets.digest(part for name, content in assets.own_files().items() for part in (name.encode(), content))
 
 
 def policy(origins: tuple[str, ...]) -> str:
@@ -122,7 +124,7 @@ def policy(origins: tuple[str, ...]) -> str:
     return "; ".join(f"{name} {value}" for name, value in allowed.items())
 
 
-def takes_gzip(headers: Mapping[str, str]) -> bool:
+def accepts_gzip(headers: Mapping[str, str]) -> bool:
     """RFC 9110 §12.5.3, as far as browsers and curl go: named, and not with weight 0."""
     for item in headers.get(hdrs.ACCEPT_ENCODING, "").lower().split(","):
         coding, _, weight = item.partition(";")

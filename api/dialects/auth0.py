@@ -18,9 +18,18 @@ import orjson
 from aiohttp import web
 
 from api.auth.rate_limit import RateLimit
-from api.cache.cache import Body
+from api.cache.cache import ResponseBody
 from api.endpoint import Endpoint, Services
-from api.http.errors import BadQuestion, Fault, Forbidden, Malformed, NoScope, NotAuthorized, TooMany, Unexpected
+from api.http.errors import (
+    ApiError,
+    BadRequestError,
+    ForbiddenError,
+    InsufficientScopeError,
+    InternalError,
+    MalformedTokenError,
+    TooManyRequestsError,
+    UnauthorizedError,
+)
 from api.ledger.statistics import ActiveUsers, Statistics
 from api.settings.settings import ApiSettings
 from schemas.clock import Clock
@@ -80,9 +89,9 @@ class ActiveQuestion:
         return day_key(self.window.last)
 
     async def read(self, statistics: Statistics, realms: Collection[str] | None) -> ActiveUsers:
-        """Raises BadQuestion where days are not kept for as long as the window is wide."""
+        """Raises BadRequestError where days are not kept for as long as the window is wide."""
         scopes = statistics.scopes_of(realms)
-        await _refuse_without_days(statistics, WINDOW_DAYS)
+        await _require_days(statistics, WINDOW_DAYS)
         return await statistics.active_over(self.window.days, scopes)
 
 
@@ -95,25 +104,25 @@ class DailyQuestion:
         return f"{day_key(self.window.first)} {day_key(self.window.last)}"
 
     async def read(self, statistics: Statistics, realms: Collection[str] | None) -> list[Day]:
-        """The days in which something was counted. Raises BadQuestion where no days are kept.
+        """The days in which something was counted. Raises BadRequestError where no days are kept.
 
         When others' first and last records of a day were counted is not a limited bearer's to know.
         """
         scopes = statistics.scopes_of(realms)
-        await _refuse_without_days(statistics, 1)
+        await _require_days(statistics, 1)
         counts = await statistics.counts(self.window.days, scopes)
         # That a day is held may be due to others; that there is a figure is not.
         held = [day for day in self.window.days if counts.get(day) or (realms is None and day in counts)]
-        written = await statistics.written(held) if realms is None else {}
+        record_times = await statistics.record_times(held) if realms is None else {}
         rows = []
         for day in held:
             logins, signups, leaked = (counts[day].get(field, 0) for field in (LOGIN, SIGNUP, LEAKED_PASSWORD))
-            first_ms, last_ms = written.get(day, (None, None))
+            first_ms, last_ms = record_times.get(day, (None, None))
             rows.append(Day(day, logins, signups, leaked, first_ms, last_ms))
         return rows
 
 
-class _Auth0:
+class _Auth0Dialect:
     """What both questions have in common."""
 
     name = "auth0"
@@ -127,58 +136,64 @@ class _Auth0:
     def _today(self) -> date:
         return datetime.fromtimestamp(self._clock(), self._zone).date()
 
-    def refuse(self, fault: Fault) -> Body:
+    def render_error(self, error: ApiError) -> ResponseBody:
         """401 is a bad token, 403 a good one that may not, 400 a header that holds none; elsewhere all are 401."""
-        status = 403 if isinstance(fault, NoScope) else 400 if isinstance(fault, Malformed) else fault.status
-        told = {"statusCode": status, "error": HTTPStatus(status).phrase} | _said(fault)
-        return Body(orjson.dumps(told), JSON, status=status)
+        status = (
+            403
+            if isinstance(error, InsufficientScopeError)
+            else 400
+            if isinstance(error, MalformedTokenError)
+            else error.status
+        )
+        document = {"statusCode": status, "error": HTTPStatus(status).phrase} | _error_body(error)
+        return ResponseBody(orjson.dumps(document), JSON, status=status)
 
 
-class ActiveUsersDialect(_Auth0):
+class ActiveUsersDialect(_Auth0Dialect):
     variant = "auth0 active-users"
 
-    def ask(self, parameters: Mapping[str, str]) -> ActiveQuestion:
-        _refuse_unknown(parameters, ())
+    def parse(self, parameters: Mapping[str, str]) -> ActiveQuestion:
+        _reject_unknown(parameters, ())
         return ActiveQuestion(Window.until(self._today()))
 
-    def tell(self, question: ActiveQuestion, users: ActiveUsers) -> Body:
-        return Body(b"%d" % users.count, JSON, empty=not users.count)
+    def render(self, question: ActiveQuestion, users: ActiveUsers) -> ResponseBody:
+        return ResponseBody(b"%d" % users.count, JSON, empty=not users.count)
 
 
-class DailyDialect(_Auth0):
+class DailyDialect(_Auth0Dialect):
     def __init__(self, settings: ApiSettings, clock: Clock) -> None:
         super().__init__(settings, clock)
         self._zero_fill = settings.auth0_zero_fill
         self.variant = f"auth0 daily {self._zero_fill}"
 
-    def ask(self, parameters: Mapping[str, str]) -> DailyQuestion:
-        _refuse_unknown(parameters, ("from", "to"))
+    def parse(self, parameters: Mapping[str, str]) -> DailyQuestion:
+        _reject_unknown(parameters, ("from", "to"))
         first, last = _day(parameters, "from"), _day(parameters, "to")
         window = Window.until(last or self._today())
         if first is not None:
             window = window._replace(first=first)
         if window.first > window.last:
-            raise BadQuestion("'from' date cannot be greater than 'to' date.")
+            raise BadRequestError("'from' date cannot be greater than 'to' date.")
         if (window.last - window.first).days >= MAX_DAYS:
-            raise BadQuestion(f"'from' and 'to' cannot span more than {MAX_DAYS} days.")
+            raise BadRequestError(f"'from' and 'to' cannot span more than {MAX_DAYS} days.")
         return DailyQuestion(window)
 
-    def tell(self, question: DailyQuestion, days: Sequence[Day]) -> Body:
+    def render(self, question: DailyQuestion, days: Sequence[Day]) -> ResponseBody:
         rows = days
         if self._zero_fill:
             known = {day.date: day for day in days}
             rows = [known.get(day) or Day(day, 0, 0, 0, None, None) for day in question.window.days]
-        return Body(orjson.dumps([_row(day) for day in rows]), JSON, empty=not days)
+        return ResponseBody(orjson.dumps([_row(day) for day in rows]), JSON, empty=not days)
 
 
-async def _refuse_without_days(statistics: Statistics, needed: int) -> None:
+async def _require_days(statistics: Statistics, needed: int) -> None:
     """A figure that lacks days would look like any other."""
     kept = await statistics.retain_days()
     if kept == 0:
-        raise BadQuestion("Daily figures are not kept here (RETAIN_DAYS is 0), only months.")
+        raise BadRequestError("Daily figures are not kept here (RETAIN_DAYS is 0), only months.")
     # Kept after their day: the first day of a window ended one day less ago than the window is wide.
     if kept is not None and kept < needed - 1:
-        raise BadQuestion(f"This needs daily figures kept for {needed - 1} days, and RETAIN_DAYS is {kept} here.")
+        raise BadRequestError(f"This needs daily figures kept for {needed - 1} days, and RETAIN_DAYS is {kept} here.")
 
 
 def _day(parameters: Mapping[str, str], name: str) -> date | None:
@@ -191,13 +206,15 @@ def _day(parameters: Mapping[str, str], name: str) -> date | None:
             return date(int(text[:4]), int(text[4:6]), int(text[6:]))
         except ValueError:
             pass
-    raise BadQuestion(f"Invalid request query string. '{name}' should be a date in format YYYYMMDD (e.g. 20261120).")
+    raise BadRequestError(
+        f"Invalid request query string. '{name}' should be a date in format YYYYMMDD (e.g. 20261120)."
+    )
 
 
-def _refuse_unknown(parameters: Mapping[str, str], known: Collection[str]) -> None:
+def _reject_unknown(parameters: Mapping[str, str], known: Collection[str]) -> None:
     unknown = sorted(set(parameters) - set(known))
     if unknown:
-        raise BadQuestion(f"Invalid request query string. Unknown parameter '{unknown[0][:50]}'.")
+        raise BadRequestError(f"Invalid request query string. Unknown parameter '{unknown[0][:50]}'.")
 
 
 def _row(day: Day) -> dict[str, object]:
@@ -208,40 +225,40 @@ def _row(day: Day) -> dict[str, object]:
         "signups": day.signups,
         "leaked_passwords": day.leaked_passwords,
         # Every SDK reads these as a time, some as one that is always there.
-        "updated_at": start if day.last_ms is None else _instant(day.last_ms),
-        "created_at": start if day.first_ms is None else _instant(day.first_ms),
+        "updated_at": start if day.last_ms is None else _rfc3339(day.last_ms),
+        "created_at": start if day.first_ms is None else _rfc3339(day.first_ms),
     }
 
 
-def _instant(ms: int) -> str:
+def _rfc3339(ms: int) -> str:
     return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _said(fault: Fault) -> dict[str, object]:
-    match fault:
-        case NoScope():
+def _error_body(error: ApiError) -> dict[str, object]:
+    match error:
+        case InsufficientScopeError():
             return _message(f"Insufficient scope, expected any of: {SCOPE}", "insufficient_scope")
-        case Malformed():
+        case MalformedTokenError():
             return _message("Bad HTTP authentication header format", "Bearer")
-        case NotAuthorized():
+        case UnauthorizedError():
             return {"message": "Invalid token", "attributes": {"error": "Invalid token"}}
-        case TooMany():
+        case TooManyRequestsError():
             return _message(
                 "Too many requests. Check the X-RateLimit-Limit, X-RateLimit-Remaining and X-RateLimit-Reset headers.",
                 "too_many_requests",
             )
-        case BadQuestion():
-            return _message(fault.sentence, "invalid_query_string")
-        case Forbidden():
-            return _message(fault.sentence, "operation_not_allowed")
-        case Unexpected():
-            return _message(fault.sentence, "internal_error")
+        case BadRequestError():
+            return _message(error.message, "invalid_query_string")
+        case ForbiddenError():
+            return _message(error.message, "operation_not_allowed")
+        case InternalError():
+            return _message(error.message, "internal_error")
         case _:
-            return _message(fault.sentence, "service_unavailable")
+            return _message(error.message, "service_unavailable")
 
 
-def _message(sentence: str, code: str) -> dict[str, object]:
-    return {"message": sentence, "errorCode": code}
+def _message(message: str, code: str) -> dict[str, object]:
+    return {"message": message, "errorCode": code}
 
 
 def routes(settings: ApiSettings, services: Services) -> list[web.RouteDef]:

@@ -10,11 +10,11 @@ from typing import Final
 
 from aiohttp import web
 
-from api.cache.cache import Body
+from api.cache.cache import ResponseBody
 from api.dialects import stat
 from api.dialects.stat import StatQuestion
 from api.endpoint import Endpoint, Services
-from api.http.errors import BadQuestion, Fault, Forbidden
+from api.http.errors import ApiError, BadRequestError, ForbiddenError
 from api.ledger.statistics import MonthFigures
 from api.settings.settings import ApiSettings
 from schemas.clock import Clock
@@ -34,28 +34,28 @@ class Gluu:
         self.ttl_s = 0.0 if self.shape == "source" else float(settings.gluu_interval_s)
         self._interval_s = settings.gluu_interval_s
         self._clock = clock.monotonic
-        self._let_in = float("-inf")
+        self._last_allowed = float("-inf")
 
-    def ask(self, parameters: Mapping[str, str]) -> StatQuestion:
+    def parse(self, parameters: Mapping[str, str]) -> StatQuestion:
         listed = stat.parameter(parameters, "month")
         if not listed:
-            raise BadQuestion("`month` can't be blank and should be in format yyyyMM (e.g. 202012).")
-        wanted = stat.parameter(parameters, "format").lower()
+            raise BadRequestError("`month` can't be blank and should be in format yyyyMM (e.g. 202012).")
+        chosen_format = stat.parameter(parameters, "format").lower()
         question = StatQuestion(
-            stat.listed_months(listed, self.shape), "openmetrics" if wanted == "openmetrics" else "json"
+            stat.listed_months(listed, self.shape), "openmetrics" if chosen_format == "openmetrics" else "json"
         )
         if self.shape == "source":
-            self._let_in_once()
+            self._allow_once()
         return question
 
-    def _let_in_once(self) -> None:
+    def _allow_once(self) -> None:
         """After token and month, so that neither a bad one nor the other costs the interval."""
         now = self._clock()
-        if now - self._let_in < self._interval_s:
-            raise Forbidden("Interval request limit exceeded.")
-        self._let_in = now
+        if now - self._last_allowed < self._interval_s:
+            raise ForbiddenError("Interval request limit exceeded.")
+        self._last_allowed = now
 
-    def tell(self, question: StatQuestion, figures: Sequence[MonthFigures]) -> Body:
+    def render(self, question: StatQuestion, figures: Sequence[MonthFigures]) -> ResponseBody:
         if question.format == "openmetrics":
             return stat.metrics_body(figures, self.shape)
         months = {
@@ -67,8 +67,8 @@ class Gluu:
         }
         return stat.json_body({"response": months}, figures)
 
-    def refuse(self, fault: Fault) -> Body:
-        return stat.error_body(fault, self.shape)
+    def render_error(self, error: ApiError) -> ResponseBody:
+        return stat.error_body(error, self.shape)
 
 
 def routes(settings: ApiSettings, services: Services) -> list[web.RouteDef]:

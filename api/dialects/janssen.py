@@ -10,11 +10,11 @@ from typing import Final
 
 from aiohttp import web
 
-from api.cache.cache import Body
+from api.cache.cache import ResponseBody
 from api.dialects import stat
 from api.dialects.stat import StatQuestion
 from api.endpoint import Endpoint, Services
-from api.http.errors import BadQuestion, Fault
+from api.http.errors import ApiError, BadRequestError
 from api.ledger.statistics import MonthFigures
 from api.settings.settings import ApiSettings
 from schemas.ledger.periods import Month
@@ -31,30 +31,34 @@ class Janssen:
         self.scope = settings.stat_scope
         self.ttl_s = float(settings.janssen_cache_ttl_s)
 
-    def ask(self, parameters: Mapping[str, str]) -> StatQuestion:
+    def parse(self, parameters: Mapping[str, str]) -> StatQuestion:
         listed, first, last = (stat.parameter(parameters, name) for name in ("month", "start-month", "end-month"))
-        wanted = stat.parameter(parameters, "format").lower()
+        chosen_format = stat.parameter(parameters, "format").lower()
         return StatQuestion(
             self._months(listed, first, last),
-            "openmetrics" if wanted == "openmetrics" else "jsonmonth" if wanted == "jsonmonth" else "json",
+            "openmetrics"
+            if chosen_format == "openmetrics"
+            else "jsonmonth"
+            if chosen_format == "jsonmonth"
+            else "json",
         )
 
     def _months(self, listed: str, first: str, last: str) -> tuple[Month, ...]:
         """The document refuses `month` with any bound; the server only with both, otherwise `month` wins."""
         both = bool(first and last) if self.shape == "source" else bool(first or last)
         if listed and both:
-            raise BadQuestion("`month` can't be used together with `start-month` or `end-month`.")
+            raise BadRequestError("`month` can't be used together with `start-month` or `end-month`.")
         if listed:
             return stat.listed_months(listed, self.shape)
         if not (first and last):
-            raise BadQuestion(
+            raise BadRequestError(
                 "`month` or both `start-month` and `end-month` are needed, in format yyyyMM (e.g. 202012)."
             )
         if self.shape == "source" and first == last:
-            raise BadQuestion("`start-month` must be before `end-month`.")
+            raise BadRequestError("`start-month` must be before `end-month`.")
         return stat.range_of_months(stat.month(first, "start-month"), stat.month(last, "end-month"))
 
-    def tell(self, question: StatQuestion, figures: Sequence[MonthFigures]) -> Body:
+    def render(self, question: StatQuestion, figures: Sequence[MonthFigures]) -> ResponseBody:
         if question.format == "openmetrics":
             return stat.metrics_body(figures, self.shape)
         flat = question.format == "jsonmonth"
@@ -62,8 +66,8 @@ class Janssen:
             return stat.json_body([self._flat(row) for row in figures] if flat else self._by_month(figures), figures)
         rows = [{"month": row.month.compact} | self._row(row) for row in figures]
         # The server has them the other way round than its document.
-        told = {str(row["month"]): row for row in rows} if flat else rows
-        return stat.json_body({"response": told}, figures)
+        document = {str(row["month"]): row for row in rows} if flat else rows
+        return stat.json_body({"response": document}, figures)
 
     def _row(self, row: MonthFigures) -> dict[str, object]:
         return {
@@ -78,8 +82,8 @@ class Janssen:
         # The document misspells the field; who reads it as it should be finds that too.
         return {"month": row.month.compact, "montly_active_users": row.active.count} | self._row(row)
 
-    def refuse(self, fault: Fault) -> Body:
-        return stat.error_body(fault, self.shape)
+    def render_error(self, error: ApiError) -> ResponseBody:
+        return stat.error_body(error, self.shape)
 
 
 def routes(settings: ApiSettings, services: Services) -> list[web.RouteDef]:

@@ -11,8 +11,8 @@ from urllib.parse import unquote_plus
 import orjson
 from aiohttp import web
 
-from api.cache.cache import Body
-from api.http.errors import BadQuestion, Fault
+from api.cache.cache import ResponseBody
+from api.http.errors import ApiError, BadRequestError
 from api.ledger.client import UNREACHABLE, Client
 from api.ledger.statistics import MonthFigures, Statistics
 from api.settings.settings import Shape
@@ -73,7 +73,7 @@ def month(text: str, name: str) -> Month:
     try:
         return Month.parse(text)
     except ValueError as error:
-        raise BadQuestion(f"`{name}` should be in format yyyyMM (e.g. 202012): {error}.") from error
+        raise BadRequestError(f"`{name}` should be in format yyyyMM (e.g. 202012): {error}.") from error
 
 
 def listed_months(text: str, shape: Shape) -> tuple[Month, ...]:
@@ -86,68 +86,70 @@ def listed_months(text: str, shape: Shape) -> tuple[Month, ...]:
     items = [item.strip() for item in unquote_plus(text).split(" ")]
     candidates = dict.fromkeys(item for item in items if len(item) == 6)
     if not candidates:
-        raise BadQuestion("`month` can't be blank and should be in format yyyyMM (e.g. 202012).")
+        raise BadRequestError("`month` can't be blank and should be in format yyyyMM (e.g. 202012).")
     months = []
     for candidate in candidates:
         try:
             months.append(Month.parse(candidate))
         except ValueError as error:
             if shape == "documented":
-                raise BadQuestion(f"`month` should be in format yyyyMM (e.g. 202012): {candidate} is none.") from error
+                raise BadRequestError(
+                    f"`month` should be in format yyyyMM (e.g. 202012): {candidate} is none."
+                ) from error
     return _bounded(sorted(months))
 
 
 def range_of_months(first: Month, last: Month) -> tuple[Month, ...]:
     """Both ends included."""
     if last < first:
-        raise BadQuestion(f"`start-month` ({first.compact}) is after `end-month` ({last.compact}).")
+        raise BadRequestError(f"`start-month` ({first.compact}) is after `end-month` ({last.compact}).")
     return _bounded(first.until(last))
 
 
 def _bounded(months: Sequence[Month]) -> tuple[Month, ...]:
     if len(months) > MAX_MONTHS:
-        raise BadQuestion(f"At most {MAX_MONTHS} months can be asked for at once.")
+        raise BadRequestError(f"At most {MAX_MONTHS} months can be asked for at once.")
     return tuple(months)
 
 
 def tokens_per_grant(figures: MonthFigures, shape: Shape) -> dict[str, dict[str, int]]:
     """All four documented types for every grant. The source shape adds the types that the document does not name."""
-    told = {}
+    document = {}
     for grant, tokens in figures.tokens.items():
-        told[grant] = {name: tokens.get(name, 0) for name in TOKEN_FAMILIES}
+        document[grant] = {name: tokens.get(name, 0) for name in TOKEN_FAMILIES}
         if shape == "source":
-            told[grant] |= tokens
-    return told
+            document[grant] |= tokens
+    return document
 
 
-def json_body(told: object, figures: Sequence[MonthFigures]) -> Body:
-    return Body(orjson.dumps(told), JSON, empty=not figures)
+def json_body(document: object, figures: Sequence[MonthFigures]) -> ResponseBody:
+    return ResponseBody(orjson.dumps(document), JSON, empty=not figures)
 
 
-def metrics_body(figures: Sequence[MonthFigures], shape: Shape) -> Body:
+def metrics_body(figures: Sequence[MonthFigures], shape: Shape) -> ResponseBody:
     """Prometheus text format 0.0.4. The source shape has the products' ways: their label sets end in a comma, their
     numbers are Java's, and they call it JSON, which Prometheus 3 refuses."""
     number, end = (java_double, ",") if shape == "source" else (plain_double, "")
     users = [(_labels(month=row.month.compact), row.active.count) for row in figures]
     families = [("monthly_active_users", "Monthly active users", users)]
-    for name, described in TOKEN_FAMILIES.items():
+    for name, help_text in TOKEN_FAMILIES.items():
         tokens = [
             (_labels(month=row.month.compact, grantType=grant), counts.get(name, 0))
             for row in figures
             for grant, counts in row.tokens.items()
         ]
-        families.append((name, described, tokens))
+        families.append((name, help_text, tokens))
     lines = [
         line
-        for name, described, samples in families
+        for name, help_text, samples in families
         for line in (
-            f"# HELP {name} {described}\n",
+            f"# HELP {name} {help_text}\n",
             f"# TYPE {name} counter\n",
             *(f"{name}{{{labels}{end}}} {number(value)}\n" for labels, value in samples),
         )
     ]
     content_type = JSON if shape == "source" else METRICS
-    return Body("".join(lines).encode(), content_type, empty=not figures)
+    return ResponseBody("".join(lines).encode(), content_type, empty=not figures)
 
 
 def _labels(**labels: str) -> str:
@@ -172,16 +174,16 @@ def java_double(value: int) -> str:
     return f"{text[0]}.{text[1:] or '0'}E{len(text) - 1 + int(exponent)}"
 
 
-def error_body(fault: Fault, shape: Shape) -> Body:
+def error_body(error: ApiError, shape: Shape) -> ResponseBody:
     """`error_description` says what is wrong. In the source shape it is the product's own text, and `reason`, which
     the products add when told to, says it."""
-    name = ERRORS[fault.status]
+    name = ERRORS[error.status]
     if shape == "documented":
-        return Body(orjson.dumps({"error": name, "error_description": fault.sentence}), JSON)
-    told = {"error": name, "error_description": SOURCE_DESCRIPTIONS.get(name, name)}
-    if fault.status == 400:
-        told["reason"] = fault.sentence
-    return Body(orjson.dumps(told, option=orjson.OPT_INDENT_2), JSON)
+        return ResponseBody(orjson.dumps({"error": name, "error_description": error.message}), JSON)
+    document = {"error": name, "error_description": SOURCE_DESCRIPTIONS.get(name, name)}
+    if error.status == 400:
+        document["reason"] = error.message
+    return ResponseBody(orjson.dumps(document, option=orjson.OPT_INDENT_2), JSON)
 
 
 def health_check(ledger: Client) -> Callable[[web.Request], Awaitable[web.Response]]:

@@ -4,25 +4,25 @@ from __future__ import annotations
 
 from typing import ClassVar, Final
 
-PROBLEM: Final = "application/problem+json"
+PROBLEM_JSON: Final = "application/problem+json"
 """How a refusal is told where no product has another shape (RFC 9457)."""
 
 
-class Fault(Exception):  # noqa: N818 -- the word for a refusal here, not for a defect
-    """`sentence` is for the caller: it tells nothing about tokens, keys, servers or other callers."""
+class ApiError(Exception):
+    """`message` is for the caller: it tells nothing about tokens, keys, servers or other callers."""
 
     status: ClassVar[int]
 
-    def __init__(self, sentence: str) -> None:
-        super().__init__(sentence)
-        self.sentence = sentence
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
 
 
-class BadQuestion(Fault):
+class BadRequestError(ApiError):
     status = 400
 
 
-class NotAuthorized(Fault):
+class UnauthorizedError(ApiError):
     """No token, a bad one, or one without the scope. Always the same sentence, so that none can be told apart.
 
     Products that do tell them apart find the last two as classes of their own.
@@ -34,19 +34,19 @@ class NotAuthorized(Fault):
         super().__init__("A bearer token that is valid here and carries the required scope is needed.")
 
 
-class Malformed(NotAuthorized):
+class MalformedTokenError(UnauthorizedError):
     """The Authorization header names no bearer token."""
 
 
-class NoScope(NotAuthorized):
+class InsufficientScopeError(UnauthorizedError):
     """The token is good, but not for this."""
 
 
-class Forbidden(Fault):
+class ForbiddenError(ApiError):
     status = 403
 
 
-class TooMany(Fault):
+class TooManyRequestsError(ApiError):
     """The caller has used up its requests; `wait_s` until it has one more."""
 
     status = 429
@@ -56,13 +56,13 @@ class TooMany(Fault):
         self.wait_s = wait_s
 
 
-class Unavailable(Fault):
+class UnavailableError(ApiError):
     """The world is bad: the ledger or the identity provider cannot be reached. Waiting may help."""
 
     status = 503
 
 
-class Unexpected(Fault):
+class InternalError(ApiError):
     """A defect of ours; the log has it."""
 
     status = 500

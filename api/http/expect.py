@@ -13,15 +13,15 @@ from aiohttp import HttpVersion11, hdrs, web
 CONTINUE: Final = "100-continue"
 
 
-def with_expectation(routes: Iterable[web.RouteDef]) -> Iterator[web.RouteDef]:
+def with_expect_handler(routes: Iterable[web.RouteDef]) -> Iterator[web.RouteDef]:
     """The same routes, with these rules about what may be expected."""
     return (
-        web.RouteDef(route.method, route.path, route.handler, {**route.kwargs, "expect_handler": expected})
+        web.RouteDef(route.method, route.path, route.handler, {**route.kwargs, "expect_handler": handle_expect})
         for route in routes
     )
 
 
-async def expected(request: web.Request) -> None:
+async def handle_expect(request: web.Request) -> None:
     refuse_unknown(request)
     if request.version == HttpVersion11:
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -35,7 +35,7 @@ def refuse_unknown(request: web.BaseRequest) -> None:
         raise web.HTTPExpectationFailed
 
 
-class Elsewhere(web.AbstractResource):
+class UnmatchedPaths(web.AbstractResource):
     """Paths that nothing is at, which aiohttp looks for at `/` last. Matches nothing: they stay a 404 or 405."""
 
     @property

@@ -12,22 +12,24 @@ import structlog
 REQUEST_ID: Final = "X-Request-Id"
 TRACEPARENT: Final = "traceparent"
 
-GIVEN: Final = re.compile(r"[\w.:-]{1,64}", re.ASCII)
+REQUEST_ID_FORM: Final = re.compile(r"[\w.:-]{1,64}", re.ASCII)
 """What a log line and a header can hold, whoever wrote it."""
-TRACE: Final = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?")
+TRACEPARENT_FORM: Final = re.compile(
+    r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?"
+)
 """W3C Trace Context §3.2: version, trace, parent, flags; what later versions may add is not looked at."""
 
 
 def request_id_of(headers: Mapping[str, str]) -> str:
     """`X-Request-Id`, the trace of `traceparent`, or 16 random characters. One that is not well formed is not taken."""
     given = headers.get(REQUEST_ID)
-    if given is not None and GIVEN.fullmatch(given):
+    if given is not None and REQUEST_ID_FORM.fullmatch(given):
         return given
-    trace = TRACE.fullmatch(headers.get(TRACEPARENT, ""))
+    trace = TRACEPARENT_FORM.fullmatch(headers.get(TRACEPARENT, ""))
     return secrets.token_hex(8) if trace is None else trace[1]
 
 
-class named:  # noqa: N801 -- read as a statement; a generator would cost an event over HTTP twice as much
+class bind_request_id:  # noqa: N801 -- read as a statement; a generator would cost an event over HTTP twice as much
     """Every line that is logged meanwhile carries the id, those of libraries too. Not one in another."""
 
     __slots__ = ("_request_id",)

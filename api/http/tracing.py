@@ -10,9 +10,9 @@ from aiohttp import hdrs, web
 
 from api.http.request_id import REQUEST_ID
 from schemas.telemetry import traces
-from schemas.telemetry.traces import OFF, Traces, Value
+from schemas.telemetry.traces import NO_TRACES, Tracer, Value
 
-CLOSE_S: Final = 3.0
+FLUSH_S: Final = 3.0
 OTHER: Final = "_OTHER"
 """For a method that is none of HTTP's: whatever a caller writes there."""
 
@@ -22,13 +22,13 @@ class Tracing:
 
     def __init__(self, endpoint: str) -> None:
         self._endpoint = endpoint
-        self._traces: Traces = OFF
+        self._tracer: Tracer = NO_TRACES
 
-    async def running(self, _: web.Application) -> AsyncIterator[None]:
-        self._traces = traces.opened(self._endpoint, "api")
+    async def lifespan(self, _: web.Application) -> AsyncIterator[None]:
+        self._tracer = traces.open_tracer(self._endpoint, "api")
         yield
-        await asyncio.to_thread(self._traces.close, CLOSE_S)
-        self._traces = OFF
+        await asyncio.to_thread(self._tracer.close, FLUSH_S)
+        self._tracer = NO_TRACES
 
     @property
     def middleware(self) -> Callable[..., Awaitable[web.StreamResponse]]:
@@ -39,25 +39,25 @@ class Tracing:
             method = request.method if request.method in hdrs.METH_ALL else OTHER
             # The route, not the path: callers write anything into that.
             route = request.match_info.route.resource
-            about: dict[str, Value] = {"http.request.method": method, "url.scheme": request.scheme}
+            attributes: dict[str, Value] = {"http.request.method": method, "url.scheme": request.scheme}
             name = method
             if route is not None:
-                about["http.route"] = route.canonical
+                attributes["http.route"] = route.canonical
                 name = f"{method} {route.canonical}"
-            refusal: web.HTTPException | None = None
-            with self._traces.span(name, "server", about, request.headers) as span:
+            error: web.HTTPException | None = None
+            with self._tracer.span(name, "server", attributes, request.headers) as span:
                 try:
                     response = await handler(request)
-                except web.HTTPException as raised:
+                except web.HTTPException as error_response:
                     # An answer like any other, no failure of the span.
-                    response = refusal = raised
-                span.note("http.response.status_code", response.status)
+                    response = error = error_response
+                span.set_attribute("http.response.status_code", response.status)
                 if REQUEST_ID in response.headers:
-                    span.note("authtally.request_id", response.headers[REQUEST_ID])
+                    span.set_attribute("authtally.request_id", response.headers[REQUEST_ID])
                 if response.status >= 500:
                     span.fail()
-            if refusal is not None:
-                raise refusal
+            if error is not None:
+                raise error
             return response
 
         return traced

@@ -7,8 +7,8 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from api.ingest.errors import Rejection, TooLarge
-from api.ingest.fast_path import all_well
+from api.ingest.errors import Rejection, TooLargeError
+from api.ingest.fast_path import decode_batch
 from api.ingest.records import Records
 from schemas.adapters.elements import Adapter, Headers
 from schemas.adapters.native import native
@@ -42,16 +42,16 @@ class Converter:
     def convert(
         self, adapter: Adapter, body: bytes, headers: Headers, now_ms: int, realms: Collection[str] | None
     ) -> Delivery:
-        """`realms` are those that the sender is limited to. Raises TooLarge."""
+        """`realms` are those that the sender is limited to. Raises TooLargeError."""
         if adapter is native and realms is None:
-            records = all_well(body, now_ms, self._topics)
+            records = decode_batch(body, now_ms, self._topics)
             if records is not None:
                 if len(records) > self._max_events:
                     raise self._too_many()
                 return Delivery(records, len(records), 0, [])
-        return self._one_by_one(adapter, body, headers, now_ms, realms)
+        return self._convert_each(adapter, body, headers, now_ms, realms)
 
-    def _one_by_one(
+    def _convert_each(
         self, adapter: Adapter, body: bytes, headers: Headers, now_ms: int, realms: Collection[str] | None
     ) -> Delivery:
         # Before it is read: a megabyte of `1,1,1,…` would become half a million elements, a hundred times its size.
@@ -61,7 +61,7 @@ class Converter:
         if len(elements) > self._max_events:
             raise self._too_many()
         topics = self._topics
-        made: list[tuple[int, Outgoing]] = []
+        outgoing_records: list[tuple[int, Outgoing]] = []
         rejections: list[Rejection] = []
         accepted = ignored = 0
         for element in elements:
@@ -74,22 +74,22 @@ class Converter:
                 continue
             try:
                 if realms is not None:
-                    events = tuple(limited(event, realms) for event in events)
+                    events = tuple(restrict_to_realms(event, realms) for event in events)
                 # All of an element or nothing: half of one would not be seen to be missing.
-                made += [(index, outgoing(event, topics)) for event in events]
+                outgoing_records += [(index, outgoing(event, topics)) for event in events]
             except UnboundError as error:
                 rejections.append(_rejection(index, NO_TOPIC, str(error)))
-            except _OutsideError as error:
+            except _OutsideRealmsError as error:
                 rejections.append(_rejection(index, error.reason, str(error)))
             else:
                 accepted += 1
-        return Delivery(Records.made(made), accepted, ignored, rejections)
+        return Delivery(Records.from_outgoing(outgoing_records), accepted, ignored, rejections)
 
-    def _too_many(self) -> TooLarge:
-        return TooLarge(f"The body holds more than {self._max_events} events ({PREFIX}INGEST_MAX_EVENTS).")
+    def _too_many(self) -> TooLargeError:
+        return TooLargeError(f"The body holds more than {self._max_events} events ({PREFIX}INGEST_MAX_EVENTS).")
 
 
-class _OutsideError(Exception):
+class _OutsideRealmsError(Exception):
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(detail)
         self.reason = reason
@@ -99,24 +99,24 @@ def _rejection(index: int, reason: str, detail: str) -> Rejection:
     return {"index": index, "reason": reason, "detail": detail}
 
 
-def limited(event: Event, realms: Collection[str]) -> Event:
-    """The event of a sender who is limited to `realms`. Raises _OutsideError when it is of no realm of theirs.
+def restrict_to_realms(event: Event, realms: Collection[str]) -> Event:
+    """The event of a sender who is limited to `realms`. Raises _OutsideRealmsError when it is of no realm of theirs.
 
     Its id gets the realm in front: who may write to one realm could otherwise use up the ids of another.
     """
     if isinstance(event, OtpTokenState):
         # The latest state of a serial is the only one: it could take a token away from another realm.
-        raise _OutsideError(REALM, "the state of an OTP token is taken from bearers of all realms only")
+        raise _OutsideRealmsError(REALM, "the state of an OTP token is taken from bearers of all realms only")
     if event.realm is None or event.realm not in realms:
-        raise _OutsideError(REALM, "realm is none that this bearer may write to")
+        raise _OutsideRealmsError(REALM, "realm is none that this bearer may write to")
     if event.id is None:
         return event
     own = f"{event.realm}/{event.id}"
     if len(own.encode()) > MAX_ID_BYTES:
-        raise _OutsideError(TOO_LONG, f"realm and id together are longer than {MAX_ID_BYTES} bytes")
+        raise _OutsideRealmsError(TOO_LONG, f"realm and id together are longer than {MAX_ID_BYTES} bytes")
     return msgspec.structs.replace(event, id=own)
 
 
 def unacknowledged(records: Records, undelivered: Iterable[tuple[str, int]]) -> list[int]:
     """The elements of which a record was not delivered, by topic and place in it."""
-    return sorted({records.of[topic][place] for topic, place in undelivered})
+    return sorted({records.element_of[topic][index] for topic, index in undelivered})

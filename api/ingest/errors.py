@@ -11,11 +11,11 @@ import orjson
 from aiohttp import hdrs, web
 
 from api.endpoint import CHALLENGE
-from api.http.errors import PROBLEM, Fault, NoScope
+from api.http.errors import PROBLEM_JSON, ApiError, InsufficientScopeError
 
 RETRY_S: Final = 1.0
 """After which a caller may try again where nothing says when it will be better."""
-TAKEN_ENCODINGS: Final = "gzip, deflate, identity"
+ACCEPTED_ENCODINGS: Final = "gzip, deflate, identity"
 
 
 class Rejection(TypedDict):
@@ -26,72 +26,72 @@ class Rejection(TypedDict):
     detail: str
 
 
-class Refusal(Fault):
+class IngestError(ApiError):
     """A Fault that says when to come back, and more than a sentence. `cause` is for metrics."""
 
     cause: str
 
-    def __init__(self, sentence: str, *, wait_s: float | None = None, **members: object) -> None:
-        super().__init__(sentence)
+    def __init__(self, message: str, *, wait_s: float | None = None, **members: object) -> None:
+        super().__init__(message)
         self.wait_s = wait_s
         self.members: Mapping[str, object] = members
 
 
-class BadBody(Refusal):
+class BadBodyError(IngestError):
     status = 400
     cause = "body"
 
 
-class AllBad(Refusal):
+class AllRejectedError(IngestError):
     """Every element was rejected: nothing of it went to Kafka."""
 
     status = 400
     cause = "all_bad"
 
 
-class Slow(Refusal):
+class BodyTimeoutError(IngestError):
     status = 408
     cause = "slow"
 
 
-class TooLarge(Refusal):
+class TooLargeError(IngestError):
     status = 413
     cause = "too_large"
 
 
-class UnknownMedia(Refusal):
+class UnsupportedMediaError(IngestError):
     status = 415
     cause = "media"
 
 
-class Busy(Refusal):
+class BusyError(IngestError):
     """So much is under way that one body more could not be held."""
 
     status = 429
     cause = "in_flight"
 
 
-class TooOften(Refusal):
+class RateLimitedError(IngestError):
     status = 429
     cause = "rate"
 
 
-class Unacknowledged(Refusal):
+class UnacknowledgedError(IngestError):
     """Kafka has not taken all of it in time."""
 
     status = 503
     cause = "kafka"
 
 
-def told(fault: Fault) -> web.Response:
+def problem_response(error: ApiError) -> web.Response:
     """The problem document, with the headers that its status asks for."""
-    status = 403 if isinstance(fault, NoScope) else fault.status
-    problem: dict[str, object] = {"title": HTTPStatus(status).phrase, "status": status, "detail": fault.sentence}
+    status = 403 if isinstance(error, InsufficientScopeError) else error.status
+    problem: dict[str, object] = {"title": HTTPStatus(status).phrase, "status": status, "detail": error.message}
     headers = {hdrs.CACHE_CONTROL: "no-store"}
     wait_s = RETRY_S if status == 503 else None
-    if isinstance(fault, Refusal):
-        problem |= fault.members
-        wait_s = fault.wait_s or wait_s
+    if isinstance(error, IngestError):
+        problem |= error.members
+        wait_s = error.wait_s or wait_s
     if wait_s is not None:
         headers[hdrs.RETRY_AFTER] = str(max(1, math.ceil(wait_s)))
     if status == 401:
@@ -99,5 +99,5 @@ def told(fault: Fault) -> web.Response:
     elif status == 403:
         headers[hdrs.WWW_AUTHENTICATE] = f'{CHALLENGE}, error="insufficient_scope"'
     elif status == 415:
-        headers[hdrs.ACCEPT_ENCODING] = TAKEN_ENCODINGS
-    return web.Response(status=status, body=orjson.dumps(problem), content_type=PROBLEM, headers=headers)
+        headers[hdrs.ACCEPT_ENCODING] = ACCEPTED_ENCODINGS
+    return web.Response(status=status, body=orjson.dumps(problem), content_type=PROBLEM_JSON, headers=headers)

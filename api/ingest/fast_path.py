@@ -18,18 +18,18 @@ from schemas.events import EARLIEST, MAX_AHEAD, UNDECODABLE, AccountEvent, Event
 from schemas.outgoing import KEY_BYTES, Outgoing
 from schemas.rfc3339 import may_be_rounded
 
-Usual = Login | TokenIssued | AccountEvent
+FrequentEvent = Login | TokenIssued | AccountEvent
 """What comes in numbers. Changes of the token inventory are rare, and have rules of their own."""
 
-_MANY: Final = msgspec.json.Decoder(list[Usual])
-_LINES: Final = msgspec.json.Decoder(Usual)
+_MANY: Final = msgspec.json.Decoder(list[FrequentEvent])
+_LINES: Final = msgspec.json.Decoder(FrequentEvent)
 _ENCODER: Final = msgspec.json.Encoder()
 LOGINS: Final = {Login}
 # Copied for every id: cheaper than setting one up.
-_KEYED: Final = hashlib.blake2b(digest_size=KEY_BYTES)
+_KEY_DIGEST: Final = hashlib.blake2b(digest_size=KEY_BYTES)
 
 
-def all_well(body: bytes, now_ms: int, topics: Mapping[type[Event], str]) -> Records | None:
+def decode_batch(body: bytes, now_ms: int, topics: Mapping[type[Event], str]) -> Records | None:
     """The records of an array, of lines, or of one event; None where anything in them asks for a closer look."""
     try:
         events = _MANY.decode(body) if body.startswith(b"[") else _LINES.decode_lines(body)
@@ -47,8 +47,8 @@ def all_well(body: bytes, now_ms: int, topics: Mapping[type[Event], str]) -> Rec
     encoded = _ENCODER.encode_lines(events)
     # The decoder has checked limits in characters; of ASCII they are those in bytes. The other rules all forbid an
     # empty text: of logins only one, so that not everything has to be searched for it.
-    named = all([event.user_id for event in events]) if kinds == LOGINS else b'""' not in encoded  # noqa: C419
-    if not named or not encoded.isascii():
+    has_users = all([event.user_id for event in events]) if kinds == LOGINS else b'""' not in encoded  # noqa: C419
+    if not has_users or not encoded.isascii():
         return None
     values = encoded.split(b"\n")
     keys: list[bytes | None] = []
@@ -56,7 +56,7 @@ def all_well(body: bytes, now_ms: int, topics: Mapping[type[Event], str]) -> Rec
         if event.id is None:
             keys.append(None)
         else:
-            state = _KEYED.copy()
+            state = _KEY_DIGEST.copy()
             state.update(event.id.encode())
             keys.append(state.digest())
     # The values have one more, after the last line feed.
@@ -64,4 +64,6 @@ def all_well(body: bytes, now_ms: int, topics: Mapping[type[Event], str]) -> Rec
         messages: list[Message] = [{"value": value, "key": key} for value, key in zip(values, keys, strict=False)]
         return Records.of_one_topic(topics[kinds.pop()], messages)
     each = enumerate(zip(events, keys, values, strict=False))
-    return Records.made((index, Outgoing(topics[type(event)], key, value)) for index, (event, key, value) in each)
+    return Records.from_outgoing(
+        (index, Outgoing(topics[type(event)], key, value)) for index, (event, key, value) in each
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from api.http.errors import PROBLEM
+from api.http.errors import PROBLEM_JSON
 from api.ingest.routes import CLOUD_EVENTS_MEDIA, NATIVE_MEDIA, WEBHOOKS
 from api.ingest.senders import SCOPE, SECRET_HEADER
 from schemas.events import EVENTS
@@ -92,7 +92,7 @@ def _one_or_many(name: str) -> dict[str, Any]:
 
 
 def _responses() -> dict[str, Any]:
-    problem = {"content": {PROBLEM: {"schema": _ref("IngestProblem")}}}
+    problem = {"content": {PROBLEM_JSON: {"schema": _ref("IngestProblem")}}}
     retry = {"headers": {"Retry-After": {"schema": {"type": "integer", "minimum": 1}}}}
     taken = {
         "description": "Kafka has all accepted events.",

@@ -22,7 +22,7 @@ from schemas.settings import KafkaSettings
 log = structlog.get_logger(__name__)
 
 POLL_S: Final = 0.001
-SLICE: Final = 1_000
+BATCH_RECORDS: Final = 1_000
 """Records handed over at a time; in between the loop answers others."""
 FULL_PAUSE_S: Final = 0.01
 FATAL: Final = "_FATAL"
@@ -59,7 +59,7 @@ class EventProducer:
         self._producer: Any = Producer(self._properties)
         self._waiting = 0
         self._timer: asyncio.TimerHandle | None = None
-        self._in_trouble = False
+        self._failing = False
 
     async def send(self, records: Mapping[str, Sequence[Message]]) -> dict[tuple[str, int], str]:
         """Returns when Kafka has them all, or has not had some of them in time.
@@ -75,19 +75,19 @@ class EventProducer:
         self._waiting += 1
         try:
             for topic, messages in records.items():
-                for start in range(0, len(messages), SLICE):
+                for start in range(0, len(messages), BATCH_RECORDS):
                     if start:
                         await asyncio.sleep(0)
-                    some = messages if len(messages) <= SLICE else messages[start : start + SLICE]
-                    await self._hand_over(topic, some, delivery, began + self._timeout_s)
+                    batch = messages if len(messages) <= BATCH_RECORDS else messages[start : start + BATCH_RECORDS]
+                    await self._hand_over(topic, batch, delivery, began + self._timeout_s)
             self._poll_soon()
             await delivery.done
         finally:
             self._waiting -= 1
         INGEST_PRODUCE_SECONDS.observe(self._loop.time() - began)
-        undelivered = delivery.places(records)
-        if undelivered or self._in_trouble:
-            self._tell(undelivered)
+        undelivered = delivery.failed_records(records)
+        if undelivered or self._failing:
+            self._log_change(undelivered)
         if delivery.fatal:
             await self._renew(producer)
         return undelivered
@@ -96,7 +96,7 @@ class EventProducer:
         waiting: Any = messages
         while waiting:
             try:
-                taken = self._producer.produce_batch(topic, waiting, on_delivery=delivery.told)
+                taken = self._producer.produce_batch(topic, waiting, on_delivery=delivery.on_delivery)
             except KafkaException as error:
                 # Of the whole batch: a producer that is beyond repair.
                 delivery.give_up(topic, waiting, error.args[0])
@@ -123,15 +123,15 @@ class EventProducer:
         if self._waiting:
             self._poll_soon()
 
-    def _tell(self, undelivered: Mapping[tuple[str, int], str]) -> None:
+    def _log_change(self, undelivered: Mapping[tuple[str, int], str]) -> None:
         """A line per change of state, a count per record."""
         for reason, count in Counter(undelivered.values()).items():
             INGEST_UNDELIVERED.labels(reason).inc(count)
-        if undelivered and not self._in_trouble:
+        if undelivered and not self._failing:
             log.warning("events not taken by kafka", error=next(iter(undelivered.values())))
-        elif self._in_trouble and not undelivered:
+        elif self._failing and not undelivered:
             log.info("events taken by kafka again")
-        self._in_trouble = bool(undelivered)
+        self._failing = bool(undelivered)
 
     async def _renew(self, ended: Any) -> None:
         """A fatal error ends an idempotent producer, not us."""
@@ -171,7 +171,7 @@ class _Delivery:
         self.done = done
         self.fatal = False
 
-    def told(self, error: Any, message: Any) -> None:
+    def on_delivery(self, error: Any, message: Any) -> None:
         """By librdkafka, of each record once. One callback for all: a closure each costs as much as a record."""
         if error is not None:
             self.fatal = self.fatal or error.fatal() or error.name() == FATAL
@@ -188,7 +188,7 @@ class _Delivery:
         if not self._left and not self.done.done():
             self.done.set_result(None)
 
-    def places(self, records: Mapping[str, Sequence[Message]]) -> dict[tuple[str, int], str]:
+    def failed_records(self, records: Mapping[str, Sequence[Message]]) -> dict[tuple[str, int], str]:
         """Where the failed records stand. Equal records are as good as each other, so that equality finds them."""
         found: dict[tuple[str, int], str] = {}
         if not self._failed:
@@ -197,8 +197,8 @@ class _Delivery:
         for topic, key, value, reason in self._failed:
             left.setdefault((topic, key, value), []).append(reason)
         for topic, messages in records.items():
-            for place, message in enumerate(messages):
+            for index, message in enumerate(messages):
                 reasons = left.get((topic, message["key"], message["value"]))
                 if reasons:
-                    found[topic, place] = reasons.pop()
+                    found[topic, index] = reasons.pop()
         return found

@@ -16,23 +16,23 @@ class Message(TypedDict):
 class Records:
     """`messages` of a topic in the order of their elements; `of` names the element of each."""
 
-    __slots__ = ("messages", "of")
+    __slots__ = ("element_of", "messages")
 
     def __init__(self) -> None:
         self.messages: Final[dict[str, list[Message]]] = {}
-        self.of: Final[dict[str, Sequence[int]]] = {}
+        self.element_of: Final[dict[str, Sequence[int]]] = {}
 
     def __len__(self) -> int:
         return sum(map(len, self.messages.values()))
 
     @classmethod
-    def made(cls, records: Iterable[tuple[int, Outgoing]]) -> Records:
+    def from_outgoing(cls, records: Iterable[tuple[int, Outgoing]]) -> Records:
         made = cls()
         of: dict[str, list[int]] = {}
         for index, (topic, key, value) in records:
             made.messages.setdefault(topic, []).append({"value": value, "key": key})
             of.setdefault(topic, []).append(index)
-        made.of.update(of)
+        made.element_of.update(of)
         return made
 
     @classmethod
@@ -40,5 +40,5 @@ class Records:
         """One message an element."""
         made = cls()
         made.messages[topic] = messages
-        made.of[topic] = range(len(messages))
+        made.element_of[topic] = range(len(messages))
         return made

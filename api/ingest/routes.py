@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Final
 import structlog
 from aiohttp import web
 
-from api.auth.principal import Bearer
+from api.auth.principal import Principal
 from api.auth.rate_limit import RateLimit
 from api.endpoint import Services
-from api.http.errors import Fault, Unexpected
-from api.http.request_id import REQUEST_ID, named, request_id_of
+from api.http.errors import ApiError, InternalError
+from api.http.request_id import REQUEST_ID, bind_request_id, request_id_of
 from api.ingest import errors
-from api.ingest.body import Body, Room
+from api.ingest.body import BoundedBody, InFlightBytes
 from api.ingest.deliveries import Converter
-from api.ingest.errors import TooOften, UnknownMedia
-from api.ingest.responses import Answers
-from api.ingest.senders import Senders
+from api.ingest.errors import RateLimitedError, UnsupportedMediaError
+from api.ingest.responses import DeliveryResponses
+from api.ingest.senders import SenderAuth
 from api.metrics import INGEST_REFUSALS, Requests
 from api.settings.settings import ApiSettings
 from schemas.adapters.elements import Adapter, Headers
@@ -44,13 +44,13 @@ CLOUD_EVENT: Final = "ce-specversion"
 """The header by which binary mode is told (CloudEvents HTTP binding §3)."""
 
 
-Reading = Callable[[web.Request], tuple[Adapter, Headers]]
+AdapterChoice = Callable[[web.Request], tuple[Adapter, Headers]]
 """What reads a request's body, and which of its headers it is given."""
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Ingest:
-    """The ways in. Takes nothing before `connections` has opened the producer."""
+    """The ways in. Takes nothing before `producer_lifespan` has opened the producer."""
 
     def __init__(self, settings: ApiSettings, services: Services) -> None:
         self._settings = settings
@@ -59,7 +59,7 @@ class Ingest:
         if settings.ingest_rate_limit:
             size, per_s = settings.ingest_rate_limit, settings.ingest_rate_per_s
             self._limit = RateLimit(NAME, size, per_s, settings.key_prefix, services.clock, services.shared)
-        self._room = Room(settings.ingest_max_in_flight_bytes)
+        self._in_flight = InFlightBytes(settings.ingest_max_in_flight_bytes)
         self._converter = Converter(topics_by_event(settings.topics), settings.ingest_max_events)
         self._producer: EventProducer | None = None
 
@@ -70,13 +70,13 @@ class Ingest:
             "auth0": settings.ingest_auth0_secret,
             "fusionauth": settings.ingest_fusionauth_secret,
         }
-        routes = [web.post(PATHS[EVENTS], self._way(EVENTS, Senders(EVENTS, None, access), asked_for))]
+        routes = [web.post(PATHS[EVENTS], self._handler(EVENTS, SenderAuth(EVENTS, None, access), adapter_for))]
         for name, adapter in WEBHOOKS.items():
-            senders = Senders(name, secret_of[name], access)
-            routes.append(web.post(PATHS[name], self._way(name, senders, _always(ADAPTERS[adapter]))))
+            senders = SenderAuth(name, secret_of[name], access)
+            routes.append(web.post(PATHS[name], self._handler(name, senders, _always(ADAPTERS[adapter]))))
         return routes
 
-    async def connections(self, _: web.Application) -> AsyncIterator[None]:
+    async def producer_lifespan(self, _: web.Application) -> AsyncIterator[None]:
         # Here, so that an api without ingest never loads librdkafka.
         from api.ingest.producer import EventProducer, properties
 
@@ -85,23 +85,23 @@ class Ingest:
         await self._producer.close()
         self._producer = None
 
-    def _way(self, name: str, senders: Senders, reading: Reading) -> Handler:
+    def _handler(self, name: str, senders: SenderAuth, choose_adapter: AdapterChoice) -> Handler:
         measured, route = Requests(NAME), PATHS[name]
-        answers = Answers(name, self._settings.ingest_timeout_s)
+        answers = DeliveryResponses(name, self._settings.ingest_timeout_s)
 
         async def take(request: web.Request) -> web.StreamResponse:
             began, status = measured.begin(), 500
             request_id = request_id_of(request.headers)
             try:
-                with named(request_id):
+                with bind_request_id(request_id):
                     try:
-                        response = await self._take(request, senders, reading, answers)
-                    except Fault as fault:
-                        INGEST_REFUSALS.labels(name, getattr(fault, "cause", "access")).inc()
-                        response = errors.told(fault)
+                        response = await self._accept(request, senders, choose_adapter, answers)
+                    except ApiError as error:
+                        INGEST_REFUSALS.labels(name, getattr(error, "cause", "access")).inc()
+                        response = errors.problem_response(error)
                     except Exception:  # the outermost step: whatever it is, the client sees none of it
                         log.exception("delivery failed", way=name)
-                        response = errors.told(Unexpected())
+                        response = errors.problem_response(InternalError())
                 response.headers[REQUEST_ID] = request_id
                 status = response.status
                 return response
@@ -110,35 +110,37 @@ class Ingest:
 
         return take
 
-    async def _take(self, request: web.Request, senders: Senders, reading: Reading, answers: Answers) -> web.Response:
-        sender = await senders.sender(request)
-        await self._let_in(sender)
-        adapter, headers = reading(request)
-        with Body(self._room, self._settings.ingest_max_bytes) as held:
-            body = await held.read(request)
+    async def _accept(
+        self, request: web.Request, senders: SenderAuth, choose_adapter: AdapterChoice, answers: DeliveryResponses
+    ) -> web.Response:
+        sender = await senders.authenticate(request)
+        await self._check_rate(sender)
+        adapter, headers = choose_adapter(request)
+        with BoundedBody(self._in_flight, self._settings.ingest_max_bytes) as bounded:
+            body = await bounded.read(request)
             now_ms = int(self._services.clock.now() * 1000)
             delivery = self._converter.convert(adapter, body, headers, now_ms, sender.realms)
             del body
             if self._producer is None:
                 raise RuntimeError("the producer is not open")
-            return answers.tell(delivery, await self._producer.send(delivery.records.messages))
+            return answers.respond(delivery, await self._producer.send(delivery.records.messages))
 
-    async def _let_in(self, sender: Bearer) -> None:
+    async def _check_rate(self, sender: Principal) -> None:
         if self._limit is not None:
             allowance = await self._limit.take(sender.subject)
             if allowance.wait_s > 0:
-                raise TooOften(
+                raise RateLimitedError(
                     "This sender makes too many requests. Send more events in each.", wait_s=allowance.wait_s
                 )
 
 
-def _always(adapter: Adapter) -> Reading:
+def _always(adapter: Adapter) -> AdapterChoice:
     """A webhook sends what its product sends, whatever it calls it."""
     return lambda _: (adapter, ())
 
 
-def asked_for(request: web.Request) -> tuple[Adapter, Headers]:
-    """The adapter for what a request says it carries, and the headers that it reads. Raises UnknownMedia."""
+def adapter_for(request: web.Request) -> tuple[Adapter, Headers]:
+    """The adapter for what a request says it carries, and the headers that it reads. Raises UnsupportedMediaError."""
     if CLOUD_EVENT in request.headers:
         kept = [
             (name, value.encode("utf-8", "surrogateescape"))
@@ -151,4 +153,4 @@ def asked_for(request: web.Request) -> tuple[Adapter, Headers]:
         return ADAPTERS["cloudevents"], ()
     if media in NATIVE_MEDIA:
         return ADAPTERS["native"], ()
-    raise UnknownMedia(f"Content-Type must be one of {', '.join(sorted(NATIVE_MEDIA | CLOUD_EVENTS_MEDIA))}.")
+    raise UnsupportedMediaError(f"Content-Type must be one of {', '.join(sorted(NATIVE_MEDIA | CLOUD_EVENTS_MEDIA))}.")

@@ -10,33 +10,33 @@ from aiohttp import hdrs, web
 from pydantic import SecretStr
 
 from api.auth.access import MAX_HEADER_BYTES, Access
-from api.auth.principal import Bearer
+from api.auth.principal import Principal
 
 SCOPE: Final = "events:write"
 SECRET_HEADER: Final = "X-Webhook-Secret"  # noqa: S105
 
 
-class Senders:
+class SenderAuth:
     """Of one way in. Without a secret: bearers only."""
 
-    def __init__(self, way: str, secret: SecretStr | None, access: Access) -> None:
-        self._webhook = Bearer(f"webhook {way}", frozenset({SCOPE}))
+    def __init__(self, source: str, secret: SecretStr | None, access: Access) -> None:
+        self._webhook = Principal(f"webhook {source}", frozenset({SCOPE}))
         text = "" if secret is None else secret.get_secret_value()
         self._digest = _digest(text) if text else None
         self._access = access
 
-    async def sender(self, request: web.Request) -> Bearer:
-        """Raises NotAuthorized, NoScope, Unavailable."""
+    async def authenticate(self, request: web.Request) -> Principal:
+        """Raises UnauthorizedError, InsufficientScopeError, UnavailableError."""
         authorization = request.headers.get(hdrs.AUTHORIZATION)
         if self._digest is not None:
-            for given in (request.headers.get(SECRET_HEADER), authorization, _credentials(authorization)):
-                if given is not None and len(given) <= MAX_HEADER_BYTES and self._is_secret(given):
+            for candidate in (request.headers.get(SECRET_HEADER), authorization, _credentials(authorization)):
+                if candidate is not None and len(candidate) <= MAX_HEADER_BYTES and self._is_secret(candidate):
                     return self._webhook
-        return (await self._access.bearer(authorization, SCOPE))[0]
+        return (await self._access.authenticate(authorization, SCOPE))[0]
 
-    def _is_secret(self, given: str) -> bool:
+    def _is_secret(self, candidate: str) -> bool:
         # Digests: how long a comparison takes tells neither the secret's length nor how much of it was right.
-        return self._digest is not None and hmac.compare_digest(_digest(given), self._digest)
+        return self._digest is not None and hmac.compare_digest(_digest(candidate), self._digest)
 
 
 def _credentials(authorization: str | None) -> str | None:

@@ -12,20 +12,20 @@ from itertools import pairwise
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from api.inventory.inventory import Inventory, Stream, with_floors
+from api.inventory.inventory import Inventory, Stream, apply_watermarks
 from api.inventory.maxima import years_of
-from api.inventory.policy_history import Recorded
-from api.inventory.table import Visible, table
+from api.inventory.policy_history import RecordingHistory
+from api.inventory.table import VisibleRows, table
 from api.ledger.client import Command
 from api.ledger.users import chunks
 from schemas.ledger import fields
-from schemas.ledger.inventory import DAY_BYTES, KEPT, ROWS_PER_CHUNK, TOTAL_USERS, days, micros
+from schemas.ledger.inventory import COUNTED_STATUSES, DAY_BYTES, ROWS_PER_CHUNK, TOTAL_USERS, days, micros
 
-UNLINKED_AT_ONCE: Final = 500
-GIVEN_AT_ONCE: Final = 5_000
+UNLINK_BATCH: Final = 500
+EXTERNAL_BATCH: Final = 5_000
 """Given rows deleted by one script."""
 
-RAISE: Final = """
+RAISE_WATERMARKS: Final = """
 local before = redis.call('HGETALL', KEYS[1])
 local held = {}
 for place = 1, #before, 2 do held[before[place]] = tonumber(before[place + 1]) end
@@ -38,7 +38,7 @@ return before
 """
 """Raises floors, and answers what they were: two deletes at the same time never both count a row."""
 
-DELETE_GIVEN: Final = """
+DELETE_EXTERNAL: Final = """
 local bound, most = ARGV[1], tonumber(ARGV[3])
 local count = redis.call('ZCOUNT', KEYS[1], '-inf', bound)
 if count > most then
@@ -61,7 +61,7 @@ whether there are more."""
 async def delete(
     inventory: Inventory,
     streams: Sequence[Stream],
-    recorded: Recorded,
+    history: RecordingHistory,
     statuses: Collection[int],
     before: date | None,
     zone: ZoneInfo,
@@ -70,81 +70,83 @@ async def delete(
 
     Calling it again deletes nothing more. A crash in between leaves memory that the next delete frees.
     """
-    told = await table(inventory, streams, recorded, statuses)
-    visible = {(each.stream.shard.base, each.stream.number): each for each in told.visible}
-    own = [stream for stream in streams if stream.figures is not None]
+    visible_table = await table(inventory, streams, history, statuses)
+    visible = {(each.stream.shard.base, each.stream.number): each for each in visible_table.visible}
+    own = [stream for stream in streams if stream.totals is not None]
     ends = [stream.rows for stream in own]
     bound, ordinal = "+inf", 0
     if before is not None:
         at_us = micros(datetime.combine(before, time(), zone))
-        ends = await inventory.before([(stream, at_us) for stream in own])
+        ends = await inventory.rows_before([(stream, at_us) for stream in own])
         bound, ordinal = f"({at_us}", before.toordinal()
     deleted = 0
-    for some in chunks(zip(own, ends, strict=True), 500):
+    for batch in chunks(zip(own, ends, strict=True), 500):
         commands: list[Command] = []
-        for stream, end in some:
-            arguments = [argument for status in sorted(statuses) for argument in (KEPT[status], end)]
-            commands.append(("EVAL", RAISE, 1, stream.shard.floors(stream.number), *arguments))
-        for (stream, end), held in zip(some, await inventory.run(commands), strict=True):
-            old = with_floors(stream, dict(zip(held[::2], held[1::2], strict=True)))
+        for stream, end in batch:
+            arguments = [argument for status in sorted(statuses) for argument in (COUNTED_STATUSES[status], end)]
+            commands.append(("EVAL", RAISE_WATERMARKS, 1, stream.shard.delete_watermarks(stream.number), *arguments))
+        for (stream, end), held in zip(batch, await inventory.run(commands), strict=True):
+            old = apply_watermarks(stream, dict(zip(held[::2], held[1::2], strict=True)))
             if (each := visible.get((stream.shard.base, stream.number))) is not None:
                 deleted += _lines_between(each, old, statuses, end)
-            floors = {status: max(old.floors.get(status, 0), end) for status in statuses}
-            await _free(inventory, old._replace(floors={**old.floors, **floors}), recorded, zone)
+            floors = {status: max(old.delete_watermarks.get(status, 0), end) for status in statuses}
+            await _free(inventory, old._replace(delete_watermarks={**old.delete_watermarks, **floors}), history, zone)
     for stream in streams:
-        for status in stream.given:
+        for status in stream.external_statuses:
             if status in statuses:
-                deleted += await _delete_given(inventory, stream, status, bound, ordinal)
+                deleted += await _delete_external(inventory, stream, status, bound, ordinal)
     return deleted
 
 
-def _lines_between(of: Visible, old: Stream, statuses: Collection[int], end: int) -> int:
+def _lines_between(of: VisibleRows, old: Stream, statuses: Collection[int], end: int) -> int:
     """Lines told of the rows from the old floors up to `end`."""
     lines = 0
-    for first, stop, told in of.segments:
-        for status, _ in told:
+    for first, stop, visible_table in of.segments:
+        for status, _ in visible_table:
             if status in statuses:
-                lines += max(0, min(stop, end) - max(first, old.floors.get(status, 0)))
+                lines += max(0, min(stop, end) - max(first, old.delete_watermarks.get(status, 0)))
     return lines
 
 
-async def _free(inventory: Inventory, stream: Stream, recorded: Recorded, zone: ZoneInfo) -> None:
+async def _free(inventory: Inventory, stream: Stream, history: RecordingHistory, zone: ZoneInfo) -> None:
     """Frees whole chunks that every status's floor has passed, and the days of years that they make up.
 
     Sealed chunks only, which the worker never touches again.
     """
-    passed = min((stream.floors.get(status, 0) for status in _deletable(stream, recorded)), default=0)
+    passed = min((stream.delete_watermarks.get(status, 0) for status in _deletable(stream, history)), default=0)
     freed = passed // ROWS_PER_CHUNK
     if freed <= stream.freed:
         return
     shard, number = stream.shard, stream.number
-    for some in chunks(range(stream.freed, freed), UNLINKED_AT_ONCE):
-        await inventory.run([("UNLINK", *(shard.rows(number, chunk) for chunk in some))])
+    for batch in chunks(range(stream.freed, freed), UNLINK_BATCH):
+        await inventory.run([("UNLINK", *(shard.rows(number, chunk) for chunk in batch))])
     years = list(years_of(stream, zone))
     begun = await inventory.run([("GETRANGE", shard.days(number, year), 0, DAY_BYTES - 1) for year in years])
     firsts = [(year, next(days(packed)).first) for year, packed in zip(years, begun, strict=True) if packed]
-    if stream.figures is not None and (not firsts or firsts[-1][0] != years[-1]):
+    if stream.totals is not None and (not firsts or firsts[-1][0] != years[-1]):
         # No day of the last year is over yet.
-        firsts.append((years[-1], stream.figures.day_first))
+        firsts.append((years[-1], stream.totals.day_first))
     over = [year for (year, _), (_, following) in pairwise(firsts) if following <= passed]
     commands: list[Command] = [("UNLINK", shard.days(number, year)) for year in over]
     # Last: until it is written the next delete frees again what is gone already.
-    commands.append(("EVAL", RAISE, 1, shard.floors(number), fields.FREED, freed))
+    commands.append(("EVAL", RAISE_WATERMARKS, 1, shard.delete_watermarks(number), fields.FREED_CHUNKS, freed))
     await inventory.run(commands)
 
 
-def _deletable(stream: Stream, recorded: Recorded) -> list[int]:
+def _deletable(stream: Stream, history: RecordingHistory) -> list[int]:
     """Every status; but users only where they were ever recorded, since the product's `*` does not name them."""
-    users = KEPT.index(TOTAL_USERS)
-    return [status for status in range(len(KEPT)) if status != users or users in recorded.of(stream.realm)]
+    users = COUNTED_STATUSES.index(TOTAL_USERS)
+    return [
+        status for status in range(len(COUNTED_STATUSES)) if status != users or users in history.intervals(stream.realm)
+    ]
 
 
-async def _delete_given(inventory: Inventory, stream: Stream, status: int, bound: str, ordinal: int) -> int:
+async def _delete_external(inventory: Inventory, stream: Stream, status: int, bound: str, ordinal: int) -> int:
     shard, number = stream.shard, stream.number
-    keys = shard.given(number, status), shard.given_days(number, status)
+    keys = shard.external_rows(number, status), shard.external_days(number, status)
     deleted, more = 0, True
     while more:
-        command: Command = ("EVAL", DELETE_GIVEN, 2, *keys, bound, ordinal, GIVEN_AT_ONCE)
+        command: Command = ("EVAL", DELETE_EXTERNAL, 2, *keys, bound, ordinal, EXTERNAL_BATCH)
         ((count, left),) = await inventory.run([command])
         deleted, more = deleted + count, bool(left)
     return deleted

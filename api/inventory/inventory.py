@@ -11,15 +11,15 @@ from api.ledger.client import Client, Command
 from api.ledger.statistics import Statistics
 from api.ledger.users import chunks
 from schemas.ledger import fields
-from schemas.ledger.inventory import BINDINGS, KEPT, ROWS_PER_CHUNK, Figures, Row, moments, row_of
+from schemas.ledger.inventory import BINDINGS, COUNTED_STATUSES, ROWS_PER_CHUNK, RealmTotals, Row, row_of, row_times
 from schemas.ledger.keys import ShardKeys
 from schemas.ledger.scopes import OTHER
 
-COMMANDS: Final = 512
+MAX_COMMANDS: Final = 512
 """Most commands of one pipeline whose replies are chunks: 4 MB."""
 
 
-class GoneError(Exception):
+class RowsDeletedError(Exception):
     """Rows that were there a moment ago: deleted meanwhile. Asking anew answers."""
 
 
@@ -29,18 +29,18 @@ class Stream(NamedTuple):
     shard: ShardKeys
     realm: str
     number: int
-    figures: Figures | None
+    totals: RealmTotals | None
     """None where rows were given only."""
-    given: tuple[int, ...]
+    external_statuses: tuple[int, ...]
     """The statuses, by their place in KEPT, of which another system's rows were given."""
-    floors: Mapping[int, int] = {}
+    delete_watermarks: Mapping[int, int] = {}
     """By status: the first row that is not deleted."""
     freed: int = 0
     """Chunks that are gone."""
 
     @property
     def rows(self) -> int:
-        return 0 if self.figures is None else self.figures.rows
+        return 0 if self.totals is None else self.totals.rows
 
 
 class Inventory:
@@ -59,32 +59,32 @@ class Inventory:
         """Every realm of every inventory, by name."""
         found = []
         for shard in await self.shards():
-            commands: list[Command] = [("HGETALL", name) for name in (shard.realms, shard.figures, shard.reported)]
-            realms, figures, reported = await self._client.run(commands)
+            commands: list[Command] = [("HGETALL", name) for name in (shard.realms, shard.totals, shard.reported)]
+            realms, totals, reported = await self._client.run(commands)
             for realm, number in realms.items():
-                packed, mask = figures.get(number), int(reported.get(number, 0))
-                given = tuple(status for status in range(len(KEPT)) if mask >> status & 1)
-                unpacked = None if packed is None else Figures.unpack(packed)
-                found.append(Stream(shard, realm.decode(), int(number), unpacked, given))
+                packed, mask = totals.get(number), int(reported.get(number, 0))
+                external = tuple(status for status in range(len(COUNTED_STATUSES)) if mask >> status & 1)
+                unpacked = None if packed is None else RealmTotals.unpack(packed)
+                found.append(Stream(shard, realm.decode(), int(number), unpacked, external))
         return sorted(found, key=lambda stream: (stream.realm, stream.shard.base))
 
-    async def with_floors(self, streams: Sequence[Stream]) -> list[Stream]:
+    async def with_watermarks(self, streams: Sequence[Stream]) -> list[Stream]:
         """The same, with what of their rows was deleted."""
-        floors = await self.run([("HGETALL", stream.shard.floors(stream.number)) for stream in streams])
-        return [with_floors(stream, held) for stream, held in zip(streams, floors, strict=True)]
+        watermarks = await self.run([("HGETALL", stream.shard.delete_watermarks(stream.number)) for stream in streams])
+        return [apply_watermarks(stream, held) for stream, held in zip(streams, watermarks, strict=True)]
 
-    async def names(self, streams: Sequence[Stream]) -> dict[str, dict[int, str]]:
+    async def event_names(self, streams: Sequence[Stream]) -> dict[str, dict[int, str]]:
         """By a shard's `base`: the names of events by number."""
         shards = {stream.shard.base: stream.shard for stream in streams}
-        replies = await self.run([("HGETALL", shard.names) for shard in shards.values()])
+        replies = await self.run([("HGETALL", shard.event_names) for shard in shards.values()])
         return {
             base: {0: OTHER} | {int(number): name.decode() for name, number in names.items()}
             for base, names in zip(shards, replies, strict=True)
         }
 
-    async def places(self, streams: Sequence[Stream]) -> list[array[int]]:
+    async def chunk_starts(self, streams: Sequence[Stream]) -> list[array[int]]:
         """Where each chunk of each stream's rows begins in time."""
-        replies = await self.run([("GET", stream.shard.places(stream.number)) for stream in streams])
+        replies = await self.run([("GET", stream.shard.chunk_starts(stream.number)) for stream in streams])
         return [array("q", reply or b"") for reply in replies]
 
     async def chunks(self, wanted: Sequence[tuple[Stream, int]]) -> list[bytes]:
@@ -93,50 +93,50 @@ class Inventory:
         return [reply or b"" for reply in await self.run(commands)]
 
     async def rows(self, wanted: Sequence[tuple[Stream, int]]) -> list[Row]:
-        """Single rows by number. Raises GoneError."""
+        """Single rows by number. Raises RowsDeletedError."""
         found: list[Row] = []
-        for some in chunks(wanted, COMMANDS):
-            held = await self.chunks([(stream, number // ROWS_PER_CHUNK) for stream, number in some])
-            for (_, number), chunk in zip(some, held, strict=True):
-                places, index = moments(chunk), number % ROWS_PER_CHUNK
+        for batch in chunks(wanted, MAX_COMMANDS):
+            held = await self.chunks([(stream, number // ROWS_PER_CHUNK) for stream, number in batch])
+            for (_, number), chunk in zip(batch, held, strict=True):
+                places, index = row_times(chunk), number % ROWS_PER_CHUNK
                 if index >= len(places):
-                    raise GoneError
+                    raise RowsDeletedError
                 found.append(row_of(chunk, index, places[index]))
         return found
 
-    async def before(self, wanted: Sequence[tuple[Stream, int]]) -> list[int]:
+    async def rows_before(self, wanted: Sequence[tuple[Stream, int]]) -> list[int]:
         """How many rows of a stream stand before a moment (µs), deleted ones included."""
         found = [0] * len(wanted)
         inside = []
-        for place, (stream, at_us) in enumerate(wanted):
-            if stream.figures is None or at_us <= stream.figures.first_us:
+        for index, (stream, at_us) in enumerate(wanted):
+            if stream.totals is None or at_us <= stream.totals.first_us:
                 continue
-            if at_us > stream.figures.last_us:
-                found[place] = stream.figures.rows
+            if at_us > stream.totals.last_us:
+                found[index] = stream.totals.rows
             else:
-                inside.append(place)
-        for some in chunks(inside, COMMANDS):
-            asked = [wanted[place] for place in some]
-            begun = await self.places([stream for stream, _ in asked])
+                inside.append(index)
+        for batch in chunks(inside, MAX_COMMANDS):
+            asked = [wanted[index] for index in batch]
+            begun = await self.chunk_starts([stream for stream, _ in asked])
             cut = [bisect_left(places, at_us) - 1 for places, (_, at_us) in zip(begun, asked, strict=True)]
             held = await self.chunks([(stream, chunk) for (stream, _), chunk in zip(asked, cut, strict=True)])
-            for place, (_, at_us), number, chunk in zip(some, asked, cut, held, strict=True):
+            for index, (_, at_us), number, chunk in zip(batch, asked, cut, held, strict=True):
                 # Of a freed chunk every row is deleted, so that its end serves as well.
-                rows = bisect_left(moments(chunk), at_us) if chunk else ROWS_PER_CHUNK
-                found[place] = number * ROWS_PER_CHUNK + rows
+                rows = bisect_left(row_times(chunk), at_us) if chunk else ROWS_PER_CHUNK
+                found[index] = number * ROWS_PER_CHUNK + rows
         return found
 
     async def run(self, commands: Sequence[Command]) -> list[Any]:
         """Replies in order, of pipelines whose replies may be chunks."""
-        return await self._statistics.run(commands, COMMANDS)
+        return await self._statistics.run(commands, MAX_COMMANDS)
 
 
-def with_floors(stream: Stream, held: Mapping[bytes, bytes]) -> Stream:
+def apply_watermarks(stream: Stream, held: Mapping[bytes, bytes]) -> Stream:
     numbers = {name.decode(): int(value) for name, value in held.items()}
-    freed = numbers.pop(fields.FREED, 0)
+    freed = numbers.pop(fields.FREED_CHUNKS, 0)
     # What is freed is deleted, of whichever status.
-    floors = dict.fromkeys(range(len(KEPT)), freed * ROWS_PER_CHUNK)
+    watermarks = dict.fromkeys(range(len(COUNTED_STATUSES)), freed * ROWS_PER_CHUNK)
     for name, floor in numbers.items():
-        status = KEPT.index(name)
-        floors[status] = max(floors[status], floor)
-    return stream._replace(floors=floors, freed=freed)
+        status = COUNTED_STATUSES.index(name)
+        watermarks[status] = max(watermarks[status], floor)
+    return stream._replace(delete_watermarks=watermarks, freed=freed)

@@ -9,27 +9,35 @@ from datetime import date, datetime, time
 from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo
 
-from api.inventory.inventory import GoneError, Inventory, Stream
-from api.inventory.table import Table, Visible
+from api.inventory.inventory import Inventory, RowsDeletedError, Stream
+from api.inventory.table import Table, VisibleRows
 from api.ledger.client import Command
 from api.ledger.users import chunks
-from schemas.ledger.inventory import KEPT, ROWS_PER_CHUNK, Figures, micros, moment, rows, unpack_given
+from schemas.ledger.inventory import (
+    COUNTED_STATUSES,
+    ROWS_PER_CHUNK,
+    RealmTotals,
+    from_micros,
+    micros,
+    rows,
+    unpack_external,
+)
 
-STREAMS_AT_ONCE: Final = 64
+STREAM_BATCH: Final = 64
 """Streams whose days are held at the same time: of ten years, 11 MB."""
-CHUNKS_AT_ONCE: Final = 64
+CHUNK_BATCH: Final = 64
 
-_COLUMNS: Final = 2 + len(KEPT)
+_COLUMNS: Final = 2 + len(COUNTED_STATUSES)
 
 
-class Days(NamedTuple):
+class DayRange(NamedTuple):
     """Days from `from` on to before `to`."""
 
     first: date
     end: date
 
 
-class Highest(NamedTuple):
+class HighestCount(NamedTuple):
     """Of a realm and status. `at_us` is where the value stands: of the maximum nobody needs to know."""
 
     highest: int | None
@@ -40,7 +48,7 @@ class Highest(NamedTuple):
 class Calendar:
     """The days of a stream that have rows, from some year on, as of the stream's figures."""
 
-    def __init__(self, packed: bytes, figures: Figures | None) -> None:
+    def __init__(self, packed: bytes, figures: RealmTotals | None) -> None:
         self._held = array("I", packed)
         rows = 0
         if figures is not None:
@@ -53,7 +61,7 @@ class Calendar:
         self.firsts = self._held[1::_COLUMNS]
         self.firsts.append(rows)
 
-    def window(self, days: Days) -> tuple[int, int]:
+    def window(self, days: DayRange) -> tuple[int, int]:
         """Rows of the window: the first, and the one after the last."""
         first, end = (bisect_left(self.ordinals, day.toordinal()) for day in days)
         return self.firsts[first], self.firsts[end]
@@ -65,7 +73,7 @@ class Calendar:
         if not after or self.ordinals[after - 1] != day.toordinal():
             return None, last
         start = (after - 1) * _COLUMNS + 2
-        return tuple(self._held[start : start + len(KEPT)]), last
+        return tuple(self._held[start : start + len(COUNTED_STATUSES)]), last
 
     def highest(self, status: int, first: int, end: int) -> tuple[int | None, list[tuple[int, int]]]:
         """The maximum of the whole days among these rows, and the ranges of rows that are only parts of days."""
@@ -78,45 +86,47 @@ class Calendar:
         return max(column, default=None), [(begin, stop) for begin, stop in cut if begin < stop]
 
 
-async def maxima(inventory: Inventory, table: Table, days: Days, zone: ZoneInfo) -> dict[tuple[str, int], Highest]:
-    """By realm and status, of what a table tells. What it does not tell at all is missing. Raises GoneError."""
-    found: dict[tuple[str, int], Highest] = {}
-    for some in chunks(table.visible, STREAMS_AT_ONCE):
-        await _own(inventory, some, days, zone, found)
+async def maxima(
+    inventory: Inventory, table: Table, days: DayRange, zone: ZoneInfo
+) -> dict[tuple[str, int], HighestCount]:
+    """By realm and status, of what a table tells. What it does not tell at all is missing. Raises RowsDeletedError."""
+    found: dict[tuple[str, int], HighestCount] = {}
+    for some in chunks(table.visible, STREAM_BATCH):
+        await _stream_maxima(inventory, some, days, zone, found)
     from_us = micros(datetime.combine(days.first, time(), zone))
-    for given in chunks(table.given, STREAMS_AT_ONCE):
+    for external in chunks(table.external, STREAM_BATCH):
         commands: list[Command] = []
-        for listed in given:
+        for listed in external:
             shard, number = listed.stream.shard, listed.stream.number
-            commands.append(("HGETALL", shard.given_days(number, listed.status)))
+            commands.append(("HGETALL", shard.external_days(number, listed.status)))
             commands.append(("ZREVRANGEBYSCORE", listed.key, f"({from_us}", "-inf", "WITHSCORES", "LIMIT", 0, 1))
         replies = await inventory.run(commands)
-        for listed, by_day, before in zip(given, replies[0::2], replies[1::2], strict=True):
+        for listed, by_day, before in zip(external, replies[0::2], replies[1::2], strict=True):
             low, high = days.first.toordinal(), days.end.toordinal()
             inside = (int(count) for ordinal, count in by_day.items() if low <= int(ordinal) < high)
-            last = (int(float(before[1])), unpack_given(before[0]).tokens) if before else None
-            _add(found, (listed.stream.realm, listed.status), Highest(max(inside, default=None), last))
+            last = (int(float(before[1])), unpack_external(before[0]).tokens) if before else None
+            _add(found, (listed.stream.realm, listed.status), HighestCount(max(inside, default=None), last))
     return found
 
 
-def _add(found: dict[tuple[str, int], Highest], key: tuple[str, int], one: Highest) -> None:
+def _add(found: dict[tuple[str, int], HighestCount], key: tuple[str, int], one: HighestCount) -> None:
     """Where several inventories count one realm, their rows are rows of one table."""
-    other = found.get(key, Highest(None))
+    other = found.get(key, HighestCount(None))
     counts = [each.highest for each in (one, other) if each.highest is not None]
     before = [each.last_before for each in (one, other) if each.last_before is not None]
-    found[key] = Highest(max(counts, default=None), max(before, default=None))
+    found[key] = HighestCount(max(counts, default=None), max(before, default=None))
 
 
-async def _own(
+async def _stream_maxima(
     inventory: Inventory,
-    some: Sequence[Visible],
-    days: Days,
+    some: Sequence[VisibleRows],
+    days: DayRange,
     zone: ZoneInfo,
-    found: dict[tuple[str, int], Highest],
+    found: dict[tuple[str, int], HighestCount],
 ) -> None:
     of = await calendars(inventory, [each.stream for each in some], days.first, zone)
-    cut: list[tuple[Visible, int, int, int]] = []
-    last: list[tuple[Visible, int, int]] = []
+    cut: list[tuple[VisibleRows, int, int, int]] = []
+    last: list[tuple[VisibleRows, int, int]] = []
     for each, calendar in zip(some, of, strict=True):
         first, end = calendar.window(days)
         for status, ranges in _by_status(each).items():
@@ -130,20 +140,20 @@ async def _own(
             before = max((min(stop, first) - 1 for begin, stop in ranges if begin < first), default=None)
             if before is not None:
                 last.append((each, status, before))
-            _add(found, (each.stream.realm, status), Highest(inside))
+            _add(found, (each.stream.realm, status), HighestCount(inside))
     for each, status, begin, stop in cut:
-        highest = await _of_rows(inventory, each.stream, status, begin, stop)
-        _add(found, (each.stream.realm, status), Highest(highest))
+        highest = await _row_maximum(inventory, each.stream, status, begin, stop)
+        _add(found, (each.stream.realm, status), HighestCount(highest))
     wanted = dict.fromkeys((each.stream.shard.base, each.stream.number, number) for each, _, number in last)
     streams = {(each.stream.shard.base, each.stream.number): each.stream for each in some}
     earlier = await inventory.rows([(streams[base, number], row) for base, number, row in wanted])
     by_row = dict(zip(wanted, earlier, strict=True))
     for each, status, number in last:
         row = by_row[each.stream.shard.base, each.stream.number, number]
-        _add(found, (each.stream.realm, status), Highest(None, (row.at_us, row.values[status])))
+        _add(found, (each.stream.realm, status), HighestCount(None, (row.at_us, row.values[status])))
 
 
-def _by_status(of: Visible) -> Mapping[int, list[tuple[int, int]]]:
+def _by_status(of: VisibleRows) -> Mapping[int, list[tuple[int, int]]]:
     ranges: dict[int, list[tuple[int, int]]] = {}
     for first, end, statuses in of.segments:
         for status, _ in statuses:
@@ -165,28 +175,30 @@ async def calendars(inventory: Inventory, streams: Collection[Stream], since: da
     ]
     replies = iter(await inventory.run(commands))
     return [
-        Calendar(b"".join(next(replies) or b"" for _ in of), stream.figures)
+        Calendar(b"".join(next(replies) or b"" for _ in of), stream.totals)
         for stream, of in zip(streams, years, strict=True)
     ]
 
 
 def years_of(stream: Stream, zone: ZoneInfo, since: int = 0) -> range:
     """The years in which a stream can have rows, not before `since`."""
-    if stream.figures is None:
+    if stream.totals is None:
         return range(0)
-    first, last = (moment(at_us).astimezone(zone).year for at_us in (stream.figures.first_us, stream.figures.last_us))
+    first, last = (
+        from_micros(at_us).astimezone(zone).year for at_us in (stream.totals.first_us, stream.totals.last_us)
+    )
     return range(max(first, since), last + 1)
 
 
-async def _of_rows(inventory: Inventory, stream: Stream, status: int, begin: int, stop: int) -> int | None:
+async def _row_maximum(inventory: Inventory, stream: Stream, status: int, begin: int, stop: int) -> int | None:
     """The maximum of some rows of a day that is cut."""
     highest: int | None = None
     held = range(begin // ROWS_PER_CHUNK, (stop - 1) // ROWS_PER_CHUNK + 1)
-    for some in chunks(held, CHUNKS_AT_ONCE):
+    for some in chunks(held, CHUNK_BATCH):
         for number, chunk in zip(some, await inventory.chunks([(stream, one) for one in some]), strict=True):
             base = number * ROWS_PER_CHUNK
             counts = [row.values[status] for row in rows(chunk)[max(begin - base, 0) : stop - base]]
             if not counts:
-                raise GoneError
+                raise RowsDeletedError
             highest = max(*counts, highest if highest is not None else 0)
     return highest

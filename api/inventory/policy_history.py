@@ -18,10 +18,10 @@ from aiohttp import web
 
 from api.ledger.client import UNREACHABLE, Client
 from api.metrics import REDIS_ERRORS
-from api.settings.reporting_policy import EVERY_STATUS, Policies, Recording, decoded
-from api.settings.watched_file import LOOKED_S, WatchedFile
+from api.settings.reporting_policy import RECORD_EVERYTHING, Policies, RecordingPolicy, decode
+from api.settings.watched_file import CHECK_INTERVAL_S, WatchedFile
 from schemas.clock import Clock
-from schemas.ledger.inventory import KEPT, canonical
+from schemas.ledger.inventory import COUNTED_STATUSES, canonical_status
 from schemas.ledger.keys import recordings
 
 MAX_CHANGES: Final = 1_000
@@ -53,20 +53,20 @@ class Change(NamedTuple):
     """`at_us` is 0 for the first ever."""
 
     at_us: int
-    recording: tuple[Recording, ...]
+    recording: tuple[RecordingPolicy, ...]
 
 
-class Recorded(NamedTuple):
+class RecordingHistory(NamedTuple):
     """Every change, in order."""
 
     changes: Sequence[Change]
 
-    def of(self, realm: str) -> dict[int, list[Interval]]:
+    def intervals(self, realm: str) -> dict[int, list[Interval]]:
         """When each status, by its place in KEPT, was recorded in a realm."""
         found: dict[int, list[Interval]] = {}
         ends = [change.at_us for change in self.changes[1:]]
         for change, until in zip(self.changes, [*ends, None], strict=True):
-            for status, written in _written(change.recording, realm).items():
+            for status, written in _statuses(change.recording, realm).items():
                 intervals = found.setdefault(status, [])
                 if intervals and intervals[-1].until == change.at_us and intervals[-1].written == written:
                     intervals[-1] = intervals[-1]._replace(until=until)
@@ -78,16 +78,16 @@ class Recorded(NamedTuple):
         return found
 
 
-def _written(recording: Sequence[Recording], realm: str) -> dict[int, str]:
+def _statuses(recording: Sequence[RecordingPolicy], realm: str) -> dict[int, str]:
     found: dict[int, str] = {}
     for policy in recording:
         if policy.covers(realm):
             for written in policy.statuses:
-                found.setdefault(KEPT.index(canonical(written) or ""), written)
+                found.setdefault(COUNTED_STATUSES.index(canonical_status(written) or ""), written)
     return found
 
 
-ALWAYS_EVERYTHING: Final = Recorded((Change(0, (EVERY_STATUS,)),))
+RECORDED_FROM_START: Final = RecordingHistory((Change(0, (RECORD_EVERYTHING,)),))
 
 
 class PolicyFile:
@@ -104,12 +104,12 @@ class PolicyFile:
         self.policies = Policies()
         self._file = None
         if path is not None:
-            self._file = WatchedFile(path, "REPORTING_POLICY_FILE", partial(self._take, path), clock)
+            self._file = WatchedFile(path, "REPORTING_POLICY_FILE", partial(self._load, path), clock)
 
-    async def recorded(self) -> Recorded:
+    async def history(self) -> RecordingHistory:
         """What was recorded when. Raises one of UNREACHABLE."""
         if self._file is None:
-            return ALWAYS_EVERYTHING
+            return RECORDED_FROM_START
         await self.refresh()
         (changes,) = await self._client.run([("LRANGE", self._key, 0, -1)])
         if not changes:
@@ -117,16 +117,16 @@ class PolicyFile:
             self._unrecorded = True
             await self._record()
             (changes,) = await self._client.run([("LRANGE", self._key, 0, -1)])
-        return Recorded([_unpacked(change) for change in changes])
+        return RecordingHistory([_unpack(change) for change in changes])
 
     async def refresh(self) -> None:
         """Looks at the file, and records what has changed. Raises one of UNREACHABLE."""
         if self._file is not None:
-            self._file.look()
+            self._file.reload_if_changed()
         if self._unrecorded:
             await self._record()
 
-    async def watching(self, _: web.Application) -> AsyncIterator[None]:
+    async def watch_lifespan(self, _: web.Application) -> AsyncIterator[None]:
         """Looks at the file while nobody asks, since a change is recorded with its time."""
         watch = None if self._file is None else asyncio.create_task(self._watch())
         yield
@@ -141,27 +141,29 @@ class PolicyFile:
                 await self.refresh()
             except UNREACHABLE:
                 REDIS_ERRORS.labels("ledger").inc()
-            await asyncio.sleep(LOOKED_S)
+            await asyncio.sleep(CHECK_INTERVAL_S)
 
     async def _record(self) -> None:
-        packed = _packed(self.policies.recording)
+        packed = _pack(self.policies.recording)
         at_us = int(self._clock() * 1_000_000)
         await self._client.run([("EVAL", RECORD, 1, self._key, at_us, packed, MAX_CHANGES)])
         self._unrecorded = False
 
-    def _take(self, path: Path, content: bytes) -> None:
-        self.policies = decoded(path, content)
+    def _load(self, path: Path, content: bytes) -> None:
+        self.policies = decode(path, content)
         self._unrecorded = True
 
 
-def _packed(recording: Sequence[Recording]) -> bytes:
+def _pack(recording: Sequence[RecordingPolicy]) -> bytes:
     return msgspec.json.encode(
         [(None if each.realms is None else sorted(each.realms), each.statuses) for each in recording]
     )
 
 
-def _unpacked(change: bytes) -> Change:
+def _unpack(change: bytes) -> Change:
     at_us, _, packed = change.partition(b" ")
     listed = msgspec.json.decode(packed, type=list[tuple[list[str] | None, tuple[str, ...]]])
-    recording = (Recording(None if realms is None else frozenset(realms), statuses) for realms, statuses in listed)
+    recording = (
+        RecordingPolicy(None if realms is None else frozenset(realms), statuses) for realms, statuses in listed
+    )
     return Change(int(at_us), tuple(recording))

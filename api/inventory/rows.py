@@ -10,19 +10,19 @@ from array import array
 from collections.abc import AsyncGenerator, Sequence
 from typing import Final, NamedTuple
 
-from api.inventory.inventory import GoneError, Inventory
-from api.inventory.search import FOREVER, Search
-from api.inventory.table import Listed, Table, Visible
+from api.inventory.inventory import Inventory, RowsDeletedError
+from api.inventory.search import LATEST_US, LineSearch
+from api.inventory.table import ExternalRows, Table, VisibleRows
 from api.ledger.client import Command
-from schemas.ledger.inventory import KEPT, ROWS_PER_CHUNK, moments, row_of, unpack_given
+from schemas.ledger.inventory import COUNTED_STATUSES, ROWS_PER_CHUNK, row_of, row_times, unpack_external
 
-AHEAD: Final = 64
+READ_AHEAD: Final = 64
 """Chunks read together, where a walk needs one."""
-GIVEN_AT_ONCE: Final = 256
+EXTERNAL_BATCH: Final = 256
 """Given rows read together."""
 
 
-class Line(NamedTuple):
+class TableLine(NamedTuple):
     """One line of the table."""
 
     at_us: int
@@ -34,37 +34,38 @@ class Line(NamedTuple):
     tokens: int
 
 
-async def lines(inventory: Inventory, of: Table, first: int, *, descending: bool) -> AsyncGenerator[Line]:
+async def lines(inventory: Inventory, table: Table, first: int, *, descending: bool) -> AsyncGenerator[TableLine]:
     """The table from its line `first` on, by time, in bounded memory: a chunk a realm.
 
     Lines of one moment stand by realm, shard, row and status; descending is exactly the other way round. Raises
-    GoneError where rows were freed meanwhile.
+    RowsDeletedError where rows were freed meanwhile.
     """
-    total = of.lines
+    total = table.lines
     if first >= total:
         return
-    start = await Search(inventory, of).start(total - first if descending else first, descending=descending)
+    start = await LineSearch(inventory, table).start(total - first if descending else first, descending=descending)
     skip = start.skip
-    cursors: list[_RowCursor | _GivenCursor] = [
-        _RowCursor(visible, number, places, descending=descending)
-        for visible, number, places in zip(of.visible, start.numbers, start.places, strict=True)
+    cursors: list[_RowCursor | ExternalCursor] = [
+        _RowCursor(visible, number, chunk_starts, descending=descending)
+        for visible, number, chunk_starts in zip(table.visible, start.numbers, start.places, strict=True)
     ]
     cursors += [
-        _GivenCursor(listed, rank, descending=descending) for listed, rank in zip(of.given, start.ranks, strict=True)
+        ExternalCursor(listed, rank, descending=descending)
+        for listed, rank in zip(table.external, start.ranks, strict=True)
     ]
     sign = -1 if descending else 1
-    heap = [(sign * cursor.at_us, sign * place) for place, cursor in enumerate(cursors) if not cursor.ended]
+    heap = [(sign * cursor.at_us, sign * index) for index, cursor in enumerate(cursors) if not cursor.ended]
     heapq.heapify(heap)
     while heap:
-        place = sign * heap[0][1]
-        cursor = cursors[place]
+        index = sign * heap[0][1]
+        cursor = cursors[index]
         if not cursor.loaded:
             # Others that stand soon after will be needed soon.
-            soon: list[int] = []
-            while heap and len(soon) < AHEAD and not cursors[sign * heap[0][1]].loaded:
-                soon.append(sign * heapq.heappop(heap)[1])
-            await _load(inventory, [cursors[each] for each in soon])
-            for each in soon:
+            upcoming: list[int] = []
+            while heap and len(upcoming) < READ_AHEAD and not cursors[sign * heap[0][1]].loaded:
+                upcoming.append(sign * heapq.heappop(heap)[1])
+            await _load(inventory, [cursors[each] for each in upcoming])
+            for each in upcoming:
                 if not cursors[each].ended:
                     heapq.heappush(heap, (sign * cursors[each].at_us, sign * each))
             continue
@@ -76,20 +77,20 @@ async def lines(inventory: Inventory, of: Table, first: int, *, descending: bool
         if cursor.ended:
             heapq.heappop(heap)
         else:
-            heapq.heapreplace(heap, (sign * cursor.at_us, sign * place))
+            heapq.heapreplace(heap, (sign * cursor.at_us, sign * index))
 
 
 class _RowCursor:
     """A walk over a stream's visible rows. `at_us` is the next one's moment, or not loaded a bound of it."""
 
-    def __init__(self, visible: Visible, number: int, places: array[int], *, descending: bool) -> None:
+    def __init__(self, visible: VisibleRows, number: int, chunk_starts: array[int], *, descending: bool) -> None:
         """`number` is the first row to tell; descending, the one after it."""
         self._visible = visible
-        self._places = places
+        self._chunk_starts = chunk_starts
         self._descending = descending
         self._chunk = b""
         self._moments: list[int] = []
-        self._held = -1
+        self._loaded_chunk = -1
         segments = visible.segments
         if descending:
             self._segment = len(segments) - 1
@@ -101,7 +102,7 @@ class _RowCursor:
             while self._segment < len(segments) and number >= segments[self._segment].end:
                 self._segment += 1
             self._next = number if self._segment == len(segments) else max(number, segments[self._segment].first)
-        self._settle()
+        self._update_time()
 
     @property
     def ended(self) -> bool:
@@ -109,49 +110,49 @@ class _RowCursor:
 
     @property
     def loaded(self) -> bool:
-        return self._held == self.chunk
+        return self._loaded_chunk == self.chunk
 
     @property
     def chunk(self) -> int:
         return self._next // ROWS_PER_CHUNK
 
-    def _settle(self) -> None:
+    def _update_time(self) -> None:
         if self.ended:
             return
         if self.loaded:
             self.at_us = self._moments[self._next % ROWS_PER_CHUNK]
         elif not self._descending:
-            self.at_us = self._places[self.chunk]
-        elif self.chunk + 1 < len(self._places):
-            self.at_us = self._places[self.chunk + 1]
+            self.at_us = self._chunk_starts[self.chunk]
+        elif self.chunk + 1 < len(self._chunk_starts):
+            self.at_us = self._chunk_starts[self.chunk + 1]
         else:
-            assert self._visible.stream.figures is not None
-            self.at_us = self._visible.stream.figures.last_us
+            assert self._visible.stream.totals is not None
+            self.at_us = self._visible.stream.totals.last_us
 
     @property
-    def wanted(self) -> Command:
+    def load_command(self) -> Command:
         stream = self._visible.stream
         return ("GET", stream.shard.rows(stream.number, self.chunk))
 
-    def hold(self, reply: bytes | None) -> None:
+    def load(self, reply: bytes | None) -> None:
         self._chunk = reply or b""
-        self._moments = moments(self._chunk)
-        self._held = self.chunk
+        self._moments = row_times(self._chunk)
+        self._loaded_chunk = self.chunk
         if self._next % ROWS_PER_CHUNK >= len(self._moments):
-            raise GoneError
-        self._settle()
+            raise RowsDeletedError
+        self._update_time()
 
-    def take(self) -> list[Line]:
+    def take(self) -> list[TableLine]:
         """The next row's lines. Goes on to the row after it."""
         row = row_of(self._chunk, self._next % ROWS_PER_CHUNK, self.at_us)
         stream, values = self._visible.stream, row.values
         segment = self._visible.segments[self._segment]
-        told = [
-            Line(row.at_us, row.time_us, stream.shard.base, row.event, stream.realm, written, values[status])
+        row_lines = [
+            TableLine(row.at_us, row.time_us, stream.shard.base, row.event, stream.realm, written, values[status])
             for status, written in segment.statuses
         ]
         if self._descending:
-            told.reverse()
+            row_lines.reverse()
             self._next -= 1
             if self._next < segment.first:
                 self._segment -= 1
@@ -163,14 +164,14 @@ class _RowCursor:
                 self._segment += 1
                 if not self.ended:
                     self._next = self._visible.segments[self._segment].first
-        self._settle()
-        return told
+        self._update_time()
+        return row_lines
 
 
-class _GivenCursor:
+class ExternalCursor:
     """A walk over given rows."""
 
-    def __init__(self, listed: Listed, rank: int, *, descending: bool) -> None:
+    def __init__(self, listed: ExternalRows, rank: int, *, descending: bool) -> None:
         """`rank` counts the rows before the first to tell; descending, before the one after it."""
         self._listed = listed
         self._descending = descending
@@ -178,7 +179,7 @@ class _GivenCursor:
         self._held: list[tuple[bytes, int]] = []
         self._taken = 0
         # Not known before it is read: as early as can be.
-        self.at_us = FOREVER if descending else -FOREVER
+        self.at_us = LATEST_US if descending else -LATEST_US
 
     @property
     def ended(self) -> bool:
@@ -189,36 +190,36 @@ class _GivenCursor:
         return self._taken < len(self._held)
 
     @property
-    def wanted(self) -> Command:
+    def load_command(self) -> Command:
         if self._descending:
             last = self._first + self._left - 1
-            return ("ZRANGE", self._listed.key, max(self._first, last - GIVEN_AT_ONCE + 1), last, "WITHSCORES")
-        last = self._first + min(self._left, GIVEN_AT_ONCE) - 1
+            return ("ZRANGE", self._listed.key, max(self._first, last - EXTERNAL_BATCH + 1), last, "WITHSCORES")
+        last = self._first + min(self._left, EXTERNAL_BATCH) - 1
         return ("ZRANGE", self._listed.key, self._first, last, "WITHSCORES")
 
-    def hold(self, reply: Sequence[bytes]) -> None:
+    def load(self, reply: Sequence[bytes]) -> None:
         self._held = [(member, int(float(score))) for member, score in zip(reply[::2], reply[1::2], strict=True)]
         if not self._held:
-            raise GoneError
+            raise RowsDeletedError
         if self._descending:
             self._held.reverse()
         self._taken = 0
         self.at_us = self._held[0][1]
 
-    def take(self) -> list[Line]:
+    def take(self) -> list[TableLine]:
         member, at_us = self._held[self._taken]
-        given, stream = unpack_given(member), self._listed.stream
+        external, stream = unpack_external(member), self._listed.stream
         self._taken += 1
         self._left -= 1
         if not self._descending:
             self._first += 1
         if self.loaded:
             self.at_us = self._held[self._taken][1]
-        name = KEPT[self._listed.status]
-        return [Line(at_us, at_us, stream.shard.base, given.event, stream.realm, name, given.tokens)]
+        name = COUNTED_STATUSES[self._listed.status]
+        return [TableLine(at_us, at_us, stream.shard.base, external.event, stream.realm, name, external.tokens)]
 
 
-async def _load(inventory: Inventory, cursors: Sequence[_RowCursor | _GivenCursor]) -> None:
-    replies = await inventory.run([cursor.wanted for cursor in cursors])
+async def _load(inventory: Inventory, cursors: Sequence[_RowCursor | ExternalCursor]) -> None:
+    replies = await inventory.run([cursor.load_command for cursor in cursors])
     for cursor, reply in zip(cursors, replies, strict=True):
-        cursor.hold(reply)
+        cursor.load(reply)

@@ -8,15 +8,15 @@ from collections.abc import Awaitable, Callable
 from itertools import accumulate, chain
 from typing import Final, NamedTuple
 
-from api.inventory.inventory import COMMANDS, GoneError, Inventory, Stream
+from api.inventory.inventory import MAX_COMMANDS, Inventory, RowsDeletedError, Stream
 from api.inventory.table import Table
 from api.ledger.client import Command
 from api.ledger.users import chunks
-from schemas.ledger.inventory import ROWS_PER_CHUNK, micros, moment, moments
+from schemas.ledger.inventory import ROWS_PER_CHUNK, from_micros, micros, row_times
 
-FEW_GIVEN: Final = 4_096
+FEW_EXTERNAL: Final = 4_096
 """Given rows that may lie between the bounds of a search before it goes on in rows."""
-KEYS_AT_ONCE: Final = 1_000
+KEY_BATCH: Final = 1_000
 
 COUNT_BEFORE: Final = """
 local counts = {}
@@ -24,10 +24,10 @@ for place, key in ipairs(KEYS) do counts[place] = redis.call('ZCOUNT', key, '-in
 return counts
 """
 
-FOREVER: Final = micros(moment(0).replace(year=9999))
+LATEST_US: Final = micros(from_micros(0).replace(year=9999))
 
 
-class Start(NamedTuple):
+class StartPoint(NamedTuple):
     """Where a walk begins: by stream, and how many lines of its first moment are passed over."""
 
     numbers: list[int]
@@ -36,71 +36,73 @@ class Start(NamedTuple):
     skip: int
 
 
-class Search:
+class LineSearch:
     """Looks for the moment at which a line of a table stands."""
 
     def __init__(self, inventory: Inventory, of: Table) -> None:
         self._inventory = inventory
-        self._of = of
-        self._places: list[array[int]] = []
+        self._table = of
+        self._chunk_starts: list[array[int]] = []
         # What the rows around the moment are, once they are read: the number of the first, and their moments.
-        self._around: list[tuple[int, array[int]]] | None = None
-        self._surely: tuple[list[int], list[int]] = ([], [])
-        self._perhaps: tuple[list[int], list[int]] = ([], [])
+        self._row_times: list[tuple[int, array[int]]] | None = None
+        self._all_before: tuple[list[int], list[int]] = ([], [])
+        self._any_before: tuple[list[int], list[int]] = ([], [])
 
-    async def start(self, passed: int, *, descending: bool) -> Start:
+    async def start(self, passed: int, *, descending: bool) -> StartPoint:
         """A walk from after the first `passed` lines on; descending, from before all but them."""
-        of = self._of
-        self._places = await self._inventory.places([each.stream for each in of.visible])
+        of = self._table
+        self._chunk_starts = await self._inventory.chunk_starts([each.stream for each in of.visible])
         if descending and passed == of.lines:
-            return Start([each.end for each in of.visible], [each.lines for each in of.given], self._places, 0)
+            return StartPoint(
+                [each.end for each in of.visible], [each.lines for each in of.external], self._chunk_starts, 0
+            )
         if not descending and passed == 0:
-            return Start([each.first for each in of.visible], [0] * len(of.given), self._places, 0)
+            return StartPoint([each.first for each in of.visible], [0] * len(of.external), self._chunk_starts, 0)
         self._sum_up()
         low, high = self._span()
         if of.visible:
-            low, high = await self._narrow(low, high, passed, self._roughly, rough=True)
-            await self._read_around(low, high)
-        low, _ = await self._narrow(low, high, passed, self._exactly, rough=False)
+            low, high = await self._narrow(low, high, passed, self._estimate, rough=True)
+            await self._read_row_times(low, high)
+        low, _ = await self._narrow(low, high, passed, self._count, rough=False)
         # Lines before `low` are at most `passed`, lines before the moment after it more.
         at_us = low + 1 if descending else low
         numbers = self._numbers(at_us)
         ranks = await self._ranks(at_us)
         before = sum(each.before(number) for each, number in zip(of.visible, numbers, strict=True)) + sum(ranks)
-        return Start(numbers, ranks, self._places, before - passed if descending else passed - before)
+        return StartPoint(numbers, ranks, self._chunk_starts, before - passed if descending else passed - before)
 
     def _sum_up(self) -> None:
         """Of each chunk, how many lines it tells, summed by the moment before which all, or any, of them stand."""
         ends: list[tuple[int, int]] = []
         begins: list[tuple[int, int]] = []
-        for each, places in zip(self._of.visible, self._places, strict=True):
-            assert each.stream.figures is not None
+        for each, chunk_starts in zip(self._table.visible, self._chunk_starts, strict=True):
+            assert each.stream.totals is not None
             last = (each.end - 1) // ROWS_PER_CHUNK
-            told = each.before(each.first // ROWS_PER_CHUNK * ROWS_PER_CHUNK)
+            lines_before = each.before(each.first // ROWS_PER_CHUNK * ROWS_PER_CHUNK)
             for chunk in range(each.first // ROWS_PER_CHUNK, last + 1):
                 until = each.before((chunk + 1) * ROWS_PER_CHUNK)
-                if weight := until - told:
-                    begins.append((places[chunk], weight))
-                    following = places[chunk + 1] if chunk + 1 < len(places) else each.stream.figures.last_us
+                if weight := until - lines_before:
+                    begins.append((chunk_starts[chunk], weight))
+                    following = chunk_starts[chunk + 1] if chunk + 1 < len(chunk_starts) else each.stream.totals.last_us
                     ends.append((following, weight))
-                told = until
-        self._surely, self._perhaps = _summed(ends), _summed(begins)
+                lines_before = until
+        self._all_before, self._any_before = _summed(ends), _summed(begins)
 
     def _span(self) -> tuple[int, int]:
         """Moments of which nothing stands before the first, and everything before the second."""
-        if self._of.given:
-            return -FOREVER, FOREVER
-        return self._perhaps[0][0], self._surely[0][-1] + 1
+        if self._table.external:
+            return -LATEST_US, LATEST_US
+        return self._any_before[0][0], self._all_before[0][-1] + 1
 
-    async def _roughly(self, at_us: int) -> tuple[int, int]:
+    async def _estimate(self, at_us: int) -> tuple[int, int]:
         given = sum(await self._ranks(at_us))
-        return _before(self._surely, at_us) + given, _before(self._perhaps, at_us) + given
+        return _before(self._all_before, at_us) + given, _before(self._any_before, at_us) + given
 
-    async def _exactly(self, at_us: int) -> tuple[int, int]:
+    async def _count(self, at_us: int) -> tuple[int, int]:
         numbers = self._numbers(at_us)
-        told = sum(each.before(number) for each, number in zip(self._of.visible, numbers, strict=True))
+        lines_before = sum(each.before(number) for each, number in zip(self._table.visible, numbers, strict=True))
         given = sum(await self._ranks(at_us))
-        return told + given, told + given
+        return lines_before + given, lines_before + given
 
     async def _narrow(
         self,
@@ -113,7 +115,7 @@ class Search:
     ) -> tuple[int, int]:
         """The nearest moments before which at most `passed` lines stand, and more. Halves, and guesses in between."""
         between: int | None = None
-        counted = {low: 0, high: self._of.lines}
+        counted = {low: 0, high: self._table.lines}
         guess = False
         while high - low > 1:
             middle = (low + high) // 2
@@ -141,7 +143,7 @@ class Search:
             middle = (low + high) // 2
             _, most = await count(middle)
             low, high = (middle, high) if most <= passed else (low, middle)
-            if self._of.given and abs(most - passed) <= FEW_GIVEN:
+            if self._table.external and abs(most - passed) <= FEW_EXTERNAL:
                 break
         return low
 
@@ -152,51 +154,51 @@ class Search:
             middle = (low + high) // 2
             least, _ = await count(middle)
             low, high = (low, middle) if least > passed else (middle, high)
-            if self._of.given and abs(least - passed) <= FEW_GIVEN:
+            if self._table.external and abs(least - passed) <= FEW_EXTERNAL:
                 break
         return high
 
-    async def _read_around(self, low: int, high: int) -> None:
+    async def _read_row_times(self, low: int, high: int) -> None:
         """Reads the moments of all rows that may stand between the two."""
         around: list[tuple[int, array[int]]] = []
         wanted: list[tuple[int, Stream, int]] = []
-        for place, (each, places) in enumerate(zip(self._of.visible, self._places, strict=True)):
-            first = max(bisect_left(places, low) - 1, each.first // ROWS_PER_CHUNK, 0)
-            last = min(bisect_left(places, high) - 1, (each.end - 1) // ROWS_PER_CHUNK)
+        for index, (each, chunk_starts) in enumerate(zip(self._table.visible, self._chunk_starts, strict=True)):
+            first = max(bisect_left(chunk_starts, low) - 1, each.first // ROWS_PER_CHUNK, 0)
+            last = min(bisect_left(chunk_starts, high) - 1, (each.end - 1) // ROWS_PER_CHUNK)
             around.append((first * ROWS_PER_CHUNK, array("q")))
-            wanted += [(place, each.stream, chunk) for chunk in range(first, last + 1)]
-        for some in chunks(wanted, COMMANDS):
-            held = await self._inventory.chunks([(stream, chunk) for _, stream, chunk in some])
-            for (place, _, _), chunk in zip(some, held, strict=True):
+            wanted += [(index, each.stream, chunk) for chunk in range(first, last + 1)]
+        for batch in chunks(wanted, MAX_COMMANDS):
+            held = await self._inventory.chunks([(stream, chunk) for _, stream, chunk in batch])
+            for (index, _, _), chunk in zip(batch, held, strict=True):
                 if not chunk:
-                    raise GoneError
-                around[place][1].extend(moments(chunk))
-        self._around = around
+                    raise RowsDeletedError
+                around[index][1].extend(row_times(chunk))
+        self._row_times = around
 
     def _numbers(self, at_us: int) -> list[int]:
-        assert self._around is not None or not self._of.visible
-        return [begun + bisect_left(times, at_us) for begun, times in self._around or ()]
+        assert self._row_times is not None or not self._table.visible
+        return [begun + bisect_left(times, at_us) for begun, times in self._row_times or ()]
 
     async def _ranks(self, at_us: int) -> list[int]:
         """Of each given set, how many of its told rows stand before a moment."""
         ranks: list[int] = []
-        for some in chunks(self._of.given, KEYS_AT_ONCE):
+        for batch in chunks(self._table.external, KEY_BATCH):
             by_shard: dict[str, list[int]] = {}
-            for place, listed in enumerate(some):
-                by_shard.setdefault(listed.stream.shard.base, []).append(place)
+            for index, listed in enumerate(batch):
+                by_shard.setdefault(listed.stream.shard.base, []).append(index)
             commands: list[Command] = [
-                ("EVAL", COUNT_BEFORE, len(places), *(some[place].key for place in places), at_us)
-                for places in by_shard.values()
+                ("EVAL", COUNT_BEFORE, len(chunk_starts), *(batch[index].key for index in chunk_starts), at_us)
+                for chunk_starts in by_shard.values()
             ]
             replies = await self._inventory.run(commands)
             found = dict(
                 zip(
-                    (place for places in by_shard.values() for place in places),
+                    (index for chunk_starts in by_shard.values() for index in chunk_starts),
                     chain.from_iterable(replies),
                     strict=True,
                 )
             )
-            ranks += [min(max(found[place] - listed.skipped, 0), listed.lines) for place, listed in enumerate(some)]
+            ranks += [min(max(found[index] - listed.skipped, 0), listed.lines) for index, listed in enumerate(batch)]
         return ranks
 
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from api.inventory.inventory import Inventory, Stream
-from api.inventory.policy_history import Interval, Recorded
+from api.inventory.policy_history import Interval, RecordingHistory
 from api.ledger.client import Command
 
 
@@ -19,7 +19,7 @@ class Segment(NamedTuple):
     statuses: tuple[tuple[int, str], ...]
 
 
-class Visible(NamedTuple):
+class VisibleRows(NamedTuple):
     """What is told of a stream's own rows. Segments are in order, not empty, and do not overlap."""
 
     stream: Stream
@@ -47,7 +47,7 @@ class Visible(NamedTuple):
         return self.segments[-1].end
 
 
-class Listed(NamedTuple):
+class ExternalRows(NamedTuple):
     """What is told of rows that were given: those of one status, from a place in the set on."""
 
     stream: Stream
@@ -57,22 +57,22 @@ class Listed(NamedTuple):
 
     @property
     def key(self) -> str:
-        return self.stream.shard.given(self.stream.number, self.status)
+        return self.stream.shard.external_rows(self.stream.number, self.status)
 
 
 class Table(NamedTuple):
-    visible: Sequence[Visible]
-    given: Sequence[Listed]
+    visible: Sequence[VisibleRows]
+    external: Sequence[ExternalRows]
 
     @property
     def lines(self) -> int:
-        return sum(each.lines for each in self.visible) + sum(each.lines for each in self.given)
+        return sum(each.lines for each in self.visible) + sum(each.lines for each in self.external)
 
 
 async def table(
     inventory: Inventory,
     streams: Sequence[Stream],
-    recorded: Recorded,
+    history: RecordingHistory,
     statuses: Collection[int],
     since_us: int | None = None,
 ) -> Table:
@@ -80,51 +80,51 @@ async def table(
 
     Rows that were given are told as they are: whoever counted them decided what to record.
     """
-    streams = await inventory.with_floors(streams)
-    visible = await _visible(inventory, streams, recorded, statuses, since_us)
-    asked = [(stream, status) for stream in streams for status in stream.given if status in statuses]
+    streams = await inventory.with_watermarks(streams)
+    visible = await _visible(inventory, streams, history, statuses, since_us)
+    asked = [(stream, status) for stream in streams for status in stream.external_statuses if status in statuses]
     commands: list[Command] = []
     for stream, status in asked:
-        key = stream.shard.given(stream.number, status)
+        key = stream.shard.external_rows(stream.number, status)
         commands += [("ZCARD", key), ("ZCOUNT", key, "-inf", "-inf" if since_us is None else f"({since_us}")]
     counts = iter(await inventory.run(commands))
-    given = []
+    external = []
     for (stream, status), held, skipped in zip(asked, counts, counts, strict=False):
         if held > skipped:
-            given.append(Listed(stream, status, skipped, held - skipped))
-    return Table(visible, given)
+            external.append(ExternalRows(stream, status, skipped, held - skipped))
+    return Table(visible, external)
 
 
 async def _visible(
     inventory: Inventory,
     streams: Sequence[Stream],
-    recorded: Recorded,
+    history: RecordingHistory,
     statuses: Collection[int],
     since_us: int | None,
-) -> list[Visible]:
-    own = [stream for stream in streams if stream.figures is not None]
+) -> list[VisibleRows]:
+    own = [stream for stream in streams if stream.totals is not None]
     intervals = {
-        realm: {status: of for status, of in recorded.of(realm).items() if status in statuses}
+        realm: {status: intervals_of for status, intervals_of in history.intervals(realm).items() if status in statuses}
         for realm in {stream.realm for stream in own}
     }
     asked = [
         (stream, at_us) for stream in own for at_us in sorted(_moments(intervals[stream.realm].values(), since_us))
     ]
-    numbers = dict(zip(asked_keys(asked), await inventory.before(asked), strict=True))
+    numbers = dict(zip(asked_keys(asked), await inventory.rows_before(asked), strict=True))
     found = []
     for stream in own:
         name = (stream.shard.base, stream.number)
         since = 0 if since_us is None else numbers[*name, since_us]
         ranges = []
-        for status, of in intervals[stream.realm].items():
-            least = max(stream.floors.get(status, 0), since)
-            for interval in of:
+        for status, intervals_of in intervals[stream.realm].items():
+            least = max(stream.delete_watermarks.get(status, 0), since)
+            for interval in intervals_of:
                 first = max(least, numbers.get((*name, interval.since), 0))
                 end = stream.rows if interval.until is None else numbers[*name, interval.until]
                 if first < end:
                     ranges.append((first, end, status, interval.written))
         if segments := _segments(ranges):
-            found.append(Visible(stream, segments))
+            found.append(VisibleRows(stream, segments))
     return found
 
 
@@ -133,7 +133,7 @@ def asked_keys(asked: Sequence[tuple[Stream, int]]) -> list[tuple[str, int, int]
 
 
 def _moments(intervals: Collection[Sequence[Interval]], since_us: int | None) -> set[int]:
-    found = {at_us for of in intervals for interval in of for at_us in interval[:2] if at_us}
+    found = {at_us for intervals_of in intervals for interval in intervals_of for at_us in interval[:2] if at_us}
     return found | ({since_us} if since_us is not None else set())
 
 
@@ -142,9 +142,11 @@ def _segments(ranges: Sequence[tuple[int, int, int, str]]) -> tuple[Segment, ...
     borders = sorted({border for first, end, *_ in ranges for border in (first, end)})
     found: list[Segment] = []
     for first, end in pairwise(borders):
-        told = tuple(sorted((status, written) for low, high, status, written in ranges if low <= first and end <= high))
-        if told and found and found[-1].end == first and found[-1].statuses == told:
+        result = tuple(
+            sorted((status, written) for low, high, status, written in ranges if low <= first and end <= high)
+        )
+        if result and found and found[-1].end == first and found[-1].statuses == result:
             found[-1] = found[-1]._replace(end=end)
-        elif told:
-            found.append(Segment(first, end, told))
+        elif result:
+            found.append(Segment(first, end, result))
     return tuple(found)

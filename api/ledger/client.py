@@ -17,9 +17,9 @@ from redis.exceptions import AuthenticationError, NoPermissionError, RedisCluste
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from api.settings.settings import ApiSettings
-from schemas.connections.lost_connections import told_as
+from schemas.connections.lost_connections import raise_as
 from schemas.connections.redis_replies import leave_server
-from schemas.connections.sentinel_url import behind_sentinel
+from schemas.connections.sentinel_url import parse_sentinel_url
 from schemas.settings import CommonSettings
 
 TIMEOUT_S: Final = 0.5
@@ -31,10 +31,10 @@ MAX_AGE_S: Final = 5.0
 UNREACHABLE: Final = (RedisError, RedisClusterException, OSError)
 """Whatever a client raises when Redis is gone, full, loading, fails over, or refuses us."""
 
-REFUSED: Final = (AuthenticationError, NoPermissionError)
+AUTH_ERRORS: Final = (AuthenticationError, NoPermissionError)
 """Of those: what no waiting cures."""
 
-lost_connections_told: Final = partial(told_as, RedisConnectionError)
+as_connection_errors: Final = partial(raise_as, RedisConnectionError)
 
 T = TypeVar("T")
 Command = tuple[str | bytes | int, ...]
@@ -102,13 +102,13 @@ class _PipelineClient:
     async def _asked(self, ask: Callable[[], Awaitable[T]]) -> T:
         """Ask once more where a server says that it is not the one to ask. Raises one of UNREACHABLE."""
         try:
-            with lost_connections_told():
+            with as_connection_errors():
                 return await ask()
         except UNREACHABLE as error:
             # The server did nothing that it refused, and all commands of the api can be repeated.
             if not await leave_server(self._redis, error, self._url):
                 raise
-        with lost_connections_told():
+        with as_connection_errors():
             return await ask()
 
     async def close(self) -> None:
@@ -158,7 +158,7 @@ def open_shared(settings: ApiSettings) -> Client | None:
 
 
 def _tls(settings: CommonSettings, url: str) -> dict[str, Any]:
-    return settings.redis_tls() if settings.speaks_tls(url) else {}
+    return settings.redis_tls() if settings.uses_tls(url) else {}
 
 
 def open_ledger(settings: CommonSettings) -> Client:
@@ -170,12 +170,12 @@ def open_ledger(settings: CommonSettings) -> Client:
             RedisCluster.from_url(url, **_options() | _tls(settings, url) | {"retry": Retry(NoBackoff(), 1)}), url
         )
     if settings.redis_sentinel:
-        return _behind_sentinel(url, settings)
+        return _sentinel_client(url, settings)
     return open_url(url, **_tls(settings, url))
 
 
-def _behind_sentinel(url: str, settings: CommonSettings) -> Client:
-    where = behind_sentinel(url)
+def _sentinel_client(url: str, settings: CommonSettings) -> Client:
+    where = parse_sentinel_url(url)
     options = _options() | _tls(settings, url) | {"ssl": where.tls}
     sentinel: Any = Sentinel(  # type: ignore[no-untyped-call]
         where.sentinels, sentinel_kwargs=options | settings.redis_sentinel_login(), **options

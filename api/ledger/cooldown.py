@@ -9,15 +9,15 @@ from typing import Final
 RETRY_S: Final = 1.0
 
 
-class Respite:
-    def __init__(self, steady: Callable[[], float]) -> None:
-        """`steady` is never set back, as a wall clock may be: a store would count as away until that comes round."""
-        self._steady = steady
+class Cooldown:
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        """`monotonic` is never set back, as a wall clock may be: a store would count as away until that comes round."""
+        self._monotonic = monotonic
         self._until = -math.inf
 
     @property
-    def lasts(self) -> bool:
-        return self._steady() < self._until
+    def active(self) -> bool:
+        return self._monotonic() < self._until
 
-    def begin(self) -> None:
-        self._until = self._steady() + RETRY_S
+    def start(self) -> None:
+        self._until = self._monotonic() + RETRY_S

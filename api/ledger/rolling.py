@@ -12,100 +12,110 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from api.ledger.client import Command
-from api.ledger.users import MERGED, ActiveUsers, Seen, Union, Users, added, chunks, empty_parts, slices
+from api.ledger.users import (
+    MAX_MERGED,
+    ActiveUsers,
+    DistinctQuery,
+    DistinctUsers,
+    QueryState,
+    add_commands,
+    chunks,
+    empty_parts,
+    slice_queries,
+)
 from schemas.ledger import accuracy
 from schemas.ledger.keys import TEMPORARY_MS
 
 
 @dataclass(frozen=True)
-class Window:
+class RollingWindow:
     """Days by their places, and their users where those are few."""
 
     days: range
-    few: int | None
+    exact_count: int | None
 
 
-async def count_trailing(users: Users, days: Sequence[Union], length: int) -> list[ActiveUsers]:
+async def count_rolling(users: DistinctUsers, days: Sequence[DistinctQuery], length: int) -> list[ActiveUsers]:
     """One figure for each day that has `length - 1` days before it. All days have equally many parts."""
-    seen = await _days(users, days)
-    windows = [_window(users, seen, range(end - length + 1, end + 1)) for end in range(length - 1, len(days))]
-    estimated = [window for window in windows if window.few is None]
+    states = await _days(users, days)
+    windows = [_count_exactly(users, states, range(end - length + 1, end + 1)) for end in range(length - 1, len(days))]
+    estimated = [window for window in windows if window.exact_count is None]
     try:
-        for place in sorted({place for window in estimated for place in window.days}):
-            await _sketch(users, seen[place])
-        counts = iter(await _counts(users, seen, estimated))
+        for index in sorted({index for window in estimated for index in window.days}):
+            await _sketch(users, states[index])
+        counts = iter(await _counts(users, states, estimated))
     finally:
-        names = [name for day in seen if day.spilled for name in _names(users, day)]
-        await users.client.run([("UNLINK", *chunk) for chunk in chunks(names, MERGED)])
+        names = [name for day in states if day.spilled for name in _sketch_names(users, day)]
+        await users.client.run([("UNLINK", *chunk) for chunk in chunks(names, MAX_MERGED)])
     return [
         ActiveUsers(next(counts), accuracy.SKETCH_ERROR / math.sqrt(days[0].parts))
-        if window.few is None
-        else ActiveUsers(window.few, 0.0)
+        if window.exact_count is None
+        else ActiveUsers(window.exact_count, 0.0)
         for window in windows
     ]
 
 
-async def _days(users: Users, days: Sequence[Union]) -> list[Seen]:
+async def _days(users: DistinctUsers, days: Sequence[DistinctQuery]) -> list[QueryState]:
     nonce = secrets.token_hex(8)
-    seen = [Seen(f"{nonce}.{place}", union, empty_parts(union.parts)) for place, union in enumerate(days)]
-    for pieces in slices(days):
-        async with users.turns:
-            await users.look([(seen[piece.place], piece.units) for piece in pieces])
+    states = [QueryState(f"{nonce}.{index}", query, empty_parts(query.parts)) for index, query in enumerate(days)]
+    for pieces in slice_queries(days):
+        async with users.slots:
+            await users.load_small_sets([(states[piece.query_index], piece.shard_scopes) for piece in pieces])
             for piece in pieces:
-                if seen[piece.place].few > users.exact_up_to:
-                    await users.spill(seen[piece.place])
-    return seen
+                if states[piece.query_index].exact_count > users.exact_up_to:
+                    await users.spill(states[piece.query_index])
+    return states
 
 
-def _window(users: Users, seen: Sequence[Seen], days: range) -> Window:
-    if any(seen[place].spilled or seen[place].sketched for place in days):
-        return Window(days, None)
+def _count_exactly(users: DistinctUsers, states: Sequence[QueryState], days: range) -> RollingWindow:
+    if any(states[index].spilled or states[index].has_sketches for index in days):
+        return RollingWindow(days, None)
     found: set[bytes] = set()
-    for place in days:
-        found.update(*seen[place].parts)
+    for index in days:
+        found.update(*states[index].parts)
         if len(found) > users.exact_up_to:
-            return Window(days, None)
-    return Window(days, len(found))
+            return RollingWindow(days, None)
+    return RollingWindow(days, len(found))
 
 
-async def _sketch(users: Users, day: Seen) -> None:
+async def _sketch(users: DistinctUsers, day: QueryState) -> None:
     """All of a day's users into its temporary sketches."""
     day.spilled = True
     for part, members in enumerate(day.parts):
-        key = users.sketch_of(day, part)
+        key = users.temporary_sketch(day, part)
         # Made even where nobody is in it: that all are still there in the end shows that none has expired.
-        commands: list[Command] = [("PFADD", key), ("PEXPIRE", key, TEMPORARY_MS), *added(key, members)]
-        sketches = (name for unit in day.union.units() for name in unit.sketches(part, len(day.parts)))
+        commands: list[Command] = [("PFADD", key), ("PEXPIRE", key, TEMPORARY_MS), *add_commands(key, members)]
+        sketches = (name for unit in day.query.shard_scopes() for name in unit.sketches(part, len(day.parts)))
         if users.cluster:
             await users.client.run(commands)
-            await users.carry(key, sketches)
-        elif day.sketched:
-            commands += [("PFMERGE", key, *chunk) for chunk in chunks(sketches, MERGED)]
+            await users.copy_to_slot(key, sketches)
+        elif day.has_sketches:
+            commands += [("PFMERGE", key, *chunk) for chunk in chunks(sketches, MAX_MERGED)]
             await users.client.run(commands)
         else:
             await users.client.run(commands)
 
 
-async def _counts(users: Users, seen: Sequence[Seen], windows: Sequence[Window]) -> list[int]:
+async def _counts(users: DistinctUsers, states: Sequence[QueryState], windows: Sequence[RollingWindow]) -> list[int]:
     """Raises TimeoutError where a temporary sketch did not last until all were counted."""
-    names = {place: _names(users, seen[place]) for window in windows for place in window.days}
+    names = {index: _sketch_names(users, states[index]) for window in windows for index in window.days}
     commands: list[Command] = [("PFCOUNT", *of) for window in windows for of in _by_part(names, window)]
     counts: list[int] = []
-    for chunk in chunks(commands, MERGED // 16):
+    for chunk in chunks(commands, MAX_MERGED // 16):
         counts += await users.client.run(chunk)
-    there = 0
-    for some in chunks((name for of in names.values() for name in of), MERGED):
+    existing = 0
+    for some in chunks((name for of in names.values() for name in of), MAX_MERGED):
         (found,) = await users.client.run([("EXISTS", *some)])
-        there += found
-    if there < sum(map(len, names.values())):
+        existing += found
+    if existing < sum(map(len, names.values())):
         raise TimeoutError("temporary sketches have expired")
-    parts = len(seen[0].parts) if seen else 1
+    parts = len(states[0].parts) if states else 1
     return [sum(counts[first : first + parts]) for first in range(0, len(counts), parts)]
 
 
-def _names(users: Users, day: Seen) -> list[str]:
-    return [users.sketch_of(day, part) for part in range(len(day.parts))]
+def _sketch_names(users: DistinctUsers, day: QueryState) -> list[str]:
+    return [users.temporary_sketch(day, part) for part in range(len(day.parts))]
 
 
-def _by_part(names: dict[int, list[str]], window: Window) -> Iterator[tuple[str, ...]]:
-    return zip(*(names[place] for place in window.days), strict=True)
+def _by_part(names: dict[int, list[str]], window: RollingWindow) -> Iterator[tuple[str, ...]]:
+    return zip(*(names[index] for index in window.days), strict=True)

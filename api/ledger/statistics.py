@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mappi
 from itertools import islice
 from typing import Any, Final, NamedTuple
 
-from api.http.errors import Forbidden
+from api.http.errors import ForbiddenError
 from api.ledger.client import Client, Command
-from api.ledger.status import IdsHeld, ShardStanding, Standing, integer, is_date
-from api.ledger.users import ActiveUsers, Union, Unit, Users, chunks
+from api.ledger.status import HeldIds, PipelineStatus, ShardStatus, integer, is_date
+from api.ledger.users import ActiveUsers, DistinctQuery, DistinctUsers, ShardScope, chunks
 from api.metrics import ACCESS_REFUSALS
 from schemas.events import MAX_AHEAD
 from schemas.ledger import accuracy, fields, keys
@@ -19,15 +19,15 @@ from schemas.ledger.periods import Month
 from schemas.ledger.scopes import EVERYTHING, OTHER, Scope
 from schemas.settings import CommonSettings
 
-__all__ = ["ActiveUsers", "Counts", "Held", "Imported", "MonthFigures", "Statistics", "by_grant"]
+__all__ = ["ActiveUsers", "Counts", "HeldPeriods", "Imported", "MonthFigures", "Statistics", "by_grant"]
 
 TOKEN: Final = fields.split(fields.token("", ""))[0]
 """How a counts field begins that counts tokens; grant type and token type follow."""
 
-DIMENSIONS: Final = frozenset({"realm", "client", "node"})
+LABEL_DIMENSIONS: Final = frozenset({"realm", "client", "node"})
 """Of labels: the others are words."""
 
-COMMANDS: Final = 2_000
+MAX_COMMANDS: Final = 2_000
 """Most commands of one pipeline: neither this process nor Redis serves anybody else meanwhile."""
 
 LOOK: Final = """
@@ -59,26 +59,26 @@ class Imported(NamedTuple):
     counts: Counts
 
 
-class Held(NamedTuple):
+class HeldPeriods(NamedTuple):
     """Where something is held. Periods that no shard holds are missing."""
 
     shards: Mapping[str, Sequence[ShardKeys]]
     """By period."""
-    knows: Mapping[Scope, Collection[Shard]] = {}
+    known_by: Mapping[Scope, Collection[Shard]] = {}
     """The only shards that know a scope; of a scope that is missing, any may."""
 
-    def units(self, period: str, scopes: Iterable[Scope]) -> Iterator[Unit]:
+    def shard_scopes(self, period: str, scopes: Iterable[Scope]) -> Iterator[ShardScope]:
         for shard in self.shards.get(period, ()):
             for scope in scopes:
-                known_to = self.knows.get(scope)
+                known_to = self.known_by.get(scope)
                 if known_to is None or shard.shard in known_to:
-                    yield Unit(shard, period, scope)
+                    yield ShardScope(shard, period, scope)
 
-    def union(self, periods: Sequence[str], scopes: Sequence[Scope]) -> Union:
+    def distinct_query(self, periods: Sequence[str], scopes: Sequence[Scope]) -> DistinctQuery:
         """The question after the distinct users of all these together."""
         sketches = {accuracy.sketches(period, scope) for period in periods for scope in scopes}
-        return Union(
-            lambda: (unit for period in periods for unit in self.units(period, scopes)),
+        return DistinctQuery(
+            lambda: (unit for period in periods for unit in self.shard_scopes(period, scopes)),
             min(sketches, default=accuracy.K_OTHERS),
         )
 
@@ -90,43 +90,45 @@ class Statistics:
         self._client = client
         self._prefix = settings.key_prefix
         self._by_realm = "realm" in settings.users_by and "realm" in settings.counts_by
-        self.users = Users(client, self._prefix, settings.exact_up_to, cluster=settings.redis_cluster)
+        self.users = DistinctUsers(client, self._prefix, settings.exact_up_to, cluster=settings.redis_cluster)
 
     def scopes_of(self, realms: Collection[str] | None) -> tuple[Scope, ...]:
         """Everything, or what a bearer limited to realms sees as everything; none where they see nothing.
 
-        Raises Forbidden where realms are not told apart.
+        Raises ForbiddenError where realms are not told apart.
         """
         if realms is None:
             return (EVERYTHING,)
         if not self._by_realm:
             ACCESS_REFUSALS.labels("realms").inc()
-            raise Forbidden("Figures by realm are not kept here (USERS_BY, COUNTS_BY), and this bearer sees no others.")
+            raise ForbiddenError(
+                "Figures by realm are not kept here (USERS_BY, COUNTS_BY), and this bearer sees no others."
+            )
         return tuple(Scope("realm", (realm,)) for realm in sorted(realms) if realm != OTHER)
 
     async def months(self, months: Sequence[Month], realms: Collection[str] | None = None) -> list[MonthFigures]:
         """Figures of those `months` that the ledger holds, or else were imported, in their order.
 
         With `realms`, a month in which none of them has a figure is left out too: that others have one is not
-        theirs to know. Raises Forbidden where realms are not told apart.
+        theirs to know. Raises ForbiddenError where realms are not told apart.
         """
         scopes = self.scopes_of(realms)
         imported = await self.imported() if realms is None else {}
-        held = await self.held([month.key for month in months])
-        own = [month.key for month in months if month.key in held.shards] if scopes else []
-        counts = await self.counts_of(held, own, scopes)
-        users = await self.users.count([held.union([period], scopes) for period in own])
+        held = await self.find_periods([month.key for month in months])
+        held_keys = [month.key for month in months if month.key in held.shards] if scopes else []
+        counts = await self.sum_counts(held, held_keys, scopes)
+        users = await self.users.count([held.distinct_query([period], scopes) for period in held_keys])
         figures = {
             period: MonthFigures(Month.of_key(period), active, by_grant(counts[period]))
-            for period, active in zip(own, users, strict=True)
+            for period, active in zip(held_keys, users, strict=True)
         }
         for month in months:
-            other = imported.get(month.key)
-            if other is not None and other.active is not None and month.key not in figures:
-                active = ActiveUsers(other.active, 0.0)
-                figures[month.key] = MonthFigures(month, active, by_grant(other.counts), other.source)
-        told = [figures[month.key] for month in months if month.key in figures]
-        return [row for row in told if realms is None or row.active.count or row.tokens]
+            external = imported.get(month.key)
+            if external is not None and external.active is not None and month.key not in figures:
+                active = ActiveUsers(external.active, 0.0)
+                figures[month.key] = MonthFigures(month, active, by_grant(external.counts), external.source)
+        results = [figures[month.key] for month in months if month.key in figures]
+        return [row for row in results if realms is None or row.active.count or row.tokens]
 
     async def active_users(self, period: str, scope: Scope) -> ActiveUsers:
         """Distinct active users of a month (`2026-11`) or day (`2026-11-20`); 0 where nothing is held."""
@@ -137,24 +139,26 @@ class Statistics:
 
         Days and months may be mixed: the error is that of the coarser.
         """
-        held = await self.held(periods)
-        return (await self.users.count([held.union(periods, scopes)]))[0]
+        held = await self.find_periods(periods)
+        return (await self.users.count([held.distinct_query(periods, scopes)]))[0]
 
     async def counts(self, periods: Sequence[str], scopes: Sequence[Scope]) -> dict[str, Counts]:
         """Counters by period, summed over `scopes`; periods that nobody holds are missing."""
-        held = await self.held(periods)
-        return await self.counts_of(held, [period for period in periods if period in held.shards], scopes)
+        held = await self.find_periods(periods)
+        return await self.sum_counts(held, [period for period in periods if period in held.shards], scopes)
 
-    async def written(self, days: Sequence[str]) -> dict[str, tuple[int, int]]:
+    async def record_times(self, days: Sequence[str]) -> dict[str, tuple[int, int]]:
         """First and last record timestamp (ms) counted into each day; days without any are missing.
 
         Timestamps that cannot be a date are passed over: format 1 stored those of any record.
         """
-        held = await self.held(days)
-        asked = [(day, shard) for day in days for shard in held.shards.get(day, ())]
+        held = await self.find_periods(days)
+        targets = [(day, shard) for day in days for shard in held.shards.get(day, ())]
         found: dict[str, list[int]] = defaultdict(list)
-        commands: list[Command] = [("HMGET", shard.written(day), fields.FIRST, fields.LAST) for day, shard in asked]
-        for (day, _), times in zip(asked, await self.run(commands), strict=True):
+        commands: list[Command] = [
+            ("HMGET", shard.record_times(day), fields.FIRST, fields.LAST) for day, shard in targets
+        ]
+        for (day, _), times in zip(targets, await self.run(commands), strict=True):
             numbers = [integer(text.decode(errors="replace")) for text in times if text is not None]
             found[day] += [at_ms for at_ms in numbers if at_ms is not None and is_date(at_ms)]
         return {day: (min(times), max(times)) for day, times in found.items() if times}
@@ -169,11 +173,11 @@ class Statistics:
         (tags,) = await self._client.run([("SMEMBERS", keys.shards(self._prefix))])
         return [ShardKeys(self._prefix, Shard.parse(tag.decode())) for tag in sorted(tags)]
 
-    async def held(self, periods: Sequence[str]) -> Held:
+    async def find_periods(self, periods: Sequence[str]) -> HeldPeriods:
         """Which of the periods are held, and where."""
         shards = await self.shards()
         if not periods:
-            return Held({})
+            return HeldPeriods({})
         replies = await self.run(
             [("EVAL_RO", LOOK, 2, shard.index, shard.progress, fields.LAST_RECORD, *periods) for shard in shards]
         )
@@ -190,30 +194,36 @@ class Statistics:
         for (period, shard), there in zip(unlisted, await self._exist(unlisted), strict=True):
             if there:
                 found.setdefault(period, []).append(shard)
-        return Held(found)
+        return HeldPeriods(found)
 
     async def _exist(self, unlisted: Sequence[tuple[str, ShardKeys]]) -> list[bool]:
         """Whether a shard has keys of a period that its index does not name."""
         commands: list[Command] = []
         for period, shard in unlisted:
-            unit = Unit(shard, period, EVERYTHING)
+            unit = ShardScope(shard, period, EVERYTHING)
             # A day has the times of its records; a month may have nothing but users.
-            others = [shard.written(period)] if len(period) > len("2026-11") else [unit.first_sketch, *unit.small(0, 1)]
+            others = (
+                [shard.record_times(period)]
+                if len(period) > len("2026-11")
+                else [unit.first_sketch, *unit.small_sets(0, 1)]
+            )
             commands.append(("EXISTS", shard.counts(period, EVERYTHING), *others))
         return [found > 0 for found in await self.run(commands)]
 
-    async def counts_of(self, held: Held, periods: Sequence[str], scopes: Sequence[Scope]) -> dict[str, Counts]:
+    async def sum_counts(self, held: HeldPeriods, periods: Sequence[str], scopes: Sequence[Scope]) -> dict[str, Counts]:
         """Counters of each of `periods`, held or not, summed over shards and `scopes`."""
-        asked = [unit for period in periods for unit in held.units(period, scopes)]
+        targets = [unit for period in periods for unit in held.shard_scopes(period, scopes)]
         sums: dict[str, Counts] = {period: defaultdict(int) for period in periods}
-        async for unit, counts in self.counted(asked):
+        async for unit, counts in self.read_counts(targets):
             for field, count in counts:
                 sums[unit.period][field] += count
         return sums
 
-    async def counted(self, units: Iterable[Unit]) -> AsyncIterator[tuple[Unit, list[tuple[tuple[str, ...], int]]]]:
+    async def read_counts(
+        self, units: Iterable[ShardScope]
+    ) -> AsyncIterator[tuple[ShardScope, list[tuple[tuple[str, ...], int]]]]:
         """The counters of each unit, some thousand at a time."""
-        for chunk in chunks(units, COMMANDS):
+        for chunk in chunks(units, MAX_COMMANDS):
             commands: list[Command] = [("HGETALL", unit.shard.counts(unit.period, unit.scope)) for unit in chunk]
             for unit, found in zip(chunk, await self._client.run(commands), strict=True):
                 yield unit, [(fields.split(field.decode()), int(count)) for field, count in found.items()]
@@ -226,11 +236,11 @@ class Statistics:
         for shard, members in zip(shards, replies, strict=True):
             for member in members:
                 dimension, *names = fields.split(member.decode())
-                if dimension in DIMENSIONS:
+                if dimension in LABEL_DIMENSIONS:
                     known.setdefault(Scope(dimension, tuple(names)), set()).add(shard.shard)
         return known
 
-    async def standing(self) -> Standing:
+    async def pipeline_status(self) -> PipelineStatus:
         """How each shard stands."""
         shards = await self.shards()
         commands: list[Command] = []
@@ -238,26 +248,26 @@ class Statistics:
             commands += [("HGETALL", shard.meta), ("GET", shard.position)]
             commands += [("HGETALL", shard.progress), ("HGETALL", shard.observed), ("SCARD", shard.unexpected)]
         replies = iter(await self.run(commands))
-        return Standing([ShardStanding.of(shard, *islice(replies, 5)) for shard in shards])
+        return PipelineStatus([ShardStatus.of(shard, *islice(replies, 5)) for shard in shards])
 
-    async def ids_held(self) -> dict[str, IdsHeld]:
+    async def held_ids(self) -> dict[str, HeldIds]:
         """By shard's tag, the window in which it counts an event id once."""
         shards = await self.shards()
         replies = await self.run([("HGETALL", shard.ids) for shard in shards])
-        return {shard.shard.tag: IdsHeld.of(held) for shard, held in zip(shards, replies, strict=True)}
+        return {shard.shard.tag: HeldIds.of(held) for shard, held in zip(shards, replies, strict=True)}
 
     async def active_clients(self, period: str) -> ActiveUsers:
         """Distinct clients that were issued tokens without a user in a period."""
-        held = await self.held([period])
+        held = await self.find_periods([period])
         return await self.users.count_sketches([shard.clients(period) for shard in held.shards.get(period, ())])
 
     async def imported(self) -> dict[str, Imported]:
         """Months that were counted elsewhere, by key (`2025-03`)."""
-        (found,) = await self._client.run([("HGETALL", keys.imported(self._prefix))])
+        (values,) = await self._client.run([("HGETALL", keys.imported(self._prefix))])
         active: dict[str, int] = {}
         source: dict[str, str] = {}
         counts: dict[str, Counts] = defaultdict(dict)
-        for field, value in found.items():
+        for field, value in values.items():
             month, *names = fields.split(field.decode())
             if names == [fields.ACTIVE]:
                 active[month] = int(value)
@@ -268,7 +278,7 @@ class Statistics:
         months = sorted(active.keys() | source.keys() | counts.keys())
         return {month: Imported(active.get(month), source.get(month, ""), counts.get(month, {})) for month in months}
 
-    async def run(self, commands: Sequence[Command], at_once: int = COMMANDS) -> list[Any]:
+    async def run(self, commands: Sequence[Command], at_once: int = MAX_COMMANDS) -> list[Any]:
         """Replies in order, of pipelines of bounded size."""
         replies: list[Any] = []
         for chunk in chunks(commands, at_once):

@@ -26,7 +26,7 @@ class Observation(NamedTuple):
         return cls(whole(integer(value)), integer(at_ms))
 
 
-class ShardStanding(NamedTuple):
+class ShardStatus(NamedTuple):
     """One shard. `position` is None where nothing was counted yet.
 
     `progress` has the ledger's numbers by field, None for one that is not a number: hashes hold what records said, and
@@ -50,7 +50,7 @@ class ShardStanding(NamedTuple):
         progress: Mapping[bytes, bytes],
         observed: Mapping[bytes, bytes],
         unexpected: int = 0,
-    ) -> ShardStanding:
+    ) -> ShardStatus:
         return cls(
             keys,
             _decoded(meta),
@@ -64,14 +64,14 @@ class ShardStanding(NamedTuple):
         """A number of progress: 0 if it is absent, None if the ledger holds something that cannot be a count."""
         return whole(self.progress.get(name, 0))
 
-    def seen(self, name: str) -> Observation | None:
+    def observation(self, name: str) -> Observation | None:
         text = self.observed.get(name)
         return None if text is None else Observation.of(text)
 
     @property
     def end(self) -> Observation | None:
         """The log's end when a worker last looked."""
-        return self.seen(fields.END)
+        return self.observation(fields.END)
 
     @property
     def refused(self) -> Observation | None:
@@ -102,10 +102,10 @@ class ShardStanding(NamedTuple):
         return fields.ALLOWED_AT_FIRST if allowed is None else whole(integer(allowed))
 
 
-class Standing(NamedTuple):
+class PipelineStatus(NamedTuple):
     """All shards."""
 
-    shards: Sequence[ShardStanding]
+    shards: Sequence[ShardStatus]
 
     @property
     def newest_event_ms(self) -> int | None:
@@ -119,23 +119,23 @@ class Standing(NamedTuple):
         lags = [shard.lag for shard in self.shards if shard.lag is not None]
         return sum(lags) if lags else None
 
-    def complete(self, dimensions: Iterable[str]) -> bool:
+    def labels_complete(self, dimensions: Iterable[str]) -> bool:
         """Whether every label of these dimensions found room for figures of its own."""
         return not any(self.overflowed(name) for name in dimensions)
 
-    def overflowed(self, dimension: str) -> list[ShardStanding]:
+    def overflowed(self, dimension: str) -> list[ShardStatus]:
         """The shards in which labels of a dimension found no room."""
         return [shard for shard in self.shards if shard.counter(fields.overflowed(dimension)) != 0]
 
-    def keeps(self, setting: str, dimension: str) -> bool:
+    def keeps_dimension(self, setting: str, dimension: str) -> bool:
         """Whether all that was counted was counted with `dimension` in `setting` (`users_by`, `counts_by`)."""
         return all(dimension in value.split(",") for value in self._settings(setting))
 
-    def words(self, setting: str) -> list[str]:
+    def setting_values(self, setting: str) -> list[str]:
         """All values that a listed setting has in any shard."""
         return sorted({word for value in self._settings(setting) for word in value.split(",") if word})
 
-    def least(self, setting: str) -> int | None:
+    def minimum_setting(self, setting: str) -> int | None:
         """The smallest number that a setting has in any shard; None where all say `forever`, or there is none."""
         return min((int(value) for value in self._settings(setting) if value != "forever"), default=None)
 
@@ -159,23 +159,23 @@ class Standing(NamedTuple):
 HOUR_MS: Final = 3_600_000
 
 
-class IdsHeld(NamedTuple):
+class HeldIds(NamedTuple):
     """The window in which a shard knows event ids again: hours since the Unix epoch, and how many ids."""
 
     first: int | None
     last: int | None
     ids: int
-    given_up_before: int | None
+    evicted_before: int | None
     """The first hour of which no id was given up for want of room; None where none ever was."""
 
     @classmethod
-    def of(cls, held: Mapping[bytes, bytes]) -> IdsHeld:
+    def of(cls, held: Mapping[bytes, bytes]) -> HeldIds:
         numbers = {name: integer(value) for name, value in _decoded(held).items()}
-        given_up = numbers.pop(fields.GIVEN_UP_BEFORE, None)
+        evicted_before = numbers.pop(fields.EVICTED_BEFORE, None)
         found = {integer(hour): whole(ids) or 0 for hour, ids in numbers.items()}
         hours = sorted(hour for hour in found if hour is not None and is_date(hour * HOUR_MS))
         ids = sum(found[hour] for hour in hours)
-        return cls(hours[0] if hours else None, hours[-1] if hours else None, ids, given_up)
+        return cls(hours[0] if hours else None, hours[-1] if hours else None, ids, evicted_before)
 
 
 def _text(value: bytes) -> str:

@@ -20,15 +20,15 @@ from schemas.ledger import accuracy
 from schemas.ledger.keys import SMALL_PARTS, TEMPORARY_MS, ShardKeys, temporary
 from schemas.ledger.scopes import Scope
 
-ARGUMENTS: Final = 4_000
+MAX_ARGUMENTS: Final = 4_000
 """Most arguments of one PFADD: Redis serves nobody else meanwhile."""
-UNITS: Final = 256
+MAX_SHARD_SCOPES: Final = 256
 """Small sets (of a shard, period and scope) read at once: a million ids at the default EXACT_UP_TO, were all full."""
-TURNS: Final = 2
+MAX_CONCURRENT_QUERIES: Final = 2
 """Questions that hold so many at the same time."""
-MERGED: Final = 256
+MAX_MERGED: Final = 256
 """Most sketches that one command merges: some 4 ms of the store's time."""
-CARRIED: Final = 64
+MAX_COPIED: Final = 64
 """Sketches carried from slot to slot at once, 12 KB each."""
 
 T = TypeVar("T")
@@ -46,20 +46,20 @@ class ActiveUsers:
         return self.standard_error == 0
 
 
-class Unit(NamedTuple):
+class ShardScope(NamedTuple):
     """What lies together: the users of one scope and period in one shard."""
 
     shard: ShardKeys
     period: str
     scope: Scope
 
-    def small(self, part: int, parts: int) -> list[str]:
+    def small_sets(self, part: int, parts: int) -> list[str]:
         """The small sets whose members belong to `part` of `parts`: a set's own part modulo that."""
-        return self.shard.small_of(self.period, self.scope, range(part, SMALL_PARTS, parts))
+        return self.shard.small_sets(self.period, self.scope, range(part, SMALL_PARTS, parts))
 
     def sketches(self, part: int, parts: int) -> list[str]:
         """The sketches likewise: a period of 16 and one of 4 unite in four parts."""
-        return self.shard.users_of(
+        return self.shard.sketches(
             self.period, self.scope, range(part, accuracy.sketches(self.period, self.scope), parts)
         )
 
@@ -69,40 +69,40 @@ class Unit(NamedTuple):
         return self.shard.users(self.period, self.scope, 0)
 
 
-class Union(NamedTuple):
-    """One question: the distinct users of all `units`, in as many parts as the coarsest of them has sketches."""
+class DistinctQuery(NamedTuple):
+    """One question: the distinct users of all `shard_scopes`, in as many parts as the coarsest of them has sketches."""
 
-    units: Callable[[], Iterable[Unit]]
+    shard_scopes: Callable[[], Iterable[ShardScope]]
     """Called again where they are needed again: there can be more than one would keep."""
     parts: int
 
 
 class _Piece(NamedTuple):
-    place: int
-    units: list[Unit]
+    query_index: int
+    shard_scopes: list[ShardScope]
     last: bool
 
 
 @dataclass(slots=True)
-class Seen:
+class QueryState:
     """What is known of a union so far: the members of its small sets, in one part while that will do.
 
     `spilled`: members are in temporary sketches already.
     """
 
     name: str
-    union: Union
+    query: DistinctQuery
     parts: list[set[bytes]]
-    units: int = 0
+    shard_scopes_read: int = 0
     spilled: bool = False
-    sketched: bool = False
+    has_sketches: bool = False
 
     @property
-    def few(self) -> int:
+    def exact_count(self) -> int:
         return sum(map(len, self.parts))
 
 
-class Users:
+class DistinctUsers:
     """Counts unions. Raises one of redis_client.UNREACHABLE when Redis does not answer."""
 
     def __init__(self, client: Client, prefix: str, exact_up_to: int, *, cluster: bool) -> None:
@@ -110,46 +110,48 @@ class Users:
         self._prefix = prefix
         self.exact_up_to = exact_up_to
         self.cluster = cluster
-        self.turns = asyncio.Semaphore(TURNS)
+        self.slots = asyncio.Semaphore(MAX_CONCURRENT_QUERIES)
 
-    async def count(self, unions: Sequence[Union]) -> list[ActiveUsers]:
+    async def count(self, queries: Sequence[DistinctQuery]) -> list[ActiveUsers]:
         """One figure a union, in order."""
-        answers = [ActiveUsers(0, 0.0)] * len(unions)
+        answers = [ActiveUsers(0, 0.0)] * len(queries)
         nonce = secrets.token_hex(8)
-        seen: dict[int, Seen] = {}
-        for pieces in slices(unions):
-            async with self.turns:
+        states: dict[int, QueryState] = {}
+        for pieces in slice_queries(queries):
+            async with self.slots:
                 for piece in pieces:
-                    if piece.place not in seen and piece.units:
-                        union = unions[piece.place]
+                    if piece.query_index not in states and piece.shard_scopes:
+                        query = queries[piece.query_index]
                         # Most unions are read whole, and then most are few: nobody needs to know their parts.
-                        parts = 1 if piece.last else union.parts
-                        seen[piece.place] = Seen(f"{nonce}.{piece.place}", union, empty_parts(parts))
-                pieces = [piece for piece in pieces if piece.place in seen]
-                await self.look([(seen[piece.place], piece.units) for piece in pieces])
-                estimated: dict[int, Seen] = {}
-                undivided: list[tuple[Seen, list[Unit]]] = []
+                        parts = 1 if piece.last else query.parts
+                        states[piece.query_index] = QueryState(
+                            f"{nonce}.{piece.query_index}", query, empty_parts(parts)
+                        )
+                pieces = [piece for piece in pieces if piece.query_index in states]
+                await self.load_small_sets([(states[piece.query_index], piece.shard_scopes) for piece in pieces])
+                estimated: dict[int, QueryState] = {}
+                undivided: list[tuple[QueryState, list[ShardScope]]] = []
                 for piece in pieces:
-                    so_far = seen[piece.place]
-                    so_far.units += len(piece.units)
-                    many = so_far.few > self.exact_up_to
+                    state = states[piece.query_index]
+                    state.shard_scopes_read += len(piece.shard_scopes)
+                    exceeds_exact = state.exact_count > self.exact_up_to
                     if not piece.last:
-                        if many:
-                            await self.spill(so_far)
+                        if exceeds_exact:
+                            await self.spill(state)
                         continue
-                    del seen[piece.place]
-                    if many or so_far.spilled or so_far.sketched:
-                        estimated[piece.place] = so_far
-                        if len(so_far.parts) < so_far.union.parts:
-                            if so_far.few:
-                                undivided.append((so_far, piece.units))
-                            so_far.parts = empty_parts(so_far.union.parts)
+                    del states[piece.query_index]
+                    if exceeds_exact or state.spilled or state.has_sketches:
+                        estimated[piece.query_index] = state
+                        if len(state.parts) < state.query.parts:
+                            if state.exact_count:
+                                undivided.append((state, piece.shard_scopes))
+                            state.parts = empty_parts(state.query.parts)
                     else:
-                        answers[piece.place] = ActiveUsers(so_far.few, 0.0)
+                        answers[piece.query_index] = ActiveUsers(state.exact_count, 0.0)
                 # Again, before the sketches are: whoever has moved to them since is found there.
-                await self.look(undivided)
-                for place, count in zip(estimated, await self._estimate(list(estimated.values())), strict=True):
-                    answers[place] = ActiveUsers(count, accuracy.SKETCH_ERROR / math.sqrt(unions[place].parts))
+                await self.load_small_sets(undivided)
+                for index, count in zip(estimated, await self._estimate(list(estimated.values())), strict=True):
+                    answers[index] = ActiveUsers(count, accuracy.SKETCH_ERROR / math.sqrt(queries[index].parts))
         return answers
 
     async def count_sketches(self, sketches: Sequence[str]) -> ActiveUsers:
@@ -159,82 +161,84 @@ class Users:
         key = temporary(self._prefix, secrets.token_hex(8), "0")
         commands: list[Command] = [("PFCOUNT", *sketches)]
         if self.cluster:
-            await self.carry(key, sketches)
+            await self.copy_to_slot(key, sketches)
             commands = [("PFCOUNT", key), ("UNLINK", key)]
         count = (await self.client.run(commands))[0]
         return ActiveUsers(count, accuracy.SKETCH_ERROR if count else 0.0)
 
-    async def look(self, asked: Sequence[tuple[Seen, list[Unit]]]) -> None:
+    async def load_small_sets(self, asked: Sequence[tuple[QueryState, list[ShardScope]]]) -> None:
         """Read the small sets of these units, then whether there are sketches."""
         small: list[Command] = []
         exists: list[Command] = []
-        of: list[tuple[Seen, int]] = []
-        sketched: list[Seen] = []
-        for union, units in asked:
-            k = len(union.parts)
-            for group in self._groups(units):
+        owners: list[tuple[QueryState, int]] = []
+        sketched: list[QueryState] = []
+        for query, shard_scopes in asked:
+            k = len(query.parts)
+            for group in self._by_slot(shard_scopes):
                 for part in range(k):
-                    small.append(("SUNION", *(key for unit in group for key in unit.small(part, k))))
-                    of.append((union, part))
-                exists.append(("EXISTS", *(unit.first_sketch for unit in group)))
-                sketched.append(union)
+                    small.append(("SUNION", *(key for shard_scope in group for key in shard_scope.small_sets(part, k))))
+                    owners.append((query, part))
+                exists.append(("EXISTS", *(shard_scope.first_sketch for shard_scope in group)))
+                sketched.append(query)
         replies = await self.client.run(small + exists)
-        for (union, part), members in zip(of, replies, strict=False):
-            union.parts[part].update(members)
-        for union, found in zip(sketched, replies[len(small) :], strict=True):
-            union.sketched |= found > 0
+        for (query, part), members in zip(owners, replies, strict=False):
+            query.parts[part].update(members)
+        for query, found in zip(sketched, replies[len(small) :], strict=True):
+            query.has_sketches |= found > 0
 
-    def _groups(self, units: list[Unit]) -> Iterable[list[Unit]]:
+    def _by_slot(self, shard_scopes: list[ShardScope]) -> Iterable[list[ShardScope]]:
         """Units whose keys one command may name: of one shard each in Cluster, where commands cannot cross slots."""
         if not self.cluster:
-            return [units] if units else []
-        groups: dict[str, list[Unit]] = {}
-        for unit in units:
-            groups.setdefault(unit.shard.base, []).append(unit)
+            return [shard_scopes] if shard_scopes else []
+        groups: dict[str, list[ShardScope]] = {}
+        for shard_scope in shard_scopes:
+            groups.setdefault(shard_scope.shard.base, []).append(shard_scope)
         return groups.values()
 
-    async def spill(self, union: Seen) -> None:
+    async def spill(self, query: QueryState) -> None:
         """No longer few: from now on members live in temporary sketches, so that no answer holds them all."""
         commands: list[Command] = []
-        for part, members in enumerate(union.parts):
-            commands.extend(added(self.sketch_of(union, part), members))
+        for part, members in enumerate(query.parts):
+            commands.extend(add_commands(self.temporary_sketch(query, part), members))
             members.clear()
-        union.spilled = True
+        query.spilled = True
         await self.client.run(commands)
 
-    async def _estimate(self, unions: Sequence[Seen]) -> list[int]:
+    async def _estimate(self, queries: Sequence[QueryState]) -> list[int]:
         """The sum of each union's parts: PFCOUNT over all sketches of a part, members that are in none added."""
         commands: list[Command] = []
         counted: list[tuple[int, int]] = []
-        for place, union in enumerate(unions):
-            k = len(union.parts)
-            merge = self.cluster or union.units * (accuracy.K_MONTHS // k) > MERGED
-            by_part = [] if merge else _by_part(union.union)
-            for part, members in enumerate(union.parts):
-                key = self.sketch_of(union, part)
-                commands.extend(added(key, members))
-                sketches = (name for unit in union.union.units() for name in unit.sketches(part, k))
-                direct: list[str] = []
+        for index, query in enumerate(queries):
+            k = len(query.parts)
+            merge = self.cluster or query.shard_scopes_read * (accuracy.K_MONTHS // k) > MAX_MERGED
+            by_part = [] if merge else _by_part(query.query)
+            for part, members in enumerate(query.parts):
+                key = self.temporary_sketch(query, part)
+                commands.extend(add_commands(key, members))
+                sketches = (
+                    name for shard_scope in query.query.shard_scopes() for name in shard_scope.sketches(part, k)
+                )
+                sketches_of_part: list[str] = []
                 if self.cluster:
-                    await self.carry(key, sketches)
+                    await self.copy_to_slot(key, sketches)
                 elif merge:
-                    for chunk in chunks(sketches, MERGED):
+                    for chunk in chunks(sketches, MAX_MERGED):
                         await self.client.run([("PFMERGE", key, *chunk), ("PEXPIRE", key, TEMPORARY_MS)])
                 else:
-                    direct = by_part[part]
-                own = [key] if members or merge or union.spilled else []
-                counted.append((place, len(commands)))
-                commands.append(("PFCOUNT", *direct, *own))
-                commands.extend(("UNLINK", name) for name in own)
+                    sketches_of_part = by_part[part]
+                temporary_keys = [key] if members or merge or query.spilled else []
+                counted.append((index, len(commands)))
+                commands.append(("PFCOUNT", *sketches_of_part, *temporary_keys))
+                commands.extend(("UNLINK", name) for name in temporary_keys)
         replies = await self.client.run(commands)
-        estimates = [0] * len(unions)
-        for place, reply in counted:
-            estimates[place] += replies[reply]
+        estimates = [0] * len(queries)
+        for index, reply in counted:
+            estimates[index] += replies[reply]
         return estimates
 
-    async def carry(self, key: str, sketches: Iterable[str]) -> None:
+    async def copy_to_slot(self, key: str, sketches: Iterable[str]) -> None:
         """Merge into `key` where a command cannot reach over slots: sketches are copied as they are to its slot."""
-        for chunk in chunks(sketches, CARRIED):
+        for chunk in chunks(sketches, MAX_COPIED):
             copies = [raw for raw in await self.client.run([("GET", name) for name in chunk]) if raw is not None]
             names = [f"{key}.{number}" for number in range(len(copies))]
             commands: list[Command] = [
@@ -244,35 +248,35 @@ class Users:
             commands.extend(("UNLINK", name) for name in names)
             await self.client.run(commands)
 
-    def sketch_of(self, union: Seen, part: int) -> str:
-        nonce, _, place = union.name.partition(".")
-        return temporary(self._prefix, nonce, f"{place}.{part}")
+    def temporary_sketch(self, query: QueryState, part: int) -> str:
+        nonce, _, index = query.name.partition(".")
+        return temporary(self._prefix, nonce, f"{index}.{part}")
 
 
-def slices(unions: Sequence[Union]) -> Iterator[list[_Piece]]:
+def slice_queries(queries: Sequence[DistinctQuery]) -> Iterator[list[_Piece]]:
     """All units in order, at most UNITS at a time; what is `last` ends its union."""
     pieces: list[_Piece] = []
-    room = UNITS
-    for place, union in enumerate(unions):
-        units: list[Unit] = []
-        for unit in union.units():
-            if not room:
-                pieces.append(_Piece(place, units, last=False))
+    free = MAX_SHARD_SCOPES
+    for index, query in enumerate(queries):
+        shard_scopes: list[ShardScope] = []
+        for shard_scope in query.shard_scopes():
+            if not free:
+                pieces.append(_Piece(index, shard_scopes, last=False))
                 yield pieces
-                pieces, units, room = [], [], UNITS
-            units.append(unit)
-            room -= 1
-        pieces.append(_Piece(place, units, last=True))
+                pieces, shard_scopes, free = [], [], MAX_SHARD_SCOPES
+            shard_scopes.append(shard_scope)
+            free -= 1
+        pieces.append(_Piece(index, shard_scopes, last=True))
     if pieces:
         yield pieces
 
 
-def _by_part(union: Union) -> list[list[str]]:
+def _by_part(query: DistinctQuery) -> list[list[str]]:
     """All sketches of a union, by its parts."""
-    found: list[list[str]] = [[] for _ in range(union.parts)]
-    for unit in union.units():
-        for number, name in enumerate(unit.sketches(0, 1)):
-            found[number % union.parts].append(name)
+    found: list[list[str]] = [[] for _ in range(query.parts)]
+    for shard_scope in query.shard_scopes():
+        for number, name in enumerate(shard_scope.sketches(0, 1)):
+            found[number % query.parts].append(name)
     return found
 
 
@@ -286,11 +290,11 @@ def chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
         yield chunk
 
 
-def added(key: str, members: Collection[bytes]) -> Iterable[Command]:
+def add_commands(key: str, members: Collection[bytes]) -> Iterable[Command]:
     if not members:
         return
     # Made empty and given its lifetime before it grows: a connection cut in between leaves some thirty bytes.
     yield ("PFADD", key)
     yield ("PEXPIRE", key, TEMPORARY_MS)
-    for chunk in chunks(members, ARGUMENTS):
+    for chunk in chunks(members, MAX_ARGUMENTS):
         yield ("PFADD", key, *chunk)

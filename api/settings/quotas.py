@@ -9,7 +9,7 @@ from typing import Annotated, Final
 
 import msgspec
 
-from api.settings.watched_file import WatchedFile, content_of
+from api.settings.watched_file import WatchedFile, read_bounded
 from schemas.clock import SYSTEM, Clock
 
 Limit = Annotated[int, msgspec.Meta(ge=1, le=10**15)]
@@ -36,15 +36,15 @@ class Quotas(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return {(quota.realm, quota.client_id): quota.limit for quota in self.clients}
 
 
-NONE: Final = Quotas()
+NO_QUOTAS: Final = Quotas()
 
 
 def read(path: Path) -> Quotas:
     """Raises ValueError with a sentence that tells what is wrong with the file, and where in it."""
-    return _decoded(path, content_of(path))
+    return _decode(path, read_bounded(path))
 
 
-def _decoded(path: Path, content: bytes) -> Quotas:
+def _decode(path: Path, content: bytes) -> Quotas:
     try:
         quotas = msgspec.json.decode(content, type=Quotas)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -64,16 +64,16 @@ class QuotasFile:
     """
 
     def __init__(self, path: Path | None, clock: Clock = SYSTEM) -> None:
-        self._quotas = NONE
+        self._quotas = NO_QUOTAS
         self.version = ""
         """Names what the quotas say: equal in processes whose files are."""
-        self._file = None if path is None else WatchedFile(path, "QUOTAS_FILE", partial(self._take, path), clock)
+        self._file = None if path is None else WatchedFile(path, "QUOTAS_FILE", partial(self._load, path), clock)
 
     def current(self) -> Quotas:
         if self._file is not None:
-            self._file.look()
+            self._file.reload_if_changed()
         return self._quotas
 
-    def _take(self, path: Path, content: bytes) -> None:
-        self._quotas = _decoded(path, content)
+    def _load(self, path: Path, content: bytes) -> None:
+        self._quotas = _decode(path, content)
         self.version = hashlib.blake2b(content, digest_size=8).hexdigest()

@@ -12,22 +12,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from api.settings.watched_file import content_of
-from schemas.ledger.inventory import KEPT, TOTAL_USERS, canonical
+from api.settings.watched_file import read_bounded
+from schemas.ledger.inventory import COUNTED_STATUSES, TOTAL_USERS, canonical_status
 
-EVERYTHING: Final = ("*",)
+WILDCARD: Final = ("*",)
 
-RECORDING: Final = "reporting"
-ACCESS: Final = ("reporting.access", "reporting_access")
+RECORDING_SCOPE: Final = "reporting"
+ACCESS_SCOPES: Final = ("reporting.access", "reporting_access")
 """The second is how LinOTP's document calls the first in its text."""
 ACTIONS: Final = ("show", "period", "maximum", "delete_all", "delete_before")
 
-ALWAYS: Final = re.compile(r"\*( \*){0,5};?")
+ALWAYS_TIME: Final = re.compile(r"\*( \*){0,5};?")
 """A `time` that never ends: `* * * * * *;`."""
 
 
 @dataclass(frozen=True)
-class Recording:
+class RecordingPolicy:
     """What is recorded in some realms: the statuses as the policy writes them. `realms` None is all of them."""
 
     realms: frozenset[str] | None
@@ -38,7 +38,7 @@ class Recording:
 
 
 @dataclass(frozen=True)
-class Access:
+class AccessPolicy:
     """Who may do what on which realms; None is everybody, everything, all."""
 
     users: frozenset[str] | None
@@ -53,41 +53,41 @@ class Access:
 class Policies:
     """The active policies of a file."""
 
-    recording: tuple[Recording, ...] = ()
-    access: tuple[Access, ...] = ()
+    recording: tuple[RecordingPolicy, ...] = ()
+    access: tuple[AccessPolicy, ...] = ()
 
-    def realms(self, subject: str, action: str) -> Allowed | None:
+    def allowed_realms(self, subject: str, action: str) -> AllowedRealms | None:
         """On which realms the subject may do it; None where no policy lets it. Without any policy everybody may."""
         if not self.access:
-            return Allowed(None)
+            return AllowedRealms(None)
         matching = [policy for policy in self.access if policy.allows(subject, action)]
         if not matching:
             return None
         realms: set[str] = set()
         for policy in matching:
             if policy.realms is None:
-                return Allowed(None)
+                return AllowedRealms(None)
             realms |= policy.realms
-        return Allowed(frozenset(realms))
+        return AllowedRealms(frozenset(realms))
 
 
 @dataclass(frozen=True)
-class Allowed:
+class AllowedRealms:
     """Realms in lower case; None is all."""
 
     realms: frozenset[str] | None
 
 
-EVERY_STATUS: Final = Recording(None, KEPT)
+RECORD_EVERYTHING: Final = RecordingPolicy(None, COUNTED_STATUSES)
 """What is recorded where no file says otherwise."""
 
 
 def read(path: Path) -> Policies:
     """Raises ValueError with a sentence that tells what is wrong with the file, and where in it."""
-    return decoded(path, content_of(path))
+    return decode(path, read_bounded(path))
 
 
-def decoded(path: Path, content: bytes) -> Policies:
+def decode(path: Path, content: bytes) -> Policies:
     try:
         return parse(content.decode())
     except UnicodeDecodeError as error:
@@ -99,101 +99,101 @@ def decoded(path: Path, content: bytes) -> Policies:
 def parse(text: str) -> Policies:
     """The policies of a file's text. Raises ValueError that names the line or the policy."""
     recording, access = [], []
-    for name, given in _sections(text):
-        policy = _Policy(name, given)
-        if policy.scope == RECORDING:
-            recorded = Recording(policy.realms, policy.statuses)
+    for name, attributes in _sections(text):
+        policy = _Policy(name, attributes)
+        if policy.scope == RECORDING_SCOPE:
+            recording_policy = RecordingPolicy(policy.realms, policy.statuses)
             if policy.active:
-                recording.append(recorded)
-        elif policy.scope in ACCESS:
-            allowed = Access(policy.users, policy.actions, policy.realms)
+                recording.append(recording_policy)
+        elif policy.scope in ACCESS_SCOPES:
+            access_policy = AccessPolicy(policy.users, policy.actions, policy.realms)
             if policy.active:
-                access.append(allowed)
-        elif policy.scope.startswith(RECORDING):
+                access.append(access_policy)
+        elif policy.scope.startswith(RECORDING_SCOPE):
             # A misspelt one would count as none, and none lets everybody in.
-            raise policy.wrong("scope", f"{policy.scope!r} is neither {RECORDING} nor {ACCESS[0]}")
+            raise policy.error("scope", f"{policy.scope!r} is neither {RECORDING_SCOPE} nor {ACCESS_SCOPES[0]}")
     return Policies(tuple(recording), tuple(access))
 
 
 class _Policy:
     """One section, read attribute by attribute."""
 
-    def __init__(self, name: str, given: Mapping[str, str]) -> None:
+    def __init__(self, name: str, attributes: Mapping[str, str]) -> None:
         self._name = name
-        self._given = given
-        self.scope = self._needed("scope").lower()
-        if self.scope.startswith(RECORDING):
-            self._refuse_unenforced()
+        self._attributes = attributes
+        self.scope = self._required("scope").lower()
+        if self.scope.startswith(RECORDING_SCOPE):
+            self._reject_unenforced()
 
-    def wrong(self, attribute: str, sentence: str) -> ValueError:
-        return ValueError(f"policy [{self._name}], {attribute}: {sentence}")
+    def error(self, attribute: str, message: str) -> ValueError:
+        return ValueError(f"policy [{self._name}], {attribute}: {message}")
 
     @property
     def active(self) -> bool:
-        value = self._given.get("active", "True").lower()
+        value = self._attributes.get("active", "True").lower()
         if value not in ("true", "false"):
-            raise self.wrong("active", "is neither True nor False")
+            raise self.error("active", "is neither True nor False")
         return value == "true"
 
     @property
     def realms(self) -> frozenset[str] | None:
-        return self._all_or(_listed(self._needed("realm").lower()))
+        return self._all_or(_listed(self._required("realm").lower()))
 
     @property
     def users(self) -> frozenset[str] | None:
-        return self._all_or(_listed(self._given.get("user", "*")) or EVERYTHING)
+        return self._all_or(_listed(self._attributes.get("user", "*")) or WILDCARD)
 
     @property
     def actions(self) -> frozenset[str] | None:
-        actions = _listed(self._needed("action"))
+        actions = _listed(self._required("action"))
         for action in actions:
-            if action not in (*ACTIONS, *EVERYTHING):
-                raise self.wrong("action", f"{action[:64]!r} is none of {', '.join(ACTIONS)}, *")
+            if action not in (*ACTIONS, *WILDCARD):
+                raise self.error("action", f"{action[:64]!r} is none of {', '.join(ACTIONS)}, *")
         return self._all_or(actions)
 
     @property
     def statuses(self) -> tuple[str, ...]:
         found: dict[str, str] = {}
-        for action in _listed(self._needed("action")):
+        for action in _listed(self._required("action")):
             for status in self._statuses(action):
-                found.setdefault(canonical(status) or "", status)
+                found.setdefault(canonical_status(status) or "", status)
         return tuple(found.values())
 
     def _statuses(self, action: str) -> Collection[str]:
-        if action in EVERYTHING:
-            return KEPT
+        if action in WILDCARD:
+            return COUNTED_STATUSES
         if action == "token_total":
             return ("total",)
         if action == "token_user_total":
             return (TOTAL_USERS,)
         name, equals, status = action.partition("=")
         if name.strip() != "token_status" or not equals:
-            raise self.wrong("action", f"{action[:64]!r} is none of token_total, token_status=…, token_user_total, *")
+            raise self.error("action", f"{action[:64]!r} is none of token_total, token_status=…, token_user_total, *")
         status = status.strip().lower()
-        if canonical(status) is None:
-            raise self.wrong("action", f"token_status: {status[:64]!r} is none of {', '.join(KEPT)}")
+        if canonical_status(status) is None:
+            raise self.error("action", f"token_status: {status[:64]!r} is none of {', '.join(COUNTED_STATUSES)}")
         return (status,)
 
-    def _needed(self, attribute: str) -> str:
-        value = self._given.get(attribute, "")
+    def _required(self, attribute: str) -> str:
+        value = self._attributes.get(attribute, "")
         if not _listed(value):
-            raise self.wrong(attribute, "is missing")
+            raise self.error(attribute, "is missing")
         return value
 
     @staticmethod
     def _all_or(items: Collection[str]) -> frozenset[str] | None:
         return None if "*" in items else frozenset(items)
 
-    def _refuse_unenforced(self) -> None:
+    def _reject_unenforced(self) -> None:
         """A limit that nobody enforces would be believed."""
-        for attribute, value in self._given.items():
+        for attribute, value in self._attributes.items():
             if attribute in ("name", "realm", "scope", "action", "active"):
                 continue
-            if attribute == "user" and self.scope in ACCESS:
+            if attribute == "user" and self.scope in ACCESS_SCOPES:
                 continue
-            if value in ("", "*") or (attribute == "time" and ALWAYS.fullmatch(value)):
+            if value in ("", "*") or (attribute == "time" and ALWAYS_TIME.fullmatch(value)):
                 continue
-            raise self.wrong(attribute, f"is not enforced here, so only * is taken, not {value[:64]!r}")
+            raise self.error(attribute, f"is not enforced here, so only * is taken, not {value[:64]!r}")
 
 
 def _listed(value: str) -> tuple[str, ...]:
@@ -203,7 +203,7 @@ def _listed(value: str) -> tuple[str, ...]:
 def _sections(text: str) -> Iterator[tuple[str, dict[str, str]]]:
     """Name and attributes of each section."""
     name: str | None = None
-    given: dict[str, str] = {}
+    attributes: dict[str, str] = {}
     seen: set[str] = set()
     lines = iter(enumerate(text.removeprefix("\ufeff").splitlines(), 1))
     for number, line in lines:
@@ -212,10 +212,10 @@ def _sections(text: str) -> Iterator[tuple[str, dict[str, str]]]:
             continue
         if line.startswith("["):
             if name is not None:
-                yield name, given
+                yield name, attributes
             if not (header := re.fullmatch(r"\[([^\[\]]+)\]", line)):
                 raise ValueError(f"line {number} is no section: [name]")
-            name, given = header[1].strip(), {}
+            name, attributes = header[1].strip(), {}
             if name in seen:
                 raise ValueError(f"line {number}: a policy [{name}] stands before")
             seen.add(name)
@@ -226,24 +226,24 @@ def _sections(text: str) -> Iterator[tuple[str, dict[str, str]]]:
             raise ValueError(f"line {number} is neither [name] nor attribute = value")
         if name is None:
             raise ValueError(f"line {number} stands before the first [name]")
-        if attribute in given:
+        if attribute in attributes:
             raise ValueError(f"line {number}: policy [{name}] has {attribute} before")
-        given[attribute] = _unquoted(value.strip(), number, lines)
+        attributes[attribute] = _unquoted(value.strip(), number, lines)
     if name is not None:
-        yield name, given
+        yield name, attributes
 
 
 def _unquoted(value: str, number: int, lines: Iterator[tuple[int, str]]) -> str:
     """A value without its quotes, and with the lines up to the closing one."""
     if value[:1] not in ('"', "'"):
         return value
-    quote, told = value[0], value[1:]
-    while quote not in told:
+    quote, unquoted = value[0], value[1:]
+    while quote not in unquoted:
         following = next(lines, None)
         if following is None:
             raise ValueError(f"line {number}: the quote is never closed")
-        told = f"{told} {following[1].strip()}"
-    told, _, rest = told.partition(quote)
+        unquoted = f"{unquoted} {following[1].strip()}"
+    unquoted, _, rest = unquoted.partition(quote)
     if rest.strip():
         raise ValueError(f"line {number}: {rest.strip()[:64]!r} follows the closing quote")
-    return told.strip()
+    return unquoted.strip()

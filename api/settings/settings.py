@@ -15,10 +15,10 @@ from schemas.events import EVENTS
 from schemas.outgoing import topics_by_event
 from schemas.settings import PREFIX, KafkaSettings, Listed
 
-AccessBy = Literal["jwt", "introspection", "static", "none"]
+AuthMethod = Literal["jwt", "introspection", "static", "none"]
 Shape = Literal["documented", "source"]
 
-NEEDED: Final = {
+REQUIRED_BY_METHOD: Final = {
     "auth_issuer": "jwt",
     "auth_audience": "jwt",
     "auth_jwks_url": "jwt",
@@ -29,26 +29,26 @@ NEEDED: Final = {
 }
 """Settings that a way of access cannot do without."""
 
-MIN_SECRET: Final = 16
+MIN_SECRET_CHARS: Final = 16
 """Characters of a webhook's secret: anybody on the network may try some."""
 
 T = TypeVar("T", str, SecretStr, Path | None)
 
 
-def _ways(ways: tuple[AccessBy, ...]) -> tuple[AccessBy, ...]:
-    if not ways:
+def _auth_methods(methods: tuple[AuthMethod, ...]) -> tuple[AuthMethod, ...]:
+    if not methods:
         raise ValueError("is not set: name at least one of jwt, introspection, static; or none, to answer anybody")
-    if "none" in ways and len(ways) > 1:
+    if "none" in methods and len(methods) > 1:
         raise ValueError("none lets everybody in, so it cannot stand beside another way")
-    return ways
+    return methods
 
 
-def _needed(value: T, info: ValidationInfo) -> T:
-    way = NEEDED[info.field_name or ""]
-    given = value.get_secret_value() if isinstance(value, SecretStr) else value
+def _required_by_method(value: T, info: ValidationInfo) -> T:
+    method = REQUIRED_BY_METHOD[info.field_name or ""]
+    provided = value.get_secret_value() if isinstance(value, SecretStr) else value
     # `auth` is declared above these fields; it is missing here only when it is at fault itself, which is told already.
-    if not given and way in info.data.get("auth", ()):
-        raise ValueError(f"is not set, and AUTHTALLY_AUTH names {way}")
+    if not provided and method in info.data.get("auth", ()):
+        raise ValueError(f"is not set, and AUTHTALLY_AUTH names {method}")
     return value
 
 
@@ -70,10 +70,10 @@ def _policies(path: Path | None) -> Path | None:
     return path
 
 
-Url = Annotated[str, AfterValidator(http_url), AfterValidator(_needed)]
+Url = Annotated[str, AfterValidator(http_url), AfterValidator(_required_by_method)]
 
 
-def _bound(ingest: bool, info: ValidationInfo) -> bool:
+def _has_topic(ingest: bool, info: ValidationInfo) -> bool:
     # `topics` is declared above; it is missing here only when it is at fault itself.
     topics = info.data.get("topics")
     if ingest and topics is not None and not topics_by_event(topics):
@@ -81,22 +81,22 @@ def _bound(ingest: bool, info: ValidationInfo) -> bool:
     return ingest
 
 
-def _room(in_flight: int, info: ValidationInfo) -> int:
+def _holds_one_body(in_flight: int, info: ValidationInfo) -> int:
     if in_flight < info.data.get("ingest_max_bytes", 0):
         raise ValueError(f"is less than {PREFIX}INGEST_MAX_BYTES: no body of that size would ever be taken")
     return in_flight
 
 
-def _unguessable(secret: SecretStr) -> SecretStr:
-    if 0 < len(secret.get_secret_value()) < MIN_SECRET:
-        raise ValueError(f"must have at least {MIN_SECRET} characters")
+def _long_enough(secret: SecretStr) -> SecretStr:
+    if 0 < len(secret.get_secret_value()) < MIN_SECRET_CHARS:
+        raise ValueError(f"must have at least {MIN_SECRET_CHARS} characters")
     return secret
 
 
-Secret = Annotated[SecretStr, AfterValidator(_unguessable)]
+Secret = Annotated[SecretStr, AfterValidator(_long_enough)]
 
 
-def _signs_in(client_id: str, info: ValidationInfo) -> str:
+def _has_issuer(client_id: str, info: ValidationInfo) -> str:
     # Those above that are missing are at fault themselves, which is told already.
     if client_id and "auth" in info.data and not {"jwt", "introspection"} & set(info.data["auth"]):
         raise ValueError(f"{PREFIX}AUTH names neither jwt nor introspection: no token of an issuer would be taken")
@@ -121,20 +121,24 @@ class ApiSettings(KafkaSettings):
     api_host: str = Field("127.0.0.1", description="Address that the api listens on.")
     api_port: int = Field(8080, ge=0, le=65_535, description="Port that the api listens on; 0 takes a free one.")
 
-    auth: Annotated[Listed[AccessBy], AfterValidator(_ways)] = Field(
+    auth: Annotated[Listed[AuthMethod], AfterValidator(_auth_methods)] = Field(
         (), description="How bearers are told: jwt, introspection, static, several of them; or none, for anybody."
     )
-    auth_issuer: Annotated[str, AfterValidator(_needed)] = Field("", description="The `iss` that a JWT must carry.")
-    auth_audience: Annotated[str, AfterValidator(_needed)] = Field("", description="The `aud` that a JWT must name.")
+    auth_issuer: Annotated[str, AfterValidator(_required_by_method)] = Field(
+        "", description="The `iss` that a JWT must carry."
+    )
+    auth_audience: Annotated[str, AfterValidator(_required_by_method)] = Field(
+        "", description="The `aud` that a JWT must name."
+    )
     auth_jwks_url: Url = Field("", description="Where the issuer publishes the keys that sign its JWTs.")
     auth_introspection_url: Url = Field("", description="The RFC 7662 endpoint that is asked about opaque tokens.")
-    auth_client_id: Annotated[str, AfterValidator(_needed)] = Field(
+    auth_client_id: Annotated[str, AfterValidator(_required_by_method)] = Field(
         "", description="The client that the api introspects tokens as."
     )
-    auth_client_secret: Annotated[SecretStr, AfterValidator(_needed)] = Field(
+    auth_client_secret: Annotated[SecretStr, AfterValidator(_required_by_method)] = Field(
         SecretStr(""), description="Secret of AUTH_CLIENT_ID."
     )
-    auth_tokens_file: Annotated[Path | None, AfterValidator(_needed), AfterValidator(_tokens)] = Field(
+    auth_tokens_file: Annotated[Path | None, AfterValidator(_required_by_method), AfterValidator(_tokens)] = Field(
         None, description="JSON file of static tokens: sha256, subject, scopes and optionally realms of each."
     )
     auth_realms_claim: str = Field(
@@ -181,7 +185,7 @@ class ApiSettings(KafkaSettings):
     )
 
     dashboard: bool = Field(True, description="Serves the dashboard at /.")
-    dashboard_client_id: Annotated[str, AfterValidator(_signs_in)] = Field(
+    dashboard_client_id: Annotated[str, AfterValidator(_has_issuer)] = Field(
         "", description="Public client by which AUTH_ISSUER signs people in to the dashboard; empty: by a pasted token."
     )
     dashboard_scope: str = Field(
@@ -197,7 +201,7 @@ class ApiSettings(KafkaSettings):
         256, ge=0, le=10_000, description="Listeners of /v1/live at the same time; beyond it 503."
     )
 
-    ingest: Annotated[bool, AfterValidator(_bound)] = Field(
+    ingest: Annotated[bool, AfterValidator(_has_topic)] = Field(
         False, description="Takes events over HTTP and sends them to Kafka; only then the Kafka settings matter here."
     )
     ingest_keycloak_secret: Secret = Field(
@@ -211,7 +215,7 @@ class ApiSettings(KafkaSettings):
     )
     ingest_max_bytes: int = Field(1_048_576, ge=1024, description="Largest body of events taken, unpacked.")
     ingest_max_events: int = Field(10_000, ge=1, description="Most events taken in one body.")
-    ingest_max_in_flight_bytes: Annotated[int, AfterValidator(_room)] = Field(
+    ingest_max_in_flight_bytes: Annotated[int, AfterValidator(_holds_one_body)] = Field(
         16_777_216, description="Bodies held at the same time until Kafka has their events; beyond it 429."
     )
     ingest_rate_limit: int = Field(

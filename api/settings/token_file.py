@@ -7,10 +7,10 @@ from typing import Annotated
 
 import msgspec
 
-from api.settings.watched_file import content_of
+from api.settings.watched_file import read_bounded
 
 
-class Listed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class TokenEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One element of the file."""
 
     sha256: Annotated[str, msgspec.Meta(pattern="^[0-9a-fA-F]{64}$")]
@@ -19,16 +19,16 @@ class Listed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     realms: list[str] | None = None
 
 
-def read(path: Path) -> list[Listed]:
+def read(path: Path) -> list[TokenEntry]:
     """Raises ValueError with a sentence that says what is wrong with the file, never what it holds."""
-    return decoded(path, content_of(path))
+    return decode(path, read_bounded(path))
 
 
-def decoded(path: Path, content: bytes) -> list[Listed]:
+def decode(path: Path, content: bytes) -> list[TokenEntry]:
     try:
-        listed = msgspec.json.decode(content, type=list[Listed])
+        entries = msgspec.json.decode(content, type=list[TokenEntry])
     except msgspec.DecodeError as error:
         raise ValueError(f"{path} is no list of sha256, subject, scopes and realms: {error}") from error
-    if not listed:
+    if not entries:
         raise ValueError(f"{path} lists no token")
-    return listed
+    return entries

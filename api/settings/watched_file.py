@@ -13,12 +13,12 @@ from schemas.settings import PREFIX
 
 log = structlog.get_logger(__name__)
 
-LOOKED_S: Final = 1.0
+CHECK_INTERVAL_S: Final = 1.0
 """How old the last look at a file may be."""
 MAX_BYTES: Final = 2**20
 
 
-def content_of(path: Path) -> bytes:
+def read_bounded(path: Path) -> bytes:
     """Raises ValueError with a sentence that tells why it cannot be had."""
     try:
         with path.open("rb") as file:
@@ -31,35 +31,35 @@ def content_of(path: Path) -> bytes:
 
 
 class WatchedFile:
-    """Hands a file's content to `take`, at once and after each change.
+    """Hands a file's content to `on_content`, at once and after each change.
 
-    `take` raises ValueError for what is wrong with it: at once that is the caller's, later it is logged.
+    `on_content` raises ValueError for what is wrong with it: at once that is the caller's, later it is logged.
     """
 
-    def __init__(self, path: Path, setting: str, take: Callable[[bytes], None], clock: Clock) -> None:
+    def __init__(self, path: Path, setting: str, on_content: Callable[[bytes], None], clock: Clock) -> None:
         self._path = path
         self._setting = PREFIX + setting
-        self._take = take
+        self._on_content = on_content
         self._clock = clock.monotonic
-        self._looked = float("-inf")
-        self._trouble = ""
-        self._stamp: tuple[int, ...] = ()
+        self._checked_at = float("-inf")
+        self._error = ""
+        self._signature: tuple[int, ...] = ()
         self._read()
 
-    def look(self) -> None:
+    def reload_if_changed(self) -> None:
         """Whether it has changed, at most once in LOOKED_S."""
         now = self._clock()
-        if now - self._looked < LOOKED_S:
+        if now - self._checked_at < CHECK_INTERVAL_S:
             return
-        self._looked = now
+        self._checked_at = now
         try:
             if self._read():
-                self._trouble = ""
+                self._error = ""
                 log.info("file read again", setting=self._setting, path=str(self._path))
         except ValueError as error:
-            if str(error) != self._trouble:
-                self._trouble = str(error)
-                log.warning("file left as it was read before", setting=self._setting, error=self._trouble)
+            if str(error) != self._error:
+                self._error = str(error)
+                log.warning("file left as it was read before", setting=self._setting, error=self._error)
 
     def _read(self) -> bool:
         """Whether there was something new. Raises ValueError."""
@@ -67,12 +67,12 @@ class WatchedFile:
             found = self._path.stat()
         except OSError as error:
             raise ValueError(f"{self._path} cannot be read: {error.strerror}") from error
-        stamp = found.st_mtime_ns, found.st_size, found.st_ino
-        if stamp == self._stamp:
+        signature = found.st_mtime_ns, found.st_size, found.st_ino
+        if signature == self._signature:
             return False
-        content = content_of(self._path)
+        content = read_bounded(self._path)
         # After the reading: a file that could not be read is tried again. Before its judgement: a wrong one is not,
         # until it changes.
-        self._stamp = stamp
-        self._take(content)
+        self._signature = signature
+        self._on_content(content)
         return True

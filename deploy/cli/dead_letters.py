@@ -19,7 +19,16 @@ from aggregator.ledger.ledger import Ledger
 from aggregator.ledger.store import Client
 from aggregator.settings import WorkerSettings
 from deploy.cli.json_output import print_json
-from deploy.cli.operations import Log, confirmed, consumer, headers_of, kafka_fails, logs_of, show_table, with_ledger
+from deploy.cli.operations import (
+    Log,
+    confirmed,
+    consumer,
+    headers_of,
+    kafka_errors_as_usage,
+    logs_of,
+    show_table,
+    with_ledger,
+)
 from deploy.progress import progress
 from schemas.ledger import fields, keys
 from schemas.ledger.keys import Shard
@@ -78,7 +87,7 @@ def letter_of(message: Any) -> Letter | None:
             given[headers.REASON],
             given.get(headers.DETAIL, ""),
             len(message.value() or b""),
-            headers.CUT in given,
+            headers.TRUNCATED in given,
             headers.RESENT in given,
         )
     except (KeyError, ValueError):
@@ -106,7 +115,7 @@ def _read(settings: WorkerSettings, logs: dict[Shard, Log]) -> Iterator[Any]:
             error = message.error()
             if error is not None:
                 if error.code() != KafkaError._PARTITION_EOF:
-                    raise kafka_fails(KafkaException(error))
+                    raise kafka_errors_as_usage(KafkaException(error))
                 waiting.discard(message.partition())
                 continue
             if message.offset() < ends[message.partition()]:
@@ -232,20 +241,20 @@ def resend(settings: WorkerSettings, reason: str | None, yes: bool, *, as_json: 
     """Produce what was not resent yet to where it came from. Raises click.ClickException."""
     logs, remembered = _logs(settings), _remembered(settings)
     waiting: Counter[str] = Counter()
-    cut = came_back = 0
+    range_ = came_back = 0
     for letter, _message in _unsent(settings, logs, remembered, reason):
-        cut += letter.cut
+        range_ += letter.cut
         came_back += letter.came_back and not letter.cut
         waiting[letter.reason] += not letter.cut and not letter.came_back
     waiting = +waiting
     if as_json:
         # Who reads JSON is not asked.
         sent = _send_all(settings, logs, remembered, reason) if yes and waiting else 0
-        told = {"to_resend": dict(sorted(waiting.items())), "cut": cut, "came_back": came_back, "resent": sent}
-        print_json(told)
+        result = {"to_resend": dict(sorted(waiting.items())), "cut": range_, "came_back": came_back, "resent": sent}
+        print_json(result)
         return
-    if cut:
-        click.echo(f"{cut} were too large to be kept whole and cannot be resent.")
+    if range_:
+        click.echo(f"{range_} were too large to be kept whole and cannot be resent.")
     if came_back:
         click.echo(f"{came_back} were resent once and came back; they are not sent again.")
     if not waiting:
@@ -262,7 +271,7 @@ def _send_all(settings: WorkerSettings, logs: dict[Shard, Log], remembered: Rese
     try:
         return _send(settings, logs, remembered, reason)
     except KafkaException as error:
-        raise kafka_fails(error) from error
+        raise kafka_errors_as_usage(error) from error
 
 
 def _send(settings: WorkerSettings, logs: dict[Shard, Log], remembered: Resent, reason: str | None) -> int:

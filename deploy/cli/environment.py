@@ -26,7 +26,7 @@ def known_names() -> set[str]:
     return {PREFIX + name.upper() for settings in readers for name in settings.model_fields}
 
 
-def given(environment: Mapping[str, str] | None = None) -> Mapping[str, str | None]:
+def set_names(environment: Mapping[str, str] | None = None) -> Mapping[str, str | None]:
     """Names and values in `.env` and the environment, and the names of secret files; the settings read them all."""
     variables = os.environ if environment is None else environment
     folder = Path(variables.get(SECRETS_DIR) or os.devnull)
@@ -46,11 +46,11 @@ def unknown_names(names: Iterable[str], known: set[str]) -> list[str]:
 
 def load(settings: type[S]) -> S:
     """Read settings. Raises SettingsError with every fault, unknown names included."""
-    faults = unknown_names(given(), known_names())
+    faults = unknown_names(set_names(), known_names())
     try:
         values = read(settings)
     except SettingsError as error:
-        raise SettingsError([*error.faults, *faults]) from error
+        raise SettingsError([*error.errors, *faults]) from error
     if faults:
         raise SettingsError(faults)
     return values

@@ -52,7 +52,7 @@ class Held(NamedTuple):
     counted: frozenset[Month]
 
 
-def bring(
+def import_months(
     settings: WorkerSettings, file: str, source: str | None, *, replace: bool, dry_run: bool, as_json: bool
 ) -> None:
     """Write the months of `file`, all of them or none. Raises click.ClickException."""
@@ -77,8 +77,8 @@ def bring(
         if there and not replace:
             raise click.ClickException(f"{', '.join(sorted(there))}: imported meanwhile; nothing was changed")
     if as_json:
-        told = [_told(row, source) | {"held": remarks[row.month] or None} for row in months]
-        print_json({"months": told, "refused": clash if refused else [], "written": not refused and not dry_run})
+        result = [_as_document(row, source) | {"held": remarks[row.month] or None} for row in months]
+        print_json({"months": result, "refused": clash if refused else [], "written": not refused and not dry_run})
     else:
         show_table(
             ("month", "active users", "logins", "tokens", ""),
@@ -109,8 +109,8 @@ def remove(settings: WorkerSettings, texts: Sequence[str], *, dry_run: bool, as_
     for month in missing:
         click.echo(f"{month} was not imported.")
     if gone:
-        told = f"{', '.join(gone)}"
-        click.echo(f"Dry run: {told} would be removed." if dry_run else f"Removed {told}.")
+        result = f"{', '.join(gone)}"
+        click.echo(f"Dry run: {result} would be removed." if dry_run else f"Removed {result}.")
 
 
 def show(settings: WorkerSettings, *, as_json: bool) -> None:
@@ -121,7 +121,7 @@ def show(settings: WorkerSettings, *, as_json: bool) -> None:
         print_json(
             {
                 "months": [
-                    _told(row, parts.get((fields.SOURCE,), "")) | {"counted_here": row.month in held.counted}
+                    _as_document(row, parts.get((fields.SOURCE,), "")) | {"counted_here": row.month in held.counted}
                     for row, parts in rows
                 ]
             }
@@ -221,7 +221,7 @@ def _figures(row: PastMonth) -> tuple[object, ...]:
     return row.month.key, row.active, "-" if logins is None else logins, sum(tokens) if tokens else "-"
 
 
-def _told(row: PastMonth, source: str) -> dict[str, Any]:
+def _as_document(row: PastMonth, source: str) -> dict[str, Any]:
     return {
         "month": row.month.key,
         "active_users": row.active,

@@ -18,8 +18,8 @@ from aggregator.ledger.store import Client
 from aggregator.settings import WorkerSettings
 from deploy.cli.json_output import print_json
 from deploy.cli.operations import confirmed, shards_held, show_table
-from deploy.cli.snapshot import converse
-from deploy.cli.snapshot.redis_connections import Line, in_place, line_to, names
+from deploy.cli.snapshot import with_connection
+from deploy.cli.snapshot.redis_connections import RedisConnection, connect_to, is_same_node, names
 from schemas.events import EARLIEST, MAX_AHEAD
 from schemas.ledger import fields
 from schemas.ledger.keys import Shard, ShardKeys
@@ -79,14 +79,14 @@ def rebuild_index(settings: WorkerSettings, shard: Shard | None, yes: bool, *, a
         chosen = sorted(held) if shard is None else [shard]
         return [await repair(client, ShardKeys(settings.key_prefix, each), change=change) for each in chosen]
 
-    found = converse(settings, lambda client: run(client, False))
+    found = with_connection(settings, lambda client: run(client, False))
     needed = any(each.periods or each.times for each in found)
     if not as_json:
         _show(found)
     # A caller that reads JSON is not asked.
     changes = needed and (yes if as_json else confirmed(yes, "Add and remove these?"))
     if changes:
-        found = converse(settings, lambda client: run(client, True))
+        found = with_connection(settings, lambda client: run(client, True))
     if as_json:
         print_json({"shards": [_told(each) for each in found], "changed": changes})
     elif changes:
@@ -97,9 +97,9 @@ def rebuild_index(settings: WorkerSettings, shard: Shard | None, yes: bool, *, a
 async def repair(client: Client, of: ShardKeys, *, change: bool) -> Repair:
     """Find what the keys of a shard say that its index does not, and add it if `change`. Raises RedisError."""
     found = Repair(of.shard)
-    async with line_to(client, of.position) as line:
+    async with connect_to(client, of.position) as line:
         if isinstance(client, RedisCluster):
-            await in_place(line, of.position)
+            await is_same_node(line, of.position)
         position = await line.call("GET", of.position)
         if position is not None and int(position) == fields.RESTORING:
             found.unfit = "is being restored: repair it afterwards"
@@ -110,11 +110,11 @@ async def repair(client: Client, of: ShardKeys, *, change: bool) -> Repair:
             found.added = await _add(line, of, found.periods)
         await _times(line, of, days, found, change=change)
         if isinstance(client, RedisCluster):
-            await in_place(line, of.position)
+            await is_same_node(line, of.position)
     return found
 
 
-async def _periods(line: Line, of: ShardKeys) -> tuple[dict[str, float], list[str]]:
+async def _periods(line: RedisConnection, of: ShardKeys) -> tuple[dict[str, float], list[str]]:
     """By period, the second at which the first of its keys expires; and the days whose record timestamps are held."""
     expiries: dict[str, float] = {}
     days: list[str] = []
@@ -134,7 +134,7 @@ async def _periods(line: Line, of: ShardKeys) -> tuple[dict[str, float], list[st
     return expiries, days
 
 
-async def _missing(line: Line, of: ShardKeys, expiries: dict[str, float]) -> dict[str, float]:
+async def _missing(line: RedisConnection, of: ShardKeys, expiries: dict[str, float]) -> dict[str, float]:
     missing: dict[str, float] = {}
     periods = sorted(expiries)
     for first in range(0, len(periods), AT_ONCE):
@@ -146,7 +146,7 @@ async def _missing(line: Line, of: ShardKeys, expiries: dict[str, float]) -> dic
     return missing
 
 
-async def _add(line: Line, of: ShardKeys, periods: dict[str, float]) -> int:
+async def _add(line: RedisConnection, of: ShardKeys, periods: dict[str, float]) -> int:
     """Add or shorten; never lengthen what a worker has written meanwhile."""
     added, rows = 0, list(periods.items())
     for first in range(0, len(rows), AT_ONCE):
@@ -155,10 +155,10 @@ async def _add(line: Line, of: ShardKeys, periods: dict[str, float]) -> int:
     return added
 
 
-async def _times(line: Line, of: ShardKeys, days: list[str], found: Repair, *, change: bool) -> None:
+async def _times(line: RedisConnection, of: ShardKeys, days: list[str], found: Repair, *, change: bool) -> None:
     what = "remove" if change else "look"
     hashes = {"progress": (of.progress, fields.FIRST_RECORD, fields.LAST_RECORD)}
-    hashes |= {f"written:{day}": (of.written(day), fields.FIRST, fields.LAST) for day in sorted(days)}
+    hashes |= {f"written:{day}": (of.record_times(day), fields.FIRST, fields.LAST) for day in sorted(days)}
     asked = list(hashes.items())
     for first in range(0, len(asked), AT_ONCE):
         some = asked[first : first + AT_ONCE]

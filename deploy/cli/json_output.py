@@ -10,8 +10,8 @@ import orjson
 PRINTED: Final = "authtally.json_printed"
 
 
-def print_json(told: Any) -> None:
-    click.echo(orjson.dumps(told, option=orjson.OPT_INDENT_2).decode())
+def print_json(result: Any) -> None:
+    click.echo(orjson.dumps(result, option=orjson.OPT_INDENT_2).decode())
     context = click.get_current_context(silent=True)
     if context is not None:
         context.find_root().meta[PRINTED] = True

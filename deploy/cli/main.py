@@ -29,9 +29,9 @@ def completion(context: click.Context, shell: str) -> None:
 
 
 main = click.version_option(package_name="authtally")(
-    manual.Manual(
+    manual.HelpGroup(
         name=manual.PROGRAM,
-        help=manual.MANUAL,
+        help=manual.HELP,
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
         sections={
             "Run": (services.demo, services.worker, services.api),

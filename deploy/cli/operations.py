@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from aggregator.ledger.ledger import Ledger, LedgerDefectError
-from aggregator.ledger.store import UNREACHABLE, Client, connect, trouble_in_words
+from aggregator.ledger.store import UNREACHABLE, Client, connect, describe_error
 from aggregator.settings import WorkerSettings
 from schemas.ledger import keys
 from schemas.ledger.keys import Shard
@@ -42,27 +42,27 @@ class Log(NamedTuple):
     end: int
 
 
-def with_ledger(settings: WorkerSettings, ask: Callable[[Ledger, Client], Awaitable[T]]) -> T:
+def with_ledger(settings: WorkerSettings, operation: Callable[[Ledger, Client], Awaitable[T]]) -> T:
     """Run one conversation with the ledger. A store that does not answer ends the command with one line."""
     # The ledger waits for its store for ever and logs each try; here the last trouble is told once.
     logs.configure("error", settings.log_format)
-    troubles: list[str] = []
+    errors: list[str] = []
 
     async def conversation() -> T:
         client = connect(settings)
-        ledger = Ledger(client, settings, trouble=lambda trouble: troubles.append(trouble) if trouble else None)
+        ledger = Ledger(client, settings, on_error=lambda line: errors.append(line) if line else None)
         try:
             async with asyncio.timeout(PATIENCE_S):
-                return await ask(ledger, client)
+                return await operation(ledger, client)
         finally:
             await client.aclose()
 
     try:
         return asyncio.run(conversation())
     except TimeoutError as error:
-        raise click.ClickException(troubles[-1] if troubles else f"{PREFIX}REDIS_URL: no answer") from error
+        raise click.ClickException(errors[-1] if errors else f"{PREFIX}REDIS_URL: no answer") from error
     except UNREACHABLE as error:
-        raise click.ClickException(trouble_in_words(error)) from error
+        raise click.ClickException(describe_error(error)) from error
     except LedgerDefectError as error:
         raise click.ClickException(f"the ledger is damaged: {error}") from error
 
@@ -73,7 +73,7 @@ async def shards_held(client: Client, settings: WorkerSettings) -> set[Shard]:
     return {Shard.parse(tag) for tag in tags}
 
 
-def kafka_fails(error: KafkaException) -> click.ClickException:
+def kafka_errors_as_usage(error: KafkaException) -> click.ClickException:
     return click.ClickException(f"{PREFIX}KAFKA_BOOTSTRAP_SERVERS: {error.args[0].str()}")
 
 
@@ -128,19 +128,19 @@ def logs_of(settings: WorkerSettings, topics: Iterable[str]) -> dict[Shard, Log]
             found[shard] = Log(topic_id, start, ends[shard])
         return found
     except KafkaException as error:
-        raise kafka_fails(error) from error
+        raise kafka_errors_as_usage(error) from error
     finally:
         reader.close()
 
 
-def fetched_ends(reader: Any, told: dict[Shard, int]) -> dict[Shard, int]:
+def fetched_ends(reader: Any, result: dict[Shard, int]) -> dict[Shard, int]:
     """The log ends, as fetching finds them from the ends that were told.
 
     The embedded broker's ListOffsets takes the last batch for one record, and so tells an end that lies before it.
     """
-    ends = dict(told)
-    reader.assign([TopicPartition(*shard, end) for shard, end in told.items()])
-    unsure, deadline = set(told), time.monotonic() + PATIENCE_S
+    ends = dict(result)
+    reader.assign([TopicPartition(*shard, end) for shard, end in result.items()])
+    unsure, deadline = set(result), time.monotonic() + PATIENCE_S
     while unsure and time.monotonic() < deadline:
         message = reader.poll(0.1)
         if message is None:

@@ -53,10 +53,10 @@ def read(text: bytes, latest: Month) -> list[PastMonth]:
     if len(text) > MAX_BYTES:
         raise PastError([f"more than {MAX_BYTES >> 20} MB: no list of months is that long"])
     try:
-        told = text.decode("utf-8-sig")
+        result = text.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise PastError([f"not UTF-8: {error.reason} at byte {error.start}"]) from error
-    rows = _of_json(told) if told.lstrip()[:1] in ("{", "[") else _of_csv(told)
+    rows = _of_json(result) if result.lstrip()[:1] in ("{", "[") else _of_csv(result)
     found: dict[Month, PastMonth] = {}
     faults: list[str] = []
     for where, row in rows:
@@ -145,7 +145,7 @@ def _tokens(grants: Any) -> dict[tuple[str, ...], int]:
         for token, count in tokens.items():
             where = f"{TOKENS}: {_shown(grant)}: {_shown(token)}"
             counts[_token(where, grant, token)] = _count(where, count)
-    _few(counts)
+    _sample(counts)
     return counts
 
 
@@ -188,7 +188,7 @@ def _faulty(columns: Sequence[str]) -> Iterator[str]:
         elif place > 1 and column != LOGINS:
             try:
                 counts[_column(column)] = 0
-                _few(counts)
+                _sample(counts)
             except _WrongError as wrong:
                 yield str(wrong)
                 return
@@ -246,7 +246,7 @@ def _token(where: str, grant: str, token: str) -> tuple[str, ...]:
     return fields.split(fields.token(grant, token))
 
 
-def _few(counts: dict[tuple[str, ...], int]) -> None:
+def _sample(counts: dict[tuple[str, ...], int]) -> None:
     for what, place in (("grant types", 1), ("token types", 2)):
         if len({parts[place] for parts in counts if len(parts) > place}) > fields.MAX_WORDS:
             raise _WrongError(f"more than {fields.MAX_WORDS} {what}")

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple, cast
 
 import click
 
-from aggregator.ledger.ledger import Ledger, Look, Refused
+from aggregator.ledger.ledger import Ledger, Refused, ShardState
 from aggregator.ledger.store import Client
 from aggregator.settings import WorkerSettings
 from deploy.cli.json_output import print_json
@@ -57,7 +57,7 @@ class Move:
 
 
 def target_of(to: str, log: Log) -> int:
-    """The offset that `--to` means. Raises click.BadParameter when the log has no such position."""
+    """The offset that `--to` means. Raises click.BadParameterError when the log has no such position."""
     if to == EARLIEST:
         return log.start
     if to == LATEST:
@@ -69,17 +69,17 @@ def target_of(to: str, log: Log) -> int:
     return int(to)
 
 
-def weigh(shard: Shard, look: Look, log: Log, target: int) -> Move:
+def assess(shard: Shard, state: ShardState, log: Log, target: int) -> Move:
     """What a move would count twice, and what not at all. Reads nothing itself."""
-    known = look.meta.get("topic_id", NO_ID)
-    other_topic = look.position is not None and NO_ID not in (known, log.topic_id) and known != log.topic_id
-    if look.position is None or other_topic:
+    known = state.meta.get("topic_id", NO_ID)
+    other_topic = state.position is not None and NO_ID not in (known, log.topic_id) and known != log.topic_id
+    if state.position is None or other_topic:
         # Nothing of this log is counted yet.
-        return Move(shard, look.position, target, other_topic, twice=0, never=target - log.start)
-    counted_to = min(look.position, log.end)
-    unread_from = max(look.position, log.start)
+        return Move(shard, state.position, target, other_topic, twice=0, never=target - log.start)
+    counted_to = min(state.position, log.end)
+    unread_from = max(state.position, log.start)
     return Move(
-        shard, look.position, target, False, twice=max(0, counted_to - target), never=max(0, target - unread_from)
+        shard, state.position, target, False, twice=max(0, counted_to - target), never=max(0, target - unread_from)
     )
 
 
@@ -105,7 +105,7 @@ class Row(NamedTuple):
 class Held(NamedTuple):
     """What the ledger holds of a shard."""
 
-    look: Look
+    look: ShardState
     untimed: int
 
     @property
@@ -149,7 +149,7 @@ def show(settings: WorkerSettings, *, as_json: bool) -> None:
 
 async def _held(ledger: Ledger, client: Client, shard: Shard) -> Held:
     untimed = await cast(Any, client.hget(ledger.keys(shard).progress, fields.UNTIMED))
-    return Held(await ledger.look(shard), int(untimed or 0))
+    return Held(await ledger.read_state(shard), int(untimed or 0))
 
 
 def _row(shard: Shard, held: Held, log: Log | None, settings: WorkerSettings) -> Row:
@@ -182,7 +182,7 @@ def allow_unexpected(settings: WorkerSettings, shard: Shard, number: int, *, as_
             if held.look.position is None:
                 return None
             meta = {fields.UNEXPECTED_ALLOWED: str(number)}
-            if not isinstance(await ledger.adopt(shard, held.look.position, meta), Refused):
+            if not isinstance(await ledger.adopt_settings(shard, held.look.position, meta), Refused):
                 return held
         raise click.ClickException("the shard moved at each try, nothing was changed: repeat")
 
@@ -217,8 +217,8 @@ def reset(settings: WorkerSettings, shard: Shard, to: str, yes: bool, *, as_json
     if log is None:
         raise click.ClickException(f"Kafka has no partition {shard.partition} of {shard.topic}")
     target = target_of(to, log)
-    look = with_ledger(settings, lambda ledger, _client: ledger.look(shard))
-    move = weigh(shard, look, log, target)
+    state = with_ledger(settings, lambda ledger, _client: ledger.read_state(shard))
+    move = assess(shard, state, log, target)
     if not as_json:
         click.echo("\n".join(move.in_words))
     # Who reads JSON is not asked.
@@ -226,12 +226,12 @@ def reset(settings: WorkerSettings, shard: Shard, to: str, yes: bool, *, as_json
     if moves and isinstance(with_ledger(settings, _write(move, log)), Refused):
         raise click.ClickException("the shard moved meanwhile, nothing was changed: look again")
     if as_json:
-        print_json(_told(move, moved=moves))
+        print_json(_as_document(move, moved=moves))
     elif moves:
         click.echo("Moved. A running worker goes on from there with its next range.")
 
 
-def _told(move: Move, *, moved: bool) -> dict[str, Any]:
+def _as_document(move: Move, *, moved: bool) -> dict[str, Any]:
     return {
         "topic": move.shard.topic,
         "partition": move.shard.partition,
@@ -247,8 +247,8 @@ def _told(move: Move, *, moved: bool) -> dict[str, Any]:
 def _write(move: Move, log: Log) -> Callable[[Ledger, Client], Awaitable[object]]:
     async def write(ledger: Ledger, _client: Client) -> object:
         if move.position is None:
-            return await ledger.open(move.shard, move.target, log.topic_id)
+            return await ledger.initialize(move.shard, move.target, log.topic_id)
         meta = {"topic_id": log.topic_id}
-        return await ledger.move(move.shard, move.position, move.target, meta, other_log=move.other_topic)
+        return await ledger.move_position(move.shard, move.position, move.target, meta, other_log=move.other_topic)
 
     return write

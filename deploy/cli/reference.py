@@ -114,11 +114,11 @@ def walk(group: click.Group, path: tuple[str, ...] = ("authtally",)) -> Iterator
 def _section(path: str, command: click.Command) -> str:
     context = click.Context(command, info_name=path)
     usage = " ".join((path, *command.collect_usage_pieces(context)))
-    told = (command.help or "").split("\n\n")
-    status = [" ".join(part.split()) for part in told if part.lstrip().startswith("Exit status:")]
+    result = (command.help or "").split("\n\n")
+    status = [" ".join(part.split()) for part in result if part.lstrip().startswith("Exit status:")]
     rows = [_option(parameter, context) for parameter in command.params if isinstance(parameter, click.Option)]
     table = ["\n".join(("| option | meaning |", "|---|---|", *rows))] if rows else []
-    return "\n\n".join((f"## {path}", f"`{usage}`", " ".join(told[0].split()), *table, *status))
+    return "\n\n".join((f"## {path}", f"`{usage}`", " ".join(result[0].split()), *table, *status))
 
 
 def _option(option: click.Option, context: click.Context) -> str:

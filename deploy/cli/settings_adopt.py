@@ -56,11 +56,11 @@ def adopt(settings: WorkerSettings, yes: bool, *, as_json: bool) -> None:
     async def ask(ledger: Ledger, client: Client) -> list[Change]:
         found = []
         for shard in sorted(await shards_held(client, settings)):
-            look = await ledger.look(shard)
-            if shard.topic in settings.topics and look.position is not None:
+            state = await ledger.read_state(shard)
+            if shard.topic in settings.topics and state.position is not None:
                 last = await cast(Any, client.hget(ledger.keys(shard).progress, fields.LAST_RECORD))
                 now = settings.counted_with(shard.topic)
-                found += changes(shard, look.position, int(last or 0), look.meta, now)
+                found += changes(shard, state.position, int(last or 0), state.meta, now)
         return found
 
     found = with_ledger(settings, ask)
@@ -81,7 +81,7 @@ def adopt(settings: WorkerSettings, yes: bool, *, as_json: bool) -> None:
             f"{names} cannot change under figures already counted: "
             f"put it back, or count anew under another {PREFIX}KEY_PREFIX. Nothing was changed."
         )
-    told: dict[str, Any] = {"changes": [dict(zip(COLUMNS, row, strict=True)) for row in rows], "recorded": False}
+    document: dict[str, Any] = {"changes": [dict(zip(COLUMNS, row, strict=True)) for row in rows], "recorded": False}
     if not as_json:
         click.echo(
             "What is counted already stays as it is; the new values hold from these positions on.\n"
@@ -90,14 +90,14 @@ def adopt(settings: WorkerSettings, yes: bool, *, as_json: bool) -> None:
     # Who reads JSON is not asked.
     if not (found and yes if as_json else confirmed(yes, "Record it?")):
         if as_json:
-            print_json(told)
+            print_json(document)
         return
 
     async def write(ledger: Ledger, _client: Client) -> list[Shard]:
         moved = []
         for shard in sorted({change.shard for change in found}):
             of_shard = [change for change in found if change.shard == shard]
-            if isinstance(await ledger.adopt(shard, of_shard[0].position, additions(of_shard)), Refused):
+            if isinstance(await ledger.adopt_settings(shard, of_shard[0].position, additions(of_shard)), Refused):
                 moved.append(shard)
         return moved
 
@@ -108,7 +108,7 @@ def adopt(settings: WorkerSettings, yes: bool, *, as_json: bool) -> None:
             "the others are done: stop the workers and repeat"
         )
     if as_json:
-        print_json(told | {"recorded": True})
+        print_json(document | {"recorded": True})
     else:
         click.echo("Recorded.")
 

@@ -11,7 +11,7 @@ import click
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from deploy.cli.operations import PATIENCE_S, kafka_fails, show_table
+from deploy.cli.operations import PATIENCE_S, kafka_errors_as_usage, show_table
 from schemas.ledger.inventory import BINDINGS
 from schemas.settings import PREFIX, KafkaSettings
 
@@ -34,7 +34,7 @@ class Topic:
     remark: str = ""
 
 
-def wanted(settings: KafkaSettings, partitions: int) -> dict[str, tuple[str, int]]:
+def required_topics(settings: KafkaSettings, partitions: int) -> dict[str, tuple[str, int]]:
     """What each topic carries, and how many partitions it gets: one where order matters, or where little is written."""
     found = {topic: (event, 1 if event in BINDINGS else partitions) for topic, event in settings.topics.items()}
     return found | {settings.dead_letter_topic: ("dead letters", 1)}
@@ -71,7 +71,7 @@ def create(
     admin: Any = AdminClient({**settings.kafka_client(), "log_level": 0})
     try:
         there: Mapping[str, Any] = admin.list_topics(timeout=PATIENCE_S).topics
-        plan = wanted(settings, partitions)
+        plan = required_topics(settings, partitions)
         missing = [
             NewTopic(topic, count, replicas, config=config(event, replicas, keep_days, keep_dead_letters_days))
             for topic, (event, count) in plan.items()
@@ -79,22 +79,22 @@ def create(
         ]
         made = set() if dry_run or not missing else _make(admin, missing)
     except KafkaException as error:
-        raise kafka_fails(error) from error
-    told = []
+        raise kafka_errors_as_usage(error) from error
+    result = []
     for topic, (event, count) in plan.items():
         if topic in there:
-            told.append(_judged(topic, event, len(there[topic].partitions)))
+            result.append(_judged(topic, event, len(there[topic].partitions)))
         else:
             # Somebody else may have been quicker, which is as good.
-            told.append(Topic(topic, event, count, TO_MAKE if dry_run else MADE if topic in made else THERE))
+            result.append(Topic(topic, event, count, TO_MAKE if dry_run else MADE if topic in made else THERE))
     if as_json:
-        click.echo(json.dumps({"topics": [asdict(each) for each in told]}))
+        click.echo(json.dumps({"topics": [asdict(each) for each in result]}))
     else:
         show_table(
             ("topic", "carries", "partitions", "", "remark"),
-            [(each.topic, each.event, each.partitions, each.result, each.remark) for each in told],
+            [(each.topic, each.event, each.partitions, each.result, each.remark) for each in result],
         )
-    return all(each.result != UNFIT for each in told)
+    return all(each.result != UNFIT for each in result)
 
 
 def _judged(topic: str, event: str, partitions: int) -> Topic:

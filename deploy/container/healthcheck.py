@@ -15,7 +15,7 @@ TIMEOUT_S: Final = 3.0
 
 def main(environment: Mapping[str, str]) -> int:
     """A container runs one of the services: the port that nobody listens on is the other one's."""
-    told = []
+    result = []
     for name, default in PORTS.items():
         url = f"http://127.0.0.1:{environment.get(name) or default}/health/live"
         try:
@@ -24,11 +24,11 @@ def main(environment: Mapping[str, str]) -> int:
                 return 0
         except urllib.error.HTTPError as refusal:
             with refusal:
-                told.append(f"{url}: {refusal.code} {refusal.read(1000).decode()}")
+                result.append(f"{url}: {refusal.code} {refusal.read(1000).decode()}")
             break
         except OSError as error:
-            told.append(f"{url}: {error}")
-    sys.stdout.write("; ".join(told))
+            result.append(f"{url}: {error}")
+    sys.stdout.write("; ".join(result))
     return 1
 
 

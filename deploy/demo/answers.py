@@ -130,16 +130,16 @@ def _todays(children: Children, sent: Sequence[Sent]) -> Iterator[str]:
     yesterday = (datetime.now(UTC) - timedelta(days=1)).date()
     path = f"/v1/logins?from={yesterday}&group_by=realm"
     try:
-        told: dict[str, Any] = json.loads(children.get(path))
+        result: dict[str, Any] = json.loads(children.get(path))
         logins: Counter[str] = Counter()
-        for item in told["items"]:
+        for item in result["items"]:
             logins[item["realm"]] += item["succeeded"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         yield f"{path}: no answer that can be read: {error!r}"
         return
     for way in sent:
         if logins[way.realm] != way.logins:
-            yield f"{path}: {logins[way.realm]} logins by {way.way}, sent {way.logins}"
+            yield f"{path}: {logins[way.realm]} logins by {way.source}, sent {way.logins}"
 
 
 def _daily(children: Children, expected: Expected) -> Iterator[str]:
@@ -147,14 +147,14 @@ def _daily(children: Children, expected: Expected) -> Iterator[str]:
     first, last = (day.replace("-", "") for day in (min(expected.days), max(expected.days)))
     path = f"{AUTH0}/daily?from={first}&to={last}"
     try:
-        told = {row["date"][:10]: row for row in json.loads(children.get(path))}
+        result = {row["date"][:10]: row for row in json.loads(children.get(path))}
     except (OSError, ValueError, KeyError, TypeError) as error:
         yield f"{path}: no answer that can be read: {error!r}"
         return
     for day, counts in expected.days.items():
         for name in ("logins", "signups", "leaked_passwords"):
-            if told.get(day, {}).get(name) != counts[name]:
-                yield f"{path}: {day} has {told.get(day, {}).get(name)} {name}, published {counts[name]}"
+            if result.get(day, {}).get(name) != counts[name]:
+                yield f"{path}: {day} has {result.get(day, {}).get(name)} {name}, published {counts[name]}"
 
 
 def _inventory(children: Children) -> Iterator[str]:

@@ -52,15 +52,15 @@ def run(events: int, port: int, token: str, then_exit: bool) -> int:
                 children.wait_for_api()
                 sent = sources.send(children)
                 _wait_until_consumed(children, records_sent(expected, sent))
-                _tell(children, expected, sent, began, console)
+                _report(children, expected, sent, began, console)
                 ready = True
                 if then_exit:
-                    return _judge(children, expected, sent, console)
+                    return _check_answers(children, expected, sent, console)
                 while True:
                     children.check()
                     time.sleep(WATCH_S)
             finally:
-                _hear_no_more()
+                _ignore_signals()
     except DemoError as error:
         click.echo(str(error), err=True)
         return FAILED
@@ -73,11 +73,11 @@ def run(events: int, port: int, token: str, then_exit: bool) -> int:
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
-    _hear_no_more()
+    _ignore_signals()
     raise _Stopped
 
 
-def _hear_no_more() -> None:
+def _ignore_signals() -> None:
     """A second Ctrl-C must not leave half of the cleaning undone."""
     for number in STOPPED_BY:
         signal.signal(number, signal.SIG_IGN)
@@ -162,7 +162,7 @@ def _wait_until_consumed(children: Children, records: int) -> None:
             time.sleep(POLL_S)
 
 
-def _tell(children: Children, expected: Expected, sent: Sequence[Sent], began: float, console: Console) -> None:
+def _report(children: Children, expected: Expected, sent: Sequence[Sent], began: float, console: Console) -> None:
     users = ", ".join(f"{month}: {expected.active(month)}" for month in expected.months)
     console.print(f"\nReady after {time.monotonic() - began:.1f} s: {expected.records} events published and counted.")
     console.print(f"  api      {children.url}")
@@ -171,7 +171,7 @@ def _tell(children: Children, expected: Expected, sent: Sequence[Sent], began: f
     console.print(f"  broker   {children.broker.address}")
     console.print(f"  store    {children.store.url}")
     console.print(f"\nActive users published, by month: {users}.")
-    ways = ", ".join(way.way for way in sent)
+    ways = ", ".join(way.source for way in sent)
     console.print(
         f"Besides, {sent[0].logins} logins of today came in by each of: {ways}; most of them twice, counted once."
     )
@@ -189,7 +189,7 @@ def _tell(children: Children, expected: Expected, sent: Sequence[Sent], began: f
     console.print("\nCtrl-C ends it and leaves nothing behind.")
 
 
-def _judge(children: Children, expected: Expected, sent: Sequence[Sent], console: Console) -> int:
+def _check_answers(children: Children, expected: Expected, sent: Sequence[Sent], console: Console) -> int:
     found = differences(children, expected, sent, KEY_PREFIX)
     if found:
         for line in found:

@@ -25,7 +25,7 @@ PAST: Final = {Month(2026, 3): 987, Month(2026, 4): 1042}
 class Sent(NamedTuple):
     """What a way was given. The realm tells its events from all others."""
 
-    way: str
+    source: str
     realm: str
     records: int
     """Records in Kafka, repeats included."""
@@ -37,123 +37,123 @@ def send(children: Children) -> list[Sent]:
     now = datetime.now(UTC)
     past = [now - timedelta(seconds=number) for number in range(USERS)]
     sent = [_keycloak_topic(children, past)]
-    for way, path, content_type, events in _deliveries(past):
+    for source, path, content_type, events in _deliveries(past):
         # A sender that did not hear the answer sends again.
         for _ in range(2):
             _post(children, path, content_type, events)
-        sent.append(Sent(way, _realm(way), 2 * USERS, USERS))
+        sent.append(Sent(source, _realm(source), 2 * USERS, USERS))
     sent.append(_published_file(children, past))
     _import(children)
     return sent
 
 
-def _realm(way: str) -> str:
-    return f"by {way}"
+def _realm(source: str) -> str:
+    return f"by {source}"
 
 
 def _keycloak_topic(children: Children, past: Sequence[datetime]) -> Sent:
-    way = "Keycloak's topic"
+    source = "Keycloak's topic"
     producer = children.producer()
-    for event in 2 * list(_keycloak(way, past)):
+    for event in 2 * list(_keycloak(source, past)):
         producer.produce(KEYCLOAK, json.dumps(event).encode())
     if producer.flush(COMMAND_TIMEOUT_S):
         raise DemoError("The broker did not take the Keycloak events.")
-    return Sent(way, _realm(way), 2 * USERS, USERS)
+    return Sent(source, _realm(source), 2 * USERS, USERS)
 
 
 def _deliveries(past: Sequence[datetime]) -> Iterator[tuple[str, str, str, list[dict[str, Any]]]]:
     """Way, path, content type and body."""
-    way = "POST v1 events"
-    yield way, "/v1/events", JSON, list(_native(way, past))
-    way = "CloudEvents"
-    yield way, "/v1/events", CLOUD_EVENTS, list(_cloud_events(way, past))
-    way = "Keycloak's webhook"
-    yield way, "/v1/ingest/keycloak", JSON, list(_keycloak(way, past))
-    way = "Auth0's log stream"
-    yield way, "/v1/ingest/auth0", JSON, list(_auth0(way, past))
-    way = "FusionAuth's webhook"
-    yield way, "/v1/ingest/fusionauth", JSON, list(_fusionauth(way, past))
+    source = "POST v1 events"
+    yield source, "/v1/events", JSON, list(_native(source, past))
+    source = "CloudEvents"
+    yield source, "/v1/events", CLOUD_EVENTS, list(_cloud_events(source, past))
+    source = "Keycloak's webhook"
+    yield source, "/v1/ingest/keycloak", JSON, list(_keycloak(source, past))
+    source = "Auth0's log stream"
+    yield source, "/v1/ingest/auth0", JSON, list(_auth0(source, past))
+    source = "FusionAuth's webhook"
+    yield source, "/v1/ingest/fusionauth", JSON, list(_fusionauth(source, past))
 
 
-def _native(way: str, past: Sequence[datetime]) -> Iterator[dict[str, Any]]:
+def _native(source: str, past: Sequence[datetime]) -> Iterator[dict[str, Any]]:
     for number, time in enumerate(past):
         yield {
             "type": "login",
             "time": time.isoformat(),
-            "user_id": f"{way} {number}",
-            "realm": _realm(way),
+            "user_id": f"{source} {number}",
+            "realm": _realm(source),
             "client_id": "web",
-            "id": f"{way}:{number}",
+            "id": f"{source}:{number}",
         }
 
 
-def _cloud_events(way: str, past: Sequence[datetime]) -> Iterator[dict[str, Any]]:
+def _cloud_events(source: str, past: Sequence[datetime]) -> Iterator[dict[str, Any]]:
     for number, time in enumerate(past):
         yield {
             "specversion": "1.0",
             "id": str(number),
             "source": "/demo",
             "type": "io.identity.login.v1",
-            "subject": f"{way} {number}",
+            "subject": f"{source} {number}",
             "time": time.isoformat(),
-            "data": {"tenant": _realm(way), "client": "web", "outcome": "success"},
+            "data": {"tenant": _realm(source), "client": "web", "outcome": "success"},
         }
 
 
-def _keycloak(way: str, past: Sequence[datetime]) -> Iterator[dict[str, Any]]:
+def _keycloak(source: str, past: Sequence[datetime]) -> Iterator[dict[str, Any]]:
     for number, time in enumerate(past):
         yield {
-            "id": f"{way} {number}",
+            "id": f"{source} {number}",
             "time": int(time.timestamp() * 1000),
             "type": "LOGIN",
             "realmId": "9f3e",
-            "realmName": _realm(way),
+            "realmName": _realm(source),
             "clientId": "web",
-            "userId": f"{way} {number}",
+            "userId": f"{source} {number}",
         }
 
 
-def _auth0(way: str, past: Sequence[datetime]) -> Iterator[dict[str, Any]]:
+def _auth0(source: str, past: Sequence[datetime]) -> Iterator[dict[str, Any]]:
     for number, time in enumerate(past):
         data = {
             "type": "s",
             "date": time.isoformat(),
-            "tenant_name": _realm(way),
+            "tenant_name": _realm(source),
             "client_id": "web",
             "user_id": f"auth0|{number}",
         }
         yield {"log_id": str(number), "data": data}
 
 
-def _fusionauth(way: str, past: Sequence[datetime]) -> Iterator[dict[str, Any]]:
+def _fusionauth(source: str, past: Sequence[datetime]) -> Iterator[dict[str, Any]]:
     for number, time in enumerate(past):
         event = {
-            "id": f"{way} {number}",
+            "id": f"{source} {number}",
             "createInstant": int(time.timestamp() * 1000),
             "type": "user.login.success",
-            "tenantId": _realm(way),
+            "tenantId": _realm(source),
             "applicationId": "web",
             "authenticationType": "PASSWORDLESS",
-            "user": {"id": f"{way} {number}"},
+            "user": {"id": f"{source} {number}"},
         }
         yield {"event": event}
 
 
 def _post(children: Children, path: str, content_type: str, body: object) -> None:
     try:
-        told = json.loads(children.post(path, content_type, json.dumps(body).encode()))
+        result = json.loads(children.post(path, content_type, json.dumps(body).encode()))
     except OSError as error:
         raise DemoError(f"The api did not take events at {path}: {error}") from error
-    if told["accepted"] != USERS:
-        raise DemoError(f"The api did not take all events at {path}: {told}")
+    if result["accepted"] != USERS:
+        raise DemoError(f"The api did not take all events at {path}: {result}")
 
 
 def _published_file(children: Children, past: Sequence[datetime]) -> Sent:
-    way = "authtally publish"
+    source = "authtally publish"
     file = children.folder / "events.jsonl"
-    file.write_text("".join(json.dumps(event) + "\n" for event in _native(way, past)), encoding="utf-8")
+    file.write_text("".join(json.dumps(event) + "\n" for event in _native(source, past)), encoding="utf-8")
     _command(children, "publish", str(file))
-    return Sent(way, _realm(way), USERS, USERS)
+    return Sent(source, _realm(source), USERS, USERS)
 
 
 def _import(children: Children) -> None:

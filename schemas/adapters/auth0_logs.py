@@ -143,7 +143,7 @@ def _read(raw: bytes, at: RecordTime) -> tuple[Event, ...]:
             TokenIssued(
                 time=time,
                 grant_type=code.grant,
-                tokens=_issued(item),
+                tokens=_issued_tokens(item),
                 realm=realm,
                 client_id=client_id,
                 user_id=None if code.grant == "client_credentials" else user_id,
@@ -153,7 +153,7 @@ def _read(raw: bytes, at: RecordTime) -> tuple[Event, ...]:
     return tuple([check(event) for event in events])
 
 
-def _issued(item: Item) -> tuple[str, ...]:
+def _issued_tokens(item: Item) -> tuple[str, ...]:
     """The access token, and the refresh token where the details show one. Id tokens leave no trace in the log."""
     try:
         details = _DECODE_DETAILS(item.details)

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from schemas.adapters.elements import Element, Headers
-from schemas.adapters.framing import element, elements, refused
+from schemas.adapters.framing import bad_element, element, elements
 from schemas.adapters.timestamps import Number, from_text, whole
 from schemas.events import (
     BOM,
@@ -80,21 +80,21 @@ _DECODE_DATA: Final = msgspec.json.Decoder(Data | None).decode
 
 def cloudevents(value: bytes | None, headers: Headers, at: RecordTime) -> list[Element]:
     """An adapter. Header names are compared without case; `ce-` ones are percent-decoded, as HTTP has it."""
-    attributes, content_type = _binary(headers)
+    attributes, content_type = _header_attributes(headers)
     if "specversion" not in attributes or content_type.startswith("application/cloudevents"):
         return elements(_read, value, at)
     if value is None:
-        return [refused(0, None, undecodable(None, None))]
+        return [bad_element(0, None, undecodable(None, None))]
 
     def read(raw: bytes, at: RecordTime) -> tuple[Event, ...]:
-        told = msgspec.convert({"datacontenttype": content_type or None} | attributes, Attributes)
+        envelope = msgspec.convert({"datacontenttype": content_type or None} | attributes, Attributes)
         # HTTP sends no data as an empty body.
-        return _events(told, raw or b"null", at)
+        return _events(envelope, raw or b"null", at)
 
     return [element(read, 0, value, at)]
 
 
-def _binary(headers: Headers) -> tuple[dict[str, str], str]:
+def _header_attributes(headers: Headers) -> tuple[dict[str, str], str]:
     """The attributes among the headers, by name, and the content type."""
     attributes: dict[str, str] = {}
     content_type = ""
@@ -115,22 +115,22 @@ def _binary(headers: Headers) -> tuple[dict[str, str], str]:
 
 
 def _read(raw: bytes, at: RecordTime) -> tuple[Event, ...]:
-    told = _DECODE(raw)
-    return _events(told, told.data if told.data_base64 is None else told.data_base64, at)
+    envelope = _DECODE(raw)
+    return _events(envelope, envelope.data if envelope.data_base64 is None else envelope.data_base64, at)
 
 
-def _events(told: Attributes, raw: bytes | Raw, at: RecordTime) -> tuple[Event, ...]:
+def _events(envelope: Attributes, raw: bytes | Raw, at: RecordTime) -> tuple[Event, ...]:
     for name in ("specversion", "id", "source", "type"):
-        if not getattr(told, name):
+        if not getattr(envelope, name):
             raise BadRecordError("missing_field", f"the CloudEvents attribute {name} is missing or empty")
-    if told.specversion != "1.0":
+    if envelope.specversion != "1.0":
         raise BadRecordError("wrong_type", "specversion is not 1.0")
-    if told.type not in TYPES:
+    if envelope.type not in TYPES:
         return ()
-    if not _is_json(told.datacontenttype):
+    if not _is_json(envelope.datacontenttype):
         raise BadRecordError("wrong_type", "datacontenttype is not JSON")
     data = _data(bytes(raw).removeprefix(BOM))
-    return tuple([check(event) for event in _of(told, data, at)])
+    return tuple([check(event) for event in _to_events(envelope, data, at)])
 
 
 def _data(raw: bytes) -> Data:
@@ -138,7 +138,7 @@ def _data(raw: bytes) -> Data:
     try:
         return _DECODE_DATA(raw) or Data()
     except UNDECODABLE as error:
-        told: Exception = error
+        envelope: Exception = error
     try:
         text = _DECODE_TEXT(raw)
     except UNDECODABLE:
@@ -147,27 +147,27 @@ def _data(raw: bytes) -> Data:
         try:
             return _DECODE_DATA(text.removeprefix("\ufeff")) or Data()
         except msgspec.ValidationError as error:
-            told = error
+            envelope = error
         except UNDECODABLE:
             # A text that is no JSON: the first error says that it should be an object.
             pass
-    bad = undecodable(b"", told)
+    bad = undecodable(b"", envelope)
     raise BadRecordError(bad.reason, f"data: {bad.detail}")
 
 
-def _of(told: Attributes, data: Data, at: RecordTime) -> tuple[Event, ...]:
-    time = from_text(told.time or data.time, at)
+def _to_events(envelope: Attributes, data: Data, at: RecordTime) -> tuple[Event, ...]:
+    time = from_text(envelope.time or data.time, at)
     # The length keeps two pairs apart whose texts join to the same.
-    id = f"cloudevents:{len(told.source or '')}:{told.source}:{told.id}"  # noqa: A001
+    id = f"cloudevents:{len(envelope.source or '')}:{envelope.source}:{envelope.id}"  # noqa: A001
     realm, client_id = data.realm or data.tenant or None, data.client_id or data.client or None
-    user_id = data.user_id or told.subject or None
-    if told.type == ACCOUNT:
+    user_id = data.user_id or envelope.subject or None
+    if envelope.type == ACCOUNT:
         if not data.kind:
             raise BadRecordError("missing_field", "data has no kind")
         return (AccountEvent(time=time, kind=data.kind, realm=realm, client_id=client_id, user_id=user_id, id=id),)
     events: tuple[Event, ...] = ()
     tokens = _tokens(data.tokens)
-    if told.type == LOGIN:
+    if envelope.type == LOGIN:
         if data.outcome not in _OUTCOMES:
             raise BadRecordError("wrong_type", "data.outcome is neither success nor failure")
         success = _OUTCOMES[data.outcome] if data.success is None else data.success
@@ -206,21 +206,21 @@ def _of(told: Attributes, data: Data, at: RecordTime) -> tuple[Event, ...]:
     )
 
 
-def _tokens(given: dict[str, Number] | list[str] | None) -> tuple[str, ...]:
-    if given is None:
+def _tokens(tokens: dict[str, Number] | list[str] | None) -> tuple[str, ...]:
+    if tokens is None:
         return ()
-    if isinstance(given, dict):
-        numbers = {kind: whole(number, "an entry of data.tokens") for kind, number in given.items()}
+    if isinstance(tokens, dict):
+        numbers = {kind: whole(number, "an entry of data.tokens") for kind, number in tokens.items()}
         if any(number < 0 for number in numbers.values()):
             raise BadRecordError("wrong_type", "data.tokens has a negative number")
         number = sum(numbers.values())
     else:
-        number = len(given)
+        number = len(tokens)
     if number > MAX_TOKENS:
         raise BadRecordError("too_long", f"data.tokens has more than {MAX_TOKENS} tokens")
-    if isinstance(given, dict):
+    if isinstance(tokens, dict):
         return tuple(kind for kind, times in numbers.items() for _ in range(times))
-    return tuple(given)
+    return tuple(tokens)
 
 
 def _is_json(content_type: str | None) -> bool:

@@ -17,7 +17,7 @@ MAX_ELEMENTS: Final = 10_000
 A record has one offset, so all of it is applied in one step; without a bound 1 MB of `[0,0,…` would be half a million.
 """
 
-Read = Callable[[bytes, RecordTime], tuple[Event, ...]]
+ReadElement = Callable[[bytes, RecordTime], tuple[Event, ...]]
 """One element and the moment of its record, into checked events; none for what is of no concern.
 
 Raises BadRecordError, or what UNDECODABLE lists. The element may be any buffer that msgspec decodes.
@@ -27,7 +27,7 @@ _ARRAY: Final = msgspec.json.Decoder(list[msgspec.Raw])
 _ANYTHING: Final = msgspec.json.Decoder(msgspec.Raw)
 
 
-def adapter(read: Read) -> Adapter:
+def adapter(read: ReadElement) -> Adapter:
     """An adapter for a product whose records are JSON and say everything in their value."""
 
     def adapt(value: bytes | None, headers: Headers, at: RecordTime) -> list[Element]:
@@ -36,51 +36,51 @@ def adapter(read: Read) -> Adapter:
     return adapt
 
 
-def elements(read: Read, value: bytes | None, at: RecordTime) -> list[Element]:
+def elements(read: ReadElement, value: bytes | None, at: RecordTime) -> list[Element]:
     if value is None:
-        return [refused(0, None, undecodable(None, None))]
+        return [bad_element(0, None, undecodable(None, None))]
     # Nearly all records are one good object, so that is tried first, and asked what else it could be only then.
     try:
         return [Element(0, value, read(value, at))]
     except BadRecordError as bad:
-        return [refused(0, value, bad)]
+        return [bad_element(0, value, bad)]
     except UNDECODABLE as error:
         if value.startswith(BOM):
             return _after_bom(read, value, at)
         try:
-            several = _several(value)
+            parts = _split(value)
         except BadRecordError as bad:
-            return [refused(0, value, bad)]
-        if several is None:
-            return [refused(0, value, undecodable(value, error))]
-    return [element(read, index, raw, at) for index, raw in enumerate(several)]
+            return [bad_element(0, value, bad)]
+        if parts is None:
+            return [bad_element(0, value, undecodable(value, error))]
+    return [element(read, index, raw, at) for index, raw in enumerate(parts)]
 
 
-def _after_bom(read: Read, value: bytes, at: RecordTime) -> list[Element]:
+def _after_bom(read: ReadElement, value: bytes, at: RecordTime) -> list[Element]:
     without = value[len(BOM) :]
     if without.startswith(BOM):
-        return [refused(0, value, BadRecordError("not_json", REASONS["not_json"]))]
+        return [bad_element(0, value, BadRecordError("not_json", REASONS["not_json"]))]
     found = elements(read, without, at)
     # A dead letter of a whole record holds it unchanged.
     return [replace(one, raw=value) if one.raw is without else one for one in found]
 
 
-def element(read: Read, index: int, raw: bytes, at: RecordTime) -> Element:
+def element(read: ReadElement, index: int, raw: bytes, at: RecordTime) -> Element:
     try:
         return Element(index, raw, read(raw, at))
     except BadRecordError as bad:
-        return refused(index, raw, bad)
+        return bad_element(index, raw, bad)
     except UNDECODABLE as error:
-        return refused(index, raw, undecodable(raw, error))
+        return bad_element(index, raw, undecodable(raw, error))
 
 
-def refused(index: int, raw: bytes | None, bad: BadRecordError) -> Element:
+def bad_element(index: int, raw: bytes | None, bad: BadRecordError) -> Element:
     # A traceback would keep each frame that it went through, and with it the record, for as long as the element lives.
     bad.__context__ = bad.__cause__ = None
     return Element(index, raw, (), bad.with_traceback(None))
 
 
-def _several(value: bytes) -> Sequence[bytes] | None:
+def _split(value: bytes) -> Sequence[bytes] | None:
     """The elements of an array or of JSON Lines; None if `value` is neither. Raises BadRecordError for too many."""
     text = value.strip()
     if text.startswith(b"["):
@@ -88,7 +88,7 @@ def _several(value: bytes) -> Sequence[bytes] | None:
             raws = _ARRAY.decode(text)
         except UNDECODABLE:
             return None
-        _bound(len(raws))
+        _check_count(len(raws))
         return [bytes(raw) for raw in raws]
     if b"\n" not in text or _parses(text):
         # Its line feeds, if any, are those of pretty printing.
@@ -97,7 +97,7 @@ def _several(value: bytes) -> Sequence[bytes] | None:
     # One whole object on a line of its own: lines it is, and those that do not parse are bad by themselves.
     if not any(line.lstrip().startswith(b"{") and _parses(line) for line in found):
         return None
-    _bound(len(found))
+    _check_count(len(found))
     return found
 
 
@@ -109,6 +109,6 @@ def _parses(text: bytes) -> bool:
     return True
 
 
-def _bound(number: int) -> None:
+def _check_count(number: int) -> None:
     if number > MAX_ELEMENTS:
         raise BadRecordError("too_long", f"the record has more than {MAX_ELEMENTS} elements")

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from schemas.adapters.framing import adapter
-from schemas.adapters.timestamps import Number, from_ms
+from schemas.adapters.timestamps import Number, checked_from_ms
 from schemas.events import AccountEvent, BadRecordError, Event, Login, RecordTime, TokenIssued, check
 
 
@@ -26,7 +26,7 @@ class Reason(Struct, frozen=True, gc=False):
     code: str | None = None
 
 
-class Told(Struct, frozen=True, gc=False, rename="camel"):
+class EventPayload(Struct, frozen=True, gc=False, rename="camel"):
     type: str | None = None
     id: str | None = None
     create_instant: Number | None = None
@@ -38,10 +38,10 @@ class Told(Struct, frozen=True, gc=False, rename="camel"):
     reason: Reason | None = None
 
 
-class Body(Told, frozen=True, gc=False):
+class Body(EventPayload, frozen=True, gc=False):
     """A webhook wraps the event."""
 
-    event: Told | None = None
+    event: EventPayload | None = None
 
 
 LOGIN: Final = "user.login.success"
@@ -64,35 +64,35 @@ _DECODE: Final = msgspec.json.Decoder(Body).decode
 
 def _read(raw: bytes, at: RecordTime) -> tuple[Event, ...]:
     body = _DECODE(raw)
-    told = body.event or body
-    if told.type is None:
+    payload = body.event or body
+    if payload.type is None:
         raise BadRecordError("missing_field", "Object missing required field `type`")
-    kind = KINDS.get(told.type)
-    if kind is None and told.type not in (LOGIN, LOGIN_FAILED, REFRESH):
+    kind = KINDS.get(payload.type)
+    if kind is None and payload.type not in (LOGIN, LOGIN_FAILED, REFRESH):
         return ()
-    time = from_ms(told.create_instant, at, "createInstant")
-    user = told.user or _NOBODY
-    realm, client_id = told.tenant_id or user.tenant_id or None, told.application_id or None
-    user_id = user.id or told.user_id or None
-    id = f"fusionauth:{told.id}" if told.id else None  # noqa: A001
+    time = checked_from_ms(payload.create_instant, at, "createInstant")
+    user = payload.user or _NOBODY
+    realm, client_id = payload.tenant_id or user.tenant_id or None, payload.application_id or None
+    user_id = user.id or payload.user_id or None
+    id = f"fusionauth:{payload.id}" if payload.id else None  # noqa: A001
     events: tuple[Event, ...]
     if kind is not None:
         events = (AccountEvent(time=time, kind=kind, realm=realm, client_id=client_id, user_id=user_id, id=id),)
-    elif told.type == REFRESH:
+    elif payload.type == REFRESH:
         events = (_access_token("refresh_token", time, realm, client_id, user_id, id),)
     else:
-        success = told.type == LOGIN
+        success = payload.type == LOGIN
         login = Login(
             time=time,
             user_id=user_id or "",
             success=success,
-            counted=not success or told.authentication_type not in UNPROMPTED,
+            counted=not success or payload.authentication_type not in UNPROMPTED,
             realm=realm,
             client_id=client_id,
-            reason=None if success else _reason(told),
+            reason=None if success else _reason(payload),
             id=id,
         )
-        if success and told.authentication_type == "PASSWORD":
+        if success and payload.authentication_type == "PASSWORD":
             events = (login, _access_token("password", time, realm, client_id, user_id, id))
         else:
             events = (login,)
@@ -119,11 +119,11 @@ def _access_token(
     )
 
 
-def _reason(told: Told) -> str | None:
-    if told.reason is not None and told.reason.code:
-        return REASONS.get(told.reason.code, told.reason.code)
+def _reason(payload: EventPayload) -> str | None:
+    if payload.reason is not None and payload.reason.code:
+        return REASONS.get(payload.reason.code, payload.reason.code)
     # Versions that give no reason still name the user if there is one.
-    return None if told.user else "user_not_found"
+    return None if payload.user else "user_not_found"
 
 
 fusionauth: Final = adapter(_read)

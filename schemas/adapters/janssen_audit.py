@@ -12,8 +12,8 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from schemas.adapters.framing import Read, adapter
-from schemas.adapters.timestamps import Number, from_ms, from_text
+from schemas.adapters.framing import ReadElement, adapter
+from schemas.adapters.timestamps import Number, checked_from_ms, from_text
 from schemas.events import AccountEvent, BadRecordError, Event, Login, RecordTime, TokenIssued, check
 
 
@@ -29,73 +29,77 @@ class Audited(Struct, frozen=True, gc=False, rename="camel"):
     """Names the node, as it does in Janssen's own statistics."""
 
 
-class Become(Enum):
+class Mapping(Enum):
     LOGIN = "a login, or a failed one"
     ACTIVITY = "activity of the user, and no login"
     TOKENS = "tokens"
 
 
-Rules = dict[str, Become | str]
+Rules = dict[str, Mapping | str]
 
-_SAME: Final[Rules] = {
-    "TOKEN_REQUEST": Become.TOKENS,
+_COMMON: Final[Rules] = {
+    "TOKEN_REQUEST": Mapping.TOKENS,
     "CLIENT_REGISTRATION": "client_registered",
     "CLIENT_UPDATE": "client_updated",
     "CLIENT_DELETE": "client_deleted",
 }
-BY_AUTHORIZATION: Final[Rules] = _SAME | {
-    "USER_AUTHORIZATION": Become.LOGIN,
-    "SESSION_AUTHENTICATED": Become.ACTIVITY,
+BY_AUTHORIZATION: Final[Rules] = _COMMON | {
+    "USER_AUTHORIZATION": Mapping.LOGIN,
+    "SESSION_AUTHENTICATED": Mapping.ACTIVITY,
 }
 """As documented: authorizations tell successful logins from failed ones. A text is a kind of account event.
 
 Every other action is ignored: reads, validations, revocations, ends of sessions, and the requests of device and
 backchannel flows, whose tokens come with a TOKEN_REQUEST of their own.
 """
-BY_SESSION: Final[Rules] = _SAME | {
-    "USER_AUTHORIZATION": Become.ACTIVITY,
-    "SESSION_AUTHENTICATED": Become.LOGIN,
+BY_SESSION: Final[Rules] = _COMMON | {
+    "USER_AUTHORIZATION": Mapping.ACTIVITY,
+    "SESSION_AUTHENTICATED": Mapping.LOGIN,
 }
 """The reverse: a login is a session that was authenticated, so that one session for many clients is one login."""
 
 _DECODE: Final = msgspec.json.Decoder(Audited).decode
 
 
-def _reader(rules: Rules) -> Read:
+def _reader(rules: Rules) -> ReadElement:
     def read(raw: bytes, at: RecordTime) -> tuple[Event, ...]:
-        told = _DECODE(raw)
-        become = rules.get(told.action)
-        if become is None:
+        record = _DECODE(raw)
+        mapping = rules.get(record.action)
+        if mapping is None:
             return ()
-        success = told.is_success if told.success is None else told.success
+        success = record.is_success if record.success is None else record.success
         if success is None:
             raise BadRecordError("missing_field", "Object missing required field `success`")
-        if not success and become is not Become.LOGIN:
+        if not success and mapping is not Mapping.LOGIN:
             return ()
-        said = told.timestamp
-        time = from_text(said, at, "timestamp") if isinstance(said, str) else from_ms(said, at, "timestamp")
-        client_id, node = told.client_id or None, told.mac_address or None
+        timestamp = record.timestamp
+        time = (
+            from_text(timestamp, at, "timestamp")
+            if isinstance(timestamp, str)
+            else checked_from_ms(timestamp, at, "timestamp")
+        )
+        client_id, node = record.client_id or None, record.mac_address or None
         event: Event
-        if become is Become.TOKENS:
+        if mapping is Mapping.TOKENS:
             event = TokenIssued(
                 time=time,
                 grant_type="unknown",
                 tokens=("access_token",),
                 client_id=client_id,
                 node=node,
-                user_id=told.username or None,
+                user_id=record.username or None,
             )
-        elif isinstance(become, Become):
+        elif isinstance(mapping, Mapping):
             event = Login(
                 time=time,
-                user_id=told.username or "",
+                user_id=record.username or "",
                 success=success,
-                counted=become is Become.LOGIN,
+                counted=mapping is Mapping.LOGIN,
                 client_id=client_id,
                 node=node,
             )
         else:
-            event = AccountEvent(time=time, kind=become, client_id=client_id, user_id=told.username or None)
+            event = AccountEvent(time=time, kind=mapping, client_id=client_id, user_id=record.username or None)
         return (check(event),)
 
     return read

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from schemas.adapters.framing import adapter
-from schemas.adapters.timestamps import Number, from_ms
+from schemas.adapters.timestamps import Number, checked_from_ms
 from schemas.events import AccountEvent, BadRecordError, Event, Login, RecordTime, TokenIssued, check
 
 SERVICE_ACCOUNT: Final = "service-account-"
@@ -154,32 +154,32 @@ _DECODE: Final = msgspec.json.Decoder(UserEvent).decode
 
 
 def _read(raw: bytes, at: RecordTime) -> tuple[Event, ...]:
-    told = _DECODE(raw)
-    if told.type is None:
-        if told.operation_type is not None:
+    user_event = _DECODE(raw)
+    if user_event.type is None:
+        if user_event.operation_type is not None:
             return ()
         raise BadRecordError("missing_field", "Object missing required field `type`")
-    rule = RULES.get(told.type, _NOTHING)
+    rule = RULES.get(user_event.type, _NOTHING)
     if rule is _NOTHING:
         return ()
-    time = from_ms(told.time, at)
-    realm = told.realm_name or told.realm_id or None
-    client_id = told.client_id or None
-    id = f"keycloak:{told.id}" if told.id else None  # noqa: A001
-    details = told.details or _NO_DETAILS
-    user_id = told.user_id or None
+    time = checked_from_ms(user_event.time, at)
+    realm = user_event.realm_name or user_event.realm_id or None
+    client_id = user_event.client_id or None
+    id = f"keycloak:{user_event.id}" if user_event.id else None  # noqa: A001
+    details = user_event.details or _NO_DETAILS
+    user_id = user_event.user_id or None
     grant = rule.grant
-    machine = grant == "client_credentials" or (
+    is_service_account = grant == "client_credentials" or (
         details.username is not None and details.username.startswith(SERVICE_ACCOUNT)
     )
-    if machine:
+    if is_service_account:
         user_id = None
     events: tuple[Event, ...] = ()
     if rule.login is not None:
         if rule.login:
             if details.grant_type == "password":
                 grant = "password"
-            if not machine:
+            if not is_service_account:
                 events = (Login(time=time, user_id=user_id or "", realm=realm, client_id=client_id, id=id),)
         else:
             events = (
@@ -189,7 +189,7 @@ def _read(raw: bytes, at: RecordTime) -> tuple[Event, ...]:
                     success=False,
                     realm=realm,
                     client_id=client_id,
-                    reason=REASONS.get(told.error, told.error) if told.error else None,
+                    reason=REASONS.get(user_event.error, user_event.error) if user_event.error else None,
                     id=id,
                 ),
             )
@@ -203,7 +203,7 @@ def _read(raw: bytes, at: RecordTime) -> tuple[Event, ...]:
             TokenIssued(
                 time=time,
                 grant_type=grant,
-                tokens=_issued(told.type, details),
+                tokens=_issued(user_event.type, details),
                 realm=realm,
                 client_id=client_id,
                 user_id=user_id,

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from schemas.adapters.framing import adapter
-from schemas.adapters.timestamps import Number, in_utc, whole
+from schemas.adapters.timestamps import Number, checked_utc, whole
 from schemas.events import MAX_COUNT, BadRecordError, Event, OtpTokenCount, RecordTime, check
 from schemas.ledger.inventory import EPOCH, NO_REALM
 
@@ -45,15 +45,15 @@ _MOST_MICROS: Final = 200_000_000_000_000_000
 
 def _read(raw: bytes, at: RecordTime) -> tuple[Event, ...]:
     message = _DECODE(raw)
-    told = message.payload or message
-    if told.op == _DELETED:
+    payload = message.payload or message
+    if payload.op == _DELETED:
         # LinOTP was told to delete its rows; whoever wants that here says it here.
         return ()
-    row = told.after or told
+    row = payload.after or payload
     for name in ("timestamp", "event", "parameter", "count"):
         if getattr(row, name) in (None, ""):
             raise BadRecordError("missing_field", f"the row's {name} is missing or empty")
-    time = in_utc(_time(row.timestamp), at)
+    time = checked_utc(_time(row.timestamp), at)
     count = _count(row.count)
     if not 0 <= count <= MAX_COUNT:
         raise BadRecordError("wrong_type", f"count is not from 0 to {MAX_COUNT}")
@@ -70,25 +70,25 @@ def _read(raw: bytes, at: RecordTime) -> tuple[Event, ...]:
     return (check(event),)
 
 
-def _time(told: str | Number | None) -> datetime:
+def _time(payload: str | Number | None) -> datetime:
     """LinOTP writes no offset: the query that reads the table has to make it UTC."""
-    if isinstance(told, (int, float)):
-        told = whole(told, "timestamp")
-        micros = told if abs(told) >= _LEAST_MICROS else told * 1000
+    if isinstance(payload, (int, float)):
+        payload = whole(payload, "timestamp")
+        micros = payload if abs(payload) >= _LEAST_MICROS else payload * 1000
         return EPOCH + timedelta(microseconds=max(0, min(micros, _MOST_MICROS)))
     try:
-        time = datetime.fromisoformat(told or "")
+        time = datetime.fromisoformat(payload or "")
     except ValueError:
         raise BadRecordError("wrong_type", "timestamp is no date and time") from None
     return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
-def _count(told: Number | str | None) -> int:
+def _count(payload: Number | str | None) -> int:
     """Some ways out of a database make every column text."""
-    if isinstance(told, float):
-        return whole(told, "count")
+    if isinstance(payload, float):
+        return whole(payload, "count")
     try:
-        return msgspec.convert(told, int, strict=False)
+        return msgspec.convert(payload, int, strict=False)
     except msgspec.ValidationError:
         raise BadRecordError("wrong_type", "count is no whole number") from None
 

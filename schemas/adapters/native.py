@@ -7,15 +7,15 @@ from typing import Final
 import msgspec
 
 from schemas.adapters.elements import Adapter
-from schemas.adapters.framing import Read, adapter
-from schemas.adapters.timestamps import in_utc
+from schemas.adapters.framing import ReadElement, adapter
+from schemas.adapters.timestamps import checked_utc
 from schemas.events import ANY, Event, RecordTime, read_native
 
 
-def _read(name: str) -> Read:
+def _read(name: str) -> ReadElement:
     def read(raw: bytes, at: RecordTime) -> tuple[Event, ...]:
         event = read_native(name, raw)
-        time = in_utc(event.time, at)
+        time = checked_utc(event.time, at)
         return (event if time is event.time else msgspec.structs.replace(event, time=time),)
 
     return read

@@ -29,7 +29,7 @@ def whole(number: Number, name: str) -> int:
     return int(number)
 
 
-def from_ms(ms: Number | None, at: RecordTime, name: str = "time") -> datetime:
+def checked_from_ms(ms: Number | None, at: RecordTime, name: str = "time") -> datetime:
     """`ms` since the epoch, from the field `name`; None is the record's own time. Raises BadRecordError."""
     if ms is None:
         if not at.usable:
@@ -49,15 +49,15 @@ def from_ms(ms: Number | None, at: RecordTime, name: str = "time") -> datetime:
 def from_text(text: str | None, at: RecordTime, name: str = "time") -> datetime:
     """RFC 3339 from the field `name`; None or empty is the record's own time. Raises BadRecordError."""
     if not text:
-        return from_ms(None, at)
+        return checked_from_ms(None, at)
     try:
         time = parse(text)
     except msgspec.ValidationError:
         raise BadRecordError("wrong_type", f"{name} is not an RFC 3339 time with an offset") from None
-    return in_utc(time, at)
+    return checked_utc(time, at)
 
 
-def in_utc(time: datetime, at: RecordTime) -> datetime:
+def checked_utc(time: datetime, at: RecordTime) -> datetime:
     """`time` of any offset, in UTC. Raises BadRecordError for a time that cannot be."""
     check_time(time, at)
     if time.tzinfo is UTC:

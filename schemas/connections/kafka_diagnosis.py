@@ -12,10 +12,10 @@ from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from schemas.connections import oauth, tls
-from schemas.connections.kafka_settings import KafkaConnection
+from schemas.connections.kafka_settings import KafkaConnectionSettings
 from schemas.prefix import PREFIX
 
-TRIED: Final = 3
+MAX_TRIED: Final = 3
 """Brokers of the list."""
 
 EXPIRED: Final = 10
@@ -32,8 +32,11 @@ class _Server(NamedTuple):
         return f"{self.host}:{self.port}"
 
 
-def why(settings: KafkaConnection, told: Iterable[str], otherwise: str) -> str:
-    """One line that names a setting. `told` is what the client library said of its connections. Blocks for seconds."""
+def diagnose(settings: KafkaConnectionSettings, client_errors: Iterable[str], default: str) -> str:
+    """One line that names a setting. `client_errors` is what the client library said of its connections.
+
+    Blocks for seconds.
+    """
     if settings.kafka_sasl_mechanism == "OAUTHBEARER":
         try:
             oauth.fetch(settings)
@@ -41,54 +44,56 @@ def why(settings: KafkaConnection, told: Iterable[str], otherwise: str) -> str:
             return str(error)
     listed = settings.kafka_bootstrap_servers
     refused = []
-    for server in _servers(listed)[:TRIED]:
+    for server in _servers(listed)[:MAX_TRIED]:
         try:
-            found = _encrypted(settings, server) if settings.kafka_security_protocol.endswith("SSL") else _open(server)
+            diagnosis = (
+                _try_tls(settings, server) if settings.kafka_security_protocol.endswith("SSL") else _try_plain(server)
+            )
         except OSError as error:
             refused.append(f"{server.text}: {error.strerror or error}")
             continue
         except ValueError as error:
             return str(error)
-        if found:
-            return found
-        return _signing_in(settings, list(told)) or (
-            f"{PREFIX}KAFKA_BOOTSTRAP_SERVERS={listed}: {otherwise}; {server.text} accepts connections, so perhaps "
+        if diagnosis:
+            return diagnosis
+        return _sign_in_error(settings, list(client_errors)) or (
+            f"{PREFIX}KAFKA_BOOTSTRAP_SERVERS={listed}: {default}; {server.text} accepts connections, so perhaps "
             f"it is no {settings.kafka_security_protocol} listener ({PREFIX}KAFKA_SECURITY_PROTOCOL)"
         )
-    return f"{PREFIX}KAFKA_BOOTSTRAP_SERVERS={listed}: {'; '.join(refused) or otherwise}"
+    return f"{PREFIX}KAFKA_BOOTSTRAP_SERVERS={listed}: {'; '.join(refused) or default}"
 
 
 def _servers(listed: str) -> list[_Server]:
-    found = []
+    diagnosis = []
     for server in listed.split(","):
         host, _, port = server.strip().rpartition(":")
         if host and port.isdecimal():
-            found.append(_Server(host.strip("[]"), int(port)))
-    return found
+            diagnosis.append(_Server(host.strip("[]"), int(port)))
+    return diagnosis
 
 
-def _encrypted(settings: KafkaConnection, server: _Server) -> str | None:
+def _try_tls(settings: KafkaConnectionSettings, server: _Server) -> str | None:
     """Raises OSError when nobody listens, ValueError when a file of ours is unfit."""
     context = settings.kafka_tls()
     assert context is not None
     with socket.create_connection(server, tls.CONNECT_S) as connection:
         try:
-            tls.hear(connection, server.host, context)
+            tls.probe(connection, server.host, context)
         except ssl.SSLCertVerificationError as error:
-            return _unverified(server, error)
+            return _certificate_error(server, error)
         except ssl.SSLError as error:
             if "ALERT" in (error.reason or ""):
-                return _our_certificate(settings, server, (error.reason or "").lower().replace("_", " "))
-            return _no_tls(settings, server)
+                return _client_certificate_error(settings, server, (error.reason or "").lower().replace("_", " "))
+            return _tls_missing_error(settings, server)
         except TimeoutError:
             # Nothing to complain of.
             return None
         except OSError:
-            return _no_tls(settings, server)
+            return _tls_missing_error(settings, server)
     return None
 
 
-def _unverified(server: _Server, error: ssl.SSLCertVerificationError) -> str:
+def _certificate_error(server: _Server, error: ssl.SSLCertVerificationError) -> str:
     if error.verify_code == EXPIRED:
         return f"{PREFIX}KAFKA_BOOTSTRAP_SERVERS: the certificate of {server.text} has expired"
     if error.verify_code in OTHER_NAME:
@@ -96,18 +101,18 @@ def _unverified(server: _Server, error: ssl.SSLCertVerificationError) -> str:
     return f"{PREFIX}KAFKA_SSL_CAFILE: does not vouch for the certificate of {server.text} ({error.verify_message})"
 
 
-def _our_certificate(settings: KafkaConnection, server: _Server, alert: str) -> str:
+def _client_certificate_error(settings: KafkaConnectionSettings, server: _Server, alert: str) -> str:
     if settings.kafka_ssl_certfile:
         return f"{PREFIX}KAFKA_SSL_CERTFILE={settings.kafka_ssl_certfile}: {server.text} refuses it ({alert})"
     return f"{PREFIX}KAFKA_SSL_CERTFILE: is not set, and {server.text} asks for a certificate ({alert})"
 
 
-def _no_tls(settings: KafkaConnection, server: _Server) -> str:
+def _tls_missing_error(settings: KafkaConnectionSettings, server: _Server) -> str:
     protocol = settings.kafka_security_protocol
     return f"{PREFIX}KAFKA_SECURITY_PROTOCOL={protocol}: {server.text} does not speak TLS"
 
 
-def _open(server: _Server) -> str | None:
+def _try_plain(server: _Server) -> str | None:
     """Raises OSError when nobody listens."""
     # Of a stranger nothing is believed or told: this is only to see whether it answers as TLS does.
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -122,9 +127,9 @@ def _open(server: _Server) -> str | None:
     return f"{PREFIX}KAFKA_SECURITY_PROTOCOL: {server.text} speaks TLS"
 
 
-def _signing_in(settings: KafkaConnection, told: list[str]) -> str | None:
+def _sign_in_error(settings: KafkaConnectionSettings, client_errors: list[str]) -> str | None:
     mechanism = settings.kafka_sasl_mechanism
-    for text in reversed(told):
+    for text in reversed(client_errors):
         if "supported mechanisms:" in text:
             offered = text.partition("supported mechanisms:")[2].partition("(after")[0].strip()
             if offered:

@@ -12,7 +12,7 @@ from pydantic_settings import BaseSettings
 from schemas.connections import tls
 from schemas.prefix import PREFIX
 
-KAFKA_FILES: Final = tls.Names(
+KAFKA_FILES: Final = tls.CertificateSettings(
     *(f"{PREFIX}KAFKA_SSL_{name}" for name in ("CAFILE", "CERTFILE", "KEYFILE", "KEY_PASSWORD"))
 )
 
@@ -25,11 +25,11 @@ def http_url(url: str) -> str:
     return url
 
 
-def _told(value: str | SecretStr) -> bool:
+def _is_set(value: str | SecretStr) -> bool:
     return bool(value.get_secret_value() if isinstance(value, SecretStr) else value)
 
 
-class KafkaConnection(BaseSettings):
+class KafkaConnectionSettings(BaseSettings):
     """How to reach Kafka, for whatever reads from it or writes to it."""
 
     kafka_bootstrap_servers: str = Field(
@@ -79,26 +79,33 @@ class KafkaConnection(BaseSettings):
         needed = ["kafka_sasl_mechanism", "kafka_sasl_username", "kafka_sasl_password"]
         if self.kafka_sasl_mechanism == "OAUTHBEARER":
             needed = ["kafka_oauth_token_url", "kafka_oauth_client_id", "kafka_oauth_client_secret"]
-        missing = [name for name in needed if not _told(getattr(self, name))]
+        missing = [name for name in needed if not _is_set(getattr(self, name))]
         if missing:
-            why = self.kafka_sasl_mechanism or f"KAFKA_SECURITY_PROTOCOL={self.kafka_security_protocol}"
-            raise ValueError(f"{', '.join(PREFIX + name.upper() for name in missing)}: not set, and needed for {why}")
+            reason = self.kafka_sasl_mechanism or f"KAFKA_SECURITY_PROTOCOL={self.kafka_security_protocol}"
+            raise ValueError(
+                f"{', '.join(PREFIX + name.upper() for name in missing)}: not set, and needed for {reason}"
+            )
 
     def _speaks_kafka(self) -> bool:
         """Whether Kafka is used at all: only then its files must be there."""
         return True
 
-    def _kafka_files(self) -> tls.Files:
+    def _kafka_files(self) -> tls.CertificateFiles:
         password = self.kafka_ssl_key_password.get_secret_value()
-        return tls.Files(self.kafka_ssl_cafile, self.kafka_ssl_certfile, self.kafka_ssl_keyfile, password)
+        return tls.CertificateFiles(self.kafka_ssl_cafile, self.kafka_ssl_certfile, self.kafka_ssl_keyfile, password)
 
     def kafka_tls(self) -> ssl.SSLContext | None:
         """What Python connects to the brokers with; None in the clear. Raises ValueError by setting."""
-        return tls.context(self._kafka_files(), KAFKA_FILES) if self.kafka_security_protocol.endswith("SSL") else None
+        return (
+            tls.ssl_context(self._kafka_files(), KAFKA_FILES) if self.kafka_security_protocol.endswith("SSL") else None
+        )
 
     def kafka_oauth_tls(self) -> ssl.SSLContext:
         """What Python connects to the token endpoint with. Raises ValueError by setting."""
-        return tls.context(tls.Files(self.kafka_oauth_cafile), tls.Names(f"{PREFIX}KAFKA_OAUTH_CAFILE", "", "", ""))
+        return tls.ssl_context(
+            tls.CertificateFiles(self.kafka_oauth_cafile),
+            tls.CertificateSettings(f"{PREFIX}KAFKA_OAUTH_CAFILE", "", "", ""),
+        )
 
     def kafka_client(self) -> dict[str, str]:
         """The connection as librdkafka's properties, for producers and admin clients. It checks host names."""

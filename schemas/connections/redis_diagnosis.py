@@ -7,19 +7,19 @@ import socket
 from urllib.parse import urlsplit
 
 from schemas.connections import tls
-from schemas.connections.redis_settings import RedisConnection
+from schemas.connections.redis_settings import RedisConnectionSettings
 from schemas.prefix import PREFIX
 
 
-def tls_trouble(text: str) -> str | None:
+def diagnose_tls(text: str) -> str | None:
     """What a failed connection says of TLS, by the setting to look at; None when it is about something else."""
     if "CERTIFICATE_VERIFY_FAILED" in text:
-        why = text.partition("certificate verify failed: ")[2].partition(" (_ssl")[0] or text
-        if "mismatch" in why or "not valid for" in why:
-            return f"{PREFIX}REDIS_URL: the server's certificate is for other host names ({why})"
-        if "expired" in why:
-            return f"{PREFIX}REDIS_URL: the server's {why}"
-        return f"{PREFIX}REDIS_CA_FILE: does not vouch for the server's certificate ({why})"
+        reason = text.partition("certificate verify failed: ")[2].partition(" (_ssl")[0] or text
+        if "mismatch" in reason or "not valid for" in reason:
+            return f"{PREFIX}REDIS_URL: the server's certificate is for other host names ({reason})"
+        if "expired" in reason:
+            return f"{PREFIX}REDIS_URL: the server's {reason}"
+        return f"{PREFIX}REDIS_CA_FILE: does not vouch for the server's certificate ({reason})"
     if "ALERT" in text:
         return f"{PREFIX}REDIS_CERT_FILE: the server refuses our certificate, or that there is none ({text})"
     if "WRONG_VERSION_NUMBER" in text or "RECORD_LAYER_FAILURE" in text:
@@ -27,25 +27,25 @@ def tls_trouble(text: str) -> str | None:
     return None
 
 
-async def why_refused(settings: RedisConnection, text: str) -> str | None:
-    """`tls_trouble` of what a failed connection said; if that is nothing, of what the server says to another one."""
-    return tls_trouble(text) or await asyncio.to_thread(_refusal, settings)
+async def diagnose_refusal(settings: RedisConnectionSettings, text: str) -> str | None:
+    """`diagnose_tls` of what a failed connection said; if that is nothing, of what the server says to another one."""
+    return diagnose_tls(text) or await asyncio.to_thread(_probe_tls, settings)
 
 
-def _refusal(settings: RedisConnection) -> str | None:
+def _probe_tls(settings: RedisConnectionSettings) -> str | None:
     """What the server of REDIS_URL says of our certificate, by the setting to look at. Blocks for seconds.
 
     It says so once and hangs up. Where it had been asked something by then, a reset overtakes that: so here it is asked
     nothing. None when it has no complaint, without TLS, and behind Sentinel.
     """
     url = settings.redis_url.get_secret_value()
-    if not settings.speaks_tls(url) or settings.redis_sentinel:
+    if not settings.uses_tls(url) or settings.redis_sentinel:
         return None
     server = urlsplit(url)
     host = server.hostname or "localhost"
     try:
         with socket.create_connection((host, server.port or 6379), tls.CONNECT_S) as connection:
-            tls.hear(connection, host, settings.redis_tls_context())
+            tls.probe(connection, host, settings.redis_tls_context())
     except (OSError, ValueError) as error:
-        return tls_trouble(str(error))
+        return diagnose_tls(str(error))
     return None

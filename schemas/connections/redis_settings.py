@@ -10,10 +10,10 @@ from pydantic import AfterValidator, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings
 
 from schemas.connections import tls
-from schemas.connections.sentinel_url import behind_sentinel
+from schemas.connections.sentinel_url import parse_sentinel_url
 from schemas.prefix import PREFIX
 
-REDIS_FILES: Final = tls.Names(
+REDIS_FILES: Final = tls.CertificateSettings(
     *(f"{PREFIX}REDIS_{name}" for name in ("CA_FILE", "CERT_FILE", "KEY_FILE", "KEY_PASSWORD"))
 )
 
@@ -28,7 +28,7 @@ def _redis_scheme(url: SecretStr) -> SecretStr:
 RedisUrl = Annotated[SecretStr, AfterValidator(_redis_scheme)]
 
 
-class RedisConnection(BaseSettings):
+class RedisConnectionSettings(BaseSettings):
     """How to reach the ledger's Redis. A `rediss://` URL is TLS, which checks the server's chain and host name."""
 
     redis_url: RedisUrl = Field(SecretStr("redis://127.0.0.1:6379/0"), description="The ledger's Redis or Valkey.")
@@ -50,13 +50,13 @@ class RedisConnection(BaseSettings):
             raise ValueError(f"{PREFIX}REDIS_CLUSTER and {PREFIX}REDIS_SENTINEL exclude each other")
         if self.redis_sentinel:
             try:
-                behind_sentinel(self.redis_url.get_secret_value())
+                parse_sentinel_url(self.redis_url.get_secret_value())
             except ValueError as error:
                 raise ValueError(f"{PREFIX}REDIS_URL: not a list of host:port ({error})") from error
-        encrypted = any(self.speaks_tls(url.get_secret_value()) for url in self._redis_urls())
+        encrypted = any(self.uses_tls(url.get_secret_value()) for url in self._redis_urls())
         files = self._redis_files()
         if encrypted:
-            tls.context(files, REDIS_FILES)
+            tls.ssl_context(files, REDIS_FILES)
         elif any(files[:-1]):
             # Whoever names an authority means TLS; going on in the clear would not tell.
             raise ValueError(
@@ -69,9 +69,9 @@ class RedisConnection(BaseSettings):
         """Every URL that the files of TLS are for."""
         return [self.redis_url]
 
-    def _redis_files(self) -> tls.Files:
+    def _redis_files(self) -> tls.CertificateFiles:
         password = self.redis_key_password.get_secret_value()
-        return tls.Files(self.redis_ca_file, self.redis_cert_file, self.redis_key_file, password)
+        return tls.CertificateFiles(self.redis_ca_file, self.redis_cert_file, self.redis_key_file, password)
 
     def redis_tls(self) -> dict[str, Any]:
         """The options with which redis-py speaks TLS as the settings say; only for a `rediss://` URL."""
@@ -86,7 +86,7 @@ class RedisConnection(BaseSettings):
 
     def redis_tls_context(self) -> ssl.SSLContext:
         """The same for a socket. Raises ValueError when a file is unfit."""
-        return tls.context(self._redis_files(), REDIS_FILES)
+        return tls.ssl_context(self._redis_files(), REDIS_FILES)
 
     def redis_sentinel_login(self) -> dict[str, str | None]:
         """How to sign in at the sentinels, which have users of their own."""
@@ -94,5 +94,5 @@ class RedisConnection(BaseSettings):
         return {"username": self.redis_sentinel_username or None, "password": password or None}
 
     @staticmethod
-    def speaks_tls(url: str) -> bool:
+    def uses_tls(url: str) -> bool:
         return urlsplit(url).scheme == "rediss"

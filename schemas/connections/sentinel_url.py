@@ -8,7 +8,7 @@ from urllib.parse import unquote, urlsplit
 SENTINEL_PORT: Final = 26_379
 
 
-class BehindSentinel(NamedTuple):
+class SentinelUrl(NamedTuple):
     """Where the Sentinels are, and how to sign in at the data nodes; the Sentinels of a closed network are open."""
 
     sentinels: tuple[tuple[str, int], ...]
@@ -18,7 +18,7 @@ class BehindSentinel(NamedTuple):
     tls: bool
 
 
-def behind_sentinel(url: str) -> BehindSentinel:
+def parse_sentinel_url(url: str) -> SentinelUrl:
     """Read `redis://user:password@host:port,host:port/0`. Raises ValueError when a number is none."""
     parts = urlsplit(url)
     credentials, _, hosts = parts.netloc.rpartition("@")
@@ -27,7 +27,7 @@ def behind_sentinel(url: str) -> BehindSentinel:
     for address in hosts.split(","):
         host, colon, port = address.strip().rpartition(":")
         addresses.append((host.strip("[]"), int(port)) if colon else (port, SENTINEL_PORT))
-    return BehindSentinel(
+    return SentinelUrl(
         tuple(addresses),
         unquote(user) or None,
         unquote(password) or None,

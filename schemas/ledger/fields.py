@@ -155,7 +155,7 @@ def imported(month: str, *names: str) -> str:
 
 
 # ids: the others are hours since the Unix epoch, with the number of ids held.
-GIVEN_UP_BEFORE: Final = "given_up_before"
+EVICTED_BEFORE: Final = "given_up_before"
 """In ids: the first hour of which no id was given up for want of room."""
 
 # observed: a number of refused scripts; the others are "<number> <Unix ms>".
@@ -176,5 +176,5 @@ def split_observation(text: str) -> tuple[int, int]:
 
 
 # floors of an OTP realm's rows: the others are statuses, each with the first row that is not deleted.
-FREED: Final = "freed"
+FREED_CHUNKS: Final = "freed"
 """In floors: chunks of rows that are gone, from the first on."""

@@ -28,7 +28,7 @@ STATUSES: Final = (
     "inactive&unassigned",
 )
 TOTAL_USERS: Final = "total users"
-KEPT: Final = (*STATUSES, TOTAL_USERS)
+COUNTED_STATUSES: Final = (*STATUSES, TOTAL_USERS)
 """What a row tells of its realm, in the order of maxima: the nine statuses, and the distinct users."""
 
 BINDINGS: Final = frozenset({"otp", "otp-count", "linotp-report"})
@@ -45,33 +45,33 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 
 _ROW: Final = struct.Struct("<qH5I")
 _OWN_TIME: Final = struct.Struct("<q22x")
-_PLACE: Final = struct.Struct("<q")
+_CHUNK_START: Final = struct.Struct("<q")
 _DAY: Final = struct.Struct("<2I10I")
-_FIGURES: Final = struct.Struct("<5IIqq3I10I")
-_GIVEN: Final = struct.Struct(">QHI")
+_TOTALS: Final = struct.Struct("<5IIqq3I10I")
+_EXTERNAL: Final = struct.Struct(">QHI")
 _TOKEN: Final = struct.Struct("<qB")
 
 ROW_BYTES: Final = _ROW.size
-HEADER_BYTES: Final = _PLACE.size
+HEADER_BYTES: Final = _CHUNK_START.size
 DAY_BYTES: Final = _DAY.size
 USER_BYTES: Final = 8
 
 pack_row: Final = _ROW.pack
-pack_place: Final = _PLACE.pack
+pack_chunk_start: Final = _CHUNK_START.pack
 pack_day: Final = _DAY.pack
-pack_figures: Final = _FIGURES.pack
-unpack_figures: Final = _FIGURES.unpack
+pack_totals: Final = _TOTALS.pack
+unpack_totals: Final = _TOTALS.unpack
 
 
-def canonical(status: str) -> str | None:
+def canonical_status(status: str) -> str | None:
     """A status by its name in KEPT, whichever way round a pair is written; None for an unknown one."""
-    if status in KEPT:
+    if status in COUNTED_STATUSES:
         return status
-    turned = "&".join(reversed(status.split("&")))
-    return turned if turned in STATUSES else None
+    reversed_pair = "&".join(reversed(status.split("&")))
+    return reversed_pair if reversed_pair in STATUSES else None
 
 
-def statuses(total: int, active: int, assigned: int, both: int, users: int) -> tuple[int, ...]:
+def status_counts(total: int, active: int, assigned: int, both: int, users: int) -> tuple[int, ...]:
     """All of KEPT from the four numbers and the users; `both` is active and assigned."""
     return (
         total,
@@ -92,7 +92,7 @@ def micros(time: datetime) -> int:
     return (time - EPOCH) // _MICROSECOND
 
 
-def moment(at_us: int) -> datetime:
+def from_micros(at_us: int) -> datetime:
     """The time in UTC of `micros`."""
     return EPOCH + timedelta(microseconds=at_us)
 
@@ -115,31 +115,31 @@ class Row(NamedTuple):
     @property
     def values(self) -> tuple[int, ...]:
         """In the order of KEPT."""
-        return statuses(*self[3:])
+        return status_counts(*self[3:])
 
 
 def rows(chunk: bytes) -> list[Row]:
     """The rows of a chunk; none of an empty one."""
     if not chunk:
         return []
-    (place,) = _PLACE.unpack_from(chunk)
+    (start,) = _CHUNK_START.unpack_from(chunk)
     held = list(_ROW.iter_unpack(memoryview(chunk)[HEADER_BYTES:]))
-    places = accumulate((row[0] for row in held), max, initial=place)
-    next(places)
-    return [Row(at, *row) for at, row in zip(places, held, strict=True)]
+    times = accumulate((row[0] for row in held), max, initial=start)
+    next(times)
+    return [Row(at, *row) for at, row in zip(times, held, strict=True)]
 
 
-def moments(chunk: bytes) -> list[int]:
+def row_times(chunk: bytes) -> list[int]:
     """Where the rows of a chunk stand, and nothing else of them."""
     if not chunk:
         return []
-    (place,) = _PLACE.unpack_from(chunk)
+    (start,) = _CHUNK_START.unpack_from(chunk)
     times = chain.from_iterable(_OWN_TIME.iter_unpack(memoryview(chunk)[HEADER_BYTES:]))
-    return list(accumulate(times, max, initial=place))[1:]
+    return list(accumulate(times, max, initial=start))[1:]
 
 
 def row_of(chunk: bytes, index: int, at_us: int) -> Row:
-    """One row of a chunk, whose place is known from `moments`."""
+    """One row of a chunk, whose place is known from `row_times`."""
     return Row(at_us, *_ROW.unpack_from(chunk, HEADER_BYTES + index * ROW_BYTES))
 
 
@@ -160,7 +160,7 @@ def days(packed: bytes) -> Iterator[Day]:
         yield Day(ordinal, first, tuple(maxima))
 
 
-class Figures(NamedTuple):
+class RealmTotals(NamedTuple):
     """A realm as it is now."""
 
     total: int
@@ -184,17 +184,17 @@ class Figures(NamedTuple):
     """That day's, in the order of KEPT."""
 
     @classmethod
-    def unpack(cls, packed: bytes) -> Figures:
-        fields = unpack_figures(packed)
+    def unpack(cls, packed: bytes) -> RealmTotals:
+        fields = unpack_totals(packed)
         return cls._make((*fields[:11], fields[11:]))
 
     @property
     def values(self) -> tuple[int, ...]:
         """The counts as they are now, in the order of KEPT."""
-        return statuses(*self[:5])
+        return status_counts(*self[:5])
 
 
-class Given(NamedTuple):
+class ExternalRow(NamedTuple):
     """A row that was counted elsewhere."""
 
     sequence: int
@@ -202,13 +202,13 @@ class Given(NamedTuple):
     tokens: int
 
 
-def pack_given(sequence: int, event: int, count: int) -> bytes:
+def pack_external(sequence: int, event: int, count: int) -> bytes:
     """Big-endian, so that rows of one moment stand in log order. Raises struct.error for a count beyond 32 bits."""
-    return _GIVEN.pack(sequence, event, count)
+    return _EXTERNAL.pack(sequence, event, count)
 
 
-def unpack_given(member: bytes) -> Given:
-    return Given(*_GIVEN.unpack(member))
+def unpack_external(member: bytes) -> ExternalRow:
+    return ExternalRow(*_EXTERNAL.unpack(member))
 
 
 class Token(NamedTuple):

@@ -125,8 +125,8 @@ class ShardKeys:
         self.ids = base + "ids"
         self.unexpected = base + "unexpected"
         self.realms = base + "otp:realms"
-        self.names = base + "otp:names"
-        self.figures = base + "otp:figures"
+        self.event_names = base + "otp:names"
+        self.totals = base + "otp:figures"
         self.tokens = base + "otp:tokens"
         self.holders = base + "otp:holders"
         self.reported = base + "otp:reported"
@@ -135,7 +135,7 @@ class ShardKeys:
         """`hour` in hours since the Unix epoch, of the record's timestamp."""
         return f"{self.base}ids:{hour}"
 
-    def written(self, day: str) -> str:
+    def record_times(self, day: str) -> str:
         return f"{self.base}written:{day}"
 
     def clients(self, period: str) -> str:
@@ -144,17 +144,17 @@ class ShardKeys:
     def users(self, period: str, scope: Scope, part: int) -> str:
         return f"{self.base}users:{period}:{scope.text}:{part}"
 
-    def small(self, period: str, scope: Scope, part: int) -> str:
+    def small_set(self, period: str, scope: Scope, part: int) -> str:
         return f"{self.base}small:{period}:{scope.text}:{part}"
 
-    def users_of(self, period: str, scope: Scope, parts: Iterable[int]) -> list[str]:
+    def sketches(self, period: str, scope: Scope, parts: Iterable[int]) -> list[str]:
         """`users` of several parts."""
         start = self.users(period, scope, 0)[:-1]
         return [f"{start}{part}" for part in parts]
 
-    def small_of(self, period: str, scope: Scope, parts: Iterable[int]) -> list[str]:
-        """`small` of several parts."""
-        start = self.small(period, scope, 0)[:-1]
+    def small_sets(self, period: str, scope: Scope, parts: Iterable[int]) -> list[str]:
+        """`small_set` of several parts."""
+        start = self.small_set(period, scope, 0)[:-1]
         return [f"{start}{part}" for part in parts]
 
     def counts(self, period: str, scope: Scope) -> str:
@@ -170,25 +170,25 @@ class ShardKeys:
 
     def day_written(self, key: str) -> str | None:
         """The day whose record timestamps a key of this shard holds; None of any other key."""
-        start = self.written("")
+        start = self.record_times("")
         return key[len(start) :] if key.startswith(start) else None
 
-    # Of the OTP inventory. `realm` is a number, `status` a place in schemas.ledger.inventory.KEPT.
+    # Of the OTP inventory. `realm` is a number, `status` a place in schemas.ledger.inventory.COUNTED_STATUSES.
 
     def rows(self, realm: int, chunk: int) -> str:
         return f"{self.base}otp:rows:{realm}:{chunk}"
 
-    def places(self, realm: int) -> str:
+    def chunk_starts(self, realm: int) -> str:
         return f"{self.base}otp:places:{realm}"
 
     def days(self, realm: int, year: int) -> str:
         return f"{self.base}otp:days:{realm}:{year}"
 
-    def floors(self, realm: int) -> str:
+    def delete_watermarks(self, realm: int) -> str:
         return f"{self.base}otp:floors:{realm}"
 
-    def given(self, realm: int, status: int) -> str:
+    def external_rows(self, realm: int, status: int) -> str:
         return f"{self.base}otp:given:{realm}:{status}"
 
-    def given_days(self, realm: int, status: int) -> str:
+    def external_days(self, realm: int, status: int) -> str:
         return f"{self.base}otp:given-days:{realm}:{status}"

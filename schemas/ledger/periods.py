@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo
 
-from schemas.ledger.inventory import micros, moment
+from schemas.ledger.inventory import from_micros, micros
 
 
 class Month(NamedTuple):
@@ -196,11 +196,11 @@ class LocalDays:
         return found
 
     def _local(self, at_us: int) -> datetime:
-        return moment(at_us).astimezone(self._zone)
+        return from_micros(at_us).astimezone(self._zone)
 
     @staticmethod
     def _day(ordinal: int, since: int, until: int) -> LocalDay:
-        return LocalDay(ordinal, moment(since), moment(until))
+        return LocalDay(ordinal, from_micros(since), from_micros(until))
 
 
 def day_key(day: date) -> str:

@@ -15,16 +15,16 @@ import structlog
 TRACEBACK: Final = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
 """Without the variables of each frame, which structlog would add: among them are tokens, users and keys."""
 
-TALKATIVE: Final = ("aiokafka",)
+NOISY_LOGGERS: Final = ("aiokafka",)
 """Libraries whose debug lines tell values: a dead letter's has the user in it."""
 
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
-Form = Literal["text", "json"]
+LogFormat = Literal["text", "json"]
 
 
-def configure(level: Literal["debug", "info", "warning", "error"], form: Form) -> None:
+def configure(level: Literal["debug", "info", "warning", "error"], log_format: LogFormat) -> None:
     """For the whole process, lines of libraries included. Calling it again replaces what was set."""
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -34,9 +34,9 @@ def configure(level: Literal["debug", "info", "warning", "error"], form: Form) -
     ]
     last: list[structlog.typing.Processor] = (
         [structlog.processors.ExceptionRenderer(TRACEBACK), structlog.processors.JSONRenderer()]
-        if form == "json"
+        if log_format == "json"
         else [
-            _in_one_line,
+            _escape_line_breaks,
             structlog.dev.ConsoleRenderer(
                 colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
             ),
@@ -50,7 +50,7 @@ def configure(level: Literal["debug", "info", "warning", "error"], form: Form) -
         )
     )
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    for name in TALKATIVE:
+    for name in NOISY_LOGGERS:
         logging.getLogger(name).setLevel(max(logging.INFO, logging.root.level))
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
@@ -60,7 +60,7 @@ def configure(level: Literal["debug", "info", "warning", "error"], form: Form) -
     )
 
 
-def _in_one_line(_: Any, __: str, line: structlog.typing.EventDict) -> structlog.typing.EventDict:
+def _escape_line_breaks(_: Any, __: str, line: structlog.typing.EventDict) -> structlog.typing.EventDict:
     """Libraries put what others sent into their phrases: a line break in it must not look like a line of ours."""
     line["event"] = _CONTROL.sub(lambda found: repr(found[0])[1:-1], str(line["event"]))
     return line

@@ -1,4 +1,7 @@
-"""Spans by OpenTelemetry's own libraries. Only schemas/telemetry/traces.py imports this, and only where spans are wanted."""
+"""Spans by OpenTelemetry's own libraries.
+
+Only schemas/telemetry/traces.py imports this, and only where spans are wanted.
+"""
 
 from __future__ import annotations
 
@@ -23,11 +26,11 @@ log = structlog.get_logger(__name__)
 
 KINDS: Final = {"consumer": trace.SpanKind.CONSUMER, "server": trace.SpanKind.SERVER}
 PARENT: Final = TraceContextTextMapPropagator()
-SEND_S: Final = 5.0
+EXPORT_TIMEOUT_S: Final = 5.0
 """For one batch of spans, the exporter's tries included."""
 
 
-class _Told(SpanExporter):
+class StateLoggingExporter(SpanExporter):
     """Says once that spans are not taken, and once that they are again."""
 
     def __init__(self, exporter: SpanExporter) -> None:
@@ -57,7 +60,7 @@ class _Span:
         self._span = span
         self._sums: dict[str, int] = {}
 
-    def note(self, name: str, value: Value) -> None:
+    def set_attribute(self, name: str, value: Value) -> None:
         self._span.set_attribute(name, value)
 
     def add(self, name: str, amount: int) -> None:
@@ -77,7 +80,9 @@ class Otlp:
         about = Resource({SERVICE_NAME: service, SERVICE_VERSION: version()}).merge(OTELResourceDetector().detect())
         # `close` sends what is left; at exit nobody bounds how long that takes.
         self._provider = TracerProvider(resource=about, shutdown_on_exit=False)
-        self._provider.add_span_processor(BatchSpanProcessor(_Told(OTLPSpanExporter(url, timeout=SEND_S))))
+        self._provider.add_span_processor(
+            BatchSpanProcessor(StateLoggingExporter(OTLPSpanExporter(url, timeout=EXPORT_TIMEOUT_S)))
+        )
         self._tracer = self._provider.get_tracer("authtally", version())
 
     @contextmanager

@@ -27,7 +27,7 @@ Kind = Literal["consumer", "server"]
 class Span(Protocol):
     """What can be told of work under way. Names and values are ours: nothing that a caller sent, no user, no token."""
 
-    def note(self, name: str, value: Value) -> None: ...
+    def set_attribute(self, name: str, value: Value) -> None: ...
 
     def add(self, name: str, amount: int) -> None:
         """To what was added under this name before."""
@@ -36,7 +36,7 @@ class Span(Protocol):
         """The work did not do what it was for."""
 
 
-class Traces(Protocol):
+class Tracer(Protocol):
     """Makes spans, and sends them in the background. Never raises, never waits, drops what it cannot send."""
 
     def span(
@@ -48,7 +48,7 @@ class Traces(Protocol):
         """Send what is left, for so long at most. Blocks."""
 
 
-class _Nothing:
+class _NoTraces:
     """Both a span and what makes it, where nobody wants one."""
 
     def __enter__(self) -> Span:
@@ -56,7 +56,7 @@ class _Nothing:
 
     def __exit__(self, *_: object) -> None: ...
 
-    def note(self, name: str, value: Value) -> None: ...
+    def set_attribute(self, name: str, value: Value) -> None: ...
 
     def add(self, name: str, amount: int) -> None: ...
 
@@ -70,10 +70,10 @@ class _Nothing:
     def close(self, timeout_s: float) -> None: ...
 
 
-OFF: Final[Traces] = _Nothing()
+NO_TRACES: Final[Tracer] = _NoTraces()
 
 
-def installed() -> bool:
+def is_installed() -> bool:
     """Whether the libraries of the extra `traces` are there."""
     try:
         return all(find_spec(name) for name in ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http"))
@@ -90,30 +90,30 @@ def endpoint(text: str) -> str:
         raise ValueError("must be an http:// or https:// URL")
     if parts.username or parts.password:
         raise ValueError("must not hold a password; OTEL_EXPORTER_OTLP_HEADERS is for that")
-    if not installed():
+    if not is_installed():
         raise ValueError(f"needs an optional part: {EXTRA}")
     return text
 
 
-def wanted(given: str) -> bool:
-    """Whether spans are to be made: `given` is the setting, OpenTelemetry's own variables do as well."""
+def is_enabled(configured: str) -> bool:
+    """Whether spans are to be made: `configured` is the setting, OpenTelemetry's own variables do as well."""
     if os.environ.get(DISABLED, "").strip().lower() == "true":
         return False
-    if given:
+    if configured:
         return True
     named = next((name for name in STANDARD if os.environ.get(name)), None)
-    if named is not None and not installed():
+    if named is not None and not is_installed():
         # Whoever set it may have set it for everything on the machine.
         log.warning("no traces are sent", setting=named, needs=EXTRA)
         return False
     return named is not None
 
 
-def opened(given: str, service: str) -> Traces:
+def open_tracer(configured: str, service: str) -> Tracer:
     """Starts a thread that sends, where spans are wanted."""
-    if not wanted(given):
-        return OFF
+    if not is_enabled(configured):
+        return NO_TRACES
     from schemas.telemetry.otlp import Otlp
 
-    url = given.rstrip("/")
+    url = configured.rstrip("/")
     return Otlp(f"authtally-{service}", None if not url else url if url.endswith(PATH) else url + PATH)

@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Any, Self
 
 from aggregator.fold.fold import fold
-from aggregator.fold.range_delta import Known, Rules
+from aggregator.fold.range_delta import CountingRules, ShardCache
 from aggregator.ledger.ledger import Applied, Ledger, Refused
 from aggregator.ledger.store import connect
 from schemas.ledger.keys import Shard, ShardKeys
@@ -26,38 +26,38 @@ class Counting:
         self.shard = shard
         self.client = connect(self.settings)
         self.ledger = Ledger(self.client, self.settings)
-        self.rules = Rules.of(self.settings)
+        self.rules = CountingRules.of(self.settings)
         self.remember = remember
         self.now_ms = NOW_MS
-        self.known = Known(set())
+        self.known = ShardCache(set())
         self.in_sketches: frozenset[tuple[str, Any]] = frozenset()
 
     async def open(self, start: int = 0) -> None:
-        assert isinstance(await self.ledger.open(self.shard, start, "id-1"), Applied)
+        assert isinstance(await self.ledger.initialize(self.shard, start, "id-1"), Applied)
 
     async def count(self, records: Sequence[LogRecord], start: int, end: int) -> Applied | Refused:
         """One range; all its scripts."""
         outcome: Applied | Refused = Refused(None)
         while start < end:
             if not self.remember:
-                look = await self.ledger.look(self.shard)
-                seen = await self.ledger.seen(self.shard, look)
+                state = await self.ledger.read_state(self.shard)
+                seen = await self.ledger.read_seen_ids(self.shard, state)
                 assert seen is not None
-                self.known = Known(set(look.labels), seen=seen)
+                self.known = ShardCache(set(state.labels), seen_ids=seen)
                 self.in_sketches = frozenset()
             batch = [one for one in records if start <= one.offset < end]
-            tally = fold(self.settings.topics[self.shard.topic], batch, end, self.known, self.rules, self.now_ms)
-            outcome = await self.ledger.apply(self.shard, start, tally, self.in_sketches)
+            delta = fold(self.settings.topics[self.shard.topic], batch, end, self.known, self.rules, self.now_ms)
+            outcome = await self.ledger.apply(self.shard, start, delta, self.in_sketches)
             if isinstance(outcome, Refused):
                 return outcome
-            self.known.learn(tally)
+            self.known.update(delta)
             self.in_sketches |= outcome.in_sketches
-            start = tally.end
+            start = delta.end
         return outcome
 
     async def count_cut(self, records: Sequence[LogRecord], cuts: Iterable[int] = ()) -> None:
         end = records[-1].offset + 1
-        for start, until in pairwise([0, *sorted({cut for cut in cuts if 0 < cut < end}), end]):
+        for start, until in pairwise([0, *sorted({range_ for range_ in cuts if 0 < range_ < end}), end]):
             assert isinstance(await self.count(records, start, until), Applied)
 
     async def __aenter__(self) -> Self:

@@ -12,12 +12,12 @@ from zoneinfo import ZoneInfo
 
 import redis
 
-from aggregator.fold.range_delta import Known
+from aggregator.fold.range_delta import ShardCache
 from aggregator.inventory import store
-from aggregator.inventory.fold import Reading, fold_inventory
+from aggregator.inventory.fold import EventReader, fold_inventory
 from aggregator.ledger.ledger import Applied, Refused
 from schemas.ledger import inventory
-from schemas.ledger.inventory import KEPT, NO_REALM
+from schemas.ledger.inventory import COUNTED_STATUSES, NO_REALM
 from schemas.ledger.keys import Shard, ShardKeys
 from tests.aggregator.counting import Counting
 from tests.aggregator.logs import LogRecord, record
@@ -30,8 +30,8 @@ Line = tuple[datetime, datetime, str, tuple[int, ...]]
 
 def state(time: str, serial: str, event: str, *realms: str, **more: object) -> dict[str, object]:
     """An event; active and unassigned unless told otherwise."""
-    told: dict[str, object] = {"time": time, "serial": serial, "event": event, "realms": realms}
-    return {**told, "active": True, "assigned": "user_id" in more, **more}
+    result: dict[str, object] = {"time": time, "serial": serial, "event": event, "realms": realms}
+    return {**result, "active": True, "assigned": "user_id" in more, **more}
 
 
 def log(events: Sequence[Mapping[str, object] | bytes]) -> list[LogRecord]:
@@ -49,23 +49,23 @@ class Inventories(Counting):
         """One range; all its scripts."""
         outcome: Applied | Refused = Refused(None)
         batch = [one for one in records if start <= one.offset < end]
-        reading = Reading(self.settings.topics[self.shard.topic], batch, end, self.rules, self.now_ms)
+        reading = EventReader(self.settings.topics[self.shard.topic], batch, end, self.rules, self.now_ms)
         while start < end:
-            if not self.remember or self.known.stock is None:
-                look = await self.ledger.look(self.shard)
-                seen = await self.ledger.seen(self.shard, look)
+            if not self.remember or self.known.inventory is None:
+                look = await self.ledger.read_state(self.shard)
+                seen = await self.ledger.read_seen_ids(self.shard, look)
                 assert seen is not None
-                self.known = Known(set(look.labels), seen=seen)
-                self.known.stock = await store.stock(self.ledger, self.shard, look.position or 0)
-            stock, (told, _) = self.known.stock, reading.take(start)
-            if stock is None or not await store.complete(self.ledger, self.shard, start, stock, told):
-                return Refused((await self.ledger.look(self.shard)).position)
-            tally = fold_inventory(*reading.take(start), self.known, stock, self.rules, self.now_ms)
-            outcome, _ = await asyncio.gather(self.ledger.apply(self.shard, start, tally), reading.read_on())
+                self.known = ShardCache(set(look.labels), seen_ids=seen)
+                self.known.inventory = await store.load_state(self.ledger, self.shard, look.position or 0)
+            stock, (result, _) = self.known.inventory, reading.take(start)
+            if stock is None or not await store.load_needed(self.ledger, self.shard, start, stock, result):
+                return Refused((await self.ledger.read_state(self.shard)).position)
+            delta = fold_inventory(*reading.take(start), self.known, stock, self.rules, self.now_ms)
+            outcome, _ = await asyncio.gather(self.ledger.apply(self.shard, start, delta), reading.read_ahead())
             if isinstance(outcome, Refused):
                 return outcome
-            self.known.learn(tally)
-            start = tally.end
+            self.known.update(delta)
+            start = delta.end
         return outcome
 
 
@@ -79,25 +79,25 @@ class Model:
 
     def take(self, event: Mapping[str, Any], *, counts: bool = True) -> str:
         """`counted`, or what else becomes of it. Counting all tokens for each row is plain, and slow for many."""
-        told: dict[str, Any] = {name: event.get(name) for name in ("active", "assigned", "user_id", "deleted")}
-        told |= {"time": datetime.fromisoformat(event["time"]), "realms": set(event["realms"] or [NO_REALM])}
-        if told["deleted"]:
-            told = {"time": told["time"], "realms": set(), "active": False, "assigned": False, "deleted": True}
-        elif not told["assigned"]:
-            told["user_id"] = None
-        told = {name: value for name, value in told.items() if value is not None}
-        told.setdefault("deleted", False)
+        result: dict[str, Any] = {name: event.get(name) for name in ("active", "assigned", "user_id", "deleted")}
+        result |= {"time": datetime.fromisoformat(event["time"]), "realms": set(event["realms"] or [NO_REALM])}
+        if result["deleted"]:
+            result = {"time": result["time"], "realms": set(), "active": False, "assigned": False, "deleted": True}
+        elif not result["assigned"]:
+            result["user_id"] = None
+        result = {name: value for name, value in result.items() if value is not None}
+        result.setdefault("deleted", False)
         before = self.states.get(event["serial"])
-        if before is not None and told["time"] <= before["time"]:
-            if told["time"] < before["time"]:
+        if before is not None and result["time"] <= before["time"]:
+            if result["time"] < before["time"]:
                 return "ignored"
-            if told == before:
+            if result == before:
                 return "duplicates"
-        self.states[event["serial"]] = told
-        for realm in told["realms"] | (before["realms"] if before else set()):
+        self.states[event["serial"]] = result
+        for realm in result["realms"] | (before["realms"] if before else set()):
             held = self.rows[realm]
-            place = max(told["time"], held[-1][0]) if held else told["time"]
-            held.append((place, told["time"], event["event"], self.now(realm) if counts else ()))
+            place = max(result["time"], held[-1][0]) if held else result["time"]
+            held.append((place, result["time"], event["event"], self.now(realm) if counts else ()))
         return "counted"
 
     def now(self, realm: str) -> tuple[int, ...]:
@@ -137,10 +137,10 @@ class Held:
         client: Any = redis.Redis.from_url(redis_url)
         self._client = client
         self.realms = {name.decode(): int(number) for name, number in client.hgetall(of.realms).items()}
-        names = {int(number): name.decode() for name, number in client.hgetall(of.names).items()}
+        names = {int(number): name.decode() for name, number in client.hgetall(of.event_names).items()}
         self._names = {0: "__other__", **names}
-        packed = client.hgetall(of.figures)
-        self.figures = {int(number): inventory.Figures.unpack(value) for number, value in packed.items()}
+        packed = client.hgetall(of.totals)
+        self.figures = {int(number): inventory.RealmTotals.unpack(value) for number, value in packed.items()}
         self.progress = {k.decode(): int(v) for k, v in client.hgetall(of.progress).items()}
 
     def now(self, realm: str) -> tuple[int, ...]:
@@ -148,7 +148,7 @@ class Held:
 
     def rows(self, realm: str) -> list[Line]:
         return [
-            (inventory.moment(row.at_us), inventory.moment(row.time_us), self._names[row.event], row.values)
+            (inventory.from_micros(row.at_us), inventory.from_micros(row.time_us), self._names[row.event], row.values)
             for chunk in self.chunks(realm)
             for row in inventory.rows(chunk)
         ]
@@ -160,7 +160,7 @@ class Held:
             yield self._client.get(self._of.rows(number, chunk))
 
     def places(self, realm: str) -> bytes:
-        found: bytes = self._client.get(self._of.places(self.realms[realm])) or b""
+        found: bytes = self._client.get(self._of.chunk_starts(self.realms[realm])) or b""
         return found
 
     def days(self, realm: str) -> dict[int, tuple[int, tuple[int, ...]]]:
@@ -177,12 +177,12 @@ class Held:
         return found
 
     def given(self, realm: str, status: str) -> list[tuple[datetime, str, int]]:
-        key = self._of.given(self.realms[realm], KEPT.index(status))
-        rows = ((inventory.unpack_given(row), at) for row, at in self._client.zrange(key, 0, -1, withscores=True))
-        return [(inventory.moment(int(at)), self._names[row.event], row.tokens) for row, at in rows]
+        key = self._of.external_rows(self.realms[realm], COUNTED_STATUSES.index(status))
+        rows = ((inventory.unpack_external(row), at) for row, at in self._client.zrange(key, 0, -1, withscores=True))
+        return [(inventory.from_micros(int(at)), self._names[row.event], row.tokens) for row, at in rows]
 
     def given_days(self, realm: str, status: str) -> dict[int, int]:
-        held = self._client.hgetall(self._of.given_days(self.realms[realm], KEPT.index(status)))
+        held = self._client.hgetall(self._of.external_days(self.realms[realm], COUNTED_STATUSES.index(status)))
         return {int(day): int(count) for day, count in held.items()}
 
     def __enter__(self) -> Self:

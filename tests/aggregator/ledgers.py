@@ -50,7 +50,7 @@ def registers(client: Any, key: str) -> str:
 
 def small(client: Any, of: ShardKeys, period: str, scope: Scope) -> set[str]:
     """Members of the small sets."""
-    members: set[str] = client.sunion([of.small(period, scope, part) for part in range(keys.SMALL_PARTS)])
+    members: set[str] = client.sunion([of.small_set(period, scope, part) for part in range(keys.SMALL_PARTS)])
     return members
 
 

@@ -9,11 +9,11 @@ from itertools import pairwise
 from typing import Any
 
 from aggregator.fold.fold import fold
-from aggregator.fold.range_delta import Known, Rules, Tally
-from aggregator.inventory.fold import Reading, Told, fold_inventory, unknown_holders, unknown_tokens
-from aggregator.inventory.state import Changes, Stock
+from aggregator.fold.range_delta import CountingRules, RangeDelta, ShardCache
+from aggregator.inventory.fold import DecodedEvent, EventReader, fold_inventory, unknown_holders, unknown_tokens
+from aggregator.inventory.state import InventoryChanges, InventoryState
 from schemas.ledger.inventory import BINDINGS as INVENTORY
-from schemas.ledger.inventory import DAY_BYTES, HEADER_BYTES, Token, pack_place
+from schemas.ledger.inventory import DAY_BYTES, HEADER_BYTES, Token, pack_chunk_start
 from tests.aggregator.logs import LogRecord
 
 Span = tuple[int, int]
@@ -35,49 +35,51 @@ class Sums:
     dead: list[tuple[int, int, str, bytes | None]] = field(default_factory=list)
     ids: dict[int, list[bytes]] = field(default_factory=dict)
     given_up_before: int = 0
-    stock: Stock = field(default_factory=lambda: Stock({}, {}, {}, {}))
+    stock: InventoryState = field(default_factory=lambda: InventoryState({}, {}, {}, {}))
     tokens: dict[str, Token] = field(default_factory=dict)
     holders: dict[bytes, int] = field(default_factory=dict)
     strings: defaultdict[Chunk, bytearray] = field(default_factory=lambda: defaultdict(bytearray))
     given: defaultdict[Span, dict[bytes, int]] = field(default_factory=lambda: defaultdict(dict))
     maxima: defaultdict[Span, Counter[int]] = field(default_factory=lambda: defaultdict(Counter))
 
-    def add(self, tally: Tally) -> None:
-        for where, more in tally.counts.items():
+    def add(self, delta: RangeDelta) -> None:
+        for where, more in delta.counts.items():
             self.counts[where].update(more)
-        for where, parts in tally.users.items():
+        for where, parts in delta.users.items():
             self.users[where].update(*parts)
-        for period, digests in tally.clients.items():
+        for period, digests in delta.clients.items():
             self.clients[period] |= digests
-        self.labels |= tally.labels
-        self.progress.update(tally.progress)
-        self._span("events", tally.first_event_ms, tally.last_event_ms)
-        self._span("records", tally.first_record_ms, tally.last_record_ms)
-        for day, span in tally.written.items():
+        self.labels |= delta.labels
+        self.progress.update(delta.progress)
+        self._span("events", delta.first_event_ms, delta.last_event_ms)
+        self._span("records", delta.first_record_ms, delta.last_record_ms)
+        for day, span in delta.record_times.items():
             self._span(day, *span)
-        self.dead += [(letter.record.offset, letter.nth, letter.reason, letter.value) for letter in tally.dead]
-        assert not tally.unexpected
-        if tally.inventory is not None:
-            self._change(tally.inventory)
+        self.dead += [
+            (letter.record.offset, letter.element_index, letter.reason, letter.value) for letter in delta.dead_letters
+        ]
+        assert not delta.unexpected
+        if delta.inventory is not None:
+            self._change(delta.inventory)
 
     def _span(self, name: str, first: int | None, last: int | None) -> None:
         if first is not None and last is not None:
             held_first, held_last = self.spans.get(name, (first, last))
             self.spans[name] = min(first, held_first), max(last, held_last)
 
-    def _change(self, changes: Changes) -> None:
+    def _change(self, changes: InventoryChanges) -> None:
         self.tokens |= changes.tokens
         self.holders = {holder: n for holder, n in (self.holders | changes.holders).items() if n}
         for (realm, chunk), (at, written) in changes.rows.items():
             self._write(("rows", realm, chunk), at, bytes(written))
-        for realm, places in changes.places.items():
-            packed = b"".join(map(pack_place, places.values()))
+        for realm, places in changes.chunk_starts.items():
+            packed = b"".join(map(pack_chunk_start, places.values()))
             self._write(("places", realm, 0), min(places) * HEADER_BYTES, packed)
         for (realm, year), days in changes.days.items():
             self._write(("days", realm, year), min(days) * DAY_BYTES, b"".join(days.values()))
-        for where, more in changes.given.items():
+        for where, more in changes.external_rows.items():
             self.given[where] |= more
-        for where, maxima in changes.given_days.items():
+        for where, maxima in changes.external_days.items():
             for day, count in maxima.items():
                 self.maxima[where][day] = max(count, self.maxima[where][day])
 
@@ -86,34 +88,36 @@ class Sums:
         assert len(held) >= at, "no holes: the script refuses them"
         held[at : at + len(packed)] = packed
 
-    def complete(self, stock: Stock, told: Sequence[Told]) -> None:
+    def complete(self, stock: InventoryState, told: Sequence[DecodedEvent]) -> None:
         """Let a stock know what these events need of this one."""
         stock.tokens.update({serial: self.tokens.get(serial) for serial in unknown_tokens(told, stock)})
         stock.holders.update({holder: self.holders.get(holder, 0) for holder in unknown_holders(told, stock)})
 
-    def settle(self, known: Known) -> None:
+    def settle(self, known: ShardCache) -> None:
         """Take over what `known` learned, once all is added."""
-        self.ids, self.given_up_before = known.seen.hours, known.seen.given_up_before
+        self.ids, self.given_up_before = known.seen_ids.hours, known.seen_ids.evicted_before
         assert self.labels == known.labels
-        assert known.seen.digests == {digest for held in self.ids.values() for digest in held}
-        if known.stock is not None:
-            self.stock = Stock(known.stock.realms, known.stock.names, known.stock.figures, known.stock.reported)
+        assert known.seen_ids.digests == {digest for held in self.ids.values() for digest in held}
+        if known.inventory is not None:
+            self.stock = InventoryState(
+                known.inventory.realms, known.inventory.event_names, known.inventory.totals, known.inventory.reported
+            )
         self.progress = +self.progress
 
 
-def summed(name: str, log: Sequence[LogRecord], cuts: Sequence[int], rules: Rules, now_ms: int) -> Sums:
+def summed(name: str, log: Sequence[LogRecord], cuts: Sequence[int], rules: CountingRules, now_ms: int) -> Sums:
     """The sums of a log that is folded range by range, as the worker does. Raises what a fold raises."""
-    sums, known = Sums(), Known(set())
-    borders = [0, *sorted({cut for cut in cuts if 0 < cut < len(log)}), len(log)]
+    sums, known = Sums(), ShardCache(set())
+    borders = [0, *sorted({range_ for range_ in cuts if 0 < range_ < len(log)}), len(log)]
     for start, end in pairwise(borders):
         batch = log[start:end]
-        reading = Reading(name, batch, end, rules, now_ms) if name in INVENTORY else None
+        reading = EventReader(name, batch, end, rules, now_ms) if name in INVENTORY else None
         while start < end:
-            tally = _tally(name, batch, (start, end), known, sums, reading, rules, now_ms)
-            sums.add(tally)
-            known.learn(tally)
-            assert start < tally.end <= end
-            start = tally.end
+            delta = _tally(name, batch, (start, end), known, sums, reading, rules, now_ms)
+            sums.add(delta)
+            known.update(delta)
+            assert start < delta.end <= end
+            start = delta.end
             batch = [record for record in batch if record.offset >= start]
     sums.settle(known)
     return sums
@@ -123,17 +127,17 @@ def _tally(
     name: str,
     batch: Sequence[LogRecord],
     span: Span,
-    known: Known,
+    known: ShardCache,
     sums: Sums,
-    reading: Reading | None,
-    rules: Rules,
+    reading: EventReader | None,
+    rules: CountingRules,
     now_ms: int,
-) -> Tally:
+) -> RangeDelta:
     records: Any = batch
     if reading is None:
         return fold(name, records, span[1], known, rules, now_ms)
-    told, end = reading.take(span[0])
-    if known.stock is None:
-        known.stock = Stock({}, {}, {}, {})
-    sums.complete(known.stock, told)
-    return fold_inventory(told, end, known, known.stock, rules, now_ms)
+    result, end = reading.take(span[0])
+    if known.inventory is None:
+        known.inventory = InventoryState({}, {}, {}, {})
+    sums.complete(known.inventory, result)
+    return fold_inventory(result, end, known, known.inventory, rules, now_ms)

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from aggregator.fold.range_delta import Rules
+from aggregator.fold.range_delta import CountingRules
 from schemas.adapters.registry import ADAPTERS
 from schemas.events import BOM, RecordTime
 from schemas.ledger import fields
@@ -45,7 +45,7 @@ NAMED: Final[list[dict[str, Any]]] = [
     {"dedupe_window_s": 0, "retain_days": 0, "exact_up_to": 0},
 ]
 """Settings that change what a log yields."""
-RULES: Final = [Rules.of(ledgers.settings("redis://nowhere", **named)) for named in NAMED]
+RULES: Final = [CountingRules.of(ledgers.settings("redis://nowhere", **named)) for named in NAMED]
 
 ONE: Final = [b"%b", BOM + b"%b", b'{"id":"twice",%b', b'{"nested":' + b"[" * 50 + b"]" * 50 + b",%b"]
 FRAMES: Final = [*ONE, b"[%b]", b"[%b,%b,5]", b"%b\n%b"]
@@ -142,11 +142,11 @@ def logs(draw: st.DrawFn) -> Log:
 
 
 def check(log: Log) -> None:
-    whole, cut, single = (
+    whole, range_, single = (
         summed(log.name, log.records, cuts, RULES[log.rules], log.now_ms)
         for cuts in ([], log.cuts, range(len(log.records)))
     )
-    assert whole == cut == single
+    assert whole == range_ == single
     check_books(whole, log)
 
 

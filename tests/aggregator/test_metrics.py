@@ -9,15 +9,15 @@ import pytest
 from prometheus_client import REGISTRY
 
 from aggregator import metrics
-from aggregator.health import PLACES, Health
-from aggregator.metrics import Refusal
+from aggregator.health import COMPONENTS, Health
+from aggregator.metrics import RefusalReason
 from deploy.demo.servers import free_port
 from schemas.events import REASONS
 from schemas.ledger.keys import Shard
 
 
 def test_every_counter_of_a_topic_begins_at_zero() -> None:
-    metrics.begin(["fresh"])
+    metrics.init(["fresh"])
     told = {
         (sample.name, *(value for name, value in sample.labels.items() if name != "topic")): sample.value
         for family in REGISTRY.collect()
@@ -41,16 +41,18 @@ def test_every_counter_of_a_topic_begins_at_zero() -> None:
         (10, None, "empty", "Redis lost everything"),
     ],
 )
-def test_a_refusal_tells_where_the_ledger_stood(start: int, stands: int | None, reason: Refusal, why: str) -> None:
-    assert metrics.refusal(start, stands) == reason, why
+def test_a_refusal_tells_where_the_ledger_stood(
+    start: int, stands: int | None, reason: RefusalReason, why: str
+) -> None:
+    assert metrics.refusal_reason(start, stands) == reason, why
 
 
 def test_nothing_is_told_of_a_shard_that_has_left() -> None:
     shard = Shard("left", 3)
     for gauge in (metrics.LAG, metrics.POSITION, metrics.LAST_EVENT):
         gauge.labels(*shard).set(7)
-    metrics.leave(shard)
-    metrics.leave(shard)
+    metrics.remove_shard(shard)
+    metrics.remove_shard(shard)
     assert REGISTRY.get_sample_value("authtally_lag_events", {"topic": "left", "partition": "3"}) is None
 
 
@@ -59,16 +61,16 @@ async def test_a_trouble_is_told_by_where_it_is() -> None:
     health = Health("127.0.0.1", port)
     await health.start()
 
-    def told() -> str:
+    def result() -> str:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
             return str(answer.read().decode())
 
     try:
-        health.troubles = lambda: {"redis": ["no connection"], "stopped": ["one", "two"]}
-        page = await to_thread(told)
-        for where in PLACES:
-            assert f'authtally_trouble{{where="{where}"}} {float(where in ("redis", "stopped"))}\n' in page
-        health.troubles = dict
-        assert 'authtally_trouble{where="redis"} 0.0\n' in await to_thread(told)
+        health.problems = lambda: {"redis": ["no connection"], "stopped": ["one", "two"]}
+        page = await to_thread(result)
+        for where in COMPONENTS:
+            assert f'authtally_unready{{component="{where}"}} {float(where in ("redis", "stopped"))}\n' in page
+        health.problems = dict
+        assert 'authtally_unready{component="redis"} 0.0\n' in await to_thread(result)
     finally:
         await health.stop()

@@ -17,7 +17,7 @@ from api.app import build_app, build_runner
 from api.settings.settings import ApiSettings
 from schemas.clock import Clock as ProcessClock
 from tests.api.issuer import Issuer
-from tests.api.ledger_writer import Ledger, open_ledger
+from tests.api.ledger_writer import LedgerWriter, open_ledger
 
 
 class Clock:
@@ -86,7 +86,7 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def ledger(redis_url: str) -> Ledger:
+def ledger(redis_url: str) -> LedgerWriter:
     return open_ledger(redis_url)
 
 

@@ -21,7 +21,7 @@ def part_of(user: int) -> int:
     return (user * 2654435761 >> 7) % SMALL_PARTS
 
 
-class Ledger:
+class LedgerWriter:
     def __init__(self, client: Any) -> None:
         self._client = client
 
@@ -34,7 +34,7 @@ class Ledger:
     def few_users(self, period: str, users: Iterable[int], shard: Shard = DEFAULT, scope: Scope = EVERYTHING) -> None:
         names = self.hold(period, shard)
         for user in users:
-            self._client.sadd(names.small(period, scope, part_of(user)), user)
+            self._client.sadd(names.small_set(period, scope, part_of(user)), user)
 
     def many_users(
         self, period: str, users: Collection[int], shard: Shard = DEFAULT, scope: Scope = EVERYTHING
@@ -70,5 +70,5 @@ class Ledger:
             self._client.hincrby(names.counts(period, EVERYTHING), field, 7)
 
 
-def open_ledger(url: str) -> Ledger:
-    return Ledger(redis.Redis.from_url(url))
+def open_ledger(url: str) -> LedgerWriter:
+    return LedgerWriter(redis.Redis.from_url(url))

@@ -30,7 +30,7 @@ def given(time: str, realm: str, status: str, count: int, event: str = "token_in
 async def write(redis_url: str, events: Sequence[Event], shard: Shard = SHARD, **settings: Any) -> None:
     """Count events; a second call goes on where the first one ended."""
     async with Inventories(redis_url, shard, topics=TOPICS, **settings) as counter:
-        start = (await counter.ledger.look(shard)).position
+        start = (await counter.ledger.read_state(shard)).position
         if start is None:
             start = 0
             await counter.open()

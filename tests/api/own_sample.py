@@ -43,7 +43,7 @@ def values(answer: dict[str, Any]) -> dict[str, int]:
     return {item["period"]: item["value"] for item in answer["items"]}
 
 
-async def asked(api: Api, path: str, token: str | None = None) -> Any:
+async def query_api(api: Api, path: str, token: str | None = None) -> Any:
     answer = await api.get(path, token)
     assert answer.status == 200, answer.text
     return answer.json

@@ -13,16 +13,16 @@ from typing import Any, Final
 import pytest
 from aiohttp import ClientSession
 
-from api.auth.access import REMEMBERED_S, Access
-from api.auth.jwks import UNKNOWN_KID_S, Jwks
-from api.auth.principal import Bearer
+from api.auth.access import TOKEN_CACHE_S, Access
+from api.auth.jwks import UNKNOWN_KID_INTERVAL_S, Jwks
+from api.auth.principal import Principal
 from api.auth.rate_limit import RateLimit
 from api.auth.sessions import Sessions
 from api.auth.static_tokens import StaticTokens
-from api.cache.cache import Body, Cache
+from api.cache.cache import Cache, ResponseBody
 from api.dialects.gluu import Gluu
-from api.http.errors import Forbidden
-from api.ledger.cooldown import RETRY_S, Respite
+from api.http.errors import ForbiddenError
+from api.ledger.cooldown import RETRY_S, Cooldown
 from api.settings.quotas import QuotasFile
 from api.settings.settings import ApiSettings
 from schemas.settings import read
@@ -50,18 +50,18 @@ async def remembered_token(clock: Clock, *_: Any) -> Probe:
     class Issuers:
         asked = 0
 
-        async def verify(self, token: str) -> Bearer | None:
+        async def verify(self, token: str) -> Principal | None:
             self.asked += 1
-            return Bearer("ada", frozenset({"read"}))
+            return Principal("ada", frozenset({"read"}))
 
-    way, access = Issuers(), Access(clock.handed)
-    access.open([way], anybody=False)
-    await access.bearer("Bearer t", "read")
+    source, access = Issuers(), Access(clock.handed)
+    access.configure([source], open_access=False)
+    await access.authenticate("Bearer t", "read")
 
     async def remembered() -> bool:
-        before = way.asked
-        await access.bearer("Bearer t", "read")
-        return way.asked == before
+        before = source.asked
+        await access.authenticate("Bearer t", "read")
+        return source.asked == before
 
     return remembered
 
@@ -69,9 +69,9 @@ async def remembered_token(clock: Clock, *_: Any) -> Probe:
 async def kept_answer(clock: Clock, *_: Any) -> Probe:
     cache, computed = Cache(clock.handed, lambda: 0.0, 0), list[int]()
 
-    async def compute() -> Body:
+    async def compute() -> ResponseBody:
         computed.append(1)
-        return Body(b"answer", "text/plain")
+        return ResponseBody(b"answer", "text/plain")
 
     await cache.get("key", 60, compute)
 
@@ -85,12 +85,12 @@ async def kept_answer(clock: Clock, *_: Any) -> Probe:
 
 async def gluu_interval(clock: Clock, *_: Any) -> Probe:
     dialect = Gluu(read(ApiSettings, auth="none", gluu_shape="source", gluu_interval_s=60), clock.handed)
-    dialect.ask({"month": "202611"})
+    dialect.parse({"month": "202611"})
 
     async def refused() -> bool:
         try:
-            dialect.ask({"month": "202611"})
-        except Forbidden:
+            dialect.parse({"month": "202611"})
+        except ForbiddenError:
             return True
         return False
 
@@ -99,20 +99,20 @@ async def gluu_interval(clock: Clock, *_: Any) -> Probe:
 
 async def session(clock: Clock, *_: Any) -> Probe:
     sessions = Sessions(60, "authtally:", clock.handed, None)
-    opened = await sessions.open(Bearer("ada", frozenset({"read"})))
+    opened = await sessions.open(Principal("ada", frozenset({"read"})))
 
     async def open_still() -> bool:
-        return await sessions.bearer(opened.id) is not None
+        return await sessions.principal(opened.id) is not None
 
     return open_still
 
 
 async def respite(clock: Clock, *_: Any) -> Probe:
-    held = Respite(clock.handed.monotonic)
-    held.begin()
+    held = Cooldown(clock.handed.monotonic)
+    held.start()
 
     async def lasts() -> bool:
-        return held.lasts
+        return held.active
 
     return lasts
 
@@ -149,13 +149,13 @@ async def keys_of_an_issuer(clock: Clock, _: Path, stack: AsyncExitStack) -> Pro
 PLACES: Final[dict[str, tuple[Callable[[Clock, Path, AsyncExitStack], Awaitable[Probe]], float]]] = {
     # what is begun, and how long it lasts
     "rate limit": (rate_limit, 60),
-    "remembered token": (remembered_token, REMEMBERED_S),
+    "remembered token": (remembered_token, TOKEN_CACHE_S),
     "kept answer": (kept_answer, 60),
     "Gluu's interval": (gluu_interval, 60),
     "session": (session, 60),
     "respite": (respite, RETRY_S),
     "watched file": (watched_file, 1),
-    "issuer's keys": (keys_of_an_issuer, UNKNOWN_KID_S),
+    "issuer's keys": (keys_of_an_issuer, UNKNOWN_KID_INTERVAL_S),
 }
 
 
@@ -179,17 +179,17 @@ async def test_a_token_ends_by_the_wall_clock(clock: Clock) -> None:
     expires, asked = clock.now + 30, list[str]()
 
     class Issuers:
-        async def verify(self, token: str) -> Bearer | None:
+        async def verify(self, token: str) -> Principal | None:
             asked.append(token)
-            return Bearer("ada", frozenset({"read"}), None, expires)
+            return Principal("ada", frozenset({"read"}), None, expires)
 
     access = Access(clock.handed)
-    access.open([Issuers()], anybody=False)
-    await access.bearer("Bearer t", "read")
-    await access.bearer("Bearer t", "read")
+    access.configure([Issuers()], open_access=False)
+    await access.authenticate("Bearer t", "read")
+    await access.authenticate("Bearer t", "read")
     assert len(asked) == 1
     clock.step(31)
-    await access.bearer("Bearer t", "read")
+    await access.authenticate("Bearer t", "read")
     assert len(asked) == 2
 
 
@@ -202,11 +202,11 @@ def tokens(path: Path, *words: str) -> None:
 async def test_static_tokens_are_read_again(clock: Clock, tmp_path: Path) -> None:
     path = tmp_path / "tokens.json"
     tokens(path, "old")
-    way = StaticTokens(path, clock.handed)
+    source = StaticTokens(path, clock.handed)
     tokens(path, "new")
     clock.now += 2
-    assert await way.verify("old") is None
-    assert (await way.verify("new") or Bearer("", frozenset())).subject == "new"
+    assert await source.verify("old") is None
+    assert (await source.verify("new") or Principal("", frozenset())).subject == "new"
 
 
 UNREADABLE: Final[dict[str, tuple[Callable[[Path], Any], Callable[[Path], Any]]]] = {

@@ -27,7 +27,7 @@ def faults_of(monkeypatch: pytest.MonkeyPatch, **environment: str) -> list[str]:
         monkeypatch.setenv(f"AUTHTALLY_{name}", value)
     with pytest.raises(SettingsError) as raised:
         read(ApiSettings, _env_file=None)
-    return raised.value.faults
+    return raised.value.errors
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_all_faults_are_told_at_once_by_name(
     monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], named: list[str]
 ) -> None:
     faults = faults_of(monkeypatch, **environment)
-    assert [fault.partition(":")[0] for fault in faults] == [f"AUTHTALLY_{name}" for name in named]
+    assert [error.partition(":")[0] for error in faults] == [f"AUTHTALLY_{name}" for name in named]
 
 
 @pytest.mark.parametrize(
@@ -63,8 +63,8 @@ def test_a_bad_tokens_file_is_a_fault_of_its_setting(
 ) -> None:
     path = tmp_path / "tokens.json"
     path.write_text(content)
-    (fault,) = faults_of(monkeypatch, AUTH="static", AUTH_TOKENS_FILE=str(path))
-    assert fault.startswith(f"AUTHTALLY_AUTH_TOKENS_FILE: {path}")
+    (error,) = faults_of(monkeypatch, AUTH="static", AUTH_TOKENS_FILE=str(path))
+    assert error.startswith(f"AUTHTALLY_AUTH_TOKENS_FILE: {path}")
 
 
 def test_every_setting_has_one_sentence() -> None:

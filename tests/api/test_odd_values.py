@@ -20,11 +20,11 @@ from hypothesis import HealthCheck, given, settings, strategies
 from prometheus_client.parser import text_string_to_metric_families
 
 from api.dialects.own import today
-from api.dialects.own.pipeline import deduplication, partition
+from api.dialects.own.pipeline import dedupe_window, partition
 from api.dialects.own.rendering import as_of
 from api.ledger.client import open_ledger
 from api.ledger.statistics import Statistics
-from api.ledger.status import IdsHeld, ShardStanding, Standing
+from api.ledger.status import HeldIds, PipelineStatus, ShardStatus
 from api.settings.settings import ApiSettings
 from deploy.demo.servers import Valkey
 from schemas.ledger import fields
@@ -103,8 +103,8 @@ def spoil(server: Any, value: bytes) -> None:
     server.hset(LOGINS.progress, mapping=dict.fromkeys((*COUNTERS, *TIMES), value))
     server.hset(LOGINS.observed, mapping=dict.fromkeys((fields.REFUSED, fields.REFUSED_MS), value))
     server.hset(LOGINS.observed, mapping=dict.fromkeys((fields.END, fields.STABLE_END), value + b" " + value))
-    server.hset(LOGINS.written(DAY), mapping=dict.fromkeys((fields.FIRST, fields.LAST), value))
-    server.hset(LOGINS.ids, mapping={value: value, fields.GIVEN_UP_BEFORE: value})
+    server.hset(LOGINS.record_times(DAY), mapping=dict.fromkeys((fields.FIRST, fields.LAST), value))
+    server.hset(LOGINS.ids, mapping={value: value, fields.EVICTED_BEFORE: value})
     server.hset(LOGINS.meta, mapping={fields.UNEXPECTED_ALLOWED: value, fields.since("counts_by"): b"5 " + value})
 
 
@@ -186,7 +186,7 @@ async def test_a_setting_of_unknown_age_is_named_without_a_time(api: Api, redis_
 async def test_a_day_without_a_usable_record_time_has_its_midnight_for_auth0(api: Api, redis_url: str) -> None:
     with redis.Redis.from_url(redis_url) as server:
         for shard in ("auth.logins", "auth.tokens", "auth.accounts"):
-            written = ShardKeys("authtally:", Shard(shard, 0)).written(DAY)
+            written = ShardKeys("authtally:", Shard(shard, 0)).record_times(DAY)
             server.hset(written, mapping={fields.FIRST: "soon", fields.LAST: AT_MS * 1000})
     (row,) = (await api.get("/api/v2/stats/daily")).json
     assert row["updated_at"] == row["created_at"] == f"{DAY}T00:00:00.000Z"
@@ -209,8 +209,10 @@ HASHES = strategies.dictionaries(NAMES, VALUES, max_size=8)
 def test_a_partition_is_shown_whatever_its_hashes_hold(
     progress: dict[bytes, bytes], observed: dict[bytes, bytes], ids: dict[bytes, bytes], position: bytes | None
 ) -> None:
-    shard = ShardStanding.of(LOGINS, {}, position, progress, observed)
-    shown = orjson.loads(orjson.dumps(partition(shard) | deduplication(IdsHeld.of(ids)) | as_of(Standing([shard]))))
+    shard = ShardStatus.of(LOGINS, {}, position, progress, observed)
+    shown = orjson.loads(
+        orjson.dumps(partition(shard) | dedupe_window(HeldIds.of(ids)) | as_of(PipelineStatus([shard])))
+    )
     for name in ("seen", "last_event", "last_record", "refused_last", "ids_from", "ids_until", "newest_event"):
         assert shown[name] is None or datetime.fromisoformat(shown[name]).year <= 9999
     for name in ("consumed", "counted", "dead", "untimed", "lost", "refused", "ids_held"):
@@ -243,7 +245,7 @@ def test_every_route_answers_whatever_random_hashes_hold(
 ) -> None:
     url, clock = running
     clock.now += 3
-    names = {LOGINS.progress: progress, LOGINS.observed: observed, LOGINS.written(DAY): written, LOGINS.ids: ids}
+    names = {LOGINS.progress: progress, LOGINS.observed: observed, LOGINS.record_times(DAY): written, LOGINS.ids: ids}
     with redis.Redis.from_url(valkey.url) as server:
         for name, content in names.items():
             server.delete(name)

@@ -7,21 +7,21 @@ from pathlib import Path
 from schemas.ledger.scopes import Scope
 from tests.api.conftest import Api, Serve
 from tests.api.issuer import Issuer, token
-from tests.api.ledger_writer import Ledger
+from tests.api.ledger_writer import LedgerWriter
 from tests.api.sources import by_file, by_jwt, listed
 
 STAT = "/jans-auth/restv1/internal/stat?month=202611"
 
 
-async def users_seen(api: Api, bearer: str) -> int:
-    answer = await api.get(STAT, bearer)
+async def users_seen(api: Api, principal: str) -> int:
+    answer = await api.get(STAT, principal)
     assert answer.status == 200
     users: int = answer.json["response"]["202611"]["monthly_active_users"]
     return users
 
 
 async def test_bearers_of_different_realms_never_share_an_answer(
-    serve: Serve, redis_url: str, ledger: Ledger, tmp_path: Path
+    serve: Serve, redis_url: str, ledger: LedgerWriter, tmp_path: Path
 ) -> None:
     ledger.few_users("2026-11", range(100))
     ledger.few_users("2026-11", range(3), scope=Scope("realm", ("acme",)))
@@ -42,7 +42,7 @@ async def test_bearers_of_different_realms_never_share_an_answer(
 
 
 async def test_a_claim_limits_its_bearer_to_realms(
-    serve: Serve, redis_url: str, ledger: Ledger, issuer: Issuer
+    serve: Serve, redis_url: str, ledger: LedgerWriter, issuer: Issuer
 ) -> None:
     ledger.few_users("2026-11", range(100))
     ledger.few_users("2026-11", range(3), scope=Scope("realm", ("acme",)))

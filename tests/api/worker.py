@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from aggregator.fold.fold import fold
-from aggregator.fold.range_delta import Known, Rules
+from aggregator.fold.range_delta import CountingRules, ShardCache
 from aggregator.ledger.ledger import Applied, Ledger
 from aggregator.ledger.store import connect
 from schemas.ledger.keys import Shard
@@ -42,25 +42,25 @@ async def count(redis_url: str, events: Iterable[Event], partitions: int = 2, **
     for number, event in enumerate(events):
         logs[Shard(TOPICS[event["type"]], number % partitions)].append(event)
     client = connect(settings)
-    ledger, rules = Ledger(client, settings), Rules.of(settings)
+    ledger, rules = Ledger(client, settings), CountingRules.of(settings)
     try:
         for shard, log in logs.items():
-            start = (await ledger.look(shard)).position
+            start = (await ledger.read_state(shard)).position
             if start is None:
                 start = 0
-                assert isinstance(await ledger.open(shard, 0, "id-1"), Applied)
-            look = await ledger.look(shard)
-            seen = await ledger.seen(shard, look)
+                assert isinstance(await ledger.initialize(shard, 0, "id-1"), Applied)
+            state = await ledger.read_state(shard)
+            seen = await ledger.read_seen_ids(shard, state)
             assert seen is not None
-            known = Known(set(look.labels), seen=seen)
+            known = ShardCache(set(state.labels), seen_ids=seen)
             records = [stamped(start + number, event) for number, event in enumerate(log)]
             end = start + len(records)
             while start < end:
                 batch = [one for one in records if one.offset >= start]
-                tally = fold(settings.topics[shard.topic], batch, end, known, rules, NOW_MS)
-                assert isinstance(await ledger.apply(shard, start, tally), Applied)
-                known.learn(tally)
-                start = tally.end
+                delta = fold(settings.topics[shard.topic], batch, end, known, rules, NOW_MS)
+                assert isinstance(await ledger.apply(shard, start, delta), Applied)
+                known.update(delta)
+                start = delta.end
     finally:
         await client.aclose()
 

@@ -170,8 +170,8 @@ def delivery(chance: Random) -> bytes:
     if kind == "deep":
         return chance.choice((b"[", b'{"a":')) * 20_000
     events = [event(chance) for _ in range(chance.randrange(4))]
-    told = tree(chance) if kind == "tree" else events if kind == "events" else event(chance)
-    body = b"\n".join(json.dumps(each).encode() for each in events) if kind == "lines" else json.dumps(told).encode()
+    result = tree(chance) if kind == "tree" else events if kind == "events" else event(chance)
+    body = b"\n".join(json.dumps(each).encode() for each in events) if kind == "lines" else json.dumps(result).encode()
     if kind == "cut":
         body = body[: chance.randrange(len(body))]
     return gzip.compress(body) if kind == "packed" else body

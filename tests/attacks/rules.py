@@ -72,13 +72,15 @@ def keep(reply: Reply, path: str, method: bytes = b"GET") -> None:
     """Fails where an answer breaks one."""
     assert reply.status < 500 or (reply.status == 503 and path in UNAVAILABLE), reply
     assert reply.headers.keys() <= HEADERS, reply.headers.keys() - HEADERS
-    told = "\n".join(reply.headers.values())
+    result = "\n".join(reply.headers.values())
     body = gzip.decompress(reply.body) if reply.headers.get("content-encoding") == "gzip" and reply.body else reply.body
     # Fixed files are ours, and not made of what was asked.
     if reply.media not in TEXTS:
-        found = TOLD_NOBODY.search(told + body.decode("utf-8", "replace"))
+        found = TOLD_NOBODY.search(result + body.decode("utf-8", "replace"))
         assert found is None, (found, reply)
-        assert not_http(reply) or not any(secret in text for secret in SECRETS for text in (told, body.decode())), reply
+        assert not_http(reply) or not any(secret in text for secret in SECRETS for text in (result, body.decode())), (
+            reply
+        )
     if method != b"HEAD" and body and not not_http(reply):
         parse(reply.media, body)
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from api.ingest.body import MAX_MEMBERS, _Unpacking
-from api.ingest.errors import BadBody
+from api.ingest.body import MAX_MEMBERS, _Decompressor
+from api.ingest.errors import BadBodyError
 from tests.api.sources import listed
 from tests.attacks.wire import Connection, Reply
 from tests.conftest import CreateTopic
@@ -52,9 +52,11 @@ def bombs() -> dict[str, tuple[bytes, bytes, int]]:
 
 def test_a_body_of_a_thousand_members_is_taken() -> None:
     for members in (MAX_MEMBERS, MAX_MEMBERS + 1):
-        refused: AbstractContextManager[object] = pytest.raises(BadBody) if members > MAX_MEMBERS else nullcontext()
+        refused: AbstractContextManager[object] = (
+            pytest.raises(BadBodyError) if members > MAX_MEMBERS else nullcontext()
+        )
         with refused:
-            assert b"".join(_Unpacking().pieces(gzip.compress(b"a") * members)) == b"a" * members
+            assert b"".join(_Decompressor().pieces(gzip.compress(b"a") * members)) == b"a" * members
 
 
 def test_bombs_fill_no_memory_and_keep_nobody_out(

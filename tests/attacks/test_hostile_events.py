@@ -71,17 +71,17 @@ def hostile(kind: str, chance: Random) -> bytes:
     day = AT - timedelta(
         days=chance.choice((0, 0, 1, 30, 400, chance.randrange(9_800))), seconds=chance.randrange(9999)
     )
-    told: dict[str, Any] = {"type": kind, "time": day.isoformat(), "user_id": name(chance) + "u"}
+    result: dict[str, Any] = {"type": kind, "time": day.isoformat(), "user_id": name(chance) + "u"}
     for field in ("realm", "client_id", "node", "id"):
         if chance.random() < 0.8:
-            told[field] = name(chance)
+            result[field] = name(chance)
     if kind == "login" and chance.random() < 0.3:
-        told |= {"success": False, "reason": name(chance)}
+        result |= {"success": False, "reason": name(chance)}
     if kind == "token":
-        told |= {"grant_type": name(chance), "tokens": [name(chance) for _ in range(chance.randrange(1, 18))]}
+        result |= {"grant_type": name(chance), "tokens": [name(chance) for _ in range(chance.randrange(1, 18))]}
     if kind == "account":
-        told["kind"] = name(chance)
-    body = json.dumps(told, ensure_ascii=chance.random() < 0.5).encode()
+        result["kind"] = name(chance)
+    body = json.dumps(result, ensure_ascii=chance.random() < 0.5).encode()
     return body if chance.random() < 0.97 else body[: chance.randrange(len(body))]
 
 
@@ -98,7 +98,7 @@ async def test_what_hostile_events_leave_is_bounded(
             at_ms = int(AT.timestamp() * 1000)
             records = [LogRecord(start + each, at_ms, hostile(kind, chance)) for each in range(RANGE)]
             await counter.count(records, start, start + RANGE)
-        assert len(counter.known.resolved) < 50 * MAX_LABELS
+        assert len(counter.known.event_classes) < 50 * MAX_LABELS
     client = ledgers.client(redis_url)
     of = ShardKeys(PREFIX, shard)
     periods = client.zcard(of.index)
@@ -116,9 +116,9 @@ async def test_what_hostile_events_leave_is_bounded(
     longest = 2 * LONGEST + 100
     for key in chance.sample(held, min(len(held), 400)):
         if client.type(key) in (b"hash", "hash"):
-            told = client.hkeys(key)
-            assert len(told) <= FEW * 17 + 100
-            assert all(len(field) <= longest for field in told)
+            result = client.hkeys(key)
+            assert len(result) <= FEW * 17 + 100
+            assert all(len(field) <= longest for field in result)
     assert sum(len(list(family.samples)) for family in REGISTRY.collect()) == series
-    told = capsys.readouterr()
-    assert len(told.out + told.err) < 10_000
+    result = capsys.readouterr()
+    assert len(result.out + result.err) < 10_000

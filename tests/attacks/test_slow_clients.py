@@ -12,7 +12,7 @@ import pytest
 from api import endpoint
 from api.app import build_app, build_runner
 from api.dashboard.assets import CHARTS
-from api.http.server import Site
+from api.http.server import BoundedSite
 from api.settings.settings import ApiSettings
 from schemas.settings import read
 from tests.attacks.deployment import TOKEN, Target
@@ -52,7 +52,7 @@ async def test_whoever_takes_nothing_is_let_go(redis_url: str) -> None:
     runner = build_runner(build_app(read(ApiSettings, redis_url=redis_url, auth=("none",))))
     await runner.setup()
     try:
-        await Site(runner, "127.0.0.1", 0, take_s=0.5).start()
+        await BoundedSite(runner, "127.0.0.1", 0, write_timeout_s=0.5).start()
         assert runner.server is not None
         with await asyncio.to_thread(unread, runner.addresses[0][:2]) as connection:
             connection.sendall(ASKED)
@@ -67,7 +67,7 @@ async def test_whoever_takes_nothing_is_let_go(redis_url: str) -> None:
     "path", ["/reporting/maximum", "/jans-auth/restv1/internal/stat", "/oxauth/restv1/internal/stat"]
 )
 def test_a_form_that_trickles_in_is_given_up(plain_target: Target, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(endpoint, "FORM_S", 0.3)
+    monkeypatch.setattr(endpoint, "FORM_TIMEOUT_S", 0.3)
     head = f"POST {path} HTTP/1.1\r\nContent-Type: {endpoint.FORM}\r\nAuthorization: Bearer {TOKEN}\r\n".encode()
     with Connection(plain_target.address) as connection:
         connection.socket.sendall(head + HOST + b"Content-Length: 4000\r\n\r\na")

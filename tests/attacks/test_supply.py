@@ -42,11 +42,11 @@ def test_every_way_to_install_asks_for_the_hashes() -> None:
 
 
 def test_the_bill_of_materials_lists_all_of_an_image(tmp_path: Path) -> None:
-    lock, told = ROOT / "deploy" / "container" / "runtime.lock", tmp_path / "sbom.json"
-    words = ("requirements", "--pyproject", "pyproject.toml", "--output-reproducible", "--output-file", str(told))
+    lock, result = ROOT / "deploy" / "container" / "runtime.lock", tmp_path / "sbom.json"
+    words = ("requirements", "--pyproject", "pyproject.toml", "--output-reproducible", "--output-file", str(result))
     done = run(str(BIN / "cyclonedx-py"), *words, str(lock))
     assert done.returncode == 0, done.stderr
-    bill = json.loads(told.read_text())
+    bill = json.loads(result.read_text())
     assert (bill["bomFormat"], bill["metadata"]["component"]["name"]) == ("CycloneDX", "authtally")
     locked = {found.groups() for line in lock.read_text().splitlines() if (found := REQUIREMENT.match(line))}
     assert {(one["name"], one["version"]) for one in bill["components"]} == locked

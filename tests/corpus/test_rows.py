@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from aggregator.fold.fold import fold
-from aggregator.fold.range_delta import Known, Rules, Tally
-from aggregator.inventory.fold import fold_inventory, read, unknown_holders, unknown_tokens
-from aggregator.inventory.state import Stock
+from aggregator.fold.range_delta import CountingRules, RangeDelta, ShardCache
+from aggregator.inventory.fold import decode_records, fold_inventory, unknown_holders, unknown_tokens
+from aggregator.inventory.state import InventoryState
 from schemas.adapters.registry import ADAPTERS
 from schemas.events import REASONS
 from schemas.ledger import fields
@@ -64,7 +64,7 @@ def test_every_reason_of_a_dead_letter_is_expected_somewhere() -> None:
 
 @pytest.mark.parametrize("binding", BINDINGS)
 def test_the_fold_makes_of_each_row_what_it_says_and_counts_its_neighbour(binding: str) -> None:
-    rules = Rules.of(ledgers.settings("redis://nowhere"))
+    rules = CountingRules.of(ledgers.settings("redis://nowhere"))
     for number, row in enumerate(ROWS):
         if row.binding == binding:
             good = neighbour(binding, number)
@@ -82,17 +82,17 @@ def progress(row: Row, outcomes: Sequence[rows.Outcome]) -> Counter[str]:
     return rows.progress(outcomes) + Counter({fields.UNTIMED: 1} if row.untimed else {})
 
 
-def became(tally: Tally) -> tuple[Counter[str], dict[str, Counter[str]]]:
+def became(tally: RangeDelta) -> tuple[Counter[str], dict[str, Counter[str]]]:
     counts = {period: Counter(found) for (period, scope), found in tally.counts.items() if scope == EVERYTHING}
     return Counter({name: number for name, number in tally.progress.items() if number}), counts
 
 
-def folded(binding: str, log: Sequence[LogRecord], rules: Rules) -> Tally:
-    end, known = len(log), Known(set())
+def folded(binding: str, log: Sequence[LogRecord], rules: CountingRules) -> RangeDelta:
+    end, known = len(log), ShardCache(set())
     if binding not in INVENTORY:
         return fold(binding, log, end, known, rules, CLOCK_MS)
-    told = read(binding, log, rules, CLOCK_MS)
-    stock = Stock({}, {}, {}, {})
-    stock.tokens.update(dict.fromkeys(unknown_tokens(told, stock)))
-    stock.holders.update(dict.fromkeys(unknown_holders(told, stock), 0))
-    return fold_inventory(told, end, known, stock, rules, CLOCK_MS)
+    result = decode_records(binding, log, rules, CLOCK_MS)
+    state = InventoryState({}, {}, {}, {})
+    state.tokens.update(dict.fromkeys(unknown_tokens(result, state)))
+    state.holders.update(dict.fromkeys(unknown_holders(result, state), 0))
+    return fold_inventory(result, end, known, state, rules, CLOCK_MS)

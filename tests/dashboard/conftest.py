@@ -12,14 +12,14 @@ from playwright.async_api import Browser, BrowserContext, expect
 
 from deploy.demo.servers import Valkey
 from tests.dashboard.browsers import NAMES, chromium, executable
-from tests.dashboard.queries import TIMEOUT_MS, Looking, fresh
+from tests.dashboard.queries import TIMEOUT_MS, PageProbe, fresh
 from tests.dashboard.sample import QUOTAS, fill
 from tests.dashboard.site import Site
 
 SESSION: Final[Any] = {"scope": "session", "loop_scope": "session"}
 MODULE: Final[Any] = {"scope": "module", "loop_scope": "session"}
 
-Look = Callable[..., Awaitable[Looking]]
+Look = Callable[..., Awaitable[PageProbe]]
 
 
 @pytest_asyncio.fixture(**SESSION)
@@ -43,9 +43,9 @@ async def look(browser: Browser, window: BrowserContext) -> AsyncIterator[Look]:
     """Opens the page in a new tab, with options in a browser of its own. Its faults fail the test at its end."""
     async with AsyncExitStack() as stack:
 
-        async def opened(site: Site, path: str | None = "/", **options: Any) -> Looking:
+        async def opened(site: Site, path: str | None = "/", **options: Any) -> PageProbe:
             context = await stack.enter_async_context(fresh(browser, **options)) if options else window
-            page = await stack.enter_async_context(Looking.opened(context, site))
+            page = await stack.enter_async_context(PageProbe.opened(context, site))
             if path is not None:
                 await page.go(path)
             return page

@@ -20,8 +20,8 @@ from deploy.demo.servers import Valkey
 from tests.api.otp import write
 from tests.api.worker import Event, count
 from tests.dashboard.browsers import chromium
-from tests.dashboard.queries import Looking, fresh
-from tests.dashboard.sample import KEPT, look_at_ends
+from tests.dashboard.queries import PageProbe, fresh
+from tests.dashboard.sample import KEPT, observe_ends
 from tests.dashboard.site import Site
 
 FOLDER: Final = Path(__file__).parents[2] / "deploy" / "pictures"
@@ -61,7 +61,7 @@ async def main() -> None:
     with Valkey() as store, tempfile.TemporaryDirectory() as folder:
         await count(store.url, events(), partitions=4, **KEPT)
         await write(store.url, inventory(), **KEPT)
-        await look_at_ends(store.url, NOW)
+        await observe_ends(store.url, NOW)
         quotas = Path(folder) / "quotas.json"
         quotas.write_bytes(orjson.dumps(QUOTAS))
         async with Site(store.url, now=NOW, quotas_file=quotas) as site, chromium() as browser:
@@ -72,7 +72,7 @@ async def main() -> None:
 
 
 async def taken(browser: Browser, site: Site, options: dict[str, Any]) -> bytes:
-    async with fresh(browser, now=NOW, **options) as context, Looking.opened(context, site) as page:
+    async with fresh(browser, now=NOW, **options) as context, PageProbe.opened(context, site) as page:
         await page.go("/")
         await page.drawn()
         await page.page.mouse.move(0, 0)

@@ -39,7 +39,7 @@ async def fresh(browser: Browser, *, now: datetime | None = NOW, **options: Any)
         await context.close()
 
 
-class Looking:
+class PageProbe:
     def __init__(self, page: Page, site: Site) -> None:
         self.page = page
         self.site = site
@@ -47,13 +47,13 @@ class Looking:
         self.requests: list[str] = []
         self.origins = {site.url}
         """Where the page may ask; tests of sign-in add the issuer's."""
-        page.on("console", self._said)
+        page.on("console", self._on_console)
         page.on("pageerror", lambda error: self.faults.append(str(error)))
-        page.on("request", self._asked)
+        page.on("request", self._on_request)
 
     @classmethod
     @asynccontextmanager
-    async def opened(cls, context: BrowserContext, site: Site) -> AsyncIterator[Looking]:
+    async def opened(cls, context: BrowserContext, site: Site) -> AsyncIterator[PageProbe]:
         """A new tab. Raises AssertionError for any fault, once it is closed."""
         looking = cls(await context.new_page(), site)
         try:
@@ -99,11 +99,11 @@ class Looking:
         )
         return table[0], table[1:]
 
-    def _said(self, message: ConsoleMessage) -> None:
+    def _on_console(self, message: ConsoleMessage) -> None:
         if message.type == "error" and not message.text.startswith(EXPECTED):
             self.faults.append(message.text)
 
-    def _asked(self, request: Request) -> None:
+    def _on_request(self, request: Request) -> None:
         self.requests.append(request.url)
 
 

@@ -62,10 +62,10 @@ async def fill(redis_url: str, **settings: Any) -> None:
     """Counts all of it, and looks at the ends of the logs."""
     await count(redis_url, events(), **KEPT | settings)
     await write(redis_url, inventory(), **KEPT | settings)
-    await look_at_ends(redis_url, NOW, **settings)
+    await observe_ends(redis_url, NOW, **settings)
 
 
-async def look_at_ends(redis_url: str, now: datetime, **settings: Any) -> None:
+async def observe_ends(redis_url: str, now: datetime, **settings: Any) -> None:
     """As a worker does now and then: there is a little more to read."""
     worker = ledgers.settings(redis_url, **KEPT | settings)
     client = connect(worker)
@@ -73,8 +73,8 @@ async def look_at_ends(redis_url: str, now: datetime, **settings: Any) -> None:
         ledger = Ledger(client, worker)
         for partition, behind in enumerate((3, 12)):
             shard = Shard("auth.logins", partition)
-            position = (await ledger.look(shard)).position or 0
-            await ledger.observe(
+            position = (await ledger.read_state(shard)).position or 0
+            await ledger.record_observations(
                 shard, {fields.END: fields.observation(position + behind, int(now.timestamp() * 1000))}
             )
     finally:

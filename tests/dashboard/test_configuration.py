@@ -50,8 +50,8 @@ async def test_it_tells_how_to_sign_in_and_what_is_kept(redis_url: str) -> None:
 
 async def test_without_access_control_nobody_signs_in(redis_url: str) -> None:
     async with Site(redis_url) as site:
-        told = await site.get(PATH)
-        assert (told["sign_in"], told["openid"]) == (False, None)
+        result = await site.get(PATH)
+        assert (result["sign_in"], result["openid"]) == (False, None)
 
 
 async def test_no_secret_is_told(redis_url: str, tmp_path: Path) -> None:
@@ -62,10 +62,10 @@ async def test_no_secret_is_told(redis_url: str, tmp_path: Path) -> None:
         "auth_client_secret": "its secret",
     }
     async with Site(redis_url, **JWT | secrets, dashboard_client_id="dashboard") as site:
-        told = str(await site.get(PATH))
-    assert "its secret" not in told
-    assert "the api's own client" not in told
-    assert "redis" not in told
+        result = str(await site.get(PATH))
+    assert "its secret" not in result
+    assert "the api's own client" not in result
+    assert "redis" not in result
 
 
 @pytest.mark.parametrize(
@@ -84,9 +84,9 @@ async def test_settings_that_could_not_work_are_refused(
 ) -> None:
     with pytest.raises(SettingsError) as refused:
         read(ApiSettings, **JWT | {"dashboard_client_id": "dashboard"} | given)
-    (fault,) = refused.value.faults
-    assert fault.startswith(f"AUTHTALLY_DASHBOARD_{setting}: "), why
-    assert sentence in fault
+    (error,) = refused.value.errors
+    assert error.startswith(f"AUTHTALLY_DASHBOARD_{setting}: "), why
+    assert sentence in error
 
 
 async def test_the_page_may_ask_the_issuer_only_where_people_sign_in_there() -> None:

@@ -11,7 +11,7 @@ from playwright.async_api import expect
 from tests.api.otp import state, write
 from tests.api.worker import Event, account, count, login, token
 from tests.dashboard.conftest import Look
-from tests.dashboard.queries import Looking
+from tests.dashboard.queries import PageProbe
 from tests.dashboard.sample import KEPT, TODAY, at
 from tests.dashboard.site import Site
 
@@ -48,7 +48,7 @@ async def hostile(redis_url: str, names: Sequence[str]) -> None:
     await write(redis_url, [state(at(TODAY), name, "token_init", name) for name in names], **KEPT)
 
 
-async def unharmed(page: Looking) -> None:
+async def unharmed(page: PageProbe) -> None:
     await page.drawn()
     assert await page.page.evaluate("window.owned") is None
     assert await page.page.locator("main img, main script, main a[href^='javascript']").count() == 0

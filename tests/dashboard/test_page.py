@@ -13,7 +13,7 @@ from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser, Page, expect
 
 from tests.dashboard.conftest import Look
-from tests.dashboard.queries import PATIENCE_MS, Looking, fresh
+from tests.dashboard.queries import PATIENCE_MS, PageProbe, fresh
 from tests.dashboard.sample import FIRST, TODAY
 from tests.dashboard.site import Site
 
@@ -26,13 +26,13 @@ LAST_30_DAYS: Final = "from=2026-10-22&to=2026-11-20"
 async def test_the_headline_is_the_overview(look: Look, site: Site) -> None:
     page = await look(site)
     await page.drawn()
-    told = await site.get("/v1/overview")
+    result = await site.get("/v1/overview")
     assert {name: await page.value(name) for name in ("day", "week", "month")} == {
-        "day": told["dau"]["value"],
-        "week": told["wau"]["value"],
-        "month": told["mau"]["value"],
+        "day": result["dau"]["value"],
+        "week": result["wau"]["value"],
+        "month": result["mau"]["value"],
     }
-    day = told["activity"]["day"]
+    day = result["activity"]["day"]
     for name, measure in {
         "logins": "logins",
         "failed": "failed_logins",
@@ -40,9 +40,9 @@ async def test_the_headline_is_the_overview(look: Look, site: Site) -> None:
         "signups": "signups",
     }.items():
         assert await page.value(name) == day[measure]["value"], name
-    assert await page.value("average") == round(told["billing"]["average"])
-    assert await page.value("maximum") == told["billing"]["maximum"]
-    assert await page.value("stickiness") == told["stickiness"]
+    assert await page.value("average") == round(result["billing"]["average"])
+    assert await page.value("maximum") == result["billing"]["maximum"]
+    assert await page.value("stickiness") == result["stickiness"]
 
 
 async def test_every_chart_is_drawn(look: Look, site: Site) -> None:
@@ -57,13 +57,13 @@ async def test_the_tables_behind_the_charts_are_the_answers(look: Look, site: Si
     page = await look(site)
     await page.drawn()
     _, rows = await page.table("logins")
-    told = await site.get(f"/v1/logins?{LAST_30_DAYS}")
-    assert rows == [[item["period"], str(item["succeeded"]), str(item["failed"])] for item in told["items"]]
+    result = await site.get(f"/v1/logins?{LAST_30_DAYS}")
+    assert rows == [[item["period"], str(item["succeeded"]), str(item["failed"])] for item in result["items"]]
     _, rows = await page.table("months")
-    told = await site.get("/v1/overview")
-    assert [row[0] for row in rows] == [month["month"] for month in told["months"]]
+    result = await site.get("/v1/overview")
+    assert [row[0] for row in rows] == [month["month"] for month in result["months"]]
     assert [row[1] for row in rows if row[1] != "–"] == [
-        str(month["value"]) for month in told["months"] if month["value"]
+        str(month["value"]) for month in result["months"] if month["value"]
     ]
     for name, path, word, measure in (
         ("grants", "/v1/tokens", "grant_type", "tokens"),
@@ -71,12 +71,12 @@ async def test_the_tables_behind_the_charts_are_the_answers(look: Look, site: Si
         ("reasons", "/v1/logins", "reason", "failed"),
     ):
         head, rows = await page.table(name)
-        told = await site.get(f"{path}?{LAST_30_DAYS}&group_by={word}")
-        assert column_sums(head, rows) == sums(told["items"], word, measure), name
+        result = await site.get(f"{path}?{LAST_30_DAYS}&group_by={word}")
+        assert column_sums(head, rows) == sums(result["items"], word, measure), name
     head, rows = await page.table("otp")
-    told = await site.get("/v1/otp-tokens")
+    result = await site.get("/v1/otp-tokens")
     assert {(row[0], status): int(count) for row in rows for status, count in zip(head[1:], row[1:], strict=True)} == {
-        (item["realm"], item["status"]): item["count"] for item in told["items"]
+        (item["realm"], item["status"]): item["count"] for item in result["items"]
     }
 
 
@@ -95,13 +95,13 @@ async def test_quotas_and_partitions_are_the_answers(look: Look, site: Site) -> 
     page = await look(site)
     await page.drawn()
     head, rows = await page.table("m2m")
-    told = (await site.get("/v1/m2m"))["items"]
+    result = (await site.get("/v1/m2m"))["items"]
     assert rows == [
         [
             f"{item[name]:g}" if name not in ("realm", "client_id") else item[name]
             for name in ("realm", "client_id", "used", "limit", "percent", "projected", "projected_percent")
         ]
-        for item in told
+        for item in result
     ], head
     pipeline = await site.get("/v1/pipeline")
     assert await page.value("lag") == pipeline["total"]["lag"] == 15
@@ -127,10 +127,10 @@ async def test_filters_live_in_the_address_and_the_back_button_undoes_them(look:
     await page.page.select_option("#client", "web")
     await expect(page.page).to_have_url(f"{site.url}/?range=7d&realm=acme&client_id=web")
     await page.drawn()
-    told = await site.get("/v1/overview?realm=acme&client_id=web")
+    result = await site.get("/v1/overview?realm=acme&client_id=web")
     assert (await page.value("day"), await page.value("logins")) == (
-        told["dau"]["value"],
-        told["activity"]["day"]["logins"]["value"],
+        result["dau"]["value"],
+        result["activity"]["day"]["logins"]["value"],
     )
     assert everybody != await page.value("day")
     await page.page.go_back()
@@ -149,8 +149,8 @@ async def test_a_deep_link_shows_what_it_showed_to_who_sent_it(look: Look, site:
     form = page.page.locator("#filters")
     for field, value in {"range": "custom", "from": "2026-10-01", "to": "2026-10-31", "realm": "globex"}.items():
         await expect(form.locator(f"#{field}")).to_have_value(value)
-    told = await site.get("/v1/overview?date=2026-10-31&realm=globex&client_id=web")
-    assert await page.value("month") == told["mau"]["value"]
+    result = await site.get("/v1/overview?date=2026-10-31&realm=globex&client_id=web")
+    assert await page.value("month") == result["mau"]["value"]
     _, rows = await page.table("logins")
     assert (rows[0][0], rows[-1][0], len(rows)) == ("2026-10-01", "2026-10-31", 31)
 
@@ -170,8 +170,8 @@ async def test_a_year_is_told_by_the_month(look: Look, site: Site) -> None:
     page = await look(site, "/?range=12m")
     await page.drawn()
     _, rows = await page.table("logins")
-    told = await site.get("/v1/logins?from=2025-12-01&to=2026-11-20&granularity=month")
-    assert rows == [[item["period"], str(item["succeeded"]), str(item["failed"])] for item in told["items"]]
+    result = await site.get("/v1/logins?from=2025-12-01&to=2026-11-20&granularity=month")
+    assert rows == [[item["period"], str(item["succeeded"]), str(item["failed"])] for item in result["items"]]
 
 
 async def test_an_address_that_makes_no_sense_shows_the_usual(look: Look, site: Site) -> None:
@@ -204,8 +204,8 @@ async def test_csv_is_what_the_api_answers(look: Look, site: Site) -> None:
     content = (await download.path()).read_bytes().decode("utf-8-sig")
     header, *rows = csv.reader(io.StringIO(content, newline=""))
     assert header == ["Day", "Succeeded", "Failed"]
-    told = await site.get("/v1/logins?from=2026-11-14&to=2026-11-20")
-    assert rows == [[item["period"], str(item["succeeded"]), str(item["failed"])] for item in told["items"]]
+    result = await site.get("/v1/logins?from=2026-11-14&to=2026-11-20")
+    assert rows == [[item["period"], str(item["succeeded"]), str(item["failed"])] for item in result["items"]]
 
 
 # Before an eleventh download of a tab Chromium asks, unless somebody clicked a moment ago: slow machines draw longer.
@@ -234,10 +234,10 @@ async def test_hovering_tells_exact_figures_and_how_exact_they_are(look: Look, s
     plot = page.chart("curve").locator(".plot")
     await plot.scroll_into_view_if_needed()
     await plot.locator(".nsewdrag").first.hover()
-    told = plot.locator(".hoverlayer")
-    await expect(told).to_contain_text("exact")
+    result = plot.locator(".hoverlayer")
+    await expect(result).to_contain_text("exact")
     users = await site.get("/v1/active-users?from=2026-11-14&to=2026-11-20")
-    text = await told.text_content()
+    text = await result.text_content()
     assert any(str(item["value"]) in str(text) for item in users["items"])
 
 
@@ -264,7 +264,7 @@ async def test_the_keyboard_reaches_everything(look: Look, site: Site) -> None:
     await expect(spoken).not_to_have_text(first)
 
 
-async def focused(page: Looking) -> str:
+async def focused(page: PageProbe) -> str:
     text: str = await page.page.evaluate("document.activeElement.textContent")
     return text
 
@@ -302,7 +302,7 @@ async def test_a_theme_that_was_chosen_stays(look: Look, site: Site) -> None:
     assert await background(page) == dark
 
 
-async def background(page: Looking) -> str:
+async def background(page: PageProbe) -> str:
     color: str = await page.page.evaluate("getComputedStyle(document.body).backgroundColor")
     return color
 
@@ -319,7 +319,7 @@ async def test_a_telephone_needs_no_scrolling_sideways(look: Look, site: Site, p
 
 async def test_the_first_paint_takes_less_than_a_second(browser: Browser, site: Site) -> None:
     """Of a browser that has nothing of the page yet. Twice that where the machine is busy with other tests."""
-    async with fresh(browser, now=None) as context, Looking.opened(context, site) as page:
+    async with fresh(browser, now=None) as context, PageProbe.opened(context, site) as page:
         await page.go("/")
         await page.page.locator("#figure-day .value[data-value]").wait_for(timeout=PATIENCE_MS)
         painted = await page.page.evaluate(

@@ -17,7 +17,7 @@ from tests.api.issuer import token
 from tests.api.sources import by_file, listed
 from tests.dashboard.conftest import Look
 from tests.dashboard.provider import CLIENT, LIFETIME_S, Provider
-from tests.dashboard.queries import Looking
+from tests.dashboard.queries import PageProbe
 from tests.dashboard.sample import fill
 from tests.dashboard.site import Site
 
@@ -56,44 +56,44 @@ async def site(filled: str, tmp_path: Path, provider: Provider) -> AsyncIterator
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def page(look: Look, site: Site, provider: Provider) -> Looking:
+async def page(look: Look, site: Site, provider: Provider) -> PageProbe:
     """Of a browser with a real calendar, which may ask the issuer too."""
     page = await look(site, None, now=None)
     page.origins.add(provider.url)
     return page
 
 
-async def paste(page: Looking, text: str) -> None:
+async def paste(page: PageProbe, text: str) -> None:
     await page.page.fill("#token", text)
     await page.page.get_by_role("button", name="Use this token").click()
 
 
-async def sign_in(page: Looking, path: str = "/") -> None:
+async def sign_in(page: PageProbe, path: str = "/") -> None:
     await page.go(path)
     await page.page.get_by_role("button", name="Sign in at").click()
     await is_in(page)
 
 
-async def is_in(page: Looking) -> None:
+async def is_in(page: PageProbe) -> None:
     await expect(page.page.locator("#board")).to_be_visible()
     await expect(page.page.locator("#sign-in")).to_be_hidden()
     await expect(page.page.locator("#figure-day .value[data-value]")).to_be_visible()
 
 
-async def is_out(page: Looking, says: str) -> None:
+async def is_out(page: PageProbe, says: str) -> None:
     await expect(page.page.locator("#sign-in")).to_be_visible()
     await expect(page.page.locator("#board")).to_be_hidden()
     await expect(page.page.locator("#sign-in [role=alert]")).to_contain_text(says)
 
 
-async def stored(page: Looking) -> str:
+async def stored(page: PageProbe) -> str:
     """All that the tab keeps; nothing may be where other tabs can see it."""
     assert await page.page.evaluate("JSON.stringify(localStorage) + document.cookie") == "{}"
     text: str = await page.page.evaluate("JSON.stringify(sessionStorage)")
     return text
 
 
-async def test_a_token_that_is_pasted_signs_in(page: Looking) -> None:
+async def test_a_token_that_is_pasted_signs_in(page: PageProbe) -> None:
     await page.go("/?range=7d")
     await is_out(page, "")
     await paste(page, f"  Bearer {READER}\n")
@@ -105,7 +105,7 @@ async def test_a_token_that_is_pasted_signs_in(page: Looking) -> None:
     await is_in(page)
 
 
-async def test_another_tab_is_not_signed_in(page: Looking) -> None:
+async def test_another_tab_is_not_signed_in(page: PageProbe) -> None:
     await page.go("/")
     await paste(page, READER)
     await is_in(page)
@@ -125,7 +125,7 @@ async def test_another_tab_is_not_signed_in(page: Looking) -> None:
     ],
     ids=["unknown", "no token", "without the scope", "expired"],
 )
-async def test_a_useless_token_is_told_at_once(page: Looking, text: str, says: str) -> None:
+async def test_a_useless_token_is_told_at_once(page: PageProbe, text: str, says: str) -> None:
     await page.go("/")
     await paste(page, text)
     await is_out(page, says)
@@ -134,7 +134,7 @@ async def test_a_useless_token_is_told_at_once(page: Looking, text: str, says: s
     await is_in(page)
 
 
-async def test_a_bearer_of_some_realms_sees_only_those(page: Looking) -> None:
+async def test_a_bearer_of_some_realms_sees_only_those(page: PageProbe) -> None:
     await page.go("/")
     await paste(page, "limited")
     await is_in(page)
@@ -143,7 +143,7 @@ async def test_a_bearer_of_some_realms_sees_only_those(page: Looking) -> None:
     await expect(page.chart("lag")).to_have_attribute("data-state", "refused")
 
 
-async def test_the_issuer_signs_in_and_the_view_is_kept(page: Looking, provider: Provider) -> None:
+async def test_the_issuer_signs_in_and_the_view_is_kept(page: PageProbe, provider: Provider) -> None:
     await sign_in(page, "/?range=90d&realm=acme")
     assert page.page.url == f"{page.site.url}/?range=90d&realm=acme"
     (asked,) = provider.authorizations
@@ -165,7 +165,7 @@ async def test_the_issuer_signs_in_and_the_view_is_kept(page: Looking, provider:
     assert "code=" not in await page.page.evaluate("location.href + document.referrer")
 
 
-async def test_what_the_issuer_refuses_is_told(page: Looking, provider: Provider) -> None:
+async def test_what_the_issuer_refuses_is_told(page: PageProbe, provider: Provider) -> None:
     provider.refuses = "<b>Not today</b>"
     await page.go("/?range=7d")
     await page.page.get_by_role("button", name="Sign in at").click()
@@ -176,7 +176,7 @@ async def test_what_the_issuer_refuses_is_told(page: Looking, provider: Provider
     await is_in(page)
 
 
-async def test_an_answer_that_nobody_asked_for_is_not_used(page: Looking, provider: Provider) -> None:
+async def test_an_answer_that_nobody_asked_for_is_not_used(page: PageProbe, provider: Provider) -> None:
     await page.go("/?range=7d&code=stolen&state=guessed&iss=https://elsewhere.example")
     await is_out(page, "not begun in this tab")
     assert page.page.url == f"{page.site.url}/?range=7d"
@@ -193,7 +193,7 @@ async def test_an_answer_that_nobody_asked_for_is_not_used(page: Looking, provid
     ids=["another nonce", "another issuer", "without the scope"],
 )
 async def test_an_answer_that_is_wrong_signs_nobody_in(
-    page: Looking, provider: Provider, changes: dict[str, Any], says: str
+    page: PageProbe, provider: Provider, changes: dict[str, Any], says: str
 ) -> None:
     for name, value in changes.items():
         setattr(provider, name, value)
@@ -231,7 +231,7 @@ async def test_a_token_endpoint_elsewhere_has_to_be_allowed(
         await sign_in(page)
 
 
-async def test_signing_out_forgets_and_ends_the_issuers_session(page: Looking, provider: Provider) -> None:
+async def test_signing_out_forgets_and_ends_the_issuers_session(page: PageProbe, provider: Provider) -> None:
     await sign_in(page)
     async with page.page.expect_navigation(url=f"{page.site.url}/"):
         await page.page.locator("#sign-out").click()
@@ -244,7 +244,7 @@ async def test_signing_out_forgets_and_ends_the_issuers_session(page: Looking, p
 
 
 @pytest.mark.parametrize("way", ["issuer without an end", "pasted"])
-async def test_signing_out_elsewhere_only_forgets(page: Looking, provider: Provider, way: str) -> None:
+async def test_signing_out_elsewhere_only_forgets(page: PageProbe, provider: Provider, way: str) -> None:
     provider.ends_sessions = False
     if way == "pasted":
         await page.go("/")
@@ -259,7 +259,7 @@ async def test_signing_out_elsewhere_only_forgets(page: Looking, provider: Provi
     await expect(page.page.locator("#live")).to_have_attribute("data-state", "off")
 
 
-async def test_a_token_that_ends_asks_for_another_and_keeps_the_view(page: Looking, provider: Provider) -> None:
+async def test_a_token_that_ends_asks_for_another_and_keeps_the_view(page: PageProbe, provider: Provider) -> None:
     await sign_in(page, "/?range=7d")
     page.site.ahead_s = LIFETIME_S + 1
     await page.page.select_option("#realm", "acme")
@@ -272,14 +272,14 @@ async def test_a_token_that_ends_asks_for_another_and_keeps_the_view(page: Looki
     await expect(page.page.locator("#realm")).to_have_value("acme")
 
 
-async def test_the_page_notices_by_itself_that_its_token_ends(page: Looking, provider: Provider) -> None:
+async def test_the_page_notices_by_itself_that_its_token_ends(page: PageProbe, provider: Provider) -> None:
     await page.go("/")
     await paste(page, token(iss=provider.url, scope="stats:read", exp=int(time.time()) + 8))
     await is_in(page)
     await is_out(page, ENDED)
 
 
-async def test_a_refresh_token_renews_silently_and_once(page: Looking, provider: Provider) -> None:
+async def test_a_refresh_token_renews_silently_and_once(page: PageProbe, provider: Provider) -> None:
     provider.refreshes = True
     await sign_in(page)
     page.site.ahead_s = provider.ahead_s = LIFETIME_S + 1
@@ -293,7 +293,7 @@ async def test_a_refresh_token_renews_silently_and_once(page: Looking, provider:
     await expect(page.page.locator("#sign-in")).to_be_hidden()
 
 
-async def test_a_refresh_token_that_is_refused_asks_for_another_sign_in(page: Looking, provider: Provider) -> None:
+async def test_a_refresh_token_that_is_refused_asks_for_another_sign_in(page: PageProbe, provider: Provider) -> None:
     provider.refreshes = True
     await sign_in(page)
     provider.revoke()

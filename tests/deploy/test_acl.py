@@ -69,7 +69,7 @@ class Watch:
         refused = []
         for watcher in self._watchers:
             found = watcher.info("commandstats")
-            self.commands |= {name.removeprefix("cmdstat_") for name, told in found.items() if told["calls"]}
+            self.commands |= {name.removeprefix("cmdstat_") for name, result in found.items() if result["calls"]}
             refused += [f"{entry['username']}: {entry['reason']} {entry['object']}" for entry in watcher.acl_log()]
             watcher.close()
         self.commands -= FREE | ASKED_BY_WATCHER
@@ -223,8 +223,8 @@ def operate(log: Log, folder: Path, settings: dict[str, str], make_anew: Callabl
     environment = {f"AUTHTALLY_{name.upper()}": value for name, value in (log.settings | settings).items()}
 
     def run(*words: str, exits: tuple[int, ...] = (0,), **more: str) -> str:
-        told = environment | {f"AUTHTALLY_{name.upper()}": value for name, value in more.items()}
-        done = CliRunner().invoke(main, words, env=told)
+        result = environment | {f"AUTHTALLY_{name.upper()}": value for name, value in more.items()}
+        done = CliRunner().invoke(main, words, env=result)
         assert done.exit_code in exits, (words, done.output, done.exception)
         return done.output
 
@@ -314,7 +314,7 @@ class Site:
             watcher.set(of.ids_of(1), bytes(2 * PIECE))
             watcher.hset(of.tokens, mapping=dict.fromkeys(many, "state"))
             watcher.sadd(of.labels, *many)
-            watcher.zadd(of.given(0, 0), dict.fromkeys(many, 1))
+            watcher.zadd(of.external_rows(0, 0), dict.fromkeys(many, 1))
         with self._holder_of(keys.shards(LARGE)) as watcher:
             watcher.sadd(keys.shards(LARGE), of.shard.tag)
         with self._holder_of(keys.recordings(LARGE)) as watcher:

@@ -28,9 +28,9 @@ def tool() -> str:
 
 def run(tool: str, *arguments: str | Path) -> str:
     done = subprocess.run((tool, *arguments), capture_output=True, text=True, timeout=60, check=False)
-    told = done.stdout + done.stderr
-    assert done.returncode == 0, told
-    return told
+    result = done.stdout + done.stderr
+    assert done.returncode == 0, result
+    return result
 
 
 def test_prometheus_takes_the_rules(tool: str) -> None:
@@ -72,9 +72,9 @@ def test_each_alert_fires_when_it_should_and_only_then(tool: str, tmp_path: Path
 @pytest.mark.parametrize("alert", ALERTS)
 def test_each_alert_is_tried_both_ways_and_says_what_to_do(alert: str) -> None:
     assert {bool(case.fires) for case in CASES if case.alert == alert} == {True, False}
-    told = ALERTS[alert]["annotations"]
-    assert set(told) == {"summary", "description", "runbook"}
-    assert all(text.strip() for text in told.values())
+    result = ALERTS[alert]["annotations"]
+    assert set(result) == {"summary", "description", "runbook"}
+    assert all(text.strip() for text in result.values())
     assert ALERTS[alert]["labels"]["severity"] in ("warning", "critical")
 
 

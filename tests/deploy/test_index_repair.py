@@ -36,7 +36,7 @@ def indexes(client: Any) -> dict[Shard, dict[str, float]]:
 
 def impossible(client: Any) -> set[str]:
     """Keys with a record timestamp of 2100."""
-    named = [key for shard in SHARDS for key in (of(shard).progress, of(shard).written("2026-11-26"))]
+    named = [key for shard in SHARDS for key in (of(shard).progress, of(shard).record_times("2026-11-26"))]
     return {key for key in named if str(FAR_AHEAD_MS) in client.hgetall(key).values()}
 
 

@@ -19,7 +19,7 @@ from api.dialects import auth0, gluu, janssen
 from api.settings.settings import ApiSettings
 from deploy.demo.servers import ServerProcess
 from deploy.demo.servers.process import HOST, accepts
-from tests.api.ledger_writer import Ledger, open_ledger
+from tests.api.ledger_writer import LedgerWriter, open_ledger
 from tests.api.sources import by_file, listed
 
 PROXY: Final = Path(__file__).parents[2] / "deploy" / "proxy"
@@ -227,7 +227,7 @@ async def test_a_question_arrives_as_it_was_asked(proxy: type[Proxy], api: Recor
 async def test_the_api_answers_behind_it(
     proxy: type[Proxy], auth_server: Recorder, redis_url: str, tmp_path: Path
 ) -> None:
-    ledger: Ledger = open_ledger(redis_url)
+    ledger: LedgerWriter = open_ledger(redis_url)
     ledger.few_users("2026-11", range(5))
     tokens = by_file(tmp_path, listed("good"))
     runner = build_runner(build_app(ApiSettings(**{"redis_url": redis_url} | tokens)))

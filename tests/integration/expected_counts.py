@@ -82,9 +82,9 @@ def _shard(client: Any, of: ShardKeys, wanted: Expected, end: int, allowed: set[
     yield from _same("index", set(client.zrange(of.index, 0, -1)), periods)
 
     for day, (first, last) in wanted.written.items():
-        allowed.add(of.written(day))
+        allowed.add(of.record_times(day))
         yield from _same(
-            f"written {day}", client.hgetall(of.written(day)), {fields.FIRST: str(first), fields.LAST: str(last)}
+            f"written {day}", client.hgetall(of.record_times(day)), {fields.FIRST: str(first), fields.LAST: str(last)}
         )
     asked = list(wanted.counts.items())
     pipeline = client.pipeline(transaction=False)
@@ -113,7 +113,7 @@ def _users(
     client: Any, of: ShardKeys, period: str, scope: Scope, wanted: int, allowed: set[str], there: set[str]
 ) -> Iterable[str]:
     what = f"users {period} {scope.text}"
-    small = [of.small(period, scope, part) for part in range(SMALL_PARTS)]
+    small = [of.small_set(period, scope, part) for part in range(SMALL_PARTS)]
     sketches = [of.users(period, scope, part) for part in range(accuracy.sketches(period, scope))]
     allowed.update(small, sketches)
     if there.isdisjoint(sketches):

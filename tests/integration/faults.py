@@ -11,11 +11,11 @@ MOVES_S = 40.0
 
 def roll_back(site: Site, shard: Shard) -> None:
     """Put a shard back to an older state while ranges are queued; return once it is past where it was. Needs a flow."""
-    taken = site.take(shard)
+    taken = site.revoke(shard)
     old = site.positions()[shard]
     wait_until(lambda: site.positions()[shard] > old, MOVES_S, f"{shard.tag} moves")
     newer = site.positions()[shard]
-    site.give_back(shard, taken)
+    site.reassign(shard, taken)
     wait_until(lambda: site.positions()[shard] > newer, MOVES_S, f"{shard.tag} is back")
 
 

@@ -91,7 +91,7 @@ class Site:
     def raw_figures(self, shard: Shard) -> dict[bytes, bytes]:
         """Every key of a shard byte by byte, save what is observed of its log."""
         observed = ShardKeys(PREFIX, shard).observed.encode()
-        taken = self.take(shard)
+        taken = self.revoke(shard)
         return {key: dump for key, dump in zip(taken[::3], taken[1::3], strict=True) if key != observed}
 
     def close(self) -> None:
@@ -144,11 +144,11 @@ class Site:
             lambda: all(at > before[shard] for shard, at in self.positions().items()), timeout_s, "every shard moves"
         )
 
-    def take(self, shard: Shard) -> list[bytes]:
+    def revoke(self, shard: Shard) -> list[bytes]:
         """Every key of a shard as of this moment."""
         return list(self.raw.eval(TAKE, 0, f"{ShardKeys(PREFIX, shard).base}*"))
 
-    def give_back(self, shard: Shard, taken: list[bytes]) -> None:
+    def reassign(self, shard: Shard, taken: list[bytes]) -> None:
         """Put a shard back to what it was, all keys at one moment, as a failover to an older replica does."""
         self.behind_queued_ranges("EVAL", GIVE_BACK, 0, f"{ShardKeys(PREFIX, shard).base}*", *taken)
 

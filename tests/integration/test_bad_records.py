@@ -132,8 +132,8 @@ def test_a_dead_letter_that_the_broker_finds_too_large_is_cut_and_marked(apache:
     site.publisher.publish(100)
     assert site.differences() == []
     with letters(site, 1) as (letter,):
-        assert letter.value() == value[: dead_letters.CUT_BYTES]
-        assert named(letter)[dead_letters.CUT] == str(len(value))
+        assert letter.value() == value[: dead_letters.TRUNCATED_BYTES]
+        assert named(letter)[dead_letters.TRUNCATED] == str(len(value))
         assert letter.key() == b"k"
 
 

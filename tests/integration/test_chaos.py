@@ -123,9 +123,9 @@ def test_24_faults_of_every_kind_change_no_counter(apache: Broker, make_site: Ma
     schedule = mixed.faults * (MIXED_FAULTS // len(mixed.faults))
     mixed.chance.shuffle(schedule)
     with site.publisher.flow():
-        for fault in schedule:
+        for error in schedule:
             site.wait_until_moved()
-            fault()
+            error()
         site.wait_until_moved()
     assert site.differences(180) == []
     with letters(site, MIXED_FAULTS // len(mixed.faults)) as found:
@@ -169,15 +169,15 @@ def test_plain_faust_is_wrong_after_the_same_kills_and_rollbacks(apache: Broker,
     site.publisher.named = 0  # it knows no repeats
     workers = [site.workers.start(program(plain_faust)) for _ in range(2)]
     with site.publisher.flow():
-        for fault in range(6):
+        for error in range(6):
             wait_until_it_counts_on(site)
             older = site.raw.dump(plain_faust.COUNTS)
             wait_until_it_counts_on(site)
-            if fault % 2:
+            if error % 2:
                 site.behind_queued_ranges("RESTORE", plain_faust.COUNTS, 0, older, "REPLACE")
             else:
-                workers[fault % 4 // 2].kill()
-                workers[fault % 4 // 2] = site.workers.start(program(plain_faust))
+                workers[error % 4 // 2].kill()
+                workers[error % 4 // 2] = site.workers.start(program(plain_faust))
         wait_until_it_counts_on(site)
     wait_until_it_believes_to_be_done(site)
     differences = site.publisher.totals()

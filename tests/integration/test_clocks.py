@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from aggregator.assignment import Placement
-from aggregator.counting import CLOCKS_APART_MS, Counting, clock_trouble
+from aggregator.assignment import Assignment
+from aggregator.counting import CLOCKS_APART_MS, RangeCounter, clock_error
 from aggregator.kafka.dead_letters import DeadLetters
 from aggregator.ledger.ledger import Ledger
 from aggregator.ledger.store import connect
@@ -41,7 +41,7 @@ SHARD = Shard("auth.logins", 0)
     ],
 )
 def test_which_clocks_are_believed(store_ms: int, worker_ms: int, agree: bool, why: str) -> None:
-    assert (clock_trouble(store_ms, worker_ms) is None) is agree, why
+    assert (clock_error(store_ms, worker_ms) is None) is agree, why
 
 
 async def test_a_worker_names_both_clocks_until_they_agree(redis_url: str) -> None:
@@ -51,17 +51,17 @@ async def test_a_worker_names_both_clocks_until_they_agree(redis_url: str) -> No
     seconds, microseconds = await client.time()
     store_s = seconds + microseconds / 1_000_000
     worker_s = store_s + 3600
-    counting = Counting(
-        settings, ledger, DeadLetters(settings, {}), Placement(ledger, settings), Clock(now=lambda: worker_s)
+    counting = RangeCounter(
+        settings, ledger, DeadLetters(settings, {}), Assignment(ledger, settings), Clock(now=lambda: worker_s)
     )
     try:
         assert not await counting.clocks_agree(SHARD)
-        trouble = counting.clock_troubles[SHARD]
+        error = counting.clock_errors[SHARD]
         for clock_s in (store_s, worker_s):
-            assert f"{datetime.fromtimestamp(clock_s, UTC):%Y-%m-%dT%H:%M}" in trouble
+            assert f"{datetime.fromtimestamp(clock_s, UTC):%Y-%m-%dT%H:%M}" in error
         worker_s = store_s
         assert await counting.clocks_agree(SHARD)
-        assert counting.clock_troubles == {}
+        assert counting.clock_errors == {}
     finally:
         await client.aclose()
 
@@ -94,8 +94,8 @@ def test_a_worker_whose_clock_is_off_counts_nothing(
     site = make_site(embedded, partitions=1)
     worker = site.workers.start(("/usr/bin/env", *false, *AGGREGATOR)).wait_until_ready()
     clock.set(shift_s)
-    trouble = worker.wait_until_troubled("the store's clock says", "this worker's")
-    assert f"{datetime.now(UTC):%Y-%m-%dT%H}" in trouble
+    error = worker.wait_until_troubled("the store's clock says", "this worker's")
+    assert f"{datetime.now(UTC):%Y-%m-%dT%H}" in error
     site.publisher.publish(100)
     site.publisher.send_bad(Shard(site.logins, 0), b"nope", "not_json")
     site.publisher.flush()
@@ -104,7 +104,7 @@ def test_a_worker_whose_clock_is_off_counts_nothing(
         what="the worker has seen all records",
     )
     assert set(site.positions().values()) == {0}
-    assert worker.metric("authtally_trouble", where="clock") == 1
+    assert worker.metric("authtally_unready", component="clock") == 1
     assert worker.metric("authtally_dead_letters_total") == 0
     clock.set(0)
     assert site.differences() == []

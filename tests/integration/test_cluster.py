@@ -111,5 +111,5 @@ def test_a_cluster_holds_the_same_ledger_of_all_events_and_answers_alike(
             "/reporting/delete_all?status=*",
             "/reporting/show",
         ):
-            told, wanted_answer = other.get(path), one.get(path)
-            assert (told.status, told.text) == (200, wanted_answer.text), path
+            result, wanted_answer = other.get(path), one.get(path)
+            assert (result.status, result.text) == (200, wanted_answer.text), path

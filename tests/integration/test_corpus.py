@@ -176,12 +176,16 @@ class Deployment:
         with letters(self.site, len(wanted)) as found:
             by_place = {}
             for letter in found:
-                told = dict(letter.headers())
-                place = told[dead_letters.TOPIC].decode(), int(told[dead_letters.OFFSET]), int(told[dead_letters.INDEX])
-                by_place[place] = fields.dead(told[dead_letters.REASON].decode())
+                result = dict(letter.headers())
+                place = (
+                    result[dead_letters.TOPIC].decode(),
+                    int(result[dead_letters.OFFSET]),
+                    int(result[dead_letters.INDEX]),
+                )
+                by_place[place] = fields.dead(result[dead_letters.REASON].decode())
                 one = self.sent[Shard(place[0], 0)][place[1]]
-                assert int(told[dead_letters.TIMESTAMP]) == one.record.timestamp_ms, one.row.why
-                assert letter.key() == one.record.key or dead_letters.CUT in told, one.row.why
+                assert int(result[dead_letters.TIMESTAMP]) == one.record.timestamp_ms, one.row.why
+                assert letter.key() == one.record.key or dead_letters.TRUNCATED in result, one.row.why
                 assert len(one.outcomes) > 1 or letter.value() == one.record.value, one.row.why
             assert by_place == wanted
 
@@ -207,10 +211,10 @@ def test_each_record_of_the_corpus_becomes_what_it_says_and_hurts_nothing_else(
     with ApiProcess(auth="none", redis_url=site.store.url) as api:
         pipeline = api.get("/v1/pipeline")
         assert pipeline.status == 200
-        told = {item["topic"]: item for item in pipeline.json["items"]}
+        result = {item["topic"]: item for item in pipeline.json["items"]}
         for shard, log in deployment.sent.items():
-            assert (told[shard.topic]["position"], told[shard.topic]["adds_up"]) == (len(log), True)
-            assert told[shard.topic]["untimed"] == sum(one.untimed for one in log)
+            assert (result[shard.topic]["position"], result[shard.topic]["adds_up"]) == (len(log), True)
+            assert result[shard.topic]["untimed"] == sum(one.untimed for one in log)
         day = time.strftime("%Y-%m-%d", time.gmtime((clock_ms - HOUR_MS) / 1000))
         wanted = sum((rows.counts(deployment.outcomes(at)).get(day, Counter()) for at in deployment.sent), Counter())
         (logins,) = api.get(f"/v1/logins?from={day}&to={day}").json["items"]

@@ -66,7 +66,7 @@ def test_readiness_and_liveness_name_the_crash(embedded: Broker, make_site: Make
     crash(site, worker)
     assert worker.wait_until_troubled("crashed", "MemoryError", timeout_s=2)
     assert worker.alive() is False
-    assert worker.metric("authtally_trouble", where="crashed") == 1
+    assert worker.metric("authtally_unready", component="crashed") == 1
     # What it waits for is in no thread's stack.
     assert worker.wait(ENDS_S) == STATUS
     assert "in for_ever" in worker.log

@@ -43,10 +43,10 @@ def test_unexpected_records_become_dead_letters_and_all_else_counts(embedded: Br
     worker = start_defective(site)
     assert site.differences() == []
     with letters(site, 3) as found:
-        told = [dict(letter.headers()) for letter in found]
+        result = [dict(letter.headers()) for letter in found]
         assert [letter.value() for letter in found] == [failing.UNEXPECTED] * 3
-    assert [int(headers["authtally-offset"]) for headers in told] == offsets
-    assert {headers["authtally-reason"] for headers in told} == {b"unexpected"}
+    assert [int(headers["authtally-offset"]) for headers in result] == offsets
+    assert {headers["authtally-reason"] for headers in result} == {b"unexpected"}
     lines = worker.lines("unexpected record")
     assert len(lines) == 3
     assert all("ZeroDivisionError" in line and "failing.py" in line for line in lines)
@@ -87,8 +87,8 @@ def test_beyond_the_allowance_the_partition_stops_and_others_go_on(embedded: Bro
         send_unexpected(site, stopped)
     site.publisher.publish(100)
     worker = site.workers.start(DEFECTIVE).wait_until_joined()
-    trouble = worker.wait_until_troubled(stopped.tag, "authtally positions allow-unexpected")
-    assert "2 unexpected records" in trouble
+    error = worker.wait_until_troubled(stopped.tag, "authtally positions allow-unexpected")
+    assert "2 unexpected records" in error
     site.wait_until_counted(but={stopped})
     assert worker.running
     site.client.hset(of.meta, fields.UNEXPECTED_ALLOWED, 3)

@@ -78,7 +78,7 @@ def test_what_the_store_loses_while_nothing_arrives_is_soon_counted_anew(
     worker = site.workers.start().wait_until_ready()
     site.publisher.publish(300)
     assert site.differences() == []
-    older = {shard: site.take(shard) for shard in site.shards}
+    older = {shard: site.revoke(shard) for shard in site.shards}
     site.publisher.publish(3_000)
     assert site.differences() == []
     # The worker has seen the shards where they are now.

@@ -143,7 +143,7 @@ def test_each_hostile_record_is_counted_or_a_dead_letter_and_its_neighbours_are_
             assert (ours[dead_letters.REASON], *where) == (case.reason, site.logins, "0", str(offset)), case.why
             key, value = case.record.key, case.record.value
             if case.cut:
-                assert ours[dead_letters.CUT] == str(len(value or b"")), case.why
+                assert ours[dead_letters.TRUNCATED] == str(len(value or b"")), case.why
                 key = key and key[: dead_letters.KEY_BYTES]
                 value = value and value[: dead_letters.CUTS[1][0]]
                 assert foreign == [], case.why
@@ -226,8 +226,8 @@ def test_a_batch_that_the_disk_has_damaged_stops_its_partition_and_no_other(
         segment.write_bytes(with_wrong_crc(segment.read_bytes()))
         kafka.start()
         worker = site.workers.start()
-        trouble = worker.wait_until_troubled(f"positions reset {stopped.topic} 1 --to 2")
-        assert "cannot be read at offset 1 " in trouble
+        error = worker.wait_until_troubled(f"positions reset {stopped.topic} 1 --to 2")
+        assert "cannot be read at offset 1 " in error
         site.publisher.publish(200, site.tokens)
         site.wait_until_counted(but=[stopped])
         assert site.positions()[stopped] == 1
@@ -268,7 +268,7 @@ async def test_letters_that_nobody_waits_for_any_more_are_given_up(apache: Broke
     sender, asked = DeadLetters(settings_of(site), {}), []
 
     def wanted() -> bool:
-        asked.append(sender.trouble)
+        asked.append(sender.error)
         return len(asked) < 2
 
     letter = DeadLetter(Lying(NOW_MS, 0), "not_json", "", b"?")
@@ -277,8 +277,8 @@ async def test_letters_that_nobody_waits_for_any_more_are_given_up(apache: Broke
     finally:
         await sender.stop()
     assert len(asked) == 2
-    assert all(site.dead_letters in (trouble or "") for trouble in asked)
-    assert sender.trouble is None
+    assert all(site.dead_letters in (error or "") for error in asked)
+    assert sender.error is None
 
 
 def settings_of(site: Site, **changed: str) -> WorkerSettings:

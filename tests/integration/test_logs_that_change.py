@@ -66,8 +66,8 @@ def test_an_open_transaction_holds_the_position_and_shows_as_lag(apache: Broker,
 def is_stopped(site: Site, worker: Any, shard: Shard) -> None:
     """Wait until the worker says that a shard waits for an operator, everywhere where it can say so."""
     command = f"authtally positions reset {shard.topic} {shard.partition}"
-    trouble = worker.wait_until_troubled(command)
-    assert shard.topic in trouble
+    error = worker.wait_until_troubled(command)
+    assert shard.topic in error
     assert any("partition stopped" in line for line in worker.lines(command))
     wait_until(lambda: worker.metric("authtally_partition_stopped", topic=shard.topic) == 1, what="the metric")
 

@@ -28,7 +28,7 @@ from schemas.settings import read
 from tests.api.conftest import Api, Clock
 from tests.api.ledger_writer import open_ledger
 from tests.dashboard.browsers import NAMES, chromium, executable
-from tests.dashboard.queries import Looking, fresh
+from tests.dashboard.queries import PageProbe, fresh
 from tests.dashboard.site import Site
 from tests.integration.api_process import ApiProcess
 from tests.servers import JavaMissingError
@@ -262,7 +262,7 @@ def run_as_documented(command: str, home: Path, **values: str) -> str:
 def test_the_documented_commands_give_the_documented_output(
     keycloak: Keycloak, introspecting_api: ApiProcess, tmp_path: Path
 ) -> None:
-    told = run_as_documented(
+    result = run_as_documented(
         GET_A_TOKEN,
         tmp_path,
         StatCollector_Client_ID=COLLECTOR,
@@ -274,7 +274,7 @@ def test_the_documented_commands_give_the_documented_output(
         tmp_path,
         server=f"http://{introspecting_api.address}",
         YEARMONTH="202111",
-        access_token=json.loads(told)["access_token"],
+        access_token=json.loads(result)["access_token"],
     )
     # The document breaks its lines before the brace; families may come in any order.
     assert sorted(output.splitlines()) == sorted(DOCUMENTED_OUTPUT.replace(",\n}", "}").splitlines())
@@ -342,7 +342,7 @@ async def test_people_sign_in_to_the_dashboard(keycloak: Keycloak, store: Valkey
         Site(store.url, ahead_s=0, **settings) as site,
         chromium() as browser,
         fresh(browser, now=None) as context,
-        Looking.opened(context, site) as looking,
+        PageProbe.opened(context, site) as looking,
     ):
         looking.origins.add(keycloak.url)
         page = looking.page

@@ -105,13 +105,13 @@ def prometheus(apis: dict[str, ApiProcess]) -> Iterator[Prometheus]:
     documented, source = apis["documented"], apis["source"]
     try:
         # The source shape calls its text JSON, as the products do. Prometheus 2 does not mind; 3 wants to be told.
-        told = {"fallback_scrape_protocol": "PrometheusText0.0.4"} if major_version() >= 3 else {}
+        result = {"fallback_scrape_protocol": "PrometheusText0.0.4"} if major_version() >= 3 else {}
         server = Prometheus(
             [
                 scrape("janssen documented", documented, JANSSEN),
                 scrape("gluu documented", documented, GLUU),
-                scrape("janssen source", source, JANSSEN, **told),
-                scrape("gluu source", source, GLUU, **told),
+                scrape("janssen source", source, JANSSEN, **result),
+                scrape("gluu source", source, GLUU, **result),
                 scrape("stranger", documented, JANSSEN, token="nobody-knows-it"),
                 {"job_name": "operations", "static_configs": [{"targets": [documented.address]}]},
             ]

@@ -152,15 +152,15 @@ def test_a_worker_counts_and_sends_dead_letters_through_each_way(secured: Secure
 def test_events_reach_kafka_by_http_and_by_publish_through_each_way(
     secured: Secured, valkey: Valkey, site: Site, tmp_path: Path, name: str
 ) -> None:
-    way = secured.way(name) | {"topics": f"{site.logins}=login", "redis_url": valkey.url}
+    source = secured.way(name) | {"topics": f"{site.logins}=login", "redis_url": valkey.url}
     event = '{"type":"login","time":"2026-11-20T10:00:00Z","user_id":"alice"}\n'
-    with ApiProcess(auth="none", ingest="on", **way) as api:
+    with ApiProcess(auth="none", ingest="on", **source) as api:
         assert (
             api.post("/v1/events", [{"type": "login", "time": "2026-11-20T10:00:00Z", "user_id": "al"}]).status == 202
         )
         assert not any(secret in api.log.read_text() for secret in SECRETS)
     (tmp_path / "events.jsonl").write_text(event)
-    environment = {f"AUTHTALLY_{setting.upper()}": value for setting, value in way.items()}
+    environment = {f"AUTHTALLY_{setting.upper()}": value for setting, value in source.items()}
     environment |= {"HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
     command = (sys.executable, "-m", "deploy.cli.main", "publish", "events.jsonl")
 
@@ -195,10 +195,10 @@ def test_tokens_are_renewed_in_time_and_an_endpoint_that_was_away_is_asked_again
         site.wait_until_moved()
         tokens.refuses_with = 503
         try:
-            told = worker.wait_until_troubled("AUTHTALLY_KAFKA_OAUTH_TOKEN_URL", "503", timeout_s=60)
+            result = worker.wait_until_troubled("AUTHTALLY_KAFKA_OAUTH_TOKEN_URL", "503", timeout_s=60)
         finally:
             tokens.refuses_with = None
-        assert "partition" not in told
+        assert "partition" not in result
         site.wait_until_moved()
         worker.wait_until_ready()
     assert site.differences() == []
@@ -276,24 +276,24 @@ def told(settings: WorkerSettings) -> str:
     admin = KafkaAdmin(settings)
     with pytest.raises(KafkaException) as failed:
         admin.client.list_topics(timeout=3)
-    return admin.why(failed.value)
+    return admin.diagnose(failed.value)
 
 
 def test_each_fault_is_told_by_its_setting(secured: Secured) -> None:
     table = faults(secured)
     settings = [ledgers.settings("redis://127.0.0.1:1", **given) for given, _ in table.values()]
     with ThreadPoolExecutor(len(table)) as pool:
-        for (fault, (_, named)), text in zip(table.items(), pool.map(told, settings), strict=True):
-            assert all(name in text for name in named), (fault, text)
+        for (error, (_, named)), text in zip(table.items(), pool.map(told, settings), strict=True):
+            assert all(name in text for name in named), (error, text)
             assert not any(secret in text for secret in SECRETS)
 
 
 def test_a_worker_with_a_fault_says_so_and_stays_to_try_again(secured: Secured, site: Site) -> None:
     table = faults(secured)
     some = ("a wrong password", "our certificate is over")
-    workers = {fault: site.workers.start(**table[fault][0]) for fault in some}
-    for fault, worker in workers.items():
-        worker.wait_until_troubled(*table[fault][1])
+    workers = {error: site.workers.start(**table[error][0]) for error in some}
+    for error, worker in workers.items():
+        worker.wait_until_troubled(*table[error][1])
     for worker in workers.values():
         assert worker.running
         assert worker.alive()

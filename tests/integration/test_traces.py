@@ -86,9 +86,9 @@ def summed(collector: Collector, name: str) -> int:
 def offsets(collector: Collector) -> dict[tuple[str, str], list[tuple[int, int]]]:
     """First offset and the one after the last of each span, by topic and partition."""
     found: dict[tuple[str, str], list[tuple[int, int]]] = defaultdict(list)
-    for told in (span.attributes for span in collector.spans):
-        where = str(told["messaging.destination.name"]), str(told["messaging.destination.partition.id"])
-        found[where].append((int(told["authtally.offset.start"]), int(told["authtally.offset.end"])))
+    for result in (span.attributes for span in collector.spans):
+        where = str(result["messaging.destination.name"]), str(result["messaging.destination.partition.id"])
+        found[where].append((int(result["authtally.offset.start"]), int(result["authtally.offset.end"])))
     return found
 
 
@@ -170,7 +170,7 @@ def test_a_collector_that_never_answers_does_not_hold_up_the_end(embedded: Broke
 def test_a_wrong_endpoint_is_a_fault_that_names_the_setting(url: str, words: str) -> None:
     with pytest.raises(SettingsError) as error:
         read(ApiSettings, auth=("none",), otlp_endpoint=url)
-    (fault,) = error.value.faults
+    (fault,) = error.value.errors
     assert fault.startswith("AUTHTALLY_OTLP_ENDPOINT: ")
     assert words in fault
     assert "secret" not in fault
@@ -194,7 +194,7 @@ def test_traces_are_wanted_by_our_setting_or_the_standard_ones(
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    assert traces.wanted(setting) is wanted
+    assert traces.is_enabled(setting) is wanted
     app = build_app(read(ApiSettings, auth=("none",), otlp_endpoint=setting))
     assert len(app.middlewares) == wanted, "no middleware where there is nothing to tell"
 

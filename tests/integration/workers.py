@@ -81,7 +81,7 @@ class WorkerProcess:
 
         def joined() -> bool:
             troubles = self.readiness()[1]
-            return not any(word in trouble for trouble in troubles for word in ("joining", "nobody", "AUTHTALLY"))
+            return not any(word in error for error in troubles for word in ("joining", "nobody", "AUTHTALLY"))
 
         wait_until(joined, timeout_s, f"worker joined:\n{tail(self.log_file)}")
         return self
@@ -91,7 +91,7 @@ class WorkerProcess:
         found: list[str] = []
 
         def troubled() -> bool:
-            found[:] = [trouble for trouble in self.readiness()[1] if all(word in trouble for word in words)]
+            found[:] = [error for error in self.readiness()[1] if all(word in error for word in words)]
             return bool(found)
 
         wait_until(troubled, timeout_s, f"readiness names {words}")

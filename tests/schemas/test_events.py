@@ -101,4 +101,4 @@ def test_defaults_are_those_of_the_contract() -> None:
 
 def test_published_json_schemas_are_what_the_code_says() -> None:
     written = {path.name: path.read_text(encoding="utf-8") for path in Path(json_schemas.FOLDER).iterdir()}
-    assert written == {name: json_schemas.written(document) for name, document in json_schemas.documents().items()}
+    assert written == {name: json_schemas.as_text(document) for name, document in json_schemas.documents().items()}

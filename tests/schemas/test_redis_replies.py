@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from aggregator.ledger.store import trouble_in_words
+from aggregator.ledger.store import describe_error
 from deploy.demo.servers import Valkey, free_port
 from deploy.demo.servers.process import HOST
 from schemas.connections.redis_replies import REPLIES, Remedy, leave_server, reply_of
@@ -136,7 +136,7 @@ async def test_a_reply_is_recognised(server: Valkey, case: str) -> None:
         else:
             assert (reply.remedy if reply else None) is expected, error
         if reply and reply.means:
-            assert trouble_in_words(error).startswith(f"AUTHTALLY_REDIS_URL: {reply.means}")
+            assert describe_error(error).startswith(f"AUTHTALLY_REDIS_URL: {reply.means}")
 
 
 async def test_a_script_that_an_operator_ends_is_no_defect(server: Valkey) -> None:

@@ -29,10 +29,10 @@ def test_every_fault_is_named_at_once() -> None:
             retain_days="-1",
             user_hash_key="short",
         )
-    told = "\n".join(refused.value.faults)
+    result = "\n".join(refused.value.errors)
     for name in ("TIMEZONE", "KEY_PREFIX", "USERS_BY", "TOPICS", "REDIS_URL", "RETAIN_DAYS", "USER_HASH_KEY"):
-        assert f"AUTHTALLY_{name}: " in told
-    assert "short" not in told
+        assert f"AUTHTALLY_{name}: " in result
+    assert "short" not in result
 
 
 def test_without_a_hash_key_there_is_no_worker() -> None:

@@ -15,16 +15,16 @@ from typing import Final, NamedTuple
 import structlog
 from aiohttp import hdrs, web
 
-from api.auth.principal import Bearer
+from api.auth.principal import Principal
 from api.auth.sessions import Sessions
 from api.dialects.linotp import envelope, parameters, show
-from api.dialects.linotp.errors import missing_policy, refusal
-from api.endpoint import MAX_QUERY_BYTES, Services, form_of, parameters_of, route_of
-from api.http.errors import BadQuestion, Fault, NotAuthorized, Unavailable, Unexpected
-from api.http.request_id import REQUEST_ID, named, request_id_of
+from api.dialects.linotp.errors import error_response, policy_error
+from api.endpoint import MAX_QUERY_BYTES, Services, parse_parameters, read_form, route_name
+from api.http.errors import ApiError, BadRequestError, InternalError, UnauthorizedError, UnavailableError
+from api.http.request_id import REQUEST_ID, bind_request_id, request_id_of
 from api.inventory.deletes import delete
-from api.inventory.inventory import GoneError, Inventory, Stream
-from api.inventory.maxima import Days, Highest, maxima
+from api.inventory.inventory import Inventory, RowsDeletedError, Stream
+from api.inventory.maxima import DayRange, HighestCount, maxima
 from api.inventory.policy_history import PolicyFile
 from api.inventory.table import table
 from api.ledger.client import UNREACHABLE
@@ -42,20 +42,20 @@ DEADLINE_S: Final = 10.0
 TRIES: Final = 3
 """Of a question whose rows are deleted while it is answered."""
 
-Given = Mapping[str, str]
+Parameters = Mapping[str, str]
 
 
-class Asked(NamedTuple):
+class ReportRequest(NamedTuple):
     """A request whose bearer may do this, on these realms."""
 
     request: web.Request
-    given: Given
+    parameters: Parameters
     realms: list[str]
     streams: list[Stream]
     headers: Mapping[str, str]
 
 
-Answer = Callable[[Asked], Awaitable[web.StreamResponse]]
+ReportHandler = Callable[[ReportRequest], Awaitable[web.StreamResponse]]
 
 
 class Reporting:
@@ -72,69 +72,71 @@ class Reporting:
             settings.reporting_policy_file, services.ledger, settings.key_prefix, services.clock
         )
         self._sessions = Sessions(settings.reporting_session_s, settings.key_prefix, services.clock, services.shared)
-        self.watching = self._policies.watching
+        self.watch_lifespan = self._policies.watch_lifespan
 
     def routes(self) -> list[web.RouteDef]:
-        asking: dict[str, Answer] = {"show": self._show, "period": self._period, "maximum": self._maximum}
-        deleting: dict[str, Answer] = {"delete_all": self._delete_all, "delete_before": self._delete_before}
+        asking: dict[str, ReportHandler] = {"show": self._show, "period": self._period, "maximum": self._maximum}
+        deleting: dict[str, ReportHandler] = {"delete_all": self._delete_all, "delete_before": self._delete_before}
         found = []
         for action, answer in (asking | deleting).items():
-            handle, path = self._reporting(action, answer), f"/reporting/{action}"
+            handle, path = self._report_handler(action, answer), f"/reporting/{action}"
             found.append(web.post(path, handle))
             if action in asking or self._shape == "documented":
                 # HEAD would delete too.
                 found.append(web.get(path, handle, allow_head=False))
         for action, handler in (("getsession", self._get_session), ("dropsession", self._drop_session)):
-            handle, path = self._served(action, handler), f"/admin/{action}"
+            handle, path = self._handler(action, handler), f"/admin/{action}"
             found += [web.post(path, handle), web.get(path, handle, allow_head=False)]
         return found
 
-    def _reporting(self, action: str, answer: Answer) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
-        async def handle(request: web.Request, given: Given, headers: Mapping[str, str]) -> web.StreamResponse:
-            bearer = await self._bearer(request, given)
+    def _report_handler(
+        self, action: str, answer: ReportHandler
+    ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+        async def handle(request: web.Request, arguments: Parameters, headers: Mapping[str, str]) -> web.StreamResponse:
+            principal = await self._authenticate(request, arguments)
             await self._policies.refresh()
-            allowed = self._policies.policies.realms(bearer.subject, action)
+            allowed = self._policies.policies.allowed_realms(principal.subject, action)
             if allowed is None:
                 ACCESS_REFUSALS.labels("policy").inc()
-                raise missing_policy(action)
+                raise policy_error(action)
             for left in reversed(range(TRIES)):
                 streams = await self._inventory.streams()
                 known = list(dict.fromkeys(stream.realm for stream in streams))
-                realms = parameters.realms(given, known, allowed, bearer)
+                realms = parameters.allowed_realms(arguments, known, allowed, principal)
                 chosen = set(realms)
                 mine = [stream for stream in streams if stream.realm in chosen]
                 try:
-                    return await answer(Asked(request, given, realms, mine, headers))
-                except GoneError:
+                    return await answer(ReportRequest(request, arguments, realms, mine, headers))
+                except RowsDeletedError:
                     if not left:
                         break
-            raise Unavailable("Rows are being deleted while they are read.")
+            raise UnavailableError("Rows are being deleted while they are read.")
 
-        return self._served(action, handle)
+        return self._handler(action, handle)
 
-    def _served(
+    def _handler(
         self,
         action: str,
-        handle: Callable[[web.Request, Given, Mapping[str, str]], Awaitable[web.StreamResponse]],
+        handle: Callable[[web.Request, Parameters, Mapping[str, str]], Awaitable[web.StreamResponse]],
     ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
         measured = Requests(NAME)
 
         async def answer(request: web.Request, headers: Mapping[str, str]) -> web.StreamResponse:
-            given: Given = {}
+            arguments: Parameters = {}
             response: web.StreamResponse
             try:
-                given = await _given(request)
-                response = await handle(request, given, headers)
-            except Fault as fault:
-                response = refusal(fault, action, given, self._shape)
+                arguments = await _read_parameters(request)
+                response = await handle(request, arguments, headers)
+            except ApiError as error:
+                response = error_response(error, action, arguments, self._shape)
             except (*UNREACHABLE, TimeoutError):
                 REDIS_ERRORS.labels("ledger").inc()
-                response = refusal(
-                    Unavailable("The inventory cannot be read at the moment."), action, given, self._shape
+                response = error_response(
+                    UnavailableError("The inventory cannot be read at the moment."), action, arguments, self._shape
                 )
             except Exception:  # the outermost step: whatever it is, the client sees none of it
                 log.exception("request failed", dialect=NAME)
-                response = refusal(Unexpected(), action, given, self._shape)
+                response = error_response(InternalError(), action, arguments, self._shape)
             if not response.prepared:
                 response.headers.update(headers)
             return response
@@ -143,85 +145,91 @@ class Reporting:
             began, status = measured.begin(), 500
             request_id = request_id_of(request.headers)
             try:
-                with named(request_id):
+                with bind_request_id(request_id):
                     response = await answer(request, {REQUEST_ID: request_id})
                 status = response.status
                 return response
             finally:
-                measured.end(began, route_of(request), status)
+                measured.end(began, route_name(request), status)
 
         return serve
 
     # Access.
 
-    async def _bearer(self, request: web.Request, given: Given) -> Bearer:
+    async def _authenticate(self, request: web.Request, arguments: Parameters) -> Principal:
         """A bearer token, or a session whose cookie and parameter agree: no other site can make both."""
         authorization = request.headers.get(hdrs.AUTHORIZATION)
         if authorization is None and not self._open:
-            session_id = self._session_id(request, given)
+            session_id = self._session_id(request, arguments)
             if session_id is not None:
-                bearer = await self._sessions.bearer(session_id)
-                if bearer is None:
+                principal = await self._sessions.principal(session_id)
+                if principal is None:
                     ACCESS_REFUSALS.labels("session").inc()
-                    raise NotAuthorized
-                return bearer
-        bearer, _ = await self._services.access.bearer(authorization, SCOPE)
-        return bearer
+                    raise UnauthorizedError
+                return principal
+        principal, _ = await self._services.access.authenticate(authorization, SCOPE)
+        return principal
 
-    def _session_id(self, request: web.Request, given: Given) -> str | None:
-        """None where there is neither cookie nor parameter. Raises NotAuthorized where they differ."""
-        cookie, parameter = request.cookies.get(COOKIE), given.get("session")
+    def _session_id(self, request: web.Request, arguments: Parameters) -> str | None:
+        """None where there is neither cookie nor parameter. Raises UnauthorizedError where they differ."""
+        cookie, parameter = request.cookies.get(COOKIE), arguments.get("session")
         if cookie is None and parameter is None:
             return None
         if not hmac.compare_digest((cookie or "").encode(errors="replace"), (parameter or "").encode(errors="replace")):
             ACCESS_REFUSALS.labels("session").inc()
-            raise NotAuthorized
+            raise UnauthorizedError
         return cookie or ""
 
-    async def _get_session(self, request: web.Request, given: Given, headers: Mapping[str, str]) -> web.StreamResponse:
-        bearer, _ = await self._services.access.bearer(request.headers.get(hdrs.AUTHORIZATION), SCOPE)
-        opened = await self._sessions.open(bearer)
-        response = self._told(True)
+    async def _get_session(
+        self, request: web.Request, arguments: Parameters, headers: Mapping[str, str]
+    ) -> web.StreamResponse:
+        principal, _ = await self._services.access.authenticate(request.headers.get(hdrs.AUTHORIZATION), SCOPE)
+        opened = await self._sessions.open(principal)
+        response = self._success(True)
         response.set_cookie(
             COOKIE,
             opened.id,
             path="/",
-            max_age=max(0, int(opened.expires - self._clock())),
+            max_age=max(0, int(opened.expires_at - self._clock())),
             secure=request.secure,
             httponly=True,
             samesite="Strict",
         )
         return response
 
-    async def _drop_session(self, request: web.Request, given: Given, _: Mapping[str, str]) -> web.StreamResponse:
-        session_id = self._session_id(request, given)
+    async def _drop_session(
+        self, request: web.Request, arguments: Parameters, _: Mapping[str, str]
+    ) -> web.StreamResponse:
+        session_id = self._session_id(request, arguments)
         if session_id is None:
-            raise NotAuthorized
+            raise UnauthorizedError
         await self._sessions.drop(session_id)
-        response = self._told(True)
+        response = self._success(True)
         response.del_cookie(COOKIE, path="/")
         return response
 
     # Questions.
 
-    async def _show(self, asked: Asked) -> web.StreamResponse:
-        since = parameters.day(asked.given, "date")
+    async def _show(self, asked: ReportRequest) -> web.StreamResponse:
+        since = parameters.day(asked.parameters, "date")
         since_us = None if since is None else micros(datetime.combine(since, time(), self._zone))
         async with asyncio.timeout(DEADLINE_S):
-            recorded = await self._policies.recorded()
-            found = await table(self._inventory, asked.streams, recorded, parameters.shown(asked.given), since_us)
-            names = await self._inventory.names(asked.streams)
-            shown = show.asked(asked.given, found, names, self._shape, self._zone)
+            history = await self._policies.history()
+            visible_table = await table(
+                self._inventory, asked.streams, history, parameters.shown_statuses(asked.parameters), since_us
+            )
+            names = await self._inventory.event_names(asked.streams)
+            shown = show.parse(asked.parameters, visible_table, names, self._shape, self._zone)
             parts = shown.parts(self._inventory)
             first = await anext(parts)
-        return await show.sent(asked.request, parts, first, shown.form, asked.headers)
+        return await show.send(asked.request, parts, first, shown.form, asked.headers)
 
-    async def _period(self, asked: Asked) -> web.StreamResponse:
-        statuses = parameters.counted(asked.given, self._shape)
-        days = parameters.window(asked.given, self._today())
+    async def _period(self, asked: ReportRequest) -> web.StreamResponse:
+        statuses = parameters.counted_statuses(asked.parameters, self._shape)
+        days = parameters.window(asked.parameters, self._today())
         highest = await self._highest(asked, statuses, days)
 
-        def told(one: Highest) -> int | None:
+        def values(one: HighestCount) -> int | None:
             if one.highest is not None:
                 return one.highest
             return None if one.last_before is None else one.last_before[1]
@@ -229,51 +237,60 @@ class Reporting:
         rows = [
             {
                 "name": realm,
-                "maxtokencount": {name: told(highest.get((realm, of), Highest(None))) for name, of in statuses.items()},
+                "maxtokencount": {
+                    name: values(highest.get((realm, of), HighestCount(None))) for name, of in statuses.items()
+                },
             }
-            for realm in self._grouped(asked.realms)
+            for realm in self._listed_realms(asked.realms)
         ]
         period = {name: f"{day.isoformat()}T00:00:00" for name, day in zip(("from", "to"), days, strict=True)}
         if self._shape == "documented":
-            return self._told({"period": period, "realms": rows})
-        return self._told({"realms": rows, "period": period})
+            return self._success({"period": period, "realms": rows})
+        return self._success({"realms": rows, "period": period})
 
-    async def _maximum(self, asked: Asked) -> web.StreamResponse:
-        statuses = parameters.counted(asked.given, self._shape)
+    async def _maximum(self, asked: ReportRequest) -> web.StreamResponse:
+        statuses = parameters.counted_statuses(asked.parameters, self._shape)
         highest = await self._highest(asked, statuses, parameters.window({}, self._today()))
-        nothing = Highest(None)
+        nothing = HighestCount(None)
 
-        def told(realm: str, of: int) -> int:
+        def values(realm: str, of: int) -> int:
             found = highest.get((realm, of), nothing).highest
             return -1 if found is None else found
 
-        return self._told(
-            {realm: {name: told(realm, of) for name, of in statuses.items()} for realm in self._grouped(asked.realms)}
+        return self._success(
+            {
+                realm: {name: values(realm, of) for name, of in statuses.items()}
+                for realm in self._listed_realms(asked.realms)
+            }
         )
 
-    async def _highest(self, asked: Asked, statuses: Mapping[str, int], days: Days) -> dict[tuple[str, int], Highest]:
+    async def _highest(
+        self, asked: ReportRequest, statuses: Mapping[str, int], days: DayRange
+    ) -> dict[tuple[str, int], HighestCount]:
         async with asyncio.timeout(DEADLINE_S):
-            recorded = await self._policies.recorded()
-            found = await table(self._inventory, asked.streams, recorded, set(statuses.values()))
-            return await maxima(self._inventory, found, days, self._zone)
+            history = await self._policies.history()
+            visible_table = await table(self._inventory, asked.streams, history, set(statuses.values()))
+            return await maxima(self._inventory, visible_table, days, self._zone)
 
-    async def _delete_all(self, asked: Asked) -> web.StreamResponse:
-        return await self._delete(asked, parameters.deleted(asked.given, self._shape, all_of=True), None)
+    async def _delete_all(self, asked: ReportRequest) -> web.StreamResponse:
+        return await self._delete(asked, parameters.deleted_statuses(asked.parameters, self._shape, all_of=True), None)
 
-    async def _delete_before(self, asked: Asked) -> web.StreamResponse:
-        before = parameters.day(asked.given, "date")
+    async def _delete_before(self, asked: ReportRequest) -> web.StreamResponse:
+        before = parameters.day(asked.parameters, "date")
         if before is None:
-            raise BadQuestion("Missing parameter: 'date'")
-        return await self._delete(asked, parameters.deleted(asked.given, self._shape, all_of=False), before)
+            raise BadRequestError("Missing parameter: 'date'")
+        return await self._delete(
+            asked, parameters.deleted_statuses(asked.parameters, self._shape, all_of=False), before
+        )
 
-    async def _delete(self, asked: Asked, statuses: frozenset[int], before: date | None) -> web.StreamResponse:
-        recorded = await self._policies.recorded()
-        count = await delete(self._inventory, asked.streams, recorded, statuses, before, self._zone)
+    async def _delete(self, asked: ReportRequest, statuses: frozenset[int], before: date | None) -> web.StreamResponse:
+        history = await self._policies.history()
+        count = await delete(self._inventory, asked.streams, history, statuses, before, self._zone)
         if count:
             log.info("reporting rows deleted", rows=count, realms=len(asked.realms))
-        return self._told(count)
+        return self._success(count)
 
-    def _grouped(self, realms: Sequence[str]) -> list[str]:
+    def _listed_realms(self, realms: Sequence[str]) -> list[str]:
         """The document tells tokens without a realm in `show` only."""
         return [realm for realm in realms if self._shape == "source" or realm != NO_REALM]
 
@@ -282,15 +299,15 @@ class Reporting:
         zone = UTC if self._shape == "source" else self._zone
         return datetime.fromtimestamp(self._clock(), zone).date()
 
-    def _told(self, value: object) -> web.Response:
+    def _success(self, value: object) -> web.Response:
         headers = {hdrs.CONTENT_TYPE: envelope.JSON, hdrs.CACHE_CONTROL: "no-store"}
-        return web.Response(body=envelope.succeeded(value, self._shape), headers=headers)
+        return web.Response(body=envelope.success(value, self._shape), headers=headers)
 
 
-async def _given(request: web.Request) -> Given:
+async def _read_parameters(request: web.Request) -> Parameters:
     """Parameters of the query, and of a form; where both have one, the form's."""
     query = request.rel_url.raw_query_string
     if len(query) > MAX_QUERY_BYTES:
-        raise BadQuestion(f"The query is longer than {MAX_QUERY_BYTES} bytes.")
-    given = parameters_of(query)
-    return given | parameters_of(await form_of(request)) if request.method == "POST" else given
+        raise BadRequestError(f"The query is longer than {MAX_QUERY_BYTES} bytes.")
+    arguments = parse_parameters(query)
+    return arguments | parse_parameters(await read_form(request)) if request.method == "POST" else arguments

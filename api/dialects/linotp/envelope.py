@@ -9,9 +9,9 @@ from zoneinfo import ZoneInfo
 
 import orjson
 
-from api.inventory.rows import Line
+from api.inventory.rows import TableLine
 from api.settings.settings import Shape
-from schemas.ledger.inventory import moment
+from schemas.ledger.inventory import from_micros
 
 JSON: Final = "application/json"
 CSV: Final = "text/csv; charset=utf-8"
@@ -33,29 +33,29 @@ class Pages(NamedTuple):
     report_rows: int
 
 
-def succeeded(value: object, shape: Shape) -> bytes:
+def success(value: object, shape: Shape) -> bytes:
     return _wrapped({"status": True, "value": value}, shape)
 
 
-def failed(code: int, sentence: str, shape: Shape) -> bytes:
-    return _wrapped({"status": False, "error": {"code": code, "message": sentence}}, shape)
+def failure(code: int, message: str, shape: Shape) -> bytes:
+    return _wrapped({"status": False, "error": {"code": code, "message": message}}, shape)
 
 
 def _wrapped(result: dict[str, Any], shape: Shape) -> bytes:
     if shape == "documented":
-        told = {"version": VERSION, "jsonrpc": "2.0802", "result": result, "id": 1}
+        document = {"version": VERSION, "jsonrpc": "2.0802", "result": result, "id": 1}
     else:
-        told = {
+        document = {
             "jsonrpc": "2.0802",
             "result": result,
             "version": f"LinOTP {SOURCE_VERSION}",
             "versionNumber": SOURCE_VERSION,
             "id": 1,
         }
-    return json.dumps(told, indent=3).encode()
+    return json.dumps(document, indent=3).encode()
 
 
-def around(pages: Pages, lines: int, shape: Shape) -> tuple[bytes, bytes]:
+def frame_rows(pages: Pages, lines: int, shape: Shape) -> tuple[bytes, bytes]:
     """What stands before and after the rows; `lines` are those of this page."""
     if shape == "documented":
         head = {"version": VERSION, "jsonrpc": "2.0802"}
@@ -68,11 +68,11 @@ def around(pages: Pages, lines: int, shape: Shape) -> tuple[bytes, bytes]:
     return before, after
 
 
-def _dumped(told: object) -> bytes:
-    return json.dumps(told).encode()
+def _dumped(document: object) -> bytes:
+    return json.dumps(document).encode()
 
 
-def columns(line: Line, event: str, zone: ZoneInfo) -> tuple[str, str, str, str, str, int, str, str, str]:
+def columns(line: TableLine, event: str, zone: ZoneInfo) -> tuple[str, str, str, str, str, int, str, str, str]:
     """In the order of COLUMNS. A row whose event came late says in `detail` when that happened."""
     late = "" if line.time_us == line.at_us else timestamp(line.time_us, zone)
     return timestamp(line.at_us, zone), event, line.realm, line.parameter, "", line.tokens, late, "", ""
@@ -80,7 +80,7 @@ def columns(line: Line, event: str, zone: ZoneInfo) -> tuple[str, str, str, str,
 
 def timestamp(at_us: int, zone: ZoneInfo) -> str:
     """`2026-11-20 12:00:00`, with a fraction where there is one, on the clock of `zone`."""
-    return str(datetime.replace(moment(at_us).astimezone(zone), tzinfo=None))
+    return str(datetime.replace(from_micros(at_us).astimezone(zone), tzinfo=None))
 
 
 def json_row(row: tuple[str | int, ...]) -> bytes:

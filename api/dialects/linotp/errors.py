@@ -9,44 +9,46 @@ from typing import Final
 
 from aiohttp import hdrs, web
 
-from api.dialects.linotp.envelope import JSON, failed
+from api.dialects.linotp.envelope import JSON, failure
 from api.endpoint import CHALLENGE
-from api.http.errors import BadQuestion, Fault, Forbidden, NoScope, NotAuthorized
+from api.http.errors import ApiError, BadRequestError, ForbiddenError, InsufficientScopeError, UnauthorizedError
 from api.ledger.cooldown import RETRY_S
 from api.settings.settings import Shape
 
-GENERIC: Final = -311
-POLICY: Final = 410
+GENERIC_CODE: Final = -311
+POLICY_CODE: Final = 410
 
-NO_SESSION: Final = "You have no valid session!"
+NO_SESSION_MESSAGE: Final = "You have no valid session!"
 
 
-class NotAllowed(Forbidden):
+class PolicyDeniedError(ForbiddenError):
     """A policy, or the lack of one, forbids it."""
 
 
-def missing_policy(action: str) -> NotAllowed:
-    return NotAllowed(
+def policy_error(action: str) -> PolicyDeniedError:
+    return PolicyDeniedError(
         "You do not have the administrative right to do this. "
         f"You are missing a policy scope=reporting.access, action={action}"
     )
 
 
-def refusal(fault: Fault, action: str, parameters: Mapping[str, str], shape: Shape) -> web.Response:
+def error_response(error: ApiError, action: str, parameters: Mapping[str, str], shape: Shape) -> web.Response:
     """`httperror` asks for a page with that status instead, as the product gives it."""
-    if isinstance(fault, NoScope):
-        fault = missing_policy(action)
-    code = POLICY if isinstance(fault, NotAllowed) else GENERIC
-    sentence = NO_SESSION if isinstance(fault, NotAuthorized) else fault.sentence
-    status = 200 if isinstance(fault, BadQuestion | NotAllowed) else fault.status
+    if isinstance(error, InsufficientScopeError):
+        error = policy_error(action)
+    code = POLICY_CODE if isinstance(error, PolicyDeniedError) else GENERIC_CODE
+    message = NO_SESSION_MESSAGE if isinstance(error, UnauthorizedError) else error.message
+    status = 200 if isinstance(error, BadRequestError | PolicyDeniedError) else error.status
     headers = {hdrs.CACHE_CONTROL: "no-store"}
     if status == 401:
         headers[hdrs.WWW_AUTHENTICATE] = CHALLENGE
     elif status == 503:
         headers[hdrs.RETRY_AFTER] = str(int(RETRY_S))
     if (asked := parameters.get("httperror")) is not None:
-        wanted = int(asked) if re.fullmatch(r"[45]\d\d", asked, re.ASCII) else 500
-        page = f"<!DOCTYPE html><title>{wanted}</title><h1>{wanted}</h1><p>{code}: {html.escape(sentence)}</p>\n"
-        return web.Response(status=wanted, text=page, content_type="text/html", headers=headers)
+        http_status = int(asked) if re.fullmatch(r"[45]\d\d", asked, re.ASCII) else 500
+        page = (
+            f"<!DOCTYPE html><title>{http_status}</title><h1>{http_status}</h1><p>{code}: {html.escape(message)}</p>\n"
+        )
+        return web.Response(status=http_status, text=page, content_type="text/html", headers=headers)
     headers[hdrs.CONTENT_TYPE] = JSON
-    return web.Response(status=status, body=failed(code, sentence, shape), headers=headers)
+    return web.Response(status=status, body=failure(code, message, shape), headers=headers)

@@ -7,13 +7,13 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import date, timedelta
 from typing import Final, NamedTuple
 
-from api.auth.principal import Bearer
-from api.dialects.linotp.errors import NotAllowed
-from api.http.errors import BadQuestion
-from api.inventory.maxima import Days
-from api.settings.reporting_policy import Allowed
+from api.auth.principal import Principal
+from api.dialects.linotp.errors import PolicyDeniedError
+from api.http.errors import BadRequestError
+from api.inventory.maxima import DayRange
+from api.settings.reporting_policy import AllowedRealms
 from api.settings.settings import Shape
-from schemas.ledger.inventory import KEPT, NO_REALM, STATUSES, canonical
+from schemas.ledger.inventory import COUNTED_STATUSES, NO_REALM, STATUSES, canonical_status
 
 EARLIEST: Final = date(1970, 1, 1)
 LATEST: Final = date(9998, 12, 31)
@@ -39,23 +39,25 @@ class Order(NamedTuple):
     descending: bool
 
 
-def listed(parameters: Mapping[str, str], name: str) -> list[str]:
+def split_list(parameters: Mapping[str, str], name: str) -> list[str]:
     """`a, b`: none when it is not given or blank."""
     return [item.strip() for item in parameters.get(name, "").split(",") if item.strip()]
 
 
-def realms(parameters: Mapping[str, str], known: Collection[str], allowed: Allowed, bearer: Bearer) -> list[str]:
-    """The realms that a request is about, by name. Raises NotAllowed where none of those named may be seen.
+def allowed_realms(
+    parameters: Mapping[str, str], known: Collection[str], allowed: AllowedRealms, principal: Principal
+) -> list[str]:
+    """The realms that a request is about, by name. Raises PolicyDeniedError where none of those named may be seen.
 
     Tokens without a realm belong to no realm that a policy could name, so policies do not hide them; a bearer that is
     limited to realms does not see them.
     """
-    mine = [realm for realm in known if bearer.realms is None or realm in bearer.realms]
+    mine = [realm for realm in known if principal.realms is None or realm in principal.realms]
     permitted = [
         realm for realm in mine if realm != NO_REALM and (allowed.realms is None or realm.lower() in allowed.realms)
     ]
-    without = [NO_REALM] if bearer.realms is None or NO_REALM in bearer.realms else []
-    asked = [item.lower() for item in listed(parameters, "realms")]
+    without = [NO_REALM] if principal.realms is None or NO_REALM in principal.realms else []
+    asked = [item.lower() for item in split_list(parameters, "realms")]
     if not asked or "*" in asked:
         return [*permitted, *without]
     named: dict[str, list[str]] = {}
@@ -68,48 +70,51 @@ def realms(parameters: Mapping[str, str], known: Collection[str], allowed: Allow
         if item not in named:
             unseen.append(item)
     if unseen and not found:
-        raise NotAllowed(f"You do not have the rights to see these realms: {unseen!r}. Check the policies!")
+        raise PolicyDeniedError(f"You do not have the rights to see these realms: {unseen!r}. Check the policies!")
     return list(found)
 
 
-def shown(parameters: Mapping[str, str]) -> frozenset[int]:
+def shown_statuses(parameters: Mapping[str, str]) -> frozenset[int]:
     """Statuses to show, by their place in KEPT: all of them unless named; one that does not exist matches nothing."""
-    asked = listed(parameters, "status")
+    asked = split_list(parameters, "status")
     if not asked or "*" in asked:
-        return frozenset(range(len(KEPT)))
-    return _known(asked)
+        return frozenset(range(len(COUNTED_STATUSES)))
+    return _status_indexes(asked)
 
 
-def counted(parameters: Mapping[str, str], shape: Shape) -> dict[str, int]:
-    """Statuses to give the highest count of, as they are written. Raises BadQuestion for one that does not exist."""
+def counted_statuses(parameters: Mapping[str, str], shape: Shape) -> dict[str, int]:
+    """Statuses to give the highest count of, as they are written.
+
+    Raises BadRequestError for one that does not exist.
+    """
     found = {}
-    for written in listed(parameters, "status") or ["total"]:
+    for written in split_list(parameters, "status") or ["total"]:
         name = written if shape == "source" and written in STATUSES else None
         if shape == "documented":
-            name = canonical(written)
+            name = canonical_status(written)
         if name is None:
-            raise BadQuestion(f"unsupported status: {written[:64]!r}")
-        found[written] = KEPT.index(name)
+            raise BadRequestError(f"unsupported status: {written[:64]!r}")
+        found[written] = COUNTED_STATUSES.index(name)
     return found
 
 
-def deleted(parameters: Mapping[str, str], shape: Shape, *, all_of: bool) -> frozenset[int]:
+def deleted_statuses(parameters: Mapping[str, str], shape: Shape, *, all_of: bool) -> frozenset[int]:
     """Statuses to delete: `total` unless named. `all_of` tells whether the product takes `*` here.
 
     The document's star stands for each status; the product's for nine, and in delete_before for none.
     """
-    asked = listed(parameters, "status") or ["total"]
+    asked = split_list(parameters, "status") or ["total"]
     if "*" in asked:
         if shape == "documented":
-            return frozenset(range(len(KEPT)))
+            return frozenset(range(len(COUNTED_STATUSES)))
         if all_of:
             asked += STATUSES
-    return _known(asked)
+    return _status_indexes(asked)
 
 
-def _known(asked: Sequence[str]) -> frozenset[int]:
-    names = (canonical(status) for status in asked)
-    return frozenset(KEPT.index(name) for name in names if name is not None)
+def _status_indexes(asked: Sequence[str]) -> frozenset[int]:
+    names = (canonical_status(status) for status in asked)
+    return frozenset(COUNTED_STATUSES.index(name) for name in names if name is not None)
 
 
 def day(parameters: Mapping[str, str], name: str) -> date | None:
@@ -124,16 +129,16 @@ def day(parameters: Mapping[str, str], name: str) -> date | None:
         if found is not None and EARLIEST <= found <= LATEST:
             return found
     # Misspelt as the product says it.
-    raise BadQuestion(f"Failed to convert start time paramter to timestamp [{name}={text[:32]!r}]: YYYY-MM-DD")
+    raise BadRequestError(f"Failed to convert start time paramter to timestamp [{name}={text[:32]!r}]: YYYY-MM-DD")
 
 
-def window(parameters: Mapping[str, str], today: date) -> Days:
+def window(parameters: Mapping[str, str], today: date) -> DayRange:
     """`from` on to before `to`: all time, up to the end of today, unless said otherwise."""
-    return Days(day(parameters, "from") or EARLIEST, day(parameters, "to") or today + timedelta(days=1))
+    return DayRange(day(parameters, "from") or EARLIEST, day(parameters, "to") or today + timedelta(days=1))
 
 
 def page(parameters: Mapping[str, str]) -> Page:
-    """Numbers that are none have the product's defaults. Raises BadQuestion for a page of nothing."""
+    """Numbers that are none have the product's defaults. Raises BadRequestError for a page of nothing."""
     if "page" not in parameters:
         return Page(1, None)
     size = DEFAULT_PAGESIZE
@@ -141,7 +146,7 @@ def page(parameters: Mapping[str, str]) -> Page:
         given = _whole(parameters["pagesize"])
         size = BAD_PAGESIZE if given is None else given
     if not 1 <= size <= MAX_PAGESIZE:
-        raise BadQuestion(f"`pagesize` is not between 1 and {MAX_PAGESIZE}.")
+        raise BadRequestError(f"`pagesize` is not between 1 and {MAX_PAGESIZE}.")
     return Page(max(_whole(parameters["page"]) or 1, 1), size)
 
 

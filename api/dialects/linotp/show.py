@@ -14,8 +14,8 @@ from aiohttp import hdrs, web
 from api.dialects.linotp import envelope, parameters
 from api.dialects.linotp.envelope import COLUMNS, Pages
 from api.dialects.linotp.parameters import Order, Page
-from api.http.errors import BadQuestion
-from api.inventory.inventory import GoneError, Inventory
+from api.http.errors import BadRequestError
+from api.inventory.inventory import Inventory, RowsDeletedError
 from api.inventory.rows import lines
 from api.inventory.table import Table
 from api.ledger.client import UNREACHABLE
@@ -30,7 +30,7 @@ PART_BYTES: Final = 65_536
 Row = tuple[str, str, str, str, str, int, str, str, str]
 
 
-class Shown(NamedTuple):
+class RowsPage(NamedTuple):
     """A page, and how it is written."""
 
     table: Table
@@ -59,13 +59,13 @@ class Shown(NamedTuple):
         return left if self.page.size is None else min(left, self.page.size)
 
     async def parts(self, inventory: Inventory) -> AsyncIterator[bytes]:
-        """The answer's body, some rows at a time. Raises GoneError where rows were deleted meanwhile."""
+        """The answer's body, some rows at a time. Raises RowsDeletedError where rows were deleted meanwhile."""
         before, after, between, written = b"", b"", b",\n", envelope.json_row
         if self.form == "csv":
             # Named after the first row, so that of none there is no head either.
             before, between, written = envelope.CSV_HEAD if self._lines else b"", b"", envelope.csv_row
         else:
-            before, after = envelope.around(self.pages, self._lines, self.shape)
+            before, after = envelope.frame_rows(self.pages, self._lines, self.shape)
         part = bytearray(before)
         separator = b""
         async for row in self._rows(inventory):
@@ -99,21 +99,21 @@ class Shown(NamedTuple):
         return envelope.columns(line, self.names[line.shard].get(line.event, ""), self.zone)
 
 
-def asked(
-    given: Mapping[str, str], of: Table, names: Mapping[str, Mapping[int, str]], shape: Shape, zone: ZoneInfo
-) -> Shown:
-    """Raises BadQuestion for too many rows to sort, and for a page of nothing."""
-    order = parameters.order(given)
-    if order.column is not None and of.lines > MAX_SORTED:
-        raise BadQuestion(
-            f"`sortby={order.column}` is answered up to {MAX_SORTED} rows, and these are {of.lines}: "
+def parse(
+    arguments: Mapping[str, str], table: Table, names: Mapping[str, Mapping[int, str]], shape: Shape, zone: ZoneInfo
+) -> RowsPage:
+    """Raises BadRequestError for too many rows to sort, and for a page of nothing."""
+    order = parameters.order(arguments)
+    if order.column is not None and table.lines > MAX_SORTED:
+        raise BadRequestError(
+            f"`sortby={order.column}` is answered up to {MAX_SORTED} rows, and these are {table.lines}: "
             "name realms, status or date, or sort by timestamp."
         )
-    form = "csv" if given.get("outform") == "csv" else "json"
-    return Shown(of, names, parameters.page(given), order, form, shape, zone)
+    form = "csv" if arguments.get("outform") == "csv" else "json"
+    return RowsPage(table, names, parameters.page(arguments), order, form, shape, zone)
 
 
-async def sent(
+async def send(
     request: web.Request, parts: AsyncIterator[bytes], first: bytes, form: str, headers: Mapping[str, str]
 ) -> web.StreamResponse:
     """An answer of one part as it is; a longer one as a stream, which is cut off where it cannot go on."""
@@ -132,7 +132,7 @@ async def sent(
         async for part in parts:
             await response.write(part)
         await response.write_eof()
-    except (GoneError, *UNREACHABLE) as error:
+    except (RowsDeletedError, *UNREACHABLE) as error:
         # The head said that all is well; only an answer without its end tells that it was not.
         log.warning("reporting rows cut off", error=type(error).__name__)
         if request.transport is not None:

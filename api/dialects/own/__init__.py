@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 from aiohttp import hdrs, web
 
-from api.cache.cache import Body
+from api.cache.cache import ResponseBody
 from api.dialects.own import (
     active_users,
     gauges,
@@ -27,7 +27,7 @@ from api.dialects.own.gauges import GaugesQuestion
 from api.dialects.own.parameters import Parameters
 from api.dialects.own.pipeline import PipelineQuestion
 from api.endpoint import Endpoint, Question, Services
-from api.http.errors import Fault
+from api.http.errors import ApiError
 from api.inventory.inventory import Inventory
 from api.ledger.statistics import Statistics
 from api.settings.quotas import QuotasFile
@@ -53,31 +53,36 @@ class Formatted(NamedTuple):
 
 
 class Own:
-    """One route. `form` is how it answers when `format` does not say."""
+    """One route. `format_` is how it answers when `format` does not say."""
 
     name = "own"
     scope = READ
 
     def __init__(
-        self, path: str, known: Collection[str], ask: Callable[[Parameters], Question], form: str, settings: ApiSettings
+        self,
+        path: str,
+        known: Collection[str],
+        parse_question: Callable[[Parameters], Question],
+        format_: str,
+        settings: ApiSettings,
     ) -> None:
         self.variant = f"{self.name} {path} {settings.timezone} {settings.exact_up_to}"
         # Rows that were deleted are not to come back from a cache.
         self.ttl_s = 0.0 if path == otp_tokens.PATH else float(settings.cache_ttl_s)
-        self._known = (*known, "format")
-        self._ask = ask
-        self._form = form
+        self._parameters = (*known, "format")
+        self._parse_question = parse_question
+        self._form = format_
 
-    def ask(self, parameters: Mapping[str, str]) -> Formatted:
-        read = Parameters(parameters, self._known)
-        form = read.choice("format", FORMATS, self._form)
-        return Formatted(self._ask(read), form)
+    def parse(self, parameters: Mapping[str, str]) -> Formatted:
+        checked = Parameters(parameters, self._parameters)
+        format_ = checked.choice("format", FORMATS, self._form)
+        return Formatted(self._parse_question(checked), format_)
 
-    def tell(self, question: Formatted, figures: Any) -> Body:
-        return rendering.told(figures, question.form)
+    def render(self, question: Formatted, figures: Any) -> ResponseBody:
+        return rendering.render(figures, question.form)
 
-    def refuse(self, fault: Fault) -> Body:
-        return rendering.problem(fault)
+    def render_error(self, error: ApiError) -> ResponseBody:
+        return rendering.problem_body(error)
 
 
 class Gauges(Own):
@@ -85,14 +90,14 @@ class Gauges(Own):
 
     scope = METRICS
 
-    def __init__(self, ask: Callable[[Parameters], Question], settings: ApiSettings) -> None:
-        super().__init__(gauges.PATH, (), ask, "", settings)
+    def __init__(self, parse_question: Callable[[Parameters], Question], settings: ApiSettings) -> None:
+        super().__init__(gauges.PATH, (), parse_question, "", settings)
 
-    def ask(self, parameters: Mapping[str, str]) -> Formatted:
-        return Formatted(self._ask(Parameters(parameters, ())), "")
+    def parse(self, parameters: Mapping[str, str]) -> Formatted:
+        return Formatted(self._parse_question(Parameters(parameters, ())), "")
 
-    def tell(self, question: Formatted, figures: Any) -> Body:
-        return gauges.told(figures)
+    def render(self, question: Formatted, figures: Any) -> ResponseBody:
+        return gauges.render(figures)
 
 
 def routes(settings: ApiSettings, services: Services) -> list[web.RouteDef]:
@@ -105,57 +110,59 @@ def routes(settings: ApiSettings, services: Services) -> list[web.RouteDef]:
     def today() -> date:
         return now().date()
 
-    def ask_m2m(parameters: Parameters) -> m2m.M2mQuestion:
+    def parse_m2m(parameters: Parameters) -> m2m.M2mQuestion:
         limits = quotas.current()
-        return m2m.ask(parameters, settings, now(), limits, quotas.version)
+        return m2m.parse(parameters, settings, now(), limits, quotas.version)
 
-    def ask_gauges(_: Parameters) -> GaugesQuestion:
+    def parse_gauges(_: Parameters) -> GaugesQuestion:
         by_client = "client" in settings.counts_by
-        return GaugesQuestion(now(), ask_m2m(Parameters({}, ())) if by_client else None, inventory)
+        return GaugesQuestion(now(), parse_m2m(Parameters({}, ())) if by_client else None, inventory)
 
-    asked: dict[str, tuple[Collection[str], Callable[[Parameters], Question]]] = {
-        active_users.PATH: (active_users.PARAMETERS, lambda given: active_users.ask(given, settings, today())),
-        overview.PATH: (overview.PARAMETERS, lambda given: overview.ask(given, settings, today())),
-        labels.PATH: (labels.PARAMETERS, labels.ask),
-        m2m.PATH: (m2m.PARAMETERS, ask_m2m),
+    questions: dict[str, tuple[Collection[str], Callable[[Parameters], Question]]] = {
+        active_users.PATH: (active_users.PARAMETERS, lambda given: active_users.parse(given, settings, today())),
+        overview.PATH: (overview.PARAMETERS, lambda given: overview.parse(given, settings, today())),
+        labels.PATH: (labels.PARAMETERS, labels.parse),
+        m2m.PATH: (m2m.PARAMETERS, parse_m2m),
         pipeline.PATH: ((), lambda _: PipelineQuestion()),
         otp_tokens.PATH: (
             otp_tokens.PARAMETERS,
-            lambda given: otp_tokens.ask(given, inventory, settings.zone, today()),
+            lambda given: otp_tokens.parse(given, inventory, settings.zone, today()),
         ),
     }
     for counter in series.COUNTERS:
-        asked[counter.path] = (series.PARAMETERS, partial(_ask_series, counter, settings, today))
-    served = [web.get(path, _by_accept(path, *of, settings, services)) for path, of in asked.items()]
-    metrics = Endpoint(Gauges(ask_gauges, settings), services)
+        questions[counter.path] = (series.PARAMETERS, partial(_parse_series, counter, settings, today))
+    served = [web.get(path, _negotiated(path, *of, settings, services)) for path, of in questions.items()]
+    metrics = Endpoint(Gauges(parse_gauges, settings), services)
     return [*served, web.get(gauges.PATH, metrics.get), web.get(openapi.PATH, _document(settings))]
 
 
-def _ask_series(
+def _parse_series(
     counter: series.Counter, settings: ApiSettings, today: Callable[[], date], given: Parameters
 ) -> series.SeriesQuestion:
-    return series.ask(counter, given, settings, today())
+    return series.parse(counter, given, settings, today())
 
 
-def _by_accept(
+def _negotiated(
     path: str,
     known: Collection[str],
-    ask: Callable[[Parameters], Question],
+    parse_question: Callable[[Parameters], Question],
     settings: ApiSettings,
     services: Services,
 ) -> Callable[[web.Request], Awaitable[web.Response]]:
     """An endpoint per form: which one a request is for must be known before its place in the cache is."""
-    endpoints = {form: Endpoint(Own(path, known, ask, form, settings), services) for form in FORMATS}
+    endpoints = {
+        format_: Endpoint(Own(path, known, parse_question, format_, settings), services) for format_ in FORMATS
+    }
 
     async def answer(request: web.Request) -> web.Response:
-        response = await endpoints[accepted(request.headers.getall(hdrs.ACCEPT, ()))].get(request)
+        response = await endpoints[preferred_format(request.headers.getall(hdrs.ACCEPT, ()))].get(request)
         response.headers[hdrs.VARY] = f"{hdrs.ACCEPT}, {hdrs.AUTHORIZATION}"
         return response
 
     return answer
 
 
-def accepted(headers: Collection[str]) -> str:
+def preferred_format(headers: Collection[str]) -> str:
     """The form that Accept prefers (RFC 9110 §12.5.1): JSON unless CSV is named with a higher weight than it."""
     weights = {"text/csv": 0.0, "text/*": 0.0, "application/json": 0.0, "application/*": 0.0, "*/*": 0.0}
     for item in ",".join(headers).split(","):

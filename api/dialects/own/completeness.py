@@ -11,7 +11,7 @@ from typing import Final
 
 from api.dialects.own.unattributed import FAILED
 from api.ledger.statistics import Counts, Statistics
-from api.ledger.status import Standing
+from api.ledger.status import PipelineStatus
 from schemas.ledger import fields
 from schemas.ledger.scopes import OTHER, Scope
 
@@ -23,7 +23,7 @@ MAX_READS: Final = 50_000
 
 async def is_complete(
     statistics: Statistics,
-    standing: Standing,
+    status: PipelineStatus,
     dimensions: Iterable[str],
     realms: Collection[str] | None,
     keys: Sequence[str],
@@ -34,17 +34,17 @@ async def is_complete(
     found no room themselves.
     """
     dimensions = {*dimensions, *(() if realms is None else ("realm",))}
-    overflowed = {name for name in dimensions if standing.overflowed(name)}
+    overflowed = {name for name in dimensions if status.overflowed(name)}
     if realms is None or not overflowed:
         return not overflowed
     own = sorted(realm for realm in realms if realm != OTHER)
-    if "realm" in overflowed and not await _are_known(statistics, standing, own):
+    if "realm" in overflowed and not await _are_known(statistics, status, own):
         return False
     if "client" in overflowed:
         others = await _counts(statistics, keys, [Scope("client", (realm, OTHER)) for realm in own])
         if others is None or not all(_is_failure(parts) for parts in others):
             return False
-        if not standing.keeps("counts_by", "client") and await _has_others(statistics, keys, own):
+        if not status.keeps_dimension("counts_by", "client") and await _has_others(statistics, keys, own):
             return False
     if overflowed - {"realm", "client", "node"}:
         counts = await _counts(statistics, keys, [Scope("realm", (realm,)) for realm in own])
@@ -57,9 +57,9 @@ def _is_failure(parts: tuple[str, ...]) -> bool:
     return parts[0] == FAILED or (parts[0] == ACCOUNT and parts[1] in fields.FAILURE_KINDS)
 
 
-async def _are_known(statistics: Statistics, standing: Standing, realms: Iterable[str]) -> bool:
+async def _are_known(statistics: Statistics, status: PipelineStatus, realms: Iterable[str]) -> bool:
     """Whether the bearer's realms have a place in every shard that had no room for one."""
-    full = {shard.keys.shard for shard in standing.overflowed("realm")}
+    full = {shard.keys.shard for shard in status.overflowed("realm")}
     known = await statistics.labels()
     return all(full <= set(known.get(Scope("realm", (realm,)), ())) for realm in realms)
 
@@ -72,10 +72,10 @@ async def _has_others(statistics: Statistics, keys: Sequence[str], realms: Itera
 
 async def _counts(statistics: Statistics, keys: Sequence[str], scopes: Sequence[Scope]) -> Counts | None:
     """The counters of all the periods together; None where they are too many to read."""
-    held = await statistics.held(keys)
+    held = await statistics.find_periods(keys)
     if sum(len(held.shards.get(key, ())) for key in keys) * len(scopes) > MAX_READS:
         return None
-    found = await statistics.counts_of(held, keys, scopes)
+    found = await statistics.sum_counts(held, keys, scopes)
     sums: Counts = {}
     for counts in found.values():
         for parts, count in counts.items():

@@ -11,14 +11,14 @@ from typing import Final
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 
-from api.cache.cache import Body
+from api.cache.cache import ResponseBody
 from api.dialects.own import otp_tokens
 from api.dialects.own.m2m import M2mQuestion, Usage
 from api.dialects.own.overview import measures
-from api.dialects.own.window import kept
+from api.dialects.own.window import is_kept
 from api.inventory.inventory import Inventory
 from api.ledger.statistics import Counts, Statistics
-from api.ledger.status import Standing
+from api.ledger.status import PipelineStatus
 from api.ledger.users import ActiveUsers
 from schemas.ledger import fields
 from schemas.ledger.periods import Month, Span, Week, day_key
@@ -42,27 +42,27 @@ class GaugesQuestion:
 
     async def read(self, statistics: Statistics, realms: Collection[str] | None) -> list[Metric]:
         scopes = statistics.scopes_of(realms)
-        standing = await statistics.standing()
-        periods = _periods(self.now.date(), standing)
+        status = await statistics.pipeline_status()
+        periods = _periods(self.now.date(), status)
         every = list(dict.fromkeys(key for keys in periods.values() for key in keys))
-        held = await statistics.held(every)
-        users = await statistics.users.count([held.union(keys, scopes) for keys in periods.values()])
-        counts = await statistics.counts_of(held, every, scopes)
+        held = await statistics.find_periods(every)
+        users = await statistics.users.count([held.distinct_query(keys, scopes) for keys in periods.values()])
+        counts = await statistics.sum_counts(held, every, scopes)
         families = [
-            *_users(periods, users),
-            *_counted({name: [counts[key] for key in keys] for name, keys in periods.items()}),
+            *_user_gauges(periods, users),
+            *_event_gauges({name: [counts[key] for key in keys] for name, keys in periods.items()}),
         ]
         newest = GaugeMetricFamily(
             "authtally_newest_event_timestamp_seconds", "When the newest event that is counted happened."
         )
-        if standing.newest_event_ms is not None:
-            newest.add_metric([], standing.newest_event_ms / 1000)
+        if status.newest_event_ms is not None:
+            newest.add_metric([], status.newest_event_ms / 1000)
         families.append(newest)
-        if self.m2m is not None and standing.keeps("counts_by", "client"):
+        if self.m2m is not None and status.keeps_dimension("counts_by", "client"):
             families += await self._quotas(self.m2m, statistics, realms)
-        families += await otp_tokens.gauges(self.inventory, standing, realms)
+        families += await otp_tokens.gauges(self.inventory, status, realms)
         # Partitions carry events of all realms.
-        return families if realms is not None else [*families, *_pipeline(standing)]
+        return families if realms is not None else [*families, *_pipeline(status)]
 
     async def _quotas(
         self, m2m: M2mQuestion, statistics: Statistics, realms: Collection[str] | None
@@ -81,24 +81,24 @@ class GaugesQuestion:
             ),
         }
         usage = await m2m.usage(statistics, realms)
-        told: list[tuple[list[str], Usage]] = [(["tenant", "", ""], usage.tenant)]
-        told += [(["client", *client], of) for client, of in sorted(usage.clients.items()) if of.limit is not None]
-        for values, of in told:
-            row = of.told(m2m.elapsed)
+        rows: list[tuple[list[str], Usage]] = [(["tenant", "", ""], usage.tenant)]
+        rows += [(["client", *client], of) for client, of in sorted(usage.clients.items()) if of.limit is not None]
+        for values, of in rows:
+            row = of.as_document(m2m.elapsed)
             for name, family in names.items():
                 if row[name] is not None:
                     family.add_metric(values, row[name])
         return list(names.values())
 
 
-def _periods(today: date, standing: Standing) -> dict[str, list[str]]:
+def _periods(today: date, status: PipelineStatus) -> dict[str, list[str]]:
     """What is told, by the keys that hold it. Where no days are kept it is the month alone."""
     week, month = Span(Week.of(today).span.first, today), Month.of(today)
     periods = {"day": [day_key(today)], "week": week.covering(today), "month": [month.key]}
-    return {name: keys for name, keys in periods.items() if kept(keys, standing, today)}
+    return {name: keys for name, keys in periods.items() if is_kept(keys, status, today)}
 
 
-def _users(periods: Iterable[str], users: Iterable[ActiveUsers]) -> list[Metric]:
+def _user_gauges(periods: Iterable[str], users: Iterable[ActiveUsers]) -> list[Metric]:
     active = GaugeMetricFamily(
         "authtally_active_users", "Distinct active users of the day, week or month so far.", labels=["period"]
     )
@@ -111,7 +111,7 @@ def _users(periods: Iterable[str], users: Iterable[ActiveUsers]) -> list[Metric]
     return [active, error]
 
 
-def _counted(counts: Mapping[str, Sequence[Counts]]) -> list[Metric]:
+def _event_gauges(counts: Mapping[str, Sequence[Counts]]) -> list[Metric]:
     logins = GaugeMetricFamily(
         "authtally_logins", "Logins of the day, week or month so far, by outcome.", labels=["period", "outcome"]
     )
@@ -128,7 +128,7 @@ def _counted(counts: Mapping[str, Sequence[Counts]]) -> list[Metric]:
     return [logins, tokens, signups]
 
 
-def _pipeline(standing: Standing) -> list[Metric]:
+def _pipeline(status: PipelineStatus) -> list[Metric]:
     """What was not counted as it should be, by partition. A number of the ledger that cannot be a count is left out."""
     labels = ["topic", "partition"]
     untimed = GaugeMetricFamily(
@@ -143,7 +143,7 @@ def _pipeline(standing: Standing) -> list[Metric]:
     dead = GaugeMetricFamily(
         "authtally_pipeline_dead_letters", "Dead letters of all time, by reason.", labels=[*labels, "reason"]
     )
-    for shard in standing.shards:
+    for shard in status.shards:
         of = [shard.keys.shard.topic, str(shard.keys.shard.partition)]
         found = [
             (untimed, of, shard.counter(fields.UNTIMED)),
@@ -157,7 +157,7 @@ def _pipeline(standing: Standing) -> list[Metric]:
     return [untimed, unexpected, allowed, dead]
 
 
-class _Collected:
+class _FixedCollector:
     def __init__(self, families: Iterable[Metric]) -> None:
         self._families = families
 
@@ -165,7 +165,7 @@ class _Collected:
         return self._families
 
 
-def told(families: Iterable[Metric]) -> Body:
+def render(families: Iterable[Metric]) -> ResponseBody:
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Collected(families))
-    return Body(generate_latest(registry), METRICS)
+    registry.register(_FixedCollector(families))
+    return ResponseBody(generate_latest(registry), METRICS)

@@ -10,11 +10,11 @@ from api.dialects.own.active_users import LIMIT, MAX_LIMIT
 from api.dialects.own.filters import COLUMNS
 from api.dialects.own.filters import DIMENSIONS as KINDS
 from api.dialects.own.parameters import Parameters
-from api.dialects.own.rendering import Told, as_of
+from api.dialects.own.rendering import Answer, as_of
 from api.ledger.statistics import Statistics
 from schemas.ledger.scopes import Scope
 
-__all__ = ["DIMENSIONS", "MAX_LIMIT", "PARAMETERS", "PATH", "LabelsQuestion", "ask"]
+__all__ = ["DIMENSIONS", "MAX_LIMIT", "PARAMETERS", "PATH", "LabelsQuestion", "parse"]
 
 PATH: Final = "/v1/labels"
 DIMENSIONS: Final = tuple(KINDS)
@@ -31,35 +31,35 @@ class LabelsQuestion:
     def key(self) -> str:
         return repr((self.dimensions, self.realm, self.limit))
 
-    async def read(self, statistics: Statistics, realms: Collection[str] | None) -> Told:
+    async def read(self, statistics: Statistics, realms: Collection[str] | None) -> Answer:
         # Refuses where realms are not told apart and the bearer sees only some.
         statistics.scopes_of(realms)
-        standing = await statistics.standing()
+        status = await statistics.pipeline_status()
         known = await statistics.labels()
         rows: list[dict[str, str]] = []
         for name in self.dimensions:
-            found = sorted(scope for scope in known if scope.dimension == KINDS[name] and self._shows(scope, realms))
+            found = sorted(scope for scope in known if scope.dimension == KINDS[name] and self._is_shown(scope, realms))
             rows += [
                 {"dimension": name, **dict(zip(COLUMNS[KINDS[name]], scope.names, strict=True))} for scope in found
             ]
-        told: dict[str, Any] = {
-            "as_of": as_of(standing),
+        document: dict[str, Any] = {
+            "as_of": as_of(status),
             # Of the whole deployment: labels have no period in which a bearer's own could be looked for.
-            "complete": standing.complete(KINDS[name] for name in self.dimensions),
+            "complete": status.labels_complete(KINDS[name] for name in self.dimensions),
             "items": rows[: self.limit],
             "left_out": {"groups": len(rows[self.limit :])},
         }
-        return Told(told, rows[: self.limit])
+        return Answer(document, rows[: self.limit])
 
-    def _shows(self, scope: Scope, realms: Collection[str] | None) -> bool:
+    def _is_shown(self, scope: Scope, realms: Collection[str] | None) -> bool:
         """A node is of all realms."""
         if scope.dimension == "node":
             return realms is None and self.realm is None
         return self.realm in (None, scope.names[0]) and (realms is None or scope.names[0] in realms)
 
 
-def ask(parameters: Parameters) -> LabelsQuestion:
-    """Raises BadParameter."""
+def parse(parameters: Parameters) -> LabelsQuestion:
+    """Raises BadParameterError."""
     chosen = parameters.choice("dimension", ("", *DIMENSIONS), "")
     limit = parameters.number("limit", LIMIT, 1, MAX_LIMIT)
     return LabelsQuestion((chosen,) if chosen else DIMENSIONS, parameters.text("realm"), limit)

@@ -9,11 +9,11 @@ from typing import Any, Final, NamedTuple
 
 from api.dialects.own import filters
 from api.dialects.own.completeness import is_complete
-from api.dialects.own.filters import Subject
+from api.dialects.own.filters import Filters
 from api.dialects.own.parameters import Parameters
-from api.dialects.own.rendering import Told, as_of, figure
+from api.dialects.own.rendering import Answer, as_of, user_count
 from api.dialects.own.series import MAX_ROWS
-from api.dialects.own.window import must_be_kept
+from api.dialects.own.window import require_kept
 from api.ledger.statistics import Statistics
 from api.ledger.users import ActiveUsers
 from api.settings.quotas import Quotas
@@ -27,7 +27,7 @@ LIMIT: Final = 1000
 TOKEN: Final = fields.split(fields.token("client_credentials", "access_token"))
 ACTIVE: Final = {fields.split(fields.LOGIN)[0], TOKEN[0]}
 
-EARLY: Final = timedelta(hours=1)
+MIN_ELAPSED: Final = timedelta(hours=1)
 """A month is taken to be at least so old: a projection from its first seconds would say anything."""
 
 
@@ -37,7 +37,7 @@ class Usage(NamedTuple):
     used: int
     limit: int | None
 
-    def told(self, elapsed: float) -> dict[str, Any]:
+    def as_document(self, elapsed: float) -> dict[str, Any]:
         """`elapsed` is the share of the month that has passed: the projection goes on at the same pace."""
         projected = round(self.used / elapsed)
         return {
@@ -49,7 +49,7 @@ class Usage(NamedTuple):
         }
 
 
-class Clients(NamedTuple):
+class ClientUsage(NamedTuple):
     """All usage of a month: the tenant's, and each client's by realm and client_id."""
 
     tenant: Usage
@@ -61,7 +61,7 @@ class Clients(NamedTuple):
 @dataclass(frozen=True)
 class M2mQuestion:
     month: Month
-    subject: Subject
+    filters: Filters
     limit: int
     quotas: Quotas
     version: str
@@ -69,47 +69,47 @@ class M2mQuestion:
 
     @property
     def key(self) -> str:
-        return f"{self.month.key} {self.subject.text} {self.limit} {self.version}"
+        return f"{self.month.key} {self.filters.cache_key} {self.limit} {self.version}"
 
-    async def read(self, statistics: Statistics, realms: Collection[str] | None) -> Told:
-        standing = await statistics.standing()
-        self.subject.must_be_kept(standing)
-        must_be_kept([self.month.key], standing, self.now.date(), "month")
+    async def read(self, statistics: Statistics, realms: Collection[str] | None) -> Answer:
+        status = await statistics.pipeline_status()
+        self.filters.require_kept(status)
+        require_kept([self.month.key], status, self.now.date(), "month")
         used = await self.usage(statistics, realms)
         elapsed = self.elapsed
         ordered = sorted(used.clients.items(), key=lambda each: (-each[1].used, each[0]))
         rows = [
-            {"realm": realm, "client_id": client_id} | usage.told(elapsed)
+            {"realm": realm, "client_id": client_id} | usage.as_document(elapsed)
             for (realm, client_id), usage in ordered[: self.limit]
         ]
         others = ordered[self.limit :]
-        told: dict[str, Any] = {
+        document: dict[str, Any] = {
             "month": self.month.key,
             "timezone": str(self.now.tzinfo),
-            "filters": self.subject.filters,
-            "as_of": as_of(standing),
-            "complete": await is_complete(statistics, standing, ("realm", "client"), realms, [self.month.key]),
-            "since": standing.since(("counts_by", "max_labels", "topics"), self._starts(self.month)),
-            "tenant": used.tenant.told(elapsed),
-            "active_clients": figure(await self._active(statistics, realms, used)),
+            "filters": self.filters.as_document,
+            "as_of": as_of(status),
+            "complete": await is_complete(statistics, status, ("realm", "client"), realms, [self.month.key]),
+            "since": status.since(("counts_by", "max_labels", "topics"), self._starts(self.month)),
+            "tenant": used.tenant.as_document(elapsed),
+            "active_clients": user_count(await self._active(statistics, realms, used)),
             "items": rows,
             "left_out": {"groups": len(others), "used": sum(usage.used for _, usage in others)},
         }
-        return Told(told, rows)
+        return Answer(document, rows)
 
-    async def usage(self, statistics: Statistics, realms: Collection[str] | None) -> Clients:
+    async def usage(self, statistics: Statistics, realms: Collection[str] | None) -> ClientUsage:
         """Clients that were issued tokens, and those that a quota names."""
-        groups = await self.subject.groups(statistics, realms)
-        scopes = await self.subject.scopes(statistics, realms)
-        held = (await statistics.held([self.month.key]))._replace(knows=groups.knows)
+        groups = await self.filters.groups(statistics, realms)
+        scopes = await self.filters.scopes(statistics, realms)
+        held = (await statistics.find_periods([self.month.key]))._replace(known_by=groups.known_by)
         tenant = 0
         used: dict[tuple[str, str], int] = {}
         active: set[tuple[str, str]] = set()
-        everything = [unit for scope in scopes for unit in held.units(self.month.key, [scope])]
-        async for _, counts in statistics.counted(everything):
+        everything = [unit for scope in scopes for unit in held.shard_scopes(self.month.key, [scope])]
+        async for _, counts in statistics.read_counts(everything):
             tenant += sum(count for parts, count in counts if parts == TOKEN)
         named = {group.scope: (group.columns["realm"], group.columns["client_id"]) for group in groups.rows}
-        async for unit, counts in statistics.counted(held.units(self.month.key, named)):
+        async for unit, counts in statistics.read_counts(held.shard_scopes(self.month.key, named)):
             client = named[unit.scope]
             for parts, count in counts:
                 if parts == TOKEN:
@@ -119,11 +119,11 @@ class M2mQuestion:
         limits = {
             client: limit
             for client, limit in self.quotas.by_client.items()
-            if (realms is None or client[0] in realms) and self.subject.realm in (None, client[0])
+            if (realms is None or client[0] in realms) and self.filters.realm in (None, client[0])
         }
-        whole = realms is None and self.subject.realm is None
+        whole = realms is None and self.filters.realm is None
         clients = {client: Usage(used.get(client, 0), limits.get(client)) for client in used.keys() | limits.keys()}
-        return Clients(Usage(tenant, self.quotas.tenant if whole else None), clients, len(active))
+        return ClientUsage(Usage(tenant, self.quotas.tenant if whole else None), clients, len(active))
 
     @property
     def elapsed(self) -> float:
@@ -132,11 +132,11 @@ class M2mQuestion:
         # Timestamps, since the two may stand in different offsets of the zone.
         whole = end.timestamp() - start.timestamp()
         passed = self.now.timestamp() - start.timestamp()
-        return min(max(passed, EARLY.total_seconds()) / whole, 1.0)
+        return min(max(passed, MIN_ELAPSED.total_seconds()) / whole, 1.0)
 
-    async def _active(self, statistics: Statistics, realms: Collection[str] | None, used: Clients) -> ActiveUsers:
+    async def _active(self, statistics: Statistics, realms: Collection[str] | None, used: ClientUsage) -> ActiveUsers:
         """The sketch is of the whole deployment; of realms, those whose counters say so are counted."""
-        if realms is None and self.subject.realm is None:
+        if realms is None and self.filters.realm is None:
             return await statistics.active_clients(self.month.key)
         return ActiveUsers(used.active, 0.0)
 
@@ -148,7 +148,7 @@ def _percent(part: int, limit: int | None) -> float | None:
     return None if limit is None else round(part / limit * 100, 2)
 
 
-def ask(parameters: Parameters, settings: ApiSettings, now: datetime, quotas: Quotas, version: str) -> M2mQuestion:
+def parse(parameters: Parameters, settings: ApiSettings, now: datetime, quotas: Quotas, version: str) -> M2mQuestion:
     month = parameters.month("month") or Month.of(now.date())
-    subject = filters.read(parameters, settings, "counts_by", "client_id")
-    return M2mQuestion(month, subject, parameters.number("limit", LIMIT, 1, MAX_ROWS), quotas, version, now)
+    selected = filters.parse(parameters, settings, "counts_by", "client_id")
+    return M2mQuestion(month, selected, parameters.number("limit", LIMIT, 1, MAX_ROWS), quotas, version, now)

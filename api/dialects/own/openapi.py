@@ -127,8 +127,8 @@ def _paths() -> Described:
                 _parameter(
                     "trailing",
                     "With the granularity day: each item is the users of so many days up to its own. Of the days "
-                    f"asked for times this, at most {window.MAX_TRAILED}.",
-                    {"type": "integer", "minimum": 1, "maximum": window.MAX_TRAILING, "default": 1},
+                    f"asked for times this, at most {window.MAX_UNITED_DAYS}.",
+                    {"type": "integer", "minimum": 1, "maximum": window.MAX_ROLLING_DAYS, "default": 1},
                 ),
                 _parameter("group_by", "An item per label; what it tells apart must be kept (USERS_BY).", grouped),
                 _limit(active_users.MAX_LIMIT),

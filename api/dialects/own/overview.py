@@ -11,13 +11,13 @@ from zoneinfo import ZoneInfo
 from api.dialects.own import filters
 from api.dialects.own.active_users import definition
 from api.dialects.own.completeness import is_complete
-from api.dialects.own.filters import Subject
+from api.dialects.own.filters import Filters
 from api.dialects.own.parameters import Parameters
-from api.dialects.own.rendering import Told, as_of, figure
+from api.dialects.own.rendering import Answer, as_of, user_count
 from api.dialects.own.unattributed import FAILED, unattributed
-from api.dialects.own.window import kept
+from api.dialects.own.window import is_kept
 from api.ledger.statistics import Counts, Statistics, by_grant
-from api.ledger.status import Standing
+from api.ledger.status import PipelineStatus
 from api.ledger.users import ActiveUsers
 from api.settings.settings import ApiSettings
 from schemas.ledger import fields
@@ -34,14 +34,14 @@ LOGIN: Final = fields.split(fields.LOGIN)
 TOKEN: Final = fields.split(fields.token("", ""))[0]
 
 
-class Compared(NamedTuple):
+class ComparedSpans(NamedTuple):
     """Days, and those that they are compared with."""
 
     span: Span
     previous: Span
 
 
-def spans(day: date) -> dict[str, Compared]:
+def spans(day: date) -> dict[str, ComparedSpans]:
     """Every figure's days. Week and month go up to `day`, and are compared with as much of the one before."""
     week, month = Span(Week.of(day).span.first, day), Span(Month.of(day).span.first, day)
     before = Month.of(day).plus(-1).span
@@ -49,11 +49,11 @@ def spans(day: date) -> dict[str, Compared]:
     whole = day == Month.of(day).span.last
     same = before.last if whole else min(before.last, before.first + timedelta(days=day.day - 1))
     return {
-        "dau": Compared(Span(day, day), Span(day, day).back(1)),
-        "wau": Compared(week, week.back(7)),
-        "mau": Compared(month, Span(before.first, same)),
-        "rolling_7_days": Compared(Span.ending(day, 7), Span.ending(day, 7).back(7)),
-        "rolling_30_days": Compared(Span.ending(day, 30), Span.ending(day, 30).back(30)),
+        "dau": ComparedSpans(Span(day, day), Span(day, day).back(1)),
+        "wau": ComparedSpans(week, week.back(7)),
+        "mau": ComparedSpans(month, Span(before.first, same)),
+        "rolling_7_days": ComparedSpans(Span.ending(day, 7), Span.ending(day, 7).back(7)),
+        "rolling_30_days": ComparedSpans(Span.ending(day, 30), Span.ending(day, 30).back(30)),
     }
 
 
@@ -62,74 +62,74 @@ class OverviewQuestion:
     day: date
     today: date
     zone: ZoneInfo
-    users: Subject
-    counts: Subject
+    user_filters: Filters
+    count_filters: Filters
     """The same filters twice: both users and counters have to be kept by them."""
 
     @property
     def key(self) -> str:
-        return f"{self.day} {self.today} {self.users.text}"
+        return f"{self.day} {self.today} {self.user_filters.cache_key}"
 
-    async def read(self, statistics: Statistics, realms: Collection[str] | None) -> Told:
-        standing = await statistics.standing()
-        self.users.must_be_kept(standing)
-        self.counts.must_be_kept(standing)
-        scopes = await self.users.scopes(statistics, realms)
-        figures = await self._figures(statistics, standing, scopes)
-        activity = await self._activity(statistics, standing, scopes, realms)
+    async def read(self, statistics: Statistics, realms: Collection[str] | None) -> Answer:
+        status = await statistics.pipeline_status()
+        self.user_filters.require_kept(status)
+        self.count_filters.require_kept(status)
+        scopes = await self.user_filters.scopes(statistics, realms)
+        figures = await self._figures(statistics, status, scopes)
+        activity = await self._activity(statistics, status, scopes, realms)
         months = await self._months(statistics, scopes, realms)
-        dimensions = (*self.users.dimensions, "reason", "grant", "token", "kind")
-        keys = list(dict.fromkeys([*self._activity_keys(standing), *(row["month"] for row in months)]))
+        dimensions = (*self.user_filters.dimensions, "reason", "grant", "token", "kind")
+        keys = list(dict.fromkeys([*self._activity_keys(status), *(row["month"] for row in months)]))
         daily, rolling = figures["dau"]["value"], figures["rolling_30_days"]["value"]
-        told: dict[str, Any] = {
+        document: dict[str, Any] = {
             "date": self.day.isoformat(),
             "timezone": self.zone.key,
-            "filters": self.users.filters,
-            "as_of": as_of(standing),
-            "complete": await is_complete(statistics, standing, dimensions, realms, keys),
-            "definition": definition(standing),
+            "filters": self.user_filters.as_document,
+            "as_of": as_of(status),
+            "complete": await is_complete(statistics, status, dimensions, realms, keys),
+            "definition": definition(status),
             **figures,
             "stickiness": round(daily / rolling, 4) if daily is not None and rolling else None,
             "activity": activity,
             "months": months,
             "billing": billing(months),
         }
-        rows = [{"figure": name} | _flat(row) for name, row in figures.items()]
+        rows = [{"figure": name} | _csv_row(row) for name, row in figures.items()]
         for name, of in activity.items():
-            rows += [{"figure": f"{measure}_{name}"} | _flat(row) for measure, row in of.items() if "value" in row]
-        rows += [{"figure": "month"} | _flat(row) for row in months]
-        return Told(told, rows)
+            rows += [{"figure": f"{measure}_{name}"} | _csv_row(row) for measure, row in of.items() if "value" in row]
+        rows += [{"figure": "month"} | _csv_row(row) for row in months]
+        return Answer(document, rows)
 
     async def _figures(
-        self, statistics: Statistics, standing: Standing, scopes: Sequence[Scope]
+        self, statistics: Statistics, status: PipelineStatus, scopes: Sequence[Scope]
     ) -> dict[str, dict[str, Any]]:
         asked = spans(self.day)
         keys = {span: span.covering(self.today) for pair in asked.values() for span in pair}
-        told = [span for span in keys if kept(keys[span], standing, self.today)]
-        held = await statistics.held(list(dict.fromkeys(key for span in told for key in keys[span])))
-        users = await statistics.users.count([held.union(keys[span], scopes) for span in told])
-        found = dict(zip(told, users, strict=True))
+        document = [span for span in keys if is_kept(keys[span], status, self.today)]
+        held = await statistics.find_periods(list(dict.fromkeys(key for span in document for key in keys[span])))
+        users = await statistics.users.count([held.distinct_query(keys[span], scopes) for span in document])
+        found = dict(zip(document, users, strict=True))
         return {name: compared(pair, found) for name, pair in asked.items()}
 
-    def _activity_spans(self, standing: Standing) -> dict[Span, list[str]]:
+    def _activity_spans(self, status: PipelineStatus) -> dict[Span, list[str]]:
         """The days that activity is of, those before them, and the keys that hold them; only those that are kept."""
         pairs = [pair for name, pair in spans(self.day).items() if name in ("dau", "mau")]
         keys = {span: span.covering(self.today) for pair in pairs for span in pair}
-        return {span: of for span, of in keys.items() if kept(of, standing, self.today)}
+        return {span: of for span, of in keys.items() if is_kept(of, status, self.today)}
 
-    def _activity_keys(self, standing: Standing) -> list[str]:
-        return list(dict.fromkeys(key for keys in self._activity_spans(standing).values() for key in keys))
+    def _activity_keys(self, status: PipelineStatus) -> list[str]:
+        return list(dict.fromkeys(key for keys in self._activity_spans(status).values() for key in keys))
 
     async def _activity(
-        self, statistics: Statistics, standing: Standing, scopes: Sequence[Scope], realms: Collection[str] | None
+        self, statistics: Statistics, status: PipelineStatus, scopes: Sequence[Scope], realms: Collection[str] | None
     ) -> dict[str, dict[str, Any]]:
-        keys, periods = self._activity_spans(standing), self._activity_keys(standing)
-        held = await statistics.held(periods)
-        counts = await statistics.counts_of(held, periods, scopes)
-        sums = {span: _added([counts[key] for key in of]) for span, of in keys.items()}
+        keys, periods = self._activity_spans(status), self._activity_keys(status)
+        held = await statistics.find_periods(periods)
+        counts = await statistics.sum_counts(held, periods, scopes)
+        sums = {span: _sum([counts[key] for key in of]) for span, of in keys.items()}
         found = {name: activity(spans(self.day)[of], sums) for name, of in (("day", "dau"), ("month", "mau"))}
-        if self.users.by_client:
-            failed = await unattributed(self.users, statistics, realms, held, periods)
+        if self.user_filters.by_client:
+            failed = await unattributed(self.user_filters, statistics, realms, held, periods)
             nobodys = {} if failed is None else {span: sum(failed[key] for key in of) for span, of in keys.items()}
             for name, of in (("day", "dau"), ("month", "mau")):
                 pair = spans(self.day)[of]
@@ -141,51 +141,53 @@ class OverviewQuestion:
     ) -> list[dict[str, Any]]:
         last = Month.of(self.day)
         months = last.plus(1 - MONTHS).until(last)
-        elsewhere = await statistics.imported() if realms is None and self.users.unfiltered else {}
-        held = await statistics.held([month.key for month in months])
+        elsewhere = await statistics.imported() if realms is None and self.user_filters.is_empty else {}
+        held = await statistics.find_periods([month.key for month in months])
         own = [month.key for month in months if month.key in held.shards]
-        users = dict(zip(own, await statistics.users.count([held.union([key], scopes) for key in own]), strict=True))
-        counts = await statistics.counts_of(held, own, scopes)
+        users = dict(
+            zip(own, await statistics.users.count([held.distinct_query([key], scopes) for key in own]), strict=True)
+        )
+        counts = await statistics.sum_counts(held, own, scopes)
         rows = []
         for month in months:
             if month.key in users:
-                rows.append(self._row(month, figure(users[month.key]), counts[month.key], None))
+                rows.append(self._row(month, user_count(users[month.key]), counts[month.key], None))
             elif month.key in elsewhere:
                 other = elsewhere[month.key]
                 estimate = {"value": other.active, "exact": False, "standard_error": None}
                 rows.append(self._row(month, estimate, other.counts, other.source))
             else:
                 rows.append(self._row(month, {"value": None, "exact": False, "standard_error": None}, None, None))
-        if self.users.by_client:
-            failed = await unattributed(self.users, statistics, realms, held, own) or {}
+        if self.user_filters.by_client:
+            failed = await unattributed(self.user_filters, statistics, realms, held, own) or {}
             rows = [row | {UNATTRIBUTED: failed.get(row["month"])} for row in rows]
         return rows
 
     def _row(self, month: Month, users: dict[str, Any], counts: Counts | None, imported: str | None) -> dict[str, Any]:
-        told = dict.fromkeys(MEASURES) if counts is None else dict[str, int | None](measures(counts))
+        document = dict.fromkeys(MEASURES) if counts is None else dict[str, int | None](measures(counts))
         if imported is not None:
             # What was not imported is not known to be zero.
-            told = {name: count or None for name, count in told.items()}
+            document = {name: count or None for name, count in document.items()}
         return {
             "month": month.key,
             "to_date": month.span.last >= self.today,
             **users,
-            **told,
+            **document,
             "imported": imported,
         }
 
 
-def compared(pair: Compared, found: Mapping[Span, ActiveUsers]) -> dict[str, Any]:
+def compared(pair: ComparedSpans, found: Mapping[Span, ActiveUsers]) -> dict[str, Any]:
     """A figure beside the one before. A value is null where its days are no longer kept."""
     nothing = {"value": None, "exact": False, "standard_error": None}
-    now, before = ({**_days(span), **(figure(found[span]) if span in found else nothing)} for span in pair)
+    now, before = ({**_days(span), **(user_count(found[span]) if span in found else nothing)} for span in pair)
     return now | {"previous": before, "change": _change(now["value"], before["value"])}
 
 
-def activity(pair: Compared, sums: Mapping[Span, Counts]) -> dict[str, Any]:
+def activity(pair: ComparedSpans, sums: Mapping[Span, Counts]) -> dict[str, Any]:
     """Logins, failures, sign-ups and tokens of some days, beside those of the days before."""
 
-    def told(measure: str) -> dict[str, Any]:
+    def document(measure: str) -> dict[str, Any]:
         now, before = (None if span not in sums else measures(sums[span])[measure] for span in pair)
         return _beside(now, before)
 
@@ -193,17 +195,17 @@ def activity(pair: Compared, sums: Mapping[Span, Counts]) -> dict[str, Any]:
     grants = {grant: sum(tokens.values()) for grant, tokens in by_grant(counts).items()}
     return {
         **_days(pair.span),
-        **{measure: told(measure) for measure in MEASURES},
-        "failed_logins_by_reason": _by(counts, FAILED),
+        **{measure: document(measure) for measure in MEASURES},
+        "failed_logins_by_reason": _by_word(counts, FAILED),
         "tokens_by_grant_type": grants,
     }
 
 
 def billing(months: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Average of the months that are over, maximum of all; of those that have a figure."""
-    told = [row for row in months if row["value"] is not None]
-    over = [row["value"] for row in told if not row["to_date"]]
-    most = max(told, key=lambda row: (row["value"], row["month"]), default=None)
+    document = [row for row in months if row["value"] is not None]
+    over = [row["value"] for row in document if not row["to_date"]]
+    most = max(document, key=lambda row: (row["value"], row["month"]), default=None)
     return {
         "average": round(sum(over) / len(over), 1) if over else None,
         "months_averaged": len(over),
@@ -215,7 +217,7 @@ def billing(months: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def measures(counts: Counts) -> dict[str, int]:
     return {
         "logins": counts.get(LOGIN, 0),
-        "failed_logins": sum(_by(counts, FAILED).values()),
+        "failed_logins": sum(_by_word(counts, FAILED).values()),
         "signups": counts.get(SIGNUP, 0),
         "tokens": _tokens(counts),
     }
@@ -225,11 +227,11 @@ def _tokens(counts: Counts) -> int:
     return sum(count for parts, count in counts.items() if parts[0] == TOKEN)
 
 
-def _by(counts: Counts, kind: str) -> dict[str, int]:
+def _by_word(counts: Counts, kind: str) -> dict[str, int]:
     return {parts[1]: count for parts, count in sorted(counts.items()) if parts[0] == kind}
 
 
-def _added(counts: Sequence[Counts]) -> Counts:
+def _sum(counts: Sequence[Counts]) -> Counts:
     sums: Counts = {}
     for each in counts:
         for parts, count in each.items():
@@ -250,12 +252,12 @@ def _change(now: int | None, before: int | None) -> float | None:
     return round((now - before) / before, 4) if now is not None and before else None
 
 
-def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
+def _csv_row(row: Mapping[str, Any]) -> dict[str, Any]:
     previous = row.get("previous")
     return {**row, "previous": previous["value"] if isinstance(previous, dict) else previous}
 
 
-def ask(parameters: Parameters, settings: ApiSettings, today: date) -> OverviewQuestion:
+def parse(parameters: Parameters, settings: ApiSettings, today: date) -> OverviewQuestion:
     day = parameters.day("date") or today
-    users, counts = (filters.read(parameters, settings, setting) for setting in ("users_by", "counts_by"))
+    users, counts = (filters.parse(parameters, settings, setting) for setting in ("users_by", "counts_by"))
     return OverviewQuestion(day, today, settings.zone, users, counts)

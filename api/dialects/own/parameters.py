@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import date
 from typing import Final
 
-from api.http.errors import BadQuestion
+from api.http.errors import BadRequestError
 from schemas.ledger.periods import Month
 
 EARLIEST: Final = date(2000, 1, 1)
@@ -16,84 +16,86 @@ MAX_LABEL_BYTES: Final = 256
 """No event can carry a longer one."""
 
 
-class BadParameter(BadQuestion):
+class BadParameterError(BadRequestError):
     """`parameter` is its name as the caller wrote it."""
 
-    def __init__(self, parameter: str, sentence: str) -> None:
-        super().__init__(sentence)
+    def __init__(self, parameter: str, message: str) -> None:
+        super().__init__(message)
         self.parameter = parameter
 
 
 class Parameters:
-    """The parameters that a route knows. Raises BadParameter for any other, and for blank ones."""
+    """The parameters that a route knows. Raises BadParameterError for any other, and for blank ones."""
 
-    def __init__(self, given: Mapping[str, str], known: Collection[str]) -> None:
-        for name, value in given.items():
+    def __init__(self, values: Mapping[str, str], known: Collection[str]) -> None:
+        for name, value in values.items():
             if name not in known:
-                raise BadParameter(name[:64], f"`{name[:64]}` is no parameter here: {', '.join(sorted(known))} are.")
+                raise BadParameterError(
+                    name[:64], f"`{name[:64]}` is no parameter here: {', '.join(sorted(known))} are."
+                )
             if not value.strip():
-                raise BadParameter(name, f"`{name}` is blank.")
-        self._given = given
+                raise BadParameterError(name, f"`{name}` is blank.")
+        self._values = values
 
     def text(self, name: str) -> str | None:
         """A realm, client or node, as events name it."""
-        value = self._given.get(name)
+        value = self._values.get(name)
         if value is not None and len(value.encode()) > MAX_LABEL_BYTES:
-            raise BadParameter(name, f"`{name}` is longer than {MAX_LABEL_BYTES} bytes.")
+            raise BadParameterError(name, f"`{name}` is longer than {MAX_LABEL_BYTES} bytes.")
         return value
 
     def day(self, name: str) -> date | None:
-        value = self._given.get(name)
+        value = self._values.get(name)
         if value is None:
             return None
         # date.fromisoformat alone would take `20261120` and `2026-W47-5` too.
         if not re.fullmatch(r"\d{4}-\d{2}-\d{2}", value, re.ASCII):
-            raise BadParameter(name, f"`{name}` is no date in the format YYYY-MM-DD (e.g. 2026-11-20).")
+            raise BadParameterError(name, f"`{name}` is no date in the format YYYY-MM-DD (e.g. 2026-11-20).")
         try:
             day = date.fromisoformat(value)
         except ValueError as error:
-            raise BadParameter(name, f"`{name}`: there is no day {value}.") from error
+            raise BadParameterError(name, f"`{name}`: there is no day {value}.") from error
         if not EARLIEST <= day <= LATEST:
-            raise BadParameter(name, f"`{name}` is not between {EARLIEST} and {LATEST}.")
+            raise BadParameterError(name, f"`{name}` is not between {EARLIEST} and {LATEST}.")
         return day
 
     def month(self, name: str) -> Month | None:
-        value = self._given.get(name)
+        value = self._values.get(name)
         if value is None:
             return None
         if not re.fullmatch(r"\d{4}-\d{2}", value, re.ASCII):
-            raise BadParameter(name, f"`{name}` is no month in the format YYYY-MM (e.g. 2026-11).")
+            raise BadParameterError(name, f"`{name}` is no month in the format YYYY-MM (e.g. 2026-11).")
         try:
             month = Month.of_key(value)
         except ValueError as error:
-            raise BadParameter(name, f"`{name}`: there is no month {value}.") from error
+            raise BadParameterError(name, f"`{name}`: there is no month {value}.") from error
         if not EARLIEST.year <= month.year <= LATEST.year:
-            raise BadParameter(name, f"`{name}` is not between {EARLIEST.year}-01 and {LATEST.year}-12.")
+            raise BadParameterError(name, f"`{name}` is not between {EARLIEST.year}-01 and {LATEST.year}-12.")
         return month
 
-    def number(self, name: str, default: int, least: int, most: int) -> int:
-        value = self._given.get(name)
+    def number(self, name: str, default: int, minimum: int, maximum: int) -> int:
+        value = self._values.get(name)
         if value is None:
             return default
-        if not re.fullmatch(r"\d{1,9}", value, re.ASCII) or not least <= int(value) <= most:
-            raise BadParameter(name, f"`{name}` is no number from {least} to {most}.")
+        if not re.fullmatch(r"\d{1,9}", value, re.ASCII) or not minimum <= int(value) <= maximum:
+            raise BadParameterError(name, f"`{name}` is no number from {minimum} to {maximum}.")
         return int(value)
 
     def choice(self, name: str, choices: Sequence[str], default: str) -> str:
-        value = self._given.get(name, default)
+        value = self._values.get(name, default)
         if value not in choices:
-            raise BadParameter(name, f"`{name}` is none of {', '.join(choices)}.")
+            raise BadParameterError(name, f"`{name}` is none of {', '.join(choices)}.")
         return value
 
     def choices(self, name: str, choices: Sequence[str]) -> tuple[str, ...]:
         """`a,b`: several, each once; none when it is not given."""
-        value = self._given.get(name)
+        value = self._values.get(name)
         if value is None:
             return ()
         chosen = tuple(value.split(","))
         for each in chosen:
             if each not in choices:
-                raise BadParameter(name, f"`{name}`: {each[:64] or 'nothing'} is none of {', '.join(choices)}.")
+                raise BadParameterError(name, f"`{name}`: {each[:64] or 'nothing'} is none of {', '.join(choices)}.")
         if len(set(chosen)) < len(chosen):
-            raise BadParameter(name, f"`{name}` names one twice.")
+            raise BadParameterError(name, f"`{name}` names one twice.")
         return chosen

@@ -6,10 +6,10 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from api.dialects.own.rendering import Told, as_of
-from api.http.errors import Forbidden
+from api.dialects.own.rendering import Answer, as_of
+from api.http.errors import ForbiddenError
 from api.ledger.statistics import Statistics
-from api.ledger.status import HOUR_MS, IdsHeld, ShardStanding, shown
+from api.ledger.status import HOUR_MS, HeldIds, ShardStatus, shown
 from api.metrics import ACCESS_REFUSALS
 from schemas.ledger import fields
 
@@ -23,19 +23,19 @@ SUMMED: Final = (
 class PipelineQuestion:
     key: str = "pipeline"
 
-    async def read(self, statistics: Statistics, realms: Collection[str] | None) -> Told:
+    async def read(self, statistics: Statistics, realms: Collection[str] | None) -> Answer:
         if realms is not None:
             ACCESS_REFUSALS.labels("realms").inc()
-            raise Forbidden("Partitions carry events of all realms, and this bearer sees only some.")
-        standing = await statistics.standing()
-        windows = await statistics.ids_held()
-        rows = [partition(shard) | deduplication(windows[shard.keys.shard.tag]) for shard in standing.shards]
+            raise ForbiddenError("Partitions carry events of all realms, and this bearer sees only some.")
+        status = await statistics.pipeline_status()
+        windows = await statistics.held_ids()
+        rows = [partition(shard) | dedupe_window(windows[shard.keys.shard.tag]) for shard in status.shards]
         total: dict[str, Any] = {name: sum(row[name] or 0 for row in rows) for name in SUMMED}
         total["adds_up"] = all(row["adds_up"] for row in rows)
-        return Told({"as_of": as_of(standing), "total": total, "items": rows}, rows)
+        return Answer({"as_of": as_of(status), "total": total, "items": rows}, rows)
 
 
-def partition(shard: ShardStanding) -> dict[str, Any]:
+def partition(shard: ShardStatus) -> dict[str, Any]:
     """One partition's books. `lost` are offsets that the log had dropped before they were read: never consumed.
 
     A number of the ledger that cannot be a count, and a time that cannot be a date, are null.
@@ -44,7 +44,7 @@ def partition(shard: ShardStanding) -> dict[str, Any]:
     consumed = shard.counter(fields.CONSUMED)
     became = {name: shard.counter(name) for name in (fields.COUNTED, fields.DUPLICATES, fields.IGNORED)}
     became["dead"] = _sum(dead.values())
-    end, stable, refused = shard.end, shard.seen(fields.STABLE_END), shard.refused
+    end, stable, refused = shard.end, shard.observation(fields.STABLE_END), shard.refused
     return {
         "topic": shard.keys.shard.topic,
         "partition": shard.keys.shard.partition,
@@ -68,13 +68,13 @@ def partition(shard: ShardStanding) -> dict[str, Any]:
     }
 
 
-def deduplication(held: IdsHeld) -> dict[str, Any]:
+def dedupe_window(held: HeldIds) -> dict[str, Any]:
     """From when on to when events with an id are known again, by record time, in whole hours."""
     return {
         "ids_held": held.ids,
         "ids_from": _hour(held.first),
         "ids_until": _hour(None if held.last is None else held.last + 1),
-        "ids_given_up_before": _hour(held.given_up_before),
+        "ids_given_up_before": _hour(held.evicted_before),
     }
 
 

@@ -12,29 +12,29 @@ from zoneinfo import ZoneInfo
 
 import orjson
 
-from api.cache.cache import Body
-from api.dialects.own.filters import Subject
-from api.dialects.own.parameters import BadParameter
+from api.cache.cache import ResponseBody
+from api.dialects.own.filters import Filters
+from api.dialects.own.parameters import BadParameterError
 from api.dialects.own.window import Window
-from api.http.errors import PROBLEM, Fault, NoScope
-from api.ledger.status import Standing, shown
+from api.http.errors import PROBLEM_JSON, ApiError, InsufficientScopeError
+from api.ledger.status import PipelineStatus, shown
 from api.ledger.users import ActiveUsers
 
 JSON: Final = "application/json"
 CSV: Final = "text/csv; charset=utf-8"
 
 
-class Told(NamedTuple):
+class Answer(NamedTuple):
     """An answer, and the rows of it that make a table."""
 
-    answer: dict[str, Any]
+    document: dict[str, Any]
     rows: Sequence[Mapping[str, Any]]
 
 
-def told(told: Told, form: str) -> Body:
-    if form == "csv":
-        return Body(_table(told.rows), CSV)
-    return Body(orjson.dumps(told.answer), JSON)
+def render(answer: Answer, format_: str) -> ResponseBody:
+    if format_ == "csv":
+        return ResponseBody(_table(answer.rows), CSV)
+    return ResponseBody(orjson.dumps(answer.document), JSON)
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> bytes:
@@ -55,32 +55,34 @@ def _cell(value: object) -> object:
     return orjson.dumps(value).decode() if isinstance(value, dict | list) else value
 
 
-def problem(fault: Fault) -> Body:
-    status = HTTPStatus(403 if isinstance(fault, NoScope) else fault.status)
-    sentence = "The token does not carry the required scope." if isinstance(fault, NoScope) else fault.sentence
+def problem_body(error: ApiError) -> ResponseBody:
+    status = HTTPStatus(403 if isinstance(error, InsufficientScopeError) else error.status)
+    message = (
+        "The token does not carry the required scope." if isinstance(error, InsufficientScopeError) else error.message
+    )
     document: dict[str, object] = {
         "type": "about:blank",
         "title": status.phrase,
         "status": status.value,
-        "detail": sentence,
+        "detail": message,
     }
-    if isinstance(fault, BadParameter):
-        document["parameter"] = fault.parameter
-    return Body(orjson.dumps(document), PROBLEM, status=status.value)
+    if isinstance(error, BadParameterError):
+        document["parameter"] = error.parameter
+    return ResponseBody(orjson.dumps(document), PROBLEM_JSON, status=status.value)
 
 
-def figure(users: ActiveUsers) -> dict[str, Any]:
+def user_count(users: ActiveUsers) -> dict[str, Any]:
     return {"value": users.count, "exact": users.exact, "standard_error": round(users.standard_error, 6)}
 
 
-def as_of(standing: Standing) -> dict[str, Any]:
+def as_of(status: PipelineStatus) -> dict[str, Any]:
     """Of which moment an answer is: the newest event counted, and how many records wait; null where nobody knows."""
-    newest = standing.newest_event_ms
-    return {"newest_event": shown(newest), "lag": standing.lag}
+    newest = status.newest_event_ms
+    return {"newest_event": shown(newest), "lag": status.lag}
 
 
-def head(
-    standing: Standing, window: Window, subject: Subject, zone: ZoneInfo, changing: Iterable[str], *, complete: bool
+def series_head(
+    status: PipelineStatus, window: Window, subject: Filters, zone: ZoneInfo, changing: Iterable[str], *, complete: bool
 ) -> dict[str, Any]:
     """What every series says of itself. `changing` are the settings whose change would show in it."""
     start = datetime.combine(window.span.first, time(), zone)
@@ -89,8 +91,8 @@ def head(
         "to": window.span.last.isoformat(),
         "granularity": window.granularity,
         "timezone": zone.key,
-        "filters": subject.filters,
-        "as_of": as_of(standing),
+        "filters": subject.as_document,
+        "as_of": as_of(status),
         "complete": complete,
-        "since": standing.since(changing, start),
+        "since": status.since(changing, start),
     }

@@ -12,13 +12,13 @@ from zoneinfo import ZoneInfo
 from api.dialects.own import filters, window
 from api.dialects.own.active_users import LIMIT
 from api.dialects.own.completeness import is_complete
-from api.dialects.own.filters import COLUMNS, DIMENSIONS, Subject
-from api.dialects.own.parameters import BadParameter, Parameters
-from api.dialects.own.rendering import Told, head
+from api.dialects.own.filters import COLUMNS, DIMENSIONS, Filters
+from api.dialects.own.parameters import BadParameterError, Parameters
+from api.dialects.own.rendering import Answer, series_head
 from api.dialects.own.unattributed import FAILED, unattributed
 from api.dialects.own.window import Window
 from api.ledger.statistics import Statistics
-from api.ledger.users import Unit
+from api.ledger.users import ShardScope
 from api.settings.settings import ApiSettings
 
 GRANULARITIES: Final = ("day", "month")
@@ -68,7 +68,7 @@ Names = tuple[str, ...]
 class SeriesQuestion:
     counter: Counter
     window: Window
-    subject: Subject
+    filters: Filters
     words: Names
     """Those of the counter's words that rows are grouped by."""
     limit: int
@@ -76,77 +76,77 @@ class SeriesQuestion:
 
     @property
     def key(self) -> str:
-        return f"{self.window.text} {self.subject.text} {self.words} {self.limit}"
+        return f"{self.window.text} {self.filters.cache_key} {self.words} {self.limit}"
 
     @property
     def columns(self) -> Names:
-        label = COLUMNS[DIMENSIONS[self.subject.group_by]] if self.subject.group_by else ()
+        label = COLUMNS[DIMENSIONS[self.filters.group_by]] if self.filters.group_by else ()
         return (*label, *self.words)
 
-    async def read(self, statistics: Statistics, realms: Collection[str] | None) -> Told:
-        standing = await statistics.standing()
-        self.subject.must_be_kept(standing)
+    async def read(self, statistics: Statistics, realms: Collection[str] | None) -> Answer:
+        status = await statistics.pipeline_status()
+        self.filters.require_kept(status)
         keys = [period.keys[0] for period in self.window.periods]
-        window.must_be_kept(keys, standing, self.window.today)
+        window.require_kept(keys, status, self.window.today)
         words = [self.counter.dimensions[word] for word in self.words]
-        complete = await is_complete(statistics, standing, (*self.subject.dimensions, *words), realms, keys)
+        complete = await is_complete(statistics, status, (*self.filters.dimensions, *words), realms, keys)
         changing = ("counts_by", "max_labels", "topics")
-        told = head(standing, self.window, self.subject, self.zone, changing, complete=complete)
+        document = series_head(status, self.window, self.filters, self.zone, changing, complete=complete)
         sums = await self._sums(statistics, keys, realms)
         if self.columns:
             rows, left_out = self._grouped(sums)
-            told["left_out"] = left_out
+            document["left_out"] = left_out
         else:
             rows = [self._row(number, (), sums[(), number]) for number in range(len(keys))]
-        told["items"] = rows
-        if self.subject.by_client and FAILED in self.counter.counters:
-            told[UNATTRIBUTED] = await self._unattributed(statistics, keys, realms)
-            span = {"from": told["from"], "to": told["to"]}
-            rows = [*rows, span | {UNATTRIBUTED: told[UNATTRIBUTED]}]
-        return Told(told, rows)
+        document["items"] = rows
+        if self.filters.by_client and FAILED in self.counter.counters:
+            document[UNATTRIBUTED] = await self._unattributed(statistics, keys, realms)
+            span = {"from": document["from"], "to": document["to"]}
+            rows = [*rows, span | {UNATTRIBUTED: document[UNATTRIBUTED]}]
+        return Answer(document, rows)
 
     async def _unattributed(
         self, statistics: Statistics, keys: Sequence[str], realms: Collection[str] | None
     ) -> int | None:
-        found = await unattributed(self.subject, statistics, realms, await statistics.held(keys), keys)
+        found = await unattributed(self.filters, statistics, realms, await statistics.find_periods(keys), keys)
         return None if found is None else sum(found.values())
 
     async def _sums(
         self, statistics: Statistics, keys: Sequence[str], realms: Collection[str] | None
     ) -> dict[tuple[Names, int], dict[str, int]]:
         """By group and number of the period, the sum of each measure."""
-        held = await statistics.held(keys)
-        if self.subject.group_by is None:
-            scopes = list(await self.subject.scopes(statistics, realms))
+        held = await statistics.find_periods(keys)
+        if self.filters.group_by is None:
+            scopes = list(await self.filters.scopes(statistics, realms))
             named: dict[Any, Names] = dict.fromkeys(scopes, ())
         else:
-            groups = await self.subject.groups(statistics, realms)
-            held = held._replace(knows=groups.knows)
+            groups = await self.filters.groups(statistics, realms)
+            held = held._replace(known_by=groups.known_by)
             named = {group.scope: tuple(group.columns.values()) for group in groups.rows}
         numbers = {key: number for number, key in enumerate(keys)}
         sums: dict[tuple[Names, int], dict[str, int]] = defaultdict(lambda: defaultdict(int))
 
-        def units() -> Iterator[Unit]:
+        def shard_scopes() -> Iterator[ShardScope]:
             reads = 0
             for key in keys:
-                for unit in held.units(key, named):
+                for shard_scope in held.shard_scopes(key, named):
                     reads += 1
                     if reads > MAX_READS:
-                        raise BadParameter(
-                            "group_by" if self.subject.group_by else "from",
+                        raise BadParameterError(
+                            "group_by" if self.filters.group_by else "from",
                             f"That would read more than {MAX_READS} counters: ask for fewer periods or one realm.",
                         )
-                    yield unit
+                    yield shard_scope
 
-        async for unit, counts in statistics.counted(list(units())):
+        async for shard_scope, counts in statistics.read_counts(list(shard_scopes())):
             for (kind, *parts), count in counts:
                 measure, columns = self.counter.counters.get(kind, (None, ()))
                 if measure is None:
                     continue
                 words = dict(zip(columns, parts, strict=True))
                 if all(word in words for word in self.words):
-                    group = (*named[unit.scope], *(words[word] for word in self.words))
-                    sums[group, numbers[unit.period]][measure] += count
+                    group = (*named[shard_scope.scope], *(words[word] for word in self.words))
+                    sums[group, numbers[shard_scope.period]][measure] += count
         return sums
 
     def _grouped(self, sums: dict[tuple[Names, int], dict[str, int]]) -> tuple[list[dict[str, Any]], dict[str, int]]:
@@ -161,7 +161,7 @@ class SeriesQuestion:
             numbers = range(len(self.window.periods))
             rows += [self._row(number, group, sums[group, number]) for number in numbers if (group, number) in sums]
             if len(rows) > MAX_ROWS:
-                raise BadParameter(
+                raise BadParameterError(
                     "group_by", f"That would be more than {MAX_ROWS} rows: ask for fewer periods or a lower `limit`."
                 )
         return rows, {"groups": len(others), "count": sum(totals[group] for group in others)}
@@ -174,17 +174,17 @@ class SeriesQuestion:
         return {"period": period.name, **span, **named, **counts, "exact": True}
 
 
-def ask(counter: Counter, parameters: Parameters, settings: ApiSettings, today: date) -> SeriesQuestion:
+def parse(counter: Counter, parameters: Parameters, settings: ApiSettings, today: date) -> SeriesQuestion:
     granularity = parameters.choice("granularity", GRANULARITIES, "day")
     chosen = parameters.choices("group_by", (*DIMENSIONS, *counter.dimensions))
     labels = [name for name in chosen if name in DIMENSIONS]
     if len(labels) > 1:
-        raise BadParameter("group_by", "`group_by` takes only one of realm, client_id, node.")
-    subject = filters.read(parameters, settings, "counts_by", labels[0] if labels else None)
+        raise BadParameterError("group_by", "`group_by` takes only one of realm, client_id, node.")
+    selected = filters.parse(parameters, settings, "counts_by", labels[0] if labels else None)
     return SeriesQuestion(
         counter,
-        window.read(parameters, today, granularity),
-        subject,
+        window.parse(parameters, today, granularity),
+        selected,
         tuple(name for name in chosen if name in counter.dimensions),
         parameters.number("limit", LIMIT, 1, MAX_ROWS),
         settings.zone,

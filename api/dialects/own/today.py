@@ -8,7 +8,7 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from api.dialects.own.overview import measures
-from api.dialects.own.rendering import as_of, figure
+from api.dialects.own.rendering import as_of, user_count
 from api.ledger.statistics import Statistics
 
 PATH: Final = "/v1/live"
@@ -17,21 +17,21 @@ UNAVAILABLE: Final = "unavailable"
 
 
 async def read(statistics: Statistics, realms: Collection[str] | None, today: date, zone: ZoneInfo) -> dict[str, Any]:
-    """The data of one event. Raises Forbidden where realms are not told apart and the bearer sees only some.
+    """The data of one event. Raises ForbiddenError where realms are not told apart and the bearer sees only some.
 
     Dead letters are of all realms, so that a bearer of some is told null.
     """
-    standing = await statistics.standing()
+    status = await statistics.pipeline_status()
     scopes = statistics.scopes_of(realms)
-    held = await statistics.held([today.isoformat()])
-    (users,) = await statistics.users.count([held.union([today.isoformat()], scopes)])
-    counts = await statistics.counts_of(held, [today.isoformat()], scopes)
-    dead = sum(count or 0 for shard in standing.shards for count in shard.dead.values())
+    held = await statistics.find_periods([today.isoformat()])
+    (users,) = await statistics.users.count([held.distinct_query([today.isoformat()], scopes)])
+    counts = await statistics.sum_counts(held, [today.isoformat()], scopes)
+    dead = sum(count or 0 for shard in status.shards for count in shard.dead.values())
     return {
         "date": today.isoformat(),
         "timezone": zone.key,
-        "active_users": figure(users),
+        "active_users": user_count(users),
         **measures(counts[today.isoformat()]),
-        "as_of": as_of(standing),
+        "as_of": as_of(status),
         "dead_letters": dead if realms is None else None,
     }

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Final
 
-from api.dialects.own.filters import Subject
-from api.ledger.statistics import Held, Statistics
+from api.dialects.own.filters import Filters
+from api.ledger.statistics import HeldPeriods, Statistics
 from schemas.ledger import fields
 from schemas.ledger.scopes import OTHER, Scope
 
@@ -21,18 +21,18 @@ FAILED: Final = fields.split(fields.failed(""))[0]
 
 
 async def unattributed(
-    subject: Subject, statistics: Statistics, realms: Collection[str] | None, held: Held, keys: Sequence[str]
+    subject: Filters, statistics: Statistics, realms: Collection[str] | None, held: HeldPeriods, keys: Sequence[str]
 ) -> dict[str, int] | None:
     """The number of each period. None where too many realms and periods would have to be read."""
     scopes = [Scope("client", (realm, OTHER)) for realm in await _realms(subject, statistics, realms)]
     reads = sum(len(held.shards.get(key, ())) for key in keys) * len(scopes)
     if reads > MAX_READS:
         return None
-    counts = await statistics.counts_of(held, keys, scopes)
+    counts = await statistics.sum_counts(held, keys, scopes)
     return {key: sum(count for parts, count in counts[key].items() if parts[0] == FAILED) for key in keys}
 
 
-async def _realms(subject: Subject, statistics: Statistics, realms: Collection[str] | None) -> Sequence[str]:
+async def _realms(subject: Filters, statistics: Statistics, realms: Collection[str] | None) -> Sequence[str]:
     """The realms that are asked for, as far as the bearer sees them."""
     if realms is not None:
         return sorted(realm for realm in realms if realm != OTHER and subject.realm in (None, realm))

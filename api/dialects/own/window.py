@@ -6,15 +6,15 @@ from collections.abc import Iterable, Sequence
 from datetime import date
 from typing import Final, NamedTuple
 
-from api.dialects.own.parameters import EARLIEST, BadParameter, Parameters
-from api.ledger.status import Standing
+from api.dialects.own.parameters import EARLIEST, BadParameterError, Parameters
+from api.ledger.status import PipelineStatus
 from schemas.ledger.periods import Month, Span, Week, day_key
 
 DEFAULT_DAYS: Final = 30
 MAX_DAYS: Final = 400
 MAX_YEARS: Final = 10
-MAX_TRAILING: Final = 90
-MAX_TRAILED: Final = 3_000
+MAX_ROLLING_DAYS: Final = 90
+MAX_UNITED_DAYS: Final = 3_000
 """Days that trailing windows may unite in all."""
 
 
@@ -48,10 +48,10 @@ class Window(NamedTuple):
         return self.periods[0].keys if len(self.periods) == 1 else self.span.covering(self.today)
 
 
-def read(parameters: Parameters, today: date, granularity: str, trailing: int = 1) -> Window:
-    """The window of `from` and `to`, both included: without them the 30 days up to today. Raises BadParameter.
+def parse(parameters: Parameters, today: date, granularity: str, rolling_days: int = 1) -> Window:
+    """The window of `from` and `to`, both included: without them the 30 days up to today. Raises BadParameterError.
 
-    `trailing` makes each day's period the so many days up to it.
+    `rolling_days` makes each day's period the so many days up to it.
     """
     first, last = parameters.day("from"), parameters.day("to")
     if last is None:
@@ -59,38 +59,39 @@ def read(parameters: Parameters, today: date, granularity: str, trailing: int = 
     if first is None:
         first = max(Span.ending(last, DEFAULT_DAYS).first, EARLIEST)
     if first > last:
-        raise BadParameter("from", f"`from` ({first}) is after `to` ({last}).")
-    asked = Span(first, last)
-    if granularity in ("day", "week") and asked.length > MAX_DAYS:
-        raise BadParameter(
+        raise BadParameterError("from", f"`from` ({first}) is after `to` ({last}).")
+    requested = Span(first, last)
+    if granularity in ("day", "week") and requested.length > MAX_DAYS:
+        raise BadParameterError(
             "from",
-            f"`from` to `to` are {asked.length} days; by {granularity} at most {MAX_DAYS} can be told at once.",
+            f"`from` to `to` are {requested.length} days; by {granularity} at most {MAX_DAYS} can be told at once.",
         )
-    if asked.length > MAX_YEARS * 366:
-        raise BadParameter("from", f"`from` and `to` are more than {MAX_YEARS} years apart.")
-    if trailing > 1 and asked.length * trailing > MAX_TRAILED:
-        raise BadParameter(
+    if requested.length > MAX_YEARS * 366:
+        raise BadParameterError("from", f"`from` and `to` are more than {MAX_YEARS} years apart.")
+    if rolling_days > 1 and requested.length * rolling_days > MAX_UNITED_DAYS:
+        raise BadParameterError(
             "trailing",
-            f"{asked.length} days with {trailing} days up to each are {asked.length * trailing}, and at most "
-            f"{MAX_TRAILED} can be united at once.",
+            f"{requested.length} days with {rolling_days} days up to each are {requested.length * rolling_days}, and "
+            "at most "
+            f"{MAX_UNITED_DAYS} can be united at once.",
         )
     if granularity == "day":
-        spans = ((day, Span.ending(day, trailing)) for day in asked.days)
+        spans = ((day, Span.ending(day, rolling_days)) for day in requested.days)
         periods = [Period(day_key(day), span, [day_key(each) for each in span.days]) for day, span in spans]
     elif granularity == "week":
-        weeks = dict.fromkeys(Week.of(day) for day in asked.days)
+        weeks = dict.fromkeys(Week.of(day) for day in requested.days)
         periods = [Period(week.text, week.span, week.span.covering(today)) for week in weeks]
     elif granularity == "month":
         months = Month.of(first).until(Month.of(last))
         periods = [Period(month.key, month.span, [month.key]) for month in months]
     else:
-        periods = [Period(f"{first}/{last}", asked, asked.covering(today))]
+        periods = [Period(f"{first}/{last}", requested, requested.covering(today))]
     return Window(granularity, Span(periods[0].span.first, periods[-1].span.last), periods, today)
 
 
-def oldest(standing: Standing, today: date) -> tuple[date, Month]:
+def oldest_kept(status: PipelineStatus, today: date) -> tuple[date, Month]:
     """The first day and month that retention has left."""
-    days, months = standing.least("retain_days"), standing.least("retain_months")
+    days, months = status.minimum_setting("retain_days"), status.minimum_setting("retain_months")
     longest = today.toordinal() - EARLIEST.toordinal()
     # With 0 no day is kept, today included.
     first_day = EARLIEST if days is None else date.fromordinal(today.toordinal() - min(days, longest) + (days == 0))
@@ -98,19 +99,19 @@ def oldest(standing: Standing, today: date) -> tuple[date, Month]:
     return first_day, first_month
 
 
-def kept(keys: Iterable[str], standing: Standing, today: date) -> bool:
+def is_kept(keys: Iterable[str], status: PipelineStatus, today: date) -> bool:
     """Whether figures of all these periods are still there, as far as retention decides it."""
-    first_day, first_month = oldest(standing, today)
+    first_day, first_month = oldest_kept(status, today)
     return all(key >= (first_month.key if len(key) == 7 else day_key(first_day)) for key in keys)
 
 
-def must_be_kept(keys: Sequence[str], standing: Standing, today: date, parameter: str = "from") -> None:
-    """Raises BadParameter, naming the setting, where a figure would be too low because its days have expired."""
-    first_day, first_month = oldest(standing, today)
+def require_kept(keys: Sequence[str], status: PipelineStatus, today: date, parameter: str = "from") -> None:
+    """Raises BadParameterError, naming the setting, where a figure would be too low because its days have expired."""
+    first_day, first_month = oldest_kept(status, today)
     months = [key for key in keys if len(key) == 7]
-    if len(months) < len(keys) and standing.least("retain_days") == 0:
-        raise BadParameter("granularity", "Days are not kept here (RETAIN_DAYS): whole months can be asked for.")
-    if not kept(months, standing, today):
-        raise BadParameter(parameter, f"Months before {first_month.key} are no longer kept (RETAIN_MONTHS).")
-    if not kept(keys, standing, today):
-        raise BadParameter(parameter, f"Days before {first_day} are no longer kept (RETAIN_DAYS).")
+    if len(months) < len(keys) and status.minimum_setting("retain_days") == 0:
+        raise BadParameterError("granularity", "Days are not kept here (RETAIN_DAYS): whole months can be asked for.")
+    if not is_kept(months, status, today):
+        raise BadParameterError(parameter, f"Months before {first_month.key} are no longer kept (RETAIN_MONTHS).")
+    if not is_kept(keys, status, today):
+        raise BadParameterError(parameter, f"Days before {first_day} are no longer kept (RETAIN_DAYS).")

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from deploy.cli.commands.options import faults_told, json_option, worker_settings
+from deploy.cli.commands.options import json_option, settings_errors_as_usage, worker_settings
 
 FORMATS = (
     "native",
@@ -74,7 +74,7 @@ def publish(
     from deploy.cli.publish import publish as run
     from deploy.cli.publish.run import Options, PublishSettings
 
-    with faults_told():
+    with settings_errors_as_usage():
         values = environment.load(PublishSettings)
     options = Options(
         file=file,
@@ -129,7 +129,7 @@ def import_stat(
         raise click.UsageError("either FILE or --remove")
     values = worker_settings()
     if file is not None:
-        import_stat.bring(values, file, source, replace=replace, dry_run=dry_run, as_json=as_json)
+        import_stat.import_months(values, file, source, replace=replace, dry_run=dry_run, as_json=as_json)
     elif remove:
         import_stat.remove(values, remove, dry_run=dry_run, as_json=as_json)
     else:

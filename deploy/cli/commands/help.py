@@ -14,7 +14,7 @@ from deploy.cli.json_output import print_error
 PROGRAM: Final = "authtally"
 SHELLS: Final = ("bash", "zsh", "fish")
 
-MANUAL: Final = f"""\
+HELP: Final = f"""\
 Statistics for identity systems: auth events from Kafka, tallies in Redis, answers over HTTP.
 
 Auth servers publish logins, tokens and account events to Kafka. Workers fold them into a ledger in Redis, each event
@@ -51,21 +51,21 @@ Exit status
 """
 
 
-class FaultsError(click.ClickException):
+class SettingsUsageError(click.ClickException):
     """Wrong settings: one line each, by name."""
 
     exit_code = 2
 
-    def __init__(self, faults: list[str]) -> None:
-        super().__init__("; ".join(faults))
-        self.faults = faults
+    def __init__(self, errors: list[str]) -> None:
+        super().__init__("; ".join(errors))
+        self.faults = errors
 
     def show(self, file: Any = None) -> None:
-        for fault in self.faults:
-            click.echo(fault, err=True)
+        for error in self.faults:
+            click.echo(error, err=True)
 
 
-class Manual(click.Group):
+class HelpGroup(click.Group):
     """Lists its commands by what they are for, and tells errors as JSON where that was asked for."""
 
     def __init__(self, *, sections: Mapping[str, Sequence[click.Command]], **more: Any) -> None:
@@ -81,7 +81,7 @@ class Manual(click.Group):
         except click.ClickException as error:
             if not as_json:
                 raise
-            more = {"faults": error.faults} if isinstance(error, FaultsError) else {}
+            more = {"faults": error.faults} if isinstance(error, SettingsUsageError) else {}
             print_error(ctx, error.format_message(), error.exit_code, **more)
             ctx.exit(error.exit_code)
 

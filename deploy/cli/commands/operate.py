@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from deploy.cli.commands import help as manual
-from deploy.cli.commands.options import faults_told, json_option, worker_settings, yes_option
+from deploy.cli.commands.options import json_option, settings_errors_as_usage, worker_settings, yes_option
 
 
 @click.command()
@@ -249,7 +249,7 @@ def topics_create(
     from deploy.cli import environment, topics
     from schemas.settings import KafkaSettings
 
-    with faults_told():
+    with settings_errors_as_usage():
         values = environment.load(KafkaSettings)
     if not topics.create(
         values, partitions, replicas, keep_days, keep_dead_letters_days, dry_run=dry_run, as_json=as_json

@@ -8,25 +8,25 @@ from typing import Any
 
 import click
 
-from deploy.cli.commands.help import FaultsError
+from deploy.cli.commands.help import SettingsUsageError
 
 
 @contextmanager
-def faults_told() -> Iterator[None]:
+def settings_errors_as_usage() -> Iterator[None]:
     """Turn SettingsError into one line per fault on stderr, or JSON, and exit status 2."""
     from schemas.settings import SettingsError
 
     try:
         yield
     except SettingsError as error:
-        raise FaultsError(error.faults) from error
+        raise SettingsUsageError(error.errors) from error
 
 
 def worker_settings() -> Any:
     from aggregator.settings import WorkerSettings
     from deploy.cli import environment
 
-    with faults_told():
+    with settings_errors_as_usage():
         return environment.load(WorkerSettings)
 
 

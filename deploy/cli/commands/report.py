@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from deploy.cli.commands.options import faults_told, json_option
+from deploy.cli.commands.options import json_option, settings_errors_as_usage
 
 QUESTIONS = ("overview", "active-users", "logins", "tokens", "accounts", "m2m", "pipeline")
 VERIFY = "verify"
@@ -77,7 +77,7 @@ def report(
     from deploy.cli.report import Api, ReportSettings, http_url, token_of
     from deploy.cli.report import report as run
 
-    with faults_told():
+    with settings_errors_as_usage():
         values = environment.load(ReportSettings)
     try:
         api = Api(http_url(url) if url else values.url, token_of(values, token_file))
@@ -110,6 +110,6 @@ def _signed_report(
     from deploy.cli.report.month import sign as run
     from schemas.settings import CommonSettings
 
-    with faults_told():
+    with settings_errors_as_usage():
         values = environment.load(CommonSettings)
     run(values, sign, parameters["month"], output)

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from deploy.cli.commands.options import faults_told, json_option
+from deploy.cli.commands.options import json_option, settings_errors_as_usage
 from deploy.cli.json_output import print_json
 
 
@@ -46,7 +46,7 @@ def worker(check: bool, as_json: bool) -> None:
     Exit status: 0 stopped, 1 it cannot work, which its last line explains, 2 wrong settings.
     """
     _check_alone(check, as_json)
-    with faults_told():
+    with settings_errors_as_usage():
         from aggregator.settings import WorkerSettings
         from deploy.cli import environment
 
@@ -74,7 +74,7 @@ def api(check: bool, as_json: bool) -> None:
     Exit status: 0 stopped, 2 wrong settings.
     """
     _check_alone(check, as_json)
-    with faults_told():
+    with settings_errors_as_usage():
         from api.settings.settings import ApiSettings
         from deploy.cli import environment
 

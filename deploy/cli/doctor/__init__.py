@@ -16,13 +16,13 @@ from confluent_kafka import KafkaException
 from redis.asyncio import Redis
 
 from aggregator.kafka import codecs
-from aggregator.ledger.store import SOCKET_TIMEOUT_S, UNREACHABLE, connect, trouble_in_words, why_unreachable
+from aggregator.ledger.store import SOCKET_TIMEOUT_S, UNREACHABLE, connect, describe_error, diagnose_unreachable
 from aggregator.settings import WorkerSettings
 from api.settings.settings import ApiSettings
 from deploy.cli import environment
 from deploy.cli.doctor import access, ledger, redis_server, store, topics
 from deploy.cli.doctor.findings import Finding, Verdict, count
-from deploy.cli.doctor.kafka import Kafka, Questions
+from deploy.cli.doctor.kafka import Kafka, KafkaQueries
 from deploy.cli.doctor.topics import BACKUP, Backup, Needs
 from deploy.cli.json_output import print_json
 from deploy.cli.operations import consumer, fetched_ends
@@ -78,11 +78,11 @@ def doctor(options: Options) -> int:
     counts = count(findings)
     healthy = not counts["problem"]
     if options.as_json:
-        told = [finding._asdict() for finding in findings]
+        result = [finding._asdict() for finding in findings]
         seconds = round(time.monotonic() - began, 3)
-        print_json({"healthy": healthy, "counts": counts, "findings": told, "seconds": seconds})
+        print_json({"healthy": healthy, "counts": counts, "findings": result, "seconds": seconds})
     else:
-        _tell(findings, counts)
+        _report(findings, counts)
     return BAD_SETTINGS if faulty else 0 if healthy else PROBLEMS
 
 
@@ -92,7 +92,7 @@ def _settings(kind: type[Any], service: str, findings: list[Finding]) -> Any:
     try:
         values = environment.load(kind)
     except SettingsError as error:
-        for fault in error.faults:
+        for fault in error.errors:
             name, colon, what = fault.partition(": ")
             subject, found = (name, what) if colon and name.startswith(PREFIX) and " " not in name else ("", fault)
             advice = "correct it, or leave this service out: --service " + ("api" if service == "worker" else "worker")
@@ -116,12 +116,12 @@ class _Site:
         if either is None:
             return []
         found: list[Finding] = []
-        questions = Questions(either, self._needs.operations, self._options.patience_s)
+        questions = KafkaQueries(either, self._needs.operations, self._options.patience_s)
         of_kafka, of_store, of_access = await asyncio.gather(
-            asyncio.to_thread(self._ask_kafka, questions), self._ask_store(either), self._ask_access()
+            asyncio.to_thread(self._query_kafka, questions), self._query_store(either), self._query_access()
         )
         if self._kafka is not None:
-            of_kafka += await asyncio.to_thread(self._judge_kafka, questions, either)
+            of_kafka += await asyncio.to_thread(self._assess_kafka, questions, either)
         found += [*of_kafka, *of_store]
         if self._store is not None and self._worker is not None:
             found += ledger.settings(self._store, self._worker)
@@ -131,28 +131,28 @@ class _Site:
                 found += ledger.against_kafka(self._store, self._kafka, self._worker)
         return [*found, *of_access]
 
-    def _ask_kafka(self, questions: Questions) -> list[Finding]:
+    def _query_kafka(self, questions: KafkaQueries) -> list[Finding]:
         if not self._needs.operations:
             return []
         try:
             questions.connect()
         except KafkaException as error:
             advice = "correct what it names, or let this machine reach the brokers"
-            setting, _, found = questions.why(error).partition(": ")
+            setting, _, found = questions.diagnose(error).partition(": ")
             return [Finding("kafka.connection", setting, "problem", found, advice)]
         self._kafka = kafka = questions.found
         questions.describe(self._needs.group)
-        told = f"{kafka.brokers} broker{'s' if kafka.brokers != 1 else ''} of cluster {kafka.cluster_id}"
-        return [Finding("kafka.connection", "", "ok", told)]
+        result = f"{kafka.brokers} broker{'s' if kafka.brokers != 1 else ''} of cluster {kafka.cluster_id}"
+        return [Finding("kafka.connection", "", "ok", result)]
 
-    def _judge_kafka(self, questions: Questions, settings: KafkaSettings) -> list[Finding]:
+    def _assess_kafka(self, questions: KafkaQueries, settings: KafkaSettings) -> list[Finding]:
         assert self._kafka is not None
         kafka, now_ms = self._kafka, time.time() * 1000
         oldest = self._options.backup or (redis_server.oldest_known(self._store) if self._store else None)
         moments = {ledger.LATE: int(now_ms - ledger.LATE_S * 1000)}
         if oldest is not None:
             moments[BACKUP] = int(now_ms - oldest.age_s * 1000)
-        questions.look_at_logs(moments)
+        questions.read_logs(moments)
         if self._worker is not None:
             self._correct_ends(self._worker)
         inputs = dict(settings.topics)
@@ -193,7 +193,7 @@ class _Site:
         finally:
             reader.close()
 
-    async def _ask_store(self, settings: CommonSettings) -> list[Finding]:
+    async def _query_store(self, settings: CommonSettings) -> list[Finding]:
         # One of the shipped users is to have what it is shipped with, anybody else what the services need.
         user = urlsplit(settings.redis_url.get_secret_value()).username
         services = [name for name, there in (("worker", self._worker), ("api", self._api)) if there]
@@ -201,39 +201,39 @@ class _Site:
         client = connect(cast(WorkerSettings, settings))
         try:
             async with asyncio.timeout(self._options.patience_s):
-                self._store = await store.look(client, settings.key_prefix, roles)
+                self._store = await store.inspect(client, settings.key_prefix, roles)
         except UNREACHABLE as error:
-            told = await why_unreachable(settings, error)
-            setting, found = told.split(": ", 1) if told.startswith(PREFIX) and ": " in told else ("", told)
+            result = await diagnose_unreachable(settings, error)
+            setting, found = result.split(": ", 1) if result.startswith(PREFIX) and ": " in result else ("", result)
             advice = f"correct {setting or 'the settings of Redis'}, or let this machine reach the server"
             return [Finding("redis.connection", setting, "problem", found, advice)]
         finally:
             await client.aclose()
         number = len(self._store.servers)
         answers = f"{number} servers answer" if number > 1 else "1 server answers"
-        findings = [Finding("redis.connection", "", "ok", answers), *redis_server.judge(self._store, settings)]
-        return [*findings, await self._ask_cache(self._store)] if self._api else findings
+        findings = [Finding("redis.connection", "", "ok", answers), *redis_server.assess(self._store, settings)]
+        return [*findings, await self._query_cache(self._store)] if self._api else findings
 
-    async def _ask_cache(self, ledger: store.Store) -> Finding:
+    async def _query_cache(self, ledger: store.Store) -> Finding:
         assert self._api is not None
         if self._api.cache_redis_url is None:
-            told = f"{PREFIX}CACHE_REDIS_URL is not set: right for one api process, not for several"
-            return Finding("redis.cache", "", "ok", told)
+            result = f"{PREFIX}CACHE_REDIS_URL is not set: right for one api process, not for several"
+            return Finding("redis.cache", "", "ok", result)
         url = self._api.cache_redis_url.get_secret_value()
-        tls = self._api.redis_tls() if self._api.speaks_tls(url) else {}
+        tls = self._api.redis_tls() if self._api.uses_tls(url) else {}
         client = Redis.from_url(url, socket_timeout=SOCKET_TIMEOUT_S, socket_connect_timeout=SOCKET_TIMEOUT_S, **tls)
         try:
             async with asyncio.timeout(self._options.patience_s):
                 info = await client.info()
         except UNREACHABLE as error:
-            found = trouble_in_words(error).partition(": ")[2]
+            found = describe_error(error).partition(": ")[2]
             advice = f"correct {PREFIX}CACHE_REDIS_URL; without it limits and sessions are each process's own"
             return Finding("redis.cache", "", "problem", found or str(error), advice)
         finally:
             await client.aclose()
         return redis_server.cache(ledger, self._api, info)
 
-    async def _ask_access(self) -> list[Finding]:
+    async def _query_access(self) -> list[Finding]:
         if self._api is None:
             return []
         found = list(access.local(self._api))
@@ -259,7 +259,7 @@ def commands_of(user: str) -> set[str]:
     return {word[1:] for word in line.split() if word.startswith("+") and not word.startswith("+@")}
 
 
-def _tell(findings: list[Finding], counts: Mapping[Verdict, int]) -> None:
+def _report(findings: list[Finding], counts: Mapping[Verdict, int]) -> None:
     for area, of_area in _by_area(findings):
         click.echo(click.style(area, bold=True))
         for finding in _merged(of_area):
@@ -269,12 +269,12 @@ def _tell(findings: list[Finding], counts: Mapping[Verdict, int]) -> None:
             click.echo(f"  {mark} {what}{subject}: {finding.found}")
             if finding.advice:
                 click.echo(f"           → {finding.advice}")
-    told = [
+    result = [
         f"{number} {verdict}" + ("s" if number != 1 and verdict in ("warning", "problem") else "")
         for verdict, number in counts.items()
         if number or verdict == "problem"
     ]
-    click.echo(f"\n{', '.join(told)}.")
+    click.echo(f"\n{', '.join(result)}.")
 
 
 def _merged(findings: list[Finding]) -> Iterator[Finding]:

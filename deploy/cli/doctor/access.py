@@ -50,10 +50,10 @@ def local(settings: ApiSettings) -> Iterator[Finding]:
             found = f"{PREFIX}AUTH=none on an address that others can reach: anybody reads everything"
             yield Finding("access.ways", where, "problem", found, f"set {PREFIX}AUTH to static, jwt or introspection")
     else:
-        told = [f"{PREFIX}AUTH={','.join(settings.auth)}"]
+        result = [f"{PREFIX}AUTH={','.join(settings.auth)}"]
         if "static" in settings.auth and settings.auth_tokens_file is not None:
-            told.append(f"{len(token_file.read(settings.auth_tokens_file))} static tokens")
-        yield Finding("access.ways", "", "ok", ", ".join(told))
+            result.append(f"{len(token_file.read(settings.auth_tokens_file))} static tokens")
+        yield Finding("access.ways", "", "ok", ", ".join(result))
     files = []
     if settings.quotas_file is not None:
         files.append(f"{len(quotas.read(settings.quotas_file).clients)} quotas of clients")

@@ -67,7 +67,7 @@ class Kafka:
     moments: dict[str, Moment] = field(default_factory=dict)
 
 
-class Questions:
+class KafkaQueries:
     """One conversation with Kafka. Blocking; each step ends within `patience_s`."""
 
     def __init__(self, settings: KafkaSettings, topics: Iterable[str], patience_s: float) -> None:
@@ -76,8 +76,8 @@ class Questions:
         self._patience_s = patience_s
         self.found = Kafka()
 
-    def why(self, error: KafkaException) -> str:
-        return self._admin.why(error)
+    def diagnose(self, error: KafkaException) -> str:
+        return self._admin.diagnose(error)
 
     def connect(self) -> None:
         """Raises KafkaException when no broker answers or takes us."""
@@ -95,7 +95,7 @@ class Questions:
         of_group = self._group(group) if group else None
         for topic in self._topics:
             try:
-                told = self._answer(described[topic])
+                result = self._answer(described[topic])
             except KafkaException as error:
                 if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
                     self.found.missing.append(topic)
@@ -106,10 +106,10 @@ class Questions:
                 continue
             partitions = {
                 each.id: Partition(each.leader is not None, len(each.replicas), len(each.isr))
-                for each in told.partitions
+                for each in result.partitions
             }
             self.found.topics[topic] = Topic(
-                str(told.topic_id or ""), partitions, _operations(told.authorized_operations)
+                str(result.topic_id or ""), partitions, _operations(result.authorized_operations)
             )
             self._configure(self.found.topics[topic], configured[topic])
         if group and of_group:
@@ -136,25 +136,25 @@ class Questions:
     def _describe_group(self, name: str, asked: Future[Any]) -> None:
         try:
             try:
-                told = self._answer(asked)
+                result = self._answer(asked)
             except KafkaException as error:
                 if error.args[0].code() in REFUSED:
                     raise
                 # The first question about any group makes brokers create a topic, and may fail for that.
-                told = self._answer(self._group(name))
+                result = self._answer(self._group(name))
         except KafkaException as error:
             refused = error.args[0].code() in REFUSED
             self.found.no_group = "our principal lacks the right Describe" if refused else error.args[0].str()
             return
-        self.found.members = len(told.members)
-        self.found.group_operations = _operations(told.authorized_operations)
+        self.found.members = len(result.members)
+        self.found.group_operations = _operations(result.authorized_operations)
 
-    def look_at_logs(self, moments_ms: Mapping[str, int]) -> None:
+    def read_logs(self, moments_ms: Mapping[str, int]) -> None:
         """Where logs begin and end, and their offsets at the times given."""
         shards = [
             Shard(topic, number)
-            for topic, told in self.found.topics.items()
-            for number, partition in told.partitions.items()
+            for topic, result in self.found.topics.items()
+            for number, partition in result.partitions.items()
             if partition.led
         ]
         specs = {"start": OffsetSpec.earliest(), "end": OffsetSpec.latest()}
@@ -174,15 +174,19 @@ class Questions:
                     answers[name][Shard(partition.topic, partition.partition)] = self._answer(future)
                 except KafkaException:
                     continue
-        self.found.starts = {shard: told.offset for shard, told in answers.get("start", {}).items() if told.offset >= 0}
-        self.found.ends = {shard: told.offset for shard, told in answers.get("end", {}).items() if told.offset >= 0}
+        self.found.starts = {
+            shard: result.offset for shard, result in answers.get("start", {}).items() if result.offset >= 0
+        }
+        self.found.ends = {
+            shard: result.offset for shard, result in answers.get("end", {}).items() if result.offset >= 0
+        }
         self.found.newest_ms = {
-            shard: told.timestamp for shard, told in answers.get("newest", {}).items() if told.timestamp > 0
+            shard: result.timestamp for shard, result in answers.get("newest", {}).items() if result.timestamp > 0
         }
         for name in moments_ms:
-            told = answers.get(name, {})
-            offsets = {shard: each.offset for shard, each in told.items() if each.offset >= 0}
-            self.found.moments[name] = Moment(offsets, known=len(told) == len(shards))
+            result = answers.get(name, {})
+            offsets = {shard: each.offset for shard, each in result.items() if each.offset >= 0}
+            self.found.moments[name] = Moment(offsets, known=len(result) == len(shards))
 
     def _answer(self, asked: Future[Any]) -> Any:
         try:
@@ -191,5 +195,5 @@ class Questions:
             raise KafkaException(KafkaError(KafkaError._TIMED_OUT)) from error
 
 
-def _operations(told: Any) -> frozenset[str] | None:
-    return None if told is None else frozenset(operation.name for operation in told)
+def _operations(result: Any) -> frozenset[str] | None:
+    return None if result is None else frozenset(operation.name for operation in result)

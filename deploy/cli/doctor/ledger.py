@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from aggregator.assignment import differing
+from aggregator.assignment import settings_conflict
 from aggregator.settings import FORMAT, WorkerSettings
 from deploy.cli.doctor.findings import Finding, span
 from deploy.cli.doctor.kafka import Kafka
@@ -31,7 +31,7 @@ def settings(store: Store, now: WorkerSettings) -> Iterator[Finding]:
             continue
         values = now.counted_with(shard.topic)
         for name in values:
-            if found := differing(meta, {name: values[name]}):
+            if found := settings_conflict(meta, {name: values[name]}):
                 differ.setdefault(found, []).append(shard.tag)
     for found, tags in differ.items():
         what, _, ways = found.partition(": ")
@@ -135,7 +135,9 @@ def _index(counted: Mapping[Shard, Counted], now_ms: int) -> Iterator[Finding]:
 def against_kafka(store: Store, kafka: Kafka, now: WorkerSettings) -> Iterator[Finding]:
     """Topic ids, positions and lag of the shards whose topics Kafka told of."""
     shards = {
-        shard: told for shard, told in (store.shards or {}).items() if shard.topic in now.topics and shard in kafka.ends
+        shard: result
+        for shard, result in (store.shards or {}).items()
+        if shard.topic in now.topics and shard in kafka.ends
     }
     anew = {shard.topic for shard, (_, meta) in shards.items() if _is_another(kafka, shard, meta.get("topic_id", ""))}
     for topic in sorted(anew):
@@ -161,8 +163,8 @@ def against_kafka(store: Store, kafka: Kafka, now: WorkerSettings) -> Iterator[F
 
 
 def _is_another(kafka: Kafka, shard: Shard, known: str) -> bool:
-    told = kafka.topics[shard.topic].id
-    return bool(known and told and known != told)
+    result = kafka.topics[shard.topic].id
+    return bool(known and result and known != result)
 
 
 def _outside(shard: Shard, at: int, kafka: Kafka) -> Finding | None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from deploy.cli.doctor.findings import APART_S, Finding, span
-from deploy.cli.doctor.store import Sentinel, Server, Store
+from deploy.cli.doctor.store import SentinelFacts, Server, Store
 from deploy.cli.doctor.topics import Backup
 from schemas.settings import PREFIX, CommonSettings
 
@@ -17,7 +17,7 @@ FULL: Final = 0.9
 SKEW_S: Final = 5.0
 
 
-def judge(store: Store, settings: CommonSettings) -> Iterator[Finding]:
+def assess(store: Store, settings: CommonSettings) -> Iterator[Finding]:
     for server in store.servers:
         if not server.info:
             found, advice = "its user may not ask INFO: nothing of it can be told", "grant the user of REDIS_URL +info"
@@ -50,11 +50,11 @@ def _version(server: Server) -> Finding:
     name = "valkey" if "valkey_version" in server.info else "redis"
     version = str(server.info.get(f"{name}_version", ""))
     major = version.partition(".")[0]
-    told = f"{name.capitalize()} {version}"
+    result = f"{name.capitalize()} {version}"
     if not major.isdecimal() or int(major) < NEEDED[name]:
         advice = "use Redis 7 or Valkey 8, or later"
-        return Finding("redis.version", server.name, "problem", f"{told} lacks what the worker's script uses", advice)
-    return Finding("redis.version", server.name, "ok", told)
+        return Finding("redis.version", server.name, "problem", f"{result} lacks what the worker's script uses", advice)
+    return Finding("redis.version", server.name, "ok", result)
 
 
 def _layout(server: Server, settings: CommonSettings) -> Finding:
@@ -135,8 +135,8 @@ def _replication(server: Server) -> Finding:
         found = f"a replica of {info.get('master_host')}:{info.get('master_port')}: it takes no writes"
         advice = f"name the primary in {PREFIX}REDIS_URL, or the sentinels with {PREFIX}REDIS_SENTINEL"
         return Finding("redis.replication", name, "problem", found, advice)
-    replicas = [told for field, told in info.items() if field.startswith("slave") and isinstance(told, dict)]
-    online = sum(told.get("state") == "online" for told in replicas)
+    replicas = [result for field, result in info.items() if field.startswith("slave") and isinstance(result, dict)]
+    online = sum(result.get("state") == "online" for result in replicas)
     needed = int((server.config or {}).get("min-replicas-to-write") or 0)
     if needed > online:
         found = f"min-replicas-to-write {needed}, but {online} replicas follow: writes are refused"
@@ -147,18 +147,18 @@ def _replication(server: Server) -> Finding:
     return Finding("redis.replication", name, "ok", f"primary with {online} replicas" if online else "no replica")
 
 
-def _sentinel(told: Sentinel) -> Finding:
-    down = {"s_down", "o_down", "disconnected"} & set(told.flags.split(","))
+def _sentinel(result: SentinelFacts) -> Finding:
+    down = {"s_down", "o_down", "disconnected"} & set(result.flags.split(","))
     if down:
-        found = f"sentinels think that {told.address} is down ({told.flags})"
+        found = f"sentinels think that {result.address} is down ({result.flags})"
         return Finding("redis.layout", "sentinel", "problem", found, "look at its log")
-    if told.others + 1 < max(told.quorum, 2) or told.others + 1 < 3:
-        found = f"{told.others + 1} sentinels, quorum {told.quorum}: too few to agree when one is away"
+    if result.others + 1 < max(result.quorum, 2) or result.others + 1 < 3:
+        found = f"{result.others + 1} sentinels, quorum {result.quorum}: too few to agree when one is away"
         return Finding("redis.layout", "sentinel", "warning", found, "run three, each on a machine of its own")
-    if not told.replicas:
+    if not result.replicas:
         found = "no replica to fail over to"
         return Finding("redis.layout", "sentinel", "warning", found, "add one")
-    return Finding("redis.layout", "sentinel", "ok", f"{told.others + 1} sentinels, quorum {told.quorum}")
+    return Finding("redis.layout", "sentinel", "ok", f"{result.others + 1} sentinels, quorum {result.quorum}")
 
 
 def clocks(store: Store) -> Iterator[Finding]:

@@ -53,7 +53,7 @@ CALLS: Final = (
 SAMPLE: Final = 20
 """Shards whose index is looked at: what empties one has come to all of them."""
 SAMPLE_DAYS: Final = 40
-ASKED: Final = ("save", "appendfsync", "min-replicas-to-write")
+QUERIED: Final = ("save", "appendfsync", "min-replicas-to-write")
 
 
 @dataclass
@@ -70,7 +70,7 @@ class Server:
 
 
 @dataclass
-class Sentinel:
+class SentinelFacts:
     """What a sentinel says of the master that it watches."""
 
     address: str
@@ -94,7 +94,7 @@ class Counted(NamedTuple):
 @dataclass
 class Store:
     servers: list[Server]
-    sentinel: Sentinel | None
+    sentinel: SentinelFacts | None
     shards: dict[Shard, tuple[int | None, Mapping[str, str]]] | None
     """Position and meta of every shard that is registered; None where this kind of client cannot read them here."""
     refused: Sequence[str] | None
@@ -103,7 +103,7 @@ class Store:
     """Of the first SAMPLE shards their index too; None where our user may not look."""
 
 
-async def look(client: Client, prefix: str, roles: Mapping[str, Collection[str]]) -> Store:
+async def inspect(client: Client, prefix: str, roles: Mapping[str, Collection[str]]) -> Store:
     """Ask everything; of rights, about the commands of each role. Raises RedisError, OSError when nobody answers."""
     if isinstance(client, RedisCluster):
         await client.initialize()
@@ -190,38 +190,38 @@ async def _server(client: Client, node: Any) -> Server:
 
     info = await ask_if_allowed("INFO")
     before = time.time()
-    told = await ask_if_allowed("TIME")
+    result = await ask_if_allowed("TIME")
     between = (before + time.time()) / 2
-    ahead = None if told is None else int(told[0]) + int(told[1]) / 1e6 - between
-    config = await ask_if_allowed("CONFIG GET", *ASKED)
+    ahead = None if result is None else int(result[0]) + int(result[1]) / 1e6 - between
+    config = await ask_if_allowed("CONFIG GET", *QUERIED)
     cluster = await ask_if_allowed("CLUSTER INFO") if (info or {}).get("cluster_enabled") else None
     return Server("" if node is None else node.name, info or {}, ahead, _pairs(config), _lines(cluster))
 
 
-def _pairs(told: Any) -> Mapping[str, str] | None:
-    if told is None or isinstance(told, dict):
-        return told
-    return dict(zip(told[::2], told[1::2], strict=True))
+def _pairs(result: Any) -> Mapping[str, str] | None:
+    if result is None or isinstance(result, dict):
+        return result
+    return dict(zip(result[::2], result[1::2], strict=True))
 
 
-def _lines(told: Any) -> Mapping[str, str]:
-    return told if isinstance(told, dict) else {}
+def _lines(result: Any) -> Mapping[str, str]:
+    return result if isinstance(result, dict) else {}
 
 
-async def _sentinel(client: Client) -> Sentinel | None:
+async def _sentinel(client: Client) -> SentinelFacts | None:
     pool = getattr(client, "connection_pool", None)
     if not isinstance(pool, SentinelConnectionPool):
         return None
     for asked in pool.sentinel_manager.sentinels:
         try:
-            told = await asked.sentinel_master(pool.service_name)
+            result = await asked.sentinel_master(pool.service_name)
         except (RedisError, OSError):
             continue
-        return Sentinel(
-            f"{told['ip']}:{told['port']}",
-            str(told["flags"]),
-            int(told["num-other-sentinels"]),
-            int(told["num-slaves"]),
-            int(told["quorum"]),
+        return SentinelFacts(
+            f"{result['ip']}:{result['port']}",
+            str(result["flags"]),
+            int(result["num-other-sentinels"]),
+            int(result["num-slaves"]),
+            int(result["quorum"]),
         )
     return None

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from aggregator.kafka.codecs import CODECS
-from aggregator.kafka.dead_letters import CUT_BYTES, MAX_REQUEST_BYTES
+from aggregator.kafka.dead_letters import MAX_REQUEST_BYTES, TRUNCATED_BYTES
 from deploy.cli.doctor.findings import APART_S, Finding, Verdict, span
 from deploy.cli.doctor.kafka import Kafka, Topic
 from schemas.ledger.inventory import BINDINGS
@@ -63,7 +63,7 @@ def topics(kafka: Kafka, bound: Mapping[str, str], dead_letter_topic: str) -> It
 def _topic(kafka: Kafka, name: str, topic: Topic, binding: str | None) -> Finding:
     number = len(topic.partitions)
     found = f"{number} partition{'s' if number != 1 else ''}"
-    if leaderless := sorted(partition for partition, told in topic.partitions.items() if not told.led):
+    if leaderless := sorted(partition for partition, result in topic.partitions.items() if not result.led):
         return Finding(
             "kafka.topic",
             name,
@@ -87,10 +87,10 @@ def _topic(kafka: Kafka, name: str, topic: Topic, binding: str | None) -> Findin
 
 def rights(kafka: Kafka, needs: Needs) -> Iterator[Finding]:
     """Brokers tell what our principal may do; those without an authorizer let anybody do anything."""
-    lacking, told = [], False
+    lacking, result = [], False
     for topic, needed in needs.operations.items():
         if topic in kafka.topics and (may := kafka.topics[topic].operations) is not None:
-            told = True
+            result = True
             lacking += [(operation, f"--topic {topic}", topic) for operation in sorted(needed - may)]
     if needs.group and kafka.group_operations is not None and "READ" not in kafka.group_operations:
         lacking.append(("READ", f"--group {needs.group}", needs.group))
@@ -103,7 +103,7 @@ def rights(kafka: Kafka, needs: Needs) -> Iterator[Finding]:
             f"our principal lacks the right {name}",
             f"grant it: kafka-acls.sh --add --allow-principal User:… --operation {name} {which}",
         )
-    if told and not lacking:
+    if result and not lacking:
         yield Finding("kafka.rights", "", "ok", "our principal may read and write what it must")
 
 
@@ -205,9 +205,9 @@ def dead_letters(kafka: Kafka, name: str, inputs: Mapping[str, str]) -> Finding 
     """Whether the dead letter of the largest record fits. None where that cannot be told."""
     letters = kafka.topics.get(name)
     sizes = {
-        topic: int(told.config["max.message.bytes"])
-        for topic, told in kafka.topics.items()
-        if topic in inputs and told.config and "max.message.bytes" in told.config
+        topic: int(result.config["max.message.bytes"])
+        for topic, result in kafka.topics.items()
+        if topic in inputs and result.config and "max.message.bytes" in result.config
     }
     if letters is None or not letters.config or "max.message.bytes" not in letters.config or not sizes:
         return None
@@ -215,12 +215,12 @@ def dead_letters(kafka: Kafka, name: str, inputs: Mapping[str, str]) -> Finding 
     largest = max(sizes.values())
     wanted = largest + HEADERS_BYTES
     advice = f"kafka-configs.sh --alter --topic {name} --add-config max.message.bytes={wanted}"
-    if most < CUT_BYTES + HEADERS_BYTES:
+    if most < TRUNCATED_BYTES + HEADERS_BYTES:
         return Finding(
             "kafka.dead_letters",
             name,
             "problem",
-            f"max.message.bytes={most} refuses even a dead letter that was cut to {CUT_BYTES >> 10} KB: "
+            f"max.message.bytes={most} refuses even a dead letter that was cut to {TRUNCATED_BYTES >> 10} KB: "
             "the partition would wait for ever",
             advice,
         )
@@ -231,7 +231,7 @@ def dead_letters(kafka: Kafka, name: str, inputs: Mapping[str, str]) -> Finding 
             name,
             "warning",
             f"max.message.bytes={most}, but {topic} takes records of {largest}: larger ones are kept cut to "
-            f"{CUT_BYTES >> 10} KB and cannot be resent",
+            f"{TRUNCATED_BYTES >> 10} KB and cannot be resent",
             advice,
         )
     whole = min(most, MAX_REQUEST_BYTES) - HEADERS_BYTES
@@ -245,18 +245,18 @@ def retention(kafka: Kafka, name: str) -> Finding | None:
     if config is None or "retention.ms" not in config:
         return None
     kept_ms, size = int(config["retention.ms"]), int(config.get("retention.bytes", FOR_EVER))
-    told = "for ever" if kept_ms == FOR_EVER else span(kept_ms / 1000)
+    result = "for ever" if kept_ms == FOR_EVER else span(kept_ms / 1000)
     if size != FOR_EVER:
-        told += f", at most {size:,} bytes a partition"
+        result += f", at most {size:,} bytes a partition"
     if kept_ms != FOR_EVER and kept_ms < SHORT_S * 1000:
         return Finding(
             "kafka.retention",
             name,
             "warning",
-            f"events are kept {told}: a worker that is down for longer loses some",
+            f"events are kept {result}: a worker that is down for longer loses some",
             f"kafka-configs.sh --alter --topic {name} --add-config retention.ms=604800000",
         )
-    return Finding("kafka.retention", name, "ok", f"events are kept {told}")
+    return Finding("kafka.retention", name, "ok", f"events are kept {result}")
 
 
 def backup(kafka: Kafka, bound: Mapping[str, str], oldest: Backup | None) -> Iterator[Finding]:

@@ -13,10 +13,10 @@ import click
 
 from deploy.cli.json_output import print_json
 from deploy.cli.operations import show_table
-from deploy.cli.publish.dry_run import KINDS, Rehearsal
+from deploy.cli.publish.dry_run import KINDS, DryRun
 from deploy.cli.publish.progress import showing
-from deploy.cli.publish.run import STDIN, Options, PublishSettings, Run, Stop, state_to_resume
-from deploy.cli.publish.run_stats import Account, Example, Rejects, RejectsError
+from deploy.cli.publish.run import STDIN, Options, PublishSettings, Run, StopRequest, state_to_resume
+from deploy.cli.publish.run_stats import Example, Rejects, RejectsError, RunStats
 from deploy.cli.publish.source import InputError, Readable, Source
 from deploy.cli.publish.state import StateError, first_link
 from schemas.outgoing import UnboundError, outgoing, topics_by_event
@@ -33,16 +33,16 @@ class _Input(NamedTuple):
 def publish(settings: PublishSettings, options: Options) -> int:
     """Run the command; the exit status, 0 when nothing was rejected. Raises click.ClickException."""
     try:
-        with _opened(options.file) as given:
+        with _open(options.file) as given:
             if options.dry_run:
-                return _rehearse(settings, options, given)
+                return _dry_run(settings, options, given)
             return _publish(settings, options, given)
     except (StateError, RejectsError, UnboundError) as error:
         raise click.ClickException(str(error)) from error
 
 
 @contextmanager
-def _opened(file: str) -> Iterator[_Input]:
+def _open(file: str) -> Iterator[_Input]:
     if file == STDIN:
         yield _Input(sys.stdin.buffer, None)  # type: ignore[arg-type]
         return
@@ -55,28 +55,28 @@ def _opened(file: str) -> Iterator[_Input]:
         yield _Input(stream, path.stat().st_size if path.is_file() else None)  # type: ignore[arg-type]
 
 
-def _rehearse(settings: PublishSettings, options: Options, given: _Input) -> int:
-    rehearsal = Rehearsal(settings, settings.user_scope, frozenset(settings.active_on))
+def _dry_run(settings: PublishSettings, options: Options, given: _Input) -> int:
+    summary = DryRun(settings, settings.user_scope, frozenset(settings.active_on))
     source = Source(given.stream)
     bound = topics_by_event(settings.topics)
     broken = None
     with showing(source, given.size) as shown, Rejects(options.rejects) as rejects:
-        account = Account(options.adapter, first_link(options.source), rejects, ids=False)
+        stats = RunStats(options.adapter, first_link(options.source), rejects, ids=False)
         shown.begin("reading", 0)
         try:
             for raw in source:
-                for event in account.take(raw, source):
+                for event in stats.add(raw, source):
                     outgoing(event, bound)
-                    rehearsal.add(event)
-                shown.at(account.events)
+                    summary.add(event)
+                shown.at(stats.events)
         except InputError as error:
             broken = error
-    months = rehearsal.months()
+    months = summary.months()
     if options.as_json:
-        print_json({**account.told(), "months": months, "error": str(broken) if broken else None})
+        print_json({**stats.as_document(), "months": months, "error": str(broken) if broken else None})
     else:
-        click.echo(f"Dry run: {account.events:,} events would be published from {account.elements:,} elements.")
-        _tell_rest(account)
+        click.echo(f"Dry run: {stats.events:,} events would be published from {stats.elements:,} elements.")
+        _report_rest(stats)
         if months:
             click.echo()
             show_table(
@@ -88,44 +88,44 @@ def _rehearse(settings: PublishSettings, options: Options, given: _Input) -> int
             )
         if broken:
             click.echo(f"Error: {broken}", err=True)
-    return FAILED if account.rejected or broken else 0
+    return FAILED if stats.rejected or broken else 0
 
 
 def _publish(settings: PublishSettings, options: Options, given: _Input) -> int:
     state = state_to_resume(options)
-    stop = Stop(given.stream)
+    stop = StopRequest(given.stream)
     source = Source(stop)
     began = time.monotonic()
     with (
-        stop.heard(),
+        stop.requested(),
         showing(source, given.size) as shown,
         Rejects(options.rejects, state.tally.rejects_bytes if state else 0) as rejects,
     ):
         run = Run(settings, options, rejects, state, source)
         # A state that cannot be written must not be found out about when there is something to write.
         run.save(run.account.tally(), run.account.link)
-        problem = run.go(shown, stop)
-    _tell(options, run, time.monotonic() - began, problem, stopped=stop.asked)
-    if stop.asked:
+        problem = run.run(shown, stop)
+    _report(options, run, time.monotonic() - began, problem, stopped=stop.requested_at)
+    if stop.requested_at:
         return INTERRUPTED
     return FAILED if problem or run.account.rejected else 0
 
 
-def _tell(options: Options, run: Run, seconds: float, problem: str | None, *, stopped: bool) -> None:
-    account, path = run.account, options.state_path
+def _report(options: Options, run: Run, seconds: float, problem: str | None, *, stopped: bool) -> None:
+    stats, path = run.account, options.state_path
     sent = run.acknowledged
     again = f"{sent.elements:,} elements are acknowledged. " + (
         "Run the same command to go on." if path else "Without --state the next run begins from the beginning."
     )
     if options.as_json:
-        told: dict[str, Any] = account.told() | {
+        result: dict[str, Any] = stats.as_document() | {
             "acknowledged": {"elements": sent.elements, "events": sent.events},
             "resumed_at_element": run.resumed_at,
             "finished": run.finished,
             "error": problem,
             "seconds": round(seconds, 3),
         }
-        print_json(told)
+        print_json(result)
     else:
         if run.resumed_at:
             click.echo(f"{run.resumed_at:,} elements were acknowledged before and were passed by.")
@@ -134,24 +134,24 @@ def _tell(options: Options, run: Run, seconds: float, problem: str | None, *, st
             + (" in all" if run.resumed_at else "")
             + f"; this run took {seconds:.1f} s."
         )
-        _tell_rest(account)
+        _report_rest(stats)
         if stopped:
             click.echo(f"Stopped. {again}")
     if problem:
         click.echo(f"Error: {problem}. {again}", err=True)
 
 
-def _tell_rest(account: Account) -> None:
-    if account.ignored:
-        click.echo(f"{account.ignored:,} elements tell nothing that is counted and were left out.")
-    if not account.rejected:
+def _report_rest(stats: RunStats) -> None:
+    if stats.ignored:
+        click.echo(f"{stats.ignored:,} elements tell nothing that is counted and were left out.")
+    if not stats.rejected:
         return
-    click.echo(f"{account.rejected.total():,} rejected:")
-    examples = account.rejects.examples
+    click.echo(f"{stats.rejected.total():,} rejected:")
+    examples = stats.rejects.examples
     rows: list[tuple[object, ...]] = []
-    for reason, count in sorted(account.rejected.items()):
+    for reason, count in sorted(stats.rejected.items()):
         of_reason: list[Example | None] = [*examples.get(reason, ())] or [None]
         for place, example in enumerate(of_reason):
-            told = (example.line, example.element, example.detail) if example else ("before", "", "")
-            rows.append((*((reason, count) if place == 0 else ("", "")), *told))
+            result = (example.line, example.element, example.detail) if example else ("before", "", "")
+            rows.append((*((reason, count) if place == 0 else ("", "")), *result))
     show_table(("reason", "count", "line", "element", "detail"), rows)

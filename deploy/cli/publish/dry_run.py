@@ -24,19 +24,19 @@ class Users:
     """Distinct users, exact while few."""
 
     def __init__(self) -> None:
-        self._few: set[int] = set()
+        self._exact: set[int] = set()
         self._sketch: Any = None
 
     def add(self, digest: int) -> None:
-        self._few.add(digest)
-        if len(self._few) > EXACT:
-            self._pour()
+        self._exact.add(digest)
+        if len(self._exact) > EXACT:
+            self._to_sketch()
 
-    def _pour(self) -> None:
+    def _to_sketch(self) -> None:
         if self._sketch is None:
             self._sketch = HyperLogLog(ERROR)
-        self._sketch.add_bulk(self._few)
-        self._few.clear()
+        self._sketch.add_bulk(self._exact)
+        self._exact.clear()
 
     @property
     def exact(self) -> bool:
@@ -44,14 +44,14 @@ class Users:
 
     def count(self) -> int:
         if self._sketch is None:
-            return len(self._few)
-        if self._few:
-            self._pour()
+            return len(self._exact)
+        if self._exact:
+            self._to_sketch()
         users: int = round(self._sketch.card())
         return users
 
 
-class Rehearsal:
+class DryRun:
     """Takes in events, each once; months are few, whatever the input holds: no event is from before 2000."""
 
     def __init__(self, settings: KafkaSettings, user_scope: str, active_on: frozenset[str]) -> None:
@@ -84,8 +84,8 @@ class Rehearsal:
         found: dict[str, dict[str, Any]] = {}
         for month in sorted(self._kinds):
             users = self._users.get(month, Users())
-            told: dict[str, Any] = {"active_users": users.count(), "exact": users.exact}
+            result: dict[str, Any] = {"active_users": users.count(), "exact": users.exact}
             if not users.exact:
-                told["standard_error"] = ERROR
-            found[month.key] = told | {kind: self._kinds[month][kind] for kind in KINDS}
+                result["standard_error"] = ERROR
+            found[month.key] = result | {kind: self._kinds[month][kind] for kind in KINDS}
         return found

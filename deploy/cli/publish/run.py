@@ -12,10 +12,10 @@ from types import FrameType
 from typing import Final, Literal
 
 from deploy.cli.publish.progress import Shown
-from deploy.cli.publish.run_stats import Account, Rejects
+from deploy.cli.publish.run_stats import Rejects, RunStats
 from deploy.cli.publish.sending import MESSAGE_TIMEOUT_S, Sending, SendingError, StoppedError
 from deploy.cli.publish.source import InputError, Readable, Source
-from deploy.cli.publish.state import FORMAT, State, StateError, Tally, first_link, load, next_link, save
+from deploy.cli.publish.state import FORMAT, ElementCounts, State, StateError, first_link, load, next_link, save
 from schemas.adapters.elements import Adapter
 from schemas.adapters.registry import ADAPTERS
 from schemas.outgoing import UnboundError, outgoing, topics_by_event
@@ -62,34 +62,34 @@ class _Stopped(BaseException):
     """SIGTERM or Ctrl-C while waiting for input."""
 
 
-class Stop:
+class StopRequest:
     """Asked by a signal. Only waiting for input is cut short: whatever else runs finishes its element."""
 
     def __init__(self, stream: Readable) -> None:
-        self.asked = False
+        self.requested_at = False
         self._stream = stream
         self._waiting = False
 
     def read1(self, size: int = -1, /) -> bytes:
         self._waiting = True
         try:
-            if self.asked:
+            if self.requested_at:
                 raise _Stopped
             return self._stream.read1(size)
         finally:
             self._waiting = False
 
     @contextmanager
-    def heard(self) -> Iterator[None]:
-        before = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    def requested(self) -> Iterator[None]:
+        before = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             yield
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        self.asked = True
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self.requested_at = True
         if self._waiting:
             raise _Stopped
 
@@ -125,8 +125,8 @@ class Run:
         self._settings = settings
         self.resumed_at = state.tally.elements if state else 0
         self.finished = False
-        self.acknowledged = state.tally if state else Tally()
-        self.account = Account(
+        self.acknowledged = state.tally if state else ElementCounts()
+        self.account = RunStats(
             options.adapter,
             bytes.fromhex(state.link) if state else first_link(options.source),
             rejects,
@@ -134,11 +134,11 @@ class Run:
             before=state.tally if state else None,
         )
 
-    def go(self, shown: Shown, stop: Stop) -> str | None:
+    def run(self, shown: Shown, stop: StopRequest) -> str | None:
         """Skip, send, wait for the last acknowledgement; what went wrong, in words. Raises StateError."""
         try:
             self._skip(shown)
-            sending = Sending(self._settings, self._reached, lambda: stop.asked)
+            sending = Sending(self._settings, self._reached, lambda: stop.requested_at)
         except (InputError, SendingError) as error:
             return str(error)
         except _Stopped:
@@ -152,8 +152,8 @@ class Run:
                 problem = str(error)
             except _Stopped:
                 pass
-            sending.finish(self.account.tally(), self.account.link, STOP_S if stop.asked else MESSAGE_TIMEOUT_S)
-            self.finished = not problem and not stop.asked
+            sending.finish(self.account.tally(), self.account.link, STOP_S if stop.requested_at else MESSAGE_TIMEOUT_S)
+            self.finished = not problem and not stop.requested_at
         except (SendingError, UnboundError) as error:
             problem = str(error)
             sending.give_up(STOP_S)
@@ -181,22 +181,22 @@ class Run:
                 f"{state.tally.elements:,} elements. Name another state with --state, or begin again with --restart"
             )
 
-    def _send(self, sending: Sending, shown: Shown, stop: Stop) -> None:
+    def _send(self, sending: Sending, shown: Shown, stop: StopRequest) -> None:
         account, source, bound = self.account, self._source, self._bound
         for raw in self._elements:
-            for event in account.take(raw, source):
+            for event in account.add(raw, source):
                 sending.send(outgoing(event, bound))
             sending.element_done(account.tally, account.link)
             shown.at(account.events)
-            if stop.asked:
+            if stop.requested_at:
                 return
 
-    def _reached(self, tally: Tally, link: bytes) -> None:
+    def _reached(self, tally: ElementCounts, link: bytes) -> None:
         self.acknowledged, self._link = tally, link
         if time.monotonic() - self._saved_at >= SAVE_S:
             self.save(tally, link)
 
-    def save(self, tally: Tally, link: bytes) -> None:
+    def save(self, tally: ElementCounts, link: bytes) -> None:
         self._link = link
         if self._path is None:
             return

@@ -12,7 +12,7 @@ import msgspec
 import orjson
 
 from deploy.cli.publish.source import MAX_ELEMENT, Source
-from deploy.cli.publish.state import Tally, next_link
+from deploy.cli.publish.state import ElementCounts, next_link
 from schemas.adapters.elements import Adapter, Element
 from schemas.events import BadRecordError, Event, RecordTime
 
@@ -69,8 +69,8 @@ class Rejects:
         if self._file is None:
             return
         text = value.decode(errors="replace")
-        told = {**example._asdict(), "byte": offset, "value": text}
-        line = orjson.dumps(told, option=orjson.OPT_APPEND_NEWLINE)
+        document = {**example._asdict(), "byte": offset, "value": text}
+        line = orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE)
         try:
             self._file.write(line)
         except OSError as error:
@@ -86,13 +86,13 @@ class Rejects:
                 raise RejectsError(f"--rejects {self._path}: {error.strerror}") from error
 
 
-class Account:
+class RunStats:
     """Takes elements in order; `tally` and `link` stand for all of them up to the latest."""
 
     def __init__(
-        self, adapter: Adapter, link: bytes, rejects: Rejects, *, ids: bool, before: Tally | None = None
+        self, adapter: Adapter, link: bytes, rejects: Rejects, *, ids: bool, before: ElementCounts | None = None
     ) -> None:
-        before = before or Tally()
+        before = before or ElementCounts()
         self.link = link
         self.elements, self.events, self.ignored = before.elements, before.events, before.ignored
         self.rejected = Counter(before.rejected)
@@ -100,10 +100,10 @@ class Account:
         self._adapter = adapter
         self._ids = ids
 
-    def tally(self) -> Tally:
-        return Tally(self.elements, self.events, self.ignored, dict(self.rejected), self.rejects.size)
+    def tally(self) -> ElementCounts:
+        return ElementCounts(self.elements, self.events, self.ignored, dict(self.rejected), self.rejects.size)
 
-    def take(self, raw: bytes, source: Source) -> Iterator[Event]:
+    def add(self, raw: bytes, source: Source) -> Iterator[Event]:
         """The events of an element of `source`. Rejects are noted; an exhausted iterator has settled the element."""
         self.link = next_link(self.link, raw)
         if source.too_long:
@@ -119,10 +119,10 @@ class Account:
                 self.ignored += 1
             for event in part.events:
                 self.events += 1
-                yield self._named(event, part.index, len(parts)) if self._ids and event.id is None else event
+                yield self._with_id(event, part.index, len(parts)) if self._ids and event.id is None else event
         self.elements += 1
 
-    def _named(self, event: Event, index: int, parts: int) -> Event:
+    def _with_id(self, event: Event, index: int, parts: int) -> Event:
         """Give an id that only this element has, and that it has again when it is sent again."""
         which = f"/{index}" if parts > 1 else ""
         return msgspec.structs.replace(event, id=f"publish:{self.link.hex()}{which}")
@@ -133,7 +133,7 @@ class Account:
         example = Example(part.bad.reason, source.line, self.elements, part.bad.detail)
         self.rejects.add(example, source.offset, raw if part.raw is None else part.raw)
 
-    def told(self) -> dict[str, Any]:
+    def as_document(self) -> dict[str, Any]:
         """For `--json`."""
         return {
             "elements": self.elements,

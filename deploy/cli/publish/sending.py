@@ -10,12 +10,12 @@ from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
-from deploy.cli.publish.state import Tally
+from deploy.cli.publish.state import ElementCounts
 from schemas.connections import kafka_diagnosis
 from schemas.outgoing import Outgoing
 from schemas.settings import PREFIX, KafkaSettings
 
-PATIENCE_S: Final = 10.0
+STALL_TIMEOUT_S: Final = 10.0
 MESSAGE_TIMEOUT_S: Final = 120
 """How long an event is tried before the run ends. Kafka may lose a broker and elect anew meanwhile."""
 QUEUED: Final = 50_000
@@ -44,7 +44,7 @@ class _Segment:
         self.failures = failures
         self.elements = 0
         self.outstanding = 0
-        self.tally: Tally | None = None
+        self.tally: ElementCounts | None = None
         self.link = b""
 
     def delivered(self, error: KafkaError | None, _message: Any) -> None:
@@ -61,7 +61,7 @@ class Sending:
     """
 
     def __init__(
-        self, settings: KafkaSettings, acknowledged: Callable[[Tally, bytes], None], stopped: Callable[[], bool]
+        self, settings: KafkaSettings, acknowledged: Callable[[ElementCounts, bytes], None], stopped: Callable[[], bool]
     ) -> None:
         """Raises SendingError when no broker answers. `stopped` is asked while waiting."""
         self._acknowledged = acknowledged
@@ -76,16 +76,16 @@ class Sending:
                 "message.timeout.ms": MESSAGE_TIMEOUT_S * 1000,
                 "queue.buffering.max.messages": QUEUED,
                 "queue.buffering.max.kbytes": QUEUED_KB,
-                "error_cb": self._erred,
+                "error_cb": self._on_error,
             }
         )
         try:
-            self._there = set(self._producer.list_topics(timeout=PATIENCE_S).topics)
+            self._there = set(self._producer.list_topics(timeout=STALL_TIMEOUT_S).topics)
         except KafkaException as error:
             # What it has to tell of its connections it tells when polled.
             self._producer.poll(0)
-            told = [str(failure.str()) for failure in self._failures]
-            raise SendingError(kafka_diagnosis.why(settings, told, error.args[0].str())) from error
+            result = [str(failure.str()) for failure in self._failures]
+            raise SendingError(kafka_diagnosis.diagnose(settings, result, error.args[0].str())) from error
 
     def send(self, event: Outgoing) -> None:
         """Hand one event over; waits while too much is on its way. Raises SendingError, StoppedError."""
@@ -103,7 +103,7 @@ class Sending:
                 break
         self._now.outstanding += 1
 
-    def element_done(self, tally: Callable[[], Tally], link: bytes) -> None:
+    def element_done(self, tally: Callable[[], ElementCounts], link: bytes) -> None:
         """All events of an element were sent; `tally` and `link` are those up to here. Raises SendingError."""
         self._now.elements += 1
         if self._now.elements % 100 and self._now.elements < SEGMENT:
@@ -113,9 +113,9 @@ class Sending:
             self._close(tally(), link, now)
             while len(self._segments) > SEGMENTS:
                 self._wait(0.05)
-        self._turn(0)
+        self._poll(0)
 
-    def finish(self, tally: Tally, link: bytes, timeout_s: float = MESSAGE_TIMEOUT_S) -> None:
+    def finish(self, tally: ElementCounts, link: bytes, timeout_s: float = MESSAGE_TIMEOUT_S) -> None:
         """Wait until everything sent is acknowledged. Raises SendingError."""
         self._close(tally, link, time.monotonic())
         self._drain(timeout_s)
@@ -134,19 +134,19 @@ class Sending:
     def _drain(self, timeout_s: float) -> None:
         deadline = time.monotonic() + timeout_s
         while self._segments and time.monotonic() < deadline:
-            self._turn(0.1)
+            self._poll(0.1)
 
     def _wait(self, wait_s: float) -> None:
-        self._turn(wait_s)
+        self._poll(wait_s)
         if self._stopped():
             raise StoppedError
 
-    def _close(self, tally: Tally, link: bytes, now: float) -> None:
+    def _close(self, tally: ElementCounts, link: bytes, now: float) -> None:
         self._now.tally, self._now.link = tally, link
         self._segments.append(self._now)
         self._now = _Segment(now, self._failures)
 
-    def _turn(self, wait_s: float) -> None:
+    def _poll(self, wait_s: float) -> None:
         """Serve delivery reports, and tell how far the acknowledged stretch now reaches."""
         self._producer.poll(wait_s)
         reached: _Segment | None = None
@@ -157,7 +157,7 @@ class Sending:
         if self._failures:
             raise self._failed(self._failures[0])
 
-    def _erred(self, error: KafkaError) -> None:
+    def _on_error(self, error: KafkaError) -> None:
         # Others mend themselves, or end in a delivery report.
         if error.fatal() or error.code() == KafkaError._AUTHENTICATION:
             self._failures.append(error)

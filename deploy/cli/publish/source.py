@@ -182,7 +182,7 @@ class Source:
         while True:
             found = _TO_BRACKET.match(self._data, self._at + scanned)
             if found is None:
-                if not self._more("object"):
+                if not self._fill_or_fail("object"):
                     rest = self._data[self._at :].rstrip()
                     self._at = len(self._data)
                     return rest
@@ -206,8 +206,8 @@ class Source:
                 pattern = _TO_BRACKET if depth else _TO_COMMA
                 found = pattern.match(self._data, self._at + scanned)
                 if found is None:
-                    if not self._more("array element"):
-                        raise self._cut_off(opened)
+                    if not self._fill_or_fail("array element"):
+                        raise self._truncated_error(opened)
                     continue
                 scanned, what = found.end() - self._at, found[1]
                 if what in _OPEN:
@@ -220,14 +220,14 @@ class Source:
             element = self._data[self._at : end].rstrip()
             self._at = end if what == b"]" else end + 1
             yield element
-        raise self._cut_off(opened)
+        raise self._truncated_error(opened)
 
-    def _more(self, what: str) -> bool:
+    def _fill_or_fail(self, what: str) -> bool:
         if len(self._data) - self._at > MAX_ELEMENT:
             raise InputError(
                 f"the {what} at line {self.line}, byte {self.offset}, has no end within {MAX_ELEMENT} bytes"
             )
         return self._fill()
 
-    def _cut_off(self, opened: int) -> InputError:
+    def _truncated_error(self, opened: int) -> InputError:
         return InputError(f"the array that begins at byte {opened} is cut off: it has no closing bracket")

@@ -27,7 +27,7 @@ def next_link(link: bytes, element: bytes) -> bytes:
     return hashlib.blake2b(link + element, digest_size=DIGEST_BYTES).digest()
 
 
-class Tally(msgspec.Struct, frozen=True):
+class ElementCounts(msgspec.Struct, frozen=True):
     """What became of the elements up to a point of the input, over all runs."""
 
     elements: int = 0
@@ -46,7 +46,7 @@ class State(msgspec.Struct, frozen=True):
     source: str
     ids: bool
     link: str
-    tally: Tally
+    tally: ElementCounts
     finished: bool
 
 

@@ -158,8 +158,8 @@ def refusal(api: Api, status: int, headers: Mapping[str, str], body: bytes) -> c
         return click.ClickException(f"{api.url} refuses this to the token: {detail or f'it needs scope {SCOPE}'}")
     if status in (429, 503):
         wait = headers.get("Retry-After")
-        told = detail or ("it is busy." if status == 429 else "it cannot read its figures now.")
-        return click.ClickException(f"{api.url}: {told}" + (f" Try again in {wait} s." if wait else ""))
+        result = detail or ("it is busy." if status == 429 else "it cannot read its figures now.")
+        return click.ClickException(f"{api.url}: {result}" + (f" Try again in {wait} s." if wait else ""))
     if status == 400 and detail:
         wrong = click.ClickException(detail)
         wrong.exit_code = WRONG_QUESTION

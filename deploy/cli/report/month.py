@@ -14,7 +14,7 @@ import orjson
 
 from api.ledger.client import UNREACHABLE, open_ledger
 from api.ledger.statistics import Counts, Statistics
-from api.ledger.status import Standing
+from api.ledger.status import PipelineStatus
 from api.ledger.users import ActiveUsers
 from deploy.cli.operations import show_table
 from deploy.cli.report.signing import SignatureError, private_key, public_key, read_report, signed_with, verified
@@ -36,11 +36,11 @@ def sign(settings: CommonSettings, key_file: Path, text: str | None, output: Pat
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--month") from error
     try:
-        told = asyncio.run(_month(settings, month))
+        result = asyncio.run(_month(settings, month))
     except UNREACHABLE as error:
         raise click.ClickException(f"{PREFIX}REDIS_URL: {error or type(error).__name__}") from error
-    told["to_date"] = month >= today
-    envelope = orjson.dumps(signed_with(key, told), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    result["to_date"] = month >= today
+    envelope = orjson.dumps(signed_with(key, result), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
     if output is None:
         click.echo(envelope, nl=False)
         return
@@ -90,13 +90,13 @@ async def _month(settings: CommonSettings, month: Month) -> dict[str, Any]:
     try:
         statistics = Statistics(client, settings)
         # Before: whatever lies below these positions is in the figures.
-        before = await statistics.standing()
-        held = await statistics.held([month.key])
+        before = await statistics.pipeline_status()
+        held = await statistics.find_periods([month.key])
         if month.key in held.shards:
-            told = await _counted(statistics, settings, month.key)
+            result = await _counted(statistics, settings, month.key)
         else:
-            told = await _imported(statistics, month.key)
-        after = await statistics.standing()
+            result = await _imported(statistics, month.key)
+        after = await statistics.pipeline_status()
     finally:
         await client.close()
     return {
@@ -106,11 +106,11 @@ async def _month(settings: CommonSettings, month: Month) -> dict[str, Any]:
         "authtally": version("authtally"),
         "key_prefix": settings.key_prefix,
         "positions": _positions(before, after),
-        **told,
+        **result,
     }
 
 
-def _positions(before: Standing, after: Standing) -> list[dict[str, Any]]:
+def _positions(before: PipelineStatus, after: PipelineStatus) -> list[dict[str, Any]]:
     """What the figures cover: everything below `offset`, and nothing from `offset_after` on."""
     later = {shard.keys.shard: shard.position for shard in after.shards}
     return [
@@ -128,22 +128,22 @@ def _positions(before: Standing, after: Standing) -> list[dict[str, Any]]:
 
 
 async def _counted(statistics: Statistics, settings: CommonSettings, month: str) -> dict[str, Any]:
-    held = await statistics.held([month])
+    held = await statistics.find_periods([month])
     realms: list[Scope] = []
     if "realm" in settings.users_by and "realm" in settings.counts_by:
         known = {scope for scope in await statistics.labels() if scope.dimension == "realm"}
         realms = sorted(known | {Scope("realm", (OTHER,))})
     scopes = [EVERYTHING, *realms]
-    users = await statistics.users.count([held.union([month], [scope]) for scope in scopes])
-    told = {}
+    users = await statistics.users.count([held.distinct_query([month], [scope]) for scope in scopes])
+    result = {}
     for scope, active in zip(scopes, users, strict=True):
-        counts = (await statistics.counts_of(held, [month], [scope]))[month]
-        told[scope] = _figures(active, counts)
+        counts = (await statistics.sum_counts(held, [month], [scope]))[month]
+        result[scope] = _figures(active, counts)
     return {
-        **told[EVERYTHING],
+        **result[EVERYTHING],
         "active_clients": _users(await statistics.active_clients(month)),
         "realms": [
-            {"realm": scope.names[0], **told[scope]} for scope in realms if told[scope] != _figures(_NOBODY, {})
+            {"realm": scope.names[0], **result[scope]} for scope in realms if result[scope] != _figures(_NOBODY, {})
         ],
         "imported_from": None,
     }

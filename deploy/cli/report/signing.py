@@ -43,9 +43,9 @@ def fingerprint(key: Ed25519PublicKey) -> str:
     return hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
 
 
-def signed_with(key: Ed25519PrivateKey, told: dict[str, Any]) -> dict[str, Any]:
+def signed_with(key: Ed25519PrivateKey, result: dict[str, Any]) -> dict[str, Any]:
     """The report in its envelope."""
-    signed = {"type": TYPE, "version": VERSION, **told}
+    signed = {"type": TYPE, "version": VERSION, **result}
     value = base64.b64encode(key.sign(canonical(signed))).decode()
     return {
         "signed": signed,

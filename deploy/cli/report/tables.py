@@ -62,8 +62,8 @@ def overview(answer: Answer) -> None:
         click.echo(f"{number} failed logins of the month named clients that are not known.")
     for title, name in (("Failed logins", "failed_logins_by_reason"), ("Tokens", "tokens_by_grant_type")):
         if month[name]:
-            told = ", ".join(f"{key} {_number(count)}" for key, count in _largest_first(month[name]))
-            click.echo(f"{title} of the month: {told}.")
+            result = ", ".join(f"{key} {_number(count)}" for key, count in _largest_first(month[name]))
+            click.echo(f"{title} of the month: {result}.")
     click.echo()
     show_table(
         ("month", "users", "error", *MEASURES.values(), ""),
@@ -127,9 +127,9 @@ def pipeline(answer: Answer) -> None:
     _table(columns, ((_cell(row.get(name)) for name in columns) for row in rows))
     total = answer["total"]
     parts = ("counted", "duplicates", "ignored", "dead")
-    told = " + ".join(f"{_number(total[name])} {name}" for name in parts)
+    result = " + ".join(f"{_number(total[name])} {name}" for name in parts)
     verb = "=" if total["adds_up"] else "DOES NOT EQUAL"
-    click.echo(f"{_number(total['consumed'])} consumed {verb} {told}.")
+    click.echo(f"{_number(total['consumed'])} consumed {verb} {result}.")
 
 
 TABLES: Final[dict[str, Callable[[Answer], None]]] = {

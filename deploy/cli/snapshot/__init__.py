@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from aggregator.ledger.store import UNREACHABLE, Client, connect, trouble_in_words
+from aggregator.ledger.store import UNREACHABLE, Client, connect, describe_error
 from aggregator.settings import WorkerSettings
 from deploy.cli.json_output import print_json as print_json
 from deploy.cli.operations import Log, logs_of, show_table
@@ -40,10 +40,10 @@ def save(settings: WorkerSettings, file: Path, keep: int | None, *, overwrite: b
         raise click.ClickException(f"{path}: exists; --overwrite replaces it")
     with progress("saving", "shards") as job:
 
-        def tell(tag: str, done: int, total: int) -> None:
+        def on_progress(tag: str, done: int, total: int) -> None:
             job.of(f"saving {tag}", done, total)
 
-        saved: Saved = converse(settings, lambda client: run_save(client, settings, path, tell))
+        saved: Saved = with_connection(settings, lambda client: run_save(client, settings, path, on_progress))
     if keep is not None:
         saved.removed = thin_out(file, keep)
     if as_json:
@@ -86,8 +86,8 @@ def restore(
     """Write a snapshot back. Raises click.ClickException."""
     held = checked(file)
     in_kafka = kafka_of(settings, held) if ask_kafka else None
-    planned = converse(settings, lambda client: plan(client, settings, file, held, in_kafka, replace=replace))
-    told: dict[str, Any] = {
+    planned = with_connection(settings, lambda client: plan(client, settings, file, held, in_kafka, replace=replace))
+    report: dict[str, Any] = {
         "file": str(file),
         "id": held.header["id"],
         "refused": planned.refused,
@@ -99,27 +99,29 @@ def restore(
     if not planned.refused and not dry_run:
         with progress("restoring", "bytes", held.unpacked) as job:
 
-            def tell(section: str, more: int) -> None:
+            def on_progress(section: str, more: int) -> None:
                 job.add(more, f"restoring {section}")
 
-            done = converse(settings, lambda client: run_restore(client, settings, file, held, planned, told=tell))
-        told |= {
+            done = with_connection(
+                settings, lambda client: run_restore(client, settings, file, held, planned, on_progress=on_progress)
+            )
+        report |= {
             "restored": done.shards,
             "keys": done.entries,
             "expired": done.expired,
             "seconds": round(done.seconds, 3),
         }
     if as_json:
-        print_json(told)
+        print_json(report)
     else:
-        _tell(file, held, planned, told, dry_run=dry_run)
+        _report(file, held, planned, report, dry_run=dry_run)
     if planned.refused:
         for reason in planned.refused:
             click.echo(reason, err=True)
         raise click.ClickException(f"{file}: nothing was restored")
 
 
-def _tell(file: Path, held: Contents, planned: Plan, told: dict[str, Any], *, dry_run: bool) -> None:
+def _report(file: Path, held: Contents, planned: Plan, report: dict[str, Any], *, dry_run: bool) -> None:
     _table(held.shards, planned.remarks | dict.fromkeys(planned.done, "restored already"))
     click.echo(_heading(file, held))
     if planned.refused:
@@ -128,14 +130,14 @@ def _tell(file: Path, held: Contents, planned: Plan, told: dict[str, Any], *, dr
         click.echo(f"Dry run: {len(planned.restore)} shards would be restored.")
     else:
         click.echo(
-            f"Restored {len(told['restored'])} shards: {told['keys']:,} keys in {told['seconds']:.1f} s; "
-            f"{told['expired']:,} had expired. Workers go on from these positions."
+            f"Restored {len(report['restored'])} shards: {report['keys']:,} keys in {report['seconds']:.1f} s; "
+            f"{report['expired']:,} had expired. Workers go on from these positions."
         )
 
 
 def kafka_of(settings: WorkerSettings, held: Contents) -> dict[Shard, Log]:
     """Kafka's view of a snapshot's partitions. Raises click.ClickException."""
-    return logs_of(settings, {told["topic"] for told in held.shards})
+    return logs_of(settings, {held_shard["topic"] for held_shard in held.shards})
 
 
 def checked(file: Path) -> Contents:
@@ -147,7 +149,7 @@ def checked(file: Path) -> Contents:
             raise click.ClickException(str(error)) from error
 
 
-def converse(settings: WorkerSettings, ask: Callable[[Client], Awaitable[T]]) -> T:
+def with_connection(settings: WorkerSettings, ask: Callable[[Client], Awaitable[T]]) -> T:
     """Run one conversation with a store, however long. Raises click.ClickException for what goes wrong there."""
     logs.configure("error", settings.log_format)
 
@@ -163,7 +165,7 @@ def converse(settings: WorkerSettings, ask: Callable[[Client], Awaitable[T]]) ->
     except (SnapshotError, InTheWayError, NotWholeError, MovedAwayError) as error:
         raise click.ClickException(str(error)) from error
     except UNREACHABLE as error:
-        raise click.ClickException(trouble_in_words(error)) from error
+        raise click.ClickException(describe_error(error)) from error
 
 
 def _heading(file: Path, held: Contents) -> str:
@@ -177,13 +179,19 @@ def _heading(file: Path, held: Contents) -> str:
 def _table(shards: list[dict[str, Any]], remarks: dict[str, str] | None = None) -> None:
     columns = ("topic", "partition", "position", "keys", "topic id")
     rows = [
-        (told["topic"], told["partition"], told["position"], f"{told['entries']:,}", told["meta"].get("topic_id", "-"))
-        for told in shards
+        (
+            held_shard["topic"],
+            held_shard["partition"],
+            held_shard["position"],
+            f"{held_shard['entries']:,}",
+            held_shard["meta"].get("topic_id", "-"),
+        )
+        for held_shard in shards
     ]
     if remarks is None:
         show_table(columns, rows)
     else:
         show_table(
             (*columns, ""),
-            ((*row, remarks.get(told["section"], "")) for row, told in zip(rows, shards, strict=True)),
+            ((*row, remarks.get(held_shard["section"], "")) for row, held_shard in zip(rows, shards, strict=True)),
         )

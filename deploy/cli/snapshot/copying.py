@@ -16,7 +16,7 @@ from redis.asyncio import RedisCluster
 
 from aggregator.ledger.store import Client
 from deploy.cli.snapshot.file import GONE, Entry, Writer
-from deploy.cli.snapshot.redis_connections import Line, Watch, in_place, names, watching
+from deploy.cli.snapshot.redis_connections import RedisConnection, Watch, is_same_node, names, watching
 from schemas.ledger import fields
 from schemas.ledger.keys import ShardKeys
 
@@ -110,7 +110,7 @@ async def copy_shard(client: Client, of: ShardKeys, into: Writer) -> Copied | No
     async with watching(client, of.position, of.base) as (line, watch):
         clustered = isinstance(client, RedisCluster)
         if clustered:
-            await in_place(line, of.position)
+            await is_same_node(line, of.position)
         at = await line.call("GET", of.position)
         if at is None:
             return None
@@ -118,12 +118,12 @@ async def copy_shard(client: Client, of: ShardKeys, into: Writer) -> Copied | No
             raise NotWholeError(f"{of.shard.tag} is only half restored: repeat its restore first")
         copied = await _Copy(line, watch, of, into).run()
         if clustered:
-            await in_place(line, of.position)
+            await is_same_node(line, of.position)
         return copied
 
 
 class _Copy:
-    def __init__(self, line: Line, watch: Watch, of: ShardKeys, into: Writer) -> None:
+    def __init__(self, line: RedisConnection, watch: Watch, of: ShardKeys, into: Writer) -> None:
         self._line = line
         self._watch = watch
         self._of = of
@@ -133,7 +133,7 @@ class _Copy:
         self._torn: dict[bytes, int] = {}
         """Large keys that changed while they were copied, and how often."""
         # The api changes these, and moves no position.
-        self._unguarded = of.floors(0)[:-1].encode(), of.given(0, 0)[:-3].encode()
+        self._unguarded = of.delete_watermarks(0)[:-1].encode(), of.external_rows(0, 0)[:-3].encode()
 
     async def run(self) -> Copied:
         before = self._into.keys
@@ -243,7 +243,7 @@ class _Copy:
         return found, (time.perf_counter() - began) * 1_000
 
 
-async def copy_keys(line: Line, keys: Iterable[tuple[str, str]], into: Writer) -> None:
+async def copy_keys(line: RedisConnection, keys: Iterable[tuple[str, str]], into: Writer) -> None:
     """Write keys that belong to no shard, each as of its own moment: by full name and by the name in the file."""
     for name, short in keys:
         ((kind, expires_ms, value),) = await line.call("EVAL_RO", READ, 2, name, name)

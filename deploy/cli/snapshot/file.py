@@ -70,7 +70,7 @@ class Frame(NamedTuple):
     payload: bytes
 
     @property
-    def told(self) -> dict[str, Any]:
+    def document(self) -> dict[str, Any]:
         found: dict[str, Any] = msgspec.json.decode(self.payload)
         return found
 
@@ -116,9 +116,9 @@ class Writer:
             with suppress(FileNotFoundError):
                 self._aside.unlink()
 
-    def tell(self, kind: bytes, told: dict[str, Any]) -> None:
+    def write_document(self, kind: bytes, document: dict[str, Any]) -> None:
         self.flush()
-        self._frame(kind, msgspec.json.encode(told, order="sorted"))
+        self._frame(kind, msgspec.json.encode(document, order="sorted"))
 
     def add(self, entry: Entry) -> None:
         self._entries.append(entry)
@@ -146,7 +146,7 @@ class Writer:
 
     def done(self, contents: dict[str, Any]) -> int:
         """Close the file, on disk before it gets its name; its size."""
-        self.tell(CONTENTS, contents)
+        self.write_document(CONTENTS, contents)
         self._file.flush()
         size = self._file.tell()
         os.fsync(self._file.fileno())
@@ -233,16 +233,16 @@ class Contents(NamedTuple):
     """Bytes of all payloads."""
 
 
-def contents(path: Path, told: Callable[[int], None] = lambda _: None) -> Contents:
+def contents(path: Path, on_progress: Callable[[int], None] = lambda _: None) -> Contents:
     """Read and check the whole file; `told` learns bytes as they are read. Raises SnapshotError."""
     header: dict[str, Any] = {}
     last: dict[str, Any] = {}
     unpacked = 0
     for frame in frames(path):
         if frame.kind == HEADER:
-            header = frame.told
+            header = frame.document
         elif frame.kind == CONTENTS:
-            last = frame.told
+            last = frame.document
         unpacked += len(frame.payload)
-        told(len(frame.payload))
+        on_progress(len(frame.payload))
     return Contents(header, last["shards"], header["id"], path.stat().st_size, unpacked)

@@ -30,7 +30,7 @@ class MovedAwayError(Exception):
     """The shard's slot is on its way to another server, or has gone there."""
 
 
-class Line:
+class RedisConnection:
     """One connection. Replies are bytes, or lists of them."""
 
     def __init__(self, connection: Any) -> None:
@@ -74,7 +74,7 @@ async def close(client: Client) -> None:
 
 
 @asynccontextmanager
-async def line_to(client: Client, key: str) -> AsyncIterator[Line]:
+async def connect_to(client: Client, key: str) -> AsyncIterator[RedisConnection]:
     """A connection of its own to the server that holds `key`. Raises RedisError."""
     if isinstance(client, RedisCluster):
         await client.initialize()
@@ -86,7 +86,7 @@ async def line_to(client: Client, key: str) -> AsyncIterator[Line]:
     # Messages about keys arrive like any reply in this version of the protocol, and nothing else differs here.
     connection = made(**{**options, "protocol": 2})
     await connection.connect()
-    line = Line(connection)
+    line = RedisConnection(connection)
     try:
         yield line
     finally:
@@ -96,7 +96,7 @@ async def line_to(client: Client, key: str) -> AsyncIterator[Line]:
 class Watch:
     """The keys that have changed since it began, or since they were struck off."""
 
-    def __init__(self, line: Line, listener: Line) -> None:
+    def __init__(self, line: RedisConnection, listener: RedisConnection) -> None:
         self._line = line
         self._listener = listener
         self._answered = asyncio.Event()
@@ -134,9 +134,9 @@ class Watch:
 
 
 @asynccontextmanager
-async def watching(client: Client, key: str, base: str) -> AsyncIterator[tuple[Line, Watch]]:
+async def watching(client: Client, key: str, base: str) -> AsyncIterator[tuple[RedisConnection, Watch]]:
     """A connection to the server that holds `key`, and a watch over all keys that begin with `base`."""
-    async with line_to(client, key) as line, line_to(client, key) as listener:
+    async with connect_to(client, key) as line, connect_to(client, key) as listener:
         number = await listener.call("CLIENT", "ID")
         await listener.call("SUBSCRIBE", CHANNEL)
         await line.call("CLIENT", "TRACKING", "ON", "REDIRECT", number, "BCAST", "PREFIX", base)
@@ -150,7 +150,7 @@ async def watching(client: Client, key: str, base: str) -> AsyncIterator[tuple[L
                 await hearing
 
 
-async def names(line: Line, base: str, keep: Iterable[bytes] = ()) -> AsyncIterator[list[bytes]]:
+async def names(line: RedisConnection, base: str, keep: Iterable[bytes] = ()) -> AsyncIterator[list[bytes]]:
     """All keys that begin with `base` on the server, some at a time, save those to `keep` out."""
     pattern = "".join(f"\\{char}" if char in "*?[]\\^" else char for char in base) + "*"
     kept = set(keep)
@@ -165,7 +165,7 @@ async def names(line: Line, base: str, keep: Iterable[bytes] = ()) -> AsyncItera
             return
 
 
-async def in_place(line: Line, key: str) -> None:
+async def is_same_node(line: RedisConnection, key: str) -> None:
     """Raises MovedAwayError while the slot of `key` is on its way elsewhere. For a line to a Cluster's node."""
     slot = await line.call("CLUSTER", "KEYSLOT", key)
     mine = next(row for row in (await line.call("CLUSTER", "NODES")).splitlines() if b"myself" in row)

@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, NamedTuple, cast
 
-from aggregator.assignment import differing
+from aggregator.assignment import settings_conflict
 from aggregator.ledger.store import Client
 from aggregator.settings import WorkerSettings
 from deploy.cli.operations import NO_ID, Log
 from deploy.cli.snapshot.file import BEGIN, END, GONE, Contents, Entry, SnapshotError, frames
 from deploy.cli.snapshot.lease import InTheWayError, alone
-from deploy.cli.snapshot.redis_connections import Line, line_to, names
+from deploy.cli.snapshot.redis_connections import RedisConnection, connect_to, names
 from deploy.cli.snapshot.saving import COMMON, common
 from schemas.ledger import fields, keys
 from schemas.ledger.keys import Shard, ShardKeys
@@ -85,12 +85,14 @@ async def plan(
     for key, entry in _common_entries(path, settings.key_prefix):
         if not replace and await _compared(client, key, entry) == OTHER:
             found.refused.append(f"{key}: the store holds something else already: --replace it, or delete it")
-    for told in of_file.shards:
-        shard, tag = _shard(told), told["section"]
-        if shard.topic in settings.topics and (differs := differing(told["meta"], settings.counted_with(shard.topic))):
+    for held_shard in of_file.shards:
+        shard, tag = _shard(held_shard), held_shard["section"]
+        if shard.topic in settings.topics and (
+            differs := settings_conflict(held_shard["meta"], settings.counted_with(shard.topic))
+        ):
             found.refused.append(f"{tag}: {differs}")
         if logs is not None:
-            _compare(found, tag, told, logs.get(shard))
+            _compare(found, tag, held_shard, logs.get(shard))
         held = found.held[tag] = await _held(client, ShardKeys(settings.key_prefix, shard))
         if held.restored == of_file.id and held.position not in (None, fields.RESTORING) and not replace:
             found.done.append(tag)
@@ -106,14 +108,14 @@ async def plan(
     return found
 
 
-def _compare(found: Plan, tag: str, told: Mapping[str, Any], log: Log | None) -> None:
+def _compare(found: Plan, tag: str, held_shard: Mapping[str, Any], log: Log | None) -> None:
     """A snapshot's position against the log that workers would go on with."""
-    known, position = told["meta"].get("topic_id", NO_ID), told["position"]
+    known, position = held_shard["meta"].get("topic_id", NO_ID), held_shard["position"]
     if log is None:
         found.remarks[tag] = "Kafka has no such partition"
     elif NO_ID not in (known, log.topic_id) and known != log.topic_id:
         found.refused.append(
-            f"{tag}: the snapshot is of topic id {known}, Kafka's {told['topic']} has {log.topic_id}: "
+            f"{tag}: the snapshot is of topic id {known}, Kafka's {held_shard['topic']} has {log.topic_id}: "
             "it was made anew, and is not the log that this was counted from"
         )
     elif position > log.end:
@@ -131,20 +133,20 @@ async def restore(
     of_file: Contents,
     planned: Plan,
     *,
-    told: Callable[[str, int], None] = lambda *_: None,
+    on_progress: Callable[[str, int], None] = lambda *_: None,
 ) -> Restored:
     """Write what is planned. `told` learns the section, and bytes as they are read.
 
     Raises SnapshotError, RedisError, InTheWayError.
     """
     began, done = time.monotonic(), Restored()
-    stands = {told["section"]: told for told in of_file.shards}
+    stands = {on_progress["section"]: on_progress for on_progress in of_file.shards}
     registry = keys.shards(settings.key_prefix)
     async with alone(client, settings.key_prefix) as lease:
 
         def passed(section: str, read: int) -> None:
             lease.check()
-            told(section, read)
+            on_progress(section, read)
 
         done.common = await _restore_common(client, settings, path)
         for section, entries in _sections(path, passed):
@@ -164,20 +166,20 @@ async def restore(
     return done
 
 
-def _sections(path: Path, told: Callable[[str, int], None]) -> Iterator[tuple[str, Iterator[Entry]]]:
+def _sections(path: Path, on_progress: Callable[[str, int], None]) -> Iterator[tuple[str, Iterator[Entry]]]:
     """Each section's name and entries, which must be taken before the next."""
     found = frames(path)
 
     def entries(section: str) -> Iterator[Entry]:
         for frame in found:
-            told(section, len(frame.payload))
+            on_progress(section, len(frame.payload))
             if frame.kind == END:
                 return
             yield from frame.entries
 
     for frame in found:
         if frame.kind == BEGIN:
-            section = str(frame.told["section"])
+            section = str(frame.document["section"])
             yield section, entries(section)
 
 
@@ -193,7 +195,7 @@ def entries_of(path: Path, section: str) -> Iterator[Entry]:
 
 async def begin(client: Client, of: ShardKeys, position: int | None) -> None:
     """Close a shard that is at `position`: from here on nobody counts into it. Raises InTheWayError."""
-    async with line_to(client, of.position) as line:
+    async with connect_to(client, of.position) as line:
         before = "" if position is None else position
         if not await line.call("EVAL", CLOSE, 1, of.position, before, fields.RESTORING):
             raise InTheWayError(f"{of.shard.tag} moved meanwhile: stop the workers, or repeat")
@@ -202,7 +204,7 @@ async def begin(client: Client, of: ShardKeys, position: int | None) -> None:
 async def fill(client: Client, of: ShardKeys, entries: Iterable[Entry], snapshot: str, done: Restored) -> None:
     """Replace all that a closed shard holds, but its position."""
     position = of.position.removeprefix(of.base).encode()
-    async with line_to(client, of.position) as line:
+    async with connect_to(client, of.position) as line:
         await clear(line, of)
         await write(line, of.base, (entry for entry in entries if entry.name != position), done)
         await line.call("HSET", of.meta, fields.RESTORED, snapshot)
@@ -210,18 +212,18 @@ async def fill(client: Client, of: ShardKeys, entries: Iterable[Entry], snapshot
 
 async def finish(client: Client, of: ShardKeys, position: int) -> None:
     """Open a restored shard to workers. Raises InTheWayError."""
-    async with line_to(client, of.position) as line:
+    async with connect_to(client, of.position) as line:
         if not await line.call("EVAL", CLOSE, 1, of.position, fields.RESTORING, position):
             raise InTheWayError(f"{of.shard.tag} moved meanwhile: repeat")
 
 
-async def clear(line: Line, of: ShardKeys, *, whole: bool = False) -> None:
+async def clear(line: RedisConnection, of: ShardKeys, *, whole: bool = False) -> None:
     """Delete every key of a shard but its position, or that too."""
     async for found in names(line, of.base, () if whole else [of.position.encode()]):
         await line.call("UNLINK", *found)
 
 
-async def write(line: Line, base: str, entries: Iterable[Entry], done: Restored) -> None:
+async def write(line: RedisConnection, base: str, entries: Iterable[Entry], done: Restored) -> None:
     """Write entries under keys that begin with `base`."""
     begins, now_ms = base.encode(), time.time() * 1000
     commands: list[Sequence[Any]] = []
@@ -273,7 +275,7 @@ def _common_entries(path: Path, prefix: str) -> Iterator[tuple[str, Entry]]:
 
 async def _compared(client: Client, key: str, entry: Entry) -> str:
     """Whether a key holds NOTHING, the SAME, or something OTHER."""
-    async with line_to(client, key) as line:
+    async with connect_to(client, key) as line:
         there = (await line.call("TYPE", key)).decode()
         if there != entry.kind:
             return NOTHING if there == GONE else OTHER
@@ -289,14 +291,14 @@ async def _restore_common(client: Client, settings: WorkerSettings, path: Path) 
     written = []
     for key, entry in _common_entries(path, settings.key_prefix):
         if await _compared(client, key, entry) != SAME:
-            async with line_to(client, key) as line:
+            async with connect_to(client, key) as line:
                 await write(line, key.removesuffix(entry.name.decode()), [entry], Restored())
             written.append(entry.name.decode())
     return written
 
 
 async def _held(client: Client, of: ShardKeys) -> Held:
-    async with line_to(client, of.position) as line:
+    async with connect_to(client, of.position) as line:
         position, restored = await line.pipe([("GET", of.position), ("HGET", of.meta, fields.RESTORED)])
         anything = position is not None
         if not anything:
@@ -307,5 +309,5 @@ async def _held(client: Client, of: ShardKeys) -> Held:
         return Held(at, None if restored is None else restored.decode(), anything)
 
 
-def _shard(told: Mapping[str, Any]) -> Shard:
-    return Shard(told["topic"], told["partition"])
+def _shard(held_shard: Mapping[str, Any]) -> Shard:
+    return Shard(held_shard["topic"], held_shard["partition"])

@@ -18,7 +18,7 @@ from aggregator.settings import FORMAT, WorkerSettings
 from deploy.cli.operations import shards_held
 from deploy.cli.snapshot.copying import Copied, copy_keys, copy_shard
 from deploy.cli.snapshot.file import BEGIN, END, HEADER, SnapshotError, Writer
-from deploy.cli.snapshot.redis_connections import MovedAwayError, line_to
+from deploy.cli.snapshot.redis_connections import MovedAwayError, connect_to
 from schemas.ledger import keys
 from schemas.ledger.keys import Shard, ShardKeys
 from schemas.settings import effective
@@ -50,7 +50,7 @@ def place_of(file: Path, now: datetime) -> Path:
 
 
 async def save(
-    client: Client, settings: WorkerSettings, path: Path, told: Callable[[str, int, int], None] = lambda *_: None
+    client: Client, settings: WorkerSettings, path: Path, on_progress: Callable[[str, int, int], None] = lambda *_: None
 ) -> Saved:
     """Write a snapshot. `told` learns the shard begun, how many are done, and of how many.
 
@@ -61,7 +61,7 @@ async def save(
     shards = sorted(await shards_held(client, settings))
     try:
         with Writer(path) as into:
-            into.tell(
+            into.write_document(
                 HEADER,
                 {
                     "id": saved.id,
@@ -72,14 +72,14 @@ async def save(
                     "settings": recorded(settings),
                 },
             )
-            into.tell(BEGIN, {"section": COMMON})
+            into.write_document(BEGIN, {"section": COMMON})
             for short, name in common(settings.key_prefix).items():
-                async with line_to(client, name) as line:
+                async with connect_to(client, name) as line:
                     await copy_keys(line, [(name, short)], into)
-            into.tell(END, {"section": COMMON})
+            into.write_document(END, {"section": COMMON})
             for done, shard in enumerate(shards):
-                told(shard.tag, done, len(shards))
-                copied = await _persistently(client, ShardKeys(settings.key_prefix, shard), into)
+                on_progress(shard.tag, done, len(shards))
+                copied = await _copy_with_retries(client, ShardKeys(settings.key_prefix, shard), into)
                 if copied is not None:
                     saved.shards.append(copied)
             ended = datetime.now(UTC).isoformat(timespec="seconds")
@@ -93,12 +93,12 @@ async def save(
     return saved
 
 
-async def _persistently(client: Client, of: ShardKeys, into: Writer) -> dict[str, Any] | None:
+async def _copy_with_retries(client: Client, of: ShardKeys, into: Writer) -> dict[str, Any] | None:
     """Copy one shard; anew when its server goes away or its slot moves in between."""
     mark = into.mark()
     for tries in range(TRIES):
         try:
-            into.tell(BEGIN, {"section": of.shard.tag})
+            into.write_document(BEGIN, {"section": of.shard.tag})
             copied = await copy_shard(client, of, into)
         except (RedisError, TimeoutError, MovedAwayError):
             if tries + 1 == TRIES:
@@ -108,9 +108,9 @@ async def _persistently(client: Client, of: ShardKeys, into: Writer) -> dict[str
         if copied is None:
             into.rewind(mark)
             return None
-        told = section(of.shard, copied)
-        into.tell(END, told)
-        return told
+        section_ = section(of.shard, copied)
+        into.write_document(END, section_)
+        return section_
     return None
 
 

@@ -19,14 +19,14 @@ from typing import Any, Final
 import click
 from pydantic import SecretStr
 
-from aggregator.assignment import differing
+from aggregator.assignment import settings_conflict
 from aggregator.ledger.store import Client, connect
 from aggregator.settings import FORMAT, WorkerSettings
 from deploy.cli.operations import NO_ID, Log, logs_of, shards_held, show_table
-from deploy.cli.snapshot import checked, converse, print_json
+from deploy.cli.snapshot import checked, print_json, with_connection
 from deploy.cli.snapshot.copying import copy_shard
 from deploy.cli.snapshot.file import BEGIN, END, HEADER, Contents, Writer
-from deploy.cli.snapshot.redis_connections import Line, close, line_to
+from deploy.cli.snapshot.redis_connections import RedisConnection, close, connect_to
 from deploy.cli.snapshot.restoring import Restored, begin, clear, entries_of, fill, finish
 from deploy.cli.verify.clock import Untimed, judged
 from deploy.cli.verify.compare import SINCE_FORMAT, Comparison, Difference
@@ -51,7 +51,7 @@ class Verified:
     position: int | None = None
     replayed: int = 0
     keys: int = 0
-    unfit: str = ""
+    obstacle: str = ""
     """Why it cannot be verified."""
     untimed: int = 0
     """Records without a usable timestamp among those replayed, as the ledger counted them."""
@@ -66,19 +66,19 @@ class Verified:
 
     @property
     def status(self) -> int:
-        if self.unfit or self.differences:
+        if self.obstacle or self.differences:
             return DIFFERS
         return BY_CLOCK if self.by_clock else AGREES
 
     @property
     def verdict(self) -> str:
-        if self.unfit:
-            return self.unfit
+        if self.obstacle:
+            return self.obstacle
         found, by_clock = len(self.differences) + self.more, len(self.by_clock) + self.more_by_clock
-        told = f"{found} keys differ" if found else "agrees"
+        result = f"{found} keys differ" if found else "agrees"
         if by_clock:
-            told += f"; {by_clock} keys depend on the clock"
-        return told
+            result += f"; {by_clock} keys depend on the clock"
+        return result
 
     def add(self, difference: Difference, *, by_clock: bool) -> None:
         shown = self.by_clock if by_clock else self.differences
@@ -107,7 +107,7 @@ def verify(settings: WorkerSettings, file: Path | None, scratch_url: str | None,
             finally:
                 await verifying.close()
 
-        found = converse(settings, ask)
+        found = with_connection(settings, ask)
     statuses = {each.status for each in found}
     status = DIFFERS if DIFFERS in statuses or not found else max(statuses)
     if as_json:
@@ -116,11 +116,11 @@ def verify(settings: WorkerSettings, file: Path | None, scratch_url: str | None,
                 "file": None if file is None else str(file),
                 "agree": status == AGREES,
                 "depends_on_clock": status == BY_CLOCK,
-                "shards": [_told(each) for each in found],
+                "shards": [_as_document(each) for each in found],
             }
         )
     else:
-        _tell(found)
+        _report(found)
     return status
 
 
@@ -134,10 +134,10 @@ class _Verifying:
         file: Path | None,
         held: Contents | None,
         folder: Path,
-        told: Callable[[str, int, int], None],
+        on_progress: Callable[[str, int, int], None],
     ) -> None:
         self._settings, self._live, self._logs = settings, live, logs
-        self._file, self._folder, self._told = file, folder, told
+        self._file, self._folder, self._on_progress = file, folder, on_progress
         self._in_file = {} if held is None else {each["section"]: each for each in held.shards}
         self._replayed = scratch.model_copy(update={"key_prefix": scratch.key_prefix + "log:"})
         self._copied = scratch.key_prefix + "ledger:"
@@ -154,16 +154,18 @@ class _Verifying:
         try:
             live = await self._copy_live(shard, ledger)
             if live is None:
-                result.unfit = "the ledger holds nothing of it"
+                result.obstacle = "the ledger holds nothing of it"
                 return result
             result.position, meta = live
             base = self._in_file.get(shard.tag)
-            result.unfit = _unfit(self._settings, shard, meta, result.position, base, self._logs.get(shard)) or ""
-            if result.unfit:
+            result.obstacle = (
+                _verify_obstacle(self._settings, shard, meta, result.position, base, self._logs.get(shard)) or ""
+            )
+            if result.obstacle:
                 return result
-            start = await self._lay_base(shard, log, base, meta)
+            start = await self._restore_base(shard, log, base, meta)
             result.replayed = result.position - start
-            async with line_to(self._scratch, log.position) as line:
+            async with connect_to(self._scratch, log.position) as line:
                 await _copy_unexpected(line, ledger, log, start)
                 before, untimed = await judged(line, log), Untimed(self._settings, log)
                 await self._replay_all(shard, start, result.position, untimed)
@@ -174,7 +176,7 @@ class _Verifying:
                     result.add(difference, by_clock=untimed.explains(difference.key, before, held, logged))
                 result.keys = comparison.keys
         except ReplayError as error:
-            result.unfit = str(error)
+            result.obstacle = str(error)
         finally:
             await self._clear(ledger, log)
         return result
@@ -184,7 +186,7 @@ class _Verifying:
 
         def read(records: Sequence[KafkaRecord], until: int) -> None:
             untimed.read(records, now_ms)
-            self._told(f"replaying {shard.tag}", until - start, end - start)
+            self._on_progress(f"replaying {shard.tag}", until - start, end - start)
 
         await self._replay.run(shard, start, end, read)
 
@@ -192,31 +194,31 @@ class _Verifying:
         """The live shard as of one position, into the scratch store; its position and meta."""
         path = self._folder / "live"
         with Writer(path) as into:
-            into.tell(HEADER, {"id": ""})
-            into.tell(BEGIN, {"section": shard.tag})
+            into.write_document(HEADER, {"id": ""})
+            into.write_document(BEGIN, {"section": shard.tag})
             copied = await copy_shard(self._live, ShardKeys(self._settings.key_prefix, shard), into)
             if copied is None:
                 return None
-            into.tell(END, {"section": shard.tag})
+            into.write_document(END, {"section": shard.tag})
             into.done({"shards": []})
-        await self._lay(path, shard, to, copied.position)
+        await self._restore(path, shard, to, copied.position)
         path.unlink()
         return copied.position, copied.meta
 
-    async def _lay(self, path: Path, shard: Shard, to: ShardKeys, position: int) -> None:
+    async def _restore(self, path: Path, shard: Shard, to: ShardKeys, position: int) -> None:
         await begin(self._scratch, to, None)
         await fill(self._scratch, to, entries_of(path, shard.tag), "", Restored())
         await finish(self._scratch, to, position)
 
-    async def _lay_base(
+    async def _restore_base(
         self, shard: Shard, to: ShardKeys, base: Mapping[str, Any] | None, meta: Mapping[str, str]
     ) -> int:
         """What the log is replayed on top of; where that stands."""
         if base is not None and self._file is not None:
-            await self._lay(self._file, shard, to, base["position"])
+            await self._restore(self._file, shard, to, base["position"])
             return int(base["position"])
         start = self._logs[shard].start
-        async with line_to(self._scratch, to.position) as line:
+        async with connect_to(self._scratch, to.position) as line:
             # Its settings are no figures: what it was counted with must be what it is counted with here.
             flat = [part for pair in meta.items() for part in pair]
             await line.pipe([("SET", to.position, start), ("HSET", to.meta, *flat)])
@@ -224,7 +226,7 @@ class _Verifying:
 
     async def _clear(self, *shards: ShardKeys) -> None:
         for of in shards:
-            async with line_to(self._scratch, of.position) as line:
+            async with connect_to(self._scratch, of.position) as line:
                 await clear(line, of, whole=True)
 
     async def close(self) -> None:
@@ -232,14 +234,14 @@ class _Verifying:
         await close(self._scratch)
 
 
-async def _copy_unexpected(line: Line, ledger: ShardKeys, log: ShardKeys, start: int) -> None:
+async def _copy_unexpected(line: RedisConnection, ledger: ShardKeys, log: ShardKeys, start: int) -> None:
     """Have the replay skip what a defect kept the ledger from counting, whether or not this version has it too."""
     held = [offset for offset in await line.call("SMEMBERS", ledger.unexpected) if int(offset) >= start]
     if held:
         await line.call("SADD", log.unexpected, *held)
 
 
-def _unfit(
+def _verify_obstacle(
     settings: WorkerSettings,
     shard: Shard,
     meta: Mapping[str, str],
@@ -253,7 +255,7 @@ def _unfit(
     known = meta.get("topic_id", NO_ID)
     if NO_ID not in (known, log.topic_id) and known != log.topic_id:
         return f"the ledger is of topic id {known}, Kafka has {log.topic_id}"
-    if differs := differing(meta, settings.counted_with(shard.topic)):
+    if differs := settings_conflict(meta, settings.counted_with(shard.topic)):
         return differs
     start = log.start if base is None else int(base["position"])
     before: Mapping[str, str] = {} if base is None else base["meta"]
@@ -322,7 +324,7 @@ def _scratch_store() -> Any:
     return store
 
 
-def _told(each: Verified) -> dict[str, Any]:
+def _as_document(each: Verified) -> dict[str, Any]:
     return {
         "topic": each.shard.topic,
         "partition": each.shard.partition,
@@ -339,7 +341,7 @@ def _told(each: Verified) -> dict[str, Any]:
     }
 
 
-def _tell(found: list[Verified]) -> None:
+def _report(found: list[Verified]) -> None:
     show_table(
         ("topic", "partition", "position", "replayed", "untimed", "keys", ""),
         (

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from aggregator.settings import WorkerSettings
-from deploy.cli.snapshot.redis_connections import Line
+from deploy.cli.snapshot.redis_connections import RedisConnection
 from deploy.cli.verify.recount import events_of
 from deploy.cli.verify.replay import KafkaRecord
 from schemas.events import RecordTime
@@ -28,7 +28,7 @@ class Judged(NamedTuple):
     """Events whose time was impossible, by whatever clock."""
 
 
-async def judged(line: Line, of: ShardKeys) -> Judged:
+async def judged(line: RedisConnection, of: ShardKeys) -> Judged:
     found = await line.call("HMGET", of.progress, fields.UNTIMED, fields.dead("impossible_time"))
     return Judged(*(int(number or 0) for number in found))
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any, Final, NamedTuple
 
 from deploy.cli.snapshot.copying import MEMBER, PIECE, READ, WEIGH
-from deploy.cli.snapshot.redis_connections import Line, names
+from deploy.cli.snapshot.redis_connections import RedisConnection, names
 from schemas.ledger import fields
 from schemas.ledger.keys import ShardKeys
 
@@ -31,7 +31,7 @@ class Difference(NamedTuple):
 class Comparison:
     """`ledger` is what is checked, `log` what the log says."""
 
-    def __init__(self, line: Line, ledger: ShardKeys, log: ShardKeys) -> None:
+    def __init__(self, line: RedisConnection, ledger: ShardKeys, log: ShardKeys) -> None:
         self._line = line
         self._ledger, self._log = ledger, log
         self.keys = 0
@@ -58,7 +58,7 @@ class Comparison:
         log = self._log
         full = log.base + name.decode()
         if full == log.observed or full.startswith(
-            (log.floors(0)[:-1], log.given(0, 0)[:-3], log.given_days(0, 0)[:-3])
+            (log.delete_watermarks(0)[:-1], log.external_rows(0, 0)[:-3], log.external_days(0, 0)[:-3])
         ):
             return False
         beginning = log.rows(0, 0)[:-3]
@@ -70,10 +70,10 @@ class Comparison:
 
     async def _freed(self) -> dict[str, int]:
         """By the number of each realm of which rows were deleted: how many chunks are gone."""
-        beginning, found = self._ledger.floors(0)[:-1], {}
+        beginning, found = self._ledger.delete_watermarks(0)[:-1], {}
         async for some in names(self._line, beginning):
             for name in some:
-                freed = await self._line.call("HGET", name, fields.FREED)
+                freed = await self._line.call("HGET", name, fields.FREED_CHUNKS)
                 if freed is not None:
                     found[name.decode()[len(beginning) :]] = int(freed)
         return found
@@ -158,7 +158,7 @@ class Comparison:
                 if await call("GETRANGE", ours, *bounds) != await call("GETRANGE", theirs, *bounds):
                     return f"differs behind byte {first}"
             return None
-        scan, look = {
+        scan, state = {
             b"hash": ("HSCAN", "HMGET"),
             b"set": ("SSCAN", "SMISMEMBER"),
             b"zset": ("ZSCAN", "ZMSCORE"),
@@ -167,7 +167,7 @@ class Comparison:
         while cursor != b"0":
             cursor, items = await call(scan, ours, cursor or b"0", "COUNT", PIECE // MEMBER)
             members, values = (items, [1] * len(items)) if kind == b"set" else (items[::2], items[1::2])
-            found = await call(look, theirs, *members) if members else []
+            found = await call(state, theirs, *members) if members else []
             if found != values:
                 return _fields(
                     dict(zip(members, map(_bytes, values), strict=True)),
@@ -226,11 +226,11 @@ def _bytes(value: Any) -> bytes:
 
 def _fields(ledger: dict[bytes, bytes], log: dict[bytes, bytes]) -> str:
     wrong = [name for name in sorted(ledger.keys() | log.keys()) if ledger.get(name) != log.get(name)]
-    told = [
+    result = [
         f"{_text(name)} {_text(ledger.get(name))} in the ledger, {_text(log.get(name))} by the log" for name in wrong
     ]
     more = f"; and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
-    return "; ".join(told[:SHOWN]) + more
+    return "; ".join(result[:SHOWN]) + more
 
 
 def _members(ledger: set[bytes], log: set[bytes]) -> str:

@@ -26,7 +26,7 @@ from aggregator.settings import WorkerSettings
 from api.ledger.client import UNREACHABLE, open_ledger
 from api.ledger.statistics import Counts, Statistics
 from api.ledger.users import ActiveUsers
-from deploy.cli.operations import Log, kafka_fails, logs_of, show_table
+from deploy.cli.operations import Log, kafka_errors_as_usage, logs_of, show_table
 from deploy.cli.snapshot import print_json
 from deploy.cli.verify.replay import KafkaRecord, LogReader, ReplayError
 from deploy.progress import progress
@@ -49,10 +49,10 @@ from schemas.ledger.periods import Month
 from schemas.ledger.scopes import EVERYTHING
 from schemas.settings import PREFIX
 
-ASKED_ERROR: Final = 0.005
+QUERY_ERROR: Final = 0.005
 RECOUNT_ERROR: Final = 1.04 / math.sqrt(1 << 16)
 """Relative standard error of the other library's largest sketch, which it takes for ASKED_ERROR: 0.41 %."""
-FEW: Final = 100_000
+EXACT_UP_TO: Final = 100_000
 """Users that are counted one by one, 16 bytes each, before the sketch alone goes on."""
 SIGMAS: Final = 3
 HOUR_MS: Final = 3_600_000
@@ -79,7 +79,7 @@ class Recounted:
     sums: Counter[str] = field(default_factory=Counter)
     few: set[bytes] | None = field(default_factory=set)
     """Users one by one; None once they are too many."""
-    sketch: Any = field(default_factory=lambda: HyperLogLog(ASKED_ERROR))
+    sketch: Any = field(default_factory=lambda: HyperLogLog(QUERY_ERROR))
     records: int = 0
 
     def add_user(self, user: str) -> None:
@@ -88,7 +88,7 @@ class Recounted:
             if digest in self.few:
                 return
             self.few.add(digest)
-            if len(self.few) > FEW:
+            if len(self.few) > EXACT_UP_TO:
                 self.few = None
         self.sketch.add(user)
 
@@ -192,9 +192,9 @@ async def _of_ledger(
         statistics = Statistics(client, settings)
         for _ in range(TRIES):
             before = await _positions(statistics, settings)
-            held = await statistics.held([month.key])
-            counts = (await statistics.counts_of(held, [month.key], [EVERYTHING]))[month.key]
-            (users,) = await statistics.users.count([held.union([month.key], [EVERYTHING])])
+            held = await statistics.find_periods([month.key])
+            counts = (await statistics.sum_counts(held, [month.key], [EVERYTHING]))[month.key]
+            (users,) = await statistics.users.count([held.distinct_query([month.key], [EVERYTHING])])
             moved = sum((await _positions(statistics, settings)).values()) - sum(before.values())
             if not moved:
                 break
@@ -206,8 +206,8 @@ async def _of_ledger(
 
 
 async def _positions(statistics: Statistics, settings: WorkerSettings) -> dict[Shard, int]:
-    standing = await statistics.standing()
-    found = {shard.keys.shard: shard.position for shard in standing.shards}
+    status = await statistics.pipeline_status()
+    found = {shard.keys.shard: shard.position for shard in status.shards}
     elsewhere = sorted(shard.tag for shard in found if shard.topic not in settings.topics)
     if elsewhere:
         raise click.ClickException(
@@ -222,7 +222,7 @@ def _of_kafka(
     positions: Mapping[Shard, int],
     unexpected: Unexpected,
     logs: Mapping[Shard, Log],
-    told: Callable[[str, int, int], None],
+    result: Callable[[str, int, int], None],
 ) -> tuple[Recounted, list[str]]:
     """The recount, and what stands against its being of the whole month."""
     found, missing = Recounted(), []
@@ -235,11 +235,11 @@ def _of_kafka(
             if log is None:
                 missing.append(f"{shard.tag}: Kafka has no such partition")
                 continue
-            reason = _count_partition(settings, month, shard, end, log, unexpected[shard], reader, found, told)
+            reason = _count_partition(settings, month, shard, end, log, unexpected[shard], reader, found, result)
             if reason:
                 missing.append(f"{shard.tag}: {reason}")
     except KafkaException as error:
-        raise kafka_fails(error) from error
+        raise kafka_errors_as_usage(error) from error
     except ReplayError as error:
         raise click.ClickException(str(error)) from error
     finally:
@@ -256,7 +256,7 @@ def _count_partition(
     unexpected: AbstractSet[int],
     reader: LogReader,
     found: Recounted,
-    told: Callable[[str, int, int], None],
+    result: Callable[[str, int, int], None],
 ) -> str | None:
     # No record before this one may tell of the month; ids of the window before it may be repeated in it.
     first_day = month.span.first
@@ -289,7 +289,7 @@ def _count_partition(
                     continue
                 if _day(event, settings) == (month.year, month.month):
                     _count(settings, event, found)
-        told(f"recounting {shard.tag}", at - start, end - start)
+        result(f"recounting {shard.tag}", at - start, end - start)
     if log.start and start == log.start and (first is None or first.timestamp >= since_ms):
         return f"Kafka has nothing below offset {log.start}, and the month may begin there"
     return None
@@ -341,7 +341,7 @@ def _compared(found: Recounted, counts: Counts, users: ActiveUsers, moved: int) 
         )
     )
     sums: Counter[str] = Counter()
-    named = {fields.split(name)[0]: told for name, told in kinds.items()}
+    named = {fields.split(name)[0]: result for name, result in kinds.items()}
     for names, count in counts.items():
         sums[named[names[0]]] += count
     for name in SUMS:

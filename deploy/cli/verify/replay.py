@@ -8,12 +8,12 @@ from typing import Any, Final, NamedTuple, cast
 
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
-from aggregator.counting import Counting
+from aggregator.counting import RangeCounter
 from aggregator.kafka.transport import Range
 from aggregator.ledger.ledger import Ledger
 from aggregator.ledger.store import Client
 from aggregator.settings import WorkerSettings
-from deploy.cli.operations import PATIENCE_S, Log, consumer, headers_of, kafka_fails
+from deploy.cli.operations import PATIENCE_S, Log, consumer, headers_of, kafka_errors_as_usage
 from schemas.ledger.keys import Shard
 
 RECORDS: Final = 10_000
@@ -123,17 +123,17 @@ class Replay:
 
         Raises ReplayError, click.ClickException.
         """
-        counting = Counting(self._settings, self._ledger, self._parts, self._parts)
+        counting = RangeCounter(self._settings, self._ledger, self._parts, self._parts)
         try:
             self._log.seek(shard, start)
             while start < end:
                 records, until = await asyncio.to_thread(self._log.read, shard, start, end)
-                cut = Range(shard, start, until, cast(list[Any], records), 0, 0.0)
-                await counting.count(self._parts, cut)
+                range_ = Range(shard, start, until, cast(list[Any], records), 0, 0.0)
+                await counting.count(self._parts, range_)
                 start = until
                 read(records, start)
         except KafkaException as error:
-            raise kafka_fails(error) from error
+            raise kafka_errors_as_usage(error) from error
         finally:
             counting.forget(shard)
 

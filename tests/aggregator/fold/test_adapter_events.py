@@ -7,7 +7,7 @@ from typing import Any
 
 from aggregator.fold import fold as fold_module
 from aggregator.fold.fold import fold
-from aggregator.fold.range_delta import Known, Rules, Tally
+from aggregator.fold.range_delta import CountingRules, RangeDelta, ShardCache
 from aggregator.kafka.dead_letters import INDEX, headers
 from schemas.ledger import fields
 from schemas.ledger.keys import Shard
@@ -21,51 +21,56 @@ PASSWORD = LOGIN | {"id": "2", "details": {"grant_type": "password", "token_id":
 AUTH0 = {"log_id": "1", "data": {"type": "s", "user_id": "u", "client_id": "c", "date": "2026-11-20T10:00:00Z"}}
 
 
-def folded(adapter: str, *values: object, known: Known | None = None, **given: Any) -> Tally:
+def folded(adapter: str, *values: object, known: ShardCache | None = None, **given: Any) -> RangeDelta:
     log = [LogRecord(offset, AT_MS, json.dumps(value).encode()) for offset, value in enumerate(values)]
     return fold(
-        adapter, log, len(log), known or Known(set()), Rules.of(ledgers.settings("redis://nowhere", **given)), NOW_MS
+        adapter,
+        log,
+        len(log),
+        known or ShardCache(set()),
+        CountingRules.of(ledgers.settings("redis://nowhere", **given)),
+        NOW_MS,
     )
 
 
-def month(tally: Tally) -> dict[str, int]:
-    return tally.counts.get(("2026-11", EVERYTHING), {})
+def month(delta: RangeDelta) -> dict[str, int]:
+    return delta.counts.get(("2026-11", EVERYTHING), {})
 
 
 def test_what_is_of_no_concern_is_ignored_and_counted_as_such() -> None:
-    tally = folded("keycloak", LOGIN, {"id": "3", "time": AT_MS, "type": "LOGOUT", "userId": "alice"})
-    assert month(tally) == {fields.LOGIN: 1}
-    assert tally.progress == {fields.CONSUMED: 2, fields.COUNTED: 1, fields.IGNORED: 1}
+    delta = folded("keycloak", LOGIN, {"id": "3", "time": AT_MS, "type": "LOGOUT", "userId": "alice"})
+    assert month(delta) == {fields.LOGIN: 1}
+    assert delta.progress == {fields.CONSUMED: 2, fields.COUNTED: 1, fields.IGNORED: 1}
 
 
 def test_an_element_with_a_login_and_tokens_is_one_event_however_often_it_is_sent() -> None:
-    tally = folded("keycloak", PASSWORD, PASSWORD)
-    assert month(tally) == {fields.LOGIN: 1, fields.token("password", "access_token"): 1}
-    assert tally.progress == {fields.CONSUMED: 2, fields.COUNTED: 1, fields.DUPLICATES: 1}
+    delta = folded("keycloak", PASSWORD, PASSWORD)
+    assert month(delta) == {fields.LOGIN: 1, fields.token("password", "access_token"): 1}
+    assert delta.progress == {fields.CONSUMED: 2, fields.COUNTED: 1, fields.DUPLICATES: 1}
 
 
 def test_the_elements_of_an_array_are_events_and_the_bad_ones_alone_are_dead() -> None:
     bad = {"log_id": "2", "data": {"type": "s", "user_id": 7}}
-    tally = folded("auth0-logs", [AUTH0, bad, AUTH0 | {"log_id": "3"}], [])
-    assert month(tally)[fields.LOGIN] == 2
-    assert tally.progress == {fields.CONSUMED: 3, fields.COUNTED: 2, fields.dead("wrong_type"): 1}
-    (letter,) = tally.dead
+    delta = folded("auth0-logs", [AUTH0, bad, AUTH0 | {"log_id": "3"}], [])
+    assert month(delta)[fields.LOGIN] == 2
+    assert delta.progress == {fields.CONSUMED: 3, fields.COUNTED: 2, fields.dead("wrong_type"): 1}
+    (letter,) = delta.dead_letters
     assert json.loads(letter.value or b"") == bad
     assert dict(headers(Shard("logs", 0), letter))[INDEX] == b"1"
 
 
 def test_the_state_of_an_otp_token_is_dead_where_events_only_add_up() -> None:
     state = {"type": "otp", "time": "2026-11-20T10:00:00Z", "serial": "s", "event": "token_init"}
-    tally = folded("native", state | {"realms": [], "active": True, "assigned": False})
-    assert tally.progress == {fields.CONSUMED: 1, fields.COUNTED: 0, fields.dead("wrong_topic"): 1}
+    delta = folded("native", state | {"realms": [], "active": True, "assigned": False})
+    assert delta.progress == {fields.CONSUMED: 1, fields.COUNTED: 0, fields.dead("wrong_topic"): 1}
 
 
 def test_a_range_never_ends_inside_a_record(monkeypatch: Any) -> None:
-    monkeypatch.setattr(fold_module, "MAX_IDS", 1)
+    monkeypatch.setattr(fold_module, "MAX_USER_ADDITIONS", 1)
     array = [AUTH0 | {"log_id": str(n), "data": AUTH0["data"] | {"user_id": f"user-{n}"}} for n in range(5)]  # type: ignore[operator]
-    tally = folded("auth0-logs", array, array, array)
-    assert tally.end == 1
-    assert tally.progress[fields.CONSUMED] == 5
+    delta = folded("auth0-logs", array, array, array)
+    assert delta.end == 1
+    assert delta.progress[fields.CONSUMED] == 5
 
 
 def test_active_clients_are_those_of_successes_each_once_per_range_and_never_again() -> None:
@@ -74,9 +79,9 @@ def test_active_clients_are_those_of_successes_each_once_per_range_and_never_aga
         for realm, client, success in (("r", "web", True), ("r", "web", True), ("s", "web", True), ("r", "x", False))
     ]
     log = [record(offset, event) for offset, event in enumerate(events)]
-    rules = Rules.of(ledgers.settings("redis://nowhere"))
-    known = Known(set())
-    tally = fold("login", log, len(log), known, rules, NOW_MS)
-    assert {period: len(found) for period, found in tally.clients.items()} == {"2026-11": 2, "2026-11-20": 2}
-    known.learn(tally)
+    rules = CountingRules.of(ledgers.settings("redis://nowhere"))
+    known = ShardCache(set())
+    delta = fold("login", log, len(log), known, rules, NOW_MS)
+    assert {period: len(found) for period, found in delta.clients.items()} == {"2026-11": 2, "2026-11-20": 2}
+    known.update(delta)
     assert fold("login", log, len(log), known, rules, NOW_MS).clients == {}

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from aggregator.fold.deduplication import AHEAD_HOURS, HOUR_MS, Seen, Sieve, packed, window_held_s
+from aggregator.fold.deduplication import AHEAD_HOURS, HOUR_MS, Deduplicator, SeenIds, effective_window_s, pack
 from aggregator.fold.fold import fold
-from aggregator.fold.range_delta import Known, Rules
+from aggregator.fold.range_delta import CountingRules, ShardCache
 from aggregator.ledger.ledger import Applied
 from schemas.ledger import fields
 from schemas.ledger.keys import ShardKeys
@@ -34,14 +34,14 @@ def login(offset: int, minutes: int, event_id: str | None = None, **more: object
 
 def counted(*log: LogRecord, cuts: tuple[int, ...] = (), **given: Any) -> tuple[int, int]:
     """Logins counted and repeats told, of a log folded in one piece or several."""
-    rules = Rules.of(ledgers.settings("redis://nowhere", **({"dedupe_window_s": WINDOW_S} | given)))
-    known = Known(set())
+    rules = CountingRules.of(ledgers.settings("redis://nowhere", **({"dedupe_window_s": WINDOW_S} | given)))
+    known = ShardCache(set())
     found = repeated = 0
     for start, end in zip((0, *cuts), (*cuts, len(log)), strict=True):
-        tally = fold("login", log[start:end], end, known, rules, NOW_MS)
-        known.learn(tally)
-        found += tally.counts.get(("2026-11", EVERYTHING), {}).get(fields.LOGIN, 0)
-        repeated += tally.progress.get(fields.DUPLICATES, 0)
+        delta = fold("login", log[start:end], end, known, rules, NOW_MS)
+        known.update(delta)
+        found += delta.counts.get(("2026-11", EVERYTHING), {}).get(fields.LOGIN, 0)
+        repeated += delta.progress.get(fields.DUPLICATES, 0)
     return found, repeated
 
 
@@ -71,13 +71,13 @@ def test_without_a_window_every_event_counts() -> None:
 
 
 def test_a_repeat_makes_nobody_active_and_nothing_known() -> None:
-    rules = Rules.of(ledgers.settings("redis://nowhere"))
+    rules = CountingRules.of(ledgers.settings("redis://nowhere"))
     log = [login(0, 0, "a"), login(1, 0, "a", realm="acme", client_id="web")]
-    tally = fold("login", log, 2, Known(set()), rules, NOW_MS)
-    assert tally.labels == set()
-    assert sum(map(len, tally.users["2026-11", EVERYTHING])) == 1
-    assert tally.clients == {}
-    assert tally.progress == {fields.CONSUMED: 2, fields.COUNTED: 1, fields.DUPLICATES: 1}
+    delta = fold("login", log, 2, ShardCache(set()), rules, NOW_MS)
+    assert delta.labels == set()
+    assert sum(map(len, delta.users["2026-11", EVERYTHING])) == 1
+    assert delta.clients == {}
+    assert delta.progress == {fields.CONSUMED: 2, fields.COUNTED: 1, fields.DUPLICATES: 1}
 
 
 def test_the_oldest_hour_goes_first_when_ids_have_no_room() -> None:
@@ -89,12 +89,12 @@ def test_the_oldest_hour_goes_first_when_ids_have_no_room() -> None:
 
 def test_the_window_that_is_held_says_what_was_given_up() -> None:
     def held(log: list[tuple[int, int]], max_ids: int) -> int:
-        seen = Seen()
-        sieve = Sieve(seen, WINDOW_S, max_ids, NOW_MS)
+        seen = SeenIds()
+        sieve = Deduplicator(seen, WINDOW_S, max_ids, NOW_MS)
         for number, hour in log:
-            sieve.repeats(digest(number), hour * HOUR_MS)
-        seen.learn(sieve.sifted)
-        return window_held_s(seen.hours, seen.given_up_before, WINDOW_S)
+            sieve.is_duplicate(digest(number), hour * HOUR_MS)
+        seen.update(sieve.result)
+        return effective_window_s(seen.hours, seen.evicted_before, WINDOW_S)
 
     assert held([], 1) == WINDOW_S
     assert held([(1, 7), (2, 8), (3, 9)], 3) == WINDOW_S
@@ -115,22 +115,22 @@ def plain(log: list[tuple[int, int]], window_hours: int) -> list[bool]:
     """Repeats, reckoned in the plainest way, with room for all."""
     held: dict[int, int] = {}
     newest = -1
-    told = []
+    result = []
     for event_id, minute in log:
         hour = minute // 60
         newest = max(newest, hour)
         held = {known: of for known, of in held.items() if of >= newest - window_hours - AHEAD_HOURS}
-        told.append(event_id in held)
+        result.append(event_id in held)
         if event_id not in held and hour >= newest - window_hours - AHEAD_HOURS:
             held[event_id] = hour
-    return told
+    return result
 
 
 @given(st.lists(ids, max_size=60), st.integers(1, 4))
 def test_repeats_are_those_of_a_plain_reckoning(log: list[tuple[int, int]], window_hours: int) -> None:
-    sieve = Sieve(Seen(), window_hours * 3600, 1000, NOW_MS)
-    told = [sieve.repeats(digest(event_id), minute * MINUTE_MS) for event_id, minute in log]
-    assert told == plain(log, window_hours)
+    sieve = Deduplicator(SeenIds(), window_hours * 3600, 1000, NOW_MS)
+    result = [sieve.is_duplicate(digest(event_id), minute * MINUTE_MS) for event_id, minute in log]
+    assert result == plain(log, window_hours)
 
 
 @given(st.lists(ids, max_size=60), st.lists(st.integers(0, 60), max_size=8), st.integers(1, 8), st.integers(1, 3))
@@ -139,17 +139,17 @@ def test_no_cutting_changes_what_is_a_repeat_or_what_is_held(
 ) -> None:
     found = []
     for where in ([], cuts):
-        seen, told = Seen(), []
-        edges = [0, *sorted(cut for cut in where if cut < len(log)), len(log)]
+        seen, result = SeenIds(), []
+        edges = [0, *sorted(range_ for range_ in where if range_ < len(log)), len(log)]
         for start, end in pairwise(edges):
-            sieve = Sieve(seen, window_hours * 3600, max_ids, NOW_MS)
-            told += [sieve.repeats(digest(event_id), minute * MINUTE_MS) for event_id, minute in log[start:end]]
-            seen.learn(sieve.sifted)
+            sieve = Deduplicator(seen, window_hours * 3600, max_ids, NOW_MS)
+            result += [sieve.is_duplicate(digest(event_id), minute * MINUTE_MS) for event_id, minute in log[start:end]]
+            seen.update(sieve.result)
             assert len(seen.digests) == sum(map(len, seen.hours.values())) <= max_ids
             # As the next worker finds them.
-            kept = {hour: packed(held) for hour, held in seen.hours.items()}
-            seen = Seen.unpacked(kept, seen.given_up_before)
-        found.append((told, seen))
+            kept = {hour: pack(held) for hour, held in seen.hours.items()}
+            seen = SeenIds.from_packed(kept, seen.evicted_before)
+        found.append((result, seen))
     assert found[0] == found[1]
 
 
@@ -181,10 +181,10 @@ async def test_a_look_at_ids_is_void_when_the_shard_has_moved_on(redis_url: str)
     async with Counting(redis_url) as counter:
         await counter.open()
         await counter.count([login(0, 0, "a")], 0, 1)
-        look = await counter.ledger.look(SHARD)
+        state = await counter.ledger.read_state(SHARD)
         assert isinstance(await counter.count([login(1, 0, "b")], 1, 2), Applied)
-        assert await counter.ledger.seen(SHARD, look) is None
-        seen = await counter.ledger.seen(SHARD, await counter.ledger.look(SHARD))
+        assert await counter.ledger.read_seen_ids(SHARD, state) is None
+        seen = await counter.ledger.read_seen_ids(SHARD, await counter.ledger.read_state(SHARD))
         assert seen is not None
         assert seen.digests == {counter.rules.digest.event_id("a"), counter.rules.digest.event_id("b")}
         assert ledgers.client(redis_url).strlen(OF.ids_of(START_MS // HOUR_MS)) == 16, "eight bytes an id"

@@ -45,17 +45,17 @@ async def test_a_flood_of_random_clients_is_bounded_and_counted_exactly(redis_ur
             await counter.count(flood(start, chance), start, start + RANGE)
         # One realm, its clients and OTHER; for each two periods; and what a shard has once.
         assert client.dbsize() < 2 * (MAX_LABELS + 100)
-        assert len(counter.known.resolved) <= 2 * MAX_LABELS
-        assert sum(map(len, counter.known.applied.values())) <= 2 * 100 * (MAX_LABELS + 2)
+        assert len(counter.known.event_classes) <= 2 * MAX_LABELS
+        assert sum(map(len, counter.known.applied_users.values())) <= 2 * 100 * (MAX_LABELS + 2)
     assert len(list(REGISTRY.collect())) == series
     assert client.scard(OF.labels) == MAX_LABELS + 1
 
     half = str(EVENTS // 2)
     for scope in (EVERYTHING, Scope("realm", ("acme",))):
-        told = client.hgetall(OF.counts("2026-11", scope))
+        result = client.hgetall(OF.counts("2026-11", scope))
         # The realm is unknown until its first success.
-        assert abs(int(told[fields.failed("unspecified")]) - EVENTS // 2) <= (scope != EVERYTHING)
-        assert told[fields.LOGIN] == half
+        assert abs(int(result[fields.failed("unspecified")]) - EVENTS // 2) <= (scope != EVERYTHING)
+        assert result[fields.LOGIN] == half
     other = client.hgetall(OF.counts("2026-11", Scope("client", ("acme", OTHER))))
     assert int(other[fields.LOGIN]) == EVENTS // 2 - MAX_LABELS
     assert client.hget(OF.progress, fields.COUNTED) == str(EVENTS)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from aggregator.fold.fold import fold
-from aggregator.fold.range_delta import Known, Rules, Tally
+from aggregator.fold.range_delta import CountingRules, RangeDelta, ShardCache
 from schemas.ledger import fields
 from schemas.ledger.scopes import EVERYTHING, OTHER, Scope
 from tests.aggregator import ledgers
@@ -17,128 +17,130 @@ from tests.aggregator.logs import NOW_MS, record
 LOGIN: dict[str, object] = {"time": "2026-11-20T10:00:00Z", "user_id": "alice"}
 
 
-def rules(**given: Any) -> Rules:
-    return Rules.of(ledgers.settings("redis://nowhere", **given))
+def rules(**given: Any) -> CountingRules:
+    return CountingRules.of(ledgers.settings("redis://nowhere", **given))
 
 
-def folded(*events: dict[str, object] | bytes, name: str = "login", known: Known | None = None, **given: Any) -> Tally:
+def folded(
+    *events: dict[str, object] | bytes, name: str = "login", known: ShardCache | None = None, **given: Any
+) -> RangeDelta:
     records = [record(offset, event, 1_795_168_800_000) for offset, event in enumerate(events)]
-    return fold(name, records, len(records), known or Known(set()), rules(**given), NOW_MS)
+    return fold(name, records, len(records), known or ShardCache(set()), rules(**given), NOW_MS)
 
 
-def month(tally: Tally, *names: str) -> dict[str, int]:
+def month(delta: RangeDelta, *names: str) -> dict[str, int]:
     """Counts of a month: of everything, or of a scope by dimension and names."""
     scope = Scope(names[0], names[1:]) if names else EVERYTHING
-    return tally.counts.get(("2026-11", scope), {})
+    return delta.counts.get(("2026-11", scope), {})
 
 
 FAILURE = LOGIN | {"success": False, "realm": "acme", "client_id": "web", "node": "n1"}
 
 
 def test_a_failure_makes_its_realm_and_node_known_and_its_client_not() -> None:
-    tally = folded(FAILURE, counts_by="realm,client,node")
-    assert tally.labels == {fields.label("realm", "acme"), fields.label("node", "n1")}
+    delta = folded(FAILURE, counts_by="realm,client,node")
+    assert delta.labels == {fields.label("realm", "acme"), fields.label("node", "n1")}
     for scope in (("realm", "acme"), ("node", "n1"), ("client", "acme", OTHER), ()):
-        assert month(tally, *scope) == {fields.failed("unspecified"): 1}, scope
+        assert month(delta, *scope) == {fields.failed("unspecified"): 1}, scope
 
 
 def test_where_a_setting_restricts_labels_to_successes_a_failure_makes_nothing_known() -> None:
-    tally = folded(FAILURE, labels_on="success", counts_by="realm,client,node")
-    assert tally.labels == set()
+    delta = folded(FAILURE, labels_on="success", counts_by="realm,client,node")
+    assert delta.labels == set()
     for scope in (("realm", OTHER), ("node", OTHER), ("client", OTHER, OTHER), ()):
-        assert month(tally, *scope) == {fields.failed("unspecified"): 1}, scope
+        assert month(delta, *scope) == {fields.failed("unspecified"): 1}, scope
 
 
 @pytest.mark.parametrize("kind", sorted(fields.FAILURE_KINDS))
 def test_an_account_event_that_no_success_caused_makes_its_realm_known_and_its_client_not(kind: str) -> None:
     event = {"time": LOGIN["time"], "kind": kind, "realm": "acme", "client_id": "typed"}
-    tally = folded(event, name="account")
-    assert tally.labels == {fields.label("realm", "acme")}
-    assert month(tally, "client", "acme", OTHER) == {fields.account(kind): 1}
+    delta = folded(event, name="account")
+    assert delta.labels == {fields.label("realm", "acme")}
+    assert month(delta, "client", "acme", OTHER) == {fields.account(kind): 1}
 
 
 def test_failures_before_and_after_a_success_count_where_the_client_stood_then() -> None:
-    tally = folded(FAILURE, FAILURE, FAILURE | {"success": True}, FAILURE)
-    assert month(tally, "client", "acme", OTHER) == {fields.failed("unspecified"): 2}
-    assert month(tally, "client", "acme", "web") == {fields.LOGIN: 1, fields.failed("unspecified"): 1}
-    assert month(tally, "realm", "acme") == {fields.LOGIN: 1, fields.failed("unspecified"): 3}
+    delta = folded(FAILURE, FAILURE, FAILURE | {"success": True}, FAILURE)
+    assert month(delta, "client", "acme", OTHER) == {fields.failed("unspecified"): 2}
+    assert month(delta, "client", "acme", "web") == {fields.LOGIN: 1, fields.failed("unspecified"): 1}
+    assert month(delta, "realm", "acme") == {fields.LOGIN: 1, fields.failed("unspecified"): 3}
 
 
 def test_labels_beyond_the_limit_add_up_under_other_first_come_first_kept() -> None:
-    tally = folded(*(LOGIN | {"realm": f"r{number}"} for number in (1, 2, 3, 1, 4)), max_labels=2)
-    assert tally.labels == {fields.label("realm", "r1"), fields.label("realm", "r2")}
-    assert month(tally, "realm", OTHER) == {fields.LOGIN: 2}
-    assert month(tally, "realm", "r1") == {fields.LOGIN: 2}
-    assert month(tally) == {fields.LOGIN: 5}
-    assert tally.progress[fields.overflowed("realm")] == 2
+    delta = folded(*(LOGIN | {"realm": f"r{number}"} for number in (1, 2, 3, 1, 4)), max_labels=2)
+    assert delta.labels == {fields.label("realm", "r1"), fields.label("realm", "r2")}
+    assert month(delta, "realm", OTHER) == {fields.LOGIN: 2}
+    assert month(delta, "realm", "r1") == {fields.LOGIN: 2}
+    assert month(delta) == {fields.LOGIN: 5}
+    assert delta.progress[fields.overflowed("realm")] == 2
 
 
 def test_labels_known_before_count_against_the_limit() -> None:
-    known = Known({fields.label("realm", "old")})
-    tally = folded(LOGIN | {"realm": "new"}, LOGIN | {"realm": "old"}, known=known, max_labels=1)
-    assert month(tally, "realm", OTHER) == {fields.LOGIN: 1}
-    assert month(tally, "realm", "old") == {fields.LOGIN: 1}
-    assert tally.labels == set()
+    known = ShardCache({fields.label("realm", "old")})
+    delta = folded(LOGIN | {"realm": "new"}, LOGIN | {"realm": "old"}, known=known, max_labels=1)
+    assert month(delta, "realm", OTHER) == {fields.LOGIN: 1}
+    assert month(delta, "realm", "old") == {fields.LOGIN: 1}
+    assert delta.labels == set()
 
 
 def test_a_client_of_an_unknown_realm_has_no_name() -> None:
-    tally = folded(
+    delta = folded(
         LOGIN | {"realm": "r1", "client_id": "web"}, LOGIN | {"realm": "r2", "client_id": "web"}, max_labels=1
     )
-    assert month(tally, "client", "r1", "web") == {fields.LOGIN: 1}
-    assert month(tally, "client", OTHER, OTHER) == {fields.LOGIN: 1}
+    assert month(delta, "client", "r1", "web") == {fields.LOGIN: 1}
+    assert month(delta, "client", OTHER, OTHER) == {fields.LOGIN: 1}
 
 
 def test_clients_of_two_realms_and_of_none_are_three() -> None:
-    tally = folded(
+    delta = folded(
         LOGIN | {"realm": "a", "client_id": "web"},
         LOGIN | {"realm": "b", "client_id": "web"},
         LOGIN | {"client_id": "web"},
     )
     for realm in ("a", "b", ""):
-        assert month(tally, "client", realm, "web") == {fields.LOGIN: 1}
+        assert month(delta, "client", realm, "web") == {fields.LOGIN: 1}
 
 
 def test_reasons_beyond_their_limit_join_other_but_reserved_ones_never_do() -> None:
     room = fields.MAX_WORDS - len(fields.FAILURE_REASONS)
     failures = [LOGIN | {"success": False, "reason": f"odd {number}"} for number in range(room + 3)]
-    tally = folded(*failures, LOGIN | {"success": False, "reason": "locked"})
-    assert month(tally)[fields.failed(OTHER)] == 3
-    assert month(tally)[fields.failed("locked")] == 1
-    assert len([member for member in tally.labels if member.startswith("reason/")]) == room
+    delta = folded(*failures, LOGIN | {"success": False, "reason": "locked"})
+    assert month(delta)[fields.failed(OTHER)] == 3
+    assert month(delta)[fields.failed("locked")] == 1
+    assert len([member for member in delta.labels if member.startswith("reason/")]) == room
 
 
 def test_a_flood_of_random_clients_stays_bounded_and_totals_stay_exact() -> None:
-    tally = folded(
+    delta = folded(
         *(LOGIN | {"realm": "acme", "client_id": f"forged {number}"} for number in range(5_000)), max_labels=50
     )
-    assert len(tally.labels) == 51
-    assert len(tally.counts) == 2 * (1 + 1 + 50 + 1)
-    assert month(tally) == {fields.LOGIN: 5_000}
-    assert month(tally, "client", "acme", OTHER) == {fields.LOGIN: 4_950}
+    assert len(delta.labels) == 51
+    assert len(delta.counts) == 2 * (1 + 1 + 50 + 1)
+    assert month(delta) == {fields.LOGIN: 5_000}
+    assert month(delta, "client", "acme", OTHER) == {fields.LOGIN: 4_950}
 
 
 def test_bad_records_in_the_middle_leave_the_rest_alone() -> None:
-    tally = folded(LOGIN, b"nope", LOGIN | {"user_id": "bob"}, b"[]", LOGIN | {"realm": "x" * 300})
-    assert month(tally) == {fields.LOGIN: 2}
-    assert [(letter.record.offset, letter.reason) for letter in tally.dead] == [
+    delta = folded(LOGIN, b"nope", LOGIN | {"user_id": "bob"}, b"[]", LOGIN | {"realm": "x" * 300})
+    assert month(delta) == {fields.LOGIN: 2}
+    assert [(letter.record.offset, letter.reason) for letter in delta.dead_letters] == [
         (1, "not_json"),
         (3, "not_an_object"),
         (4, "too_long"),
     ]
-    assert tally.progress[fields.CONSUMED] == 5
-    assert tally.progress[fields.COUNTED] == 2
-    assert tally.progress[fields.dead("not_json")] == 1
-    assert tally.labels == set()
+    assert delta.progress[fields.CONSUMED] == 5
+    assert delta.progress[fields.COUNTED] == 2
+    assert delta.progress[fields.dead("not_json")] == 1
+    assert delta.labels == set()
 
 
 def test_a_bad_user_on_a_known_way_is_still_refused() -> None:
-    tally = folded(LOGIN, LOGIN | {"user_id": ""}, LOGIN | {"user_id": "ü" * 600}, LOGIN | {"id": "ü" * 600})
-    assert [letter.reason for letter in tally.dead] == ["missing_field", "too_long", "too_long"]
+    delta = folded(LOGIN, LOGIN | {"user_id": ""}, LOGIN | {"user_id": "ü" * 600}, LOGIN | {"id": "ü" * 600})
+    assert [letter.reason for letter in delta.dead_letters] == ["missing_field", "too_long", "too_long"]
 
 
-def users(tally: Tally, period: str = "2026-11") -> int:
-    return sum(map(len, tally.users.get((period, EVERYTHING), [])))
+def users(delta: RangeDelta, period: str = "2026-11") -> int:
+    return sum(map(len, delta.users.get((period, EVERYTHING), [])))
 
 
 TOKEN: dict[str, object] = LOGIN | {"tokens": ["access_token"]}
@@ -166,27 +168,27 @@ def test_who_is_active(name: str, event: dict[str, object], active_on: str, acti
 def test_equal_names_of_two_realms_are_one_user_or_two() -> None:
     two = (LOGIN | {"realm": "a"}, LOGIN | {"realm": "b"})
     for scope, distinct in (("global", 1), ("realm", 2)):
-        tally = folded(*two, user_scope=scope)
-        assert len({user for part in tally.users["2026-11", EVERYTHING] for user in part}) == distinct
+        delta = folded(*two, user_scope=scope)
+        assert len({user for part in delta.users["2026-11", EVERYTHING] for user in part}) == distinct
 
 
 def test_a_user_applied_before_is_not_sent_again_and_counts_all_the_same() -> None:
-    known = Known(set())
-    known.learn(folded(LOGIN))
-    tally = folded(LOGIN, LOGIN | {"user_id": "bob"}, known=known)
-    assert users(tally) == 1
-    assert month(tally) == {fields.LOGIN: 2}
+    known = ShardCache(set())
+    known.update(folded(LOGIN))
+    delta = folded(LOGIN, LOGIN | {"user_id": "bob"}, known=known)
+    assert users(delta) == 1
+    assert month(delta) == {fields.LOGIN: 2}
 
 
 def test_months_only_keeps_no_days() -> None:
-    tally = folded(LOGIN, retain_days=0)
-    assert tally.periods == {"2026-11"}
-    assert tally.written == {}
+    delta = folded(LOGIN, retain_days=0)
+    assert delta.periods == {"2026-11"}
+    assert delta.record_times == {}
 
 
 def test_the_same_token_type_twice_counts_twice() -> None:
-    tally = folded(TOKEN | {"grant_type": "password", "tokens": ["access_token", "access_token"]}, name="token")
-    assert month(tally) == {fields.token("password", "access_token"): 2}
+    delta = folded(TOKEN | {"grant_type": "password", "tokens": ["access_token", "access_token"]}, name="token")
+    assert month(delta) == {fields.token("password", "access_token"): 2}
 
 
 @pytest.mark.parametrize(
@@ -200,8 +202,8 @@ def test_the_same_token_type_twice_counts_twice() -> None:
 )
 @pytest.mark.parametrize("first", ["2026-10-31T20:00:00Z", "2026-11-01T01:00:00Z"], ids=["day before", "day after"])
 def test_a_fraction_is_cut_and_never_rounded_up(time: str, day: str, why: str, first: str) -> None:
-    tally = folded(LOGIN | {"time": first, "realm": "other"}, LOGIN | {"time": time, "realm": "acme"})
-    periods = {period for period, scope in tally.counts if scope == Scope("realm", ("acme",))}
+    delta = folded(LOGIN | {"time": first, "realm": "other"}, LOGIN | {"time": time, "realm": "acme"})
+    periods = {period for period, scope in delta.counts if scope == Scope("realm", ("acme",))}
     assert periods == {day, day[:7]}, why
 
 
@@ -212,20 +214,20 @@ LONG_IN_BYTES = "東" * 90
 @pytest.mark.parametrize("text", [LONG, LONG_IN_BYTES], ids=["characters", "bytes"])
 def test_a_failure_counts_though_its_texts_are_over_their_limits(text: str) -> None:
     events = [FAILURE | {"client_id": text}, FAILURE | {"reason": text}, FAILURE | {"user_id": text * 4}]
-    tally = folded(FAILURE, *events, FAILURE | {"realm": text})
-    assert tally.dead == []
-    assert sum(month(tally).values()) == 5
-    assert month(tally)[fields.failed(OTHER)] == 1
-    assert sum(month(tally, "realm", "acme").values()) == 4
-    assert sum(month(tally, "realm", OTHER).values()) == 1
+    delta = folded(FAILURE, *events, FAILURE | {"realm": text})
+    assert delta.dead_letters == []
+    assert sum(month(delta).values()) == 5
+    assert month(delta)[fields.failed(OTHER)] == 1
+    assert sum(month(delta, "realm", "acme").values()) == 4
+    assert sum(month(delta, "realm", OTHER).values()) == 1
 
 
 @pytest.mark.parametrize("field", ["realm", "client_id", "node", "user_id", "id"])
 def test_a_success_over_a_limit_is_a_dead_letter(field: str) -> None:
-    tally = folded(LOGIN | {field: LONG * 4})
-    assert [letter.reason for letter in tally.dead] == ["too_long"]
+    delta = folded(LOGIN | {field: LONG * 4})
+    assert [letter.reason for letter in delta.dead_letters] == ["too_long"]
 
 
 def test_a_byte_order_mark_before_json_is_skipped() -> None:
-    tally = folded(b"\xef\xbb\xbf" + json.dumps(LOGIN | {"time": "2026-10-31T23:59:59.9999999Z"}).encode())
-    assert tally.periods == {"2026-10-31", "2026-10"}
+    delta = folded(b"\xef\xbb\xbf" + json.dumps(LOGIN | {"time": "2026-10-31T23:59:59.9999999Z"}).encode())
+    assert delta.periods == {"2026-10-31", "2026-10"}

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from aggregator.inventory.fold import fold_inventory, read
+from aggregator.inventory.fold import decode_records, fold_inventory
 from aggregator.ledger.ledger import Applied, Refused
 from schemas.ledger.inventory import NO_REALM, ROWS_PER_CHUNK
 from tests.aggregator import ledgers
@@ -42,12 +42,12 @@ def states(draw: st.DrawFn) -> dict[str, Any]:
 
 @st.composite
 def logs(draw: st.DrawFn) -> list[dict[str, Any]]:
-    told: list[dict[str, Any]] = []
+    result: list[dict[str, Any]] = []
     for event in draw(st.lists(states(), min_size=1, max_size=40)):
-        told.append(event)
+        result.append(event)
         if draw(st.integers(0, 4)) == 0:
-            told.append(told[draw(st.integers(0, len(told) - 1))])
-    return told
+            result.append(result[draw(st.integers(0, len(result) - 1))])
+    return result
 
 
 def compare(redis_url: str, model: Model) -> None:
@@ -203,11 +203,16 @@ async def test_bad_events_are_dead_letters_and_stop_nothing(redis_url: str) -> N
         await counter.open()
         records = log([*bad, state(T[0], "S", "token_init", "a")])
         await counter.count_cut(records)
-        assert counter.known.stock is not None
-        tally = fold_inventory(
-            read("otp", records, counter.rules, NOW_MS), 99, counter.known, counter.known.stock, counter.rules, NOW_MS
+        assert counter.known.inventory is not None
+        delta = fold_inventory(
+            decode_records("otp", records, counter.rules, NOW_MS),
+            99,
+            counter.known,
+            counter.known.inventory,
+            counter.rules,
+            NOW_MS,
         )
-    assert [letter.reason for letter in tally.dead] == [
+    assert [letter.reason for letter in delta.dead_letters] == [
         "not_json",
         "missing_field",
         "missing_field",
@@ -226,13 +231,13 @@ async def test_tokens_in_many_realms_end_a_range_early(redis_url: str) -> None:
     events = [state(T[0], f"S{n}", "token_init", *realms) for n in range(100)]
     async with Inventories(redis_url) as counter:
         await counter.open()
-        stock = counter.known.stock
+        stock = counter.known.inventory
         assert stock is None
         await counter.count_cut(log(events[:1]))
-        assert counter.known.stock is not None
-        told = read("otp", log(events), counter.rules, NOW_MS)
-        counter.known.stock.tokens |= {f"S{n}": None for n in range(1, 100)}
-        assert 15 <= fold_inventory(told, 100, counter.known, counter.known.stock, counter.rules, NOW_MS).end < 20
+        assert counter.known.inventory is not None
+        result = decode_records("otp", log(events), counter.rules, NOW_MS)
+        counter.known.inventory.tokens |= {f"S{n}": None for n in range(1, 100)}
+        assert 15 <= fold_inventory(result, 100, counter.known, counter.known.inventory, counter.rules, NOW_MS).end < 20
         assert isinstance(await counter.count(log(events), 1, 100), Applied)
     with Held(redis_url) as held:
         assert held.now("r63")[0] == 100
@@ -256,14 +261,14 @@ async def test_what_is_no_row_in_the_store_is_told_before_anything_is_written(re
         await counter.open()
         await counter.count_cut(log([state(T[0], "S", "token_init", "a")]))
         await counter.client.delete(OF.rows(0, 0))
-        counter.ledger._patiently = _at_once  # type: ignore[method-assign]
+        counter.ledger._retry_until_ok = _at_once  # type: ignore[method-assign]
         with pytest.raises(Exception, match="is shorter than"):
             await counter.count(log([state(T[n], "S", "token_init", "a") for n in range(2)]), 1, 2)
-        assert (await counter.ledger.look(SHARD)).position == 1
+        assert (await counter.ledger.read_state(SHARD)).position == 1
 
 
-async def _at_once(ask: Any) -> Any:
-    return await ask()
+async def _at_once(operation: Any) -> Any:
+    return await operation()
 
 
 async def test_given_rows_stand_at_their_own_time_with_the_maximum_of_each_day(redis_url: str) -> None:

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from aggregator.fold.range_delta import Rules
-from aggregator.inventory.fold import read
+from aggregator.fold.range_delta import CountingRules
+from aggregator.inventory.fold import decode_records
 from schemas.events import BadRecordError, OtpTokenCount, OtpTokenState
 from tests.aggregator import ledgers
 from tests.aggregator.logs import NOW_MS, LogRecord
 
-RULES = Rules.of(ledgers.settings("redis://nowhere"))
+RULES = CountingRules.of(ledgers.settings("redis://nowhere"))
 RECORD_MS = 1_767_229_200_000
 STATE: dict[str, Any] = {"serial": "S", "event": "token_init", "realms": ["r"], "active": True, "assigned": False}
 FINE = "2025-12-31T23:59:59.9999999Z"
@@ -36,9 +36,9 @@ def written(**more: Any) -> bytes:
     ],
 )
 def test_times_are_cut(name: str, value: bytes, why: str) -> None:
-    (told,) = read(name, [LogRecord(0, RECORD_MS, value)], RULES, NOW_MS)
-    assert isinstance(told.what, (OtpTokenState, OtpTokenCount)), told.what
-    assert told.what.time == CUT, why
+    (result,) = decode_records(name, [LogRecord(0, RECORD_MS, value)], RULES, NOW_MS)
+    assert isinstance(result.event, (OtpTokenState, OtpTokenCount)), result.event
+    assert result.event.time == CUT, why
 
 
 @pytest.mark.parametrize(
@@ -53,6 +53,6 @@ def test_times_are_cut(name: str, value: bytes, why: str) -> None:
     ],
 )
 def test_bad_records_have_their_reason(value: bytes | None, reason: str, why: str) -> None:
-    (told,) = read("otp", [LogRecord(0, RECORD_MS, value)], RULES, NOW_MS)
-    assert isinstance(told.what, BadRecordError), told.what
-    assert told.what.reason == reason, why
+    (result,) = decode_records("otp", [LogRecord(0, RECORD_MS, value)], RULES, NOW_MS)
+    assert isinstance(result.event, BadRecordError), result.event
+    assert result.event.reason == reason, why

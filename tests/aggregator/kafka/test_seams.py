@@ -27,10 +27,10 @@ from faust.transport import consumer as faust_consumer
 from faust.transport.drivers import aiokafka as driver
 
 from aggregator.kafka import batches, sockets
-from aggregator.kafka.batches import Batches, Fetched, Records
+from aggregator.kafka.batches import BatchFetchResult, BatchRecords, WholeBatches
 from aggregator.kafka.lenient_batches import lenient_records
 from aggregator.kafka.transport import Consumer, ConsumerThread, Transport
-from aggregator.ledger.store import lost_connections_told
+from aggregator.ledger.store import as_connection_errors
 from schemas.ledger.keys import Shard
 
 
@@ -58,7 +58,7 @@ def batch(start: int = 0, *, compression: int = 0) -> bytes:
 
 
 def read(kind: Any, *written: bytes, start: int = 0) -> Any:
-    sent = (Batches if kind is Records else MemoryRecords)(b"".join(written))
+    sent = (WholeBatches if kind is BatchRecords else MemoryRecords)(b"".join(written))
     return kind(TopicPartition("t", 0), sent, None, start, None, None, True, fetcher.READ_COMMITTED)
 
 
@@ -66,7 +66,7 @@ def read(kind: Any, *written: bytes, start: int = 0) -> Any:
 @pytest.mark.parametrize("start", [0, 1, 2])
 def test_batches_of_light_records_say_what_the_public_records_say(compression: int, start: int) -> None:
     written = [batch(offset, compression=compression) for offset in (0, 3, 11)]
-    ours, public = read(Records, *written, start=start), read(fetcher.PartitionRecords, *written, start=start)
+    ours, public = read(BatchRecords, *written, start=start), read(fetcher.PartitionRecords, *written, start=start)
     light, full = [record for several in ours for record in several], list(public)
     assert ours.next_fetch_offset == public.next_fetch_offset == 14
     assert [record.offset for record in light] == [0, 1, 2, 3, 4, 5, 11, 12, 13][start:]
@@ -100,7 +100,7 @@ def test_a_damaged_byte_makes_the_lenient_parser_answer_or_refuse() -> None:
 
 
 def test_what_was_fetched_is_freed_without_the_cyclic_collector() -> None:
-    records = read(Records, batch())
+    records = read(BatchRecords, batch())
     gone = weakref.ref(records)
     assert sum(map(len, records)) == 3
     del records
@@ -115,8 +115,8 @@ async def test_whole_batches_are_handed_out_up_to_the_limit_and_the_position_fol
     assignment = Assignment([tp])
     state = assignment.state_value(tp)
     state.seek(1)
-    records = read(Records, batch(0), batch(3), batch(11), start=1)
-    fetched = Fetched(tp, assignment=assignment, partition_records=records, backoff=0)
+    records = read(BatchRecords, batch(0), batch(3), batch(11), start=1)
+    fetched = BatchFetchResult(tp, assignment=assignment, partition_records=records, backoff=0)
     assert ([one.offset for one in fetched.getall()], state.position) == ([1, 2, 3, 4, 5], 6)
     assert fetched.has_more()
     assert ([one.offset for one in fetched.getall()], state.position) == ([11, 12, 13], 14)
@@ -202,7 +202,7 @@ def test_uvloop_tells_of_a_closed_connection_in_words_that_are_known() -> None:
         finally:
             server.close()
 
-    with pytest.raises(redis.ConnectionError), lost_connections_told():
+    with pytest.raises(redis.ConnectionError), as_connection_errors():
         uvloop.run(write())
 
 
@@ -212,7 +212,7 @@ def test_a_kafka_connection_that_ended_is_lost_on_uvloop_too() -> None:
     async def send() -> None:
         server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1")
         port = server.sockets[0].getsockname()[1]
-        connection = sockets.Connection("127.0.0.1", port)
+        connection = sockets.LossAwareConnection("127.0.0.1", port)
         _, connection._writer = await asyncio.open_connection("127.0.0.1", port)
         connection._versions = {ApiVersionRequest.API_KEY: (0, 0)}
         connection._writer.transport.abort()
@@ -241,7 +241,7 @@ async def test_redis_py_tells_of_a_connection_that_it_closed_itself_in_words_tha
             self.looks += 1
             return self.looks == 1
 
-    with pytest.raises(redis.ConnectionError), lost_connections_told():
+    with pytest.raises(redis.ConnectionError), as_connection_errors():
         await Closing().send_packed_command([b"PING"], check_health=False)
 
 
@@ -253,7 +253,7 @@ async def test_nothing_is_committed_for_partitions_that_others_have_by_now() -> 
     try:
         with pytest.raises(ValueError):
             await consumer.commit({})
-        assert not await ConsumerThread.commit_here(cast(Any, thread), {Shard("logins", 0): 5})
+        assert not await ConsumerThread.commit_on_thread(cast(Any, thread), {Shard("logins", 0): 5})
     finally:
         await consumer.stop()
 

@@ -8,9 +8,9 @@ from typing import Any
 from redis import Redis
 
 from aggregator.fold.fold import fold
-from aggregator.fold.range_delta import Known, Rules
+from aggregator.fold.range_delta import CountingRules, ShardCache
 from aggregator.ledger.ledger import Applied, Ledger, Refused
-from aggregator.ledger.store import connect, unfit
+from aggregator.ledger.store import connect, preflight_error
 from deploy.demo.servers import free_port
 from schemas.ledger import fields, keys
 from schemas.ledger.keys import Shard, ShardKeys
@@ -24,14 +24,14 @@ SHARDS = [Shard("auth.logins", partition) for partition in range(3)]
 async def test_ranges_apply_and_are_refused_in_a_cluster(cluster: str) -> None:
     settings = ledgers.settings(cluster, redis_cluster=True, exact_up_to=10)
     client: Any = connect(settings)
-    ledger, rules = Ledger(client, settings), Rules.of(settings)
-    assert await unfit(client) is None
+    ledger, rules = Ledger(client, settings), CountingRules.of(settings)
+    assert await preflight_error(client) is None
     log = [record(i, {"time": "2026-11-20T10:00:00Z", "user_id": f"u{i}", "realm": "acme"}) for i in range(50)]
     for shard in SHARDS:
-        assert isinstance(await ledger.open(shard, 0, "id"), Applied)
-        tally = fold("login", log, 50, Known(set()), rules, NOW_MS)
-        assert isinstance(await ledger.apply(shard, 0, tally), Applied)
-        assert await ledger.apply(shard, 0, tally) == Refused(50)
+        assert isinstance(await ledger.initialize(shard, 0, "id"), Applied)
+        delta = fold("login", log, 50, ShardCache(set()), rules, NOW_MS)
+        assert isinstance(await ledger.apply(shard, 0, delta), Applied)
+        assert await ledger.apply(shard, 0, delta) == Refused(50)
         assert await client.hget(ShardKeys("authtally:", shard).counts("2026-11", EVERYTHING), fields.LOGIN) == "50"
     assert await ledger.positions(SHARDS) == dict.fromkeys(SHARDS, 50)
     assert await client.smembers(keys.shards("authtally:")) == {shard.tag for shard in SHARDS}
@@ -43,13 +43,13 @@ async def test_a_slot_on_the_move_is_waited_for_and_nothing_is_counted_twice(clu
     settings = ledgers.settings(cluster, redis_cluster=True)
     client: Any = connect(settings)
     refused = asyncio.Event()
-    ledger = Ledger(client, settings, trouble=lambda trouble: refused.set() if trouble else None)
-    rules = Rules.of(settings)
+    ledger = Ledger(client, settings, on_error=lambda error: refused.set() if error else None)
+    rules = CountingRules.of(settings)
     shard = Shard("auth.logins", 9)
     of = ShardKeys("authtally:", shard)
     log = [record(i, {"time": "2026-11-20T10:00:00Z", "user_id": f"u{i}"}) for i in range(20)]
-    await ledger.open(shard, 0, "id")
-    await ledger.apply(shard, 0, fold("login", log[:10], 10, Known(set()), rules, NOW_MS))
+    await ledger.initialize(shard, 0, "id")
+    await ledger.apply(shard, 0, fold("login", log[:10], 10, ShardCache(set()), rules, NOW_MS))
 
     slot = client.keyslot(of.position)
     home = client.get_node_from_key(of.position)
@@ -61,7 +61,9 @@ async def test_a_slot_on_the_move_is_waited_for_and_nothing_is_counted_twice(clu
     at_home.execute_command("CLUSTER SETSLOT", slot, "MIGRATING", away_id)
     at_home.migrate(away.host, away.port, of.counts("2026-11", EVERYTHING), 0, 5000)
 
-    applying = asyncio.create_task(ledger.apply(shard, 10, fold("login", log[10:], 20, Known(set()), rules, NOW_MS)))
+    applying = asyncio.create_task(
+        ledger.apply(shard, 10, fold("login", log[10:], 20, ShardCache(set()), rules, NOW_MS))
+    )
     async with asyncio.timeout(20):
         await refused.wait()
     assert not applying.done()
@@ -83,8 +85,8 @@ async def test_a_cluster_of_which_no_node_answers_is_waited_for() -> None:
     settings = ledgers.settings(f"redis://127.0.0.1:{free_port()}", redis_cluster=True)
     client: Any = connect(settings)
     troubled = asyncio.Event()
-    ledger = Ledger(client, settings, trouble=lambda trouble: troubled.set() if trouble else None)
-    looking = asyncio.create_task(ledger.look(SHARDS[0]))
+    ledger = Ledger(client, settings, on_error=lambda error: troubled.set() if error else None)
+    looking = asyncio.create_task(ledger.read_state(SHARDS[0]))
     async with asyncio.timeout(20):
         await troubled.wait()
     assert not looking.done()

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from aggregator.fold.fold import fold
-from aggregator.fold.range_delta import Known
+from aggregator.fold.range_delta import ShardCache
 from aggregator.ledger import ledger as ledgers_of_aggregator
 from aggregator.ledger.ledger import Applied, LedgerDefectError, Refused
 from schemas.ledger import fields, keys
@@ -120,7 +120,7 @@ async def test_a_range_without_records_moves_the_position(counter: Counting, red
 
 async def test_opening_twice_leaves_the_first_position(counter: Counting) -> None:
     await counter.open(5)
-    assert await counter.ledger.open(SHARD, 0, "id-1") == Refused(5)
+    assert await counter.ledger.initialize(SHARD, 0, "id-1") == Refused(5)
 
 
 async def test_offsets_beyond_a_double_are_compared_exactly(counter: Counting, redis_url: str) -> None:
@@ -133,7 +133,7 @@ async def test_offsets_beyond_a_double_are_compared_exactly(counter: Counting, r
 
 async def test_skipped_offsets_are_counted_as_lost(counter: Counting, redis_url: str) -> None:
     await counter.open()
-    assert await counter.ledger.skip(SHARD, 0, 40) == Applied(frozenset())
+    assert await counter.ledger.skip_lost(SHARD, 0, 40) == Applied(frozenset())
     client = ledgers.client(redis_url)
     assert (client.get(OF.position), client.hget(OF.progress, fields.LOST)) == ("40", "40")
 
@@ -144,8 +144,8 @@ async def test_too_many_ids_are_cut_into_several_scripts(counter: Counting, redi
         for i in range(12_000)
     ]
     await counter.open()
-    look = await counter.ledger.look(SHARD)
-    first = fold("login", log, 12_000, Known(set(look.labels)), counter.rules, NOW_MS)
+    state = await counter.ledger.read_state(SHARD)
+    first = fold("login", log, 12_000, ShardCache(set(state.labels)), counter.rules, NOW_MS)
     assert first.end == 5_000  # 20,000 ids at four additions per user: day and month, everything and realm
     await counter.count(log, 0, 12_000)
     client = ledgers.client(redis_url)
@@ -176,9 +176,9 @@ async def test_a_foreign_key_of_another_type_stops_the_step_before_its_first_wri
         client.set(OF.counts("2026-11", EVERYTHING), "not a hash")
         before = ledgers.contents(client)
         log = [record(0, {"time": "2026-11-20T10:00:00Z", "user_id": "u"})]
-        tally = fold("login", log, 1, Known(set()), counter.rules, NOW_MS)
+        delta = fold("login", log, 1, ShardCache(set()), counter.rules, NOW_MS)
         with pytest.raises(LedgerDefectError, match="holds a string instead of a hash"):
-            await counter.ledger.apply(SHARD, 0, tally)
+            await counter.ledger.apply(SHARD, 0, delta)
         assert ledgers.contents(client) == before
 
 
@@ -197,7 +197,7 @@ async def test_lifetimes_follow_the_period_and_never_the_clock(redis_url: str) -
         client = ledgers.client(redis_url)
         day_ends, month_and_two_end = 2_211_663_600, 2_216_844_000
         assert client.expiretime(OF.counts("2040-01-31", EVERYTHING)) == day_ends + 30 * 86_400
-        assert client.expiretime(OF.written("2040-01-31")) == day_ends + 30 * 86_400
+        assert client.expiretime(OF.record_times("2040-01-31")) == day_ends + 30 * 86_400
         assert client.expiretime(OF.counts("2040-01", EVERYTHING)) == month_and_two_end
         assert client.zrange(OF.index, 0, -1, withscores=True) == [
             ("2040-01-31", day_ends + 30 * 86_400),
@@ -234,8 +234,8 @@ async def test_every_key_of_a_ledger_is_one_that_the_vocabulary_builds(counter: 
     known = {keys.shards("authtally:"), OF.meta, OF.position, OF.progress, OF.index, OF.labels}
     for period, scope in expected.counts:
         known.add(OF.counts(period, scope))
-        known |= {OF.written(period), OF.clients(period)}
-        known |= {OF.small(period, scope, part) for part in range(keys.SMALL_PARTS)}
+        known |= {OF.record_times(period), OF.clients(period)}
+        known |= {OF.small_set(period, scope, part) for part in range(keys.SMALL_PARTS)}
     assert set(ledgers.client(redis_url).keys("*")) <= known
 
 
@@ -252,7 +252,7 @@ async def test_a_key_of_another_type_ends_a_look_with_a_defect(redis_url: str, k
         client.delete(name)
         client.xadd(name, {"a": "stream"})
         with pytest.raises(LedgerDefectError, match="WRONGTYPE"):
-            await counter.ledger.look(SHARD)
+            await counter.ledger.read_state(SHARD)
 
 
 @pytest.mark.parametrize("key", ["progress", "index", "labels", "meta", "ids"])
@@ -266,9 +266,9 @@ async def test_a_key_of_another_type_ends_an_addition_with_a_defect_and_nothing_
         name = getattr(OF, key)
         client.delete(name)
         client.xadd(name, {"a": "stream"})
-        tally = fold("login", log, log[-1].offset + 1, Known(set()), counter.rules, NOW_MS)
+        delta = fold("login", log, log[-1].offset + 1, ShardCache(set()), counter.rules, NOW_MS)
         keys_before, position = sorted(client.keys("*")), client.get(OF.position)
         with pytest.raises(LedgerDefectError, match=f"LEDGER {re.escape(name)} holds a stream"):
-            await counter.ledger.apply(SHARD, 0, tally)
+            await counter.ledger.apply(SHARD, 0, delta)
         assert (sorted(client.keys("*")), client.get(OF.position)) == (keys_before, position)
         client.close()

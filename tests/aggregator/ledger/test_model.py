@@ -20,7 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from redis import Redis
 
 from aggregator.fold.fold import fold
-from aggregator.fold.range_delta import Known, Rules, Tally
+from aggregator.fold.range_delta import CountingRules, RangeDelta, ShardCache
 from aggregator.ledger import ledger as ledgers_of_aggregator
 from aggregator.ledger.ledger import Applied, Ledger, Refused
 from aggregator.ledger.store import Client, connect
@@ -60,7 +60,7 @@ class Worker:
     reads_from: int | None = None
     held: list[tuple[int, int]] = field(default_factory=list)
     position: int | None = None
-    known: Known = field(default_factory=lambda: Known(set()))
+    known: ShardCache = field(default_factory=lambda: ShardCache(set()))
     in_sketches: frozenset[tuple[str, Any]] = frozenset()
 
     def forget(self) -> None:
@@ -82,7 +82,7 @@ class Model(RuleBasedStateMachine):
         self.snapshots: list[list[bytes]] = []
         self.stores: list[Client] = []
         self.workers: list[Worker] = []
-        self.rules_of = Rules.of(ledgers.settings(url, **SETTINGS))
+        self.rules_of = CountingRules.of(ledgers.settings(url, **SETTINGS))
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         return self.runner.run(work)
@@ -135,15 +135,15 @@ class Model(RuleBasedStateMachine):
     @rule(number=workers, ranges=st.integers(1, 2))
     def ranges_are_applied(self, number: int, ranges: int) -> None:
         for _ in range(ranges):
-            self._count(number, lambda worker, start, tally: self._apply(worker, start, tally))
+            self._count(number, lambda worker, start, delta: self._apply(worker, start, delta))
 
     @rule(number=workers)
     def range_is_applied_and_the_answer_lost(self, number: int) -> None:
         """So the same script is sent again, which must be refused, and the worker goes by what that says."""
 
-        async def twice(worker: Worker, start: int, tally: Tally) -> None:
-            await worker.ledger.apply(SHARD, start, tally, worker.in_sketches)
-            await self._apply(worker, start, tally)
+        async def twice(worker: Worker, start: int, delta: RangeDelta) -> None:
+            await worker.ledger.apply(SHARD, start, delta, worker.in_sketches)
+            await self._apply(worker, start, delta)
 
         self._count(number, twice)
 
@@ -151,9 +151,9 @@ class Model(RuleBasedStateMachine):
     def worker_dies(self, number: int, after: bool) -> None:
         """Before or after its script; another one takes its place and knows nothing."""
 
-        async def die(worker: Worker, start: int, tally: Tally) -> None:
+        async def die(worker: Worker, start: int, delta: RangeDelta) -> None:
             if after:
-                await worker.ledger.apply(SHARD, start, tally, worker.in_sketches)
+                await worker.ledger.apply(SHARD, start, delta, worker.in_sketches)
             worker.forget()
 
         self._count(number, die)
@@ -168,7 +168,7 @@ class Model(RuleBasedStateMachine):
     def end(self) -> int:
         return self.log[-1].offset + 1 if self.log else 0
 
-    def _count(self, number: int, then: Callable[[Worker, int, Tally], Coroutine[Any, Any, None]]) -> None:
+    def _count(self, number: int, then: Callable[[Worker, int, RangeDelta], Coroutine[Any, Any, None]]) -> None:
         worker = self.workers[number]
         if not worker.held:
             self._cut(worker, [3, 3, 3])
@@ -177,33 +177,33 @@ class Model(RuleBasedStateMachine):
             self.run(self._count_one(worker, *worker.held.pop(0), then))
 
     async def _count_one(
-        self, worker: Worker, start: int, end: int, then: Callable[[Worker, int, Tally], Coroutine[Any, Any, None]]
+        self, worker: Worker, start: int, end: int, then: Callable[[Worker, int, RangeDelta], Coroutine[Any, Any, None]]
     ) -> None:
         if worker.position != start:
-            look = await worker.ledger.look(SHARD)
-            seen = await worker.ledger.seen(SHARD, look)
-            if look.position != start or seen is None:
+            state = await worker.ledger.read_state(SHARD)
+            seen = await worker.ledger.read_seen_ids(SHARD, state)
+            if state.position != start or seen is None:
                 worker.forget()
                 return
             worker.position, worker.in_sketches = start, frozenset()
-            worker.known = Known(set(look.labels), seen=seen)
+            worker.known = ShardCache(set(state.labels), seen_ids=seen)
         records = [one for one in self.log if start <= one.offset < end]
         await then(worker, start, fold("login", records, end, worker.known, self.rules_of, NOW_MS))
 
-    async def _apply(self, worker: Worker, start: int, tally: Tally) -> None:
-        outcome = await worker.ledger.apply(SHARD, start, tally, worker.in_sketches)
+    async def _apply(self, worker: Worker, start: int, delta: RangeDelta) -> None:
+        outcome = await worker.ledger.apply(SHARD, start, delta, worker.in_sketches)
         if isinstance(outcome, Refused):
             worker.forget()
             return
-        worker.known.learn(tally)
+        worker.known.update(delta)
         worker.in_sketches |= outcome.in_sketches
-        worker.position = tally.end
+        worker.position = delta.end
 
     async def _place(self, worker: Worker) -> None:
-        position = (await worker.ledger.look(SHARD)).position
+        position = (await worker.ledger.read_state(SHARD)).position
         if position is None:
-            await worker.ledger.open(SHARD, 0, "id-1")
-            position = (await worker.ledger.look(SHARD)).position
+            await worker.ledger.initialize(SHARD, 0, "id-1")
+            position = (await worker.ledger.read_state(SHARD)).position
         worker.reads_from = position
 
     # What must be true.

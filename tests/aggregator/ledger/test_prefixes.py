@@ -83,14 +83,14 @@ def cuts(written: Written) -> list[int]:
 
 async def test_any_prefix_of_the_stores_commands_leads_to_the_same_ledger(written: Written, tmp_path: Path) -> None:
     stood = set()
-    for cut in cuts(written):
-        folder = tmp_path / str(cut)
+    for range_ in cuts(written):
+        folder = tmp_path / str(range_)
         shutil.copytree(written.folder, folder)
-        os.truncate(folder / "appendonlydir" / written.file.name, cut)
+        os.truncate(folder / "appendonlydir" / written.file.name, range_)
         with Valkey(folder, options=KEEPING) as server:
             stood.add(await count_the_rest(server.url, written.events))
             with ledgers.client(server.url) as client:
-                assert ledgers.contents(client) == written.contents, f"cut at byte {cut}"
+                assert ledgers.contents(client) == written.contents, f"cut at byte {range_}"
     assert len(stood) > len(CUTS) // 2
 
 
@@ -98,7 +98,7 @@ async def count_the_rest(url: str, events: list[LogRecord]) -> int | None:
     """Go on from where the ledger stands; answers where that was."""
     async with Counting(url, **SETTINGS) as counter:
         # As a worker does that is given the shard.
-        found = (await counter.ledger.look(SHARD)).position
+        found = (await counter.ledger.read_state(SHARD)).position
         await counter.ledger.register([SHARD])
         if found is None:
             await counter.open()

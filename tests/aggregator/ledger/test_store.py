@@ -12,8 +12,8 @@ import pytest
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from aggregator.ledger.store import connect, unfit, why_unreachable
-from api.ledger.client import REFUSED, Client, open_ledger, open_shared
+from aggregator.ledger.store import connect, diagnose_unreachable, preflight_error
+from api.ledger.client import AUTH_ERRORS, Client, open_ledger, open_shared
 from api.settings.settings import ApiSettings
 from tests.aggregator import ledgers
 from tests.certificates import Authority
@@ -59,7 +59,7 @@ async def trouble(url: str, **given: Any) -> str | None:
     try:
         await client.info()
     except (RedisError, OSError) as error:
-        return await why_unreachable(settings, error)
+        return await diagnose_unreachable(settings, error)
     else:
         return None
     finally:
@@ -89,7 +89,7 @@ async def test_both_services_show_their_certificate(store: Store, authority: Aut
     assert shared is not None
     assert await asked(ledger, "authtally:{x-0}:position") == [None]
     assert await asked(shared, "authtally:answer:1") == [None]
-    with pytest.raises(REFUSED):
+    with pytest.raises(AUTH_ERRORS):
         await asked(shared, "authtally:{x-0}:position")
     for client in (ledger, shared):
         await client.close()
@@ -110,9 +110,9 @@ async def test_each_fault_of_tls_is_told_by_its_setting(
         ("TLS in the clear", clear, ca, "REDIS_URL: no connection"),
         ("in the clear to TLS", url.replace("rediss:", "redis:"), {}, "REDIS_URL: no connection"),
     )
-    for fault, where, files, named in cases:
+    for error, where, files, named in cases:
         found = await trouble(where, **files)
-        assert f"AUTHTALLY_{named}" in (found or ""), (fault, found)
+        assert f"AUTHTALLY_{named}" in (found or ""), (error, found)
     with Store(binary=redis_7_binary, authority=authority, certified="localhost") as elsewhere:
         assert await trouble(elsewhere.url_of("worker"), **ca) is None
         found = await trouble(elsewhere.url_of("worker").replace("localhost", "127.0.0.1"), **ca)
@@ -137,7 +137,7 @@ async def test_the_shipped_configuration_makes_a_store_that_fits(
         settings = ledgers.settings(store.url_of("worker"), **store.settings)
         client: Any = connect(settings)
         try:
-            assert await unfit(client) is None
+            assert await preflight_error(client) is None
         finally:
             await client.aclose()
         with store.watcher() as watcher:

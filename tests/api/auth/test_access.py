@@ -251,8 +251,8 @@ async def test_static_tokens_are_told_by_their_digest(serve: Serve, redis_url: s
 
 async def test_several_ways_stand_side_by_side(serve: Serve, redis_url: str, tmp_path: Path, issuer: Issuer) -> None:
     issuer.active["opaque"] = {"active": True, "scope": "jans_stat"}
-    ways = by_jwt(issuer) | by_introspection(issuer) | by_file(tmp_path, listed("one"))
-    api = await serve(redis_url=redis_url, **ways | {"auth": ("jwt", "introspection", "static")})
+    sources = by_jwt(issuer) | by_introspection(issuer) | by_file(tmp_path, listed("one"))
+    api = await serve(redis_url=redis_url, **sources | {"auth": ("jwt", "introspection", "static")})
     assert [(await api.get(STAT, each)).status for each in ("one", "opaque", token(), "none of them")] == [
         200,
         200,

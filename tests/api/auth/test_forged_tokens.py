@@ -278,11 +278,11 @@ async def test_no_forged_token_gets_in(serve: Serve, redis_url: str, issuer: Iss
         forged.how: await api.get(STAT, headers={"Authorization": f"Bearer {forged.make()}"}) for forged in FORGED
     }
     assert len(answers) == len(FORGED) >= 60
-    told = {
+    result = {
         how: (answer.status, answer.json, answer.headers.get("WWW-Authenticate")) for how, answer in answers.items()
     }
     expected = without.status, without.json, without.headers.get("WWW-Authenticate")
-    assert {how: answer for how, answer in told.items() if answer != expected} == {}
+    assert {how: answer for how, answer in result.items() if answer != expected} == {}
     # Those among them whose kid nobody knows asked for the keys anew at most once.
     assert issuer.key_fetches <= 2
     assert (await api.get(STAT, token())).status == 200

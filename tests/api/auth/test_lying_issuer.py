@@ -93,9 +93,9 @@ async def lying(behaviour: Behaviour) -> AsyncIterator[Liar]:
         yield liar
 
 
-async def timed(api: Api, bearer: str) -> tuple[int, float]:
+async def timed(api: Api, principal: str) -> tuple[int, float]:
     began = time.monotonic()
-    answer = await api.get(STAT, bearer)
+    answer = await api.get(STAT, principal)
     return answer.status, time.monotonic() - began
 
 

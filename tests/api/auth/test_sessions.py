@@ -39,8 +39,8 @@ def cookie_of(answer: Answer) -> str:
     return morsel.value
 
 
-async def opened(api: Api, bearer: str = "admin") -> str:
-    answer = await api.get("/admin/getsession", bearer)
+async def opened(api: Api, principal: str = "admin") -> str:
+    answer = await api.get("/admin/getsession", principal)
     assert (answer.status, answer.json["result"]) == (200, {"status": True, "value": True})
     return cookie_of(answer)
 
@@ -149,7 +149,7 @@ async def test_without_the_shared_store_no_session_is_known(
 
 
 async def test_sessions_of_one_process_are_bounded(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("api.auth.sessions.MAX_HERE", 3)
+    monkeypatch.setattr("api.auth.sessions.MAX_LOCAL", 3)
     sessions = [await opened(api) for _ in range(4)]
     answers = [(await ask(api, session, session)).status for session in sessions]
     assert answers == [401, 200, 200, 200], "the oldest went"

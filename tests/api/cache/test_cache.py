@@ -8,12 +8,12 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 import redis.exceptions
 
-from api.cache.cache import Body, Cache, Entry, SharedStore, Store
-from api.http.errors import Unavailable
+from api.cache.cache import Cache, CacheEntry, LocalStore, ResponseBody, SharedStore
+from api.http.errors import UnavailableError
 from api.ledger.client import Client, open_url
 from api.ledger.cooldown import RETRY_S
 from tests.api.conftest import Clock, Serve
-from tests.api.ledger_writer import Ledger
+from tests.api.ledger_writer import LedgerWriter
 from tests.conftest import wait_until_async
 
 PATH = "/jans-auth/restv1/internal/stat?month=202611"
@@ -30,13 +30,13 @@ class Work:
         self.error: Exception | None = None
         self.empty = False
 
-    async def __call__(self) -> Body:
+    async def __call__(self) -> ResponseBody:
         self.calls += 1
         number = self.calls
         await self.go.wait()
         if self.error is not None:
             raise self.error
-        return Body(b"answer %d" % number, "text/plain", self.empty)
+        return ResponseBody(b"answer %d" % number, "text/plain", self.empty)
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ async def test_a_thousand_concurrent_misses_are_one_computation(clock: Clock, wo
 
 
 async def test_a_thousand_concurrent_requests_read_the_ledger_once(
-    serve: Serve, redis_url: str, ledger: Ledger
+    serve: Serve, redis_url: str, ledger: LedgerWriter
 ) -> None:
     ledger.few_users("2026-11", range(5))
     api = await serve(redis_url=redis_url)
@@ -84,7 +84,7 @@ async def test_an_answer_ends_at_its_expiry(clock: Clock, work: Work) -> None:
 
 async def test_jitter_only_ever_lengthens(clock: Clock, work: Work) -> None:
     entry = await cache(clock, jitter=lambda: 1.0).get("key", 3600, work)
-    assert entry.expires == pytest.approx(clock.now + 3672)
+    assert entry.expires_at == pytest.approx(clock.now + 3672)
 
 
 async def test_an_empty_answer_is_kept_for_ten_seconds(clock: Clock, work: Work) -> None:
@@ -99,7 +99,9 @@ async def test_an_empty_answer_is_kept_for_ten_seconds(clock: Clock, work: Work)
     assert work.calls == 2
 
 
-async def test_an_answer_tells_its_age_and_lifetime(serve: Serve, redis_url: str, ledger: Ledger, clock: Clock) -> None:
+async def test_an_answer_tells_its_age_and_lifetime(
+    serve: Serve, redis_url: str, ledger: LedgerWriter, clock: Clock
+) -> None:
     ledger.few_users("2026-11", range(5))
     api = await serve(redis_url=redis_url, janssen_cache_ttl_s=3600)
     ages = []
@@ -114,7 +116,9 @@ async def test_an_answer_tells_its_age_and_lifetime(serve: Serve, redis_url: str
     assert "Cache-Status" not in answer.headers
 
 
-async def test_a_client_that_closes_does_not_close_the_next_one(serve: Serve, redis_url: str, ledger: Ledger) -> None:
+async def test_a_client_that_closes_does_not_close_the_next_one(
+    serve: Serve, redis_url: str, ledger: LedgerWriter
+) -> None:
     """Headers of an answer are shared by all who get it in the same second."""
     ledger.few_users("2026-11", range(5))
     api = await serve(redis_url=redis_url)
@@ -142,7 +146,7 @@ async def test_an_unreachable_ledger_is_bridged_within_the_grace(clock: Clock, w
     bridged = await kept.get("key", 60, work)
     assert (bridged.content, bridged.stale) == (b"answer 1", True)
     clock.now += 0.1
-    with pytest.raises(Unavailable):
+    with pytest.raises(UnavailableError):
         await kept.get("key", 60, work)
 
 
@@ -150,7 +154,7 @@ async def test_an_unreachable_ledger_is_tried_once_a_second(clock: Clock, work: 
     kept = cache(clock)
     work.error = GONE
     for key in ("a", "b", "c"):
-        with pytest.raises(Unavailable):
+        with pytest.raises(UnavailableError):
             await kept.get(key, 60, work)
     assert work.calls == 1
     clock.now += 1
@@ -161,7 +165,7 @@ async def test_an_unreachable_ledger_is_tried_once_a_second(clock: Clock, work: 
 async def test_a_clock_that_is_set_back_keeps_no_ledger_unreachable(clock: Clock, work: Work) -> None:
     kept = cache(clock)
     work.error = GONE
-    with pytest.raises(Unavailable):
+    with pytest.raises(UnavailableError):
         await kept.get("a", 60, work)
     clock.step(-3600)
     clock.now += RETRY_S
@@ -170,12 +174,12 @@ async def test_a_clock_that_is_set_back_keeps_no_ledger_unreachable(clock: Clock
 
 
 async def test_the_oldest_answers_go_when_there_are_too_many(clock: Clock, work: Work) -> None:
-    store = Store(max_bytes=3000)
+    store = LocalStore(max_bytes=3000)
     for number in range(10):
-        store.put(str(number), Entry(b"x" * 400, "text/plain", clock.now, clock.now + 60, clock.handed))
+        store.put(str(number), CacheEntry(b"x" * 400, "text/plain", clock.now, clock.now + 60, clock.handed))
     kept = [number for number in range(10) if store.get(str(number)) is not None]
     assert kept == [7, 8, 9]
-    store.put("9", Entry(b"y", "text/plain", clock.now, clock.now + 60, clock.handed))
+    store.put("9", CacheEntry(b"y", "text/plain", clock.now, clock.now + 60, clock.handed))
     assert [number for number in range(10) if store.get(str(number)) is not None] == [7, 8, 9]
 
 
@@ -200,7 +204,7 @@ async def test_processes_share_answers_and_their_expiry(
     clock.now += 40
     entry = await other.get("key", 60, work)
     assert (work.calls, entry.content, entry.content_type) == (1, b"answer 1", "text/plain")
-    assert entry.computed == pytest.approx(clock.now - 40)
+    assert entry.computed_at == pytest.approx(clock.now - 40)
     clock.now += 20
     assert (await other.get("key", 60, work)).content == b"answer 2", "a copy does not outlive what it is a copy of"
 

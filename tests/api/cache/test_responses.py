@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from api.cache.responses import has
+from api.cache.responses import matches_etag
 from tests.api.conftest import Clock, Serve
-from tests.api.ledger_writer import Ledger
+from tests.api.ledger_writer import LedgerWriter
 
 PATHS = (
     "/jans-auth/restv1/internal/stat?month=202611",
@@ -18,7 +18,7 @@ FAST = PATHS[0]
 
 
 @pytest.fixture(autouse=True)
-def counted(ledger: Ledger) -> None:
+def counted(ledger: LedgerWriter) -> None:
     ledger.few_users("2026-11", range(5))
     ledger.few_users("2026-11-20", range(3))
 
@@ -41,7 +41,7 @@ async def test_who_has_the_answer_is_told_so(serve: Serve, redis_url: str, clock
 
 
 async def test_an_answer_computed_anew_has_its_tag_unless_it_changed(
-    serve: Serve, redis_url: str, ledger: Ledger, clock: Clock
+    serve: Serve, redis_url: str, ledger: LedgerWriter, clock: Clock
 ) -> None:
     api = await serve(redis_url=redis_url, janssen_cache_ttl_s=10)
     etag = (await api.get(FAST)).headers["ETag"]
@@ -90,4 +90,4 @@ async def test_a_refusal_has_no_tag(serve: Serve, redis_url: str) -> None:
     ],
 )
 def test_a_tag_is_found(headers: list[str], found: bool, why: str) -> None:
-    assert has('"a1"', headers) is found, why
+    assert matches_etag('"a1"', headers) is found, why

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from api.dashboard import assets
-from api.dashboard.routes import own_digest, takes_gzip
+from api.dashboard.routes import accepts_gzip, own_digest
 from tests.api.conftest import Api, Serve
 from tests.api.issuer import Issuer
 from tests.api.sources import by_jwt
@@ -98,7 +98,7 @@ async def test_files_are_packed_for_whoever_takes_it(api: Api) -> None:
     [("gzip, deflate, br", True), ("GZIP;q=0.5", True), ("*", True), ("br", False), ("gzip;q=0", False), ("", False)],
 )
 def test_packed_is_what_is_taken(header: str, taken: bool) -> None:
-    assert takes_gzip({"Accept-Encoding": header}) is taken
+    assert accepts_gzip({"Accept-Encoding": header}) is taken
 
 
 @pytest.mark.parametrize("name", ["index.html", "nothing.js", "..%2Froutes.py", "..%2F..%2Fapp.py", "%2Fetc%2Fpasswd"])
@@ -145,5 +145,5 @@ def test_nothing_is_inline_or_from_elsewhere(name: str) -> None:
 
 
 def test_the_page_is_small_but_for_its_library() -> None:
-    sent = sum(len(gzip.compress(content)) for content in assets.own().values())
+    sent = sum(len(gzip.compress(content)) for content in assets.own_files().values())
     assert sent < 60_000

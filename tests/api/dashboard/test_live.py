@@ -77,8 +77,8 @@ def clock(clock: Clock) -> Clock:
 
 
 @asynccontextmanager
-async def listening(api: Api, bearer: str | None = None) -> AsyncIterator[Listener]:
-    headers = {} if bearer is None else {"Authorization": f"Bearer {bearer}"}
+async def listening(api: Api, principal: str | None = None) -> AsyncIterator[Listener]:
+    headers = {} if principal is None else {"Authorization": f"Bearer {principal}"}
     # A connection of its own, as a browser has, which ends with the block.
     async with aiohttp.ClientSession() as session, session.get(api.url + LIVE, headers=headers) as response:
         assert response.status == 200, await response.text()
@@ -138,7 +138,7 @@ async def test_a_change_is_told_and_nothing_else_is(
 ) -> None:
     await count(redis_url, SEEN)
     monkeypatch.setattr(live, "HEARTBEAT_S", 0.3)
-    monkeypatch.setattr(live, "LOOK_S", 0.05)
+    monkeypatch.setattr(live, "CHECK_INTERVAL_S", 0.05)
     api = await serve(redis_url=redis_url, **FAST)
     async with listening(api) as listener:
         assert (await listener.figures())["active_users"]["value"] == 3
@@ -179,10 +179,10 @@ async def test_all_listeners_of_the_same_realms_share_what_is_read(
     before = computed()
     async with listening(api, "all") as everything, listening(api, "acme") as one:
         async with listening(api, "acme") as other:
-            told = [await listener.figures() for listener in (everything, one, other)]
-            assert [figures["active_users"]["value"] for figures in told] == [3, 2, 2]
-            assert [figures["failed_logins"] for figures in told] == [1, 0, 0]
-            assert [figures["dead_letters"] for figures in told] == [1, None, None]
+            result = [await listener.figures() for listener in (everything, one, other)]
+            assert [figures["active_users"]["value"] for figures in result] == [3, 2, 2]
+            assert [figures["failed_logins"] for figures in result] == [1, 0, 0]
+            assert [figures["dead_letters"] for figures in result] == [1, None, None]
             assert computed() - before == 2
             assert LIVE_LISTENERS._value.get() == 3
         await wait_until_async(lambda: LIVE_LISTENERS._value.get() == 2, what="the one that left is noticed")
@@ -254,12 +254,12 @@ async def test_beyond_the_most_sets_of_realms_there_is_no_place(
 async def test_a_stream_ends_when_its_token_does(serve: Serve, redis_url: str, clock: Clock, issuer: Issuer) -> None:
     clock.now = time.time()
     api = await serve(redis_url=redis_url, **by_jwt(issuer), **FAST)
-    bearer = token(scope="stats:read", exp=int(clock.now) + 30)
-    async with listening(api, bearer) as listener:
+    principal = token(scope="stats:read", exp=int(clock.now) + 30)
+    async with listening(api, principal) as listener:
         await listener.figures()
         clock.now += 31
         assert await listener.block() == b"", "an end in order, so that the page asks again and is told why not"
-    assert (await api.get(LIVE, bearer)).status == 401
+    assert (await api.get(LIVE, principal)).status == 401
 
 
 async def test_a_stream_ends_a_minute_after_its_token_was_withdrawn(
@@ -333,9 +333,9 @@ def test_a_stop_of_the_process_ends_streams_in_order(redis_url: str) -> None:
 async def test_who_does_not_read_holds_no_place_and_delays_no_stop(
     serve: Serve, redis_url: str, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(live, "WRITE_S", 0.2)
+    monkeypatch.setattr(live, "WRITE_TIMEOUT_S", 0.2)
     # More than the buffers between us hold, told again and again.
-    monkeypatch.setattr(feeds, "event", lambda name, data: b"event: figures\ndata: " + b" " * 8_000_000 + b"\n\n")
+    monkeypatch.setattr(feeds, "sse_event", lambda name, data: b"event: figures\ndata: " + b" " * 8_000_000 + b"\n\n")
     api = await serve(redis_url=redis_url, **FAST)
     reader, writer = await asyncio.open_connection("127.0.0.1", int(api.url.rpartition(":")[2]), limit=1024)
     writer.write(f"GET {LIVE} HTTP/1.1\r\nHost: x\r\n\r\n".encode())

@@ -7,7 +7,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from deploy.demo.servers import Valkey
 from tests.api.conftest import Clock, Serve
-from tests.api.ledger_writer import Ledger, open_ledger
+from tests.api.ledger_writer import LedgerWriter, open_ledger
 
 STAT = "/oxauth/restv1/internal/stat"
 NONE = {"id_token": 0, "refresh_token": 0, "uma_token": 0}
@@ -21,7 +21,7 @@ NOVEMBER = {
 
 
 @pytest.fixture(autouse=True)
-def counted(ledger: Ledger) -> None:
+def counted(ledger: LedgerWriter) -> None:
     ledger.few_users("2026-11", range(2))
     ledger.tokens(
         "2026-11",
@@ -85,7 +85,7 @@ async def test_metrics_text_says_what_the_document_shows(serve: Serve, redis_url
 
 
 async def test_a_question_is_computed_once_in_the_interval(
-    serve: Serve, redis_url: str, ledger: Ledger, clock: Clock
+    serve: Serve, redis_url: str, ledger: LedgerWriter, clock: Clock
 ) -> None:
     api = await serve(redis_url=redis_url, gluu_interval_s=60)
     await api.get(f"{STAT}?month=202611")

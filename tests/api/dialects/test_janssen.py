@@ -8,7 +8,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.api.conftest import Serve
-from tests.api.ledger_writer import Ledger
+from tests.api.ledger_writer import LedgerWriter
 
 STAT = "/jans-auth/restv1/internal/stat"
 
@@ -23,7 +23,7 @@ NOVEMBER_IN_SOURCE = NOVEMBER | {"token_count_per_granttype": {"password": PASSW
 
 
 @pytest.fixture(autouse=True)
-def counted(ledger: Ledger) -> None:
+def counted(ledger: LedgerWriter) -> None:
     ledger.few_users("2026-10", range(3))
     ledger.few_users("2026-11", range(5))
     ledger.tokens("2026-10", {"password": PASSWORD, CIBA: {"access_token": 1}})
@@ -31,30 +31,40 @@ def counted(ledger: Ledger) -> None:
     ledger.other_counts("2026-11")
 
 
-class Told(NamedTuple):
+class AnswerCase(NamedTuple):
     query: str
     answer: Any
     why: str
 
 
 DOCUMENTED = [
-    Told("month=202611", {"response": {"202611": NOVEMBER}}, "one month, recommended by the document"),
-    Told("month=202610%20202611", {"response": {"202610": OCTOBER, "202611": NOVEMBER}}, "the document's separator"),
-    Told("month=202610+202611", {"response": {"202610": OCTOBER, "202611": NOVEMBER}}, "a form's separator"),
-    Told("month=202610%2520202611", {"response": {"202610": OCTOBER, "202611": NOVEMBER}}, "encoded twice"),
-    Told("month=202611%20202610", {"response": {"202610": OCTOBER, "202611": NOVEMBER}}, "any order"),
-    Told("month=202611+202611+202611", {"response": {"202611": NOVEMBER}}, "duplicates are dropped"),
-    Told("month=2026+202611+2026111", {"response": {"202611": NOVEMBER}}, "items of wrong length are dropped"),
-    Told("month=202611&month=202610", {"response": {"202611": NOVEMBER}}, "of a repeated parameter the first counts"),
-    Told("month=202609+202611", {"response": {"202611": NOVEMBER}}, "a month without data is left out"),
-    Told("month=202609", {"response": {}}, "and nothing is left when there is none with data"),
-    Told("start-month=202609&end-month=202611", {"response": {"202610": OCTOBER, "202611": NOVEMBER}}, "inclusive"),
-    Told("start-month=202611&end-month=202611", {"response": {"202611": NOVEMBER}}, "start = end is one month"),
-    Told("start-month=201612&end-month=202611", {"response": {"202610": OCTOBER, "202611": NOVEMBER}}, "120 months"),
-    Told("month=&start-month=202611&end-month=202611", {"response": {"202611": NOVEMBER}}, "a blank month is none"),
-    Told("month=202611&start-month=", {"response": {"202611": NOVEMBER}}, "a blank bound is none"),
-    Told("month=202611&format=xml", {"response": {"202611": NOVEMBER}}, "an unknown format is JSON"),
-    Told(
+    AnswerCase("month=202611", {"response": {"202611": NOVEMBER}}, "one month, recommended by the document"),
+    AnswerCase(
+        "month=202610%20202611", {"response": {"202610": OCTOBER, "202611": NOVEMBER}}, "the document's separator"
+    ),
+    AnswerCase("month=202610+202611", {"response": {"202610": OCTOBER, "202611": NOVEMBER}}, "a form's separator"),
+    AnswerCase("month=202610%2520202611", {"response": {"202610": OCTOBER, "202611": NOVEMBER}}, "encoded twice"),
+    AnswerCase("month=202611%20202610", {"response": {"202610": OCTOBER, "202611": NOVEMBER}}, "any order"),
+    AnswerCase("month=202611+202611+202611", {"response": {"202611": NOVEMBER}}, "duplicates are dropped"),
+    AnswerCase("month=2026+202611+2026111", {"response": {"202611": NOVEMBER}}, "items of wrong length are dropped"),
+    AnswerCase(
+        "month=202611&month=202610", {"response": {"202611": NOVEMBER}}, "of a repeated parameter the first counts"
+    ),
+    AnswerCase("month=202609+202611", {"response": {"202611": NOVEMBER}}, "a month without data is left out"),
+    AnswerCase("month=202609", {"response": {}}, "and nothing is left when there is none with data"),
+    AnswerCase(
+        "start-month=202609&end-month=202611", {"response": {"202610": OCTOBER, "202611": NOVEMBER}}, "inclusive"
+    ),
+    AnswerCase("start-month=202611&end-month=202611", {"response": {"202611": NOVEMBER}}, "start = end is one month"),
+    AnswerCase(
+        "start-month=201612&end-month=202611", {"response": {"202610": OCTOBER, "202611": NOVEMBER}}, "120 months"
+    ),
+    AnswerCase(
+        "month=&start-month=202611&end-month=202611", {"response": {"202611": NOVEMBER}}, "a blank month is none"
+    ),
+    AnswerCase("month=202611&start-month=", {"response": {"202611": NOVEMBER}}, "a blank bound is none"),
+    AnswerCase("month=202611&format=xml", {"response": {"202611": NOVEMBER}}, "an unknown format is JSON"),
+    AnswerCase(
         "month=202610+202611&format=jsonmonth",
         [
             {"month": "202610", "montly_active_users": 3} | OCTOBER,
@@ -62,41 +72,41 @@ DOCUMENTED = [
         ],
         "flat, with the document's spelling and the right one",
     ),
-    Told("month=202609&format=jsonmonth", [], "flat and empty"),
+    AnswerCase("month=202609&format=jsonmonth", [], "flat and empty"),
 ]
 
 SOURCE = [
-    Told("month=202611", {"response": [{"month": "202611"} | NOVEMBER_IN_SOURCE]}, "a list, not a map"),
-    Told(
+    AnswerCase("month=202611", {"response": [{"month": "202611"} | NOVEMBER_IN_SOURCE]}, "a list, not a map"),
+    AnswerCase(
         "month=202611&format=jsonmonth",
         {"response": {"202611": {"month": "202611"} | NOVEMBER_IN_SOURCE}},
         "a map, not a list",
     ),
-    Told(
+    AnswerCase(
         "month=202611&start-month=202610",
         {"response": [{"month": "202611"} | NOVEMBER_IN_SOURCE]},
         "month wins over one bound",
     ),
-    Told("month=abcdef", {"response": []}, "six characters are looked up and not found"),
-    Told("month=202113+202609", {"response": []}, "so is a thirteenth month"),
+    AnswerCase("month=abcdef", {"response": []}, "six characters are looked up and not found"),
+    AnswerCase("month=202113+202609", {"response": []}, "so is a thirteenth month"),
 ]
 
 
 @pytest.mark.parametrize("case", DOCUMENTED, ids=lambda case: case.why)
-async def test_documented_answers(serve: Serve, redis_url: str, case: Told) -> None:
+async def test_documented_answers(serve: Serve, redis_url: str, case: AnswerCase) -> None:
     answer = await (await serve(redis_url=redis_url)).get(f"{STAT}?{case.query}")
     assert (answer.status, answer.json) == (200, case.answer)
     assert answer.headers["Content-Type"] == "application/json"
 
 
 @pytest.mark.parametrize("case", DOCUMENTED, ids=lambda case: case.why)
-async def test_a_form_is_answered_as_the_same_query(serve: Serve, redis_url: str, case: Told) -> None:
+async def test_a_form_is_answered_as_the_same_query(serve: Serve, redis_url: str, case: AnswerCase) -> None:
     answer = await (await serve(redis_url=redis_url)).post(STAT, case.query)
     assert (answer.status, answer.json) == (200, case.answer)
 
 
 @pytest.mark.parametrize("case", SOURCE, ids=lambda case: case.why)
-async def test_answers_of_the_source_shape(serve: Serve, redis_url: str, case: Told) -> None:
+async def test_answers_of_the_source_shape(serve: Serve, redis_url: str, case: AnswerCase) -> None:
     answer = await (await serve(redis_url=redis_url, janssen_shape="source")).get(f"{STAT}?{case.query}")
     assert (answer.status, answer.json) == (200, case.answer)
 
@@ -197,7 +207,7 @@ async def test_metrics_text(serve: Serve, redis_url: str, wanted: str) -> None:
     assert answer.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
 
 
-async def test_metrics_text_of_the_source_shape(serve: Serve, redis_url: str, ledger: Ledger) -> None:
+async def test_metrics_text_of_the_source_shape(serve: Serve, redis_url: str, ledger: LedgerWriter) -> None:
     ledger.tokens("2026-11", {"password": {"access_token": 1_939_497_070, "id_token": 9_999_992}})
     api = await serve(redis_url=redis_url, janssen_shape="source")
     answer = await api.get(f"{STAT}?month=202611&format=openmetrics")
@@ -209,7 +219,7 @@ async def test_metrics_text_of_the_source_shape(serve: Serve, redis_url: str, le
 
 @pytest.mark.parametrize("shape", ["documented", "source"])
 async def test_a_parser_reads_the_metrics_text_of_both_shapes(
-    serve: Serve, redis_url: str, ledger: Ledger, shape: str
+    serve: Serve, redis_url: str, ledger: LedgerWriter, shape: str
 ) -> None:
     hostile = 'a"b\\c\nd{e}, é'
     ledger.tokens("2026-11", {hostile: {"uma_token": 20_000_000}})

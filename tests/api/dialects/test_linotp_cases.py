@@ -130,7 +130,7 @@ FIVE = "total,active,inactive,assigned,unassigned"
 
 def period_of(*days: str) -> list[Event]:
     """The tokens of case 7, a second after midnight of their days."""
-    told = Tokens()
+    result = Tokens()
     made: list[tuple[str, tuple[str, ...], str | None, bool]] = [
         (days[0], (MIX,), "max1", False),
         (days[1], (DEF,), "hans", True),
@@ -141,9 +141,9 @@ def period_of(*days: str) -> list[Event]:
         (days[6], (MIX,), "hans", False),
     ]
     for day, realms, user, active in made:
-        told.at = datetime.fromisoformat(f"{day}T00:00:01+00:00")
-        told.init(*realms, user=user, active=active)
-    return told.told
+        result.at = datetime.fromisoformat(f"{day}T00:00:01+00:00")
+        result.init(*realms, user=user, active=active)
+    return result.told
 
 
 NULLS = dict.fromkeys(FIVE.split(","))
@@ -169,11 +169,11 @@ async def test_7_reporting_period(
     action = "token_total, " + ", ".join(f"token_status={status}" for status in FIVE.split(",")[1:])
     api = await serve_with(serve, redis_url, tmp_path, policy("reporting", action, BOTH))
     found = value(await api.get(f"/reporting/period?realms=mydefrealm,%20mymixrealm&status={FIVE}&{query}"))
-    told = {realm["name"]: realm["maxtokencount"] for realm in found["realms"]}
+    result = {realm["name"]: realm["maxtokencount"] for realm in found["realms"]}
     expected = {DEF: of_def, MIX: of_mix}
     for realm, counts in expected.items():
         counts = counts if isinstance(counts, dict) else dict(zip(FIVE.split(","), counts, strict=True))
-        assert told[realm] == counts, f"{why}: {realm}"
+        assert result[realm] == counts, f"{why}: {realm}"
     if "1970" in query:
         assert found["period"] == {"from": "1970-03-01T00:00:00", "to": "2019-08-04T00:00:00"}
 
@@ -198,8 +198,8 @@ async def test_8_reporting_maximum_is_not_what_is_left(
 
 async def test_9_reporting_access_policy(serve: Serve, redis_url: str, tmp_path: Path) -> None:
     access = policy("reporting.access", "maximum", user="Hans")
-    ways = by_file(tmp_path, listed("admin", scopes=["reporting"]), listed("Hans", scopes=["reporting"]))
-    api = await serve_with(serve, redis_url, tmp_path, access, **ways)
+    sources = by_file(tmp_path, listed("admin", scopes=["reporting"]), listed("Hans", scopes=["reporting"]))
+    api = await serve_with(serve, redis_url, tmp_path, access, **sources)
     answer = await api.get("/reporting/maximum", "admin")
     assert (answer.status, answer.json["result"]["status"]) == (200, False)
     assert answer.json["result"]["error"]["code"] == 410
@@ -225,8 +225,8 @@ async def test_10_reporting_show_no_realms(
     policies = policy("reporting", "token_total"), policy("reporting.access", "show")
     api = await serve_with(serve, redis_url, tmp_path, *policies, linotp_shape=shape)
     answer = (await api.get("/reporting/show")).json
-    told = answer["result"]["value"]
-    pages, data = (told["resultset"], told["data"]) if shape == "documented" else (answer["detail"], told)
+    result = answer["result"]["value"]
+    pages, data = (result["resultset"], result["data"]) if shape == "documented" else (answer["detail"], result)
     assert pages["report_rows"] == 8
     assert NONE in {row["realm"] for row in data}
 
@@ -290,8 +290,8 @@ async def test_14_tokens_and_users_are_recorded_together(
 async def test_15_delete_before_in_realms_that_are_allowed(serve: Serve, redis_url: str, tmp_path: Path) -> None:
     await write(redis_url, THREE_DAYS, COUNTS)
     access = policy("reporting.access", "*", MIX, user="admin")
-    ways = by_file(tmp_path, listed("admin", scopes=["reporting"]), listed("all", scopes=["reporting"]))
-    api = await serve_with(serve, redis_url, tmp_path, access, **ways)
+    sources = by_file(tmp_path, listed("admin", scopes=["reporting"]), listed("all", scopes=["reporting"]))
+    api = await serve_with(serve, redis_url, tmp_path, access, **sources)
     path = "/reporting/delete_before?date=2026-11-20&realms=*&status=active"
     assert value(await api.get(path, "admin")) == 0
     await write(redis_url, [given("2026-11-18T12:00:00Z", MIX, "active", 1)], COUNTS)
@@ -301,8 +301,8 @@ async def test_15_delete_before_in_realms_that_are_allowed(serve: Serve, redis_u
 
 
 async def test_16_active_reporting_policies(serve: Serve, redis_url: str, tmp_path: Path, clock: Clock) -> None:
-    ways = by_file(tmp_path, listed("admin", scopes=["reporting"]))
-    api = await serve_with(serve, redis_url, tmp_path, **ways)
+    sources = by_file(tmp_path, listed("admin", scopes=["reporting"]))
+    api = await serve_with(serve, redis_url, tmp_path, **sources)
 
     async def code(*policies: str) -> int | None:
         written(tmp_path, *policies)

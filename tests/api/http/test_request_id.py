@@ -142,8 +142,8 @@ async def test_no_line_holds_a_token(
     serve: Serve, redis_url: str, told: io.StringIO, tmp_path: Path, issuer: Issuer
 ) -> None:
     tokens = {"opaque-token-of-ada", token(sub="user-ada"), "listed-token-of-ada"}
-    for ways in (by_jwt(issuer), by_introspection(issuer), by_file(tmp_path, listed("listed-token-of-ada"))):
-        api = await serve(redis_url=redis_url, **ways)
+    for sources in (by_jwt(issuer), by_introspection(issuer), by_file(tmp_path, listed("listed-token-of-ada"))):
+        api = await serve(redis_url=redis_url, **sources)
         for issuer.down in (False, True):
             for one in tokens:
                 await api.get(JANSSEN, one)

@@ -109,8 +109,8 @@ async def test_bad_elements_are_named_and_the_good_ones_taken(site: Site) -> Non
     answer = await site.send([LOGIN, BAD, 7, SIGNUP, {"type": "login", "time": NOW}])
     assert answer.status == 202
     assert (answer.json["accepted"], answer.json["ignored"]) == (2, 0)
-    told = [(rejection["index"], rejection["reason"]) for rejection in answer.json["rejected"]]
-    assert told == [(1, "wrong_type"), (2, "not_an_object"), (4, "missing_field")]
+    result = [(rejection["index"], rejection["reason"]) for rejection in answer.json["rejected"]]
+    assert result == [(1, "wrong_type"), (2, "not_an_object"), (4, "missing_field")]
     assert "user_id" in answer.json["rejected"][2]["detail"]
     assert site.held() == {"login": ["a-1"], "token": [], "account": ["a-3"]}
 
@@ -166,8 +166,8 @@ async def test_a_webhook_becomes_events_of_ours(
 
 async def test_an_event_sent_twice_has_the_same_id_key_and_partition(site: Site) -> None:
     for _ in range(3):
-        for way, body in (("keycloak", PASSWORD_GRANT), ("auth0", [AUTH0]), ("fusionauth", FUSIONAUTH)):
-            assert (await site.send(body, f"/v1/ingest/{way}")).status == 202
+        for source, body in (("keycloak", PASSWORD_GRANT), ("auth0", [AUTH0]), ("fusionauth", FUSIONAUTH)):
+            assert (await site.send(body, f"/v1/ingest/{source}")).status == 202
     for event, ids in (("login", {"keycloak:0f0f", "auth0:9002", "fusionauth:6b33"}), ("token", {"keycloak:0f0f"})):
         found = site.holds(event)
         assert len(found) == 3 * len(ids)
@@ -183,7 +183,7 @@ async def test_an_event_without_id_has_no_key(site: Site) -> None:
     assert [record.key for record in site.holds("login")] == [None, None]
 
 
-SECRETS = {f"ingest_{way}_secret": SECRET for way in ("keycloak", "auth0", "fusionauth")}
+SECRETS = {f"ingest_{source}_secret": SECRET for source in ("keycloak", "auth0", "fusionauth")}
 
 
 @pytest.mark.parametrize(
@@ -206,8 +206,8 @@ async def test_a_webhook_is_let_in_by_its_secret_or_a_scope(
 ) -> None:
     tokens = by_file(tmp_path, listed("writer", scopes=["events:write"]), listed("reader", scopes=["stats:read"]))
     site = await make_site(**tokens, **SECRETS)
-    for way, body in (("keycloak", KEYCLOAK), ("auth0", AUTH0), ("fusionauth", FUSIONAUTH)):
-        answer = await site.send(body, f"/v1/ingest/{way}", headers=headers)
+    for source, body in (("keycloak", KEYCLOAK), ("auth0", AUTH0), ("fusionauth", FUSIONAUTH)):
+        answer = await site.send(body, f"/v1/ingest/{source}", headers=headers)
         assert answer.status == status, why
         assert status == 202 or answer.headers["Content-Type"] == "application/problem+json"
     assert len(site.holds("login")) == (3 if status == 202 else 0)

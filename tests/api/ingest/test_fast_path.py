@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from api.ingest.deliveries import Converter, Delivery
-from api.ingest.fast_path import all_well
+from api.ingest.fast_path import decode_batch
 from api.ingest.records import Records
 from schemas.adapters.elements import Element, Headers
 from schemas.adapters.native import native
@@ -37,7 +37,7 @@ def taken(records: Records) -> list[tuple[int, str, Any, bytes]]:
     return sorted(
         (index, topic, message["key"], message["value"])
         for topic, messages in records.messages.items()
-        for index, message in zip(records.of[topic], messages, strict=True)
+        for index, message in zip(records.element_of[topic], messages, strict=True)
     )
 
 
@@ -77,7 +77,7 @@ def test_it_gives_the_same_records_or_none(sent: list[dict[str, Any]], layout: s
         body = b"\n".join(json.dumps(event).encode() for event in sent)
     else:
         body = json.dumps(sent, indent=2 if layout == "pretty" else None, ensure_ascii=False).encode()
-    records = all_well(body, NOW_MS, TOPICS)
+    records = decode_batch(body, NOW_MS, TOPICS)
     if records is not None:
         expected = long_way(body)
         assert (expected.ignored, expected.rejections) == (0, [])
@@ -87,7 +87,7 @@ def test_it_gives_the_same_records_or_none(sent: list[dict[str, Any]], layout: s
 
 @given(some.binary(max_size=40) | some.text(max_size=40).map(str.encode))
 def test_it_leaves_what_is_no_event_alone(body: bytes) -> None:
-    assert all_well(body, NOW_MS, TOPICS) is None
+    assert decode_batch(body, NOW_MS, TOPICS) is None
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_it_leaves_what_is_no_event_alone(body: bytes) -> None:
 )
 def test_the_usual_goes_the_short_way(sent: list[dict[str, Any]], why: str) -> None:
     for body in (json.dumps(sent).encode(), b"\n".join(json.dumps(event).encode() for event in sent) + b"\n"):
-        records = all_well(body, NOW_MS, TOPICS)
+        records = decode_batch(body, NOW_MS, TOPICS)
         assert records is not None, why
         assert taken(records) == taken(long_way(body).records)
 
@@ -123,7 +123,7 @@ def test_the_usual_goes_the_short_way(sent: list[dict[str, Any]], why: str) -> N
     ],
 )
 def test_whatever_needs_a_closer_look_is_left_to_it(event: dict[str, Any], why: str) -> None:
-    assert all_well(json.dumps([LOGIN, event]).encode(), NOW_MS, TOPICS) is None, why
+    assert decode_batch(json.dumps([LOGIN, event]).encode(), NOW_MS, TOPICS) is None, why
 
 
 BOM = b"\xef\xbb\xbf"

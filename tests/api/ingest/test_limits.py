@@ -13,7 +13,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from api.ingest.body import PIECE_BYTES, Room, _Unpacking
+from api.ingest.body import PIECE_BYTES, InFlightBytes, _Decompressor
 from tests.api.conftest import Clock, Serve
 from tests.api.ingest.sending import MakeSite, Site
 from tests.api.sources import by_file, listed
@@ -91,7 +91,7 @@ async def test_a_body_that_does_not_say_its_length_is_measured_as_it_comes(make_
 
 def test_a_bomb_is_unpacked_piece_by_piece() -> None:
     bomb = gzip.compress(b"0" * 50_000_000)
-    sizes = [len(piece) for piece in _Unpacking().pieces(bomb)]
+    sizes = [len(piece) for piece in _Decompressor().pieces(bomb)]
     assert (sum(sizes), max(sizes)) == (50_000_000, PIECE_BYTES)
 
 
@@ -137,14 +137,14 @@ async def test_what_is_under_way_is_bounded(make_site: MakeSite) -> None:
 
 
 def test_room_is_counted_in_bytes() -> None:
-    room = Room(10)
-    assert [room.take(size) for size in (6, 5, 4, 1)] == [True, False, True, False]
-    room.give_back(6)
-    assert room.take(6)
+    room = InFlightBytes(10)
+    assert [room.reserve(size) for size in (6, 5, 4, 1)] == [True, False, True, False]
+    room.release(6)
+    assert room.reserve(6)
 
 
 async def test_a_body_that_never_arrives_is_given_up(make_site: MakeSite, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("api.ingest.body.ARRIVAL_S", 0.1)
+    monkeypatch.setattr("api.ingest.body.BODY_TIMEOUT_S", 0.1)
     site = await make_site()
     held = asyncio.Event()
 

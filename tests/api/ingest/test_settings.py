@@ -48,7 +48,7 @@ def test_faults_are_told_by_name(
         monkeypatch.setenv(f"AUTHTALLY_{name}", value)
     with pytest.raises(SettingsError) as raised:
         read(ApiSettings, _env_file=None)
-    assert [fault.partition(":")[0] for fault in raised.value.faults] == [f"AUTHTALLY_{name}" for name in named], why
+    assert [error.partition(":")[0] for error in raised.value.errors] == [f"AUTHTALLY_{name}" for name in named], why
     assert "short" not in str(raised.value)
 
 
@@ -57,8 +57,8 @@ def test_ingest_without_a_topic_for_any_event_is_a_fault_that_names_topics() -> 
     assert not read(ApiSettings, **given).ingest
     with pytest.raises(SettingsError) as raised:
         read(ApiSettings, **given, ingest="on")
-    (fault,) = raised.value.faults
-    assert fault.startswith("AUTHTALLY_INGEST: on, but AUTHTALLY_TOPICS binds no topic")
+    (error,) = raised.value.errors
+    assert error.startswith("AUTHTALLY_INGEST: on, but AUTHTALLY_TOPICS binds no topic")
 
 
 async def test_what_became_of_elements_is_counted(make_site: MakeSite, serve: Serve, redis_url: str) -> None:
@@ -66,7 +66,7 @@ async def test_what_became_of_elements_is_counted(make_site: MakeSite, serve: Se
     await site.send([LOGIN, LOGIN, LOGIN | {"time": "yesterday"}])
     await site.send({"id": "1", "time": 1_795_168_800_000, "type": "LOGOUT", "realmId": "r"}, "/v1/ingest/keycloak")
     await site.send(LOGIN, media="text/plain")
-    told = (await (await serve(redis_url=redis_url)).get("/metrics")).text
+    result = (await (await serve(redis_url=redis_url)).get("/metrics")).text
     for sample in (
         'authtally_ingest_elements_total{result="accepted",way="events"}',
         'authtally_ingest_elements_total{result="rejected",way="events"}',
@@ -75,10 +75,10 @@ async def test_what_became_of_elements_is_counted(make_site: MakeSite, serve: Se
         'authtally_ingest_refusals_total{cause="media",way="events"}',
         "authtally_ingest_produce_seconds_count",
     ):
-        found = re.search(f"^{re.escape(sample)} (.*)$", told, re.MULTILINE)
+        found = re.search(f"^{re.escape(sample)} (.*)$", result, re.MULTILINE)
         assert found is not None, sample
         assert float(found[1]) > 0
-    assert "authtally_ingest_in_flight_bytes 0.0" in told
+    assert "authtally_ingest_in_flight_bytes 0.0" in result
 
 
 async def test_every_way_in_is_described(make_site: MakeSite) -> None:

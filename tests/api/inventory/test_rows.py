@@ -16,21 +16,21 @@ from hypothesis import strategies as st
 
 from api.inventory.deletes import delete
 from api.inventory.inventory import Inventory
-from api.inventory.maxima import Calendar, Days, maxima
-from api.inventory.policy_history import ALWAYS_EVERYTHING, Change, Recorded
-from api.inventory.rows import Line, lines
+from api.inventory.maxima import Calendar, DayRange, maxima
+from api.inventory.policy_history import RECORDED_FROM_START, Change, RecordingHistory
+from api.inventory.rows import TableLine, lines
 from api.inventory.table import table
 from api.ledger.client import Client, open_url
 from api.ledger.statistics import Statistics
-from api.settings.reporting_policy import Recording
-from schemas.ledger.inventory import KEPT, ROWS_PER_CHUNK, Figures, micros, pack_day
+from api.settings.reporting_policy import RecordingPolicy
+from schemas.ledger.inventory import COUNTED_STATUSES, ROWS_PER_CHUNK, RealmTotals, micros, pack_day
 from tests.aggregator import ledgers
 from tests.aggregator.inventories import OF, Inventories, Model, log
 from tests.aggregator.inventory.test_inventory import logs
 from tests.api import otp
 
 BERLIN = ZoneInfo("Europe/Berlin")
-ALL = frozenset(range(len(KEPT)))
+ALL = frozenset(range(len(COUNTED_STATUSES)))
 ALWAYS = micros(datetime(2026, 4, 1, tzinfo=UTC))
 
 
@@ -54,21 +54,23 @@ def plain(model: Model) -> list[Plain]:
     return sorted(found, key=lambda row: row[:4])
 
 
-def seen(found: Sequence[Line]) -> list[tuple[int, str, str, int]]:
+def seen(found: Sequence[TableLine]) -> list[tuple[int, str, str, int]]:
     return [(line.at_us, line.realm, line.parameter, line.tokens) for line in found]
 
 
 def expected(rows: Sequence[Plain]) -> list[tuple[int, str, str, int]]:
-    return [(micros(row.at), row.realm, KEPT[row.status], row.tokens) for row in rows]
+    return [(micros(row.at), row.realm, COUNTED_STATUSES[row.status], row.tokens) for row in rows]
 
 
 def inventory_of(client: Client, redis_url: str) -> Inventory:
     return Inventory(client, Statistics(client, ledgers.settings(redis_url)))
 
 
-async def page(inventory: Inventory, recorded: Recorded, first: int, size: int, *, descending: bool) -> list[Line]:
+async def page(
+    inventory: Inventory, recorded: RecordingHistory, first: int, size: int, *, descending: bool
+) -> list[TableLine]:
     of = await table(inventory, await inventory.streams(), recorded, ALL)
-    found: list[Line] = []
+    found: list[TableLine] = []
     async for line in lines(inventory, of, first, descending=descending):
         if len(found) == size:
             break
@@ -98,14 +100,19 @@ async def test_any_log_is_told_as_a_plain_table(
     recorded = data.draw(
         st.sampled_from(
             (
-                ALWAYS_EVERYTHING,
-                Recorded((Change(0, (Recording(None, ("active",)),)), Change(ALWAYS, (Recording(None, ("total",)),)))),
+                RECORDED_FROM_START,
+                RecordingHistory(
+                    (
+                        Change(0, (RecordingPolicy(None, ("active",)),)),
+                        Change(ALWAYS, (RecordingPolicy(None, ("total",)),)),
+                    )
+                ),
             )
         )
     )
     try:
         rows = plain(model)
-        if recorded is not ALWAYS_EVERYTHING:
+        if recorded is not RECORDED_FROM_START:
             rows = [row for row in rows if row.status == 0 or (row.status == 1 and micros(row.at) < ALWAYS)]
         for _ in range(3):
             total = (await table(inventory, await inventory.streams(), recorded, ALL)).lines
@@ -115,7 +122,7 @@ async def test_any_log_is_told_as_a_plain_table(
                 found = await page(inventory, recorded, first, 25, descending=descending)
                 assert seen(found) == expected((rows[::-1] if descending else rows)[first : first + 25])
             window = sorted(data.draw(st.tuples(*[st.dates(date(2026, 3, 26), date(2027, 6, 1))] * 2)))
-            await compare_maxima(inventory, recorded, rows, Days(*window))
+            await compare_maxima(inventory, recorded, rows, DayRange(*window))
             before = data.draw(st.none() | st.dates(date(2026, 3, 26), date(2027, 6, 1)))
             statuses = data.draw(st.sets(st.sampled_from(sorted(ALL)), min_size=1))
             realms = data.draw(st.sets(st.sampled_from(("a", "b", "ü c"))))
@@ -132,7 +139,9 @@ async def test_any_log_is_told_as_a_plain_table(
         await client.close()
 
 
-async def compare_maxima(inventory: Inventory, recorded: Recorded, rows: Sequence[Plain], days: Days) -> None:
+async def compare_maxima(
+    inventory: Inventory, recorded: RecordingHistory, rows: Sequence[Plain], days: DayRange
+) -> None:
     low, high = (datetime.combine(day, time(), BERLIN) for day in days)
     of = await table(inventory, await inventory.streams(), recorded, ALL)
     found = await maxima(inventory, of, days, BERLIN)
@@ -140,9 +149,9 @@ async def compare_maxima(inventory: Inventory, recorded: Recorded, rows: Sequenc
         mine = [row for row in rows if (row.realm, row.status) == (realm, status)]
         inside = max((row.tokens for row in mine if low <= row.at < high), default=None)
         earlier = [(micros(row.at), row.tokens) for row in mine if row.at < low]
-        told = found.get((realm, status))
-        assert (told.highest if told else None) == inside
-        assert (told.last_before if told else None) == (earlier[-1] if earlier else None)
+        result = found.get((realm, status))
+        assert (result.highest if result else None) == inside
+        assert (result.last_before if result else None) == (earlier[-1] if earlier else None)
 
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -170,10 +179,10 @@ async def wide(redis_url: str) -> list[Plain]:
         model.take(event)
     await otp.write(redis_url, events)
     random = Random(2)
-    told = [(START + timedelta(minutes=random.randrange(-1000, 4000)), number) for number in range(700)]
-    counts = [otp.given(at.isoformat(), "d", "active", number) for at, number in told]
+    result = [(START + timedelta(minutes=random.randrange(-1000, 4000)), number) for number in range(700)]
+    counts = [otp.given(at.isoformat(), "d", "active", number) for at, number in result]
     await otp.write(redis_url, counts, otp.COUNTS)
-    rows = [*plain(model), *(Plain(at, "d", number, 1, number) for at, number in told)]
+    rows = [*plain(model), *(Plain(at, "d", number, 1, number) for at, number in result)]
     return sorted(rows, key=lambda row: row[:4])
 
 
@@ -185,9 +194,9 @@ async def test_every_page_is_a_cut_of_the_table(redis_url: str, wide: list[Plain
             rows = expected(wide[::-1] if descending else wide)
             places = [0, 1, 17, len(rows) - 30, len(rows) - 1, len(rows), *range(5, len(rows), len(rows) // 40)]
             for first in places:
-                found = await page(inventory, ALWAYS_EVERYTHING, first, 37, descending=descending)
+                found = await page(inventory, RECORDED_FROM_START, first, 37, descending=descending)
                 assert seen(found) == rows[first : first + 37], (first, descending)
-        whole = await page(inventory, ALWAYS_EVERYTHING, 0, len(wide) + 1, descending=False)
+        whole = await page(inventory, RECORDED_FROM_START, 0, len(wide) + 1, descending=False)
         assert seen(whole) == expected(wide)
     finally:
         await client.close()
@@ -205,14 +214,14 @@ async def test_memory_is_freed_once_every_status_is_deleted(redis_url: str, wide
         chunks = held("rows")
         streams = await inventory.streams()
         some = ALL - {3}
-        assert await delete(inventory, streams, ALWAYS_EVERYTHING, some, date(2026, 1, 1), utc) > 0
+        assert await delete(inventory, streams, RECORDED_FROM_START, some, date(2026, 1, 1), utc) > 0
         assert held("rows") == chunks, "one status is still told"
-        await delete(inventory, streams, ALWAYS_EVERYTHING, {3}, date(2026, 1, 1), utc)
+        await delete(inventory, streams, RECORDED_FROM_START, {3}, date(2026, 1, 1), utc)
         assert 3 < held("rows") < chunks
         assert held("days") == 2, "those of the year before are gone with the chunks that held it"
         left = [row for row in wide if row.at >= START]
-        assert seen(await page(inventory, ALWAYS_EVERYTHING, 0, len(wide), descending=False)) == expected(left)
-        count = await delete(inventory, await inventory.streams(), ALWAYS_EVERYTHING, ALL, None, utc)
+        assert seen(await page(inventory, RECORDED_FROM_START, 0, len(wide), descending=False)) == expected(left)
+        count = await delete(inventory, await inventory.streams(), RECORDED_FROM_START, ALL, None, utc)
         assert count == len(left)
         # The chunk that the worker writes into stays.
         assert held("rows") == 3
@@ -223,19 +232,19 @@ async def test_memory_is_freed_once_every_status_is_deleted(redis_url: str, wide
         event["serial"] = f"later {event['serial']}"
     await otp.write(redis_url, more)
     client = open_url(redis_url)
-    assert len(await page(inventory_of(client, redis_url), ALWAYS_EVERYTHING, 0, 1000, descending=True)) == 400
+    assert len(await page(inventory_of(client, redis_url), RECORDED_FROM_START, 0, 1000, descending=True)) == 400
     await client.close()
 
 
 def test_a_calendar_is_of_the_moment_of_its_figures() -> None:
-    now = Figures(3, 3, 0, 0, 0, 9, 0, 0, day=20, slot=1, day_first=6, maxima=(7,) * len(KEPT))
+    now = RealmTotals(3, 3, 0, 0, 0, 9, 0, 0, day=20, slot=1, day_first=6, maxima=(7,) * len(COUNTED_STATUSES))
     over = [(18, 0, 1), (19, 4, 2)]
     # Read after the figures, when their day was over and another one too.
     later = [*over, (20, 6, 8), (21, 12, 9)]
     for held in (over, later):
-        packed = b"".join(pack_day(day, first, *(highest,) * len(KEPT)) for day, first, highest in held)
+        packed = b"".join(pack_day(day, first, *(highest,) * len(COUNTED_STATUSES)) for day, first, highest in held)
         calendar = Calendar(packed, now)
         assert list(calendar.ordinals) == [18, 19, 20]
         assert calendar.highest(0, 0, 9) == (7, [])
         assert calendar.highest(0, 0, 6) == (2, [])
-        assert calendar.window(Days(date.fromordinal(19), date.fromordinal(30))) == (4, 9)
+        assert calendar.window(DayRange(date.fromordinal(19), date.fromordinal(30))) == (4, 9)

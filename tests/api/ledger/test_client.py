@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from api.app import build_app
-from api.ledger.client import REFUSED, UNREACHABLE, open_ledger
+from api.ledger.client import AUTH_ERRORS, UNREACHABLE, open_ledger
 from api.settings.settings import ApiSettings
 from deploy.demo.servers import ServerProcess, Valkey
 from deploy.demo.servers.process import HOST, accepts
 from deploy.demo.servers.valkey import bundled_binary
-from schemas.connections.sentinel_url import behind_sentinel
+from schemas.connections.sentinel_url import parse_sentinel_url
 from tests.api.conftest import Serve
 from tests.api.ledger_writer import open_ledger as written_ledger
 
@@ -73,7 +73,7 @@ async def test_the_ledger_is_read_behind_sentinel(serve: Serve, master: Valkey, 
 
 async def test_a_wrong_password_behind_sentinel_is_refused(sentinel: Sentinel) -> None:
     client = open_ledger(settings(redis_url=url(sentinel, "wrong"), redis_sentinel="ledger"))
-    with pytest.raises(REFUSED):
+    with pytest.raises(AUTH_ERRORS):
         await client.ping()
     await client.close()
 
@@ -99,7 +99,7 @@ async def test_nobody_there_is_found_out_within_two_seconds(kind: dict[str, obje
     ],
 )
 def test_sentinels_are_listed_in_the_url(written: str, addresses: list[tuple[str, int]]) -> None:
-    assert list(behind_sentinel(written).sentinels) == addresses
+    assert list(parse_sentinel_url(written).sentinels) == addresses
 
 
 async def test_building_an_application_opens_nothing() -> None:

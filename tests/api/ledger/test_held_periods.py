@@ -20,8 +20,8 @@ from schemas.ledger.keys import Shard, ShardKeys
 from schemas.ledger.scopes import EVERYTHING
 from schemas.settings import read
 from tests.api.conftest import Api, Clock, Serve
-from tests.api.ledger_writer import PREFIX, Ledger
-from tests.api.own_sample import asked
+from tests.api.ledger_writer import PREFIX, LedgerWriter
+from tests.api.own_sample import query_api
 from tests.api.worker import count, login
 from tests.conftest import clustered
 
@@ -40,7 +40,7 @@ async def damaged(serve: Serve, redis_url: str, clock: Clock) -> Api:
     with redis.Redis.from_url(redis_url) as server:
         server.hset(LOGINS.progress, fields.LAST_RECORD, IN_2100)
         server.hset(LOGINS.ids, str(HOUR_OF_2100), 1)
-        server.hset(LOGINS.written(DAY), fields.LAST, IN_2100)
+        server.hset(LOGINS.record_times(DAY), fields.LAST, IN_2100)
         server.zremrangebyscore(LOGINS.index, "-inf", "+inf")
         assert server.exists(LOGINS.counts(DAY, EVERYTHING), LOGINS.counts("2026-11", EVERYTHING)) == 2
     return await serve(redis_url=redis_url)
@@ -50,8 +50,8 @@ async def damaged(serve: Serve, redis_url: str, clock: Clock) -> Api:
 async def test_periods_lost_from_the_index_are_found_by_their_keys(damaged: Api, day: str) -> None:
     granularity, first = ("day", day) if day == DAY else ("month", DAY)
     query = f"granularity={granularity}&from={first}&to={first}"
-    (users,) = (await asked(damaged, f"/v1/active-users?{query}"))["items"]
-    (logins,) = (await asked(damaged, f"/v1/logins?{query}&realm=acme"))["items"]
+    (users,) = (await query_api(damaged, f"/v1/active-users?{query}"))["items"]
+    (logins,) = (await query_api(damaged, f"/v1/logins?{query}&realm=acme"))["items"]
     assert (users["value"], logins["succeeded"]) == (2, 2)
 
 
@@ -88,7 +88,7 @@ async def test_a_pruned_period_of_a_sound_shard_stays_hidden(serve: Serve, redis
         server.hset(LOGINS.progress, fields.LAST_RECORD, now * 1000)
         server.zrem(LOGINS.index, DAY)
     api = await serve(redis_url=redis_url)
-    (item,) = (await asked(api, f"/v1/active-users?from={DAY}&to={DAY}"))["items"]
+    (item,) = (await query_api(api, f"/v1/active-users?from={DAY}&to={DAY}"))["items"]
     assert item["value"] == 0
 
 
@@ -114,14 +114,14 @@ async def test_in_a_cluster_each_node_gives_its_own_time(nodes: tuple[Valkey, Va
     settings = read(ApiSettings, auth=("none",), redis_url=nodes[0].url, redis_cluster=True)
     with redis.RedisCluster.from_url(nodes[0].url) as server:
         now = int(time.time())
-        ledger = Ledger(server)
+        ledger = LedgerWriter(server)
         ledger.hold(DAY, shards[0], expires=now + 60)
         ledger.hold(DAY, shards[1], expires=now - 60)
     each = [redis.Redis.from_url(node.url) for node in nodes]
     client = open_ledger(settings)
     try:
         before = [calls(node) for node in each]
-        held = await Statistics(client, settings).held([DAY])
+        held = await Statistics(client, settings).find_periods([DAY])
         after = [calls(node) for node in each]
         assert [shard.shard for shard in held.shards[DAY]] == shards[:1]
         for one, other in zip(before, after, strict=True):
@@ -141,14 +141,14 @@ async def test_a_slot_that_has_moved_is_followed(nodes: tuple[Valkey, Valkey]) -
     client = open_ledger(settings)
     try:
         statistics = Statistics(client, settings)
-        await statistics.held([DAY])
+        await statistics.find_periods([DAY])
         with redis.Redis.from_url(source.url) as old, redis.Redis.from_url(target.url) as new:
             owner = new.execute_command("CLUSTER MYID").decode()
             for node in (new, old):
                 node.execute_command("CLUSTER SETSLOT", slot, "NODE", owner)
         with redis.RedisCluster.from_url(target.url) as server:
-            Ledger(server).hold(DAY, moved)
-        held = await statistics.held([DAY])
+            LedgerWriter(server).hold(DAY, moved)
+        held = await statistics.find_periods([DAY])
         assert moved in [shard.shard for shard in held.shards[DAY]]
     finally:
         await client.close()

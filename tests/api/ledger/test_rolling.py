@@ -9,7 +9,7 @@ import redis
 
 from api.dialects.own import window
 from tests.api.conftest import Api, Clock, Serve
-from tests.api.own_sample import NOON, asked, values
+from tests.api.own_sample import NOON, query_api, values
 from tests.api.worker import count, login
 
 DAYS = [f"2026-11-{day:02}" for day in range(1, 21)]
@@ -29,9 +29,9 @@ def clock(clock: Clock) -> Clock:
 
 
 async def same(api: Api, trailing: int) -> None:
-    trailed = await asked(api, f"/v1/active-users?from={DAYS[8]}&to={DAYS[-1]}&trailing={trailing}")
+    trailed = await query_api(api, f"/v1/active-users?from={DAYS[8]}&to={DAYS[-1]}&trailing={trailing}")
     for item in trailed["items"]:
-        whole = await asked(api, f"/v1/active-users?granularity=range&from={item['from']}&to={item['to']}")
+        whole = await query_api(api, f"/v1/active-users?granularity=range&from={item['from']}&to={item['to']}")
         (one,) = whole["items"]
         assert (item["value"], item["exact"]) == (one["value"], one["exact"]), item
 
@@ -62,7 +62,7 @@ async def test_nothing_is_left_behind(serve: Serve, redis_url: str, clock: Clock
     api = await serve(redis_url=redis_url)
     with redis.Redis.from_url(redis_url) as server:
         before = set(server.scan_iter())
-        assert len(values(await asked(api, f"/v1/active-users?from={DAYS[0]}&trailing=30"))) == 20
+        assert len(values(await query_api(api, f"/v1/active-users?from={DAYS[0]}&trailing=30"))) == 20
         assert set(server.scan_iter()) == before
 
 
@@ -75,4 +75,4 @@ async def test_a_cluster_answers_the_same(serve: Serve, cluster: str, clock: Clo
 
 
 def test_the_bounds_fit_what_the_dashboard_asks() -> None:
-    assert window.MAX_TRAILED >= 92 * 30
+    assert window.MAX_UNITED_DAYS >= 92 * 30

@@ -11,7 +11,7 @@ import pytest
 import redis
 from hypothesis import HealthCheck, given, settings, strategies
 
-from api.http.errors import Forbidden
+from api.http.errors import ForbiddenError
 from api.ledger.client import Client, open_ledger
 from api.ledger.statistics import Statistics
 from api.ledger.users import ActiveUsers
@@ -21,7 +21,7 @@ from schemas.ledger import accuracy, fields
 from schemas.ledger.keys import TEMPORARY_MS, Shard
 from schemas.ledger.periods import Month
 from schemas.ledger.scopes import EVERYTHING, Scope
-from tests.api.ledger_writer import PREFIX, Ledger
+from tests.api.ledger_writer import PREFIX, LedgerWriter
 from tests.conftest import wait_until
 
 NOVEMBER = Month(2026, 11)
@@ -49,14 +49,14 @@ def statistics(client: Client, url: str, **changes: object) -> Statistics:
     return Statistics(client, api_settings(url, **changes))
 
 
-async def test_users_of_small_sets_are_counted_one_by_one(client: Client, redis_url: str, ledger: Ledger) -> None:
+async def test_users_of_small_sets_are_counted_one_by_one(client: Client, redis_url: str, ledger: LedgerWriter) -> None:
     ledger.few_users("2026-11", USERS[:300], SHARDS[0])
     ledger.few_users("2026-11", USERS[200:500], SHARDS[1])
     assert await statistics(client, redis_url).active_users("2026-11", EVERYTHING) == ActiveUsers(500, 0.0)
 
 
 async def test_small_sets_whose_union_passes_the_bound_are_estimated(
-    client: Client, redis_url: str, ledger: Ledger
+    client: Client, redis_url: str, ledger: LedgerWriter
 ) -> None:
     ledger.few_users("2026-11", USERS[:300], SHARDS[0])
     ledger.few_users("2026-11", USERS[200:500], SHARDS[1])
@@ -68,7 +68,9 @@ async def test_small_sets_whose_union_passes_the_bound_are_estimated(
     assert estimate.count == pytest.approx(500, abs=5)
 
 
-async def test_a_promoted_shard_and_a_small_one_are_one_union(client: Client, redis_url: str, ledger: Ledger) -> None:
+async def test_a_promoted_shard_and_a_small_one_are_one_union(
+    client: Client, redis_url: str, ledger: LedgerWriter
+) -> None:
     ledger.many_users("2026-11", USERS[:20_000], SHARDS[0])
     ledger.few_users("2026-11", USERS[:2000], SHARDS[1])
     ledger.few_users("2026-11", USERS[20_000:22_000], SHARDS[2])
@@ -77,7 +79,7 @@ async def test_a_promoted_shard_and_a_small_one_are_one_union(client: Client, re
     assert users.standard_error == pytest.approx(0.002, rel=0.02)
 
 
-async def test_a_question_leaves_no_key_behind(client: Client, redis_url: str, ledger: Ledger) -> None:
+async def test_a_question_leaves_no_key_behind(client: Client, redis_url: str, ledger: LedgerWriter) -> None:
     ledger.many_users("2026-11", USERS[:5000], SHARDS[0])
     ledger.few_users("2026-11", USERS[5000:5100], SHARDS[1])
     with redis.Redis.from_url(redis_url) as server:
@@ -109,7 +111,7 @@ def test_active_users_equal_the_oracle_when_small_and_are_near_it_when_not(
     """Each shard is (promoted?, first user, users); the oracle is Python's set."""
     with redis.Redis.from_url(valkey.url) as server:
         server.flushall()
-        ledger = Ledger(server)
+        ledger = LedgerWriter(server)
         oracle: set[int] = set()
         promoted_any = False
         for place, (promoted, first, many) in enumerate(shards):
@@ -136,7 +138,7 @@ def test_active_users_equal_the_oracle_when_small_and_are_near_it_when_not(
 
 
 async def test_tokens_add_up_over_shards_and_nothing_else_counts_as_one(
-    client: Client, redis_url: str, ledger: Ledger
+    client: Client, redis_url: str, ledger: LedgerWriter
 ) -> None:
     ledger.tokens("2026-11", {"password": {"access_token": 2}}, SHARDS[0])
     ledger.tokens("2026-11", {"password": {"access_token": 3, "id_token": 1}, "a/b %": {"x/y": 4}}, SHARDS[1])
@@ -146,7 +148,7 @@ async def test_tokens_add_up_over_shards_and_nothing_else_counts_as_one(
 
 
 async def test_a_month_is_told_until_it_expires_by_the_clock_of_the_store(
-    client: Client, redis_url: str, ledger: Ledger
+    client: Client, redis_url: str, ledger: LedgerWriter
 ) -> None:
     """Keys expire by that clock. The api's own, and what records say, may be years away from it."""
     with redis.Redis.from_url(redis_url) as server:
@@ -154,11 +156,11 @@ async def test_a_month_is_told_until_it_expires_by_the_clock_of_the_store(
         ledger.hold("2026-10", SHARDS[0], expires=now + 60)
         ledger.hold("2026-11", SHARDS[1])
         asked = [Month(2026, 9), OCTOBER, NOVEMBER]
-        told = await statistics(client, redis_url).months(asked)
-        assert [row.month for row in told] == [OCTOBER, NOVEMBER]
+        result = await statistics(client, redis_url).months(asked)
+        assert [row.month for row in result] == [OCTOBER, NOVEMBER]
         ledger.hold("2026-10", SHARDS[0], expires=now - 1)
-        told = await statistics(client, redis_url).months(asked)
-        assert [row.month for row in told] == [NOVEMBER]
+        result = await statistics(client, redis_url).months(asked)
+        assert [row.month for row in result] == [NOVEMBER]
 
 
 async def test_an_empty_ledger_holds_nothing(client: Client, redis_url: str) -> None:
@@ -167,7 +169,7 @@ async def test_an_empty_ledger_holds_nothing(client: Client, redis_url: str) -> 
 
 
 async def test_a_bearer_of_realms_sees_their_union_as_everything(
-    client: Client, redis_url: str, ledger: Ledger
+    client: Client, redis_url: str, ledger: LedgerWriter
 ) -> None:
     ledger.few_users("2026-11", USERS[:100])
     ledger.few_users("2026-11", USERS[:30], SHARDS[0], ACME)
@@ -188,7 +190,7 @@ async def test_a_bearer_of_realms_sees_their_union_as_everything(
 async def test_a_bearer_of_realms_sees_nothing_where_realms_are_not_kept(
     client: Client, redis_url: str, kept: dict[str, Any]
 ) -> None:
-    with pytest.raises(Forbidden):
+    with pytest.raises(ForbiddenError):
         await statistics(client, redis_url, **kept).months([NOVEMBER], {"acme"})
 
 
@@ -199,7 +201,7 @@ def test_a_bearer_sees_everything_or_its_realms_and_never_the_others(redis_url: 
     assert asked.scopes_of(()) == ()
 
 
-async def test_periods_and_scopes_are_one_union(client: Client, redis_url: str, ledger: Ledger) -> None:
+async def test_periods_and_scopes_are_one_union(client: Client, redis_url: str, ledger: LedgerWriter) -> None:
     ledger.few_users("2026-11-19", USERS[:30], SHARDS[0], ACME)
     ledger.few_users("2026-11-20", USERS[20:50], SHARDS[1], ACME)
     ledger.few_users("2026-11-20", USERS[40:60], SHARDS[2], GLOBEX)
@@ -213,7 +215,7 @@ async def test_periods_and_scopes_are_one_union(client: Client, redis_url: str, 
 
 
 async def test_a_month_and_days_unite_in_the_parts_of_the_coarser(
-    client: Client, redis_url: str, ledger: Ledger
+    client: Client, redis_url: str, ledger: LedgerWriter
 ) -> None:
     ledger.many_users("2026-10", USERS[:20_000], SHARDS[0])
     ledger.many_users(DAY, USERS[15_000:30_000], SHARDS[1])
@@ -225,9 +227,9 @@ async def test_a_month_and_days_unite_in_the_parts_of_the_coarser(
 
 @pytest.mark.parametrize("units", [1, 5, 256])
 async def test_a_wide_union_reads_piece_by_piece_and_leaves_nothing(
-    client: Client, redis_url: str, ledger: Ledger, units: int, monkeypatch: pytest.MonkeyPatch
+    client: Client, redis_url: str, ledger: LedgerWriter, units: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("UNITS", "MERGED"):
+    for name in ("MAX_SHARD_SCOPES", "MAX_MERGED"):
         monkeypatch.setattr(f"api.ledger.users.{name}", units)
     days = [f"2026-11-{number:02}" for number in range(1, 13)]
     for number, day in enumerate(days):
@@ -241,7 +243,7 @@ async def test_a_wide_union_reads_piece_by_piece_and_leaves_nothing(
     assert users.count == pytest.approx(10_900, rel=4 * users.standard_error)
 
 
-async def test_counters_are_summed_by_period(client: Client, redis_url: str, ledger: Ledger) -> None:
+async def test_counters_are_summed_by_period(client: Client, redis_url: str, ledger: LedgerWriter) -> None:
     ledger.other_counts(DAY, SHARDS[0])
     ledger.other_counts(DAY, SHARDS[1])
     ledger.tokens(DAY, {"password": {"access_token": 3}}, SHARDS[1])
@@ -256,16 +258,16 @@ async def test_counters_are_summed_by_period(client: Client, redis_url: str, led
     assert counts == {DAY: found}, "what has expired or never was is not told"
 
 
-async def test_a_day_tells_its_first_and_last_record(client: Client, redis_url: str, ledger: Ledger) -> None:
+async def test_a_day_tells_its_first_and_last_record(client: Client, redis_url: str, ledger: LedgerWriter) -> None:
     with redis.Redis.from_url(redis_url) as server:
         for shard, first, last in ((SHARDS[0], 20, 30), (SHARDS[1], 10, 25)):
             names = ledger.hold(DAY, shard)
-            server.hset(names.written(DAY), mapping={fields.FIRST: first, fields.LAST: last})
-    assert await statistics(client, redis_url).written([DAY, "2026-11-21"]) == {DAY: (10, 30)}
+            server.hset(names.record_times(DAY), mapping={fields.FIRST: first, fields.LAST: last})
+    assert await statistics(client, redis_url).record_times([DAY, "2026-11-21"]) == {DAY: (10, 30)}
 
 
 async def test_months_counted_elsewhere_are_told_where_the_ledger_has_none(
-    client: Client, redis_url: str, ledger: Ledger
+    client: Client, redis_url: str, ledger: LedgerWriter
 ) -> None:
     ledger.few_users("2026-11", USERS[:3])
     ledger.few_users("2026-11", USERS[:3], scope=ACME)
@@ -284,7 +286,7 @@ async def test_months_counted_elsewhere_are_told_where_the_ledger_has_none(
 
 
 async def test_active_clients_are_a_union_of_the_shards_sketches(
-    client: Client, redis_url: str, ledger: Ledger
+    client: Client, redis_url: str, ledger: LedgerWriter
 ) -> None:
     with redis.Redis.from_url(redis_url) as server:
         for shard, clients in ((SHARDS[0], ("web", "app")), (SHARDS[1], ("web", "job"))):
@@ -306,7 +308,7 @@ def cluster_url() -> Iterator[str]:
 
 async def test_a_cluster_answers_the_same(cluster_url: str) -> None:
     with redis.RedisCluster.from_url(cluster_url) as server:
-        ledger = Ledger(server)
+        ledger = LedgerWriter(server)
         ledger.many_users("2026-11", USERS[:20_000], SHARDS[0])
         ledger.many_users("2026-11", USERS[10_000:25_000], SHARDS[1])
         ledger.few_users("2026-11", USERS[24_900:25_100], SHARDS[2])
@@ -332,10 +334,10 @@ async def test_a_cluster_answers_the_same(cluster_url: str) -> None:
 async def test_a_cluster_unites_periods_and_clients_the_same(
     cluster_url: str, units: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("UNITS", "CARRIED"):
+    for name in ("MAX_SHARD_SCOPES", "MAX_COPIED"):
         monkeypatch.setattr(f"api.ledger.users.{name}", units)
     with redis.RedisCluster.from_url(cluster_url) as server:
-        ledger = Ledger(server)
+        ledger = LedgerWriter(server)
         ledger.many_users("2025-10", USERS[:20_000], SHARDS[0])
         ledger.many_users("2025-11-20", USERS[10_000:25_000], SHARDS[1])
         ledger.few_users("2025-11-20", USERS[24_900:25_100], SHARDS[2])

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from api.settings.reporting_policy import Access, Allowed, Policies, Recording, parse
+from api.settings.reporting_policy import AccessPolicy, AllowedRealms, Policies, RecordingPolicy, parse
 from schemas.ledger import keys
 from schemas.settings import SettingsError, read
 from tests.api.conftest import Clock, Serve
@@ -43,9 +43,9 @@ def test_the_documented_policies_are_a_valid_file() -> None:
     found = parse(DOCUMENTED)
     pairs = ("assigned&active", "unassigned&active", "assigned&inactive", "unassigned&inactive")
     statuses = ("total", *pairs, "active", "inactive", "assigned", "unassigned")
-    assert found.recording == (Recording(None, statuses),)
+    assert found.recording == (RecordingPolicy(None, statuses),)
     actions = frozenset({"show", "period", "maximum", "delete_all", "delete_before"})
-    assert found.access == (Access(None, actions, None),)
+    assert found.access == (AccessPolicy(None, actions, None),)
 
 
 @pytest.mark.parametrize(
@@ -87,19 +87,19 @@ def test_comments_other_scopes_and_inactive_policies_are_passed_over() -> None:
 @pytest.mark.parametrize(
     ("subject", "action", "allowed", "why"),
     [
-        ("ada", "show", Allowed(frozenset({"acme", "globex"})), "the realms of both"),
-        ("bob", "show", Allowed(frozenset({"acme"})), "not of the other's"),
+        ("ada", "show", AllowedRealms(frozenset({"acme", "globex"})), "the realms of both"),
+        ("bob", "show", AllowedRealms(frozenset({"acme"})), "not of the other's"),
         ("bob", "period", None, "no policy names it"),
-        ("root", "delete_all", Allowed(None), "everything"),
+        ("root", "delete_all", AllowedRealms(None), "everything"),
     ],
 )
-def test_policies_add_up(subject: str, action: str, allowed: Allowed | None, why: str) -> None:
+def test_policies_add_up(subject: str, action: str, allowed: AllowedRealms | None, why: str) -> None:
     found = parse(
         policy("reporting.access", "show", "ACME")
         + policy("reporting.access", "show, maximum", "globex", user="ada")
         + policy("reporting_access", "*", user="root")
     )
-    assert found.realms(subject, action) == allowed, why
+    assert found.allowed_realms(subject, action) == allowed, why
 
 
 def test_a_bad_file_is_a_fault_of_its_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

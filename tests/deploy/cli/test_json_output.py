@@ -46,7 +46,7 @@ def test_positions_are_told_with_numbers(counted: Deployment) -> None:
 
 def test_a_move_is_told_and_made_only_with_yes(counted: Deployment) -> None:
     reset = ("positions", "reset", counted.topic, "0", "--to", "1")
-    told = {
+    result = {
         "topic": counted.topic,
         "partition": 0,
         "from": 4,
@@ -55,9 +55,9 @@ def test_a_move_is_told_and_made_only_with_yes(counted: Deployment) -> None:
         "counted_twice": 3,
         "not_counted": 0,
     }
-    assert answer(counted, *reset) == told | {"moved": False}
+    assert answer(counted, *reset) == result | {"moved": False}
     assert counted.position() == 4
-    assert answer(counted, *reset, "--yes") == told | {"moved": True}
+    assert answer(counted, *reset, "--yes") == result | {"moved": True}
     assert counted.position() == 1
 
 
@@ -115,6 +115,6 @@ def test_an_older_format_is_no_setting_to_adopt(counted: Deployment) -> None:
 def test_what_is_refused_is_told_as_json_with_the_exit_status(counted: Deployment) -> None:
     refused = counted.run("settings", "adopt", "--yes", "--json", AUTHTALLY_TIMEZONE="Europe/Berlin")
     assert refused.exit_code == 1
-    told = json.loads(refused.stdout)
-    assert "AUTHTALLY_TIMEZONE cannot change under figures already counted" in told["error"]
-    assert told["exit_status"] == 1
+    result = json.loads(refused.stdout)
+    assert "AUTHTALLY_TIMEZONE cannot change under figures already counted" in result["error"]
+    assert result["exit_status"] == 1

@@ -46,15 +46,15 @@ def test_all_faults_are_told_at_once(arguments: list[str]) -> None:
         main, arguments, env={"AUTHTALLY_EXACT_UP_TO": "many", "AUTHTALLY_KAFKA_GRUOP": "x", "AUTHTALLY_NONSENSE": "x"}
     )
     assert refused.exit_code == 2
-    told = {line.partition(":")[0]: line for line in refused.output.splitlines()}
-    assert set(told) == {
+    result = {line.partition(":")[0]: line for line in refused.output.splitlines()}
+    assert set(result) == {
         "AUTHTALLY_EXACT_UP_TO",
         "AUTHTALLY_USER_HASH_KEY",
         "AUTHTALLY_KAFKA_GRUOP",
         "AUTHTALLY_NONSENSE",
     }
-    assert told["AUTHTALLY_USER_HASH_KEY"].endswith("is not set")
-    assert told["AUTHTALLY_KAFKA_GRUOP"].endswith("did you mean AUTHTALLY_KAFKA_GROUP?")
+    assert result["AUTHTALLY_USER_HASH_KEY"].endswith("is not set")
+    assert result["AUTHTALLY_KAFKA_GRUOP"].endswith("did you mean AUTHTALLY_KAFKA_GROUP?")
 
 
 def test_check_of_the_api_tells_its_faults() -> None:
@@ -97,23 +97,23 @@ RUN_FOR_EVER = {"demo", "completion"}
 
 
 def test_help_tells_how_to_begin_and_what_each_command_is_for() -> None:
-    told = CliRunner().invoke(main, ["--help"]).output
+    result = CliRunner().invoke(main, ["--help"]).output
     for word in ("doctor", "worker", "api", "report", "AUTHTALLY_NAME=value", ".env", "--json", "130"):
-        assert word in told
-    lines = told.splitlines()
+        assert word in result
+    lines = result.splitlines()
     titles = ["Run:", "Operate:", "Data:", "Look:", "Shell:"]
     assert [line for line in lines if line in titles] == titles
-    assert "Other commands:" not in told
+    assert "Other commands:" not in result
     for name in COMMANDS:
         assert any(line.startswith(f"  {name} ") for line in lines), name
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_a_line_and_an_example(name: str) -> None:
-    told = CliRunner().invoke(main, [*name.split(), "--help"]).output
+    result = CliRunner().invoke(main, [*name.split(), "--help"]).output
     summary = COMMANDS[name].get_short_help_str(200)
     assert summary.endswith(".")
-    assert re.search(rf"^ +(?:\S.*\| |eval \"\$\()?authtally {name}\b", told, re.MULTILINE), told
+    assert re.search(rf"^ +(?:\S.*\| |eval \"\$\()?authtally {name}\b", result, re.MULTILINE), result
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS.keys() - RUN_FOR_EVER))
@@ -139,22 +139,22 @@ ERRORS = [
 @pytest.mark.parametrize(("arguments", "status", "words"), ERRORS, ids=[" ".join(case[0]) for case in ERRORS])
 def test_an_error_is_one_json_document_where_json_was_asked_for(arguments: list[str], status: int, words: str) -> None:
     failed = CliRunner().invoke(main, arguments)
-    told = json.loads(failed.stdout)
-    assert words in told["error"]
-    assert (failed.exit_code, told["exit_status"]) == (status, status)
+    result = json.loads(failed.stdout)
+    assert words in result["error"]
+    assert (failed.exit_code, result["exit_status"]) == (status, status)
     assert failed.stderr == ""
 
 
 def test_every_fault_of_the_settings_stands_by_itself_in_json() -> None:
     failed = CliRunner().invoke(main, ["worker", "--check", "--json"], env={"AUTHTALLY_MAX_LABELS": "many"})
-    names = {fault.partition(":")[0] for fault in json.loads(failed.stdout)["faults"]}
+    names = {error.partition(":")[0] for error in json.loads(failed.stdout)["faults"]}
     assert names == {"AUTHTALLY_MAX_LABELS", "AUTHTALLY_USER_HASH_KEY"}
 
 
 def test_effective_values_are_json_too_with_secrets_masked() -> None:
     checked = CliRunner().invoke(main, ["worker", "--check", "--json"], env={"AUTHTALLY_USER_HASH_KEY": KEY})
-    told = json.loads(checked.stdout)["settings"]
-    assert (told["AUTHTALLY_TIMEZONE"], told["AUTHTALLY_USER_HASH_KEY"]) == ("UTC", "********")
+    result = json.loads(checked.stdout)["settings"]
+    assert (result["AUTHTALLY_TIMEZONE"], result["AUTHTALLY_USER_HASH_KEY"]) == ("UTC", "********")
 
 
 def test_an_answer_that_was_told_is_not_followed_by_a_second_document(tmp_path: Path) -> None:

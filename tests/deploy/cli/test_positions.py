@@ -7,9 +7,9 @@ import json
 import click
 import pytest
 
-from aggregator.ledger.ledger import Look
+from aggregator.ledger.ledger import ShardState
 from deploy.cli.operations import Log
-from deploy.cli.positions import target_of, weigh
+from deploy.cli.positions import assess, target_of
 from schemas.ledger import fields
 from schemas.ledger.keys import Shard
 from tests.deploy.conftest import Deployment, login
@@ -37,7 +37,7 @@ MOVES = [
 def test_a_move_is_weighed(
     position: int | None, topic_id: str, target: int, twice: int, never: int, other: bool
 ) -> None:
-    move = weigh(SHARD, Look(position, frozenset(), {"topic_id": topic_id}), LOG, target)
+    move = assess(SHARD, ShardState(position, frozenset(), {"topic_id": topic_id}), LOG, target)
     assert (move.twice, move.never, move.other_topic) == (twice, never, other)
 
 

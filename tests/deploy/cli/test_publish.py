@@ -66,8 +66,8 @@ def test_foreign_events_are_converted(kafka: Kafka, tmp_path: Path) -> None:
 
     done = kafka.run(str(tmp_path / "events.json.gz"), "--format", "keycloak", "--json")
 
-    told = json.loads(done.stdout)
-    assert (done.exit_code, told["events"], told["ignored"], told["rejected"]) == (0, 2, 1, {})
+    result = json.loads(done.stdout)
+    assert (done.exit_code, result["events"], result["ignored"], result["rejected"]) == (0, 2, 1, {})
     assert [sent.event.user_id for sent in kafka.sent("login")] == ["u1"]
     assert [sent.event.grant_type for sent in kafka.sent("token")] == ["authorization_code"]
 
@@ -102,14 +102,14 @@ def test_a_dry_run_tells_all_of_it_and_sends_nothing(kafka: Kafka, tmp_path: Pat
     done = kafka.run(file, "--dry-run", "--json", AUTHTALLY_TIMEZONE="America/New_York")
 
     assert done.exit_code == 1
-    told = json.loads(done.stdout)
-    assert told["rejected"]["not_json"] == {
+    result = json.loads(done.stdout)
+    assert result["rejected"]["not_json"] == {
         "count": 1,
-        "examples": [{"line": 104, "element": 103, "detail": told["rejected"]["not_json"]["examples"][0]["detail"]}],
+        "examples": [{"line": 104, "element": 103, "detail": result["rejected"]["not_json"]["examples"][0]["detail"]}],
     }
     shown = {
         month: (row["active_users"], row["exact"], row["logins"], row["failed_logins"], row["tokens"])
-        for month, row in told["months"].items()
+        for month, row in result["months"].items()
     }
     assert shown == {
         "2025-12": (7, True, 50, 0, 0),
@@ -144,7 +144,7 @@ TROUBLE = [
 def test_what_is_wrong_outside_is_named(
     kafka: Kafka, tmp_path: Path, settings: dict[str, Any], why: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("deploy.cli.publish.sending.PATIENCE_S", 1.0)
+    monkeypatch.setattr("deploy.cli.publish.sending.STALL_TIMEOUT_S", 1.0)
     file = written(tmp_path / "events.jsonl", login("ada"))
 
     failed = kafka.run(file, **settings)

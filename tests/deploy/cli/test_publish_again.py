@@ -194,9 +194,9 @@ def test_killed_in_the_middle_and_resumed_every_element_counts_once(kafka: Kafka
 
     done = kafka.run(*arguments, "--json")
 
-    told = json.loads(done.stdout)
-    assert (done.exit_code, told["resumed_at_element"], told["finished"]) == (1, stood_at, True)
-    assert (told["elements"], told["events"]) == (EVENTS, EVENTS - 5)
+    result = json.loads(done.stdout)
+    assert (done.exit_code, result["resumed_at_element"], result["finished"]) == (1, stood_at, True)
+    assert (result["elements"], result["events"]) == (EVENTS, EVENTS - 5)
     users: dict[str, tuple[str, bytes | None]] = {}
     for sent in kafka.sent("login"):
         # What was sent twice has the same id and key, so a worker counts it once.

@@ -103,8 +103,8 @@ def test_verify_and_recount_agree_and_name_what_was_tampered_with(
     told(run(site, "snapshot", "save", file, "--json"))
     with site.publisher.flow():
         site.wait_until_moved()
-        for way in (file, "--from-start"):
-            found = told(run(site, "snapshot", "verify", way, "--json"))
+        for source in (file, "--from-start"):
+            found = told(run(site, "snapshot", "verify", source, "--json"))
             assert found["agree"]
             assert sum(each["keys"] for each in found["shards"]) > 500
     site.wait_until_counted()

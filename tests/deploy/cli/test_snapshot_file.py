@@ -26,11 +26,11 @@ ENTRIES = [
 
 def write(path: Path, entries: list[Entry] = ENTRIES) -> Path:
     with Writer(path) as into:
-        into.tell(HEADER, {"id": "one", "began": "2026-11-20T03:15:00+00:00"})
-        into.tell(BEGIN, {"section": "auth.logins-0"})
+        into.write_document(HEADER, {"id": "one", "began": "2026-11-20T03:15:00+00:00"})
+        into.write_document(BEGIN, {"section": "auth.logins-0"})
         for entry in entries:
             into.add(entry)
-        into.tell(END, {"section": "auth.logins-0"})
+        into.write_document(END, {"section": "auth.logins-0"})
         into.done({"shards": [{"section": "auth.logins-0", "position": 7}]})
     return path
 
@@ -61,7 +61,7 @@ def test_it_is_for_its_owner_alone_and_complete_or_absent(tmp_path: Path) -> Non
 
     def fail() -> None:
         with Writer(path) as into:
-            into.tell(HEADER, {"id": "two"})
+            into.write_document(HEADER, {"id": "two"})
             raise InterruptedError
 
     with pytest.raises(InterruptedError):
@@ -73,14 +73,14 @@ def test_it_is_for_its_owner_alone_and_complete_or_absent(tmp_path: Path) -> Non
 def test_what_is_rewound_is_not_in_the_file(tmp_path: Path) -> None:
     path, other = tmp_path / "one.snapshot", tmp_path / "other.snapshot"
     with Writer(path) as into:
-        into.tell(HEADER, {"id": "one", "began": "2026-11-20T03:15:00+00:00"})
+        into.write_document(HEADER, {"id": "one", "began": "2026-11-20T03:15:00+00:00"})
         mark = into.mark()
-        into.tell(BEGIN, {"section": "cut off"})
+        into.write_document(BEGIN, {"section": "cut off"})
         into.add(ENTRIES[0])
         into.rewind(mark)
         into.done({"shards": []})
     with Writer(other) as into:
-        into.tell(HEADER, {"id": "one", "began": "2026-11-20T03:15:00+00:00"})
+        into.write_document(HEADER, {"id": "one", "began": "2026-11-20T03:15:00+00:00"})
         into.done({"shards": []})
     assert path.read_bytes() == other.read_bytes()
 

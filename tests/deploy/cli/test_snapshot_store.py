@@ -188,13 +188,13 @@ def test_a_dry_run_writes_nothing(file: Path, redis_url: str) -> None:
 def test_show_checks_the_file_and_asks_no_server(file: Path) -> None:
     done = CliRunner().invoke(main, ["snapshot", "show", str(file), "--json"])
     assert done.exit_code == 0, done.output
-    told = json.loads(done.stdout)
-    assert [(each["topic"], each["partition"], each["position"]) for each in told["shards"]] == [
+    result = json.loads(done.stdout)
+    assert [(each["topic"], each["partition"], each["position"]) for each in result["shards"]] == [
         (*LOGINS, 3000),
         (*OTP, 700),
     ]
-    assert told["whole"] is True
-    assert told["settings"]["AUTHTALLY_USER_HASH_KEY"] == "********"
+    assert result["whole"] is True
+    assert result["settings"]["AUTHTALLY_USER_HASH_KEY"] == "********"
     assert KEY.encode() not in file.read_bytes()
 
 
@@ -213,7 +213,7 @@ def test_a_shard_that_is_counted_already_gives_way_only_to_replace(origin: tuple
     fill(redis_url)
     with redis.Redis.from_url(redis_url) as client:
         client.hincrby(keys.imported(PREFIX), "2025-03/active", 1)
-        client.set(ShardKeys(PREFIX, LOGINS).written("2020-01-01"), "stale")
+        client.set(ShardKeys(PREFIX, LOGINS).record_times("2020-01-01"), "stale")
     before = contents(redis_url)
     refused = restore(redis_url, file)
     assert refused.exit_code == 1

@@ -30,8 +30,8 @@ class Named:
         return CliRunner().invoke(main, ["topics", "create", *arguments], env=environment)
 
     def results(self, *arguments: str) -> dict[str, tuple[int, str]]:
-        told = json.loads(self.run(*arguments, "--json").stdout)["topics"]
-        return {each["topic"]: (each["partitions"], each["result"]) for each in told}
+        result = json.loads(self.run(*arguments, "--json").stdout)["topics"]
+        return {each["topic"]: (each["partitions"], each["result"]) for each in result}
 
     def partitions(self) -> dict[str, int]:
         there = admin(self.broker).list_topics(timeout=10).topics

@@ -131,11 +131,11 @@ class Ingest:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 ingest.requests.append(Request(self.path, dict(self.headers), json.loads(body)))
                 status = ingest.statuses.pop(0) if ingest.statuses else 202
-                told = json.dumps({"accepted": 1, "ignored": 0, "rejected": ingest.rejected}).encode()
+                result = json.dumps({"accepted": 1, "ignored": 0, "rejected": ingest.rejected}).encode()
                 self.send_response(status)
-                self.send_header("Content-Length", str(len(told)))
+                self.send_header("Content-Length", str(len(result)))
                 self.end_headers()
-                self.wfile.write(told)
+                self.wfile.write(result)
 
             def log_message(self, *_: object) -> None:
                 pass

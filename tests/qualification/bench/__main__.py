@@ -66,8 +66,8 @@ def _api(quick: bool, console: Console, _: Path) -> Found:
     ]
     rows.append(("cold, against its bare store commands", cold["ratio"], f"≤ {cold['goal']}", cold["met"]))
     rows.append((f"computed, {at_once['asked']:,} asking at once", at_once["computed"], "1", at_once["met"]))
-    told = [(what, f"{ratio:.2f}", goal, "yes" if met else "no") for what, ratio, goal, met in rows]
-    _table(console, "Api: median ratios", ("", "found", "goal", "met"), told)
+    result = [(what, f"{ratio:.2f}", goal, "yes" if met else "no") for what, ratio, goal, met in rows]
+    _table(console, "Api: median ratios", ("", "found", "goal", "met"), result)
     return found
 
 

@@ -41,7 +41,7 @@ from schemas.ledger.keys import SMALL_PARTS, Shard, ShardKeys
 from schemas.ledger.periods import Month
 from schemas.ledger.scopes import EVERYTHING
 from tests.api.issuer import AUDIENCE, ISSUER, public_jwk, token
-from tests.api.ledger_writer import Ledger
+from tests.api.ledger_writer import LedgerWriter
 from tests.integration.api_process import ApiProcess
 
 PREFIX: Final = "authtally:"
@@ -85,7 +85,7 @@ def measure(quick: bool, say: Callable[[str], None]) -> dict[str, Any]:
 def write(url: str) -> None:
     """A year of a busy deployment: dense sketches and token counts in every shard."""
     with redis.Redis.from_url(url) as client:
-        ledger = Ledger(client)
+        ledger = LedgerWriter(client)
         templates = []
         for number in range(TEMPLATES):
             client.pfadd("template", *range(number * MEMBERS, (number + 1) * MEMBERS))
@@ -205,14 +205,16 @@ def get(url: str, headers: dict[str, str] | None = None) -> tuple[bytes, Message
 
 def _same(ours: tuple[bytes, Message], theirs: tuple[bytes, Message]) -> None:
     """Raises RuntimeError when ready answers differ in body or headers, or end their connection."""
-    told = []
+    result = []
     for body, headers in (ours, theirs):
         # Of these two the values change with the second.
-        told.append((body, sorted((name, "" if name in ("Age", "Date") else value) for name, value in headers.items())))
+        result.append(
+            (body, sorted((name, "" if name in ("Age", "Date") else value) for name, value in headers.items()))
+        )
         if "Connection" in headers:
             raise RuntimeError(f"void: an arm does not keep its connections: {headers['Connection']}")
-    if told[0] != told[1]:
-        raise RuntimeError(f"void: the arms answer differently: {told[0]} and {told[1]}")
+    if result[0] != result[1]:
+        raise RuntimeError(f"void: the arms answer differently: {result[0]} and {result[1]}")
 
 
 def load(url: str, headers: dict[str, str], seconds: int) -> Load:
@@ -331,7 +333,7 @@ async def _commands(url: str) -> tuple[float, list[int]]:
     commands += [("HGETALL", of.counts(period, EVERYTHING)) for period in periods for of in held]
     for period in periods:
         commands += [
-            ("SUNION", *(of.small(period, EVERYTHING, p) for of in held for p in range(part, SMALL_PARTS, k)))
+            ("SUNION", *(of.small_set(period, EVERYTHING, p) for of in held for p in range(part, SMALL_PARTS, k)))
             for part in range(k)
         ]
     commands += [("EXISTS", *(name for part in sketches[period] for name in part)) for period in periods]

@@ -120,10 +120,10 @@ def in_process(module: str, python: str | Path = sys.executable, **settings: str
                 text=True,
                 cwd=ROOT,
             )
-            told: dict[str, Any] = next(json.loads(line) for line in done.stdout.splitlines() if line.startswith("{"))
-            speed = Speed(**told["speed"])
-            if "counts" in told:
-                return speed, Work(told["counts"], told["users"], 0.0)
+            result: dict[str, Any] = next(json.loads(line) for line in done.stdout.splitlines() if line.startswith("{"))
+            speed = Speed(**result["speed"])
+            if "counts" in result:
+                return speed, Work(result["counts"], result["users"], 0.0)
             return speed, left(client, stack.shards) if client.dbsize() else None
 
     return run
@@ -147,7 +147,7 @@ def left(client: Any, shards: Sequence[Shard]) -> Work:
     k = accuracy.sketches(MONTH, EVERYTHING)
     for part in range(k):
         members = client.sunion(
-            [of.small(MONTH, EVERYTHING, p) for of in held for p in range(part, keys.SMALL_PARTS, k)]
+            [of.small_set(MONTH, EVERYTHING, p) for of in held for p in range(part, keys.SMALL_PARTS, k)]
         )
         client.delete(nonce)
         client.pfmerge(nonce, *(of.users(MONTH, EVERYTHING, part) for of in held))

@@ -30,7 +30,7 @@ async def serve(port: int, path: str, properties: dict[str, Any], topic: str) ->
         lines = (await request.read()).split(b"\n")
         left, done = len(lines), loop.create_future()
 
-        def told(error: Any, _: Any) -> None:
+        def result(error: Any, _: Any) -> None:
             nonlocal left
             left -= 1
             if error is not None:
@@ -39,7 +39,7 @@ async def serve(port: int, path: str, properties: dict[str, Any], topic: str) ->
                 done.set_result(None)
 
         for line in lines:
-            producer.produce(topic, line, line[KEY], on_delivery=told)
+            producer.produce(topic, line, line[KEY], on_delivery=result)
         await done
         return web.Response(status=202, body=b'{"accepted":%d}' % len(lines), content_type="application/json")
 

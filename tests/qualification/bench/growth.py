@@ -1,6 +1,7 @@
 """How the worker's cost grows: with partitions, workers, days, labels and users; and what it holds over long logs.
 
-Each point is measured against the default one (that of tests/qualification/bench/sample.py), runs interleaved, A B B A. What varies:
+Each point is measured against the default one (that of tests/qualification/bench/sample.py), runs interleaved, A B B A.
+What varies:
 
 - partitions: of one topic of logins, since a second topic could not have half a partition; against 8 of the same
 - workers: one and two of a group on the default sample. They share the machine with Kafka and the store

@@ -180,6 +180,6 @@ def _load(arm: ServerProcess, bodies: Sequence[bytes], size: int, seconds: int) 
         [*command, f"http://{arm.address}"], check=True, capture_output=True, text=True, timeout=seconds + 30
     )
     took, spent = time.perf_counter() - began, cpu_s(arm.pid) - spent
-    told = parse(done.stdout)
-    per_second = told.per_second * size
-    return Run(per_second, per_second * took / spent, told.p50_ms, told.p99_ms)
+    result = parse(done.stdout)
+    per_second = result.per_second * size
+    return Run(per_second, per_second * took / spent, result.p50_ms, result.p99_ms)

@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 import redis
 
 from deploy.demo.servers import Valkey, create_topics
-from schemas.ledger.inventory import ROWS_PER_CHUNK, Figures
+from schemas.ledger.inventory import ROWS_PER_CHUNK, RealmTotals
 from schemas.ledger.keys import Shard, ShardKeys
 from tests.qualification.bench import sample
 from tests.qualification.bench.arms import LIMIT_S, PREFIX, ROOT, WORKER, Stack, consumed
@@ -102,10 +102,10 @@ def _records(tokens: int, events: int) -> Iterator[sample.Produced]:
         # In time mostly one realm each, and as many users as four fifths of the tokens.
         user, active = chance.randrange(tokens), chance.random() < 0.9
         time = datetime.fromtimestamp(stamp / 1000, UTC)
-        told = f'{{"time":"{time:%Y-%m-%dT%H:%M:%S}.{stamp % 1000:03}Z","serial":"OATH{serial:08X}","event":"{event}"'
-        told += f',"realms":["realm-{serial % REALMS:03}"],"active":{"true" if active else "false"}'
-        told += f',"assigned":true,"user_id":"user-{user:08}"}}' if user % 5 else ',"assigned":false}'
-        yield sample.Produced(TOPIC, told.encode(), 0, stamp)
+        result = f'{{"time":"{time:%Y-%m-%dT%H:%M:%S}.{stamp % 1000:03}Z","serial":"OATH{serial:08X}","event":"{event}"'
+        result += f',"realms":["realm-{serial % REALMS:03}"],"active":{"true" if active else "false"}'
+        result += f',"assigned":true,"user_id":"user-{user:08}"}}' if user % 5 else ',"assigned":false}'
+        yield sample.Produced(TOPIC, result.encode(), 0, stamp)
 
 
 def read(stack: Stack, client: Any, name: str) -> Speed:
@@ -136,13 +136,13 @@ def _held(client: Any) -> dict[str, float]:
             found += sum(size or 0 for size in pipeline.execute())
         return found
 
-    figures = {int(number): Figures.unpack(packed) for number, packed in client.hgetall(OF.figures).items()}
+    figures = {int(number): RealmTotals.unpack(packed) for number, packed in client.hgetall(OF.totals).items()}
     rows = sum(held.rows for held in figures.values())
     tokens = client.hlen(OF.tokens)
     per_token = usage([OF.tokens, OF.holders])
-    history = [OF.figures, OF.realms]
+    history = [OF.totals, OF.realms]
     for number, held in figures.items():
-        history += [OF.places(number), *(OF.days(number, year) for year in range(START.year, START.year + 2))]
+        history += [OF.chunk_starts(number), *(OF.days(number, year) for year in range(START.year, START.year + 2))]
         history += [OF.rows(number, chunk) for chunk in range(-(-held.rows // ROWS_PER_CHUNK))]
     serial = len("OATH00000000")
     return {

@@ -13,7 +13,7 @@ from typing import Any
 import faust
 
 from aggregator.fold.fold import fold
-from aggregator.fold.range_delta import Known, Rules
+from aggregator.fold.range_delta import CountingRules, ShardCache
 from aggregator.ledger.ledger import Applied, Ledger
 from aggregator.ledger.store import connect
 from aggregator.settings import WorkerSettings
@@ -35,7 +35,7 @@ class Taken:
 
 def build(bootstrap: str, events: int, quit_: Callable[[], None]) -> faust.App:
     settings = read(WorkerSettings)
-    ledger, rules = Ledger(connect(settings), settings), Rules.of(settings)
+    ledger, rules = Ledger(connect(settings), settings), CountingRules.of(settings)
     app = faust.App(
         f"plain-faust-{os.getpid()}",
         broker=f"kafka://{bootstrap}",
@@ -59,17 +59,17 @@ def build(bootstrap: str, events: int, quit_: Callable[[], None]) -> faust.App:
                 parts[Shard(at.topic, at.partition)].append(Taken(at.offset, int(at.timestamp * 1000), event.value))
             for shard, records in parts.items():
                 if shard not in known:
-                    await ledger.open(shard, records[0].offset, "")
+                    await ledger.initialize(shard, records[0].offset, "")
                     known[shard] = (records[0].offset, set())
                 start, labels = known[shard]
                 end = records[-1].offset + 1
                 while start < end:
-                    tally = fold(
-                        settings.topics[shard.topic], records, end, Known(labels), rules, int(time.time() * 1000)
+                    delta = fold(
+                        settings.topics[shard.topic], records, end, ShardCache(labels), rules, int(time.time() * 1000)
                     )
-                    assert isinstance(await ledger.apply(shard, start, tally), Applied)
-                    labels |= tally.labels
-                    start = tally.end
+                    assert isinstance(await ledger.apply(shard, start, delta), Applied)
+                    labels |= delta.labels
+                    start = delta.end
                     records = [record for record in records if record.offset >= start]
                 known[shard] = (end, labels)
             seen += len(taken)

@@ -1,4 +1,7 @@
-"""Samples of other shapes than that of tests/qualification/bench/sample.py: more partitions, days, labels or users, or fewer."""
+"""Samples of other shapes than that of tests/qualification/bench/sample.py.
+
+More partitions, days, labels or users, or fewer.
+"""
 
 from __future__ import annotations
 

@@ -68,8 +68,8 @@ def measure(quick: bool, say: Callable[[str], None]) -> dict[str, Any]:
 def made_up(good: str, number: int) -> bytes:
     """A request whose token nobody signed. Whole and well-formed, so that only its key id tells."""
     head, claims, signature = good.split(".")
-    told = json.loads(base64.urlsafe_b64decode(head + "=="))
-    other = base64.urlsafe_b64encode(json.dumps(told | {"kid": f"unknown-{number}"}).encode()).decode().rstrip("=")
+    result = json.loads(base64.urlsafe_b64decode(head + "=="))
+    other = base64.urlsafe_b64encode(json.dumps(result | {"kid": f"unknown-{number}"}).encode()).decode().rstrip("=")
     return f"GET {QUESTION} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {other}.{claims}.{signature}\r\n\r\n".encode()
 
 

@@ -1,4 +1,7 @@
-"""`python -m tests.qualification.chaos --seed 7 --minutes 10 --out FILE`: one run, a line per fault, its record at the end."""
+"""`python -m tests.qualification.chaos --seed 7 --minutes 10 --out FILE`.
+
+One run, a line per fault, its record at the end.
+"""
 
 from __future__ import annotations
 

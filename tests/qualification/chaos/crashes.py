@@ -1,6 +1,7 @@
 """How long a worker takes from a crash to its exit. Run as a program.
 
-`python -m tests.qualification.chaos.crashes --crashes 30 --out FILE`: each worker counts a flow for a while. Then a fold raises
+`python -m tests.qualification.chaos.crashes --crashes 30 --out FILE`: each worker counts a flow for a while. Then a
+fold raises
 MemoryError, or the ledger turns out to be counted with another setting, by turns: both must end the process, whatever
 else in it hangs. The time includes the wait for the range that crashes.
 """
@@ -180,12 +181,12 @@ def main() -> int:
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     found = crashes(given.crashes, given.at_once, given.works_s, lambda line: print(line, flush=True))  # noqa: T201
-    told = record(found, given.works_s)
-    text = json.dumps(told, indent=1)
+    result = record(found, given.works_s)
+    text = json.dumps(result, indent=1)
     if given.out:
         given.out.write_text(text + "\n", encoding="utf-8")
     print(text)  # noqa: T201
-    return 0 if told["within_goal"] == told["crashes"] and not told["exit_code_0"] else 1
+    return 0 if result["within_goal"] == result["crashes"] and not result["exit_code_0"] else 1
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """How long a worker takes to isolate records on which its fold raises. Run as a program.
 
-`python -m tests.qualification.chaos.isolating --out FILE`: one range of 20,000 records, in process, into a real store. A fold that
+`python -m tests.qualification.chaos.isolating --out FILE`: one range of 20,000 records, in process, into a real store.
+A fold that
 raises for marked records halves the range until each is alone; every other record must be counted. Kafka is left out:
 dead letters are collected, and the log is always the same one.
 """
@@ -62,10 +63,10 @@ class Outside:
         self.letters += letters
         return True
 
-    async def is_same_log(self, cut: Range) -> bool:
+    async def is_same_log(self, range_: Range) -> bool:
         return True
 
-    def is_current(self, cut: Range) -> bool:
+    def is_current(self, range_: Range) -> bool:
         return True
 
 
@@ -92,11 +93,11 @@ async def seconds(store: Valkey, records: list[Record], marked: int) -> float:
     client = connect(settings)
     try:
         ledger = Ledger(client, settings)
-        await ledger.open(SHARD, 0, "an id")
-        counts = counting.Counting(settings, ledger, outside, outside)
-        cut: Any = Range(SHARD, 0, len(records), records, 0, time.monotonic())
+        await ledger.initialize(SHARD, 0, "an id")
+        counts = counting.RangeCounter(settings, ledger, outside, outside)
+        range_: Any = Range(SHARD, 0, len(records), records, 0, time.monotonic())
         began = time.perf_counter()
-        await counts.count(outside, cut)
+        await counts.count(outside, range_)
         took_s = time.perf_counter() - began
     finally:
         await client.aclose()
@@ -126,13 +127,13 @@ def main() -> None:
     counting.__dict__["fold"] = raising(fold, switch)
     found = {marked: times(marked, given.runs) for marked in MARKED}
     medians = {marked: statistics.median(held) for marked, held in found.items()}
-    told = {
+    result = {
         "what": f"seconds to count a range of {RECORDS} records, by the number on which the fold raises",
         "machine": f"{os.cpu_count()} cores",
         "seconds": found,
         "median_s": medians,
     }
-    text = json.dumps(told, indent=1)
+    text = json.dumps(result, indent=1)
     if given.out:
         given.out.write_text(text + "\n", encoding="utf-8")
     print(text)  # noqa: T201

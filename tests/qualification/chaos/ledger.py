@@ -158,9 +158,9 @@ class Ledger:
         for specimen, stamp_ms in records:
             mark, value, key, named = lane.poison(specimen)
             number = int.from_bytes(mark, "big")
-            told = [(MARK, mark), *named]
+            result = [(MARK, mark), *named]
             if stamp_ms == 0:
-                asyncio.run(_send_at_zero(self.bootstrap, lane, value, key, told))
+                asyncio.run(_send_at_zero(self.bootstrap, lane, value, key, result))
                 lane.poison_delivered(number, None)
                 continue
             producer.produce(
@@ -170,7 +170,7 @@ class Ledger:
                 lane.shard.partition,
                 on_delivery=lambda error, _, number=number: lane.poison_delivered(number, error),
                 timestamp=stamp_ms,
-                headers=told,
+                headers=result,
             )
         wait_for(lambda: not producer.flush(1), SETTLED_S, "every poisoned record is acknowledged or given up")
 

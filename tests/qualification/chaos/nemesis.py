@@ -98,5 +98,5 @@ class Nemesis:
             time.sleep(self._chance.uniform(0, 1))
         site.watch.clear()
         self.done.append(Done(round(at_s, 1), kind.name, what, recovered_s))
-        told = "not waited for" if recovered_s is None else f"moved on after {recovered_s} s"
-        self._tell(f"{len(self.done):4} {at_s:8.1f} s  {kind.name}: {what}; {told}")
+        result = "not waited for" if recovered_s is None else f"moved on after {recovered_s} s"
+        self._tell(f"{len(self.done):4} {at_s:8.1f} s  {kind.name}: {what}; {result}")

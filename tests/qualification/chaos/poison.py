@@ -295,7 +295,7 @@ def _cloudevents(now_ms: int) -> list[Specimen]:
             name, why, _json(data), (becomes,), headers=tuple((f"ce_{key}", value) for key, value in headers)
         )
 
-    def told(event: dict[str, Any], name: str) -> Counts:
+    def result(event: dict[str, Any], name: str) -> Counts:
         return Counts(event | {"id": f"cloudevents:{len(MARK)}:{MARK}:binary-{name}"})
 
     return [
@@ -312,9 +312,9 @@ def _cloudevents(now_ms: int) -> list[Specimen]:
             _json([envelope(0, time=time), 17, envelope(2), {}, envelope(4, time=time)]),
             (ided(good), Dead("not_an_object"), ided(timeless, 2), Dead("missing_field"), ided(good, 4)),
         ),
-        binary("null time", "a header without a value is absent", None, told(timeless, "null time")),
-        binary("empty time", "an empty header is absent", b"", told(timeless, "empty time")),
-        binary("time", "binary mode", time.encode(), told(good, "time")),
+        binary("null time", "a header without a value is absent", None, result(timeless, "null time")),
+        binary("empty time", "an empty header is absent", b"", result(timeless, "empty time")),
+        binary("time", "binary mode", time.encode(), result(good, "time")),
         binary("no time", "a time that is none", b"soon", Dead("wrong_type")),
     ]
 

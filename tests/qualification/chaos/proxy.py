@@ -1,6 +1,7 @@
 """Stands between clients and the nodes of a store, and cuts connections in the middle. Run as a program.
 
-`python -m tests.qualification.chaos.proxy CONTROL PORT:TARGET…` listens on each PORT and passes everything on to TARGET. A line
+`python -m tests.qualification.chaos.proxy CONTROL PORT:TARGET…` listens on each PORT and passes everything on to
+TARGET. A line
 `PORT WHERE TIMES` sent to CONTROL arms it: that many of the next long requests to PORT are cut in the middle of the
 `request`, before the `answer`, or in the `middle` of the answer. It is answered with how many were left of the last. A
 line `PORT to TARGET` sends new connections to another port, while those that are open stay where they are.

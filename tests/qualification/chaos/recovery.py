@@ -1,6 +1,7 @@
 """How long a killed worker's partitions stand still: ours beside Faust with its own timeouts. Run as a program.
 
-`python -m tests.qualification.chaos.recovery --kills 5 --out FILE`: two workers each, one is killed and started again at once; timed
+`python -m tests.qualification.chaos.recovery --kills 5 --out FILE`: two workers each, one is killed and started again
+at once; timed
 is from SIGKILL to the next commit of the partition that comes last. Ours commits in the store, Faust in Kafka.
 """
 

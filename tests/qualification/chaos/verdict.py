@@ -42,11 +42,11 @@ class Verdict:
 
 def judge(client: Any, expected: Mapping[Shard, Expected], ends: Mapping[Shard, int]) -> Verdict:
     """Compare every key of the store. Every shard must have come to its log's end."""
-    lost = duplicated = told = 0
+    lost = duplicated = result = 0
     for shard, wanted in expected.items():
         of = ShardKeys(PREFIX, shard)
         progress = client.hgetall(of.progress)
-        told += int(progress.get(fields.LOST, 0))
+        result += int(progress.get(fields.LOST, 0))
         held = sum(
             (_numbers(client.hgetall(of.counts(period, EVERYTHING))) for period in _months(wanted)),
             Counter({fields.CONSUMED: int(progress.get(fields.CONSUMED, 0))}),
@@ -59,7 +59,7 @@ def judge(client: Any, expected: Mapping[Shard, Expected], ends: Mapping[Shard, 
         lost += max((due - held).values(), default=0)
         duplicated += max((held - due).values(), default=0)
     found = differences(client, expected, ends)
-    return Verdict(lost, duplicated, told, len(found), [line[:160] for line in found[:SHOWN]])
+    return Verdict(lost, duplicated, result, len(found), [line[:160] for line in found[:SHOWN]])
 
 
 def judge_totals(held: Mapping[str, int], expected: Mapping[Shard, Expected]) -> Verdict:

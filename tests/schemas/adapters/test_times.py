@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.adapters.registry import ADAPTERS
-from schemas.adapters.timestamps import from_ms, from_text, in_utc
+from schemas.adapters.timestamps import checked_from_ms, checked_utc, from_text
 from schemas.events import BadRecordError, RecordTime
 from tests.schemas.adapters.cases import AT, AT_MS, RECORD, RECORD_MS, RECORDED_AT, elements, events, refusal
 
@@ -198,13 +198,13 @@ def outcome(read: Callable[[], datetime]) -> datetime | str:
 
 @given(time=TIMES, at=MOMENTS)
 def test_no_time_makes_the_arithmetic_raise(time: datetime, at: RecordTime) -> None:
-    for found in (outcome(lambda: in_utc(time, at)), outcome(lambda: from_text(time.isoformat(), at))):
+    for found in (outcome(lambda: checked_utc(time, at)), outcome(lambda: from_text(time.isoformat(), at))):
         assert found == "impossible_time" or (found == time and getattr(found, "tzinfo", None) is UTC)
 
 
 @given(ms=st.none() | st.integers() | st.floats(), at=MOMENTS)
 def test_no_number_does(ms: int | float | None, at: RecordTime) -> None:
-    found = outcome(lambda: from_ms(ms, at))
+    found = outcome(lambda: checked_from_ms(ms, at))
     if isinstance(found, str):
         assert found in ("impossible_time", "wrong_type", "no_time")
     else:

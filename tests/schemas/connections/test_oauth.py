@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from schemas.connections.kafka_settings import KafkaConnection
-from schemas.connections.oauth import TokenError, Tokens, fetch
+from schemas.connections.kafka_settings import KafkaConnectionSettings
+from schemas.connections.oauth import TokenCache, TokenError, fetch
 from tests.integration.token_endpoint import TokenEndpoint
 
 
@@ -26,18 +26,18 @@ def endpoint() -> Iterator[TokenEndpoint]:
         yield endpoint
 
 
-def settings(endpoint: TokenEndpoint, **given: Any) -> KafkaConnection:
+def settings(endpoint: TokenEndpoint, **given: Any) -> KafkaConnectionSettings:
     named: dict[str, Any] = {
         "kafka_oauth_token_url": endpoint.token_url,
         "kafka_oauth_client_id": endpoint.client_id,
         "kafka_oauth_client_secret": endpoint.client_secret,
     }
-    return KafkaConnection(**named | given)
+    return KafkaConnectionSettings(**named | given)
 
 
 def test_a_token_is_asked_for_again_when_four_fifths_of_its_time_are_over(endpoint: TokenEndpoint) -> None:
     clock = Clock()
-    tokens = Tokens(settings(endpoint, kafka_oauth_scope="events"), clock)
+    tokens = TokenCache(settings(endpoint, kafka_oauth_scope="events"), clock)
     for clock.now, issued in ((0, 1), (79, 1), (80, 2), (159, 2), (161, 3)):
         assert tokens.get()
         assert len(endpoint.issued) == issued
@@ -48,12 +48,12 @@ def test_a_token_is_used_to_its_end_while_the_endpoint_is_away_and_asked_for_onc
     endpoint: TokenEndpoint,
 ) -> None:
     clock = Clock()
-    tokens = Tokens(settings(endpoint), clock)
+    tokens = TokenCache(settings(endpoint), clock)
     held = tokens.get()
     endpoint.refuses_with = 503
     for clock.now in (80.0, 80.5, 81.0, 99.0):
         assert tokens.get() == held
-        assert tokens.trouble is not None
+        assert tokens.error is not None
     assert endpoint.asked == 4
     for clock.now in (100.0, 100.5):
         with pytest.raises(TokenError, match=r"AUTHTALLY_KAFKA_OAUTH_TOKEN_URL: answers 503"):
@@ -61,7 +61,7 @@ def test_a_token_is_used_to_its_end_while_the_endpoint_is_away_and_asked_for_onc
     assert endpoint.asked == 5
     endpoint.refuses_with, clock.now = None, 102.0
     assert tokens.get()
-    assert tokens.trouble is None
+    assert tokens.error is None
 
 
 @pytest.mark.parametrize(

@@ -24,9 +24,9 @@ def authority(tmp_path: Path) -> Authority:
 def refusal(kind: Any = WorkerSettings, **given: Any) -> str:
     with pytest.raises(SettingsError) as refused:
         read(kind, **{"user_hash_key": KEY} | given)
-    (fault,) = refused.value.faults
-    assert LOCK not in fault
-    return fault
+    (error,) = refused.value.errors
+    assert LOCK not in error
+    return error
 
 
 def kafka(authority: Authority, **files: Any) -> dict[str, str]:

@@ -50,19 +50,26 @@ def test_a_count_field_is_split_into_what_it_was_built_from(grant: str, token: s
 def test_the_keys_of_a_shard_lie_in_one_slot_and_no_label_moves_them() -> None:
     of = ShardKeys("authtally:", Shard("auth.logins", 7))
     hostile = Scope("realm", ("}{other",))
-    for key in (of.position, of.meta, of.counts("2026-11", hostile), of.small("2026-11", hostile, 3)):
+    for key in (of.position, of.meta, of.counts("2026-11", hostile), of.small_set("2026-11", hostile, 3)):
         assert key[key.index("{") + 1 : key.index("}")] == "auth.logins-7"
 
 
 @given(scopes, st.sampled_from(["2026-11", "2026-11-20"]))
 def test_a_period_is_read_back_from_the_keys_that_the_index_names(scope: Scope, period: str) -> None:
     of = ShardKeys("authtally:", Shard("auth.logins", 0))
-    for key in (of.counts(period, scope), of.users(period, scope, 3), of.small(period, scope, 15)):
+    for key in (of.counts(period, scope), of.users(period, scope, 3), of.small_set(period, scope, 15)):
         assert of.period_of(key) == period
     other = ShardKeys("authtally:", Shard("auth.logins", 1))
-    for key in (of.clients(period), of.written(period), of.ids, of.ids_of(7), of.labels, other.counts(period, scope)):
+    for key in (
+        of.clients(period),
+        of.record_times(period),
+        of.ids,
+        of.ids_of(7),
+        of.labels,
+        other.counts(period, scope),
+    ):
         assert of.period_of(key) is None
-    assert of.day_written(of.written(period)) == period
+    assert of.day_written(of.record_times(period)) == period
     assert of.day_written(of.clients(period)) is None
 
 

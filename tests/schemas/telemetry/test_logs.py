@@ -13,7 +13,7 @@ FORGED = "from 1.2.3.4\n2026-11-20T10:00:00Z [info     ] nothing happened\r\x1b[
 
 
 @pytest.mark.parametrize("form", ["text", "json"])
-def test_what_others_sent_stays_within_its_line(form: logs.Form, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_others_sent_stays_within_its_line(form: logs.LogFormat, capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure("info", form)
     logging.getLogger("library").warning("connection %s", FORGED)
     structlog.get_logger("ours").info("refused", topic=FORGED)
@@ -27,6 +27,6 @@ def test_debug_lines_of_the_kafka_client_are_not_written(capsys: pytest.CaptureF
     logs.configure("debug", "text")
     logging.getLogger("aiokafka.producer.producer").debug("Sending value=%s", "alice")
     logging.getLogger("aggregator").debug("seen")
-    told = capsys.readouterr().err
-    assert "alice" not in told
-    assert "seen" in told
+    result = capsys.readouterr().err
+    assert "alice" not in result
+    assert "seen" in result

@@ -14,7 +14,7 @@ from schemas.ledger import fields
 from schemas.ledger.keys import Shard
 from schemas.ledger.scopes import EVERYTHING, Scope
 from tests.api.conftest import Api, Clock, Serve
-from tests.api.ledger_writer import DEFAULT, Ledger
+from tests.api.ledger_writer import DEFAULT, LedgerWriter
 from tests.api.sources import by_file, listed
 
 ACTIVE: Final = "/api/v2/stats/active-users"
@@ -56,9 +56,9 @@ def counted(
 ) -> None:
     """What the worker leaves of a day: `login` and account kinds, first and last record."""
     with redis.Redis.from_url(url) as server:
-        of = Ledger(server).hold(day, shard)
+        of = LedgerWriter(server).hold(day, shard)
         if written is not None:
-            server.hset(of.written(day), mapping={fields.FIRST: ms(written[0]), fields.LAST: ms(written[1])})
+            server.hset(of.record_times(day), mapping={fields.FIRST: ms(written[0]), fields.LAST: ms(written[1])})
         for kind, count in counts.items():
             field = fields.LOGIN if kind == fields.LOGIN else fields.account(kind)
             server.hset(of.counts(day, scope), field, str(count))

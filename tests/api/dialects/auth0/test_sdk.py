@@ -15,7 +15,7 @@ from auth0.management.errors import BadRequestError, ForbiddenError, TooManyRequ
 from api.metrics import REGISTRY
 from tests.api.conftest import Api, Clock, Serve
 from tests.api.dialects.auth0.conftest import ROWS
-from tests.api.ledger_writer import Ledger
+from tests.api.ledger_writer import LedgerWriter
 from tests.conftest import wait_until_async
 
 ONCE: Final = {"max_retries": 0}
@@ -42,7 +42,7 @@ def sdk(api: Api, connections: httpx.Client) -> Callable[[str], Any]:
 
 
 @pytest.mark.usefixtures("november")
-async def test_the_sdk_reads_both(api: Api, ledger: Ledger, connections: httpx.Client) -> None:
+async def test_the_sdk_reads_both(api: Api, ledger: LedgerWriter, connections: httpx.Client) -> None:
     ledger.few_users("2026-11-20", range(1234))
     async with httpx.AsyncClient() as client:
         asynchronous = AsyncAuth0(base_url=f"{api.url}/api/v2", token="good", httpx_client=client)

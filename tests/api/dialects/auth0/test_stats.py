@@ -12,20 +12,20 @@ from deploy.demo.servers import Valkey
 from schemas.ledger.scopes import Scope
 from tests.api.conftest import Api, Clock, Serve
 from tests.api.dialects.auth0.conftest import ACTIVE, DAILY, READ, ROWS, TOKENS, counted
-from tests.api.ledger_writer import Ledger, open_ledger
+from tests.api.ledger_writer import LedgerWriter, open_ledger
 from tests.api.sources import by_file, listed
 
 
 def retained(url: str, days: str) -> None:
     with redis.Redis.from_url(url) as server:
-        of = Ledger(server).hold("2026-11")
+        of = LedgerWriter(server).hold("2026-11")
         server.hset(of.meta, "retain_days", days)
 
 
 # active-users
 
 
-async def test_active_users_is_a_bare_number_of_the_last_30_days(api: Api, ledger: Ledger) -> None:
+async def test_active_users_is_a_bare_number_of_the_last_30_days(api: Api, ledger: LedgerWriter) -> None:
     ledger.few_users("2026-11-20", range(10))
     ledger.few_users("2026-11-01", range(5, 15), TOKENS)
     ledger.few_users("2026-10-22", range(20, 22))
@@ -36,7 +36,7 @@ async def test_active_users_is_a_bare_number_of_the_last_30_days(api: Api, ledge
     assert answer.headers["Content-Type"].startswith("application/json")
 
 
-async def test_active_users_of_many_days_are_their_union(api: Api, ledger: Ledger) -> None:
+async def test_active_users_of_many_days_are_their_union(api: Api, ledger: LedgerWriter) -> None:
     users = [(number * 0x9E3779B97F4A7C15) % 2**64 - 2**63 for number in range(9_000)]
     ledger.many_users("2026-11-19", users[:8_000])
     ledger.many_users("2026-11-20", users[1_000:])
@@ -44,7 +44,7 @@ async def test_active_users_of_many_days_are_their_union(api: Api, ledger: Ledge
 
 
 async def test_the_window_moves_at_midnight_of_the_time_zone(
-    serve: Serve, redis_url: str, ledger: Ledger, clock: Clock
+    serve: Serve, redis_url: str, ledger: LedgerWriter, clock: Clock
 ) -> None:
     ledger.few_users("2026-11-21", range(3))
     # 13:30 in UTC is 02:30 of the next day there.
@@ -60,7 +60,7 @@ async def test_nobody_is_zero(api: Api) -> None:
     assert (await api.get(ACTIVE, "good")).body == b"0"
 
 
-async def test_a_bearer_of_realms_sees_their_union(api: Api, ledger: Ledger) -> None:
+async def test_a_bearer_of_realms_sees_their_union(api: Api, ledger: LedgerWriter) -> None:
     ledger.few_users("2026-11-20", range(100))
     ledger.few_users("2026-11-20", range(3), scope=Scope("realm", ("acme",)))
     ledger.few_users("2026-11-19", range(2, 7), scope=Scope("realm", ("globex",)))
@@ -105,8 +105,8 @@ async def test_a_day_of_a_limited_bearer_is_made_of_its_realms(api: Api, redis_u
     counted(redis_url, "2026-11-19", {"login": 2, "signup": 1}, scope=Scope("realm", ("acme",)))
     counted(redis_url, "2026-11-19", {"login": 1}, TOKENS, Scope("realm", ("globex",)))
     rows = {name: (await api.get(DAILY, name)).json for name in ("acme", "both", "nothing")}
-    told = {name: [(row["date"][:10], row["logins"], row["signups"]) for row in rows[name]] for name in rows}
-    assert told == {"acme": [("2026-11-19", 2, 1)], "both": [("2026-11-19", 3, 1)], "nothing": []}
+    result = {name: [(row["date"][:10], row["logins"], row["signups"]) for row in rows[name]] for name in rows}
+    assert result == {"acme": [("2026-11-19", 2, 1)], "both": [("2026-11-19", 3, 1)], "nothing": []}
     (row,) = rows["acme"]
     assert row["updated_at"] == row["created_at"] == row["date"], "when others logged in is not theirs to know"
 

@@ -39,8 +39,8 @@ async def test_maximum_of_nothing_is_minus_one_and_period_null(source: Api) -> N
     assert value(await source.post("/reporting/delete_all", "status=*&realms=realm1")) == 36
     found = value(await source.get("/reporting/maximum"))
     assert found == {"realm1": {"total": -1}, "realm2": {"total": 1}, NONE: {"total": 1}}
-    told = value(await source.get("/reporting/period?realms=realm1"))["realms"]
-    assert told == [{"name": "realm1", "maxtokencount": {"total": None}}]
+    result = value(await source.get("/reporting/period?realms=realm1"))["realms"]
+    assert result == [{"name": "realm1", "maxtokencount": {"total": None}}]
 
 
 async def test_period_is_as_documented(api: Api) -> None:
@@ -75,8 +75,8 @@ async def test_days_and_stamps_are_local(serve: Serve, redis_url: str) -> None:
     api = await serve(redis_url=redis_url, timezone="Europe/Berlin")
     assert (await rows(api, "status=total"))[0]["timestamp"] == "2016-07-26 00:30:00.250000"
     for window, expected in (("from=2016-07-26", 1), ("to=2016-07-26", None)):
-        told = value(await api.get(f"/reporting/period?{window}"))["realms"][0]["maxtokencount"]["total"]
-        assert told == expected
+        result = value(await api.get(f"/reporting/period?{window}"))["realms"][0]["maxtokencount"]["total"]
+        assert result == expected
     assert await rows(api, "date=2016-07-26")
     assert not await rows(api, "date=2016-07-27")
 
@@ -169,12 +169,12 @@ async def test_a_form_is_as_good_as_a_query(api: Api) -> None:
 
 
 async def test_given_rows_are_rows(serve: Serve, redis_url: str) -> None:
-    told = [
+    result = [
         given("2016-07-26T10:00:00Z", "realm1", "active", 5),
         given("2016-07-25T10:00:00Z", "realm1", "active", 7),
         given("2016-07-26T09:00:00Z", "realm1", "total", 9),
     ]
-    await write(redis_url, told, COUNTS)
+    await write(redis_url, result, COUNTS)
     api = await serve(redis_url=redis_url)
     assert [(row["parameter"], row["count"]) for row in await rows(api)] == [("active", 7), ("total", 9), ("active", 5)]
     assert [row["count"] for row in await rows(api, "sortdir=desc&page=1&pagesize=2")] == [5, 9]
@@ -187,13 +187,13 @@ async def test_given_rows_are_rows(serve: Serve, redis_url: str) -> None:
 
 async def test_a_bearer_sees_and_deletes_in_its_realms_only(serve: Serve, redis_url: str, tmp_path: Path) -> None:
     await write(redis_url, LOG)
-    ways = by_file(
+    sources = by_file(
         tmp_path,
         listed("one", scopes=["reporting"], realms=["realm2"]),
         listed("all", scopes=["reporting"]),
         listed("reader", scopes=["stats:read"]),
     )
-    api = await serve(redis_url=redis_url, **ways)
+    api = await serve(redis_url=redis_url, **sources)
     for query in ("", "?realms=*", f"?realms=realm2,realm1,{quote(NONE)}"):
         found = value(await api.get(f"/reporting/show{query}", "one"))
         assert {row["realm"] for row in found["data"]} == {"realm2"}

@@ -110,10 +110,10 @@ async def test_csv_is_read_back_as_the_same_rows(api: Api, redis_url: str) -> No
     assert answer.headers["Content-Disposition"] == "attachment; filename=linotp-reports.csv"
     assert answer.text.startswith('"timestamp", "event", "realm", ')
     read = list(csv.DictReader(io.StringIO(answer.text, newline=""), skipinitialspace=True))
-    told = await rows(api)
-    assert len(told) == 70
-    assert [{name: line[name] for name in told[0]} for line in read] == [
-        {name: str(cell) for name, cell in row.items()} for row in told
+    result = await rows(api)
+    assert len(result) == 70
+    assert [{name: line[name] for name in result[0]} for line in read] == [
+        {name: str(cell) for name, cell in row.items()} for row in result
     ]
     assert (await api.get("/reporting/show?outform=csv&status=disable")).text == ""
 
@@ -138,8 +138,8 @@ async def test_a_stream_is_whole(serve: Serve, redis_url: str) -> None:
     for shape in ("documented", "source"):
         api = await serve(redis_url=redis_url, linotp_shape=shape)
         answer = await api.get("/reporting/show")
-        told = answer.json["result"]["value"]
-        data = told["data"] if shape == "documented" else told
+        result = answer.json["result"]["value"]
+        data = result["data"] if shape == "documented" else result
         assert [row["count"] for row in data if row["parameter"] == "total"] == list(range(1, 601))
         text = (await api.get("/reporting/show?outform=csv")).text
         assert len(text.splitlines()) == 6001

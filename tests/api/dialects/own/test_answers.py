@@ -9,11 +9,11 @@ from datetime import datetime
 import pytest
 import redis
 
-from api.dialects.own import accepted
+from api.dialects.own import preferred_format
 from schemas.ledger import fields
 from schemas.ledger.keys import Shard, ShardKeys
 from tests.api.conftest import Api, Clock, Serve
-from tests.api.own_sample import DAY, NOON, asked, serve_sample
+from tests.api.own_sample import DAY, NOON, query_api, serve_sample
 from tests.api.worker import count, login
 
 
@@ -25,7 +25,7 @@ async def api(serve: Serve, redis_url: str, clock: Clock) -> Api:
 async def test_an_answer_says_how_fresh_and_whole_it_is(api: Api, redis_url: str) -> None:
     of = ShardKeys("authtally:", Shard("auth.logins", 0))
     path = "/v1/logins?granularity=month&from=2028-02-01&to=2028-03-31"
-    answer = await asked(api, path)
+    answer = await query_api(api, path)
     assert answer["as_of"] == {"newest_event": "2028-03-01T12:00:00.000Z", "lag": None}
     assert (answer["complete"], answer["since"]) == (True, {})
     with redis.Redis.from_url(redis_url) as server:
@@ -34,22 +34,22 @@ async def test_an_answer_says_how_fresh_and_whole_it_is(api: Api, redis_url: str
         server.hset(of.progress, fields.overflowed("realm"), 3)
         at_ms = int(datetime.fromisoformat("2028-02-20T00:00:00Z").timestamp() * 1000)
         server.hset(of.meta, fields.since("counts_by"), fields.observation(1, at_ms))
-    answer = await asked(api, path + "&realm=acme")
+    answer = await query_api(api, path + "&realm=acme")
     assert answer["as_of"]["lag"] == 7
     assert answer["complete"] is False, "a realm found no room"
     assert answer["since"] == {"COUNTS_BY": "2028-02-20T00:00:00.000Z"}
-    assert (await asked(api, path + "&group_by=reason"))["complete"] is True, "reasons all found room"
-    assert (await asked(api, "/v1/logins?from=2028-03-01"))["since"] == {}, "older than what was asked"
+    assert (await query_api(api, path + "&group_by=reason"))["complete"] is True, "reasons all found room"
+    assert (await query_api(api, "/v1/logins?from=2028-03-01"))["since"] == {}, "older than what was asked"
 
 
 async def test_estimates_tell_their_error(serve: Serve, redis_url: str, clock: Clock) -> None:
     clock.now = datetime.fromisoformat("2028-03-02" + NOON).timestamp()
     await count(redis_url, [login("2028-03-01" + NOON, f"user-{n}") for n in range(3000)], exact_up_to=100)
     api = await serve(redis_url=redis_url, exact_up_to=100)
-    (month,) = (await asked(api, "/v1/active-users?granularity=month&from=2028-03-01"))["items"]
+    (month,) = (await query_api(api, "/v1/active-users?granularity=month&from=2028-03-01"))["items"]
     assert (month["exact"], month["standard_error"]) == (False, pytest.approx(0.002031, rel=0.01))
     assert month["value"] == pytest.approx(3000, rel=0.01)
-    (day,) = (await asked(api, "/v1/active-users?from=2028-03-01&to=2028-03-01"))["items"]
+    (day,) = (await query_api(api, "/v1/active-users?from=2028-03-01&to=2028-03-01"))["items"]
     assert day["standard_error"] == pytest.approx(0.0040625, rel=0.01)
 
 
@@ -88,7 +88,7 @@ async def test_a_table_has_a_header_and_a_line_per_item(api: Api) -> None:
     ],
 )
 def test_the_form_is_what_accept_prefers(header: str, form: str) -> None:
-    assert accepted([header]) == form
+    assert preferred_format([header]) == form
 
 
 async def test_an_unchanged_answer_is_304(api: Api) -> None:
@@ -101,11 +101,11 @@ async def test_an_unchanged_answer_is_304(api: Api) -> None:
 
 async def test_answers_are_kept_for_ten_seconds(api: Api, redis_url: str, clock: Clock) -> None:
     path = f"/v1/logins?{DAY}"
-    assert (await asked(api, path))["items"][0]["succeeded"] == 2
+    assert (await query_api(api, path))["items"][0]["succeeded"] == 2
     await count(redis_url, [login("2028-03-01" + NOON, "new")], users_by=("realm", "client"))
-    assert (await asked(api, path))["items"][0]["succeeded"] == 2
+    assert (await query_api(api, path))["items"][0]["succeeded"] == 2
     clock.now += 10.3
-    assert (await asked(api, path))["items"][0]["succeeded"] == 3
+    assert (await query_api(api, path))["items"][0]["succeeded"] == 3
 
 
 async def test_months_counted_elsewhere_are_told_and_marked(api: Api, redis_url: str) -> None:
@@ -119,7 +119,7 @@ async def test_months_counted_elsewhere_are_told_and_marked(api: Api, redis_url:
                 fields.imported("2028-03", fields.ACTIVE): 1,
             },
         )
-    answer = await asked(api, "/v1/active-users?granularity=month&from=2027-12-01")
+    answer = await query_api(api, "/v1/active-users?granularity=month&from=2027-12-01")
     first, *_, last = answer["items"]
     assert (first["value"], first["exact"], first["standard_error"], first["imported"]) == (
         900,
@@ -128,7 +128,7 @@ async def test_months_counted_elsewhere_are_told_and_marked(api: Api, redis_url:
         "stat.json",
     )
     assert last["value"] == 2, "the ledger's own figure wins"
-    overview = await asked(api, "/v1/overview")
+    overview = await query_api(api, "/v1/overview")
     found = {row["month"]: (row["value"], row["logins"], row["imported"]) for row in overview["months"]}
     assert found["2027-12"] == (900, 5000, "stat.json")
     assert found["2028-02"] == (1, 1, None)
@@ -139,6 +139,6 @@ async def test_months_counted_elsewhere_are_told_and_marked(api: Api, redis_url:
         "maximum": 900,
         "maximum_month": "2027-12",
     }
-    janssen = await asked(api, "/jans-auth/restv1/internal/stat?month=202712%20202803")
+    janssen = await query_api(api, "/jans-auth/restv1/internal/stat?month=202712%20202803")
     users = {month: row["monthly_active_users"] for month, row in janssen["response"].items()}
     assert users == {"202712": 900, "202803": 2}

@@ -36,28 +36,28 @@ async def samples(api: Api) -> dict[tuple[str, ...], float]:
 async def test_day_week_and_month_so_far_are_told(serve: Serve, redis_url: str, clock: Clock) -> None:
     clock.now = datetime.fromisoformat(TUESDAY).timestamp()
     await count(redis_url, EVENTS)
-    told = await samples(await serve(redis_url=redis_url))
-    assert {period: told["active_users", period] for period in ("day", "week", "month")} == {
+    result = await samples(await serve(redis_url=redis_url))
+    assert {period: result["active_users", period] for period in ("day", "week", "month")} == {
         "day": 1,
         "week": 2,  # since Monday
         "month": 2,  # since Sunday the first
     }
-    assert [told["logins", "success", period] for period in ("day", "week", "month")] == [1, 3, 4]
-    assert [told["logins", "failure", period] for period in ("day", "week", "month")] == [1, 1, 1]
-    assert [told["tokens", period] for period in ("day", "week", "month")] == [0, 1, 1]
-    assert [told["signups", period] for period in ("day", "week", "month")] == [1, 1, 1]
-    assert told["active_users_standard_error_ratio", "week"] == 0
+    assert [result["logins", "success", period] for period in ("day", "week", "month")] == [1, 3, 4]
+    assert [result["logins", "failure", period] for period in ("day", "week", "month")] == [1, 1, 1]
+    assert [result["tokens", period] for period in ("day", "week", "month")] == [0, 1, 1]
+    assert [result["signups", period] for period in ("day", "week", "month")] == [1, 1, 1]
+    assert result["active_users_standard_error_ratio", "week"] == 0
 
 
 async def test_a_week_reaches_back_into_the_month_before(serve: Serve, redis_url: str, clock: Clock) -> None:
     clock.now = datetime.fromisoformat(SUNDAY).timestamp()
     await count(redis_url, EVENTS[:2])
-    told = await samples(await serve(redis_url=redis_url))
-    assert (told["active_users", "week"], told["active_users", "month"]) == (2, 1)
+    result = await samples(await serve(redis_url=redis_url))
+    assert (result["active_users", "week"], result["active_users", "month"]) == (2, 1)
 
 
 async def test_where_no_days_are_kept_the_month_is_told_alone(serve: Serve, redis_url: str, clock: Clock) -> None:
     clock.now = datetime.fromisoformat(TUESDAY).timestamp()
     await count(redis_url, EVENTS, retain_days=0)
-    told = await samples(await serve(redis_url=redis_url))
-    assert [name for name in told if name[0] == "active_users"] == [("active_users", "month")]
+    result = await samples(await serve(redis_url=redis_url))
+    assert [name for name in result if name[0] == "active_users"] == [("active_users", "month")]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.api.conftest import Api, Clock, Serve
-from tests.api.own_sample import NOON, asked, serve_sample, values
+from tests.api.own_sample import NOON, query_api, serve_sample, values
 from tests.api.sources import by_file, listed
 from tests.api.worker import count, login
 
@@ -29,9 +29,9 @@ async def api(serve: Serve, redis_url: str, clock: Clock) -> Api:
 
 
 async def test_realms_are_those_of_any_event_and_clients_those_of_successes(api: Api) -> None:
-    told = await asked(api, "/v1/labels")
-    assert (told["items"], told["complete"], told["left_out"]) == (LABELS, True, {"groups": 0})
-    assert told["as_of"]["newest_event"] == "2028-03-01T12:00:00.000Z"
+    result = await query_api(api, "/v1/labels")
+    assert (result["items"], result["complete"], result["left_out"]) == (LABELS, True, {"groups": 0})
+    assert result["as_of"]["newest_event"] == "2028-03-01T12:00:00.000Z"
 
 
 @pytest.mark.parametrize(
@@ -46,8 +46,8 @@ async def test_realms_are_those_of_any_event_and_clients_those_of_successes(api:
     ],
 )
 async def test_labels_can_be_narrowed(api: Api, query: str, items: list[dict[str, str]], left_out: int) -> None:
-    told = await asked(api, f"/v1/labels?{query}")
-    assert (told["items"], told["left_out"]["groups"]) == (items, left_out)
+    result = await query_api(api, f"/v1/labels?{query}")
+    assert (result["items"], result["left_out"]["groups"]) == (items, left_out)
 
 
 async def test_labels_are_a_table_too(api: Api) -> None:
@@ -64,26 +64,26 @@ async def test_a_bearer_of_realms_sees_their_labels_and_no_nodes(
     scopes = ["stats:read"]
     tokens = by_file(tmp_path, listed("all", scopes=scopes), listed("acme", scopes=scopes, realms=["acme"]))
     api = await serve(redis_url=redis_url, users_by=("realm", "node"), **tokens)
-    everybodys = (await asked(api, "/v1/labels", "all"))["items"]
+    everybodys = (await query_api(api, "/v1/labels", "all"))["items"]
     assert {"dimension": "node", "node": "as1"} in everybodys
-    assert (await asked(api, "/v1/labels", "acme"))["items"] == [
+    assert (await query_api(api, "/v1/labels", "acme"))["items"] == [
         {"dimension": "realm", "realm": "acme"},
         {"dimension": "client_id", "realm": "acme", "client_id": "web"},
     ]
-    assert (await asked(api, "/v1/labels?realm=globex", "acme"))["items"] == []
-    overview = await asked(api, "/v1/overview?realm=globex&date=2026-11-20", "acme")
+    assert (await query_api(api, "/v1/labels?realm=globex", "acme"))["items"] == []
+    overview = await query_api(api, "/v1/overview?realm=globex&date=2026-11-20", "acme")
     assert overview["dau"]["value"] == 0
 
 
 async def test_the_overview_takes_the_filters_that_are_kept(api: Api) -> None:
-    told = await asked(api, "/v1/overview?date=2028-03-01&realm=globex")
-    assert told["filters"] == {"realm": "globex"}
-    assert (told["dau"]["value"], told["activity"]["day"]["logins"]["value"]) == (1, 1)
-    assert told["activity"]["day"]["tokens"]["value"] == 1
-    assert told["months"][-1]["value"] == 1
-    everything = await asked(api, "/v1/overview?date=2028-03-01")
+    result = await query_api(api, "/v1/overview?date=2028-03-01&realm=globex")
+    assert result["filters"] == {"realm": "globex"}
+    assert (result["dau"]["value"], result["activity"]["day"]["logins"]["value"]) == (1, 1)
+    assert result["activity"]["day"]["tokens"]["value"] == 1
+    assert result["months"][-1]["value"] == 1
+    everything = await query_api(api, "/v1/overview?date=2028-03-01")
     assert (everything["dau"]["value"], everything["activity"]["day"]["tokens"]["value"]) == (2, 5)
-    client = await asked(api, "/v1/overview?date=2028-03-01&client_id=web")
+    client = await query_api(api, "/v1/overview?date=2028-03-01&client_id=web")
     assert client["activity"]["day"]["logins"]["value"] == 1
 
 
@@ -108,15 +108,15 @@ async def test_the_overview_names_the_setting_that_would_keep_a_filter(
     ],
 )
 async def test_trailing_days_are_united(api: Api, query: str, expected: dict[str, int], why: str) -> None:
-    found = values(await asked(api, f"/v1/active-users?{query}"))
+    found = values(await query_api(api, f"/v1/active-users?{query}"))
     assert expected.items() <= found.items(), why
 
 
 async def test_a_trailing_period_tells_its_days(api: Api) -> None:
     """And is no other question's answer: both reach over the same days."""
-    (item,) = (await asked(api, "/v1/active-users?trailing=7&from=2028-03-01&to=2028-03-01"))["items"]
+    (item,) = (await query_api(api, "/v1/active-users?trailing=7&from=2028-03-01&to=2028-03-01"))["items"]
     assert (item["period"], item["from"], item["to"]) == ("2028-03-01", "2028-02-24", "2028-03-01")
-    assert len((await asked(api, "/v1/active-users?from=2028-02-24&to=2028-03-01"))["items"]) == 7
+    assert len((await query_api(api, "/v1/active-users?from=2028-02-24&to=2028-03-01"))["items"]) == 7
 
 
 @pytest.mark.parametrize(

@@ -67,31 +67,31 @@ def usage(used: int, limit: int | None, projected: int) -> dict[str, Any]:
 
 
 async def test_usage_is_told_per_client_against_its_quota_with_a_projection(api: Api) -> None:
-    told = (await api.get("/v1/m2m")).json
-    assert told["tenant"] == usage(15, 100, 30)
-    assert told["items"] == [
+    result = (await api.get("/v1/m2m")).json
+    assert result["tenant"] == usage(15, 100, 30)
+    assert result["items"] == [
         {"realm": "acme", "client_id": "job"} | usage(8, 10, 16),
         {"realm": "", "client_id": "lone"} | usage(4, 4, 8),
         {"realm": "globex", "client_id": "job"} | usage(3, None, 6),
         {"realm": "acme", "client_id": "idle"} | usage(0, 5, 0),
     ]
-    assert told["active_clients"]["value"] == 4
+    assert result["active_clients"]["value"] == 4
 
 
 async def test_a_month_that_is_over_is_projected_as_it_was(api: Api, clock: Clock) -> None:
     clock.now = datetime.fromisoformat("2026-12-01T00:00:00+00:00").timestamp()
-    told = (await api.get("/v1/m2m?month=2026-11")).json
-    assert (told["tenant"]["used"], told["tenant"]["projected"]) == (15, 15)
+    result = (await api.get("/v1/m2m?month=2026-11")).json
+    assert (result["tenant"]["used"], result["tenant"]["projected"]) == (15, 15)
     now = (await api.get("/v1/m2m")).json
     assert (now["month"], now["tenant"]["used"], now["tenant"]["projected"]) == ("2026-12", 0, 0)
 
 
 async def test_clients_of_one_realm_and_the_largest_first(api: Api) -> None:
-    told = (await api.get("/v1/m2m?realm=acme&limit=1")).json
-    assert [(row["client_id"], row["used"]) for row in told["items"]] == [("job", 8)]
-    assert told["tenant"] == usage(8, None, 16), "the tenant's limit is not one of a realm"
-    assert told["left_out"] == {"groups": 1, "used": 0}
-    assert told["active_clients"] == {"value": 2, "exact": True, "standard_error": 0.0}
+    result = (await api.get("/v1/m2m?realm=acme&limit=1")).json
+    assert [(row["client_id"], row["used"]) for row in result["items"]] == [("job", 8)]
+    assert result["tenant"] == usage(8, None, 16), "the tenant's limit is not one of a realm"
+    assert result["left_out"] == {"groups": 1, "used": 0}
+    assert result["active_clients"] == {"value": 2, "exact": True, "standard_error": 0.0}
 
 
 async def test_gauges_tell_the_same_so_that_an_alert_can_be_written(api: Api) -> None:
@@ -147,7 +147,7 @@ def test_a_wrong_file_is_a_fault_that_names_the_field(path: Path, content: str |
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(SettingsError) as error:
         read(ApiSettings, auth=("none",), quotas_file=path)
-    (fault,) = error.value.faults
+    (fault,) = error.value.errors
     assert fault.startswith("AUTHTALLY_QUOTAS_FILE: ")
     assert words in fault
 

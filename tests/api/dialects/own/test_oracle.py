@@ -108,7 +108,7 @@ def test_figures_of_any_days_are_those_of_a_plain_reckoning(
             ):
                 asked = Span.ending(edge + timedelta(days=2), days)
                 given = {"from": str(asked.first), "to": str(asked.last), "granularity": granularity}
-                question = active_users.ask(Parameters(given, active_users.PARAMETERS), api, today)
+                question = active_users.parse(Parameters(given, active_users.PARAMETERS), api, today)
                 items = (await question.read(statistics, realms)).rows
                 expected = spans(granularity, asked)
                 assert [(item["from"], item["to"]) for item in items] == [(str(a), str(b)) for a, b in expected]
@@ -122,7 +122,7 @@ def test_figures_of_any_days_are_those_of_a_plain_reckoning(
 
     async def counted(statistics: Statistics, api: ApiSettings) -> None:
         given = {"from": str(edge - timedelta(days=5)), "to": str(edge + timedelta(days=5)), "group_by": "realm"}
-        question = series.ask(series.LOGINS, Parameters(given, series.PARAMETERS), api, today)
+        question = series.parse(series.LOGINS, Parameters(given, series.PARAMETERS), api, today)
         found: dict[Any, int] = {}
         for item in (await question.read(statistics, None)).rows:
             found[item["period"], item["realm"]] = item["succeeded"]
@@ -133,6 +133,6 @@ def test_figures_of_any_days_are_those_of_a_plain_reckoning(
         assert found == expected
 
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("UNITS", "MERGED", "CARRIED"):
+        for name in ("MAX_SHARD_SCOPES", "MAX_MERGED", "MAX_COPIED"):
             patch.setattr(f"api.ledger.users.{name}", units)
         asyncio.run(check())

@@ -43,9 +43,9 @@ async def items(api: Api, query: str, token: str | None = None) -> list[dict[str
 async def test_now_is_every_realm_and_status(api: Api) -> None:
     found = await items(api, "")
     assert len(found) == 30
-    told = {(item["realm"], item["status"]): item["count"] for item in found}
-    assert [told["acme", name] for name in ("total", "assigned", "active&assigned", "total users")] == [2, 2, 2, 1]
-    assert (told["globex", "total"], told["/:no realm:/", "unassigned"]) == (1, 1)
+    result = {(item["realm"], item["status"]): item["count"] for item in found}
+    assert [result["acme", name] for name in ("total", "assigned", "active&assigned", "total users")] == [2, 2, 2, 1]
+    assert (result["globex", "total"], result["/:no realm:/", "unassigned"]) == (1, 1)
 
 
 @pytest.mark.parametrize(
@@ -109,8 +109,8 @@ async def test_a_bearer_sees_its_realms_only(serve: Serve, redis_url: str, tmp_p
     clock.now = datetime.fromisoformat("2026-11-20T12:00:00Z").timestamp()
     await write(redis_url, LOG)
     scopes = ["stats:read", "metrics:read"]
-    ways = by_file(tmp_path, listed("globex", scopes=scopes, realms=["globex"]), listed("none", scopes=["other"]))
-    api = await serve(redis_url=redis_url, **ways)
+    sources = by_file(tmp_path, listed("globex", scopes=scopes, realms=["globex"]), listed("none", scopes=["other"]))
+    api = await serve(redis_url=redis_url, **sources)
     assert {item["realm"] for item in await items(api, "", "globex")} == {"globex"}
     assert {item["realm"] for item in await items(api, "from=2026-11-01", "globex")} == {"globex"}
     assert await items(api, "realm=acme", "globex") == []
@@ -142,15 +142,15 @@ async def test_a_state_that_a_defect_kept_from_counting_makes_it_incomplete(
     tokens = by_file(tmp_path, listed("all", scopes=scopes), listed("acme", scopes=scopes, realms=["acme"]))
     api = await serve(redis_url=redis_url, cache_ttl_s=0, **tokens)
 
-    async def complete(bearer: str) -> tuple[bool, bool, bool]:
-        now = (await api.get("/v1/otp-tokens", bearer)).json["complete"]
-        by_day = (await api.get("/v1/otp-tokens?from=2026-11-18&to=2026-11-20", bearer)).json["complete"]
-        return now, by_day, "authtally_otp_tokens_complete 1.0" in (await api.get("/v1/metrics", bearer)).text
+    async def complete(principal: str) -> tuple[bool, bool, bool]:
+        now = (await api.get("/v1/otp-tokens", principal)).json["complete"]
+        by_day = (await api.get("/v1/otp-tokens?from=2026-11-18&to=2026-11-20", principal)).json["complete"]
+        return now, by_day, "authtally_otp_tokens_complete 1.0" in (await api.get("/v1/metrics", principal)).text
 
     with redis.Redis.from_url(redis_url) as server:
         server.sadd(ShardKeys("authtally:", Shard("auth.logins", 0)).unexpected, 3)
-        for bearer in ("all", "acme"):
-            assert await complete(bearer) == (True, True, True), "an unexpected login is no token's state"
+        for principal in ("all", "acme"):
+            assert await complete(principal) == (True, True, True), "an unexpected login is no token's state"
         server.sadd(ShardKeys("authtally:", SHARD).unexpected, 3)
-    for bearer in ("all", "acme"):
-        assert await complete(bearer) == (False, False, False)
+    for principal in ("all", "acme"):
+        assert await complete(principal) == (False, False, False)

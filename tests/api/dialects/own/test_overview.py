@@ -84,8 +84,10 @@ async def test_figures_stand_beside_those_before_them(serve: Serve, redis_url: s
             login("2026-10-02" + AT, "ivy"),
         ],
     )
-    told = await overview(serve, redis_url)
-    found = {name: (told[name]["value"], told[name]["previous"]["value"], told[name]["change"]) for name in FIGURES}
+    result = await overview(serve, redis_url)
+    found = {
+        name: (result[name]["value"], result[name]["previous"]["value"], result[name]["change"]) for name in FIGURES
+    }
     assert found == {
         "dau": (2, 1, 1.0),
         "wau": (4, 2, 1.0),
@@ -93,17 +95,17 @@ async def test_figures_stand_beside_those_before_them(serve: Serve, redis_url: s
         "rolling_7_days": (4, 2, 1.0),
         "rolling_30_days": (7, 1, 6.0),
     }
-    assert told["stickiness"] == round(2 / 7, 4)
+    assert result["stickiness"] == round(2 / 7, 4)
     earlier = await overview(serve, redis_url, "?date=2026-11-10")
     assert (earlier["dau"]["value"], earlier["mau"]["value"], earlier["rolling_30_days"]["value"]) == (2, 2, 3)
 
 
 async def test_the_month_so_far_is_the_figure_that_bills_show(serve: Serve, redis_url: str, clock: Clock) -> None:
     await count(redis_url, [login("2026-11-20" + AT, f"user-{n}") for n in range(6000)])
-    told = await overview(serve, redis_url)
-    assert told["mau"]["value"] == told["months"][-1]["value"]
-    assert told["mau"]["standard_error"] == pytest.approx(0.002031, rel=0.001)
-    assert told["months"][-1]["to_date"] is True
+    result = await overview(serve, redis_url)
+    assert result["mau"]["value"] == result["months"][-1]["value"]
+    assert result["mau"]["standard_error"] == pytest.approx(0.002031, rel=0.001)
+    assert result["months"][-1]["to_date"] is True
 
 
 async def test_what_happened_is_counted_by_day_and_month(serve: Serve, redis_url: str, clock: Clock) -> None:
@@ -122,8 +124,8 @@ async def test_what_happened_is_counted_by_day_and_month(serve: Serve, redis_url
             account(today, "leaked_password"),
         ],
     )
-    told = (await overview(serve, redis_url))["activity"]
-    assert told["day"] == {
+    result = (await overview(serve, redis_url))["activity"]
+    assert result["day"] == {
         "from": "2026-11-20",
         "to": "2026-11-20",
         "logins": {"value": 1, "previous": 0, "change": None},
@@ -133,18 +135,18 @@ async def test_what_happened_is_counted_by_day_and_month(serve: Serve, redis_url
         "failed_logins_by_reason": {"locked": 1, "unspecified": 1},
         "tokens_by_grant_type": {"client_credentials": 1, "password": 2},
     }
-    assert told["month"]["logins"]["value"] == 2
-    assert told["month"]["tokens"] == {"value": 3, "previous": 1, "change": 2.0}
+    assert result["month"]["logins"]["value"] == 2
+    assert result["month"]["tokens"] == {"value": 3, "previous": 1, "change": 2.0}
 
 
 async def test_twelve_months_end_with_that_of_the_day(serve: Serve, redis_url: str, clock: Clock) -> None:
     await count(
         redis_url, [login("2025-12-31" + AT, "ada"), login("2026-01-01" + AT, "bob"), login("2026-01-02" + AT, "cyd")]
     )
-    told = await overview(serve, redis_url)
-    assert [row["month"] for row in told["months"]] == ["2025-12", *(f"2026-{month:02}" for month in range(1, 12))]
-    assert [row["value"] for row in told["months"]] == [1, 2, *([None] * 10)]
-    assert told["billing"] == {"average": 1.5, "months_averaged": 2, "maximum": 2, "maximum_month": "2026-01"}
+    result = await overview(serve, redis_url)
+    assert [row["month"] for row in result["months"]] == ["2025-12", *(f"2026-{month:02}" for month in range(1, 12))]
+    assert [row["value"] for row in result["months"]] == [1, 2, *([None] * 10)]
+    assert result["billing"] == {"average": 1.5, "months_averaged": 2, "maximum": 2, "maximum_month": "2026-01"}
 
 
 def test_a_month_in_progress_is_in_the_maximum_and_not_in_the_average() -> None:
@@ -158,8 +160,8 @@ def test_a_month_in_progress_is_in_the_maximum_and_not_in_the_average() -> None:
 
 
 async def test_a_ledger_of_nothing_has_an_overview(serve: Serve, redis_url: str) -> None:
-    told = await overview(serve, redis_url)
-    assert (told["dau"]["value"], told["stickiness"], told["billing"]["average"]) == (0, None, None)
+    result = await overview(serve, redis_url)
+    assert (result["dau"]["value"], result["stickiness"], result["billing"]["average"]) == (0, None, None)
 
 
 async def test_the_table_has_a_line_per_figure(serve: Serve, redis_url: str, clock: Clock) -> None:

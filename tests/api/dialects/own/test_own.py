@@ -9,7 +9,7 @@ import pytest
 import redis
 
 from tests.api.conftest import Api, Clock, Serve
-from tests.api.own_sample import DAY, EVENTS, NOON, asked, serve_sample, values
+from tests.api.own_sample import DAY, EVENTS, NOON, query_api, serve_sample, values
 from tests.api.worker import count, login
 
 
@@ -44,33 +44,33 @@ async def api(serve: Serve, redis_url: str, clock: Clock) -> Api:
     ],
 )
 async def test_active_users_of_any_days(api: Api, query: str, expected: dict[str, int], why: str) -> None:
-    answer = await asked(api, f"/v1/active-users?{query}")
+    answer = await query_api(api, f"/v1/active-users?{query}")
     assert values(answer) == expected, why
     assert all(item["exact"] and item["standard_error"] == 0 for item in answer["items"])
     assert answer["definition"] == {"active_on": ["login", "refresh"], "user_scope": ["global"]}
 
 
 async def test_weeks_and_months_tell_their_days(api: Api) -> None:
-    (week,) = (await asked(api, "/v1/active-users?granularity=week&from=2027-01-01&to=2027-01-01"))["items"]
+    (week,) = (await query_api(api, "/v1/active-users?granularity=week&from=2027-01-01&to=2027-01-01"))["items"]
     assert (week["from"], week["to"]) == ("2026-12-28", "2027-01-03")
-    (month,) = (await asked(api, "/v1/active-users?granularity=month&from=2028-02-01&to=2028-02-01"))["items"]
+    (month,) = (await query_api(api, "/v1/active-users?granularity=month&from=2028-02-01&to=2028-02-01"))["items"]
     assert (month["from"], month["to"]) == ("2028-02-01", "2028-02-29")
 
 
 async def test_groups_come_largest_first_and_tell_what_was_left_out(api: Api) -> None:
     path = "/v1/active-users?granularity=range&from=2025-12-31&group_by="
-    answer = await asked(api, path + "realm")
+    answer = await query_api(api, path + "realm")
     assert [(item["realm"], item["value"]) for item in answer["items"]] == [("acme", 2), ("globex", 2)]
-    answer = await asked(api, path + "client_id&limit=2")
+    answer = await query_api(api, path + "client_id&limit=2")
     found = [(item["realm"], item["client_id"], item["value"]) for item in answer["items"]]
     assert found == [("globex", "web", 2), ("acme", "app", 1)]
     assert answer["left_out"] == {"groups": 1}
-    answer = await asked(api, path + "client_id&realm=acme")
+    answer = await query_api(api, path + "client_id&realm=acme")
     assert [(item["client_id"], item["value"]) for item in answer["items"]] == [("app", 1), ("web", 1)]
-    answer = await asked(api, path + "realm&client_id=web")
+    answer = await query_api(api, path + "realm&client_id=web")
     assert [(item["realm"], item["value"]) for item in answer["items"]] == [("globex", 2), ("acme", 1)]
-    assert (await asked(api, path + "client_id&realm=nowhere"))["items"] == []
-    answer = await asked(api, "/v1/active-users?from=2027-01-01&to=2027-01-02&group_by=realm")
+    assert (await query_api(api, path + "client_id&realm=nowhere"))["items"] == []
+    answer = await query_api(api, "/v1/active-users?from=2027-01-01&to=2027-01-02&group_by=realm")
     assert [(item["period"], item["realm"], item["value"]) for item in answer["items"]] == [
         ("2027-01-01", "acme", 1),
         ("2027-01-01", "globex", 1),
@@ -83,7 +83,7 @@ async def test_more_groups_than_there_is_time_for_are_refused(
     path = "/v1/active-users?from=2027-01-01&to=2027-01-01&group_by=realm"
     assert (await api.get(path)).status == 200
     clock.now += 11
-    monkeypatch.setattr("api.dialects.own.active_users.MAX_UNITS", 3)
+    monkeypatch.setattr("api.dialects.own.active_users.MAX_SHARD_SCOPES", 3)
     refused = await api.get(path)
     assert (refused.status, refused.json["parameter"]) == (400, "group_by")
     monkeypatch.setattr("api.dialects.own.series.MAX_READS", 1)
@@ -128,14 +128,14 @@ async def test_more_groups_than_there_is_time_for_are_refused(
     ],
 )
 async def test_counters_by_period_label_and_word(api: Api, path: str, rows: list[dict[str, object]]) -> None:
-    items = (await asked(api, path))["items"]
+    items = (await query_api(api, path))["items"]
     assert len(items) == len(rows)
     for item, row in zip(items, rows, strict=True):
         assert item.items() >= {**row, "exact": True}.items()
 
 
 async def test_what_is_left_out_adds_up(api: Api) -> None:
-    answer = await asked(api, f"/v1/tokens?{DAY}&group_by=client_id&limit=1")
+    answer = await query_api(api, f"/v1/tokens?{DAY}&group_by=client_id&limit=1")
     assert (answer["items"][0]["tokens"], answer["left_out"]) == (2, {"groups": 2, "count": 3})
 
 
@@ -201,12 +201,12 @@ async def test_a_day_turns_where_the_time_zone_says(serve: Serve, redis_url: str
         timezone="Europe/Berlin",
     )
     api = await serve(redis_url=redis_url, timezone="Europe/Berlin")
-    answer = await asked(api, "/v1/active-users?from=2026-03-28&to=2026-03-30")
+    answer = await query_api(api, "/v1/active-users?from=2026-03-28&to=2026-03-30")
     assert values(answer) == {"2026-03-28": 1, "2026-03-29": 2, "2026-03-30": 1}
-    assert (await asked(api, "/v1/active-users"))["to"] == "2026-10-25"
+    assert (await query_api(api, "/v1/active-users"))["to"] == "2026-10-25"
     clock.now += 1
-    assert (await asked(api, "/v1/active-users?granularity=range"))["to"] == "2026-10-26"
-    assert values(await asked(api, "/v1/active-users?from=2026-10-25"))["2026-10-25"] == 1
+    assert (await query_api(api, "/v1/active-users?granularity=range"))["to"] == "2026-10-26"
+    assert values(await query_api(api, "/v1/active-users?from=2026-10-25"))["2026-10-25"] == 1
 
 
 async def test_figures_that_retention_has_taken_are_refused_not_told_as_zero(
@@ -224,7 +224,7 @@ async def test_figures_that_retention_has_taken_are_refused_not_told_as_zero(
     assert "RETAIN_DAYS" in gone.json["detail"]
     assert (await api.get("/v1/active-users?granularity=range&from=2028-02-01")).status == 200, "a month is kept whole"
     assert "RETAIN_MONTHS" in (await api.get("/v1/logins?granularity=month&from=2027-11-01")).json["detail"]
-    overview = await asked(api, "/v1/overview")
+    overview = await query_api(api, "/v1/overview")
     assert (overview["rolling_7_days"]["value"], overview["rolling_30_days"]["value"]) == (2, None)
     month = overview["mau"]
     assert (month["value"], month["previous"]["value"], month["change"]) == (2, None, None)

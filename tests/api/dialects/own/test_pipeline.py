@@ -75,7 +75,7 @@ async def test_the_window_of_deduplication_is_told_in_whole_hours(api: Api, redi
     assert (found["ids_from"], found["ids_until"]) == ("2026-11-20T12:00:00.000Z", "2026-11-20T13:00:00.000Z")
     assert found["ids_given_up_before"] is None
     with redis.Redis.from_url(redis_url) as server:
-        server.hset(LOGINS.ids, fields.GIVEN_UP_BEFORE, AT_MS // 3_600_000)
+        server.hset(LOGINS.ids, fields.EVICTED_BEFORE, AT_MS // 3_600_000)
     clock.now += 11
     assert (await partition(api))["ids_given_up_before"] == "2026-11-20T12:00:00.000Z"
 

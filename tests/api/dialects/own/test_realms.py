@@ -53,8 +53,8 @@ async def api(serve: Serve, redis_url: str, clock: Clock, tmp_path: Path) -> Api
     return await serve(redis_url=redis_url, cache_redis_url=shared, **KEPT, **tokens)
 
 
-async def get(api: Api, path: str, bearer: str) -> Any:
-    answer = await api.get(path, bearer)
+async def get(api: Api, path: str, principal: str) -> Any:
+    answer = await api.get(path, principal)
     assert answer.status == 200, answer.text
     return answer.json
 
@@ -79,23 +79,23 @@ MEASURES = {"active-users": "value", "logins": "succeeded", "tokens": "tokens", 
 async def test_each_sees_its_realms_and_their_union_and_never_the_answer_of_another(api: Api, path: str) -> None:
     measure = MEASURES[path.removeprefix("/v1/").partition("?")[0]]
     for _ in range(2):
-        for bearer, expected in SEEN[path].items():
-            (item,) = (await get(api, path, bearer))["items"]
-            assert item[measure] == expected, bearer
+        for principal, expected in SEEN[path].items():
+            (item,) = (await get(api, path, principal))["items"]
+            assert item[measure] == expected, principal
 
 
 @pytest.mark.parametrize("form", ["json", "csv"])
 async def test_an_etag_of_another_is_not_ones_own(api: Api, form: str) -> None:
     path = f"/v1/logins?{MONTH}&format={form}"
-    tags = {bearer: (await api.get(path, bearer)).headers["ETag"] for bearer in ("all", "acme", "globex")}
+    tags = {principal: (await api.get(path, principal)).headers["ETag"] for principal in ("all", "acme", "globex")}
     assert len(set(tags.values())) == 3
     crossed = await api.get(path, "acme", {"If-None-Match": tags["globex"]})
     assert crossed.status == 200
 
 
 async def test_groups_are_of_ones_own_realms(api: Api) -> None:
-    async def realms(path: str, bearer: str) -> list[str]:
-        return [item["realm"] for item in (await get(api, f"/v1/{path}?{MONTH}&group_by=realm", bearer))["items"]]
+    async def realms(path: str, principal: str) -> list[str]:
+        return [item["realm"] for item in (await get(api, f"/v1/{path}?{MONTH}&group_by=realm", principal))["items"]]
 
     assert await realms("active-users", "all") == ["globex", "acme"]
     assert await realms("logins", "all") == ["globex", "acme", "typo"]
@@ -111,12 +111,12 @@ async def test_groups_are_of_ones_own_realms(api: Api) -> None:
 
 
 async def test_overview_usage_and_gauges_are_of_ones_own_realms(api: Api) -> None:
-    for bearer, (users, logins, failed) in {"all": (8, 9, 9), "acme": (3, 3, 3), "none": (0, 0, 0)}.items():
-        told = await get(api, "/v1/overview", bearer)
-        assert (told["dau"]["value"], told["mau"]["value"], told["months"][-1]["value"] or 0) == (users,) * 3
-        day = told["activity"]["day"]
+    for principal, (users, logins, failed) in {"all": (8, 9, 9), "acme": (3, 3, 3), "none": (0, 0, 0)}.items():
+        result = await get(api, "/v1/overview", principal)
+        assert (result["dau"]["value"], result["mau"]["value"], result["months"][-1]["value"] or 0) == (users,) * 3
+        day = result["activity"]["day"]
         assert (day["logins"]["value"], day["failed_logins"]["value"]) == (logins, failed)
-        gauges = (await api.get("/v1/metrics", bearer)).text
+        gauges = (await api.get("/v1/metrics", principal)).text
         assert f'authtally_active_users{{period="month"}} {users}.0' in gauges
     usage = await get(api, "/v1/m2m", "acme")
     assert (usage["tenant"]["used"], [row["realm"] for row in usage["items"]]) == (3, ["acme"])
@@ -130,8 +130,8 @@ async def test_overview_usage_and_gauges_are_of_ones_own_realms(api: Api) -> Non
     ["/v1/pipeline", "/v1/active-users?node=as1", "/v1/active-users?group_by=node", "/v1/logins?node=as1"],
 )
 async def test_what_is_of_all_realms_is_closed_to_who_sees_some(api: Api, path: str) -> None:
-    for bearer in ("acme", "none"):
-        answer = await api.get(path, bearer)
+    for principal in ("acme", "none"):
+        answer = await api.get(path, principal)
         assert (answer.status, answer.json["status"]) == (403, 403)
     assert (await api.get(path, "all")).status == 200
 

@@ -15,7 +15,7 @@ from schemas.ledger import fields
 from schemas.ledger.keys import Shard, ShardKeys
 from schemas.ledger.scopes import OTHER, Scope
 from tests.api.conftest import Api, Clock, Serve
-from tests.api.own_sample import asked
+from tests.api.own_sample import query_api
 from tests.api.sources import by_file, listed
 from tests.api.worker import account, count, login, token
 
@@ -82,21 +82,21 @@ def days(query: str) -> str:
 async def test_answers_by_client_give_the_number_of_their_realms_and_periods(
     api: Api, path: str, expected: dict[str, int], why: str
 ) -> None:
-    for bearer, number in expected.items():
-        told = await asked(api, path, bearer)
-        assert (told["unattributed"], told["complete"]) == (number, True), f"{why}, {bearer}"
-        table = csv.DictReader(io.StringIO((await api.get(f"{path}&format=csv", bearer)).text))
+    for principal, number in expected.items():
+        result = await query_api(api, path, principal)
+        assert (result["unattributed"], result["complete"]) == (number, True), f"{why}, {principal}"
+        table = csv.DictReader(io.StringIO((await api.get(f"{path}&format=csv", principal)).text))
         *items, last = list(table)
-        assert len(items) == len(told["items"])
+        assert len(items) == len(result["items"])
         assert last["unattributed"] == str(number), "the last row of the table has it"
-        assert (last["from"], last["to"]) == (told["from"], told["to"])
+        assert (last["from"], last["to"]) == (result["from"], result["to"])
         blank = {name: value for name, value in last.items() if name not in ("from", "to", "unattributed")}
         assert not any(blank.values())
         assert not any(item["unattributed"] for item in items)
 
 
 async def test_the_row_of_clients_that_are_not_known_stays_beside_the_number(api: Api) -> None:
-    rows = (await asked(api, days("group_by=client_id"), "all"))["items"]
+    rows = (await query_api(api, days("group_by=client_id"), "all"))["items"]
     others = {row["realm"]: row["failed"] for row in rows if row["client_id"] == OTHER}
     assert others == {"acme": 3, "globex": 5, "": 1}
 
@@ -122,11 +122,11 @@ async def test_answers_without_failed_logins_or_clients_do_not_give_it(api: Api,
 
 
 async def test_the_overview_of_a_client_has_it_beside_the_failed_logins(api: Api) -> None:
-    told = await asked(api, "/v1/overview?client_id=web", "acme")
-    assert told["activity"]["day"]["unattributed"] == {"value": 3, "previous": 0, "change": None}
-    assert told["activity"]["month"]["unattributed"] == {"value": 3, "previous": 2, "change": 0.5}
-    assert [row["unattributed"] for row in told["months"][-3:]] == [None, 2, 3]
-    assert told["activity"]["day"]["failed_logins"]["value"] == 1
+    result = await query_api(api, "/v1/overview?client_id=web", "acme")
+    assert result["activity"]["day"]["unattributed"] == {"value": 3, "previous": 0, "change": None}
+    assert result["activity"]["month"]["unattributed"] == {"value": 3, "previous": 2, "change": 0.5}
+    assert [row["unattributed"] for row in result["months"][-3:]] == [None, 2, 3]
+    assert result["activity"]["day"]["failed_logins"]["value"] == 1
     table = list(csv.DictReader(io.StringIO((await api.get("/v1/overview?client_id=web&format=csv", "acme")).text)))
     figures = {row["figure"]: row["value"] for row in table}
     assert (figures["unattributed_day"], figures["unattributed_month"]) == ("3", "3")
@@ -135,9 +135,9 @@ async def test_the_overview_of_a_client_has_it_beside_the_failed_logins(api: Api
 
 async def test_too_many_counters_to_read_make_it_null(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("api.dialects.own.unattributed.MAX_READS", 1)
-    told = await asked(api, days("client_id=web"), "all")
-    assert (told["unattributed"], told["items"][0]["failed"]) == (None, 1)
-    overview = await asked(api, "/v1/overview?client_id=web", "all")
+    result = await query_api(api, days("client_id=web"), "all")
+    assert (result["unattributed"], result["items"][0]["failed"]) == (None, 1)
+    overview = await query_api(api, "/v1/overview?client_id=web", "all")
     assert overview["activity"]["day"]["unattributed"]["value"] is None
 
 
@@ -155,7 +155,7 @@ COMPLETE = {"all": True, "acme": True, "globex": True}
 
 
 async def completeness(api: Api, path: str) -> dict[str, bool]:
-    return {bearer: (await asked(api, path, bearer))["complete"] for bearer in COMPLETE}
+    return {principal: (await query_api(api, path, principal))["complete"] for principal in COMPLETE}
 
 
 async def test_another_realms_clients_without_a_place_leave_ones_own_answer_complete(api: Api, redis_url: str) -> None:

@@ -44,13 +44,13 @@ def test_a_healthy_site_has_no_problems(patient: Patient) -> None:
 
 
 def test_people_read_the_same(patient: Patient) -> None:
-    told = patient.deployment.run("doctor", "--backup-age", "2d", AUTHTALLY_DEAD_LETTER_TOPIC="nowhere")
-    assert told.exit_code == 1
-    lines = told.stdout.splitlines()
+    result = patient.deployment.run("doctor", "--backup-age", "2d", AUTHTALLY_DEAD_LETTER_TOPIC="nowhere")
+    assert result.exit_code == 1
+    lines = result.stdout.splitlines()
     assert [line for line in lines if line in ("settings", "kafka", "redis", "ledger", "access", "clock")]
     at = lines.index("  problem  topic nowhere: Kafka has no such topic, or hides it from our principal")
     assert lines[at + 1].strip() == "→ create it: authtally topics create; or correct AUTHTALLY_DEAD_LETTER_TOPIC"
-    assert re.fullmatch(r"\d+ ok,( \d+ unknown,)? \d+ warnings?, 1 problem\.", lines[-1]), told.stdout
+    assert re.fullmatch(r"\d+ ok,( \d+ unknown,)? \d+ warnings?, 1 problem\.", lines[-1]), result.stdout
 
 
 def test_every_wrong_setting_is_a_finding_and_the_other_service_is_looked_at(patient: Patient) -> None:
@@ -72,9 +72,9 @@ def test_the_examples_of_the_documentation_read_as_printed(patient: Patient) -> 
     examples = re.findall(r"^\$ authtally (doctor.*)\n((?:(?!```).*\n)*)```", PAGE, re.MULTILINE)
     assert examples
     for arguments, printed in examples:
-        told = patient.deployment.run(*arguments.split()).stdout
+        result = patient.deployment.run(*arguments.split()).stdout
         for name, plain in names.items():
-            told = told.replace(name, plain)
+            result = result.replace(name, plain)
         for pattern, plain in VOLATILE:
-            told, printed = re.sub(pattern, plain, told), re.sub(pattern, plain, printed)
-        assert told.rstrip().splitlines() == printed.rstrip().splitlines()
+            result, printed = re.sub(pattern, plain, result), re.sub(pattern, plain, printed)
+        assert result.rstrip().splitlines() == printed.rstrip().splitlines()

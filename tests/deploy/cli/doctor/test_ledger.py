@@ -26,11 +26,11 @@ def test_a_ledger_that_was_counted_otherwise_is_told_with_the_ways_on(patient: P
     patient.deployment.produce(login("ada"))
     patient.deployment.count_up_to(1)
     found = patient.examine(timezone="Europe/Berlin", max_labels="5")
-    told = {finding["found"].split(" ")[0]: finding for finding in found.of("ledger.settings", "problem")}
-    assert set(told) == {"AUTHTALLY_TIMEZONE", "AUTHTALLY_MAX_LABELS"}
-    assert "authtally settings adopt" in told["AUTHTALLY_MAX_LABELS"]["advice"]
-    assert "authtally settings adopt" not in told["AUTHTALLY_TIMEZONE"]["advice"]
-    assert patient.topic in told["AUTHTALLY_TIMEZONE"]["subject"]
+    result = {finding["found"].split(" ")[0]: finding for finding in found.of("ledger.settings", "problem")}
+    assert set(result) == {"AUTHTALLY_TIMEZONE", "AUTHTALLY_MAX_LABELS"}
+    assert "authtally settings adopt" in result["AUTHTALLY_MAX_LABELS"]["advice"]
+    assert "authtally settings adopt" not in result["AUTHTALLY_TIMEZONE"]["advice"]
+    assert patient.topic in result["AUTHTALLY_TIMEZONE"]["subject"]
 
 
 def open_shard(patient: Patient, position: int, topic_id: str = "") -> None:

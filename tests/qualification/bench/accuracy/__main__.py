@@ -1,4 +1,7 @@
-"""`python -m tests.qualification.bench.accuracy`: measure, print, write JSON and SVG. Ends with 1 when a goal is missed."""
+"""`python -m tests.qualification.bench.accuracy`: measure, print, write JSON and SVG.
+
+Ends with 1 when a goal is missed.
+"""
 
 from __future__ import annotations
 

@@ -21,14 +21,15 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
         above, below = figure.subplots(2, 1, sharex=True)
         for arm, colour in COLOURS.items():
             # The first number of users whose registers are drawn joins the last one of the real runs.
-            for way, line in (("real", "-"), ("drawn", "--")):
+            for source, line in (("real", "-"), ("drawn", "--")):
                 points = [
                     (row["users"], 100 * row["rmse"][arm])
                     for row in rows
-                    if arm in row["rmse"] and (row["way"] == way or (way == "drawn" and row["users"] == ON_THE_WAY[-1]))
+                    if arm in row["rmse"]
+                    and (row["way"] == source or (source == "drawn" and row["users"] == ON_THE_WAY[-1]))
                 ]
                 if len(points) > 1:
-                    label = arm if way == "real" else None
+                    label = arm if source == "real" else None
                     above.plot(*zip(*points, strict=True), line, color=colour, label=label, linewidth=1.6)
         above.set_ylabel("root mean square error, % of users")
         above.set_ylim(bottom=0)

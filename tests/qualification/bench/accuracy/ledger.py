@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from aggregator.fold.digest import Digest
 from aggregator.fold.fold import fold
-from aggregator.fold.range_delta import Known, Rules, Tally
+from aggregator.fold.range_delta import CountingRules, RangeDelta, ShardCache
 from aggregator.ledger.ledger import Applied, Ledger, Refused
 from aggregator.ledger.store import connect
 from aggregator.settings import WorkerSettings
@@ -50,7 +50,7 @@ class OneShard:
         self._ledger = Ledger(self.client, self.settings)
         self._reader = open_ledger(self.settings)
         self._statistics = Statistics(self._reader, self.settings)
-        self._rules = Rules.of(self.settings)
+        self._rules = CountingRules.of(self.settings)
         self._digest = Digest(secret)
         self._at = 0
         self._sketched: set[tuple[str, Any]] = set()
@@ -58,7 +58,7 @@ class OneShard:
     async def begin(self) -> None:
         """Empty the store and open the shard."""
         await self.client.flushall()
-        await self._ledger.open(SHARD, 0, "")
+        await self._ledger.initialize(SHARD, 0, "")
         self._at = 0
         self._sketched.clear()
 
@@ -74,31 +74,31 @@ class OneShard:
 
     async def replay(self, users: Sequence[str], cuts: Iterator[int]) -> None:
         """Count a log of one login a user, cut into ranges of these lengths: digest, fold and script."""
-        known = Known(set())
+        known = ShardCache(set())
         log = [LogRecord(self._at + number, RECORD_MS, _login(user)) for number, user in enumerate(users)]
         end = self._at + len(log)
         while log:
             some = log[: next(cuts)]
-            tally = fold("login", some, some[-1].offset + 1, known, self._rules, RECORD_MS)
-            if tally.dead:
-                raise RuntimeError(f"void: a login was not counted: {tally.dead[0]}")
-            done = tally.end - self._at
-            await self._apply(tally)
-            known.learn(tally)
+            delta = fold("login", some, some[-1].offset + 1, known, self._rules, RECORD_MS)
+            if delta.dead_letters:
+                raise RuntimeError(f"void: a login was not counted: {delta.dead_letters[0]}")
+            done = delta.end - self._at
+            await self._apply(delta)
+            known.update(delta)
             del log[:done]
         if self._at != end:
             raise RuntimeError(f"void: the log ends at {end}, the shard stands at {self._at}")
 
-    def _tally(self, users: Sequence[str]) -> Tally:
+    def _tally(self, users: Sequence[str]) -> RangeDelta:
         parts = self._digest.users(users)
-        return Tally(self._at + len(users), users={(MONTH, EVERYTHING): parts, (MONTH, NODE): parts})
+        return RangeDelta(self._at + len(users), users={(MONTH, EVERYTHING): parts, (MONTH, NODE): parts})
 
-    async def _apply(self, tally: Tally) -> None:
-        done = await self._ledger.apply(SHARD, self._at, tally, frozenset(self._sketched))
+    async def _apply(self, delta: RangeDelta) -> None:
+        done = await self._ledger.apply(SHARD, self._at, delta, frozenset(self._sketched))
         if not isinstance(done, Applied):
             raise RuntimeError(f"void: the ledger refused a range: {done}")
         self._sketched |= done.in_sketches
-        self._at = tally.end
+        self._at = delta.end
 
     async def active(self, scope: Scope) -> ActiveUsers:
         return await self._statistics.active_users(MONTH, scope)
@@ -120,14 +120,14 @@ class OneShard:
 
     async def bytes_of(self, scope: Scope) -> int:
         """Memory that the store says the users of a scope take, the keys' names included."""
-        names = [self.keys.small(MONTH, scope, part) for part in range(SMALL_PARTS)]
+        names = [self.keys.small_set(MONTH, scope, part) for part in range(SMALL_PARTS)]
         names += [self.keys.users(MONTH, scope, part) for part in range(SMALL_PARTS)]
         replies = await self._reader.run([("MEMORY", "USAGE", name, "SAMPLES", 0) for name in names])
         return sum(reply or 0 for reply in replies)
 
     async def small_bytes(self, scope: Scope) -> tuple[int, set[str]]:
         """Bytes of the small sets' integers alone, from their lengths, and their encodings."""
-        names = [self.keys.small(MONTH, scope, part) for part in range(SMALL_PARTS)]
+        names = [self.keys.small_set(MONTH, scope, part) for part in range(SMALL_PARTS)]
         lengths = await self._reader.run([("SCARD", name) for name in names])
         held = [name for name, length in zip(names, lengths, strict=True) if length]
         encodings = await self._reader.run([("OBJECT", "ENCODING", name) for name in held])

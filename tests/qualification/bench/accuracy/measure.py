@@ -110,12 +110,12 @@ def _rows(errors: Errors) -> list[dict[str, Any]]:
     """One row a number of users: real where every run went there, else drawn."""
     rows = []
     for users in (*ON_THE_WAY, *(users for users in DRAWN if users > ON_THE_WAY[-1])):
-        way, found = ("real", errors.real) if users <= ON_THE_WAY[-1] else ("drawn", errors.drawn)
+        source, found = ("real", errors.real) if users <= ON_THE_WAY[-1] else ("drawn", errors.drawn)
         held = {arm: found[arm, users] for arm in ARMS if (arm, users) in found}
         rows.append(
             {
                 "users": users,
-                "way": way,
+                "way": source,
                 "runs": len(held[JAVA]),
                 "rmse": {arm: rmse(each) for arm, each in held.items()},
                 "bias": {arm: float(np.mean(each)) for arm, each in held.items()},

@@ -120,7 +120,7 @@ def _held(client: Any, place: Scope) -> dict[str, int]:
             memory += client.memory_usage(name) or 0
             sketched += client.exists(name)
         for number in range(SMALL_PARTS):
-            memory += client.memory_usage(of.small(MONTH.key, place, number)) or 0
+            memory += client.memory_usage(of.small_set(MONTH.key, place, number)) or 0
     return {"bytes": length, "memory": memory, "sketches": sketched}
 
 

@@ -125,7 +125,7 @@ class _Standing:
 
 
 def _names_its_clock(worker: WorkerProcess) -> bool:
-    return any("clock" in trouble for trouble in worker.readiness()[1])
+    return any("clock" in error for error in worker.readiness()[1])
 
 
 def _letters(site: Site, shards: Collection[Shard]) -> int:

@@ -144,7 +144,7 @@ def _some_events(site: Site, chance: random.Random) -> None:
 
 def _is_stopped(site: Site, shard: Shard) -> bool:
     return any(
-        shard.topic in trouble and "positions reset" in trouble
+        shard.topic in error and "positions reset" in error
         for worker in site.fleet.members
-        for trouble in worker.readiness()[1]
+        for error in worker.readiness()[1]
     )

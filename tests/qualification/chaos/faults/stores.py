@@ -82,10 +82,10 @@ def log_cut(site: Site, chance: random.Random) -> str:
     file = node.log_of_commands()
     size = file.stat().st_size
     floor = max(site.floor(number, file), size - site.most_cut)
-    cut = chance.randrange(floor, size + 1) if size > floor else size
-    os.truncate(file, cut)
+    range_ = chance.randrange(floor, size + 1) if size > floor else size
+    os.truncate(file, range_)
     node.start()
-    return f"node {number}, {size - cut} of {size} bytes"
+    return f"node {number}, {size - range_} of {size} bytes"
 
 
 @fault(weight=3, store=True)
