@@ -29,7 +29,7 @@ from schemas.events import REASONS
 from schemas.ledger import keys
 
 ROOT: Final = Path(__file__).parents[2]
-ALERTS: Final = Path(__file__).with_name("observability") / "alerts.yaml"
+ALERTS: Final = ROOT / "deploy" / "observability" / "alerts.yaml"
 PART: Final = re.compile(r"(<!-- generated: ([a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
