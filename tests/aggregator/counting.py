@@ -1,15 +1,19 @@
-"""Counts logs into a real store as the worker does, without Kafka."""
+"""Counts logs into a real store as the worker does, without Kafka: fold a range, apply it, update the cache."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Any, Self
 
 from aggregator.fold.fold import fold
-from aggregator.fold.range_delta import CountingRules, ShardCache
+from aggregator.fold.range_delta import CountingRules, RangeDelta, ShardCache
+from aggregator.inventory import store
+from aggregator.inventory.fold import EventReader, fold_inventory
 from aggregator.ledger.ledger import Applied, Ledger, Refused
 from aggregator.ledger.store import connect
+from schemas.ledger.inventory import BINDINGS as INVENTORY
 from schemas.ledger.keys import Shard, ShardKeys
 from tests.aggregator import ledgers
 from tests.aggregator.logs import NOW_MS, LogRecord
@@ -18,12 +22,24 @@ SHARD = Shard("auth.logins", 3)
 OF = ShardKeys("authtally:", SHARD)
 
 
+async def load_cache(ledger: Ledger, shard: Shard, name: str) -> ShardCache:
+    """The cache that a worker starts with when it gets a shard bound to the event or adapter `name`."""
+    state = await ledger.read_state(shard)
+    seen = await ledger.read_seen_ids(shard, state)
+    assert seen is not None
+    cache = ShardCache(set(state.labels), seen_ids=seen)
+    if name in INVENTORY:
+        cache.inventory = await store.load_state(ledger, shard, state.position or 0)
+    return cache
+
+
 class Counting:
-    """Counts ranges as the worker does, without Kafka."""
+    """Counts ranges of one shard. Without `remember` the cache is loaded again before each script."""
 
     def __init__(self, redis_url: str, shard: Shard = SHARD, *, remember: bool = True, **given: Any) -> None:
         self.settings = ledgers.settings(redis_url, **given)
         self.shard = shard
+        self.name = self.settings.topics[shard.topic]
         self.client = connect(self.settings)
         self.ledger = Ledger(self.client, self.settings)
         self.rules = CountingRules.of(self.settings)
@@ -35,25 +51,49 @@ class Counting:
     async def open(self, start: int = 0) -> None:
         assert isinstance(await self.ledger.initialize(self.shard, start, "id-1"), Applied)
 
+    async def resume(self) -> int:
+        """The position at which counting continues; a new shard is opened at 0."""
+        position = (await self.ledger.read_state(self.shard)).position
+        if position is None:
+            await self.open()
+        await self._load()
+        return position or 0
+
     async def count(self, records: Sequence[LogRecord], start: int, end: int) -> Applied | Refused:
-        """One range; all its scripts."""
+        """Apply one range with all its scripts. Returns the last script's outcome, or the first refusal."""
         outcome: Applied | Refused = Refused(None)
+        batch = [one for one in records if start <= one.offset < end]
+        reader = EventReader(self.name, batch, end, self.rules, self.now_ms) if self.name in INVENTORY else None
         while start < end:
-            if not self.remember:
-                state = await self.ledger.read_state(self.shard)
-                seen = await self.ledger.read_seen_ids(self.shard, state)
-                assert seen is not None
-                self.known = ShardCache(set(state.labels), seen_ids=seen)
-                self.in_sketches = frozenset()
-            batch = [one for one in records if start <= one.offset < end]
-            delta = fold(self.settings.topics[self.shard.topic], batch, end, self.known, self.rules, self.now_ms)
-            outcome = await self.ledger.apply(self.shard, start, delta, self.in_sketches)
+            if not self.remember or (reader is not None and self.known.inventory is None):
+                await self._load()
+            delta = await self._fold(batch, start, end, reader)
+            if delta is None:
+                return Refused((await self.ledger.read_state(self.shard)).position)
+            applying = self.ledger.apply(self.shard, start, delta, self.in_sketches)
+            outcome, _ = await asyncio.gather(applying, reader.read_ahead() if reader is not None else asyncio.sleep(0))
             if isinstance(outcome, Refused):
                 return outcome
             self.known.update(delta)
             self.in_sketches |= outcome.in_sketches
             start = delta.end
         return outcome
+
+    async def _load(self) -> None:
+        self.known = await load_cache(self.ledger, self.shard, self.name)
+        self.in_sketches = frozenset()
+
+    async def _fold(
+        self, batch: Sequence[LogRecord], start: int, end: int, reader: EventReader | None
+    ) -> RangeDelta | None:
+        """The next script's delta; None if the shard's position in the store is not `start`."""
+        if reader is None:
+            left = [one for one in batch if one.offset >= start]
+            return fold(self.name, left, end, self.known, self.rules, self.now_ms)
+        inventory, (events, _) = self.known.inventory, reader.take(start)
+        if inventory is None or not await store.load_needed(self.ledger, self.shard, start, inventory, events):
+            return None
+        return fold_inventory(*reader.take(start), self.known, inventory, self.rules, self.now_ms)
 
     async def count_cut(self, records: Sequence[LogRecord], cuts: Iterable[int] = ()) -> None:
         end = records[-1].offset + 1
