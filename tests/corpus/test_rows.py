@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations, product
 from typing import Any
 
@@ -80,5 +80,6 @@ def progress(row: Row, outcomes: Sequence[rows.Outcome]) -> Counter[str]:
 
 
 def became(sums: Sums) -> tuple[Counter[str], dict[str, Counter[str]]]:
-    counts = {period: Counter(found) for (period, scope), found in sums.counts.items() if scope == EVERYTHING}
+    by_scope: Mapping[Any, Counter[str]] = sums.counts
+    counts = {period: Counter(found) for (period, scope), found in by_scope.items() if scope == EVERYTHING}
     return Counter({name: number for name, number in sums.progress.items() if number}), counts
