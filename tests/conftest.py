@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 import pytest
 import redis
@@ -126,10 +126,17 @@ def create_topic() -> CreateTopic:
     return create
 
 
+SERVERS: Final = {"valkey", "redis_7_binary", "tansu", "apache_kafka_server", "cluster", "demo", "server"}
+"""Fixtures that start a server or need an installed one."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if isinstance(item, pytest.Function) and "apache_kafka_server" in item.fixturenames:
-            item.add_marker("apache_kafka")
+        if isinstance(item, pytest.Function):
+            if "apache_kafka_server" in item.fixturenames:
+                item.add_marker("apache_kafka")
+            if SERVERS.intersection(item.fixturenames):
+                item.add_marker("servers")
 
 
 def in_ci() -> bool:
