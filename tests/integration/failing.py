@@ -1,4 +1,4 @@
-"""The worker with two defects: certain records make its fold raise. Run as a program."""
+"""The worker with defects: certain records make its fold raise. Run as a program."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from aggregator.fold import fold
 
 UNEXPECTED: Final = b"a secret value"
 OUT_OF_MEMORY: Final = b"more than there is"
+DISK_FAILS: Final = b"an error of the machine"
 
 
 def defective(name: str, records: Sequence[Any], end: int, known: Any, *more: Any) -> Any:
@@ -21,6 +22,8 @@ def defective(name: str, records: Sequence[Any], end: int, known: Any, *more: An
             raise ZeroDivisionError(record.value.decode())
         if record.value == OUT_OF_MEMORY:
             raise MemoryError
+        if record.value == DISK_FAILS:
+            raise OSError
     return fold.fold(name, records, end, known, *more)
 
 
