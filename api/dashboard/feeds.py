@@ -30,8 +30,11 @@ MAX_PAUSE_S: Final = 30.0
 Realms = frozenset[str] | None
 
 
-class TooManyFeedsError(Exception):
-    """As many are served as will be."""
+class TooManyListenersError(UnavailableError):
+    """This process already serves as many streams, or as many sets of realms, as it may."""
+
+    def __init__(self) -> None:
+        super().__init__("This process already serves the maximum number of live streams.")
 
 
 def sse_event(name: str, data: bytes) -> bytes:
@@ -115,11 +118,11 @@ class Feeds:
 
     @contextmanager
     def subscribe(self, realms: Realms) -> Iterator[Feed]:
-        """The feed of these realms; it ends with its last listener. Raises TooManyFeedsError."""
+        """The feed of these realms; it ends with its last listener. Raises TooManyListenersError."""
         feed = self._feeds.get(realms)
         if feed is None:
             if len(self._feeds) >= MAX_FEEDS:
-                raise TooManyFeedsError
+                raise TooManyListenersError
             feed = self._feeds[realms] = Feed(realms, self._settings, self._services)
         feed.listeners += 1
         try:

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any, Final
 
-import structlog
 from aiohttp import hdrs, web
 
 from api.auth.principal import Principal
-from api.dashboard.feeds import Feed, Feeds, TooManyFeedsError
-from api.dialects.own import READ
+from api.dashboard.feeds import Feed, Feeds, TooManyListenersError
+from api.dialects.own import READ, rendering
 from api.dialects.own.parameters import Parameters
-from api.dialects.own.rendering import problem_body
 from api.dialects.own.today import PATH
-from api.endpoint import CHALLENGE, MAX_QUERY_BYTES, Services, parse_parameters
-from api.http.errors import ApiError, BadRequestError, InternalError, UnavailableError
-from api.http.request_id import REQUEST_ID, bind_request_id, request_id_of
-from api.metrics import LIVE_LISTENERS, Requests
+from api.endpoint import Boundary, Headers, Services, error_headers, parse_parameters, read_query
+from api.http.errors import ApiError, ErrorBody
+from api.http.request_id import REQUEST_ID, bind_request_id
+from api.metrics import LIVE_LISTENERS
 from api.settings.settings import ApiSettings
-
-log = structlog.get_logger(__name__)
 
 HEARTBEAT_S: Final = 15.0
 """Without anything to tell, after which a comment is sent: proxies end what is silent for a minute."""
@@ -49,7 +46,7 @@ class Live:
         self._clock = services.clock.monotonic
         self._feeds = Feeds(settings, services)
         self._max_listeners = settings.live_listeners
-        self._requests = Requests("own")
+        self._boundary = Boundary("own")
         self._streams: set[Stream] = set()
         self._closed = False
 
@@ -65,44 +62,41 @@ class Live:
         await self._feeds.close()
 
     async def follow(self, request: web.Request) -> web.StreamResponse:
-        request_id = request_id_of(request.headers)
-        with bind_request_id(request_id):
-            began, status = self._requests.begin(), 500
-            try:
+        with ExitStack() as stack:
+            following: tuple[Stream, Coroutine[Any, Any, None]] | None = None
+
+            async def accept(headers: Headers) -> web.StreamResponse:
+                nonlocal following
                 principal, expires_at = await self._authenticate(request)
-                status = 200
-            except ApiError as error:
-                response = error_response(error, request_id)
-                status = response.status
-                return response
-            except Exception:  # the outermost step: whatever it is, the client sees none of it
-                log.exception("request failed", dialect="own")
-                return error_response(InternalError(), request_id)
-            finally:
-                # What took until the stream begins: how long it is listened to says nothing about us.
-                self._requests.end(began, PATH, status)
-            stream = Stream(request, request_id)
-            self._streams.add(stream)
-            LIVE_LISTENERS.inc()
-            try:
-                with self._feeds.subscribe(principal.realms) as feed:
-                    await stream.run(self._stream(stream, feed, principal, expires_at))
-            except TooManyFeedsError:
-                return error_response(_too_many_listeners(), request_id)
-            finally:
-                self._streams.discard(stream)
-                LIVE_LISTENERS.dec()
-            return stream.response
+                feed = stack.enter_context(self._feeds.subscribe(principal.realms))
+                stream = stack.enter_context(self._registered(Stream(request, headers)))
+                following = stream, self._stream(stream, feed, principal, expires_at)
+                return stream.response
+
+            # Measured up to the stream's beginning: its length says nothing about the api.
+            response = await self._boundary.serve(request, accept, render_error)
+            if following is not None:
+                stream, writer = following
+                with bind_request_id(stream.request_id):
+                    await stream.run(writer)
+            return response
+
+    @contextmanager
+    def _registered(self, stream: Stream) -> Iterator[Stream]:
+        self._streams.add(stream)
+        LIVE_LISTENERS.inc()
+        try:
+            yield stream
+        finally:
+            self._streams.discard(stream)
+            LIVE_LISTENERS.dec()
 
     async def _authenticate(self, request: web.Request) -> tuple[Principal, float]:
         principal, expires_at = await self._access.authenticate(request.headers.get(hdrs.AUTHORIZATION), READ)
-        query = request.rel_url.raw_query_string
-        if len(query) > MAX_QUERY_BYTES:
-            raise BadRequestError(f"The query is longer than {MAX_QUERY_BYTES} bytes.")
-        Parameters(parse_parameters(query), ())
+        Parameters(parse_parameters(read_query(request)), ())
         self._statistics.scopes_of(principal.realms)
         if self._closed or len(self._streams) >= self._max_listeners:
-            raise _too_many_listeners()
+            raise TooManyListenersError
         return principal, expires_at
 
     async def _stream(self, stream: Stream, feed: Feed, principal: Principal, expires_at: float) -> None:
@@ -127,8 +121,9 @@ class Live:
 class Stream:
     """One listener's connection."""
 
-    def __init__(self, request: web.Request, request_id: str) -> None:
-        self.response = web.StreamResponse(headers={**HEADERS, REQUEST_ID: request_id})
+    def __init__(self, request: web.Request, headers: Headers) -> None:
+        self.request_id = headers[REQUEST_ID]
+        self.response = web.StreamResponse(headers={**HEADERS, **headers})
         self.authorization = request.headers.get(hdrs.AUTHORIZATION)
         self._request = request
         self._ending = asyncio.timeout(None)
@@ -176,20 +171,6 @@ class Stream:
             self._ending.reschedule(self._loop.time())
 
 
-def error_response(error: ApiError, request_id: str) -> web.Response:
-    body = problem_body(error)
-    status = body.status or error.status
-    headers: dict[str, str] = {
-        hdrs.CONTENT_TYPE: body.content_type,
-        hdrs.CACHE_CONTROL: "no-store",
-        REQUEST_ID: request_id,
-    }
-    if status == 401:
-        headers[hdrs.WWW_AUTHENTICATE] = CHALLENGE
-    elif status == 503:
-        headers[hdrs.RETRY_AFTER] = str(RETRY_AFTER_S)
-    return web.Response(status=status, body=body.content, headers=headers)
-
-
-def _too_many_listeners() -> ApiError:
-    return UnavailableError("As many listen to live figures as this process serves.")
+def render_error(error: ApiError) -> ErrorBody:
+    body = rendering.render_error(error)
+    return body._replace(headers=error_headers(error, body.status, RETRY_AFTER_S))

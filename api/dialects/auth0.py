@@ -23,6 +23,7 @@ from api.endpoint import Endpoint, Services
 from api.http.errors import (
     ApiError,
     BadRequestError,
+    ErrorBody,
     ForbiddenError,
     InsufficientScopeError,
     InternalError,
@@ -136,7 +137,7 @@ class _Auth0Dialect:
     def _today(self) -> date:
         return datetime.fromtimestamp(self._clock(), self._zone).date()
 
-    def render_error(self, error: ApiError) -> ResponseBody:
+    def render_error(self, error: ApiError) -> ErrorBody:
         """401 is a bad token, 403 a good one that may not, 400 a header that holds none; elsewhere all are 401."""
         status = (
             403
@@ -146,7 +147,7 @@ class _Auth0Dialect:
             else error.status
         )
         document = {"statusCode": status, "error": HTTPStatus(status).phrase} | _error_body(error)
-        return ResponseBody(orjson.dumps(document), JSON, status=status)
+        return ErrorBody(orjson.dumps(document), JSON, status)
 
 
 class ActiveUsersDialect(_Auth0Dialect):

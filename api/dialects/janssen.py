@@ -14,7 +14,7 @@ from api.cache.cache import ResponseBody
 from api.dialects import stat
 from api.dialects.stat import StatQuestion
 from api.endpoint import Endpoint, Services
-from api.http.errors import ApiError, BadRequestError
+from api.http.errors import ApiError, BadRequestError, ErrorBody
 from api.ledger.statistics import MonthFigures
 from api.settings.settings import ApiSettings
 from schemas.ledger.periods import Month
@@ -82,8 +82,8 @@ class Janssen:
         # The document misspells the field; who reads it as it should be finds that too.
         return {"month": row.month.compact, "montly_active_users": row.active.count} | self._row(row)
 
-    def render_error(self, error: ApiError) -> ResponseBody:
-        return stat.error_body(error, self.shape)
+    def render_error(self, error: ApiError) -> ErrorBody:
+        return stat.render_error(error, self.shape)
 
 
 def routes(settings: ApiSettings, services: Services) -> list[web.RouteDef]:

@@ -12,7 +12,7 @@ import orjson
 from aiohttp import web
 
 from api.cache.cache import ResponseBody
-from api.http.errors import ApiError, BadRequestError
+from api.http.errors import ApiError, BadRequestError, ErrorBody
 from api.ledger.client import UNREACHABLE, Client
 from api.ledger.statistics import MonthFigures, Statistics
 from api.settings.settings import Shape
@@ -174,16 +174,16 @@ def java_double(value: int) -> str:
     return f"{text[0]}.{text[1:] or '0'}E{len(text) - 1 + int(exponent)}"
 
 
-def error_body(error: ApiError, shape: Shape) -> ResponseBody:
+def render_error(error: ApiError, shape: Shape) -> ErrorBody:
     """`error_description` says what is wrong. In the source shape it is the product's own text, and `reason`, which
     the products add when told to, says it."""
     name = ERRORS[error.status]
     if shape == "documented":
-        return ResponseBody(orjson.dumps({"error": name, "error_description": error.message}), JSON)
+        return ErrorBody(orjson.dumps({"error": name, "error_description": error.message}), JSON, error.status)
     document = {"error": name, "error_description": SOURCE_DESCRIPTIONS.get(name, name)}
     if error.status == 400:
         document["reason"] = error.message
-    return ResponseBody(orjson.dumps(document, option=orjson.OPT_INDENT_2), JSON)
+    return ErrorBody(orjson.dumps(document, option=orjson.OPT_INDENT_2), JSON, error.status)
 
 
 def health_check(ledger: Client) -> Callable[[web.Request], Awaitable[web.Response]]:

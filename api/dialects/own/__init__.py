@@ -27,7 +27,7 @@ from api.dialects.own.gauges import GaugesQuestion
 from api.dialects.own.parameters import Parameters
 from api.dialects.own.pipeline import PipelineQuestion
 from api.endpoint import Endpoint, Question, Services
-from api.http.errors import ApiError
+from api.http.errors import ApiError, ErrorBody
 from api.inventory.inventory import Inventory
 from api.ledger.statistics import Statistics
 from api.settings.quotas import QuotasFile
@@ -81,8 +81,8 @@ class Own:
     def render(self, question: Formatted, figures: Any) -> ResponseBody:
         return rendering.render(figures, question.form)
 
-    def render_error(self, error: ApiError) -> ResponseBody:
-        return rendering.problem_body(error)
+    def render_error(self, error: ApiError) -> ErrorBody:
+        return rendering.render_error(error)
 
 
 class Gauges(Own):
@@ -148,13 +148,13 @@ def _negotiated(
     parse_question: Callable[[Parameters], Question],
     settings: ApiSettings,
     services: Services,
-) -> Callable[[web.Request], Awaitable[web.Response]]:
+) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     """An endpoint per form: which one a request is for must be known before its place in the cache is."""
     endpoints = {
         format_: Endpoint(Own(path, known, parse_question, format_, settings), services) for format_ in FORMATS
     }
 
-    async def answer(request: web.Request) -> web.Response:
+    async def answer(request: web.Request) -> web.StreamResponse:
         response = await endpoints[preferred_format(request.headers.getall(hdrs.ACCEPT, ()))].get(request)
         response.headers[hdrs.VARY] = f"{hdrs.ACCEPT}, {hdrs.AUTHORIZATION}"
         return response

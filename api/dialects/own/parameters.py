@@ -20,8 +20,7 @@ class BadParameterError(BadRequestError):
     """`parameter` is its name as the caller wrote it."""
 
     def __init__(self, parameter: str, message: str) -> None:
-        super().__init__(message)
-        self.parameter = parameter
+        super().__init__(message, members={"parameter": parameter})
 
 
 class Parameters:

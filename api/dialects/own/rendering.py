@@ -6,7 +6,6 @@ import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, time
-from http import HTTPStatus
 from typing import Any, Final, NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -14,9 +13,9 @@ import orjson
 
 from api.cache.cache import ResponseBody
 from api.dialects.own.filters import Filters
-from api.dialects.own.parameters import BadParameterError
 from api.dialects.own.window import Window
-from api.http.errors import PROBLEM_JSON, ApiError, InsufficientScopeError
+from api.http.errors import ApiError, ErrorBody
+from api.http.problem import render_problem
 from api.ledger.status import PipelineStatus, shown
 from api.ledger.users import ActiveUsers
 
@@ -55,20 +54,8 @@ def _cell(value: object) -> object:
     return orjson.dumps(value).decode() if isinstance(value, dict | list) else value
 
 
-def problem_body(error: ApiError) -> ResponseBody:
-    status = HTTPStatus(403 if isinstance(error, InsufficientScopeError) else error.status)
-    message = (
-        "The token does not carry the required scope." if isinstance(error, InsufficientScopeError) else error.message
-    )
-    document: dict[str, object] = {
-        "type": "about:blank",
-        "title": status.phrase,
-        "status": status.value,
-        "detail": message,
-    }
-    if isinstance(error, BadParameterError):
-        document["parameter"] = error.parameter
-    return ResponseBody(orjson.dumps(document), PROBLEM_JSON, status=status.value)
+def render_error(error: ApiError) -> ErrorBody:
+    return render_problem(error, {"type": "about:blank"})
 
 
 def user_count(users: ActiveUsers) -> dict[str, Any]:
