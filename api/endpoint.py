@@ -128,8 +128,8 @@ class Boundary:
 class Endpoint:
     """A dialect on a path: `get` for questions in the query, `post` for the same in a form.
 
-    With a `limit` every request takes one from its principal's, whatever its result; without a principal, from its
-    address's. `admit` runs for every parsed question and raises an ApiError to refuse it.
+    With a `limit` every request counts against its principal, or without one against its address, whatever its result.
+    `admit` runs for every parsed question and raises an ApiError to refuse it.
     """
 
     def __init__(
@@ -194,7 +194,7 @@ class Endpoint:
             return self._dialect.render(question, await question.read(self._services.statistics, principal.realms))
 
         entry = await self._cache.get(key, self._dialect.ttl_s, compute)
-        # Not behind a limit: every request has to be counted against its caller.
+        # Not behind a limit: every request must be counted against its caller.
         if request_key is not None and self._limit is None:
             if len(self._fast_path) >= MAX_FAST_PATHS:
                 self._fast_path.clear()
