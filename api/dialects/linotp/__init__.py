@@ -1,7 +1,7 @@
-"""LinOTP's reporting: `/reporting/…` and the sessions that its clients ask it with.
+"""LinOTP's reporting: `/reporting/…`, and the sessions that its clients use.
 
-The shape is that of its document; `LINOTP_SHAPE=source` gives what the server really answers. Nothing is cached: an
-answer right after a delete is without what was deleted.
+The shape follows its documentation; `LINOTP_SHAPE=source` reproduces the real server's answers. Nothing is cached, so
+that an answer after a delete never contains deleted rows.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime
 from functools import partial
 from typing import Final, NamedTuple
 
@@ -26,11 +26,9 @@ from api.http.errors import BadRequestError, UnauthorizedError, UnavailableError
 from api.inventory.deletes import delete
 from api.inventory.inventory import Inventory, RowsDeletedError, Stream
 from api.inventory.policy_history import PolicyFile
-from api.inventory.table import table
 from api.ledger.client import UNREACHABLE
 from api.metrics import ACCESS_REFUSALS, REDIS_ERRORS
 from api.settings.settings import ApiSettings
-from schemas.ledger.inventory import micros
 
 log = structlog.get_logger(__name__)
 
@@ -38,15 +36,15 @@ NAME: Final = "linotp"
 SCOPE: Final = "reporting"
 COOKIE: Final = "admin_session"
 DEADLINE_S: Final = 10.0
-"""For an answer to begin. A Redis that is gone is noticed by its own, shorter time."""
+"""The time until an answer must begin. An unreachable Redis is detected earlier, by its own timeout."""
 TRIES: Final = 3
-"""Of a question whose rows are deleted while it is answered."""
+"""Attempts to answer a question whose rows are deleted meanwhile."""
 
 Parameters = Mapping[str, str]
 
 
 class ReportRequest(NamedTuple):
-    """A request whose bearer may do this, on these realms."""
+    """An authorized request, with the realms and streams that it may use."""
 
     request: web.Request
     parameters: Parameters
@@ -59,7 +57,7 @@ ReportHandler = Callable[[ReportRequest], Awaitable[web.StreamResponse]]
 
 
 class Reporting:
-    """The routes, and what they share."""
+    """The routes and their shared services."""
 
     def __init__(self, settings: ApiSettings, services: Services) -> None:
         self._shape = settings.linotp_shape
@@ -83,7 +81,7 @@ class Reporting:
             handle, path = self._report_handler(action, answer), f"/reporting/{action}"
             found.append(web.post(path, handle))
             if action in asking or self._shape == "documented":
-                # HEAD would delete too.
+                # No HEAD: it would run the handler, and delete.
                 found.append(web.get(path, handle, allow_head=False))
         for action, handler in (("getsession", self._get_session), ("dropsession", self._drop_session)):
             handle, path = self._handler(action, handler), f"/admin/{action}"
@@ -138,7 +136,7 @@ class Reporting:
     # Access.
 
     async def _authenticate(self, request: web.Request, arguments: Parameters) -> Principal:
-        """A bearer token, or a session whose cookie and parameter agree: no other site can make both."""
+        """A bearer token, or a session whose cookie and parameter agree: another site cannot forge both (CSRF)."""
         authorization = request.headers.get(hdrs.AUTHORIZATION)
         if authorization is None and not self._open:
             session_id = self._session_id(request, arguments)
@@ -152,7 +150,7 @@ class Reporting:
         return principal
 
     def _session_id(self, request: web.Request, arguments: Parameters) -> str | None:
-        """None where there is neither cookie nor parameter. Raises UnauthorizedError where they differ."""
+        """None without cookie and parameter. Raises UnauthorizedError if they differ."""
         cookie, parameter = request.cookies.get(COOKIE), arguments.get("session")
         if cookie is None and parameter is None:
             return None
@@ -192,15 +190,10 @@ class Reporting:
     # Questions.
 
     async def _show(self, asked: ReportRequest) -> web.StreamResponse:
-        since = parameters.day(asked.parameters, "date")
-        since_us = None if since is None else micros(datetime.combine(since, time(), self._zone))
+        question = show.parse(asked.parameters, self._zone)
         async with asyncio.timeout(DEADLINE_S):
             history = await self._policies.history()
-            visible_table = await table(
-                self._inventory, asked.streams, history, parameters.shown_statuses(asked.parameters), since_us
-            )
-            names = await self._inventory.event_names(asked.streams)
-            shown = show.parse(asked.parameters, visible_table, names, self._shape, self._zone)
+            shown = await show.read(question, self._inventory, asked.streams, history, self._shape, self._zone)
             parts = shown.parts(self._inventory)
             first = await anext(parts)
         return await show.send(asked.request, parts, first, shown.form, asked.headers)
@@ -239,7 +232,7 @@ class Reporting:
         return self._success(count)
 
     def _today(self) -> date:
-        """The product's window ends with the day in UTC."""
+        """Today; the real product's window ends with the day in UTC."""
         zone = UTC if self._shape == "source" else self._zone
         return datetime.fromtimestamp(self._clock(), zone).date()
 
@@ -249,6 +242,6 @@ class Reporting:
 
 
 async def _read_parameters(request: web.Request) -> Parameters:
-    """Parameters of the query, and of a form; where both have one, the form's."""
+    """Parameters of the query and of a POST's form; the form's win."""
     arguments = parse_parameters(read_query(request))
     return arguments | parse_parameters(await read_form(request)) if request.method == "POST" else arguments

@@ -1,4 +1,4 @@
-"""What LinOTP answers where it refuses: mostly a 200, with the fault's number in it."""
+"""Errors as LinOTP answers them: mostly status 200 with an error code in the document."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NO_SESSION_MESSAGE: Final = "You have no valid session!"
 
 
 class PolicyDeniedError(ForbiddenError):
-    """A policy, or the lack of one, forbids it."""
+    """No policy allows the action."""
 
 
 def policy_error(action: str) -> PolicyDeniedError:
