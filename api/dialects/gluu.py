@@ -1,6 +1,6 @@
-"""Gluu Server's oxAuth: `/oxauth/restv1/internal/stat`. Knows `month` and `format=openmetrics`, ignores the rest.
+"""Gluu Server's oxAuth: `/oxauth/restv1/internal/stat`. Reads `month` and `format=openmetrics`, ignores the rest.
 
-`GLUU_SHAPE=source` gives what the server really answers, its refusal of calls within the interval included.
+`GLUU_SHAPE=source` reproduces the real server's answers, including its 403 for calls within the interval.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ class Gluu:
         self.shape = settings.gluu_shape
         self.variant = f"{self.name} {self.shape}"
         self.scope = settings.stat_scope
-        # Documented: in the interval a question is computed once, and repeated calls get that answer. Source: any
-        # second call in it is refused, so every answer that is given is a new one.
+        # Documented shape: an answer is computed once per interval and repeated calls get it. Source shape: a second
+        # call in the interval is refused, so every answer is a new one.
         self.ttl_s = 0.0 if self.shape == "source" else float(settings.gluu_interval_s)
 
     def parse(self, parameters: Mapping[str, str]) -> StatQuestion:

@@ -1,6 +1,6 @@
 """Janssen Auth Server: `/jans-auth/restv1/internal/stat`.
 
-The shape is that of its document; `JANSSEN_SHAPE=source` gives what the server really answers.
+The shape follows its documentation; `JANSSEN_SHAPE=source` reproduces the real server's answers.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Janssen:
         )
 
     def _months(self, listed: str, first: str, last: str) -> tuple[Month, ...]:
-        """The document refuses `month` with any bound; the server only with both, otherwise `month` wins."""
+        """Documented: `month` excludes both bounds. Source: only together with both is an error; else `month` wins."""
         both = bool(first and last) if self.shape == "source" else bool(first or last)
         if listed and both:
             raise BadRequestError("`month` can't be used together with `start-month` or `end-month`.")
@@ -65,7 +65,7 @@ class Janssen:
         if self.shape == "documented":
             return stat.json_body([self._flat(row) for row in figures] if flat else self._by_month(figures), figures)
         rows = [{"month": row.month.compact} | self._row(row) for row in figures]
-        # The server has them the other way round than its document.
+        # The real server swaps the two documented forms.
         document = {str(row["month"]): row for row in rows} if flat else rows
         return stat.json_body({"response": document}, figures)
 
@@ -79,7 +79,7 @@ class Janssen:
         return {"response": {row.month.compact: self._row(row) for row in figures}}
 
     def _flat(self, row: MonthFigures) -> dict[str, object]:
-        # The document misspells the field; who reads it as it should be finds that too.
+        # The documentation misspells the field; both spellings are returned.
         return {"month": row.month.compact, "montly_active_users": row.active.count} | self._row(row)
 
     def render_error(self, error: ApiError) -> ErrorBody:
