@@ -1,4 +1,4 @@
-"""`/v1/live`: today's figures as server-sent events, for as long as the listener may see them."""
+"""`/v1/live`: today's figures as server-sent events, until the listener's token expires."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ from api.metrics import LIVE_LISTENERS
 from api.settings.settings import ApiSettings
 
 HEARTBEAT_S: Final = 15.0
-"""Without anything to tell, after which a comment is sent: proxies end what is silent for a minute."""
+"""Silence after which a comment is sent: proxies close connections that are idle for a minute."""
 CHECK_INTERVAL_S: Final = 1.0
-"""Between two looks whether the listener is still there."""
+"""Between two checks that the listener is still connected."""
 WRITE_TIMEOUT_S: Final = 10.0
-"""For a listener to take what is sent."""
+"""The time in which a listener must accept an event."""
 RETRY_AFTER_S: Final = 5
 
 HEADERS: Final = {
     hdrs.CONTENT_TYPE: "text/event-stream",
     hdrs.CACHE_CONTROL: "no-store",
-    # nginx would collect events until they fill a buffer.
+    # Otherwise nginx delays events until they fill a buffer.
     "X-Accel-Buffering": "no",
 }
 COMMENT: Final = b":\n\n"
 
 
 class Live:
-    """The streams. At most so many at the same time; each ends with its bearer's token, and all with the api."""
+    """The streams, up to `live_listeners` at a time. Each ends with its bearer's token, and all with the api."""
 
     def __init__(self, settings: ApiSettings, services: Services) -> None:
         self._access = services.access
@@ -51,11 +51,11 @@ class Live:
         self._closed = False
 
     def routes(self) -> list[web.RouteDef]:
-        # HEAD would be a stream too.
+        # No HEAD: it would open a stream.
         return [web.get(PATH, self.follow, allow_head=False)]
 
     async def close(self, _: web.Application) -> None:
-        """Ends every stream: the server waits for each before it stops."""
+        """Ends every stream: the server waits for them before it stops."""
         self._closed = True
         for stream in self._streams:
             stream.end()
@@ -100,7 +100,7 @@ class Live:
         return principal, expires_at
 
     async def _stream(self, stream: Stream, feed: Feed, principal: Principal, expires_at: float) -> None:
-        """Returns when the bearer may hear no more."""
+        """Returns when the listener disconnects or its token no longer allows the stream."""
         seen = 0
         while not stream.disconnected:
             if self._clock() >= expires_at:
@@ -137,28 +137,28 @@ class Stream:
 
     @property
     def disconnected(self) -> bool:
-        """The listener has hung up."""
+        """Whether the listener has closed the connection."""
         transport = self._request.transport
         return transport is None or transport.is_closing()
 
     async def run(self, writer: Coroutine[Any, Any, None]) -> None:
-        """Open the stream, and close it when there is no more to tell, or `end` is called."""
+        """Opens the stream and runs `writer`, until it returns or `end` is called."""
         try:
             async with self._ending:
                 await self.response.prepare(self._request)
                 await writer
         except TimeoutError:
-            # Of one that does not take what it was sent, the rest would be waited for.
+            # Abort if the listener does not read: closing would wait for its unsent bytes.
             if self._sending and self._request.transport is not None:
                 self._request.transport.abort()
         except ConnectionError:
-            # Hung up in the middle.
+            # The listener disconnected.
             pass
         finally:
             writer.close()
 
     async def send(self, content: bytes) -> None:
-        """Raises TimeoutError when the listener does not take it, ConnectionError when there is none."""
+        """Raises TimeoutError if the listener does not read in time, ConnectionError if it is gone."""
         self._sending = True
         async with asyncio.timeout(WRITE_TIMEOUT_S):
             await self.response.write(content)
@@ -166,7 +166,7 @@ class Stream:
         self._sent = self._loop.time()
 
     def end(self) -> None:
-        """Now, whatever it waits for. Safe to call at any time."""
+        """Ends the stream now. Safe to call at any time, and more than once."""
         if not self._ending.expired():
             self._ending.reschedule(self._loop.time())
 
