@@ -186,7 +186,7 @@ async def test_an_answer_that_nobody_asked_for_is_not_used(page: PageProbe, prov
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"nonce": "replayed"}, "not for this sign-in"),
+        ({"nonce": "replayed"}, "does not belong to this sign-in"),
         ({"named": "https://mixed.up.example"}, "another issuer"),
         ({"scope": "openid"}, "The dashboard needs stats:read"),
     ],

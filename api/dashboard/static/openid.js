@@ -23,7 +23,7 @@ export function isCallback() {
   return given.has("state") && (given.has("code") || given.has("error"));
 }
 
-/** Redirects to the issuer and stores the page's URL for the way back. Returns only by throwing SignInError. */
+/** Redirects to the issuer and stores the page's URL for the way back. Throws SignInError. */
 export async function begin(/** @type {OpenId} */ openid) {
   if (!globalThis.crypto?.subtle) {
     throw new SignInError("Signing in needs HTTPS: browsers provide cryptography to secure pages only.");
