@@ -46,8 +46,6 @@ class ResponseBody(NamedTuple):
     content: bytes
     content_type: str
     empty: bool = False
-    status: int | None = None
-    """Of a refusal, where the product has another one than the fault."""
 
 
 class CacheEntry:
