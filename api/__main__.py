@@ -17,9 +17,9 @@ from aiohttp.http_exceptions import HttpProcessingError
 from api.app import build_app, build_runner
 from api.http.server import BoundedSite
 from api.settings.settings import ApiSettings
-from schemas.exit_deadline import CRASH_S, ExitDeadline
 from schemas.settings import PREFIX, SettingsError, effective, read
 from schemas.telemetry import logs
+from schemas.telemetry.exit_deadline import CRASH_S, ExitDeadline
 
 log = structlog.get_logger(__name__)
 

@@ -29,10 +29,10 @@ from api.ingest.routes import Ingest
 from api.ledger.client import AUTH_ERRORS, UNREACHABLE, open_ledger, open_shared
 from api.ledger.statistics import Statistics
 from api.settings.settings import ApiSettings
-from schemas.clock import SYSTEM, Clock
 from schemas.connections.redis_diagnosis import diagnose_refusal
 from schemas.settings import PREFIX, SettingsError
 from schemas.telemetry import traces
+from schemas.time.clock import SYSTEM, Clock
 
 log = structlog.get_logger(__name__)
 
@@ -52,7 +52,7 @@ def build_app(settings: ApiSettings, clock: Clock = SYSTEM) -> web.Application:
     """The api as an application. Nothing is opened before it starts."""
     ledger = open_ledger(settings)
     statistics = Statistics(ledger, settings)
-    shared = open_shared(settings)
+    shared = open_shared(settings, settings.cache_redis_url)
     store = None if shared is None else SharedStore(shared, settings.key_prefix, settings.cache_grace_s, clock)
     cache = Cache(clock, random.random, settings.cache_grace_s, store)
     services = Services(ledger, statistics, cache, Access(clock), clock, [], shared)

@@ -15,7 +15,7 @@ from msgspec import Meta, Struct
 from schemas.ledger import inventory
 from schemas.ledger.inventory import micros
 from schemas.ledger.scopes import OTHER
-from schemas.rfc3339 import cut_time
+from schemas.time.rfc3339 import cut_time
 
 # An auth event from before 2000 is a broken clock, not history: no product that we read is that old.
 EARLIEST: Final = datetime(2000, 1, 1, tzinfo=UTC)

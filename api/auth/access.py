@@ -9,7 +9,7 @@ from api.auth.principal import Principal
 from api.cache.single_flight import SingleFlight
 from api.http.errors import InsufficientScopeError, MalformedTokenError, UnauthorizedError, UnavailableError
 from api.metrics import ACCESS_REFUSALS
-from schemas.clock import Clock
+from schemas.time.clock import Clock
 
 MAX_HEADER_BYTES: Final = 8192
 TOKEN_CACHE_S: Final = 60.0

@@ -12,7 +12,7 @@ from aiohttp import ClientError, ClientSession
 
 from api.http.bounded_read import read_at_most
 from api.http.errors import UnavailableError
-from schemas.clock import Clock
+from schemas.time.clock import Clock
 
 log = structlog.get_logger(__name__)
 

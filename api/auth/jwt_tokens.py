@@ -10,7 +10,7 @@ from jwt.utils import base64url_decode
 
 from api.auth.jwks import Jwks
 from api.auth.principal import Principal
-from schemas.clock import Clock
+from schemas.time.clock import Clock
 
 
 class JwtTokens:

@@ -16,8 +16,8 @@ import structlog
 from api.ledger.client import UNREACHABLE, Client
 from api.ledger.cooldown import Cooldown
 from api.metrics import REDIS_ERRORS
-from schemas.clock import Clock
 from schemas.ledger.keys import allowance
+from schemas.time.clock import Clock
 
 log = structlog.get_logger(__name__)
 

@@ -15,8 +15,8 @@ from api.auth.principal import Principal
 from api.http.errors import UnavailableError
 from api.ledger.client import UNREACHABLE, Client
 from api.metrics import REDIS_ERRORS
-from schemas.clock import Clock
 from schemas.ledger.keys import session
+from schemas.time.clock import Clock
 
 log = structlog.get_logger(__name__)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from api.auth.principal import Principal
 from api.settings.token_file import decode
 from api.settings.watched_file import WatchedFile
-from schemas.clock import Clock
+from schemas.time.clock import Clock
 
 
 class StaticTokens:

@@ -20,8 +20,8 @@ from api.http.errors import UnavailableError
 from api.ledger.client import UNREACHABLE, Client
 from api.ledger.cooldown import Cooldown
 from api.metrics import CACHE_ANSWERS, CACHE_BYTES, REDIS_ERRORS
-from schemas.clock import Clock
 from schemas.ledger.keys import answer
+from schemas.time.clock import Clock
 
 log = structlog.get_logger(__name__)
 

@@ -20,9 +20,9 @@ from api.ledger.client import UNREACHABLE, Client
 from api.metrics import REDIS_ERRORS
 from api.settings.reporting_policy import RECORD_EVERYTHING, Policies, RecordingPolicy, decode
 from api.settings.watched_file import CHECK_INTERVAL_S, WatchedFile
-from schemas.clock import Clock
 from schemas.ledger.inventory import COUNTED_STATUSES, canonical_status
 from schemas.ledger.keys import recordings
+from schemas.time.clock import Clock
 
 MAX_CHANGES: Final = 1_000
 """Kept; of more the second is forgotten, so that the first holds until the third."""

@@ -6,20 +6,17 @@ import asyncio
 import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
 from typing import Any, Final, Protocol, TypeVar, cast
 
-from redis.asyncio import Redis, RedisCluster
-from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
-from redis.backoff import NoBackoff
-from redis.exceptions import AuthenticationError, NoPermissionError, RedisClusterException, RedisError
-from redis.exceptions import ConnectionError as RedisConnectionError
+from pydantic import SecretStr
+from redis.asyncio import Redis
+from redis.asyncio.sentinel import SentinelConnectionPool
+from redis.exceptions import AuthenticationError, NoPermissionError
 
-from api.settings.settings import ApiSettings
-from schemas.connections.lost_connections import raise_as
+from schemas.connections import redis_clients
+from schemas.connections.redis_clients import UNREACHABLE as UNREACHABLE
+from schemas.connections.redis_clients import as_connection_errors
 from schemas.connections.redis_replies import leave_server
-from schemas.connections.sentinel_url import parse_sentinel_url
 from schemas.settings import CommonSettings
 
 TIMEOUT_S: Final = 0.5
@@ -28,13 +25,14 @@ TIMEOUT_S: Final = 0.5
 MAX_AGE_S: Final = 5.0
 """Of a connection to a single server: how long an old primary may still be read after its name has moved."""
 
-UNREACHABLE: Final = (RedisError, RedisClusterException, OSError)
-"""Whatever a client raises when Redis is gone, full, loading, fails over, or refuses us."""
+CLUSTER_RETRIES: Final = 1
+"""After MOVED the retry goes to the right node."""
+
+REPLIES: Final = {"decode_responses": False, "protocol": 2}
+"""How redis-py decodes replies: not at all, RESP2."""
 
 AUTH_ERRORS: Final = (AuthenticationError, NoPermissionError)
 """Of those: what no waiting cures."""
-
-as_connection_errors: Final = partial(raise_as, RedisConnectionError)
 
 T = TypeVar("T")
 Command = tuple[str | bytes | int, ...]
@@ -131,54 +129,18 @@ class _ClusterClient(_PipelineClient):
         ]
 
 
-def _options() -> dict[str, Any]:
-    # By itself redis-py tries ten times, each with its own wait: a caller would hang for a minute.
-    return {
-        "retry": Retry(NoBackoff(), 0),
-        "socket_timeout": TIMEOUT_S,
-        "socket_connect_timeout": TIMEOUT_S,
-        "decode_responses": False,
-        "protocol": 2,
-        # Telling the library's name needs a right of its own, which Redis 7.0 cannot grant.
-        "driver_info": None,
-    }
+def open_url(url: str, settings: CommonSettings | None = None) -> Client:
+    """A client of one server. `settings` has the TLS files for a rediss:// URL."""
+    return _PipelineClient(redis_clients.open_server(url, TIMEOUT_S, settings, **REPLIES), url)
 
 
-def open_url(url: str, **options: Any) -> Client:
-    """A client of one server. Nothing is sent before the first command."""
-    return _PipelineClient(Redis.from_url(url, **_options() | options), url)
-
-
-def open_shared(settings: ApiSettings) -> Client | None:
-    """The client of what api processes share beside the ledger, where there is such a store."""
-    if settings.cache_redis_url is None:
-        return None
-    url = settings.cache_redis_url.get_secret_value()
-    return open_url(url, **_tls(settings, url))
-
-
-def _tls(settings: CommonSettings, url: str) -> dict[str, Any]:
-    return settings.redis_tls() if settings.uses_tls(url) else {}
+def open_shared(settings: CommonSettings, url: SecretStr | None) -> Client | None:
+    """The client of the store that api processes share beside the ledger; None without one."""
+    return None if url is None else open_url(url.get_secret_value(), settings)
 
 
 def open_ledger(settings: CommonSettings) -> Client:
-    """The client of the ledger's Redis as the settings describe it. Nothing is sent before the first command."""
-    url = settings.redis_url.get_secret_value()
-    if settings.redis_cluster:
-        # One more try: after MOVED the next one goes to the right node.
-        return _ClusterClient(
-            RedisCluster.from_url(url, **_options() | _tls(settings, url) | {"retry": Retry(NoBackoff(), 1)}), url
-        )
-    if settings.redis_sentinel:
-        return _sentinel_client(url, settings)
-    return open_url(url, **_tls(settings, url))
-
-
-def _sentinel_client(url: str, settings: CommonSettings) -> Client:
-    where = parse_sentinel_url(url)
-    options = _options() | _tls(settings, url) | {"ssl": where.tls}
-    sentinel: Any = Sentinel(  # type: ignore[no-untyped-call]
-        where.sentinels, sentinel_kwargs=options | settings.redis_sentinel_login(), **options
-    )
-    master = sentinel.master_for(settings.redis_sentinel, db=where.db, username=where.username, password=where.password)
-    return _PipelineClient(master, url, *sentinel.sentinels)
+    """The client of the ledger's Redis as the settings describe it."""
+    opened = redis_clients.open_ledger(settings, TIMEOUT_S, cluster_retries=CLUSTER_RETRIES, **REPLIES)
+    kind = _ClusterClient if settings.redis_cluster else _PipelineClient
+    return kind(opened.client, settings.redis_url.get_secret_value(), *opened.sentinels)

@@ -10,7 +10,7 @@ from typing import Annotated, Final
 import msgspec
 
 from api.settings.watched_file import WatchedFile, read_bounded
-from schemas.clock import SYSTEM, Clock
+from schemas.time.clock import SYSTEM, Clock
 
 Limit = Annotated[int, msgspec.Meta(ge=1, le=10**15)]
 Name = Annotated[str, msgspec.Meta(max_length=256)]

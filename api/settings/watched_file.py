@@ -8,8 +8,8 @@ from typing import Final
 
 import structlog
 
-from schemas.clock import Clock
 from schemas.settings import PREFIX
+from schemas.time.clock import Clock
 
 log = structlog.get_logger(__name__)
 

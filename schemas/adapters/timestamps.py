@@ -9,7 +9,7 @@ import msgspec
 
 from schemas.events import EARLIEST, MAX_AHEAD, REASONS, BadRecordError, RecordTime, check_time
 from schemas.ledger.inventory import EPOCH
-from schemas.rfc3339 import parse
+from schemas.time.rfc3339 import parse
 
 Number = int | float
 """A JSON number: some products, and some ways out of a database, write whole numbers as `1.7949E12`."""

@@ -85,7 +85,7 @@ async def test_both_services_show_their_certificate(store: Store, authority: Aut
     assert await trouble(store.url_of("worker"), **given) is None
     urls: Any = {"redis_url": store.url_of("api"), "cache_redis_url": store.url_of("cache")}
     settings = ApiSettings(auth=("none",), **urls, **given)
-    ledger, shared = open_ledger(settings), open_shared(settings)
+    ledger, shared = open_ledger(settings), open_shared(settings, settings.cache_redis_url)
     assert shared is not None
     assert await asked(ledger, "authtally:{x-0}:position") == [None]
     assert await asked(shared, "authtally:answer:1") == [None]
