@@ -75,7 +75,7 @@ def _options(url: str, timeout_s: float, settings: RedisConnectionSettings | Non
         "socket_connect_timeout": timeout_s,
         # redis-py's default is ten attempts with a wait after each: a caller would hang for a minute.
         "retry": Retry(NoBackoff(), 0),
-        # CLIENT SETINFO needs a permission of its own, which Redis 7.0 cannot grant.
+        # CLIENT SETINFO needs its own permission, which Redis 7.0 cannot grant.
         "driver_info": None,
     }
     return options | settings.redis_tls() if settings is not None and settings.uses_tls(url) else options

@@ -1,4 +1,4 @@
-"""The two clocks of a process, handed in wherever time is used."""
+"""The two clocks of a process, passed to all code that uses time."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import Final
 
 @dataclass(frozen=True)
 class Clock:
-    """Seconds. An operator or NTP may set `now` back or forward at any time; `monotonic` only ever runs on.
+    """Seconds. An operator or NTP may set `now` back or forward at any time; `monotonic` never goes back.
 
-    `now` is for what the outside compares too: a token's expiry, a period, an expiry in a shared cache. Durations and
-    expiries inside this process go by `monotonic`.
+    Use `now` for times shared with others: a token's expiry, a period, an expiry in a shared cache. Use `monotonic`
+    for durations and expiries inside this process.
     """
 
     now: Callable[[], float] = time.time
     """Since the Unix epoch."""
     monotonic: Callable[[], float] = time.monotonic
-    """Since any moment."""
+    """Since an arbitrary moment."""
 
 
 SYSTEM: Final = Clock()

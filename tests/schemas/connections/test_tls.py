@@ -51,7 +51,7 @@ def test_kafkas_files_are_told_apart(authority: Authority, tmp_path: Path) -> No
         (kafka(authority, keyfile=one.key), "KEYFILE", "needs AUTHTALLY_KAFKA_SSL_CERTFILE"),
         (kafka(authority, certfile=one.certificate, keyfile=other.key), "KEYFILE", "is not the key"),
         (kafka(authority, certfile=locked.certificate, keyfile=locked.key), "KEY_PASSWORD", "is not set"),
-        (good | {"kafka_ssl_key_password": "wrong"}, "KEY_PASSWORD", "does not open"),
+        (good | {"kafka_ssl_key_password": "wrong"}, "KEY_PASSWORD", "does not decrypt"),
         (kafka(authority) | {"kafka_security_protocol": "PLAINTEXT"}, "CAFILE", "not encrypted"),
     ):
         text = refusal(**given)
