@@ -103,7 +103,7 @@ class Requests:
     """Measures a dialect's requests other than Hits: number, duration, concurrency."""
 
     under_way = 0
-    """Of all dialects. An integer, because a Gauge is slower."""
+    """The sum over all dialects. An integer, because a Gauge is slower."""
 
     def __init__(self, dialect: str) -> None:
         self._dialect = dialect

@@ -57,7 +57,7 @@ class Policies:
     access: tuple[AccessPolicy, ...] = ()
 
     def allowed_realms(self, subject: str, action: str) -> AllowedRealms | None:
-        """The realms on which the subject may perform the action; None if no policy allows it. No policies: all realms."""
+        """The realms on which the subject may perform the action; None if no policy allows it, all if there is none."""
         if not self.access:
             return AllowedRealms(None)
         matching = [policy for policy in self.access if policy.allows(subject, action)]

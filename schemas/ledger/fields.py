@@ -156,7 +156,7 @@ def imported(month: str, *names: str) -> str:
 
 # ids: the other fields are hours since the Unix epoch, each with its number of ids.
 EVICTED_BEFORE: Final = "given_up_before"
-"""In ids: the first hour of which no id was evicted by the size limit."""
+"""In ids: the first hour from which no id was evicted by the size limit."""
 
 # observed: REFUSED is the number of refused scripts; the other fields are "<number> <Unix ms>".
 REFUSED: Final = "refused"
