@@ -89,8 +89,10 @@ async def delete(
             old = apply_watermarks(stream, dict(zip(held[::2], held[1::2], strict=True)))
             if (each := visible.get((stream.shard.base, stream.number))) is not None:
                 deleted += _lines_between(each, old, statuses, end)
-            floors = {status: max(old.delete_watermarks.get(status, 0), end) for status in statuses}
-            await _free(inventory, old._replace(delete_watermarks={**old.delete_watermarks, **floors}), history, zone)
+            watermarks = {status: max(old.delete_watermarks.get(status, 0), end) for status in statuses}
+            await _free(
+                inventory, old._replace(delete_watermarks={**old.delete_watermarks, **watermarks}), history, zone
+            )
     for stream in streams:
         for status in stream.external_statuses:
             if status in statuses:
@@ -98,11 +100,11 @@ async def delete(
     return deleted
 
 
-def _lines_between(of: VisibleRows, old: Stream, statuses: Collection[int], end: int) -> int:
+def _lines_between(visible: VisibleRows, old: Stream, statuses: Collection[int], end: int) -> int:
     """Number of visible lines from the old watermarks up to `end`."""
     lines = 0
-    for first, stop, visible_table in of.segments:
-        for status, _ in visible_table:
+    for first, stop, segment_statuses in visible.segments:
+        for status, _ in segment_statuses:
             if status in statuses:
                 lines += max(0, min(stop, end) - max(first, old.delete_watermarks.get(status, 0)))
     return lines
@@ -121,8 +123,8 @@ async def _free(inventory: Inventory, stream: Stream, history: RecordingHistory,
     for batch in chunks(range(stream.freed, freed), UNLINK_BATCH):
         await inventory.run([("UNLINK", *(shard.rows(number, chunk) for chunk in batch))])
     years = list(years_of(stream, zone))
-    begun = await inventory.run([("GETRANGE", shard.days(number, year), 0, DAY_BYTES - 1) for year in years])
-    firsts = [(year, next(days(packed)).first) for year, packed in zip(years, begun, strict=True) if packed]
+    first_days = await inventory.run([("GETRANGE", shard.days(number, year), 0, DAY_BYTES - 1) for year in years])
+    firsts = [(year, next(days(packed)).first) for year, packed in zip(years, first_days, strict=True) if packed]
     if stream.totals is not None and (not firsts or firsts[-1][0] != years[-1]):
         # No day of the last year is over, so its first row is in the totals.
         firsts.append((years[-1], stream.totals.day_first))

@@ -98,10 +98,10 @@ class Inventory:
         for batch in chunks(wanted, MAX_COMMANDS):
             held = await self.chunks([(stream, number // ROWS_PER_CHUNK) for stream, number in batch])
             for (_, number), chunk in zip(batch, held, strict=True):
-                places, index = row_times(chunk), number % ROWS_PER_CHUNK
-                if index >= len(places):
+                times, index = row_times(chunk), number % ROWS_PER_CHUNK
+                if index >= len(times):
                     raise RowsDeletedError
-                found.append(row_of(chunk, index, places[index]))
+                found.append(row_of(chunk, index, times[index]))
         return found
 
     async def rows_before(self, wanted: Sequence[tuple[Stream, int]]) -> list[int]:
@@ -117,8 +117,8 @@ class Inventory:
                 inside.append(index)
         for batch in chunks(inside, MAX_COMMANDS):
             asked = [wanted[index] for index in batch]
-            begun = await self.chunk_starts([stream for stream, _ in asked])
-            cut = [bisect_left(places, at_us) - 1 for places, (_, at_us) in zip(begun, asked, strict=True)]
+            starts = await self.chunk_starts([stream for stream, _ in asked])
+            cut = [bisect_left(times, at_us) - 1 for times, (_, at_us) in zip(starts, asked, strict=True)]
             held = await self.chunks([(stream, chunk) for (stream, _), chunk in zip(asked, cut, strict=True)])
             for index, (_, at_us), number, chunk in zip(batch, asked, cut, held, strict=True):
                 # All rows of a missing chunk are deleted, so its end is as good.
@@ -136,7 +136,7 @@ def apply_watermarks(stream: Stream, held: Mapping[bytes, bytes]) -> Stream:
     freed = numbers.pop(fields.FREED_CHUNKS, 0)
     # Deleted chunks are deleted for every status.
     watermarks = dict.fromkeys(range(len(COUNTED_STATUSES)), freed * ROWS_PER_CHUNK)
-    for name, floor in numbers.items():
+    for name, watermark in numbers.items():
         status = COUNTED_STATUSES.index(name)
-        watermarks[status] = max(watermarks[status], floor)
+        watermarks[status] = max(watermarks[status], watermark)
     return stream._replace(delete_watermarks=watermarks, freed=freed)

@@ -48,15 +48,15 @@ class HighestCount(NamedTuple):
 class Calendar:
     """The days of a stream with rows, from some year on, as of the stream's totals."""
 
-    def __init__(self, packed: bytes, figures: RealmTotals | None) -> None:
+    def __init__(self, packed: bytes, totals: RealmTotals | None) -> None:
         self._held = array("I", packed)
         rows = 0
-        if figures is not None:
+        if totals is not None:
             # The last day is in the totals until it is over; days from it on are of a later state than the totals.
-            while self._held and self._held[-_COLUMNS] >= figures.day:
+            while self._held and self._held[-_COLUMNS] >= totals.day:
                 del self._held[-_COLUMNS:]
-            self._held.extend((figures.day, figures.day_first, *figures.maxima))
-            rows = figures.rows
+            self._held.extend((totals.day, totals.day_first, *totals.maxima))
+            rows = totals.rows
         self.ordinals = self._held[0::_COLUMNS]
         self.firsts = self._held[1::_COLUMNS]
         self.firsts.append(rows)
@@ -124,10 +124,10 @@ async def _stream_maxima(
     zone: ZoneInfo,
     found: dict[tuple[str, int], HighestCount],
 ) -> None:
-    of = await calendars(inventory, [each.stream for each in some], days.first, zone)
+    by_stream = await calendars(inventory, [each.stream for each in some], days.first, zone)
     cut: list[tuple[VisibleRows, int, int, int]] = []
     last: list[tuple[VisibleRows, int, int]] = []
-    for each, calendar in zip(some, of, strict=True):
+    for each, calendar in zip(some, by_stream, strict=True):
         first, end = calendar.window(days)
         for status, ranges in _by_status(each).items():
             inside = None
@@ -153,9 +153,9 @@ async def _stream_maxima(
         _add(found, (each.stream.realm, status), HighestCount(None, (row.at_us, row.values[status])))
 
 
-def _by_status(of: VisibleRows) -> Mapping[int, list[tuple[int, int]]]:
+def _by_status(visible: VisibleRows) -> Mapping[int, list[tuple[int, int]]]:
     ranges: dict[int, list[tuple[int, int]]] = {}
-    for first, end, statuses in of.segments:
+    for first, end, statuses in visible.segments:
         for status, _ in statuses:
             held = ranges.setdefault(status, [])
             if held and held[-1][1] == first:
@@ -170,13 +170,13 @@ async def calendars(inventory: Inventory, streams: Collection[Stream], since: da
     years = [years_of(stream, zone, since.year) for stream in streams]
     commands: list[Command] = [
         ("GET", stream.shard.days(stream.number, year))
-        for stream, of in zip(streams, years, strict=True)
-        for year in of
+        for stream, stream_years in zip(streams, years, strict=True)
+        for year in stream_years
     ]
     replies = iter(await inventory.run(commands))
     return [
-        Calendar(b"".join(next(replies) or b"" for _ in of), stream.totals)
-        for stream, of in zip(streams, years, strict=True)
+        Calendar(b"".join(next(replies) or b"" for _ in stream_years), stream.totals)
+        for stream, stream_years in zip(streams, years, strict=True)
     ]
 
 

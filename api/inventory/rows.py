@@ -47,7 +47,7 @@ async def lines(inventory: Inventory, table: Table, first: int, *, descending: b
     skip = start.skip
     cursors: list[_RowCursor | ExternalCursor] = [
         _RowCursor(visible, number, chunk_starts, descending=descending)
-        for visible, number, chunk_starts in zip(table.visible, start.numbers, start.places, strict=True)
+        for visible, number, chunk_starts in zip(table.visible, start.numbers, start.chunk_starts, strict=True)
     ]
     cursors += [
         ExternalCursor(listed, rank, descending=descending)

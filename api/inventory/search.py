@@ -32,16 +32,16 @@ class StartPoint(NamedTuple):
 
     numbers: list[int]
     ranks: list[int]
-    places: list[array[int]]
+    chunk_starts: list[array[int]]
     skip: int
 
 
 class LineSearch:
     """Finds the moment at which a line of a table is."""
 
-    def __init__(self, inventory: Inventory, of: Table) -> None:
+    def __init__(self, inventory: Inventory, table: Table) -> None:
         self._inventory = inventory
-        self._table = of
+        self._table = table
         self._chunk_starts: list[array[int]] = []
         # The rows around the moment, once they are read: number of the first row, and their times.
         self._row_times: list[tuple[int, array[int]]] | None = None
@@ -50,17 +50,17 @@ class LineSearch:
 
     async def start(self, passed: int, *, descending: bool) -> StartPoint:
         """The start of a walk after the first `passed` lines; descending, it begins at the last of them."""
-        of = self._table
-        self._chunk_starts = await self._inventory.chunk_starts([each.stream for each in of.visible])
-        if descending and passed == of.lines:
+        table = self._table
+        self._chunk_starts = await self._inventory.chunk_starts([each.stream for each in table.visible])
+        if descending and passed == table.lines:
             return StartPoint(
-                [each.end for each in of.visible], [each.lines for each in of.external], self._chunk_starts, 0
+                [each.end for each in table.visible], [each.lines for each in table.external], self._chunk_starts, 0
             )
         if not descending and passed == 0:
-            return StartPoint([each.first for each in of.visible], [0] * len(of.external), self._chunk_starts, 0)
+            return StartPoint([each.first for each in table.visible], [0] * len(table.external), self._chunk_starts, 0)
         self._sum_up()
         low, high = self._span()
-        if of.visible:
+        if table.visible:
             low, high = await self._narrow(low, high, passed, self._estimate, rough=True)
             await self._read_row_times(low, high)
         low, _ = await self._narrow(low, high, passed, self._count, rough=False)
@@ -68,7 +68,7 @@ class LineSearch:
         at_us = low + 1 if descending else low
         numbers = self._numbers(at_us)
         ranks = await self._ranks(at_us)
-        before = sum(each.before(number) for each, number in zip(of.visible, numbers, strict=True)) + sum(ranks)
+        before = sum(each.before(number) for each, number in zip(table.visible, numbers, strict=True)) + sum(ranks)
         return StartPoint(numbers, ranks, self._chunk_starts, before - passed if descending else passed - before)
 
     def _sum_up(self) -> None:
@@ -95,14 +95,14 @@ class LineSearch:
         return self._any_before[0][0], self._all_before[0][-1] + 1
 
     async def _estimate(self, at_us: int) -> tuple[int, int]:
-        given = sum(await self._ranks(at_us))
-        return _before(self._all_before, at_us) + given, _before(self._any_before, at_us) + given
+        external = sum(await self._ranks(at_us))
+        return _before(self._all_before, at_us) + external, _before(self._any_before, at_us) + external
 
     async def _count(self, at_us: int) -> tuple[int, int]:
         numbers = self._numbers(at_us)
         lines_before = sum(each.before(number) for each, number in zip(self._table.visible, numbers, strict=True))
-        given = sum(await self._ranks(at_us))
-        return lines_before + given, lines_before + given
+        external = sum(await self._ranks(at_us))
+        return lines_before + external, lines_before + external
 
     async def _narrow(
         self,
@@ -177,7 +177,7 @@ class LineSearch:
 
     def _numbers(self, at_us: int) -> list[int]:
         assert self._row_times is not None or not self._table.visible
-        return [begun + bisect_left(times, at_us) for begun, times in self._row_times or ()]
+        return [first + bisect_left(times, at_us) for first, times in self._row_times or ()]
 
     async def _ranks(self, at_us: int) -> list[int]:
         """For each set of external rows, the number of visible rows before a moment."""

@@ -99,12 +99,12 @@ async def _sketch(users: DistinctUsers, day: QueryState) -> None:
 async def _counts(users: DistinctUsers, states: Sequence[QueryState], windows: Sequence[RollingWindow]) -> list[int]:
     """The estimates by window. Raises TimeoutError if a temporary sketch expired before all were counted."""
     names = {index: _sketch_names(users, states[index]) for window in windows for index in window.days}
-    commands: list[Command] = [("PFCOUNT", *of) for window in windows for of in _by_part(names, window)]
+    commands: list[Command] = [("PFCOUNT", *sketches) for window in windows for sketches in _by_part(names, window)]
     counts: list[int] = []
     for chunk in chunks(commands, MAX_MERGED // 16):
         counts += await users.client.run(chunk)
     existing = 0
-    for some in chunks((name for of in names.values() for name in of), MAX_MERGED):
+    for some in chunks((name for day_names in names.values() for name in day_names), MAX_MERGED):
         (found,) = await users.client.run([("EXISTS", *some)])
         existing += found
     if existing < sum(map(len, names.values())):

@@ -117,7 +117,7 @@ class ApiSettings(KafkaSettings):
 
     cache_redis_url: RedisUrl | None = Field(
         None,
-        description="Another Redis database or server, shared by api processes for answers; unset: each has its own.",
+        description="Redis that api processes share for answers, limits and sessions; unset: each process has its own.",
     )
     api_host: str = Field("127.0.0.1", description="Address on which the api listens.")
     api_port: int = Field(8080, ge=0, le=65_535, description="Port on which the api listens; 0 means a free port.")
