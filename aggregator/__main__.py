@@ -14,9 +14,9 @@ from aggregator.app import build_worker
 from aggregator.assignment import SettingsConflictError
 from aggregator.settings import WorkerSettings
 from aggregator.startup import PreflightError
-from schemas.exit_deadline import ExitDeadline
 from schemas.settings import SettingsError, read
 from schemas.telemetry import logs
+from schemas.telemetry.exit_deadline import ExitDeadline
 
 log = structlog.get_logger(__name__)
 

@@ -27,10 +27,10 @@ from aggregator.ledger.store import connect
 from aggregator.progress import INTERVAL_S, Progress, StuckError
 from aggregator.settings import WorkerSettings
 from aggregator.startup import PreflightError, wait_for_preflight
-from schemas.exit_deadline import CRASH_S, ExitDeadline
 from schemas.ledger.keys import Shard
 from schemas.settings import read
 from schemas.telemetry import traces
+from schemas.telemetry.exit_deadline import CRASH_S, ExitDeadline
 
 log = structlog.get_logger(__name__)
 

@@ -26,12 +26,12 @@ from aggregator.kafka.dead_letters import DeadLetters
 from aggregator.kafka.transport import Consumer, Range
 from aggregator.ledger.ledger import Applied, Ledger, LedgerDefectError, Refused, ShardState
 from aggregator.settings import FORMAT, WorkerSettings
-from schemas.clock import SYSTEM, Clock
 from schemas.ledger import fields
 from schemas.ledger.inventory import BINDINGS
 from schemas.ledger.keys import Shard
 from schemas.telemetry.build import RELEASED
 from schemas.telemetry.traces import NO_TRACES, Span, Tracer, Value
+from schemas.time.clock import SYSTEM, Clock
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")

@@ -23,7 +23,7 @@ from api.ledger.client import Client
 from api.ledger.cooldown import RETRY_S
 from api.ledger.statistics import Statistics
 from api.metrics import CACHE_ANSWERS, REQUESTS, Hits, Requests
-from schemas.clock import Clock
+from schemas.time.clock import Clock
 
 log = structlog.get_logger(__name__)
 

@@ -31,7 +31,7 @@ from schemas.events import (
     check_time,
     decode_native,
 )
-from schemas.rfc3339 import cut_time
+from schemas.time.rfc3339 import cut_time
 
 MAX_USER_ADDITIONS: Final = 20_000
 """Users sent in one script, counted once per period and scope: keeps it under 5 ms of the store's time."""

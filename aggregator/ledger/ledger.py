@@ -25,11 +25,11 @@ from aggregator.fold.range_delta import RangeDelta
 from aggregator.inventory.store import script_arguments
 from aggregator.ledger.store import UNREACHABLE, Client, as_connection_errors, describe_error
 from aggregator.settings import WorkerSettings
-from schemas.clock import SYSTEM, Clock
 from schemas.connections.redis_replies import Remedy, leave_server, reply_of
 from schemas.ledger import accuracy, fields, keys
 from schemas.ledger.keys import Shard, ShardKeys
 from schemas.ledger.periods import Month, period_end
+from schemas.time.clock import SYSTEM, Clock
 
 log = structlog.get_logger(__name__)
 

@@ -2,61 +2,27 @@
 
 from __future__ import annotations
 
-from functools import partial
-from typing import Any, Final, cast
+from typing import Final
 
-from redis.asyncio import Redis, RedisCluster, Sentinel
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import AuthenticationError, RedisClusterException, RedisError
+from redis.exceptions import AuthenticationError, RedisClusterException
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from aggregator.settings import WorkerSettings
-from schemas.connections.lost_connections import raise_as
+from schemas.connections.redis_clients import UNREACHABLE as UNREACHABLE
+from schemas.connections.redis_clients import Client as Client
+from schemas.connections.redis_clients import as_connection_errors as as_connection_errors
+from schemas.connections.redis_clients import open_ledger
 from schemas.connections.redis_diagnosis import diagnose_refusal, diagnose_tls
 from schemas.connections.redis_replies import reply_of
-from schemas.connections.sentinel_url import parse_sentinel_url
 from schemas.settings import CommonSettings
 
 SOCKET_TIMEOUT_S: Final = 5.0
-Client = Redis | RedisCluster
-UNREACHABLE: Final = (RedisError, RedisClusterException, OSError)
-"""Whatever a client raises when Redis is gone, full or fails over. Of a Cluster without a node it is no RedisError."""
-as_connection_errors: Final = partial(raise_as, RedisConnectionError)
 
 
 def connect(settings: WorkerSettings) -> Client:
-    """A client of the ledger's store; connects when first used. Never retries by itself: retries are ours to see."""
-    url = settings.redis_url.get_secret_value()
-    options: dict[str, Any] = {
-        "decode_responses": True,
-        "socket_timeout": SOCKET_TIMEOUT_S,
-        "socket_connect_timeout": SOCKET_TIMEOUT_S,
-        "retry": Retry(NoBackoff(), 0),
-        # Telling the library's name needs a right of its own, which Redis 7.0 cannot grant.
-        "driver_info": None,
-    }
-    if settings.uses_tls(url):
-        options |= settings.redis_tls()
-    if settings.redis_cluster:
-        return RedisCluster.from_url(url, **options)
-    if settings.redis_sentinel:
-        sentinel_url = parse_sentinel_url(url)
-        options["ssl"] = sentinel_url.tls
-        sentinel = Sentinel(  # type: ignore[no-untyped-call]
-            sentinel_url.sentinels, sentinel_kwargs=options | settings.redis_sentinel_login(), **options
-        )
-        return cast(
-            Redis,
-            sentinel.master_for(
-                settings.redis_sentinel,
-                db=sentinel_url.db,
-                username=sentinel_url.username,
-                password=sentinel_url.password,
-            ),
-        )
-    return Redis.from_url(url, **options)
+    """A client of the ledger's store. It never retries by itself: the worker does, and logs each attempt."""
+    return open_ledger(settings, SOCKET_TIMEOUT_S, decode_responses=True).client
 
 
 def describe_error(error: BaseException) -> str:

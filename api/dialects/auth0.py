@@ -33,9 +33,9 @@ from api.http.errors import (
 )
 from api.ledger.statistics import ActiveUsers, Statistics
 from api.settings.settings import ApiSettings
-from schemas.clock import Clock
 from schemas.ledger import fields
 from schemas.ledger.periods import day_key
+from schemas.time.clock import Clock
 
 PREFIX: Final = "/api/v2/stats"
 JSON: Final = "application/json; charset=utf-8"

@@ -17,7 +17,7 @@ from api.endpoint import Endpoint, Services
 from api.http.errors import ApiError, BadRequestError, ErrorBody, ForbiddenError
 from api.ledger.statistics import MonthFigures
 from api.settings.settings import ApiSettings
-from schemas.clock import Clock
+from schemas.time.clock import Clock
 
 PREFIX: Final = "/oxauth"
 

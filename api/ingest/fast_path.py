@@ -16,7 +16,7 @@ import msgspec
 from api.ingest.records import Message, Records
 from schemas.events import EARLIEST, MAX_AHEAD, UNDECODABLE, AccountEvent, Event, Login, TokenIssued
 from schemas.outgoing import KEY_BYTES, Outgoing
-from schemas.rfc3339 import may_be_rounded
+from schemas.time.rfc3339 import may_be_rounded
 
 FrequentEvent = Login | TokenIssued | AccountEvent
 """The frequent event types. OTP token states are rare and have more rules."""

@@ -13,8 +13,8 @@ from aggregator.counting import CLOCKS_APART_MS, RangeCounter, clock_error
 from aggregator.kafka.dead_letters import DeadLetters
 from aggregator.ledger.ledger import Ledger
 from aggregator.ledger.store import connect
-from schemas.clock import Clock
 from schemas.ledger.keys import Shard
+from schemas.time.clock import Clock
 from tests.aggregator import ledgers
 from tests.conftest import wait_until
 from tests.integration.conftest import MakeSite

@@ -10,8 +10,8 @@ from typing import Final
 import pytest
 
 from aggregator.__main__ import SHUTDOWN_S
-from schemas.exit_deadline import STATUS
 from schemas.ledger.keys import Shard
+from schemas.telemetry.exit_deadline import STATUS
 from tests.conftest import wait_until
 from tests.integration import failing, hanging
 from tests.integration.conftest import MakeSite
