@@ -17,6 +17,7 @@ from yarl import URL
 
 from aggregator import metrics
 from aggregator.assignment import Assignment, SettingsConflictError
+from aggregator.clocks import StoreClocks
 from aggregator.counting import RangeCounter
 from aggregator.health import Health
 from aggregator.kafka.dead_letters import DeadLetters
@@ -55,18 +56,26 @@ class Worker:
         self.redis_error: str | None = None
         self.startup_error: str | None = None
         self.ledger = Ledger(self.redis, settings, on_error=self._on_redis_error)
-        self.health = Health(settings.worker_host, settings.worker_port)
+        self.clocks = StoreClocks(self.ledger)
+        self.health = Health(settings.worker_host, settings.worker_port, self.problems)
         self.assignment = Assignment(self.ledger, settings)
         self.tokens = KafkaTokenProvider(settings)
         kafka_credentials = credentials(settings, self.tokens)
         self.dead_letters = DeadLetters(settings, credentials_to_aiokafka_auth(kafka_credentials, None))
-        self.counting = RangeCounter(settings, self.ledger, self.dead_letters, self.assignment)
+        self.tracer = traces.open_tracer(settings.otlp_endpoint, "worker")
+        self.counting = RangeCounter(
+            settings, self.ledger, self.dead_letters, self.assignment, self.clocks, self.tracer
+        )
         self.progress = Progress(
-            self.ledger, self.counting, self.assignment, lambda: bool(self._external_problems()), settings.stuck_after_s
+            self.ledger,
+            self.counting,
+            self.assignment,
+            self.clocks,
+            lambda: bool(self._external_problems()),
+            settings.stuck_after_s,
         )
         self.deadline = ExitDeadline(self._loops)
         self.app = App(self, kafka_credentials)
-        self.health.problems = self.problems
 
     def _loops(self) -> list[asyncio.AbstractEventLoop]:
         loops = [self.app.loop]
@@ -80,7 +89,7 @@ class Worker:
             return
         # The text of other exceptions may hold what a record said.
         ours = isinstance(reason, (StuckError, SettingsConflictError))
-        self.health.crashed = f"{type(reason).__name__}: {reason}" if ours else type(reason).__name__
+        self.health.record_crash(f"{type(reason).__name__}: {reason}" if ours else type(reason).__name__)
         self.deadline.within(CRASH_S)
         if isinstance(reason, StuckError):
             self.deadline.write_stacks()
@@ -99,7 +108,7 @@ class Worker:
             "redis": self.redis_error,
             "kafka": self.tokens.error or self.assignment.error,
             "dead_letters": self.dead_letters.error,
-            "clock": next(iter(self.counting.clock_errors.values()), None),
+            "clock": next(iter(self.clocks.errors.values()), None),
         }
         return self.progress.problems | {component: error for component, error in problems.items() if error}
 
@@ -121,7 +130,6 @@ class Worker:
         gc.freeze()
         gc.disable()
         metrics.init(self.settings.topics)
-        self.counting.traces = traces.open_tracer(self.settings.otlp_endpoint, "worker")
         await self.health.start()
         await wait_for_preflight(self.settings, self.redis, self._on_startup_wait)
 
@@ -129,7 +137,7 @@ class Worker:
         await self.dead_letters.stop()
         await self.redis.aclose()
         await self.health.stop()
-        await asyncio.to_thread(self.counting.traces.close, TRACES_FLUSH_S)
+        await asyncio.to_thread(self.tracer.close, TRACES_FLUSH_S)
 
 
 class App(faust.App):  # type: ignore[misc]
@@ -166,11 +174,6 @@ class App(faust.App):  # type: ignore[misc]
         )
         self._worker = worker
         self._tasks: set[asyncio.Task[None]] = set()
-        transport = Transport(brokers, self)
-        transport.assign = self._assign
-        transport.positions = self._positions
-        transport.on_poll = worker.health.record_poll
-        self.transport = transport
         for topic in settings.topics:
             # No acks: Faust keeps a number per offset for them, and the position is the ledger's.
             self.agent(self.topic(topic, schema=Schema(), acks=False), name=f"count:{topic}")(self._count_ranges)
@@ -180,6 +183,16 @@ class App(faust.App):  # type: ignore[misc]
         """Whether the consumer group has given this worker its share, which may be nothing."""
         # Not by the generation: some brokers call the first one 0.
         return bool(self.started and not self.rebalancing and self.rebalancing_count > 0)
+
+    def _new_transport(self) -> Transport:
+        """Faust calls it when the transport is first needed; its constructor takes no transport."""
+        return Transport(
+            self.conf.broker_consumer,
+            self,
+            assign=self._assign,
+            positions=self._positions,
+            on_poll=self._worker.health.record_poll,
+        )
 
     async def _assign(self, shards: set[Shard]) -> None:
         await self._worker.assignment.assign(self.consumer, shards)

@@ -29,14 +29,25 @@ class Health:
     unready, not dead, since a restart would mend neither.
     """
 
-    def __init__(self, host: str, port: int, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        problems: Callable[[], Mapping[str, list[str]]],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`problems` returns the reasons why the worker is not ready, by component; empty if it is."""
         self._address = (host, port)
+        self._problems = problems
         self._clock = clock
         self._polled_at = clock()
         self._runner: web.AppRunner | None = None
         self.crashed: str | None = None
         """Why the worker is about to end, from its crash on."""
-        self.problems: Callable[[], Mapping[str, list[str]]] = lambda: {"startup": ["starting"]}
+
+    def record_crash(self, reason: str) -> None:
+        """From now on the worker is not alive."""
+        self.crashed = reason
 
     def record_poll(self) -> None:
         """The poll loop has come round once more."""
@@ -66,11 +77,11 @@ class Health:
         return web.json_response(body, status=200 if alive else 503)
 
     async def _ready(self, request: web.Request) -> web.Response:
-        problems = [line for lines in self.problems().values() for line in lines]
+        problems = [line for lines in self._problems().values() for line in lines]
         return web.json_response({"ready": not problems, "troubles": problems}, status=503 if problems else 200)
 
     async def _metrics(self, request: web.Request) -> web.StreamResponse:
-        problems = self.problems()
+        problems = self._problems()
         for component in COMPONENTS:
             metrics.UNREADY.labels(component).set(component in problems)
         return await _metrics_handler(request)

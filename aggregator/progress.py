@@ -14,6 +14,7 @@ from redis.exceptions import RedisClusterException, RedisError
 
 from aggregator import metrics
 from aggregator.assignment import Assignment
+from aggregator.clocks import StoreClocks
 from aggregator.counting import RangeCounter
 from aggregator.kafka.transport import Consumer, LogBounds
 from aggregator.ledger.ledger import Ledger
@@ -38,6 +39,7 @@ class Progress:
         ledger: Ledger,
         counting: RangeCounter,
         assignment: Assignment,
+        clocks: StoreClocks,
         is_blocked: Callable[[], bool],
         stuck_after_s: float,
         clock: Callable[[], float] = time.monotonic,
@@ -46,6 +48,7 @@ class Progress:
         self._ledger = ledger
         self._counting = counting
         self._assignment = assignment
+        self._clocks = clocks
         self._is_blocked = is_blocked
         self._stuck_after_s = stuck_after_s
         self._clock = clock
@@ -69,7 +72,7 @@ class Progress:
             bounds = await consumer.bounds(positions)
             to_assign = await self._assignment.needs_assignment(positions) | self._rolled_back(positions)
             for shard in positions:
-                await self._counting.clocks_agree(shard)
+                await self._clocks.agree(shard)
             for shard, position in positions.items():
                 await self._measure(consumer, shard, position, bounds[shard])
         except (RedisError, RedisClusterException) as error:

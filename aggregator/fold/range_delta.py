@@ -11,7 +11,6 @@ from zoneinfo import ZoneInfo
 
 from aggregator.fold.deduplication import DedupeResult, SeenIds
 from aggregator.fold.digest import Digest
-from aggregator.inventory.state import InventoryChanges, InventoryState
 from aggregator.settings import WorkerSettings
 from schemas.ledger import fields
 from schemas.ledger.scopes import Scope
@@ -123,8 +122,6 @@ class RangeDelta:
     """What becomes of the ids held."""
     record_times: dict[str, tuple[int, int]] = field(default_factory=dict)
     """Day to first and last record timestamp, ms, counted into it."""
-    inventory: InventoryChanges | None = None
-    """What becomes of the OTP inventory, on a topic of its events."""
     labels: set[str] = field(default_factory=set)
     """Members new to the labels set."""
     progress: dict[str, int] = field(default_factory=dict)
@@ -192,8 +189,6 @@ class ShardCache:
     """Ids of events."""
     unexpected: set[int] = field(default_factory=set)
     """Offsets of records that no fold could count: every replay skips them."""
-    inventory: InventoryState | None = None
-    """The OTP inventory, where there is one."""
 
     def without_unexpected(self, records: Sequence[Record]) -> tuple[Sequence[Record], Sequence[Record]]:
         """The records to fold, and the others."""
@@ -212,5 +207,3 @@ class ShardCache:
         self.event_classes.update(delta.event_classes)
         self.seen_ids.update(delta.dedupe)
         self.unexpected |= delta.unexpected
-        if self.inventory is not None and delta.inventory is not None:
-            self.inventory.apply(delta.inventory)

@@ -78,7 +78,7 @@ class _RealmFold:
         )
 
 
-class InventoryFold:
+class ChangesBuilder:
     """Takes in events in log order, over a stock that stays as it is."""
 
     def __init__(self, state: InventoryState, rules: CountingRules) -> None:

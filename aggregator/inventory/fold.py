@@ -13,9 +13,9 @@ from typing import Any, Final, NamedTuple
 from aggregator.fold.adapter_events import AdapterEvent, adapter_events
 from aggregator.fold.deduplication import Deduplicator
 from aggregator.fold.fold import note_skipped
-from aggregator.fold.range_delta import CountingRules, DeadLetter, RangeDelta, Record, ShardCache
-from aggregator.inventory.changes import InventoryFold
-from aggregator.inventory.state import InventoryState, realm_bytes
+from aggregator.fold.range_delta import CountingRules, DeadLetter, Record, ShardCache
+from aggregator.inventory.changes import ChangesBuilder
+from aggregator.inventory.state import InventoryDelta, InventoryState, realm_bytes
 from schemas.adapters.registry import ADAPTERS
 from schemas.adapters.timestamps import checked_utc
 from schemas.events import (
@@ -155,13 +155,13 @@ def fold_inventory(
     rules: CountingRules,
     now_ms: int,
     skipped: Sequence[Record] = (),
-) -> RangeDelta:
+) -> InventoryDelta:
     """Fold what was told up to offset `end`. `state` knows every serial and holder of it; `now_ms` as for `fold`.
 
     `skipped` are the records that are not in `events` since they are known as unexpected.
     """
-    delta = RangeDelta(end)
-    fold = InventoryFold(state, rules)
+    delta = InventoryDelta(end)
+    fold = ChangesBuilder(state, rules)
     deduplicator = Deduplicator(cache.seen_ids, rules.dedupe_window_s, rules.dedupe_max_ids, now_ms)
     consumed = duplicates = ignored = 0
     times: list[RecordTime] = []

@@ -6,6 +6,7 @@ import struct
 from dataclasses import dataclass, field
 from typing import Final
 
+from aggregator.fold.range_delta import RangeDelta, ShardCache
 from schemas.ledger.inventory import Token
 
 MAX_CACHED: Final = 100_000
@@ -68,3 +69,24 @@ class InventoryState:
             self.holders.clear()
         self.tokens |= changes.tokens
         self.holders |= changes.holders
+
+
+@dataclass(slots=True)
+class InventoryDelta(RangeDelta):
+    """The additions to a shard of the OTP inventory."""
+
+    inventory: InventoryChanges = field(default_factory=InventoryChanges)
+
+
+@dataclass(slots=True)
+class InventoryCache(ShardCache):
+    """The cache of a shard of the OTP inventory."""
+
+    inventory: InventoryState | None = None
+    """None until it is loaded."""
+
+    def update(self, delta: RangeDelta) -> None:
+        # Without arguments, super() fails in a dataclass with slots, which is made twice.
+        ShardCache.update(self, delta)
+        if self.inventory is not None and isinstance(delta, InventoryDelta):
+            self.inventory.apply(delta.inventory)

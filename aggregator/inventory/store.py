@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from typing import Any, Final, Protocol
+
+from msgspec import Struct
 
 from aggregator.inventory.fold import DecodedEvent, unknown_holders, unknown_tokens
 from aggregator.inventory.state import InventoryChanges, InventoryState
@@ -118,18 +120,32 @@ def pack_strings(items: Sequence[bytes]) -> bytes:
     return b"\xdd" + len(items).to_bytes(4, "big") + b"".join(parts)
 
 
+class InventoryAdditions(Struct):
+    """The changes to an inventory as ledger.lua reads them: keys, and items of the blob, by their numbers from 1.
+
+    The first three are flat, because a map for each write would cost the script more than the write.
+    """
+
+    hashes: list[int]
+    """Per hash: key, first and last item of the fields and values to set, first and last item of the fields to delete.
+
+    The last is before the first if there are none.
+    """
+    strings: list[int]
+    """Per string: key, byte to write at, item, and 1 if the string is full with it."""
+    rows: list[int]
+    """Per sorted set: key, first and last item of its scores and members."""
+    maxima: list[dict[str, Any]]
+    """Per hash: its `key`, and a count by day in `days`; the larger count stays."""
+
+
 def script_arguments(
-    keys: ShardKeys, key_names: list[str], blobs: list[bytes], changes: InventoryChanges
-) -> dict[str, Any]:
-    """What the ledger's script is to store. Adds its keys to `key_names`, and to `blobs` what it is made of."""
-    # Flat lists of numbers: a map for each would cost the script more than what it is to do.
+    keys: ShardKeys, key: Callable[[str], int], changes: InventoryChanges
+) -> tuple[InventoryAdditions, bytes]:
+    """The additions of an inventory, and the blob of their items. `key` returns the number of a key by its name."""
     hashes: list[int] = []
     strings: list[int] = []
     rows: list[int] = []
-
-    def key(name: str) -> int:
-        key_names.append(name)
-        return len(key_names)
 
     items: list[bytes] = []
 
@@ -169,8 +185,7 @@ def script_arguments(
         {"key": key(keys.external_days(*group)), "days": {str(day): count for day, count in more.items()}}
         for group, more in changes.external_days.items()
     ]
-    blobs.append(pack_strings(items))
-    return {"hashes": hashes, "strings": strings, "rows": rows, "maxima": maxima}
+    return InventoryAdditions(hashes, strings, rows, maxima), pack_strings(items)
 
 
 def _encoded(numbers: dict[str, int]) -> dict[bytes, bytes]:

@@ -379,12 +379,23 @@ class Transport(driver.Transport):  # type: ignore[misc]
 
     Consumer = Consumer
 
-    assign: Callable[[set[Shard]], Awaitable[None]]
-    """Seek, or stop, each of these partitions by what the ledger and the log say."""
-    positions: Callable[[], Awaitable[dict[Shard, int]]]
-    """The positions to commit."""
-    on_poll: Callable[[], None]
-    """Told each time that the poll loop comes round, on the consumer's thread."""
+    def __init__(
+        self,
+        url: Any,
+        app: Any,
+        *,
+        assign: Callable[[set[Shard]], Awaitable[None]],
+        positions: Callable[[], Awaitable[dict[Shard, int]]],
+        on_poll: Callable[[], None],
+    ) -> None:
+        """`assign` seeks or stops each partition by the ledger and the log; `positions` returns those to commit.
+
+        `on_poll` is called on the consumer's thread in every round of the poll loop.
+        """
+        super().__init__(url, app)
+        self.assign = assign
+        self.positions = positions
+        self.on_poll = on_poll
 
 
 def _states(consumer: Any) -> dict[Any, Any]:
