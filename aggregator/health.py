@@ -17,16 +17,16 @@ log = structlog.get_logger(__name__)
 
 _metrics_handler: Final = make_aiohttp_handler(REGISTRY)
 COMPONENTS: Final = ("crashed", "startup", "redis", "clock", "kafka", "dead_letters", "group", "stopped")
-"""Where a trouble may be: the label of its metric."""
+"""Components that may have a problem: the label of the metric."""
 POLL_SILENCE_S: Final = 60.0
-"""How long the poll loop may be silent before the worker counts as dead: longer than any rebalance takes."""
+"""The worker counts as dead when the poll loop is silent for so long: longer than any rebalance takes."""
 
 
 class Health:
     """Serves `/health/live`, `/health/ready`, `/metrics`.
 
-    Alive means that the poll loop turns and that nothing has crashed. Troubles of Kafka and Redis make the worker
-    unready, not dead, since a restart would mend neither.
+    Alive means that the poll loop runs and nothing has crashed. Problems of Kafka and Redis make the worker unready,
+    not dead, because a restart would fix neither.
     """
 
     def __init__(
@@ -43,18 +43,18 @@ class Health:
         self._polled_at = clock()
         self._runner: web.AppRunner | None = None
         self.crashed: str | None = None
-        """Why the worker is about to end, from its crash on."""
+        """The reason of the crash after which the worker is about to end."""
 
     def record_crash(self, reason: str) -> None:
         """From now on the worker is not alive."""
         self.crashed = reason
 
     def record_poll(self) -> None:
-        """The poll loop has come round once more."""
+        """The poll loop has run once more."""
         self._polled_at = self._clock()
 
     async def start(self) -> None:
-        """Listen. Raises OSError when the port is taken."""
+        """Listen. Raises OSError if the port is in use."""
         app = web.Application()
         app.router.add_get("/health/live", self._live)
         app.router.add_get("/health/ready", self._ready)

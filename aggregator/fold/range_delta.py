@@ -93,7 +93,7 @@ AppliedUsers = dict[UserGroup, set[str]]
 
 
 class EventClass(NamedTuple):
-    """Where events with one combination of day, labels and outcome count."""
+    """The buckets of events with one combination of day, labels and outcome."""
 
     periods: tuple[str, ...]
     fields: tuple[str, ...]

@@ -72,7 +72,7 @@ def test_a_kill_and_a_second_partition_leave_what_a_plain_model_holds(apache: Br
     producer.produce(topic, json.dumps(state("2026-03-01T00:00:00Z", "X", "token_init", "x")).encode(), partition=1)
     worker = site.workers.start()
     said = worker.wait_until_troubled(f"{topic}-1 is not read", "must have one partition")
-    assert "partition 0 goes on" in said
+    assert "partition 0 continues" in said
     publish(1000, EVENTS)
     wait_until(lambda: position() == EVENTS + 1000, 60, "all is counted")
     assert killed_at < EVENTS
