@@ -24,7 +24,8 @@ CONNECTIONS: Final = "schemas/connections/"
 FAUST: Final = {"aggregator/app.py", "aggregator/kafka/transport.py", "aggregator/__main__.py"}
 LAYERS: Final = {
     "aggregator": (
-        *("fold", "inventory", "kafka", "ledger", "assignment", "counting", "progress", "startup", "app", "__main__"),
+        *("fold", "inventory", "kafka", "ledger", "folds", "clocks", "shard_caches", "slots", "isolation"),
+        *("assignment", "counting", "progress", "startup", "app", "__main__"),
     ),
     "api": (
         *("http", "ledger", "settings", "cache", "inventory", "auth", "endpoint", "ingest", "dialects", "dashboard"),
@@ -34,9 +35,7 @@ LAYERS: Final = {
 """From the bottom up: no import points upwards."""
 BESIDE: Final = {"aggregator": {"settings", "health", "metrics"}, "api": {"metrics"}}
 """Imported by every layer, so that they import none."""
-UPWARDS: Final = {
-    ("aggregator/fold/range_delta.py", "aggregator.inventory.state"),
-}
+UPWARDS: Final[set[tuple[str, str]]] = set()
 """Imports still to be turned round. The test fails for a new one, and for one of these that is gone."""
 
 

@@ -1,4 +1,4 @@
-"""The connection to the ledger's Redis, and what its failures mean in words."""
+"""The connection to the ledger's Redis, and messages for its errors."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ SOCKET_TIMEOUT_S: Final = 5.0
 
 
 def connect(settings: WorkerSettings) -> Client:
-    """A client of the ledger's store. It never retries by itself: the worker does, and logs each attempt."""
+    """A client of the ledger's store. It never retries: RetryingClient does, and logs it."""
     return open_ledger(settings, SOCKET_TIMEOUT_S, decode_responses=True).client
 
 
 def describe_error(error: BaseException) -> str:
-    """One line for a log or a health page, naming the setting where there is one to blame."""
+    """One line for a log or a health page, with the setting to check if there is one."""
     text = str(error)
     if is_auth_error(error):
         return f"AUTHTALLY_REDIS_URL: wrong or missing user or password ({text})"
@@ -40,7 +40,7 @@ def describe_error(error: BaseException) -> str:
 
 
 async def diagnose_unreachable(settings: CommonSettings, error: BaseException) -> str:
-    """`describe_error`; where a server of TLS hung up, with what it has against our certificate. May take seconds."""
+    """`describe_error`, with the reason if a TLS server rejected our certificate. May take seconds."""
     description = describe_error(error)
     if isinstance(error, (RedisConnectionError, OSError)) and not is_auth_error(error):
         return await diagnose_refusal(settings, str(error)) or description
@@ -48,17 +48,17 @@ async def diagnose_unreachable(settings: CommonSettings, error: BaseException) -
 
 
 def is_auth_error(error: BaseException) -> bool:
-    """Whether Redis refuses who we say we are: waiting does not help."""
+    """Whether Redis rejects our credentials: waiting does not help."""
     return isinstance(error, AuthenticationError) or str(error).startswith(("NOAUTH", "WRONGPASS"))
 
 
 async def preflight_error(client: Client) -> str | None:
-    """Why this store must not hold a ledger, or None. Raises RedisError when it does not answer."""
+    """Why this store must not hold a ledger, or None. Raises RedisError if it does not answer."""
     answer = await client.info("memory")
     policies = {answer.get("maxmemory_policy")} | {
         node.get("maxmemory_policy") for node in answer.values() if isinstance(node, dict)
     }
     for policy in policies - {None, "noeviction"}:
-        # An evicted set or position would be a wrong figure that nobody notices.
+        # An evicted set or position would make figures wrong without a trace.
         return f"AUTHTALLY_REDIS_URL: this Redis evicts keys (maxmemory-policy {policy}); it must be noeviction"
     return None

@@ -12,9 +12,9 @@ from zoneinfo import ZoneInfo
 
 import redis
 
-from aggregator.fold.range_delta import ShardCache
 from aggregator.inventory import store
 from aggregator.inventory.fold import EventReader, fold_inventory
+from aggregator.inventory.state import InventoryCache
 from aggregator.ledger.ledger import Applied, Refused
 from schemas.ledger import inventory
 from schemas.ledger.inventory import COUNTED_STATUSES, NO_REALM
@@ -44,6 +44,7 @@ class Inventories(Counting):
 
     def __init__(self, redis_url: str, shard: Shard = SHARD, *, remember: bool = True, **given: Any) -> None:
         super().__init__(redis_url, shard, remember=remember, **given)
+        self.known: InventoryCache = InventoryCache(set())
 
     async def count(self, records: Sequence[LogRecord], start: int, end: int) -> Applied | Refused:
         """One range; all its scripts."""
@@ -55,7 +56,7 @@ class Inventories(Counting):
                 look = await self.ledger.read_state(self.shard)
                 seen = await self.ledger.read_seen_ids(self.shard, look)
                 assert seen is not None
-                self.known = ShardCache(set(look.labels), seen_ids=seen)
+                self.known = InventoryCache(set(look.labels), seen_ids=seen)
                 self.known.inventory = await store.load_state(self.ledger, self.shard, look.position or 0)
             stock, (result, _) = self.known.inventory, reading.take(start)
             if stock is None or not await store.load_needed(self.ledger, self.shard, start, stock, result):

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from aggregator import counting
 from aggregator.__main__ import main
-from aggregator.fold import fold
+from aggregator.fold import event_fold, fold
 
 UNEXPECTED: Final = b"a secret value"
 OUT_OF_MEMORY: Final = b"more than there is"
@@ -28,5 +27,5 @@ def defective(name: str, records: Sequence[Any], end: int, known: Any, *more: An
 
 
 if __name__ == "__main__":
-    counting.__dict__["fold"] = defective
+    event_fold.__dict__["fold"] = defective
     main()
