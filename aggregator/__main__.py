@@ -14,19 +14,19 @@ from aggregator.app import build_worker
 from aggregator.assignment import SettingsConflictError
 from aggregator.settings import WorkerSettings
 from aggregator.startup import PreflightError
-from schemas.exit_deadline import ExitDeadline
 from schemas.settings import SettingsError, read
 from schemas.telemetry import logs
+from schemas.telemetry.exit_deadline import ExitDeadline
 
 log = structlog.get_logger(__name__)
 
 
 SHUTDOWN_S: Final = 25.0
-"""For an orderly end: less than the 30 s until SIGKILL of the shipped manifests, so that the stacks are written."""
+"""The limit for an orderly shutdown: below the 30 s until SIGKILL in our manifests, so that stacks are written."""
 
 
 class Runner(faust.Worker):  # type: ignore[misc]
-    """Faust's worker, whose shutdown has an end."""
+    """Faust's worker, with a time limit for its shutdown."""
 
     def __init__(self, *services: Any, deadline: ExitDeadline, **options: Any) -> None:
         super().__init__(*services, **options)
@@ -34,20 +34,20 @@ class Runner(faust.Worker):  # type: ignore[misc]
 
     def install_signal_handlers(self) -> None:
         super().install_signal_handlers()
-        # Beside the loop's own handlers, which a blocked loop would not run.
+        # In addition to the loop's handlers, which a blocked loop does not run.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._deadline.within(SHUTDOWN_S))
             signal.siginterrupt(number, False)
 
 
 def main() -> None:
-    """Work until SIGTERM or SIGINT. Raises SettingsError; exits 1 when it cannot go on, after a line that says why."""
+    """Work until SIGTERM or SIGINT. Raises SettingsError; exits 1, after logging the reason, if it cannot continue."""
     settings = read(WorkerSettings)
     logs.configure(settings.log_level, settings.log_format)
     if sys.platform != "win32":
         import uvloop
 
-        # A policy, not a runner: Faust makes its loops itself, one per thread.
+        # A policy, not a runner: Faust creates its own loops, one per thread.
         asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
     worker = build_worker(settings)
     runner: Any = Runner(

@@ -1,4 +1,4 @@
-"""Wiring of the worker: one Faust app, one agent per topic, each fed ranges."""
+"""The worker's wiring: one Faust app, with one agent per topic that receives ranges."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from yarl import URL
 
 from aggregator import metrics
 from aggregator.assignment import Assignment, SettingsConflictError
+from aggregator.clocks import StoreClocks
 from aggregator.counting import RangeCounter
 from aggregator.health import Health
 from aggregator.kafka.dead_letters import DeadLetters
@@ -27,27 +28,27 @@ from aggregator.ledger.store import connect
 from aggregator.progress import INTERVAL_S, Progress, StuckError
 from aggregator.settings import WorkerSettings
 from aggregator.startup import PreflightError, wait_for_preflight
-from schemas.exit_deadline import CRASH_S, ExitDeadline
 from schemas.ledger.keys import Shard
 from schemas.settings import read
 from schemas.telemetry import traces
+from schemas.telemetry.exit_deadline import CRASH_S, ExitDeadline
 
 log = structlog.get_logger(__name__)
 
-# Faust's defaults let a group take half a minute to share its partitions out.
+# With Faust's defaults a rebalance takes half a minute.
 REBALANCE_TIMEOUT_S: Final = 10.0
 HEARTBEAT_S: Final = 2.0
 REQUEST_TIMEOUT_S: Final = 30.0
-# New partitions, and topics that vanished, are noticed after this long.
+# New partitions and deleted topics are noticed after this time.
 METADATA_AGE_MS: Final = 15_000
-# Never full: the transport bounds what is in hand. At four fifths Faust would hold a whole topic up for one partition.
+# Never full, because the transport limits ranges in memory. At four fifths Faust would pause a topic for one partition.
 STREAM_BUFFER: Final = 4096
-# For the last spans to be sent at the end.
+# The time limit for sending the last spans at shutdown.
 TRACES_FLUSH_S: Final = 3.0
 
 
 class Worker:
-    """Everything that one worker process holds."""
+    """All parts of one worker process."""
 
     def __init__(self, settings: WorkerSettings) -> None:
         self.settings = settings
@@ -55,18 +56,26 @@ class Worker:
         self.redis_error: str | None = None
         self.startup_error: str | None = None
         self.ledger = Ledger(self.redis, settings, on_error=self._on_redis_error)
-        self.health = Health(settings.worker_host, settings.worker_port)
+        self.clocks = StoreClocks(self.ledger)
+        self.health = Health(settings.worker_host, settings.worker_port, self.problems)
         self.assignment = Assignment(self.ledger, settings)
         self.tokens = KafkaTokenProvider(settings)
         kafka_credentials = credentials(settings, self.tokens)
         self.dead_letters = DeadLetters(settings, credentials_to_aiokafka_auth(kafka_credentials, None))
-        self.counting = RangeCounter(settings, self.ledger, self.dead_letters, self.assignment)
+        self.tracer = traces.open_tracer(settings.otlp_endpoint, "worker")
+        self.counting = RangeCounter(
+            settings, self.ledger, self.dead_letters, self.assignment, self.clocks, self.tracer
+        )
         self.progress = Progress(
-            self.ledger, self.counting, self.assignment, lambda: bool(self._external_problems()), settings.stuck_after_s
+            self.ledger,
+            self.counting,
+            self.assignment,
+            self.clocks,
+            lambda: bool(self._external_problems()),
+            settings.stuck_after_s,
         )
         self.deadline = ExitDeadline(self._loops)
         self.app = App(self, kafka_credentials)
-        self.health.problems = self.problems
 
     def _loops(self) -> list[asyncio.AbstractEventLoop]:
         loops = [self.app.loop]
@@ -75,12 +84,12 @@ class Worker:
         return loops
 
     def crashed(self, reason: BaseException) -> None:
-        """From now on neither ready nor alive, and ended soon, whatever hangs. Any thread may call it, repeatedly."""
+        """Make the worker unready and dead, and end it soon even if it hangs. Any thread may call it, repeatedly."""
         if self.health.crashed is not None:
             return
-        # The text of other exceptions may hold what a record said.
+        # The text of other exceptions may contain data of a record.
         ours = isinstance(reason, (StuckError, SettingsConflictError))
-        self.health.crashed = f"{type(reason).__name__}: {reason}" if ours else type(reason).__name__
+        self.health.record_crash(f"{type(reason).__name__}: {reason}" if ours else type(reason).__name__)
         self.deadline.within(CRASH_S)
         if isinstance(reason, StuckError):
             self.deadline.write_stacks()
@@ -99,12 +108,12 @@ class Worker:
             "redis": self.redis_error,
             "kafka": self.tokens.error or self.assignment.error,
             "dead_letters": self.dead_letters.error,
-            "clock": next(iter(self.counting.clock_errors.values()), None),
+            "clock": next(iter(self.clocks.errors.values()), None),
         }
         return self.progress.problems | {component: error for component, error in problems.items() if error}
 
     def problems(self) -> dict[str, list[str]]:
-        """Why the worker is not ready, by where, one line each; empty when it counts."""
+        """Reasons why the worker is not ready, by component; empty while it counts."""
         problems = {"crashed": [f"crashed: {self.health.crashed}"]} if self.health.crashed else {}
         problems |= {component: [error] for component, error in self._external_problems().items()}
         if not self.app.joined:
@@ -114,14 +123,13 @@ class Worker:
         return problems
 
     async def start(self) -> None:
-        """Before Kafka is read. Raises PreflightError."""
-        # Every 700 records the collector would look at the youngest, all of them alive: 40 % of the worker's time. It
-        # runs on progress.py's timer instead; records hold no cycles, so what waits for it stays small.
+        """Prepare everything that must work before Kafka is read. Raises PreflightError."""
+        # The collector would scan the youngest objects, all alive, every 700 records: 40 % of the worker's time.
+        # progress.py runs it on a timer instead; records have no reference cycles, so little garbage collects.
         gc.collect()
         gc.freeze()
         gc.disable()
         metrics.init(self.settings.topics)
-        self.counting.traces = traces.open_tracer(self.settings.otlp_endpoint, "worker")
         await self.health.start()
         await wait_for_preflight(self.settings, self.redis, self._on_startup_wait)
 
@@ -129,11 +137,11 @@ class Worker:
         await self.dead_letters.stop()
         await self.redis.aclose()
         await self.health.stop()
-        await asyncio.to_thread(self.counting.traces.close, TRACES_FLUSH_S)
+        await asyncio.to_thread(self.tracer.close, TRACES_FLUSH_S)
 
 
 class App(faust.App):  # type: ignore[misc]
-    """The Faust app: positions from the ledger, an agent per topic."""
+    """The Faust app: takes positions from the ledger, has one agent per topic."""
 
     def __init__(self, worker: Worker, kafka_credentials: Any) -> None:
         settings = worker.settings
@@ -142,7 +150,7 @@ class App(faust.App):  # type: ignore[misc]
             settings.kafka_group,
             broker=brokers,
             broker_credentials=kafka_credentials,
-            # Positions come from the ledger. Whatever falls outside the log is for assignment.py to decide.
+            # Positions come from the ledger; assignment.py handles those outside the log.
             consumer_auto_offset_reset="none",
             consumer_max_fetch_size=FETCH_BYTES_PER_PARTITION,
             consumer_metadata_max_age_ms=METADATA_AGE_MS,
@@ -151,7 +159,7 @@ class App(faust.App):  # type: ignore[misc]
             broker_session_timeout=settings.kafka_session_timeout_s,
             broker_rebalance_timeout=REBALANCE_TIMEOUT_S,
             broker_heartbeat_interval=HEARTBEAT_S,
-            # Faust refuses a session that outlasts a request. Price: a broker lost without a word is noticed that late.
+            # Faust rejects a session longer than a request. Price: a silent broker is noticed only after this time.
             broker_request_timeout=max(REQUEST_TIMEOUT_S, settings.kafka_session_timeout_s),
             stream_buffer_maxsize=STREAM_BUFFER,
             stream_wait_empty=False,
@@ -166,20 +174,25 @@ class App(faust.App):  # type: ignore[misc]
         )
         self._worker = worker
         self._tasks: set[asyncio.Task[None]] = set()
-        transport = Transport(brokers, self)
-        transport.assign = self._assign
-        transport.positions = self._positions
-        transport.on_poll = worker.health.record_poll
-        self.transport = transport
         for topic in settings.topics:
-            # No acks: Faust keeps a number per offset for them, and the position is the ledger's.
+            # No acks: Faust would keep a number per offset for them, and the ledger has the position.
             self.agent(self.topic(topic, schema=Schema(), acks=False), name=f"count:{topic}")(self._count_ranges)
 
     @property
     def joined(self) -> bool:
-        """Whether the consumer group has given this worker its share, which may be nothing."""
-        # Not by the generation: some brokers call the first one 0.
+        """Whether this worker has its share of the partitions, which may be none."""
+        # The generation does not show it: some brokers number the first one 0.
         return bool(self.started and not self.rebalancing and self.rebalancing_count > 0)
+
+    def _new_transport(self) -> Transport:
+        """Faust calls it when the transport is first needed; its constructor takes no transport."""
+        return Transport(
+            self.conf.broker_consumer,
+            self,
+            assign=self._assign,
+            positions=self._positions,
+            on_poll=self._worker.health.record_poll,
+        )
 
     async def _assign(self, shards: set[Shard]) -> None:
         await self._worker.assignment.assign(self.consumer, shards)
@@ -197,8 +210,7 @@ class App(faust.App):  # type: ignore[misc]
         try:
             await self._worker.counting.count(self.consumer, range_)
         except Exception as error:
-            # The outermost step. A range that fails for a reason that nobody foresaw must stop the worker: going
-            # on would leave it out.
+            # The outermost step. An unforeseen error must stop the worker: the next ranges would leave this one out.
             log.exception("range failed", shard=range_.shard.tag, start=range_.start, end=range_.end)
             await self.crash(error)
         finally:
@@ -214,7 +226,7 @@ class App(faust.App):  # type: ignore[misc]
         except PreflightError as error:
             log.critical("cannot work", why=str(error))
             self._worker.crashed(error)
-            # Any other exception Faust would log again, with its traceback.
+            # Faust would log any other exception again, with its traceback.
             raise SystemExit(1) from None
         await super().on_start()
 
@@ -226,7 +238,7 @@ class App(faust.App):  # type: ignore[misc]
         await self._worker.stop()
 
     def _create_directories(self) -> None:
-        """Faust keeps tables on disk; there are none."""
+        """Disabled: Faust stores tables in them, and this app has none."""
 
 
 def credentials(settings: WorkerSettings, tokens: KafkaTokenProvider) -> Any:
@@ -245,12 +257,12 @@ def credentials(settings: WorkerSettings, tokens: KafkaTokenProvider) -> Any:
 
 
 def build_worker(settings: WorkerSettings | None = None) -> Worker:
-    """A worker, not started. Reads the environment when no settings are given; raises SettingsError."""
+    """A worker that is not started. Reads the environment if no settings are given; raises SettingsError."""
     return Worker(settings or read(WorkerSettings))
 
 
 def __getattr__(name: str) -> Any:
-    # `faust -A aggregator.app worker` looks for `app`. Built on demand, so that importing reads no environment.
+    # `faust -A aggregator.app worker` needs `app`. Built on demand, so that an import does not read the environment.
     if name == "app":
         return build_worker().app
     raise AttributeError(name)

@@ -1,4 +1,4 @@
-"""Where a partition is read from: what the ledger holds against what Kafka holds."""
+"""The assignment: the start offset of each partition, from the ledger's position and Kafka's log bounds."""
 
 from __future__ import annotations
 
@@ -34,21 +34,21 @@ NO_ID: Final = ""
 
 @dataclass(frozen=True, slots=True)
 class StartAt:
-    """Read from here."""
+    """Read from the ledger's position."""
 
     offset: int
 
 
 @dataclass(frozen=True, slots=True)
 class StartNew:
-    """The ledger holds nothing of this partition: register it and count from the earliest offset."""
+    """The ledger has no data of this partition: register it and count from the earliest offset."""
 
     offset: int
 
 
 @dataclass(frozen=True, slots=True)
 class SkipLost:
-    """Kafka deleted offsets before they were read."""
+    """Kafka deleted these offsets before they were read."""
 
     start: int
     end: int
@@ -56,61 +56,60 @@ class SkipLost:
 
 @dataclass(frozen=True, slots=True)
 class StopReading:
-    """Reading on would count wrongly. Only an operator can say what is right."""
+    """Any further record could be counted wrongly; an operator must decide."""
 
     reason: str
 
 
 class SettingsConflictError(Exception):
-    """The ledger was counted with other settings: neither going on nor waiting can be right."""
+    """The ledger was counted with other settings: neither counting nor waiting is correct."""
 
 
 def decide_start(
     shard: Shard, state: ShardState, topic_id: str, bounds: LogBounds
 ) -> StartAt | StartNew | SkipLost | StopReading:
-    """Where to read a shard from. Reads nothing itself."""
+    """The start of a shard, or the reason to stop it. Pure."""
     reset = f"authtally positions reset {shard.topic} {shard.partition} --to earliest"
     if state.position is None:
         return StartNew(bounds.start)
     if state.position == fields.RESTORING:
         return StopReading(
-            f"{shard.tag} is being restored; if nobody is at it any more, repeat: authtally snapshot restore FILE"
+            f"{shard.tag} is being restored; if no restore is running, repeat: authtally snapshot restore FILE"
         )
     known_id = state.meta.get("topic_id", NO_ID)
     if known_id and topic_id and known_id != topic_id:
         return StopReading(
-            f"{shard.topic} was deleted and made anew: its ledger is of topic id {known_id}, Kafka has {topic_id}; "
-            f"to count the new topic on top: {reset}"
+            f"{shard.topic} was deleted and created again: its ledger has topic id {known_id}, Kafka has {topic_id}; "
+            f"to add the new topic to the same figures: {reset}"
         )
-    # Only a fetch that failed there tells: the bounds were asked for before, and the log may have grown since.
+    # Only a failed fetch proves it: the bounds are older than the position, and the log may have grown since.
     if state.position > bounds.end and bounds.out_of_range:
         return StopReading(
-            f"{shard.tag} stands at {state.position}, beyond the log's end {bounds.end}; to count the log again: "
-            f"{reset}"
+            f"{shard.tag} is at {state.position}, beyond the log's end {bounds.end}; to count the log again: {reset}"
         )
     if state.position < bounds.start:
         return SkipLost(state.position, bounds.start)
     unreadable = bounds.unreadable
     if unreadable is not None and state.position == unreadable.offset:
         return StopReading(
-            f"{shard.tag} cannot be read at offset {unreadable.offset} of {shard.topic} ({unreadable.error}); to go on "
-            f"behind that batch: authtally positions reset {shard.topic} {shard.partition} --to {unreadable.beyond}"
+            f"{shard.tag} cannot be read at offset {unreadable.offset} of {shard.topic} ({unreadable.error}); to skip "
+            f"that batch: authtally positions reset {shard.topic} {shard.partition} --to {unreadable.beyond}"
         )
     return StartAt(state.position)
 
 
 def order_violation(shard: Shard, binding: str) -> StopReading | None:
-    """Whether a partition must not be read because the order of its topic's events counts, and it has none over two."""
+    """The stop of a partition other than 0 of a topic whose events need an order; None if it may be read."""
     if binding not in BINDINGS or shard.partition == 0:
         return None
     return StopReading(
         f"{shard.tag} is not read: {shard.topic} is bound to {binding}, whose events are counted in their order, so it "
-        f"must have one partition; partition 0 goes on. Send all to that, or make the topic anew with one partition"
+        f"must have one partition; partition 0 continues. Send all events to it, or create the topic again with one"
     )
 
 
 def too_many_unexpected(shard: Shard, position: int, number: int, allowed: int) -> StopReading:
-    """The stop before an unexpected record for which there is no allowance."""
+    """The stop before an unexpected record that exceeds the allowance."""
     return StopReading(
         f"{shard.tag} stopped at {position}: this version cannot count the record there, and {number} unexpected "
         f"records were skipped before ({allowed} are allowed). See the log for the defect, or allow more: "
@@ -119,7 +118,7 @@ def too_many_unexpected(shard: Shard, position: int, number: int, allowed: int) 
 
 
 def settings_conflict(meta: Mapping[str, str], settings: Mapping[str, str]) -> str | None:
-    """What a ledger was counted with that the settings contradict, in a sentence with the ways on; None if nothing."""
+    """The first setting that contradicts the ledger, with the remedies; None if all agree."""
     for name, value in settings.items():
         stored = meta.get(name)
         if stored is None or stored == value:
@@ -129,7 +128,7 @@ def settings_conflict(meta: Mapping[str, str], settings: Mapping[str, str]) -> s
                 continue
             return f"the ledger has format {stored}, this version knows {FORMAT}: run a newer version"
         setting = PREFIX + name.upper()
-        remedies = f"put it back, or count anew under another {PREFIX}KEY_PREFIX"
+        remedies = f"restore the old value, or count from the start under another {PREFIX}KEY_PREFIX"
         if name not in NEVER_ADOPTED:
             remedies += ", or record the change with: authtally settings adopt"
         shown = "" if name == "user_hash_key" else f" is {value!r} but the ledger was counted with {stored!r}"
@@ -139,7 +138,7 @@ def settings_conflict(meta: Mapping[str, str], settings: Mapping[str, str]) -> s
 
 @dataclass(slots=True)
 class _TopicIdCheck:
-    """The last look at a topic's id."""
+    """The last check of a topic's id."""
 
     topic_id: str = NO_ID
     began_at: float = -math.inf
@@ -147,31 +146,31 @@ class _TopicIdCheck:
 
 
 class Assignment:
-    """Places partitions, watches that they stay in place, and remembers which are stopped and why."""
+    """Assigns partitions, checks that each is still of the same topic, and keeps which are stopped and why."""
 
     def __init__(self, ledger: Ledger, settings: WorkerSettings) -> None:
         self._ledger = ledger
         self._settings = settings
         self._admin = KafkaAdmin(settings)
         self._assigned_topic_ids: dict[Shard, str] = {}
-        """The id of the topic that each shard was counted from when it was placed."""
+        """The id of each shard's topic at its assignment."""
         self._id_checks: dict[str, _TopicIdCheck] = {}
         self.stopped: dict[Shard, str] = {}
         self._at_unexpected: dict[Shard, int] = {}
-        """Where each shard stands whose next record is unexpected and not allowed."""
+        """The positions of shards that stopped before an unexpected record."""
         self._defects: dict[Shard, tuple[StopReading, float]] = {}
-        """Shards that the store holds wrongly, and until when (monotonic) they are not tried again."""
+        """Shards with wrong data in the store, and the time (monotonic) of their next attempt."""
         self.error: str | None = None
 
     async def assign(self, consumer: Consumer, shards: Iterable[Shard]) -> None:
-        """Seek each partition to where the ledger says, or stop it. Tries until Kafka and Redis answer.
+        """Seek each partition to the ledger's position, or stop it. Retries until Kafka and Redis answer.
 
         Raises SettingsConflictError.
         """
         by_topic: dict[str, set[Shard]] = {}
         for shard in shards:
             by_topic.setdefault(shard.topic, set()).add(shard)
-        # Apart: a topic that is being deleted must not hold up the others.
+        # Topics run concurrently: one that is being deleted must not delay the others.
         await asyncio.gather(*(self._assign_topic(consumer, topic, found) for topic, found in by_topic.items()))
 
     async def _assign_topic(self, consumer: Consumer, topic: str, waiting: set[Shard]) -> None:
@@ -189,7 +188,7 @@ class Assignment:
                     waiting = waiting - {shard}
 
     async def _assign_shard(self, consumer: Consumer, shard: Shard, topic_id: str, bounds: LogBounds) -> bool:
-        """True when settled; False when somebody else moved the shard meanwhile."""
+        """True if done; False if another process moved the shard meanwhile."""
         defect = self._defects.get(shard)
         if defect is not None and time.monotonic() < defect[1]:
             await self._stop(consumer, shard, defect[0])
@@ -223,9 +222,9 @@ class Assignment:
         else:
             start = decision.offset
         if self.stopped.pop(shard, None):
-            log.info("partition goes on", shard=shard.tag, position=start)
+            log.info("partition continues", shard=shard.tag, position=start)
         metrics.STOPPED.labels(*shard).set(0)
-        # Not what Kafka has now: a ledger that knew no id yet goes by this one until it is placed again.
+        # The ledger's id first; if it has none, Kafka's present one holds until the next assignment.
         self._assigned_topic_ids[shard] = state.meta.get("topic_id") or topic_id
         await consumer.seek_range(shard, start)
         return True
@@ -240,18 +239,18 @@ class Assignment:
     async def stop_at_unexpected(
         self, consumer: Consumer, shard: Shard, position: int, number: int, allowed: int
     ) -> None:
-        """Stop a partition before an unexpected record that is one more than its shard allows."""
+        """Stop a partition before an unexpected record that exceeds its shard's allowance."""
         self._at_unexpected[shard] = position
         await self._stop(consumer, shard, too_many_unexpected(shard, position, number, allowed))
 
     async def stop_at_defect(self, consumer: Consumer, shard: Shard, defect: LedgerDefectError) -> None:
-        """Stop a partition whose shard is not stored as it must be. It is tried again after DEFECT_PAUSE_S."""
-        stop = StopReading(f"{shard.tag}: its ledger is not stored as it must be ({defect}): restore a snapshot")
+        """Stop a partition whose shard has wrong data in the store. It is tried again after DEFECT_PAUSE_S."""
+        stop = StopReading(f"{shard.tag}: its data in Redis is wrong ({defect}): restore a snapshot")
         self._defects[shard] = (stop, time.monotonic() + DEFECT_PAUSE_S)
         await self._stop(consumer, shard, stop)
 
     def _before_unexpected(self, shard: Shard, state: ShardState) -> StopReading | None:
-        """Whether the shard still stands where it was stopped, with no more allowed. Other workers find out anew."""
+        """The same stop, if neither position nor allowance has changed. Other workers detect it anew."""
         at = self._at_unexpected.get(shard)
         if at is not None and at == state.position and len(state.unexpected) >= state.unexpected_allowed:
             return too_many_unexpected(shard, at, len(state.unexpected), state.unexpected_allowed)
@@ -259,24 +258,24 @@ class Assignment:
         return None
 
     def forget_unassigned(self, assigned: Iterable[Shard]) -> None:
-        """Forget why partitions are stopped that others have now: those stop them again, or do not."""
+        """Forget the stops of partitions that other workers have now; those check them again."""
         for shard in self.stopped.keys() - set(assigned):
             del self.stopped[shard]
             metrics.STOPPED.remove(*map(str, shard))
 
     async def needs_assignment(self, shards: Collection[Shard]) -> set[Shard]:
-        """Partitions to place again: the log is another one, or they are stopped and may be so no longer.
+        """Partitions to assign again: their topic was created again, or they are stopped and the reason may be gone.
 
-        A position outside the log is left to the fetch that fails on it. Raises KafkaException.
+        A position outside the log is not checked: a fetch fails on it. Raises KafkaException.
         """
         ids = await self.topic_ids({shard.topic for shard in shards})
         return {shard for shard in shards if shard in self.stopped or not self._is_topic(shard, ids[shard.topic])}
 
     async def is_same_log(self, range_: Range) -> bool:
-        """Whether the range is of the topic that its shard was placed in, not of one made anew under its name.
+        """Whether the range is of the topic that its shard was assigned in, not of a later one with the same name.
 
-        Known for sure only by a look at the topic's id that began after the fetch. One look serves all ranges fetched
-        before it, so it costs little where ranges queue, and a few milliseconds where they do not. Waits for Kafka.
+        Only a check of the topic's id that began after the fetch is certain. One check serves all ranges fetched before
+        it: it costs little while ranges queue, and a few milliseconds otherwise. Waits for Kafka.
         """
         topic = range_.shard.topic
         state = self._id_checks.setdefault(topic, _TopicIdCheck())
@@ -301,16 +300,16 @@ class Assignment:
     async def _report_kafka_error(self, topic: str, error: Exception) -> None:
         self.error = self.error or f"{PREFIX}KAFKA_BOOTSTRAP_SERVERS: {error}"
         self.error = await self.diagnose(error)
-        log.warning("kafka does not do its part", topic=topic, error=self.error, retry_in_s=RETRY_S)
+        log.warning("kafka call failed", topic=topic, error=self.error, retry_in_s=RETRY_S)
 
     async def diagnose(self, error: Exception) -> str:
-        """Why Kafka does not do its part, by the setting to look at. May take seconds, to find out."""
+        """The cause of a Kafka error, with the setting to check. May take seconds."""
         return await asyncio.to_thread(self._admin.diagnose, error)
 
     async def topic_ids(self, topics: set[str]) -> dict[str, str]:
-        """Kafka's ids of topics, which a topic made anew under an old name does not share. "" where it has none.
+        """Kafka's ids of topics, which change when a topic is created again; "" if the broker has none.
 
-        aiokafka does not tell them, hence another client. Raises KafkaException.
+        Uses librdkafka, because aiokafka does not return them. Raises KafkaException.
         """
         return await asyncio.to_thread(self._describe, topics) if topics else {}
 

@@ -17,33 +17,44 @@ log = structlog.get_logger(__name__)
 
 _metrics_handler: Final = make_aiohttp_handler(REGISTRY)
 COMPONENTS: Final = ("crashed", "startup", "redis", "clock", "kafka", "dead_letters", "group", "stopped")
-"""Where a trouble may be: the label of its metric."""
+"""Components that may have a problem: the label of the metric."""
 POLL_SILENCE_S: Final = 60.0
-"""How long the poll loop may be silent before the worker counts as dead: longer than any rebalance takes."""
+"""The worker counts as dead when the poll loop is silent for so long: longer than any rebalance takes."""
 
 
 class Health:
     """Serves `/health/live`, `/health/ready`, `/metrics`.
 
-    Alive means that the poll loop turns and that nothing has crashed. Troubles of Kafka and Redis make the worker
-    unready, not dead, since a restart would mend neither.
+    Alive means that the poll loop runs and nothing has crashed. Problems of Kafka and Redis make the worker unready,
+    not dead, because a restart would fix neither.
     """
 
-    def __init__(self, host: str, port: int, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        problems: Callable[[], Mapping[str, list[str]]],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`problems` returns the reasons why the worker is not ready, by component; empty if it is."""
         self._address = (host, port)
+        self._problems = problems
         self._clock = clock
         self._polled_at = clock()
         self._runner: web.AppRunner | None = None
         self.crashed: str | None = None
-        """Why the worker is about to end, from its crash on."""
-        self.problems: Callable[[], Mapping[str, list[str]]] = lambda: {"startup": ["starting"]}
+        """The reason of the crash after which the worker is about to end."""
+
+    def record_crash(self, reason: str) -> None:
+        """From now on the worker is not alive."""
+        self.crashed = reason
 
     def record_poll(self) -> None:
-        """The poll loop has come round once more."""
+        """The poll loop has run once more."""
         self._polled_at = self._clock()
 
     async def start(self) -> None:
-        """Listen. Raises OSError when the port is taken."""
+        """Listen. Raises OSError if the port is in use."""
         app = web.Application()
         app.router.add_get("/health/live", self._live)
         app.router.add_get("/health/ready", self._ready)
@@ -66,11 +77,11 @@ class Health:
         return web.json_response(body, status=200 if alive else 503)
 
     async def _ready(self, request: web.Request) -> web.Response:
-        problems = [line for lines in self.problems().values() for line in lines]
+        problems = [line for lines in self._problems().values() for line in lines]
         return web.json_response({"ready": not problems, "troubles": problems}, status=503 if problems else 200)
 
     async def _metrics(self, request: web.Request) -> web.StreamResponse:
-        problems = self.problems()
+        problems = self._problems()
         for component in COMPONENTS:
             metrics.UNREADY.labels(component).set(component in problems)
         return await _metrics_handler(request)

@@ -1,4 +1,4 @@
-"""What the worker tells Prometheus. Labels are topics, partitions and fixed words: nothing from outside."""
+"""The worker's Prometheus metrics. Labels are topics, partitions and fixed words, never text from outside."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from schemas.ledger import fields
 from schemas.ledger.keys import Shard
 from schemas.telemetry.build import version
 
-# A second series beside each counter and histogram, of which Prometheus makes nothing.
+# Otherwise each counter and histogram has a second series, which Prometheus does not use.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 RefusalReason = Literal["ahead", "behind", "empty"]
 FRACTION_BUCKETS: Final = (0.0005, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3)
-"""Bounds for parts of a range's time."""
+"""Bucket bounds for parts of a range's time."""
 
 EVENTS: Final = Counter(
     "authtally_events",
-    "Events consumed, by topic and what became of them: counted, duplicates, ignored or dead.",
+    "Events consumed, by topic and outcome: counted, duplicates, ignored or dead.",
     ["topic", "result"],
 )
 DEAD_LETTERS: Final = Counter(
@@ -32,28 +32,28 @@ RANGE_RECORDS: Final = Histogram(
 )
 RANGE_SECONDS: Final = Histogram(
     "authtally_range_seconds",
-    "Seconds from taking a range to having it applied.",
+    "Seconds from the start of a range to its application.",
     ["topic"],
     buckets=(0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10),
 )
 FOLD_SECONDS: Final = Histogram(
     "authtally_fold_seconds",
-    "Of a range's seconds, those of folding its records; with what an OTP inventory had to read for it.",
+    "Seconds of folding a range's records, including the reads that an OTP inventory needs.",
     ["topic"],
     buckets=FRACTION_BUCKETS,
 )
 SCRIPT_SECONDS: Final = Histogram(
     "authtally_script_seconds",
-    "Of a range's seconds, those until Redis had applied it, every try included.",
+    "Seconds until Redis has applied a range, including all retries.",
     ["topic"],
     buckets=FRACTION_BUCKETS,
 )
 REFUSED: Final = Counter(
     "authtally_refused_scripts",
-    "Ranges that the ledger refused because it stood elsewhere: ahead of their start, behind it, or empty.",
+    "Ranges that the ledger refused because its position was ahead of their start, behind it, or empty.",
     ["topic", "reason"],
 )
-REDIS_ERRORS: Final = Counter("authtally_redis_errors", "Failed exchanges with the ledger's Redis; each is repeated.")
+REDIS_ERRORS: Final = Counter("authtally_redis_errors", "Failed calls of the ledger's Redis; each is retried.")
 UNREADY: Final = Gauge(
     "authtally_unready",
     (
@@ -63,7 +63,7 @@ UNREADY: Final = Gauge(
     ["component"],
 )
 POSITION: Final = Gauge(
-    "authtally_position_offset", "The next offset to count, as the ledger has it.", ["topic", "partition"]
+    "authtally_position_offset", "The next offset to count, from the ledger.", ["topic", "partition"]
 )
 LOG_END: Final = Gauge("authtally_log_end_offset", "The offset after the last record in Kafka.", ["topic", "partition"])
 LAG: Final = Gauge(
@@ -76,17 +76,17 @@ STABLE_LAG: Final = Gauge(
 )
 LAG_SECONDS: Final = Gauge(
     "authtally_lag_seconds",
-    "Age of the newest applied record while committed records wait; 0 when none does.",
+    "Age of the newest applied record while committed records wait; 0 while none do.",
     ["topic", "partition"],
 )
 LAST_EVENT: Final = Gauge(
     "authtally_last_event_timestamp_seconds",
-    "When the newest event that this worker counted says that it happened.",
+    "The event's own time of the newest event that this worker counted.",
     ["topic", "partition"],
 )
 LAST_RECORD: Final = Gauge(
     "authtally_last_record_timestamp_seconds",
-    "Timestamp of the newest record that this worker counted, as Kafka has it.",
+    "The Kafka timestamp of the newest record that this worker counted.",
     ["topic", "partition"],
 )
 LOST: Final = Counter("authtally_lost_offsets", "Offsets that retention deleted before they were counted.", ["topic"])
@@ -101,18 +101,18 @@ OVERFLOWED: Final = Counter(
 STOPPED: Final = Gauge(
     "authtally_partition_stopped", "1 while a partition waits for an operator's decision.", ["topic", "partition"]
 )
-CACHED_USERS: Final = Gauge("authtally_remembered_users", "Users held in memory to spare repeated additions.")
+CACHED_USERS: Final = Gauge("authtally_remembered_users", "Users kept in memory to avoid repeated additions.")
 DEDUPE_WINDOW: Final = Gauge(
     "authtally_dedupe_window_seconds",
-    "For how long back a repeated event id is sure to be recognised; less than DEDUPE_WINDOW_S when ids had no room.",
+    "Age up to which a repeated event id is certainly recognised; below DEDUPE_WINDOW_S if ids were evicted.",
     ["topic", "partition"],
 )
-DEDUPE_IDS: Final = Gauge("authtally_dedupe_ids", "Event ids held against repeats.", ["topic", "partition"])
-BUILD: Final = Gauge("authtally_build_info", "Always 1; which version this is.", ["version"])
+DEDUPE_IDS: Final = Gauge("authtally_dedupe_ids", "Event ids kept to recognise repeats.", ["topic", "partition"])
+BUILD: Final = Gauge("authtally_build_info", "Always 1; the label is the version.", ["version"])
 
 
 def init(topics: Collection[str]) -> None:
-    """Let every counter begin at 0: one that is first seen at 1 looks to `increase()` as if nothing had happened."""
+    """Start every counter at 0: `increase()` does not see the first event of a counter that appears at 1."""
     BUILD.labels(version()).set(1)
     for topic in topics:
         for result in (fields.COUNTED, fields.DUPLICATES, fields.IGNORED, "dead"):
@@ -126,13 +126,13 @@ def init(topics: Collection[str]) -> None:
 
 
 def refusal_reason(start: int, position: int | None) -> RefusalReason:
-    """Where a ledger that refused a range stood."""
+    """The position of a ledger that refused a range, relative to the range's start."""
     if position is None:
         return "empty"
     return "ahead" if position > start else "behind"
 
 
 def remove_shard(shard: Shard) -> None:
-    """Tell nothing more of a shard that others have now, or nobody."""
+    """Remove the gauges of a shard that this worker no longer has."""
     for gauge in (POSITION, LOG_END, LAG, STABLE_LAG, LAG_SECONDS, LAST_EVENT, LAST_RECORD):
         gauge.remove(*map(str, shard))

@@ -1,4 +1,4 @@
-"""What the worker looks at every few seconds, whether or not anything arrives: commits, lag, misplaced partitions."""
+"""Checks every few seconds, even without records: commits, lag, partitions to assign again."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from redis.exceptions import RedisClusterException, RedisError
 
 from aggregator import metrics
 from aggregator.assignment import Assignment
+from aggregator.clocks import StoreClocks
 from aggregator.counting import RangeCounter
 from aggregator.kafka.transport import Consumer, LogBounds
 from aggregator.ledger.ledger import Ledger
@@ -27,36 +28,38 @@ INTERVAL_S: Final = 3.0
 
 
 class StuckError(Exception):
-    """Kafka has committed records, Redis answers, and yet the position has not moved for too long."""
+    """The position has not moved for too long although records wait and Kafka and Redis answer."""
 
 
 class Progress:
-    """Measures each assigned shard, and raises the alarm when one stands still for no reason outside."""
+    """Measures each assigned shard, and raises if one does not move without an external reason."""
 
     def __init__(
         self,
         ledger: Ledger,
         counting: RangeCounter,
         assignment: Assignment,
+        clocks: StoreClocks,
         is_blocked: Callable[[], bool],
         stuck_after_s: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`is_blocked` tells whether something outside keeps ranges waiting, which is no reason for alarm."""
+        """`is_blocked` returns whether an external problem delays ranges; a stuck shard does not raise then."""
         self._ledger = ledger
         self._counting = counting
         self._assignment = assignment
+        self._clocks = clocks
         self._is_blocked = is_blocked
         self._stuck_after_s = stuck_after_s
         self._clock = clock
         self._last_moves: dict[Shard, tuple[int, float]] = {}
         self.problems: dict[str, str] = {}
-        """What the last look found in its way, by where: redis or kafka."""
+        """Errors of the last tick by component: redis or kafka."""
 
     async def tick(self, consumer: Consumer) -> dict[Shard, int]:
-        """Positions of the assignment, to be committed; on the way lag, observations and misplaced partitions.
+        """Record lag and observations, start assignments that are due, and return the positions to commit.
 
-        Empty while Kafka or Redis does not answer. Raises StuckError.
+        Returns nothing while Kafka or Redis does not answer. Raises StuckError.
         """
         gc.collect()  # see Worker.start
         assigned = consumer.shards()
@@ -69,7 +72,7 @@ class Progress:
             bounds = await consumer.bounds(positions)
             to_assign = await self._assignment.needs_assignment(positions) | self._rolled_back(positions)
             for shard in positions:
-                await self._counting.clocks_agree(shard)
+                await self._clocks.agree(shard)
             for shard, position in positions.items():
                 await self._measure(consumer, shard, position, bounds[shard])
         except (RedisError, RedisClusterException) as error:
@@ -85,7 +88,7 @@ class Progress:
         return {shard: at for shard, at in positions.items() if shard not in to_assign}
 
     def _rolled_back(self, positions: Mapping[Shard, int]) -> set[Shard]:
-        """Shards that the store took back: where nothing new comes, no refused script would ever tell."""
+        """Shards whose position went back in the store: without new records no refused script would show it."""
         return {
             shard for shard, (last_position, _) in self._last_moves.items() if positions.get(shard, -1) < last_position
         }
@@ -116,7 +119,9 @@ class Progress:
         if position != last_position or not backlog or shard in self._assignment.stopped or self._is_blocked():
             self._last_moves[shard] = (position, now)
         elif now - since > self._stuck_after_s:
-            raise StuckError(f"{shard.tag} stands at {position} for {now - since:.0f} s with {backlog} records to read")
+            raise StuckError(
+                f"{shard.tag} has been at {position} for {now - since:.0f} s with {backlog} records to read"
+            )
 
     def _forget(self, shard: Shard) -> None:
         del self._last_moves[shard]

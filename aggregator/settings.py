@@ -1,4 +1,4 @@
-"""Settings of the worker."""
+"""The worker's settings."""
 
 from __future__ import annotations
 
@@ -10,63 +10,69 @@ from schemas.ledger import accuracy
 from schemas.settings import ActiveOn, KafkaSettings, Listed, fingerprint
 
 FORMAT = 2
-"""Version of the ledger's layout, and of what a log yields. A worker refuses a newer one and upgrades an older one."""
+"""Version of the ledger's layout and counting rules. A worker rejects a newer one and upgrades an older one."""
 
 
 def _long_enough(key: SecretStr) -> SecretStr:
-    # Short keys can be guessed from the sketches' positions by trying; 16 characters of randomness cannot.
+    # A short key can be found by trial against the sketches; 16 random characters cannot.
     if len(key.get_secret_value()) < 16:
         raise ValueError("must have at least 16 characters")
     return key
 
 
 class WorkerSettings(KafkaSettings):
-    """What the worker reads from its environment."""
+    """The settings that the worker reads from its environment."""
 
     kafka_group: str = Field("authtally", min_length=1, description="Consumer group; its workers share the partitions.")
     kafka_group_instance_id: str = Field(
         "",
         max_length=249,
-        description="Name that a worker keeps over restarts (static membership): back in time, no partition moves.",
+        description="Name of a worker for static membership: if it restarts in time, no partition moves.",
     )
     kafka_session_timeout_s: float = Field(
-        10.0, ge=6, le=1800, description="Seconds without a sign of life until a worker's partitions go to others."
+        10.0, ge=6, le=1800, description="Seconds without a heartbeat after which a worker's partitions move to others."
     )
     user_hash_key: Annotated[SecretStr, AfterValidator(_long_enough)] = Field(
-        description="Secret that turns user ids into digests. Keep it: another one makes everybody new."
+        description="Secret that turns user ids into digests. Never change it: with another key all users count as new."
     )
     user_scope: Literal["global", "realm"] = Field(
-        "global", description="realm: alice of one realm is not alice of another."
+        "global", description="`realm`: equal user ids of two realms are two users."
     )
-    active_on: Listed[ActiveOn] = Field(("login", "refresh"), description="What makes a user active.")
+    active_on: Listed[ActiveOn] = Field(("login", "refresh"), description="Events that make a user active.")
     labels_on: Literal["any", "success"] = Field(
         "any",
-        description="Which events make a realm or node known: `any`, or only a `success`, for sites where strangers "
-        "name realms. A client becomes known by a success only.",
+        description="Events that make a realm or node known: `any`, or only a `success`, for sites where anyone can "
+        "send realm names. A client becomes known by a success only.",
     )
-    max_labels: int = Field(1000, ge=1, description="Realms, clients, nodes kept per shard, each; the rest adds up.")
+    max_labels: int = Field(
+        1000,
+        ge=1,
+        description="Names kept per shard of realms, clients and nodes each; others count under `__other__`.",
+    )
     retain_days: Annotated[int, Field(ge=0)] | Literal["forever"] = Field(
-        400, description="Days that daily figures stay after their day: a number, `forever`, or 0 to keep months only."
+        400, description="Days for which daily figures are kept: a number, `forever`, or 0 to keep months only."
     )
     retain_months: Annotated[int, Field(ge=1)] | Literal["forever"] = Field(
-        "forever", description="Months that monthly figures stay after their month: a number, or `forever`."
+        "forever", description="Months for which monthly figures are kept: a number, or `forever`."
     )
     dedupe_window_s: int = Field(
-        86_400, ge=0, description="Seconds in which an event with an id counts once however often it is sent; 0: never."
+        86_400, ge=0, description="Seconds within which repeats of an event id are not counted; 0 counts every repeat."
     )
     dedupe_max_ids: int = Field(
-        500_000, ge=1, description="Event ids held per shard; about 100 bytes each in the worker, 8 in Redis."
+        500_000, ge=1, description="Event ids kept per shard; about 100 bytes each in the worker, 8 in Redis."
     )
-    worker_host: str = Field("127.0.0.1", description="Where metrics and health listen.")
-    worker_port: int = Field(8090, ge=0, le=65535, description="Port of metrics and health; 0 takes a free one.")
+    worker_host: str = Field("127.0.0.1", description="Address of metrics and health.")
+    worker_port: int = Field(8090, ge=0, le=65535, description="Port of metrics and health; 0 selects a free one.")
     stuck_after_s: float = Field(
-        120.0, gt=0, description="Seconds without progress, though all is well outside, after which the worker exits."
+        120.0,
+        gt=0,
+        description="Seconds without progress and without an external problem after which the worker exits.",
     )
 
     def counted_with(self, topic: str) -> dict[str, str]:
-        """Everything that changes what a shard of `topic` counts, as its meta hash keeps it.
+        """The settings that change how a shard of `topic` is counted, as stored in its meta hash.
 
-        A worker whose values differ would add figures that do not mix with those already there.
+        A worker with other values would add figures that do not match the stored ones.
         """
         values: dict[str, Any] = {
             "format": FORMAT,
@@ -90,4 +96,4 @@ class WorkerSettings(KafkaSettings):
 
 
 NEVER_ADOPTED = frozenset({"format", "sketches", "user_hash_key", "user_scope", "timezone"})
-"""Of `counted_with`: what cannot change under counted figures, only under another KEY_PREFIX."""
+"""Values of `counted_with` that cannot change for existing figures, only under another KEY_PREFIX."""

@@ -1,4 +1,4 @@
-"""What must be right before a record is read. Waits where waiting can help; refuses, naming the setting, where not."""
+"""Checks before the first record is read: wait if waiting can help; else fail, with the setting to check."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ MAX_PAUSE_S: Final = 5.0
 
 
 class PreflightError(Exception):
-    """Something that waiting will not mend; one line that names the setting."""
+    """A problem that waiting does not solve; one line that names the setting."""
 
 
 async def wait_for_preflight(settings: WorkerSettings, redis: Client, on_wait: Callable[[str | None], None]) -> None:
-    """Return when Redis is fit and agrees with the settings, and Kafka has every topic. Raises PreflightError.
+    """Return when Redis is usable and agrees with the settings, and Kafka has every topic. Raises PreflightError.
 
-    `on_wait` is told what it waits for, and None when it waits no more.
+    `on_wait` is called with each reason for waiting, and with None at the end.
     """
     pause = 0.2
     while True:
@@ -69,7 +69,7 @@ async def wait_for_preflight(settings: WorkerSettings, redis: Client, on_wait: C
 
 
 async def _check_settings(settings: WorkerSettings, redis: Client) -> None:
-    """Raises SettingsConflictError when any shard of our topics was counted with other settings."""
+    """Raises SettingsConflictError if a shard of our topics was counted with other settings."""
     tags = await cast(Any, redis.smembers(keys.shards(settings.key_prefix)))
     for shard in map(Shard.parse, sorted(tags)):
         if shard.topic not in settings.topics:
@@ -81,7 +81,7 @@ async def _check_settings(settings: WorkerSettings, redis: Client) -> None:
 
 
 def _missing_topics(settings: WorkerSettings) -> str | None:
-    """What Kafka does not offer yet, naming the setting; None when all is there."""
+    """The topics that Kafka does not have, with the setting to check; None if it has all."""
     admin = KafkaAdmin(settings)
     try:
         existing = admin.client.list_topics(timeout=KAFKA_TIMEOUT_S).topics

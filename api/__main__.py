@@ -17,21 +17,21 @@ from aiohttp.http_exceptions import HttpProcessingError
 from api.app import build_app, build_runner
 from api.http.server import BoundedSite
 from api.settings.settings import ApiSettings
-from schemas.exit_deadline import CRASH_S, ExitDeadline
 from schemas.settings import PREFIX, SettingsError, effective, read
 from schemas.telemetry import logs
+from schemas.telemetry.exit_deadline import CRASH_S, ExitDeadline
 
 log = structlog.get_logger(__name__)
 
 BAD_SETTINGS = 2
 SHUTDOWN_S = 70.0
-"""For an orderly end: the longest request is 60 s, and SIGKILL comes after 75 s in the shipped manifests."""
+"""Limit of an orderly shutdown: the longest request is 60 s, and the shipped manifests send SIGKILL after 75 s."""
 COLLECT_AFTER = 20_000
-"""Objects made and not yet freed, after which the collector looks for cycles among them; Python's default is 700."""
+"""Net new objects after which the garbage collector searches for cycles; Python's default is 700."""
 
 
 def main(arguments: Sequence[str] = ()) -> int:
-    """The exit code: 0 after a clean stop, 2 when a setting is wrong (every fault on stderr, by name)."""
+    """The exit status: 0 after a clean stop, 2 for wrong settings (all errors on stderr, with the setting's name)."""
     try:
         settings = read(ApiSettings)
         if "--check" in arguments:
@@ -51,7 +51,7 @@ async def serve(settings: ApiSettings) -> None:
     deadline = ExitDeadline(lambda: [loop])
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-        # Beside the loop's own handler, which a blocked loop would not run.
+        # In addition to the loop's handler, which a blocked loop would not run.
         signal.signal(number, lambda *_: deadline.within(SHUTDOWN_S))
         signal.siginterrupt(number, False)
     try:
@@ -62,7 +62,7 @@ async def serve(settings: ApiSettings) -> None:
 
 
 async def serve_until(stop: asyncio.Event, settings: ApiSettings) -> None:
-    """Raises SettingsError when the address cannot be had."""
+    """Serve until `stop` is set. Raises SettingsError if the address cannot be bound."""
     allow_connections()
     runner = build_runner(build_app(settings))
     await runner.setup()
@@ -74,8 +74,8 @@ async def serve_until(stop: asyncio.Event, settings: ApiSettings) -> None:
             raise SettingsError([f"{PREFIX}API_HOST, {PREFIX}API_PORT: {error.strerror}"]) from error
         host, port = runner.addresses[0][:2]
         log.info("listening", host=host, port=port)
-        # What start-up made stays, so the collector need not look at it again; and of what requests make nearly all
-        # goes by itself. With Python's default, looking took a sixth of what taking an event costs.
+        # Objects of the start-up stay, so the collector skips them; reference counts free nearly all objects of
+        # requests. With Python's default threshold, collection took a sixth of the time per ingested event.
         gc.collect()
         gc.freeze()
         gc.set_threshold(COLLECT_AFTER, 20, 20)
@@ -86,13 +86,13 @@ async def serve_until(stop: asyncio.Event, settings: ApiSettings) -> None:
 
 
 def allow_connections() -> None:
-    """As many as the system lets us have: with the usual 1,024 some idle ones would keep all others out."""
+    """Raise the limit of open files to the maximum: with the usual 1,024, idle connections could block all others."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _not_our_fault(record: logging.LogRecord) -> bool:
-    """Drops what is no HTTP: whoever can reach the port could fill the log with tracebacks of the parser."""
+    """Drop errors of the HTTP parser: anyone who can reach the port could fill the log with its tracebacks."""
     return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
 
 

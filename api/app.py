@@ -1,4 +1,4 @@
-"""Wiring of the api."""
+"""Wires the api."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ from api.ingest.routes import Ingest
 from api.ledger.client import AUTH_ERRORS, UNREACHABLE, open_ledger, open_shared
 from api.ledger.statistics import Statistics
 from api.settings.settings import ApiSettings
-from schemas.clock import SYSTEM, Clock
 from schemas.connections.redis_diagnosis import diagnose_refusal
 from schemas.settings import PREFIX, SettingsError
 from schemas.telemetry import traces
+from schemas.time.clock import SYSTEM, Clock
 
 log = structlog.get_logger(__name__)
 
@@ -40,24 +40,24 @@ DIALECTS: Final = (janssen, gluu, auth0, own)
 
 ISSUER_TIMEOUT_S: Final = 1.5
 MAX_HEAD_BYTES: Final = 16_384
-"""Of the request line, and of any header: twice what we take, so that the refusal is in the product's shape."""
+"""Limit of the request line and of each header: twice our own limit, so that our refusal has the product's shape."""
 KEEPALIVE_S: Final = 75.0
-"""More than the minute after which proxies let go of a connection, so that none sends into one that closes."""
+"""Longer than the minute after which proxies close idle connections, so no proxy sends into a closing one."""
 
 SETTINGS: Final = web.AppKey("settings", ApiSettings)
 SERVICES: Final = web.AppKey("services", Services)
 
 
 def build_app(settings: ApiSettings, clock: Clock = SYSTEM) -> web.Application:
-    """The api as an application. Nothing is opened before it starts."""
+    """The api as an application. It opens connections at startup, not here."""
     ledger = open_ledger(settings)
     statistics = Statistics(ledger, settings)
-    shared = open_shared(settings)
+    shared = open_shared(settings, settings.cache_redis_url)
     store = None if shared is None else SharedStore(shared, settings.key_prefix, settings.cache_grace_s, clock)
     cache = Cache(clock, random.random, settings.cache_grace_s, store)
     services = Services(ledger, statistics, cache, Access(clock), clock, [], shared)
     tracing = Tracing(settings.otlp_endpoint) if traces.is_enabled(settings.otlp_endpoint) else None
-    # Where nobody wants traces there is no middleware: even one that does nothing costs each ready answer some time.
+    # Without traces there is no middleware: even an empty one costs time for each cached answer.
     app = web.Application(middlewares=() if tracing is None else (tracing.middleware,))
     if tracing is not None:
         app.cleanup_ctx.append(tracing.lifespan)
@@ -65,7 +65,7 @@ def build_app(settings: ApiSettings, clock: Clock = SYSTEM) -> web.Application:
     app.cleanup_ctx.append(connect_lifespan)
     app.add_routes(with_expect_handler(health.routes(ledger, services.hits)))
     for dialect in DIALECTS:
-        # Routes, not sub-applications: those cost every cached answer a tenth of its time, measured, for nothing here.
+        # Routes, not sub-applications, which cost a cached answer a tenth of its time, measured.
         app.add_routes(with_expect_handler(dialect.routes(settings, services)))
     reporting = Reporting(settings, services)
     app.add_routes(with_expect_handler(reporting.routes()))
@@ -85,10 +85,10 @@ def build_app(settings: ApiSettings, clock: Clock = SYSTEM) -> web.Application:
 
 
 def build_runner(app: web.Application, idle_s: float = KEEPALIVE_S) -> web.AppRunner:
-    """How the application is served: no access log (metrics count requests), bounded heads, no tracebacks.
+    """The server of the application: no access log (metrics count requests), bounded heads, no tracebacks.
 
-    A connection is closed `idle_s` after it was made or last answered, if no whole head has come since.
-    Packed bodies are left as they come: aiohttp would not tell that one ends too early, which loses events.
+    A connection is closed `idle_s` after it was opened or last answered, if no complete head has arrived since.
+    aiohttp does not decompress bodies: it would not report a truncated body, which loses events.
     """
     return web.AppRunner(
         app,
@@ -121,7 +121,7 @@ async def connect_lifespan(app: web.Application) -> AsyncIterator[None]:
 
 
 async def check_ledger(settings: ApiSettings, services: Services) -> None:
-    """Raises SettingsError when Redis refuses us; one that is not there yet may come."""
+    """Raises SettingsError if Redis refuses our credentials. An unreachable Redis is only logged; it may recover."""
     try:
         await services.ledger.ping()
     except AUTH_ERRORS as error:
@@ -132,7 +132,7 @@ async def check_ledger(settings: ApiSettings, services: Services) -> None:
 
 
 def authenticators(settings: ApiSettings, jwks: Jwks, session: ClientSession, clock: Clock) -> list[Authenticator]:
-    """Cheapest first."""
+    """The authenticators of AUTH, cheapest first."""
     found: list[Authenticator] = []
     claim = settings.auth_realms_claim
     if "static" in settings.auth and settings.auth_tokens_file is not None:
@@ -144,5 +144,5 @@ def authenticators(settings: ApiSettings, jwks: Jwks, session: ClientSession, cl
         url, client_id = settings.auth_introspection_url, settings.auth_client_id
         found.append(Introspection(url, client_id, secret, claim, session, clock))
     if not found:
-        log.warning("answering anybody", setting=f"{PREFIX}AUTH", value="none")
+        log.warning("answering everybody", setting=f"{PREFIX}AUTH", value="none")
     return found

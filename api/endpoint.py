@@ -1,9 +1,9 @@
-"""One question over HTTP, from its bytes to its answer's, whatever the product: access, ask, cache, tell, refuse."""
+"""The HTTP boundary of all surfaces, and the endpoint of a dialect: authenticate, parse, cache, read, render."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from math import ceil
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
 from urllib.parse import parse_qsl
@@ -17,20 +17,20 @@ from api.auth.rate_limit import Allowance, RateLimit
 from api.cache.cache import Cache, CacheEntry, ResponseBody
 from api.cache.responses import entry_response, matches_etag, not_modified
 from api.http.bounded_read import TooLongError, read_at_most
-from api.http.errors import ApiError, BadRequestError, InternalError, TooManyRequestsError
+from api.http.errors import ApiError, BadRequestError, ErrorBody, InternalError, TooManyRequestsError
 from api.http.request_id import REQUEST_ID, bind_request_id, request_id_of
 from api.ledger.client import Client
 from api.ledger.cooldown import RETRY_S
 from api.ledger.statistics import Statistics
 from api.metrics import CACHE_ANSWERS, REQUESTS, Hits, Requests
-from schemas.clock import Clock
+from schemas.time.clock import Clock
 
 log = structlog.get_logger(__name__)
 
 MAX_QUERY_BYTES: Final = 4096
 MAX_PARAMETERS: Final = 64
 FORM_TIMEOUT_S: Final = 5.0
-"""For a form to arrive: it fits in one packet."""
+"""The time in which a form must arrive; it fits in one packet."""
 MAX_FAST_PATHS: Final = 1024
 
 FORM: Final = "application/x-www-form-urlencoded"
@@ -38,37 +38,37 @@ CHALLENGE: Final = 'Bearer realm="authtally"'
 
 
 class Question(Protocol):
-    """What is asked, in our terms. `key` names it among its dialect's questions."""
+    """A parsed question. `key` identifies it among the questions of its dialect."""
 
     @property
     def key(self) -> str: ...
 
     async def read(self, statistics: Statistics, realms: Collection[str] | None) -> Any:
-        """The figures that answer it."""
+        """The figures that `render` needs. `realms` limits them; None is all realms."""
 
 
 Q = TypeVar("Q", bound=Question)
 
 
 class Dialect(Protocol[Q]):
-    """How a product asks and is answered. The three verbs are pure, but for a product that limits its callers."""
+    """A product's questions, answers and errors. All three functions are pure; I/O happens in `Question.read` alone."""
 
     name: str
     variant: str
-    """Name and every setting that changes its answers: processes that differ may share a cache."""
+    """The name and every setting that changes answers: processes with different settings may share a cache."""
     scope: str
     ttl_s: float
 
     def parse(self, parameters: Mapping[str, str]) -> Q:
-        """Raises BadRequestError, or Forbidden where the product refuses."""
+        """Raises BadRequestError."""
 
     def render(self, question: Q, figures: Any) -> ResponseBody: ...
 
-    def render_error(self, error: ApiError) -> ResponseBody: ...
+    def render_error(self, error: ApiError) -> ErrorBody: ...
 
 
 class Services(NamedTuple):
-    """What endpoints share."""
+    """The services that endpoints share."""
 
     ledger: Client
     statistics: Statistics
@@ -77,29 +77,81 @@ class Services(NamedTuple):
     clock: Clock
     hits: list[Hits]
     shared: Client | None
-    """What api processes share beside the ledger, where there is such a store."""
+    """The Redis that api processes share beside the ledger, if one is configured."""
+
+
+Headers = dict[str, str]
+"""Headers of the response, whether it is an answer or an error."""
+
+
+class Boundary:
+    """The outermost step of every measured route: request id, metrics, and errors in the surface's own shape.
+
+    Deadlines are not here: a computation has the cache's, so that callers who wait for the same one share it.
+    """
+
+    def __init__(self, surface: str, **log_fields: str) -> None:
+        """`surface` is the metrics' label `dialect`; `log_fields` stand in the log line of a defect."""
+        self._surface = surface
+        self._log_fields = log_fields
+        self._requests = Requests(surface)
+
+    async def serve(
+        self,
+        request: web.Request,
+        handler: Callable[[Headers], Awaitable[web.StreamResponse]],
+        render_error: Callable[[ApiError], ErrorBody],
+    ) -> web.StreamResponse:
+        """The handler's response, or the rendered error. `handler` may add to the headers that it is given."""
+        began, status = self._requests.begin(), 500
+        request_id = request_id_of(request.headers)
+        headers = {REQUEST_ID: request_id}
+        response: web.StreamResponse
+        try:
+            with bind_request_id(request_id):
+                try:
+                    response = await handler(headers)
+                except ApiError as error:
+                    response = _error_response(render_error(error), error)
+                except Exception:  # the outermost step: a defect is logged, and the client sees none of it
+                    log.exception("request failed", dialect=self._surface, **self._log_fields)
+                    defect = InternalError()
+                    response = _error_response(render_error(defect), defect)
+            if not response.prepared:
+                response.headers.update(headers)
+            status = response.status
+            return response
+        finally:
+            self._requests.end(began, route_name(request), status)
 
 
 class Endpoint:
     """A dialect on a path: `get` for questions in the query, `post` for the same in a form.
 
-    With a `limit` every request costs its bearer one, whatever becomes of it; one without a bearer costs its address.
+    With a `limit` every request counts against its principal, or without one against its address, whatever its result.
+    `admit` runs for every parsed question and raises an ApiError to refuse it.
     """
 
-    def __init__(self, dialect: Dialect[Any], services: Services, limit: RateLimit | None = None) -> None:
+    def __init__(
+        self,
+        dialect: Dialect[Any],
+        services: Services,
+        limit: RateLimit | None = None,
+        admit: Callable[[], None] | None = None,
+    ) -> None:
         self._dialect = dialect
         self._limit = limit
+        self._admit = admit
         self._services = services
         self._cache = services.cache
         self._clock = services.clock
-        self._requests = Requests(dialect.name)
+        self._boundary = Boundary(dialect.name)
         self._hits = Hits(dialect.name)
         services.hits.append(self._hits)
-        # From a question as it was written, and who wrote it, to its place in the cache: what spares a repeated
-        # question everything else. Holds no answers; good until the token has to be looked at again.
+        # Fast path: (raw path, Authorization) -> (cache key, end of the token's verification). Holds no answers.
         self._fast_path: dict[tuple[str, str | None], tuple[str, float]] = {}
 
-    async def get(self, request: web.Request) -> web.Response:
+    async def get(self, request: web.Request) -> web.StreamResponse:
         request_key = request.raw_path, request.headers.get(hdrs.AUTHORIZATION)
         fast_path = self._fast_path.get(request_key)
         if fast_path is not None:
@@ -113,50 +165,36 @@ class Endpoint:
                 else:
                     self._hits.count += 1
                     response = entry_response(entry, now)
-                # Only one that was given: nothing is logged on this way, so that one made here would lead nowhere.
+                # Only a request id that the caller sent: the fast path logs nothing that a new id could refer to.
                 if REQUEST_ID in request.headers:
                     response.headers[REQUEST_ID] = request_id_of(request.headers)
                 return response
         return await self._serve(request, request_key)
 
-    async def post(self, request: web.Request) -> web.Response:
+    async def post(self, request: web.Request) -> web.StreamResponse:
         return await self._serve(request, None)
 
-    async def _serve(self, request: web.Request, request_key: tuple[str, str | None] | None) -> web.Response:
-        began, status = self._requests.begin(), 500
-        request_id = request_id_of(request.headers)
-        headers = {REQUEST_ID: request_id}
-        try:
-            with bind_request_id(request_id):
-                try:
-                    response = await self._answer(request, request_key, headers)
-                except ApiError as error:
-                    response = self._error_response(error)
-                except Exception:  # the outermost step: whatever it is, the client sees none of it
-                    log.exception("request failed", dialect=self._dialect.name)
-                    response = self._error_response(InternalError())
-            response.headers.update(headers)
-            status = response.status
-            return response
-        finally:
-            self._requests.end(began, route_name(request), status)
+    async def _serve(self, request: web.Request, request_key: tuple[str, str | None] | None) -> web.StreamResponse:
+        async def answer(headers: Headers) -> web.Response:
+            return await self._answer(request, request_key, headers)
+
+        return await self._boundary.serve(request, answer, self._dialect.render_error)
 
     async def _answer(
-        self, request: web.Request, request_key: tuple[str, str | None] | None, headers: dict[str, str]
+        self, request: web.Request, request_key: tuple[str, str | None] | None, headers: Headers
     ) -> web.Response:
-        """`headers` is given what every answer carries, refusals too."""
         principal, expires_at = await self._authenticate(request, headers)
-        query = request.rel_url.raw_query_string
-        if len(query) > MAX_QUERY_BYTES:
-            raise BadRequestError(f"The query is longer than {MAX_QUERY_BYTES} bytes.")
+        query = read_query(request)
         question = self._dialect.parse(parse_parameters(await read_form(request) if request_key is None else query))
+        if self._admit is not None:
+            self._admit()
         key = self._key(question, principal.realms)
 
         async def compute() -> ResponseBody:
             return self._dialect.render(question, await question.read(self._services.statistics, principal.realms))
 
         entry = await self._cache.get(key, self._dialect.ttl_s, compute)
-        # Behind a limit nothing is spared: every request has to be taken from its caller's.
+        # Not behind a limit: every request must be counted against its caller.
         if request_key is not None and self._limit is None:
             if len(self._fast_path) >= MAX_FAST_PATHS:
                 self._fast_path.clear()
@@ -186,17 +224,22 @@ class Endpoint:
         limits = "*" if realms is None else repr(sorted(realms))
         return f"{self._dialect.variant} {question.key} {limits}"
 
-    def _error_response(self, error: ApiError) -> web.Response:
-        body = self._dialect.render_error(error)
-        status = body.status or error.status
-        headers: dict[str, str] = {hdrs.CONTENT_TYPE: body.content_type, hdrs.CACHE_CONTROL: "no-store"}
-        if status == 401:
-            headers[hdrs.WWW_AUTHENTICATE] = CHALLENGE
-        elif status == 503:
-            headers[hdrs.RETRY_AFTER] = str(int(RETRY_S))
-        elif isinstance(error, TooManyRequestsError):
-            headers[hdrs.RETRY_AFTER] = str(ceil(error.wait_s))
-        return web.Response(status=status, body=body.content, headers=headers)
+
+def _error_response(body: ErrorBody, error: ApiError) -> web.Response:
+    headers: dict[str, str] = {hdrs.CONTENT_TYPE: body.content_type, hdrs.CACHE_CONTROL: "no-store"}
+    headers |= error_headers(error, body.status) if body.headers is None else body.headers
+    return web.Response(status=body.status, body=body.content, headers=headers)
+
+
+def error_headers(error: ApiError, status: int, unavailable_s: float = RETRY_S) -> dict[str, str]:
+    """The headers that a status requires. `unavailable_s` is the Retry-After of a 503 that names no time itself."""
+    headers: dict[str, str] = {}
+    wait_s = unavailable_s if error.wait_s is None and status == 503 else error.wait_s
+    if wait_s is not None:
+        headers[hdrs.RETRY_AFTER] = str(max(1, ceil(wait_s)))
+    if status == 401:
+        headers[hdrs.WWW_AUTHENTICATE] = CHALLENGE
+    return headers
 
 
 def _is_current(request: web.Request, entry: CacheEntry) -> bool:
@@ -212,14 +255,22 @@ def _rate_limit_headers(allowance: Allowance, now: float) -> dict[str, str]:
 
 
 def route_name(request: web.Request) -> str:
-    """As it was registered."""
+    """The path as it was registered, with its placeholders."""
     resource = request.match_info.route.resource
     return "" if resource is None else resource.canonical
 
 
+def read_query(request: web.Request) -> str:
+    """The raw query. Raises BadRequestError if it is too long."""
+    query = request.rel_url.raw_query_string
+    if len(query) > MAX_QUERY_BYTES:
+        raise BadRequestError(f"The query is longer than {MAX_QUERY_BYTES} bytes.")
+    return query
+
+
 async def read_form(request: web.Request) -> str:
     if request.content_type != FORM and request.can_read_body:
-        raise BadRequestError(f"The parameters of a POST go into its body, as {FORM}.")
+        raise BadRequestError(f"The parameters of a POST must be in its body, as {FORM}.")
     if (request.content_length or 0) > MAX_QUERY_BYTES:
         raise BadRequestError(f"The form is longer than {MAX_QUERY_BYTES} bytes.")
     try:
@@ -228,11 +279,11 @@ async def read_form(request: web.Request) -> str:
     except TooLongError as error:
         raise BadRequestError(f"The form is longer than {MAX_QUERY_BYTES} bytes.") from error
     except TimeoutError as error:
-        raise BadRequestError("The form did not arrive.") from error
+        raise BadRequestError("The form did not arrive in time.") from error
 
 
 def parse_parameters(encoded: str) -> dict[str, str]:
-    """Decoded once. Of a repeated parameter the first counts, as in the products."""
+    """The parameters, decoded once. The first of repeated parameters counts, as in the products."""
     try:
         pairs = parse_qsl(encoded, keep_blank_values=True, max_num_fields=MAX_PARAMETERS)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""Health and metrics of the process itself: open to all, told to operators."""
+"""Health and metrics of the process, without authentication: for operators' networks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def routes(ledger: Client, hits: Sequence[Hits]) -> list[web.RouteDef]:
         return _json_response(200, {"status": "live"})
 
     async def ready(_: web.Request) -> web.Response:
-        """503 while the ledger is unreachable: the cache still answers, but another process may do better."""
+        """503 while the ledger is unreachable: the cache still answers, but another process may answer more."""
         try:
             await ledger.ping()
         except UNREACHABLE:

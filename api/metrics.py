@@ -1,4 +1,4 @@
-"""How the api itself does. Figures about users and tokens are answers, not metrics, and are never here."""
+"""Metrics of the api process. Figures about users and tokens are answers, never metrics."""
 
 from __future__ import annotations
 
@@ -15,82 +15,82 @@ from prometheus_client import (
     disable_created_metrics,
 )
 
-# A second series beside each counter and histogram, of which Prometheus makes nothing.
+# These would add a second series to each counter and histogram, which Prometheus does not use.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 REGISTRY: Final = CollectorRegistry()
 
 REQUESTS: Final = Counter(
     "authtally_api_requests",
-    "Answered requests by dialect and class of status.",
+    "Answered requests by dialect and status class.",
     ["dialect", "status"],
     registry=REGISTRY,
 )
 REQUEST_SECONDS: Final = Histogram(
     "authtally_api_request_seconds",
-    "Seconds from a request's headers to its answer where this process had none ready, by route and class of status.",
+    "Seconds from a request's headers to its answer, without answers ready in this process; by route and status class.",
     ["dialect", "route", "status"],
     buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2),
     registry=REGISTRY,
 )
 IN_FLIGHT: Final = Gauge(
     "authtally_api_requests_in_flight",
-    "Requests being answered for which this process had no answer ready.",
+    "Requests in progress for which this process had no answer ready.",
     registry=REGISTRY,
 )
 CACHE_ANSWERS: Final = Counter(
     "authtally_api_cache_answers",
-    "Where answers came from: hit, shared, miss (computed), stale (Redis gone), none (no answer).",
+    "Answers by source: hit, shared, miss (computed), stale (Redis unreachable), none (no answer).",
     ["source"],
     registry=REGISTRY,
 )
 LIVE_LISTENERS: Final = Gauge("authtally_api_live_listeners", "Open streams of live figures.", registry=REGISTRY)
-CACHE_BYTES: Final = Gauge("authtally_api_cache_bytes", "Bytes of answers that this process keeps.", registry=REGISTRY)
+CACHE_BYTES: Final = Gauge("authtally_api_cache_bytes", "Bytes of answers cached in this process.", registry=REGISTRY)
 ACCESS_REFUSALS: Final = Counter(
     "authtally_api_access_refusals",
-    "Requests refused for who asks: missing, oversize, refused, scope, realms, session, policy, unverifiable.",
+    "Requests refused by access control: missing, oversize, refused, scope, realms, session, policy, unverifiable.",
     ["reason"],
     registry=REGISTRY,
 )
 REDIS_ERRORS: Final = Counter(
     "authtally_api_redis_errors",
-    "Failed exchanges with a Redis, by whose: ledger or cache.",
+    "Failed exchanges with Redis by store: ledger or cache.",
     ["store"],
     registry=REGISTRY,
 )
 INGEST_ELEMENTS: Final = Counter(
     "authtally_ingest_elements",
-    "Elements sent over HTTP, by way in and result: accepted, ignored, rejected, unacknowledged (by Kafka, in time).",
+    "Elements received over HTTP by ingest route and result: accepted, ignored, rejected, unacknowledged (by Kafka).",
     ["way", "result"],
     registry=REGISTRY,
 )
 INGEST_REJECTIONS: Final = Counter(
     "authtally_ingest_rejections",
-    "Rejected elements by way in and reason: those of dead letters, realm, no_topic.",
+    "Rejected elements by ingest route and reason: the reasons of dead letters, realm, no_topic.",
     ["way", "reason"],
     registry=REGISTRY,
 )
 INGEST_REFUSALS: Final = Counter(
     "authtally_ingest_refusals",
-    "Requests with events that were refused, by way in and cause: access, media, body, slow, too_large, in_flight, "
+    "Refused requests with events by ingest route and cause: access, media, body, slow, too_large, in_flight, "
     "rate, all_bad, kafka.",
     ["way", "cause"],
     registry=REGISTRY,
 )
 INGEST_PRODUCE_SECONDS: Final = Histogram(
     "authtally_ingest_produce_seconds",
-    "Seconds from handing a request's events to the producer until Kafka has acknowledged them or failed to.",
+    "Seconds from passing a request's events to the producer until Kafka has acknowledged them or failed to.",
     buckets=(0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
     registry=REGISTRY,
 )
 INGEST_UNDELIVERED: Final = Counter(
     "authtally_ingest_undelivered_records",
-    "Records that Kafka did not acknowledge, by the producer's name of the error.",
+    "Records that Kafka did not acknowledge, by the producer's error name.",
     ["error"],
     registry=REGISTRY,
 )
 INGEST_IN_FLIGHT_BYTES: Final = Gauge(
-    "authtally_ingest_in_flight_bytes", "Bytes of bodies held until Kafka has their events.", registry=REGISTRY
+    "authtally_ingest_in_flight_bytes", "Bytes of bodies held until Kafka acknowledges their events.", registry=REGISTRY
 )
 
 
@@ -100,22 +100,22 @@ class _RouteMetrics(NamedTuple):
 
 
 class Requests:
-    """Measures a dialect's requests, but for Hits: how many, for how long, how many at once."""
+    """Measures a dialect's requests other than Hits: number, duration, concurrency."""
 
     under_way = 0
-    """Of all dialects: an integer, for the sake of those that have an answer soon."""
+    """The sum over all dialects. An integer, because a Gauge is slower."""
 
     def __init__(self, dialect: str) -> None:
         self._dialect = dialect
         self._by: dict[tuple[str, int], _RouteMetrics] = {}
 
     def begin(self) -> float:
-        """What `end` is to be given, in any case."""
+        """The start time, which the caller must pass to `end` in any case."""
         Requests.under_way += 1
         return perf_counter()
 
     def end(self, began: float, route: str, status: int) -> None:
-        """`route` is as it was registered: paths are whatever callers write."""
+        """`route` is the registered one, because paths are outside input."""
         Requests.under_way -= 1
         by = route, status // 100
         route_metrics = self._by.get(by)
@@ -132,9 +132,9 @@ IN_FLIGHT.set_function(lambda: Requests.under_way)
 
 
 class Hits:
-    """Answers that were ready, by dialect: an integer, since a Counter's lock costs a tenth of such an answer.
+    """Ready answers of a dialect. An integer, because a Counter's lock costs a tenth of such an answer.
 
-    Read into REQUESTS and CACHE_ANSWERS by `settle`.
+    `settle` adds it to REQUESTS and CACHE_ANSWERS.
     """
 
     __slots__ = ("_answers", "_requests", "_settled", "count")
@@ -151,11 +151,13 @@ class Hits:
         self._answers.inc(grown)
 
 
-# Counters begin at 0: one that is first seen at 1 looks to `increase()` as if nothing had happened.
+# Counters begin at 0: `increase()` ignores the first increment of a series that appears with 1.
 for store in ("ledger", "cache"):
     REDIS_ERRORS.labels(store)
 for source in ("hit", "shared", "miss", "stale", "none"):
     CACHE_ANSWERS.labels(source)
-BUILD: Final = Gauge("authtally_api_build_info", "Always 1; which version this is.", ["version"], registry=REGISTRY)
+BUILD: Final = Gauge(
+    "authtally_api_build_info", "Always 1; the label is the running version.", ["version"], registry=REGISTRY
+)
 PROCESS: Final = ProcessCollector(registry=REGISTRY)
 GARBAGE: Final = GCCollector(registry=REGISTRY)

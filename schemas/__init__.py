@@ -1,1 +1,1 @@
-"""What the worker and the api agree on: events, periods, keys, fields, settings. Imports neither service."""
+"""The vocabulary that the worker and the api share: events, periods, keys, fields, settings. Imports neither."""

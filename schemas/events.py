@@ -1,7 +1,7 @@
-"""The events that auth servers publish, and the one place where bytes become typed values.
+"""The events that auth servers publish, and the one place that decodes bytes to typed values.
 
 A Kafka value is one flat JSON object in UTF-8; unknown fields are ignored. On a topic bound to one event
-the field `type` may be missing; when it is there it must name that event.
+the field `type` is optional; if present, it must name that event.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from msgspec import Meta, Struct
 from schemas.ledger import inventory
 from schemas.ledger.inventory import micros
 from schemas.ledger.scopes import OTHER
-from schemas.rfc3339 import cut_time
+from schemas.time.rfc3339 import cut_time
 
-# An auth event from before 2000 is a broken clock, not history: no product that we read is that old.
+# An auth event from before 2000 comes from a wrong clock: no product that we read is that old.
 EARLIEST: Final = datetime(2000, 1, 1, tzinfo=UTC)
-# How far ahead of its Kafka record's timestamp an event may claim to have happened.
+# An event's time may be at most this far ahead of its Kafka record's timestamp.
 MAX_AHEAD: Final = timedelta(hours=24)
 
 MAX_ID_BYTES: Final = 1024
@@ -28,7 +28,7 @@ MAX_TOKENS: Final = 16
 MAX_REALMS: Final = 64
 MAX_COUNT: Final = 2**32 - 1
 
-# Up to here a text fits MAX_ID_BYTES whatever its characters are (UTF-8 needs at most four bytes each).
+# A text of this length fits MAX_ID_BYTES with any characters (UTF-8 needs at most four bytes each).
 SAFE_ID_CHARS: Final = MAX_ID_BYTES // 4
 SAFE_LABEL_CHARS: Final = MAX_LABEL_BYTES // 4
 
@@ -46,8 +46,8 @@ Time = Annotated[
 class Login(Struct, frozen=True, gc=False, omit_defaults=True, tag_field="type", tag="login"):
     """One attempt to sign in.
 
-    A success makes the user active and counts a login; with `counted=false` it makes active only (a session
-    renewed without a prompt). A failure counts with its reason and never makes anybody active.
+    A success makes the user active and counts a login; with `counted=false` it only makes the user active (a session
+    renewed without a prompt). A failure counts with its reason and never makes a user active.
     """
 
     time: Time
@@ -64,8 +64,8 @@ class Login(Struct, frozen=True, gc=False, omit_defaults=True, tag_field="type",
 class TokenIssued(Struct, frozen=True, gc=False, omit_defaults=True, tag_field="type", tag="token"):
     """One answer of the token endpoint: each entry of `tokens` counts once under `grant_type`.
 
-    A refresh that names its user makes the user active (Janssen counts so since 2022); client_credentials
-    never does, since a service account is nobody.
+    A refresh that names its user makes the user active (as Janssen counts since 2022); client_credentials
+    never does, since a service account is not a user.
     """
 
     time: Time
@@ -79,7 +79,7 @@ class TokenIssued(Struct, frozen=True, gc=False, omit_defaults=True, tag_field="
 
 
 class AccountEvent(Struct, frozen=True, gc=False, omit_defaults=True, tag_field="type", tag="account"):
-    """Something that happened to an account or a client: one count per `kind`, never activity."""
+    """An event about an account or a client: one count per `kind`, never activity."""
 
     time: Time
     kind: Label
@@ -90,10 +90,10 @@ class AccountEvent(Struct, frozen=True, gc=False, omit_defaults=True, tag_field=
 
 
 class OtpTokenState(Struct, frozen=True, gc=False, omit_defaults=True, tag_field="type", tag="otp"):
-    """A one-time-password token (hardware or app) as it is after something happened to it.
+    """The state of a one-time-password token (hardware or app) after an event.
 
-    Per serial the latest `time` wins, of equal ones the later in the log. A token in no realm counts under LinOTP's
-    `/:no realm:/`. `user_id` is whom it is assigned to; `event` is LinOTP's word, such as `token_init`.
+    Per serial the latest `time` wins; if times are equal, the later record wins. A token in no realm counts under
+    LinOTP's `/:no realm:/`. `user_id` is the assigned user; `event` is LinOTP's word, such as `token_init`.
     """
 
     time: Time
@@ -108,7 +108,7 @@ class OtpTokenState(Struct, frozen=True, gc=False, omit_defaults=True, tag_field
 
 
 class OtpTokenCount(Struct, frozen=True, gc=False, omit_defaults=True, tag_field="type", tag="otp-count"):
-    """A row of LinOTP's own reporting table, kept as given: so many tokens of `status` in `realm` after `event`.
+    """A row of LinOTP's own reporting table, kept as given: the `count` of tokens of `status` in `realm` after `event`.
 
     `status` is `total`, `active`, `inactive`, `assigned`, `unassigned`, a pair such as `active&assigned`, or
     `total users`.
@@ -123,9 +123,9 @@ class OtpTokenCount(Struct, frozen=True, gc=False, omit_defaults=True, tag_field
 
 
 Inventory = OtpTokenState | OtpTokenCount
-"""Events whose order matters: they go to a topic of one partition that is bound to them."""
+"""Events whose order matters: their topic has one partition and is bound to them."""
 Counted = Login | TokenIssued | AccountEvent
-"""Events that add up, in whatever order."""
+"""Events that add up in any order."""
 Event = Counted | Inventory
 
 EVENTS: Final[dict[str, type[Event]]] = {
@@ -135,33 +135,33 @@ EVENTS: Final[dict[str, type[Event]]] = {
     "otp": OtpTokenState,
     "otp-count": OtpTokenCount,
 }
-"""What a topic can be bound to, by the name used in `TOPICS`."""
+"""Event types by the name that `TOPICS` uses."""
 
 DECODERS: Final = {name: msgspec.json.Decoder(event) for name, event in EVENTS.items()}
 
 ANY: Final = "native"
-"""Events of any type, each naming its own."""
+"""The name for events of any type, each with its `type`."""
 _STRICT: Final[dict[str, msgspec.json.Decoder[Any]]] = {**DECODERS, ANY: msgspec.json.Decoder(Event)}
 
 FAILURES: Final = frozenset({"signup_failed", "locked_out", "leaked_password"})
-"""Kinds of account events whose fields an attacker may have typed, as those of a failed login."""
+"""Kinds of account events whose fields an attacker may have typed, as in a failed login."""
 
 BOM: Final = b"\xef\xbb\xbf"
-"""What some editors and serializers write before JSON in UTF-8."""
+"""Some editors and serializers write it before JSON in UTF-8."""
 
 REASONS: Final = {
     "empty_value": "the record has no value (a tombstone)",
     "not_json": "the value is not JSON in UTF-8",
     "not_an_object": "the value is JSON but not an object",
     "missing_field": "a required field is missing or empty",
-    "wrong_type": "a field has a type or format that the schema forbids",
+    "wrong_type": "a field has a type or format that the schema does not allow",
     "too_long": "a field is longer than its limit",
     "impossible_time": "the time is before 2000 or more than 24 h ahead of the record's timestamp",
-    "no_time": "the event has no time, and the record's timestamp is not usable in its place",
-    "unexpected": "a defect in this version stopped the record from being counted; the log has its traceback",
+    "no_time": "the event has no time, and the record's timestamp is not usable instead",
+    "unexpected": "a defect in this version prevented the count of the record; the log has its traceback",
     "wrong_topic": "an OTP token event, whose order matters, on a topic that is not bound to such events",
 }
-"""Why a record goes to the dead-letter topic: the code in its header, and what the code means."""
+"""The reasons of dead letters: the code in the record's header, and its meaning."""
 
 
 _EARLIEST_MS: Final = int(EARLIEST.timestamp() * 1000)
@@ -169,25 +169,25 @@ _MAX_AHEAD_MS: Final = int(MAX_AHEAD.total_seconds() * 1000)
 
 
 class RecordTime(NamedTuple):
-    """The moment that an event of a record is compared with."""
+    """The time against which the events of a record are checked."""
 
     ms: int
-    """Unix ms: the record's timestamp if that is usable, else the store's clock."""
+    """Unix ms: the record's timestamp if it is usable, else the store's clock."""
     usable: bool = True
-    """False for an untimed record: an event without a time of its own is then a dead letter `no_time`."""
+    """False for an untimed record: an event without its own time is then a dead letter `no_time`."""
 
     @classmethod
     def of(cls, timestamp_ms: int, clock_ms: int) -> RecordTime:
-        """A Kafka timestamp, any 64-bit number, is usable from 2000 to 24 h ahead of the store's clock; both in ms."""
+        """A Kafka timestamp (any 64-bit number) is usable from 2000 to 24 h ahead of the store's clock; both in ms."""
         if _EARLIEST_MS <= timestamp_ms <= clock_ms + _MAX_AHEAD_MS:
             return cls(timestamp_ms)
         return cls(clock_ms, usable=False)
 
 
 class BadRecordError(Exception):
-    """A record that cannot be counted. `reason` is a key of REASONS, `detail` one line for people.
+    """A record that cannot be counted. `reason` is a key of REASONS, `detail` one line for operators.
 
-    `detail` names fields and limits, never values: it ends in headers and logs.
+    `detail` names fields and limits, never values, because it is written to headers and logs.
     """
 
     def __init__(self, reason: str, detail: str) -> None:
@@ -197,22 +197,22 @@ class BadRecordError(Exception):
 
 
 def undecodable(value: bytes | None, error: Exception | None) -> BadRecordError:
-    """Turn what a decoder raised for `value` into its dead-letter reason.
+    """Convert the exception of a decoder for `value` to a dead-letter reason.
 
-    msgspec tells its validation errors apart by their sentence only; a test pins each sentence used here.
+    msgspec's validation errors differ only in their text; a test pins each text used here.
     """
     if value is None:
         return BadRecordError("empty_value", REASONS["empty_value"])
     text = str(error)
     if not isinstance(error, msgspec.ValidationError):
-        # Syntax, bad UTF-8, or nesting beyond the interpreter's stack (RecursionError).
+        # Bad syntax, bad UTF-8, or nesting deeper than the interpreter's stack (RecursionError).
         return BadRecordError("not_json", text if isinstance(error, msgspec.DecodeError) else type(error).__name__)
     if text.startswith("Object missing required field"):
         return BadRecordError("missing_field", text)
     if text.startswith("Expected `object`") and " - at " not in text:
         return BadRecordError("not_an_object", text)
     if text.startswith("Invalid value "):
-        # The sentence repeats what was sent.
+        # The text repeats the value, which must not be logged.
         return BadRecordError("wrong_type", f"Invalid value{text[text.rindex(' - at ') :]}")
     if "of length <=" in text:
         return BadRecordError("too_long", text)
@@ -220,23 +220,23 @@ def undecodable(value: bytes | None, error: Exception | None) -> BadRecordError:
 
 
 UNDECODABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""What a decoder may raise for bytes from outside."""
+"""The exceptions of a decoder for bytes from outside."""
 
 
 AnEvent = TypeVar("AnEvent", bound=Event)
 
 
 def is_failure(event: Event) -> bool:
-    """Whether its fields may be what an attacker typed."""
+    """Whether an attacker may have typed its fields."""
     return (isinstance(event, Login) and not event.success) or (
         isinstance(event, AccountEvent) and event.kind in FAILURES
     )
 
 
 def check(event: AnEvent) -> AnEvent:
-    """Check what the decoder cannot express: bytes, and a success without a user. Raises BadRecordError.
+    """Check what the decoder cannot express: lengths in bytes, and a success without a user. Raises BadRecordError.
 
-    Returns the event to count: of a failure, labels over their limit become OTHER and such a user_id is dropped.
+    Returns the event to count. In a failure, labels over their limit become OTHER, and a user_id over it is dropped.
     """
     try:
         _check(event)
@@ -284,7 +284,7 @@ def _check(event: Event) -> None:
 
 
 def _is_short(event: OtpTokenState) -> bool:
-    """Whether nothing is missing and all is within its limit whatever its characters are: nearly all events are."""
+    """Fast path: whether all fields are present and short enough for any characters, as in nearly all events."""
     serial, name, user_id, id_ = event.serial, event.event, event.user_id, event.id
     if not serial or len(serial) > SAFE_LABEL_CHARS or not name or len(name) > SAFE_LABEL_CHARS:
         return False
@@ -303,10 +303,10 @@ def _check_inventory(event: Inventory) -> None:
     else:
         named = [("realm", event.realm), ("event", event.event), ("status", event.status)]
         if inventory.canonical_status(event.status) is None:
-            raise BadRecordError("missing_field" if not event.status else "wrong_type", "status is none that is kept")
+            raise BadRecordError("missing_field" if not event.status else "wrong_type", "status is unknown")
     for name, label in named:
         if not label:
-            raise BadRecordError("missing_field", f"{name} is empty, or an entry of it")
+            raise BadRecordError("missing_field", f"{name} is empty, or has an empty entry")
         _check_bytes(label, MAX_LABEL_BYTES, name)
     _check_bytes(event.id, MAX_ID_BYTES, "id")
 
@@ -321,7 +321,7 @@ def _check_bytes(text: str | None, limit: int, name: str) -> None:
 
 
 def check_time(time: datetime, at: RecordTime) -> None:
-    """Raise BadRecordError for a time that cannot be; any year and any `at.ms` are safe."""
+    """Raise BadRecordError for an impossible time; any year and any `at.ms` are safe."""
     if time < EARLIEST:
         raise BadRecordError("impossible_time", "time is before 2000")
     if micros(time) > (at.ms + _MAX_AHEAD_MS) * 1000:
@@ -329,8 +329,8 @@ def check_time(time: datetime, at: RecordTime) -> None:
 
 
 def _without_limits(event: type[Login | AccountEvent]) -> Any:
-    """The same event with texts of any length, as msgspec's decoder refuses long ones whatever the event is."""
-    # Limits are annotations; that of `time` says that it has an offset.
+    """The same event without length limits, because msgspec refuses long texts in failures too."""
+    # The limits are annotations; the one of `time` requires an offset and stays.
     hints = get_type_hints(event) | {"time": Time}
     fields = [
         (field.name, hints[field.name], *(() if field.required else (field.default,)))
@@ -349,7 +349,7 @@ _LENIENT: Final[dict[str, msgspec.json.Decoder[Any]]] = {
 
 
 def read_native(name: str, value: bytes) -> Event:
-    """Decode a native event, cut its time and check its fields, but not its time; `name` is a key of EVENTS, or ANY.
+    """Decode a native event, cut its time and check its fields, but not the time; `name` is a key of EVENTS, or ANY.
 
     Raises BadRecordError, or what UNDECODABLE lists.
     """

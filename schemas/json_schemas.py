@@ -1,4 +1,4 @@
-"""JSON Schemas for producers, generated from the event types: `python -m schemas.json_schemas` writes them."""
+"""JSON Schemas for producers, generated from the event types by `python -m schemas.json_schemas`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def documents() -> dict[str, dict[str, Any]]:
     for name, event in EVENTS.items():
         (reference,), components = msgspec.json.schema_components([event], ref_template="#/$defs/{name}")
         schema = components[reference["$ref"].rpartition("/")[2]]
-        # `type` may be missing on a topic bound to one event; msgspec lists a tag as required.
+        # msgspec lists a tag as required, but `type` is optional on a topic bound to one event.
         schema["required"] = [field for field in schema["required"] if field != "type"]
         schema["description"] = inspect.cleandoc(schema["description"])
         found[f"{name}.schema.json"] = {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}

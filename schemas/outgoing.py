@@ -1,4 +1,4 @@
-"""A native event on its way into Kafka: which topic, under which key, as which bytes. Ingest and `publish` share it."""
+"""Topic, key and bytes of a native event that is sent to Kafka; shared by ingest and `publish`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _encode: Final = msgspec.json.Encoder().encode
 
 
 class UnboundError(Exception):
-    """No topic of TOPICS carries this event; the text names the setting."""
+    """TOPICS binds no topic to this event; the text names the setting."""
 
 
 class Outgoing(NamedTuple):
@@ -28,7 +28,7 @@ class Outgoing(NamedTuple):
 
 
 def topics_by_event(topics: Mapping[str, str]) -> dict[type[Event], str]:
-    """Where each event goes: of several topics bound to it, the first. Adapter topics take no native event."""
+    """The topic of each event: the first one bound to it. Topics of adapters take no native events."""
     found: dict[type[Event], str] = {}
     for topic, name in topics.items():
         if name in EVENTS:
@@ -44,9 +44,9 @@ def unbound_error(event: type[Event]) -> UnboundError:
 def outgoing(event: Event, topics: Mapping[type[Event], str]) -> Outgoing:
     """`topics` is that of `topics_by_event`. Raises UnboundError.
 
-    Equal ids must meet in one partition to be counted once, so the key is a digest of the id, which adapters build
-    from source and id. An event without one has no key: nothing repeats it, and it may go to any partition. The state
-    of an OTP token is keyed by its serial: who compacts such a topic keeps the latest state of each token.
+    Equal ids must reach one partition to be counted once, so the key is a digest of the id, which adapters build
+    from source and id. An event without an id has no key and may go to any partition. The state of an OTP token is
+    keyed by its serial, so a compacted topic keeps the latest state of each token.
     """
     topic = topics.get(type(event))
     if topic is None:

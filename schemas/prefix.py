@@ -1,4 +1,4 @@
-"""How every setting's name begins in the environment."""
+"""The prefix of every setting's name in the environment."""
 
 from typing import Final
 

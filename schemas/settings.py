@@ -1,4 +1,4 @@
-"""Settings that both services share. The environment decides (prefix `AUTHTALLY_`), then `.env`, then secret files."""
+"""Settings that both services share. The environment (prefix `AUTHTALLY_`) wins over `.env`, then secret files."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ActiveOn = Literal["login", "refresh"]
 
 
 def _split_list(value: object) -> object:
-    """`a, b` as people write it in an environment; a list as code passes it."""
+    """Split `a, b` from the environment; pass on a list from code."""
     if isinstance(value, str):
         return tuple(item.strip() for item in value.split(",") if item.strip())
     return value
@@ -36,7 +36,7 @@ Listed = Annotated[tuple[T, ...], NoDecode, BeforeValidator(_split_list)]
 
 
 def _topics(value: object) -> object:
-    """`auth.logins=login,auth.tokens=token`: which topic carries which event."""
+    """Parse `auth.logins=login,auth.tokens=token`: topics and the events bound to them."""
     if not isinstance(value, str):
         return value
     bound: dict[str, str] = {}
@@ -53,7 +53,7 @@ def _topics(value: object) -> object:
 def _check_bindings(topics: dict[str, str]) -> dict[str, str]:
     for topic, name in topics.items():
         if not re.fullmatch(r"[A-Za-z0-9._-]{1,249}", topic):
-            raise ValueError(f"{topic!r} is no Kafka topic name")
+            raise ValueError(f"{topic!r} is not a valid Kafka topic name")
         if name not in ADAPTERS:
             raise ValueError(f"{topic}={name}: unknown event or adapter, expected one of {', '.join(ADAPTERS)}")
     if not topics:
@@ -65,44 +65,51 @@ def _zone(name: str) -> str:
     try:
         ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-        raise ValueError(f"{name!r} is no time zone of the IANA database") from error
+        raise ValueError(f"{name!r} is not a time zone of the IANA database") from error
     return name
 
 
 def _without_braces(prefix: str) -> str:
-    # A brace would open a hash tag of its own and scatter a shard over Cluster slots.
+    # A brace would start another hash tag and spread a shard over Cluster slots.
     if "{" in prefix or "}" in prefix:
         raise ValueError("must not contain braces, which Redis Cluster reads as a hash tag")
     return prefix
 
 
 class CommonSettings(RedisConnectionSettings):
-    """What worker and api must agree on. A worker refuses when these differ from what a shard was counted with."""
+    """Settings on which worker and api must agree. A worker refuses a shard that was counted with other values."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, env_file=".env", extra="ignore", frozen=True, hide_input_in_errors=True
     )
 
     key_prefix: Annotated[str, AfterValidator(_without_braces)] = Field(
-        "authtally:", description="How every key begins. Another prefix counts anew."
+        "authtally:", description="Prefix of every Redis key. Another prefix starts an empty ledger."
     )
-    timezone: Annotated[str, AfterValidator(_zone)] = Field("UTC", description="Where days and months turn.")
-    users_by: Listed[Dimension] = Field(("realm",), description="Whose active users are kept besides everybody's.")
-    counts_by: Listed[Dimension] = Field(("realm", "client"), description="Whose counters are kept besides all.")
+    timezone: Annotated[str, AfterValidator(_zone)] = Field(
+        "UTC", description="Time zone that defines days and months."
+    )
+    users_by: Listed[Dimension] = Field(
+        ("realm",), description="Dimensions for which active users are kept, besides the total: realm, client, node."
+    )
+    counts_by: Listed[Dimension] = Field(
+        ("realm", "client"),
+        description="Dimensions for which counters are kept, besides the total: realm, client, node.",
+    )
     exact_up_to: int = Field(
         4096,
         ge=0,
         le=8192,
-        description="Active users per period, scope and shard that are counted one by one.",
+        description="Active users per period, scope and shard up to which the count is exact.",
     )
     secrets_dir: str = Field(
         "",
-        description="Folder of secrets: a file each, named like its variable (authtally_redis_url). Environment only.",
+        description="Folder of secrets, one file per variable (authtally_redis_url). Set in the environment only.",
     )
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level logged.")
-    log_format: Literal["text", "json"] = Field("text", description="How log lines look.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level that is logged.")
+    log_format: Literal["text", "json"] = Field("text", description="Format of log lines.")
     otlp_endpoint: Annotated[str, AfterValidator(traces.endpoint)] = Field(
-        "", description="URL of an OTLP/HTTP collector for traces; empty: OTEL_EXPORTER_OTLP_ENDPOINT, or none."
+        "", description="URL of an OTLP/HTTP collector for traces; empty: OTEL_EXPORTER_OTLP_ENDPOINT, or no traces."
     )
 
     @property
@@ -114,18 +121,20 @@ Topics = Annotated[dict[str, str], NoDecode, BeforeValidator(_topics), AfterVali
 
 
 class KafkaSettings(KafkaConnectionSettings, CommonSettings):
-    """Of whatever reads from Kafka or writes to it."""
+    """Settings of services that read from Kafka or write to it."""
 
     topics: Topics = Field(
         {"auth.logins": "login", "auth.tokens": "token", "auth.accounts": "account", "auth.otp-tokens": "otp"},
-        description="topic=event, …: what is read and as what. Setting it replaces the list.",
+        description="topic=event, …: topics to read, each with its event or adapter. Replaces the default list.",
     )
-    dead_letter_topic: str = Field("auth.dead-letter", min_length=1, description="Where records go that cannot count.")
+    dead_letter_topic: str = Field(
+        "auth.dead-letter", min_length=1, description="Topic for records that cannot be counted."
+    )
 
     @model_validator(mode="after")
     def _dead_letter_topic_is_separate(self) -> Self:
         if self.dead_letter_topic in self.topics:
-            raise ValueError(f"{PREFIX}DEAD_LETTER_TOPIC is among {PREFIX}TOPICS: it would feed itself")
+            raise ValueError(f"{PREFIX}DEAD_LETTER_TOPIC is also in {PREFIX}TOPICS: dead letters would be read again")
         return self
 
 
@@ -134,7 +143,7 @@ SECRETS_DIR: Final = f"{PREFIX}SECRETS_DIR"
 
 
 class SettingsError(Exception):
-    """Every fault found in the environment, one line each, by the setting's full name."""
+    """All errors in the environment, one line each, with the setting's full name."""
 
     def __init__(self, errors: Sequence[str]) -> None:
         super().__init__("\n".join(errors))
@@ -142,23 +151,23 @@ class SettingsError(Exception):
 
 
 def read(settings: type[S], **values: Any) -> S:
-    """Read settings from the environment; `values` wins over it. Raises SettingsError with all faults at once."""
+    """Read settings from the environment; `values` override it. Raises SettingsError with all errors."""
     folder = os.environ.get(SECRETS_DIR, "")
     if folder and not Path(folder).is_dir():
-        raise SettingsError([f"{SECRETS_DIR}: {folder!r} is no folder"])
+        raise SettingsError([f"{SECRETS_DIR}: {folder!r} is not a folder"])
     try:
         return settings(_secrets_dir=folder or None, **values)
     except ValidationError as error:
         messages = []
         for detail in error.errors(include_url=False, include_input=False):
             message = "is not set" if detail["type"] == "missing" else detail["msg"].removeprefix("Value error, ")
-            # A rule over several settings names them itself.
+            # A validator of several settings names them in its text.
             messages.append(f"{PREFIX}{str(detail['loc'][0]).upper()}: {message}" if detail["loc"] else message)
         raise SettingsError(messages) from error
 
 
 def effective(settings: BaseSettings) -> dict[str, str]:
-    """Every setting by its environment name, as `--check` prints it: secrets masked."""
+    """Every setting by its environment name, as `--check` prints it; secrets are masked."""
     shown = {}
     for name in sorted(type(settings).model_fields):
         value = getattr(settings, name)
@@ -183,5 +192,5 @@ def without_password(url: str) -> str:
 
 
 def fingerprint(secret: str) -> str:
-    """Names a secret without telling it: 64 bits of its BLAKE2b, for comparing settings across processes."""
+    """64 bits of the secret's BLAKE2b, for comparing secrets between processes without revealing them."""
     return hashlib.blake2b(secret.encode(), digest_size=8, person=b"authtally-key").hexdigest()

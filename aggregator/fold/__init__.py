@@ -1,1 +1,1 @@
-"""Records in, one range's delta out: pure functions of their arguments."""
+"""Folds: pure functions from records to the delta of one range."""

@@ -1,4 +1,4 @@
-"""What fold reads where a topic is bound to an adapter: the events of each record, one by one."""
+"""Events of records on a topic that is bound to an adapter, one by one: the input of the fold."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from schemas.events import REASONS, BadRecordError, Event, Inventory, RecordTime
 
 
 class IgnoredError(Exception):
-    """Well-formed, and of no concern here."""
+    """A well-formed element that contains no event."""
 
 
 class AdapterEvent(NamedTuple):
-    """One event of an element, or what an element is instead; stands where a record of native events does."""
+    """One event of an element, or an element without one; the fold reads it like a record of a native event."""
 
     record: Record
     offset: int
@@ -25,13 +25,13 @@ class AdapterEvent(NamedTuple):
     value: Event | BadRecordError | None
     raw: bytes | None
     element_index: int
-    """Which element of the record, from 0."""
+    """The index of the element in the record, from 0."""
     starts_element: bool
-    """Whether it is the first of its element."""
+    """Whether it is the first event of its element."""
 
     @property
     def starts_record(self) -> bool:
-        """Whether it is the first of its record."""
+        """Whether it is the first event of its record."""
         return self.starts_element and not self.element_index
 
 
@@ -47,14 +47,14 @@ def adapter_events(adapter: Adapter, records: Iterable[Record], now_ms: int) -> 
                 events.append(AdapterEvent(record, *at, element.bad, raw, nth, starts_element=True))
             for position, event in enumerate(element.events):
                 if position and event.id is not None:
-                    # An id of its own for each: they count together, and repeat together.
+                    # Each event needs an id of its own: otherwise the later ones would be duplicates of the first.
                     event = msgspec.structs.replace(event, id=f"{event.id} {position}")
                 events.append(AdapterEvent(record, *at, event, raw, nth, starts_element=not position))
     return events
 
 
 def require_event(value: Event | BadRecordError | None) -> Event:
-    """The event of a unit. Raises BadRecordError, IgnoredError."""
+    """The event of an AdapterEvent's value. Raises BadRecordError, IgnoredError."""
     if value is None:
         raise IgnoredError
     if isinstance(value, BadRecordError):

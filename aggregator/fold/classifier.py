@@ -1,4 +1,4 @@
-"""Which way events go: every combination of day, labels and outcome is resolved once, in log order."""
+"""Event classes: every combination of day, labels and outcome is classified once, in log order."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _NO_USERS: Final[frozenset[str]] = frozenset()
 
 @dataclass(slots=True)
 class GroupUsers:
-    """The users of one cohort: those applied before, and those new in this range."""
+    """The users of one group: those applied before, and those new in this range."""
 
     applied: set[str] | frozenset[str]
     keys_per_user: int
@@ -29,20 +29,20 @@ class GroupUsers:
 
 @dataclass(slots=True)
 class Bucket:
-    """The events of one range that go the same way."""
+    """The events of one range that belong to one class."""
 
     event_class: EventClass
     users: GroupUsers | None
     is_new: bool
-    """Whether it was resolved in this range."""
+    """Whether its class was determined in this range."""
     events: int = 0
     first_ms: int = 2**63
     last_ms: int = -(2**63)
-    """Usable record timestamps; the first is after the last while there was none."""
+    """Bounds of the usable record timestamps; the first is after the last if there is none."""
 
 
 class Classifier:
-    """Resolves each combination of labels in log order, and adds all of them up at the range's end."""
+    """Classifies each combination of labels in log order, and adds all of them to the delta at the range's end."""
 
     def __init__(self, rules: CountingRules, cache: ShardCache) -> None:
         self.buckets: dict[tuple[object, ...], Bucket] = {}
@@ -56,11 +56,11 @@ class Classifier:
         self._day_spans = LocalDays(rules.zone)
 
     def local_day(self, time: datetime) -> tuple[int, datetime, datetime]:
-        """The ordinal of the local day, and from when to when around `time` it is sure to be the same."""
+        """The ordinal of the local day, and an interval around `time` that lies in the same day."""
         return self._day_spans.day_at(time)
 
     def open_bucket(self, key: tuple[object, ...], day: int, event: Counted) -> Bucket:
-        """The route of a combination that comes up for the first time in this range."""
+        """The bucket of a combination that occurs for the first time in this range."""
         event_class = self._cache.event_classes.get(key)
         is_new = event_class is None
         if event_class is None:
@@ -78,8 +78,8 @@ class Classifier:
         return bucket
 
     def _classify(self, key: tuple[object, ...], day: int, event: Counted) -> EventClass:
-        # A failure names whatever an attacker typed. Its realm becomes known all the same: otherwise a realm's failures
-        # depend on which partition saw its first success. Its client does not, since clients are far more.
+        # A failure contains text that an attacker typed. It still makes its realm known: otherwise a realm's failures
+        # would depend on which partition had its first success. It makes no client known: there may be many more.
         success = event.success if isinstance(event, Login) else getattr(event, "kind", "") not in fields.FAILURE_KINDS
         introduces = success or self._rules.labels_on_failures
         kept = self._rules.users_by | self._rules.counts_by
@@ -101,7 +101,7 @@ class Classifier:
             realm = label("realm", realm)
             scopes.append(Scope("realm", (realm,)))
         if event.client_id and "client" in kept:
-            # A client of an unknown realm has no name either: who sees a client must be able to see its realm.
+            # A client of an unknown realm has no label either, because access to a client needs access to its realm.
             client_id = OTHER if realm == OTHER else label("client", realm, event.client_id, may_introduce=success)
             scopes.append(Scope("client", (realm, client_id)))
         node = None if isinstance(event, AccountEvent) else event.node
@@ -135,11 +135,11 @@ class Classifier:
         counted_scopes = tuple(scope for scope in scopes if self._is_kept(scope, self._rules.counts_by))
         client = None
         if event.client_id and success and not isinstance(event, AccountEvent):
-            # Its own name, even where it has no counter: the sketch holds any number.
+            # The client's own name, even if it has no label: the sketch has room for any number.
             client = self._rules.digest.client(event.realm or "", event.client_id)
         event_class = EventClass(periods, names, counted_scopes, group, tuple(overflowing), client)
         if len(labels.new) > before:
-            # A label just became known: events that only named it so far counted under OTHER, the next ones do not.
+            # A label just became known: earlier events of it counted under OTHER, later ones must not.
             for unsure in self._provisional:
                 self.buckets.pop(unsure, None)
             self._provisional.clear()
@@ -154,7 +154,7 @@ class Classifier:
         return scope == EVERYTHING or scope.dimension in by
 
     def add_to(self, delta: RangeDelta) -> None:
-        """Add every route and cohort up into the tally."""
+        """Add every bucket and user group to the delta."""
         counts: dict[tuple[str, Scope], dict[str, int]] = defaultdict(dict)
         for bucket in self._all_buckets:
             event_class, events = bucket.event_class, bucket.events

@@ -1,8 +1,8 @@
-"""Events that were sent twice: a shard remembers the ids of events for a while, and counts each once.
+"""Deduplication: a shard keeps the ids of recent events, and counts each event once.
 
-Ids are kept in buckets of an hour by their record's timestamp, or by the event's own time where that is not usable. The
-ids held are a function of the log: a bucket expires when an id of a much later hour arrives or when there are too many,
-never by a clock.
+Ids are grouped by hour of their record's timestamp, or of the event's own time if the timestamp is not usable. The ids
+held are a function of the log: an hour is dropped when an id of a much later hour arrives or when there are too many
+ids, never by a clock.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ HOUR_MS: Final = 3_600_000
 HOUR_S: Final = 3_600
 DIGEST_BYTES: Final = 8
 AHEAD_HOURS: Final = 24
-"""How far ahead of the store's clock an event or a record may be dated."""
+"""The time of an event or record may be so far ahead of the store's clock."""
 NOTHING_EVICTED: Final = -(2**62)
 
 
@@ -26,7 +26,7 @@ class SeenIds:
     hours: dict[int, list[bytes]] = field(default_factory=dict)
     """By hour since the Unix epoch."""
     evicted_before: int = NOTHING_EVICTED
-    """The first hour of which none was given up for want of room."""
+    """The first hour whose ids are complete; ids of earlier hours were evicted because of DEDUPE_MAX_IDS."""
     digests: set[bytes] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -34,7 +34,7 @@ class SeenIds:
 
     @classmethod
     def from_packed(cls, hours: Mapping[int, bytes], evicted_before: int = NOTHING_EVICTED) -> SeenIds:
-        """From buckets as the ledger keeps them: digests end to end."""
+        """From the ledger's format: per hour, the concatenated digests."""
         starts_by_hour = {hour: range(0, len(held), DIGEST_BYTES) for hour, held in hours.items()}
         return cls(
             {hour: [hours[hour][at : at + DIGEST_BYTES] for at in starts] for hour, starts in starts_by_hour.items()},
@@ -42,6 +42,7 @@ class SeenIds:
         )
 
     def update(self, result: DedupeResult) -> None:
+        """Take over the changes of an applied range."""
         for hour in result.dropped:
             self.digests.difference_update(self.hours.pop(hour, ()))
         for hour, more in result.new.items():
@@ -52,24 +53,24 @@ class SeenIds:
 
 @dataclass(slots=True)
 class DedupeResult:
-    """What one range changes: first whole hours are dropped, then ids added."""
+    """The changes of one range: first whole hours are dropped, then ids are added."""
 
     new: dict[int, list[bytes]] = field(default_factory=dict)
     dropped: set[int] = field(default_factory=set)
-    """Hours held before the range."""
+    """Hours that were held before the range."""
     evicted_before: int = NOTHING_EVICTED
 
 
 class Deduplicator:
-    """Tells repeats from events seen for the first time, in log order, for one range."""
+    """Recognises repeated event ids in log order, for one range."""
 
     def __init__(self, seen: SeenIds, window_s: int, max_ids: int, now_ms: int) -> None:
         """`now_ms` is the store's clock: no usable time lies more than 24 h ahead of it."""
         self.result = DedupeResult(evicted_before=seen.evicted_before)
         self._seen = seen
         self._digests = seen.digests
-        # An id seen at an hour's very end must be known for a whole window after it.
-        # The 24 h more: one event may be dated so far ahead, and must not make its neighbours' ids expire.
+        # Rounded up: an id from the very end of an hour must stay for a whole window after it. AHEAD_HOURS more: an
+        # event with a time so far ahead must not make its neighbours' ids expire.
         self._window_hours = -(-window_s // HOUR_S) + AHEAD_HOURS
         self._max_ids = max_ids
         self._held = len(seen.digests)
@@ -77,20 +78,20 @@ class Deduplicator:
         self._newest = max(self._hours, default=NOTHING_EVICTED)
         self._new: set[bytes] = set()
         self._evicted: set[bytes] = set()
-        """Digests of the hours dropped."""
-        # The hour of the last record, in ms, and its bucket: None when it is too late for one.
+        """Digests of dropped hours."""
+        # The hour of the last record, in ms, and the list of its new ids; None if the hour is too old to keep ids.
         self._hour_start_ms = self._hour_end_ms = 0
         self._bucket: list[bytes] | None = None
         latest = now_ms // HOUR_MS + AHEAD_HOURS
         if self._newest > latest:
-            # Left by format 1, which believed every record timestamp: such an hour kept all later ids out.
+            # Written by format 1, which trusted every record timestamp: such an hour would keep out all later ids.
             for beyond in [hour for hour in self._hours if hour > latest]:
                 self._drop(beyond)
             self._newest = max(self._hours, default=NOTHING_EVICTED)
             self.result.evicted_before = min(self.result.evicted_before, latest)
 
     def is_duplicate(self, digest: bytes, record_ms: int) -> bool:
-        """Whether an id is a repeat; if not, it is known from now on."""
+        """Whether an id is a repeat; if not, it is kept from now on."""
         if not self._hour_start_ms <= record_ms < self._hour_end_ms:
             self._enter_hour(record_ms // HOUR_MS)
         if digest in self._new or (digest in self._digests and digest not in self._evicted):
@@ -110,9 +111,9 @@ class Deduplicator:
             self._newest = hour
             for old in [held for held in self._hours if held < hour - self._window_hours]:
                 self._drop(old)
-        # What is later than that would be the next to go.
+        # An older hour would be the next one to be dropped.
         if hour >= max(self._newest - self._window_hours, self.result.evicted_before):
-            # Held even if all its ids turn out to be repeats: the next range must find the same newest hour.
+            # Held even if all its ids are repeats: the next range must start from the same newest hour.
             self._hours.add(hour)
             self._bucket = self.result.new.setdefault(hour, [])
 
@@ -120,7 +121,7 @@ class Deduplicator:
         while self._held > self._max_ids:
             oldest = min(self._hours)
             self._drop(oldest)
-            # An hour that is too large by itself begins anew with the later ids: the window is then less than an hour.
+            # An hour that alone exceeds the limit starts again with the later ids: the window is then under an hour.
             self.result.evicted_before = oldest if oldest == self._newest else oldest + 1
         self._enter_hour(self._newest)
         self._hour_start_ms = self._hour_end_ms = 0
@@ -138,12 +139,12 @@ class Deduplicator:
 
 
 def pack(digests: Iterable[bytes]) -> bytes:
-    """As the ledger keeps them."""
+    """The ledger's format: concatenated digests."""
     return b"".join(digests)
 
 
 def effective_window_s(hours: Iterable[int], evicted_before: int, window_s: int) -> int:
-    """For how long back a repeat is sure to be recognised: DEDUPE_WINDOW_S, less where ids had to be given up."""
+    """Age up to which a repeat is certainly recognised: DEDUPE_WINDOW_S, or less if ids were evicted."""
     newest = max(hours, default=None)
     if newest is None or newest - evicted_before >= -(-window_s // HOUR_S):
         return window_s

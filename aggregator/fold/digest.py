@@ -1,4 +1,4 @@
-"""User ids become keyed digests before they leave the process; nothing turns them back."""
+"""Keyed digests: user ids leave the process only in this form, and nothing can reverse it."""
 
 from __future__ import annotations
 
@@ -11,41 +11,41 @@ ELEMENT_BYTES: Final = 8
 
 
 class Digest:
-    """Keyed BLAKE2b (RFC 7693) of what comes from outside.
+    """Keyed BLAKE2b (RFC 7693) of ids from outside.
 
-    A key makes crafted ids useless: Redis's own HyperLogLog hash and seed are public, so 16,384 ids chosen for them
-    inflate an unkeyed count a hundredfold (Reviriego and Ting, 2020).
+    Redis's HyperLogLog hash and seed are public: 16,384 ids chosen for them inflate an unkeyed count a hundredfold
+    (Reviriego and Ting, 2020). The secret key makes such a choice impossible.
     """
 
     def __init__(self, secret: str) -> None:
-        # Any length of secret to the 32 bytes that the keyed state takes. Copying a keyed state is cheaper than keying.
+        # A secret of any length becomes the 32 bytes of a BLAKE2b key. Copying a keyed state is cheaper than keying.
         key = hashlib.blake2b(secret.encode(), digest_size=32).digest()
         self._users = hashlib.blake2b(key=key, digest_size=16, person=b"authtally-user")
         self._ids = hashlib.blake2b(key=key, digest_size=ELEMENT_BYTES, person=b"authtally-id")
         self._clients = hashlib.blake2b(key=key, digest_size=ELEMENT_BYTES, person=b"authtally-client")
 
     def event_id(self, text: str) -> bytes:
-        """What stands for an event's id: 64 bits."""
+        """The digest of an event's id: 64 bits."""
         state = self._ids.copy()
         state.update(text.encode())
         return state.digest()
 
     def holder(self, user_id: str) -> bytes:
-        """What stands for whom an OTP token is assigned to: 64 bits, so that a million differ in all likelihood."""
+        """The digest of an OTP token's holder: 64 bits, so that a collision among a million is very unlikely."""
         state = self._users.copy()
         state.update(user_id.encode())
         return state.digest()[:ELEMENT_BYTES]
 
     def client(self, realm: str, client_id: str) -> str:
-        """What stands for a client in a sketch."""
+        """The digest of a client: its element in a sketch."""
         state = self._clients.copy()
         state.update(_length_prefixed(realm) + client_id.encode())
         return state.hexdigest()
 
     def users(self, users: Iterable[str], realm: str | None = None) -> list[list[str]]:
-        """What stands for each user, by part 0…15: a signed 64-bit integer in decimals; the part is of other bits.
+        """The users' digests by part 0…15: signed 64-bit integers in decimals; other bits of the hash select the part.
 
-        Decimals, because Redis packs a set of integers to eight bytes each and moves them to a sketch as they are.
+        Decimals, because Redis packs a set of integers into eight bytes each and adds them to a sketch unchanged.
         With `realm`, equal ids of two realms are two users.
         """
         keyed = self._users
@@ -63,6 +63,6 @@ class Digest:
 
 
 def _length_prefixed(text: str) -> bytes:
-    """The length first: ("ab", "c") and ("a", "bc") are two."""
+    """The text after its length, so that ("ab", "c") and ("a", "bc") differ."""
     encoded = text.encode()
     return len(encoded).to_bytes(2, "big") + encoded

@@ -1,7 +1,7 @@
-"""Records in, additions out: the pure middle of the worker.
+"""The fold of logins, token answers and account events: records in, a range delta out.
 
-`fold` depends on its arguments alone, and folding a log in any cuts adds up to the same ledger. The store's clock is an
-argument: it stands in for a record's timestamp that is not usable.
+`fold` depends on its arguments alone, and any division of a log into ranges gives the same ledger. The store's clock is
+an argument: it replaces record timestamps that are not usable.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ from schemas.events import (
     check_time,
     decode_native,
 )
-from schemas.rfc3339 import cut_time
+from schemas.time.rfc3339 import cut_time
 
 MAX_USER_ADDITIONS: Final = 20_000
-"""Users sent in one script, counted once per period and scope: keeps it under 5 ms of the store's time."""
+"""Users in one script, counted once per period and scope: keeps the script under 5 ms of the store's time."""
 
 LABELS_OF: Final[dict[Any, Any]] = {
     Login: attrgetter("realm", "client_id", "node", "success", "counted", "reason"),
     TokenIssued: attrgetter("realm", "client_id", "node", "grant_type", "tokens"),
     AccountEvent: attrgetter("realm", "client_id", "kind"),
 }
-"""By type of event: the fields that decide, with its day, where it counts."""
+"""By type of event: the fields that, with the day, determine its class."""
 
 
 def fold(
@@ -49,8 +49,8 @@ def fold(
 ) -> RangeDelta:
     """Fold the records of a range that ends before offset `end`, on a topic bound to the event or adapter `name`.
 
-    `now_ms` is the store's clock. Bad records are returned in `dead`; an exception is a defect, and the caller makes an
-    `unexpected` dead letter of the record that caused it.
+    `now_ms` is the store's clock. Bad records are returned as `dead_letters`; an exception is a defect, and the caller
+    turns the record that caused it into an `unexpected` dead letter.
     """
     delta = RangeDelta(end)
     records, skipped = cache.without_unexpected(records)
@@ -66,7 +66,7 @@ def fold(
     is_duplicate, digest_of = deduplicator.is_duplicate, rules.digest.event_id
     is_login = name == "login"
     timestamps, untimed = record_times([item.timestamp for item in items], now_ms)
-    # Between these an event is of `day`, and plausible whatever its own record's timestamp is: settles nearly all.
+    # An event between `since` and `until` is of `day` and plausible for every record: nearly all take this fast path.
     plausible = datetime.fromtimestamp(min(timestamps, default=now_ms) / 1000, UTC) + MAX_AHEAD
     since = until = EARLIEST
     day = 0
@@ -82,7 +82,7 @@ def fold(
             try:
                 event = decode(item.value)
             except (*UNDECODABLE, TypeError):
-                # Over a limit, perhaps, which a failed login may be; or what the error was.
+                # Accepts a failed login over a limit; otherwise raises BadRecordError with the exact reason.
                 event = decode_native(name, item.value)
             time = event.time
             if not since < time < until:
@@ -153,14 +153,14 @@ def fold(
 
 
 def note_skipped(delta: RangeDelta, skipped: Sequence[Record], now_ms: int) -> int:
-    """Enter the timestamps of the unexpected records before the tally's end, as their first fold did; how many."""
+    """Add the timestamps of unexpected records before the delta's end, as `fold_unexpected` did. Returns how many."""
     passed = [record.timestamp for record in skipped if record.offset < delta.end]
     delta.note_record_times(*record_times(passed, now_ms))
     return len(passed)
 
 
 def record_times(timestamps: list[int], now_ms: int) -> tuple[list[int], frozenset[int]]:
-    """The moments that events are compared with, Unix ms, and the places of those whose timestamp is not usable."""
+    """The times that events are compared with, Unix ms, and the indexes of timestamps that are not usable."""
     if not timestamps or (
         RecordTime.of(min(timestamps), now_ms).usable and RecordTime.of(max(timestamps), now_ms).usable
     ):
@@ -170,7 +170,7 @@ def record_times(timestamps: list[int], now_ms: int) -> tuple[list[int], frozens
 
 
 def fold_unexpected(record: Record, end: int, error: Exception, now_ms: int) -> RangeDelta:
-    """The tally of a single record on which a fold raised: one dead letter, even of an array."""
+    """The delta of a single record on which a fold raised: one dead letter, even if it contains several events."""
     delta = RangeDelta(end)
     delta.unexpected.add(record.offset)
     delta.dead_letters.append(DeadLetter(record, "unexpected", type(error).__name__, record.value))

@@ -1,7 +1,7 @@
-"""Which names from outside get counters of their own.
+"""Labels: the names from outside that have counters of their own.
 
-Names come from whoever can reach a login page, so they are bounded: a realm, client or node becomes known first come in
-log order, up to a limit; a client only by a success. Everything else counts under OTHER, so totals stay exact.
+Anyone who reaches a login page can send names, so their number is limited: the first realms, clients and nodes in log
+order become known; a client only by a success. All others count under OTHER, so totals stay exact.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from schemas.ledger.scopes import OTHER
 class Labels:
     """The labels of one shard: those known before, and those that one fold admits.
 
-    `existing` holds members of the ledger's labels set. It is read only; what is new gathers in `new`.
+    `existing` are members of the ledger's labels set and never changed here; new members are added to `new`.
     """
 
     def __init__(self, existing: frozenset[str] | set[str], max_labels: int) -> None:
@@ -24,12 +24,12 @@ class Labels:
         self._remaining: dict[str, int] = {}
         self.new: set[str] = set()
         self.overflowed: str | None = None
-        """Dimension of the last label that found no room; None when the last one asked for had a place."""
+        """The dimension of the last label, if the limit refused it; else None."""
 
     def admit(self, dimension: str, names: tuple[str, ...], *, may_add: bool) -> str:
-        """The label to count under: the last of `names` when known or admitted now, else OTHER.
+        """The label to count under: the last of `names` if it is known or admitted now, else OTHER.
 
-        `names` is one name, or realm and client_id; `may_add` says that the event may make it known.
+        `names` is one name, or realm and client_id; with `may_add` the event may make it known.
         """
         return names[-1] if self._admitted(dimension, names, may_add=may_add) else OTHER
 
@@ -57,6 +57,6 @@ class Labels:
 
 
 def count(dimension: str, members: Iterable[str]) -> int:
-    """How many labels of a dimension a labels set holds."""
+    """The number of a dimension's labels in a labels set."""
     start = dimension + "/"
     return sum(member.startswith(start) for member in members)

@@ -1,4 +1,4 @@
-"""What a fold is given and what it gives back."""
+"""Arguments and results of folds."""
 
 from __future__ import annotations
 
@@ -11,17 +11,16 @@ from zoneinfo import ZoneInfo
 
 from aggregator.fold.deduplication import DedupeResult, SeenIds
 from aggregator.fold.digest import Digest
-from aggregator.inventory.state import InventoryChanges, InventoryState
 from aggregator.settings import WorkerSettings
 from schemas.ledger import fields
 from schemas.ledger.scopes import Scope
 
 MAX_EVENT_CLASSES: Final = 4_000
-"""Combinations remembered per shard; when full all are dropped, to be resolved anew."""
+"""Combinations cached per shard. Cleared when full; frequent ones re-enter quickly."""
 
 
 class Record(Protocol):
-    """What fold needs of a Kafka record; aiokafka's ConsumerRecord has it."""
+    """The fields of a Kafka record that folds read; aiokafka's ConsumerRecord has them."""
 
     @property
     def offset(self) -> int: ...
@@ -34,19 +33,19 @@ class Record(Protocol):
 
 
 class DeadLetter(NamedTuple):
-    """A record that cannot be counted, or a bad element of one: `value` is what is sent on."""
+    """A record that cannot be counted, or a bad element of one; `value` is sent to the dead-letter topic."""
 
     record: Record
     reason: str
     detail: str
     value: bytes | None
     element_index: int = 0
-    """Which element, from 0."""
+    """The index of the element, from 0."""
 
 
 @dataclass(frozen=True, slots=True)
 class CountingRules:
-    """The settings that decide what is counted."""
+    """The settings that determine what is counted."""
 
     zone: ZoneInfo
     users_by: frozenset[str]
@@ -54,7 +53,7 @@ class CountingRules:
     active_on: frozenset[str]
     max_labels: int
     labels_on_failures: bool
-    """Whether failures make realms and nodes known too."""
+    """Whether failures, too, make realms and nodes known."""
     users_per_realm: bool
     keep_days: bool
     """Whether days are kept besides months."""
@@ -80,53 +79,51 @@ class CountingRules:
 
 
 class UserGroup(NamedTuple):
-    """Users who became active in one period in the same scopes: what a worker remembers having applied."""
+    """Identifies users who became active in one period in the same scopes; the worker caches who of them is applied."""
 
     period: str
-    """The day, or the month where no days are kept."""
+    """The day, or the month if no days are kept."""
     scopes: tuple[Scope, ...]
     realm: str | None
-    """Where equal ids of two realms are two users: the realm, as the events wrote it."""
+    """The realm as the events contain it, if USER_SCOPE makes equal ids of two realms two users; else None."""
 
 
 AppliedUsers = dict[UserGroup, set[str]]
-"""Users already applied to this shard. Anything missing only costs a repeated, harmless addition."""
+"""Users already applied to this shard. A missing one costs only a repeated, harmless addition."""
 
 
 class EventClass(NamedTuple):
-    """Where events with one combination of day, labels and outcome go."""
+    """The buckets of events with one combination of day, labels and outcome."""
 
     periods: tuple[str, ...]
     fields: tuple[str, ...]
     scopes: tuple[Scope, ...]
     user_group: UserGroup | None
-    """Whom the event's user joins; None when it makes nobody active."""
+    """The group of the events' users; None if the events make no user active."""
     overflowed: tuple[str, ...] = ()
-    """Dimensions whose label found no room."""
+    """Dimensions whose label the limit refused."""
     client: str | None = None
-    """What stands for the active client in its sketch."""
+    """The digest of the active client."""
 
 
 @dataclass(slots=True)
 class RangeDelta:
-    """What one range adds to its shard."""
+    """The additions of one range to its shard."""
 
     end: int
-    """The offset after the last record looked at: before the range's own end when it had too many ids."""
+    """The offset after the last folded record; before the range's own end if the range is too much for one script."""
     users: dict[tuple[str, Scope], list[list[str]]] = field(default_factory=dict)
-    """(period, scope) to digests, per part 0…15."""
+    """(period, scope) to digests by part 0…15."""
     counts: dict[tuple[str, Scope], dict[str, int]] = field(default_factory=dict)
     """(period, scope) to increments by field."""
     clients: dict[str, set[str]] = field(default_factory=dict)
-    """Period to digests of active clients."""
+    """Period to the digests of active clients."""
     dedupe: DedupeResult = field(default_factory=DedupeResult)
-    """What becomes of the ids held."""
+    """Changes of the ids held."""
     record_times: dict[str, tuple[int, int]] = field(default_factory=dict)
-    """Day to first and last record timestamp, ms, counted into it."""
-    inventory: InventoryChanges | None = None
-    """What becomes of the OTP inventory, on a topic of its events."""
+    """Day to the first and last timestamp, ms, of records that counted into it."""
     labels: set[str] = field(default_factory=set)
-    """Members new to the labels set."""
+    """New members of the labels set."""
     progress: dict[str, int] = field(default_factory=dict)
     """Increments of the progress hash."""
     first_event_ms: int | None = None
@@ -135,18 +132,18 @@ class RangeDelta:
     last_record_ms: int | None = None
     dead_letters: list[DeadLetter] = field(default_factory=list)
     unexpected: set[int] = field(default_factory=set)
-    """Offsets of records on which the fold raised."""
+    """Offsets of unexpected records."""
     new_users: AppliedUsers = field(default_factory=dict)
-    """Users in this tally that were not known as applied."""
+    """Users of this delta that were not cached as applied."""
     event_classes: dict[tuple[object, ...], EventClass] = field(default_factory=dict)
-    """Combinations whose way cannot change any more."""
+    """Combinations whose class is final."""
 
     def note_record_times(
         self, times_ms: Sequence[int], untimed: AbstractSet[int], opens: Sequence[bool] | None = None
     ) -> None:
-        """Add to first and last usable timestamp, and to the number of records without one.
+        """Update the first and last usable timestamp, and the number of untimed records.
 
-        `untimed` are places in `times_ms`; `opens` says which places are the first of their record, by default all.
+        `untimed` are indexes of `times_ms`; `opens` is true where an index is the first of its record, by default all.
         """
         usable = [ms for place, ms in enumerate(times_ms) if place not in untimed] if untimed else times_ms
         if usable:
@@ -158,9 +155,9 @@ class RangeDelta:
             self.progress[fields.UNTIMED] = self.progress.get(fields.UNTIMED, 0) + records
 
     def record_progress(self, consumed: int, repeated: int, ignored: int, skipped: int = 0) -> None:
-        """Enter what became of the range's elements: every one was counted, repeated, ignored, or is in `dead`.
+        """Set the outcomes of the range's elements: each is counted, repeated, ignored or a dead letter.
 
-        `skipped` records were found unexpected before; they are not sent again as dead letters.
+        `skipped` records were unexpected in an earlier fold; they are not sent again as dead letters.
         """
         dead = Counter(fields.dead(letter.reason) for letter in self.dead_letters)
         if skipped:
@@ -180,37 +177,33 @@ class RangeDelta:
 
 @dataclass(slots=True)
 class ShardCache:
-    """What is known of a shard before a range. Fold only reads it."""
+    """The worker's copy of a shard's state before a range. A fold only reads it."""
 
     labels: set[str]
-    """Members of its labels set."""
+    """Members of the labels set."""
     applied_users: AppliedUsers = field(default_factory=dict)
     """Users applied before."""
     event_classes: dict[tuple[object, ...], EventClass] = field(default_factory=dict)
-    """Combinations resolved before: spares work, changes no result."""
+    """Combinations classified before: saves work, changes no result."""
     seen_ids: SeenIds = field(default_factory=SeenIds)
-    """Ids of events."""
+    """Event ids."""
     unexpected: set[int] = field(default_factory=set)
-    """Offsets of records that no fold could count: every replay skips them."""
-    inventory: InventoryState | None = None
-    """The OTP inventory, where there is one."""
+    """Offsets of unexpected records, which every replay skips."""
 
     def without_unexpected(self, records: Sequence[Record]) -> tuple[Sequence[Record], Sequence[Record]]:
-        """The records to fold, and the others."""
+        """The records to fold, and the unexpected ones."""
         if not self.unexpected:
             return records, ()
         skipped = [record for record in records if record.offset in self.unexpected]
         return [record for record in records if record.offset not in self.unexpected], skipped
 
     def update(self, delta: RangeDelta) -> None:
-        """Take over what a tally says, once it is applied: not before, for its labels are not in the ledger yet."""
+        """Take over a delta after it is applied; earlier its labels are not in the ledger."""
         self.labels |= delta.labels
-        for cohort, users in delta.new_users.items():
-            self.applied_users.setdefault(cohort, set()).update(users)
+        for group, users in delta.new_users.items():
+            self.applied_users.setdefault(group, set()).update(users)
         if len(self.event_classes) > MAX_EVENT_CLASSES:
             self.event_classes.clear()
         self.event_classes.update(delta.event_classes)
         self.seen_ids.update(delta.dedupe)
         self.unexpected |= delta.unexpected
-        if self.inventory is not None and delta.inventory is not None:
-            self.inventory.apply(delta.inventory)

@@ -1,4 +1,4 @@
-"""Realms while a range is folded: tokens move in and out, every move leaves a row, every day keeps its maxima."""
+"""Changes of realms in one range: each change of a token adds a row per realm, and each day has its maxima."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _NEW_REALM: Final = (0,) * (_FIELDS_BEFORE_MAXIMA + len(COUNTED_STATUSES))
 
 @dataclass(slots=True)
 class _RealmFold:
-    """A realm while a range is folded."""
+    """A realm's totals during a fold."""
 
     number: int
     maxima: tuple[int, ...]
@@ -52,11 +52,11 @@ class _RealmFold:
     slot: int
     day_first: int
     chunk_bytes: bytearray | None = field(default=None, init=False)
-    """What is to be written to the last chunk."""
+    """New bytes of the last chunk; None before the first row."""
 
     @classmethod
     def load(cls, number: int, packed: bytes | None) -> _RealmFold:
-        """As the store holds it, or new."""
+        """From the store's packed totals; None for a new realm."""
         values = _NEW_REALM if packed is None else unpack_totals(packed)
         return cls(number, values[_FIELDS_BEFORE_MAXIMA:], *values[:_FIELDS_BEFORE_MAXIMA])
 
@@ -78,12 +78,12 @@ class _RealmFold:
         )
 
 
-class InventoryFold:
-    """Takes in events in log order, over a stock that stays as it is."""
+class ChangesBuilder:
+    """Collects the changes that events make, in log order, to a state that stays unchanged."""
 
     def __init__(self, state: InventoryState, rules: CountingRules) -> None:
         self.work_done = 0
-        """Events and rows taken in."""
+        """Number of events and rows so far."""
         self._state = state
         self._local = LocalDays(rules.zone)
         self._registered = len(state.realms)
@@ -92,7 +92,7 @@ class InventoryFold:
         self._years: dict[int, int] = {}
 
     def fold_state(self, event: OtpTokenState, user: bytes) -> int:
-        """Take over a state. 0 when it is the serial's last one over again, -1 when that is later; else 1."""
+        """Add a token's state. Returns 1; 0 if it equals the serial's last state; -1 if the last state is newer."""
         at = micros(event.time)
         if event.deleted:
             new = Token(at, False, False, True, b"", _NO_REALMS)
@@ -127,7 +127,7 @@ class InventoryFold:
         return 1
 
     def fold_count(self, event: OtpTokenCount, sequence: int) -> None:
-        """Take in a row that was counted elsewhere."""
+        """Add an external row. `sequence` orders rows of the same time."""
         changes, at, name = self._changes, micros(event.time), self._event_number(event.event)
         number, status = self._realm_number(event.realm), COUNTED_STATUSES.index(canonical_status(event.status) or "")
         bits = changes.reported.get(number, self._state.reported.get(number, 0))
@@ -176,7 +176,7 @@ class InventoryFold:
                 changed = self._changes.holders
                 had = changed.get(holder)
                 if had is None:
-                    # Whoever is not known in a realm that was there before was forgotten to be asked for.
+                    # A KeyError for a realm that the store has is a defect: the holder was not loaded.
                     had = self._state.holders[holder] if realm.number < self._registered else 0
                 changed[holder] = had + more
                 if not had or not had + more:
@@ -192,7 +192,7 @@ class InventoryFold:
         chunk_bytes += pack_row(at, name, total, active, assigned, both, users)
         values = status_counts(total, active, assigned, both, users)
         day, year = self._day(position)
-        # Days of rows ascend, as readers search them: a local date that goes back stays on the later day.
+        # Days of rows must ascend, because readers search them: a local date that goes back stays on the later day.
         if day <= realm.day:
             if values != realm.maxima:
                 realm.maxima = tuple(map(max, values, realm.maxima))
@@ -205,7 +205,7 @@ class InventoryFold:
         realm.rows = row + 1
 
     def _chunk(self, realm: _RealmFold, position: int) -> bytearray:
-        """What is to be written to the chunk of the next row."""
+        """The buffer for new bytes of the next row's chunk."""
         chunk, nth = divmod(realm.rows, ROWS_PER_CHUNK)
         if nth:
             start, chunk_bytes = HEADER_BYTES + nth * ROW_BYTES, bytearray()
@@ -218,7 +218,7 @@ class InventoryFold:
     def _begin_day(self, realm: _RealmFold, day: int, year: int) -> None:
         if realm.rows:
             last = self._year(realm.day)
-            # Only now that it is over: until then the realm's figures hold it, which every range stores anyway.
+            # Written only when the day is over: until then the realm's totals contain it, which every range stores.
             packed = pack_day(realm.day, realm.day_first, *realm.maxima)
             self._changes.days.setdefault((realm.number, last), {})[realm.slot] = packed
             realm.slot = realm.slot + 1 if last == year else 0
@@ -236,6 +236,7 @@ class InventoryFold:
         return day, self._year(day)
 
     def finish(self) -> InventoryChanges:
+        """All changes, with the new totals of each changed realm."""
         changes = self._changes
         for number, realm in self._touched.items():
             changes.totals[number] = realm.packed_totals

@@ -1,6 +1,6 @@
-"""The OTP token inventory of a shard: states of tokens in, numbers per realm and their history out. Pure.
+"""The fold of the OTP inventory: states of tokens in, counts per realm and their history out. Pure.
 
-As `fold`, and by the same law: what comes out depends on the log and the recorded settings, not on where ranges end.
+The same law as for `fold` holds: the result depends on the log and the recorded settings, not on where ranges end.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import Any, Final, NamedTuple
 from aggregator.fold.adapter_events import AdapterEvent, adapter_events
 from aggregator.fold.deduplication import Deduplicator
 from aggregator.fold.fold import note_skipped
-from aggregator.fold.range_delta import CountingRules, DeadLetter, RangeDelta, Record, ShardCache
-from aggregator.inventory.changes import InventoryFold
-from aggregator.inventory.state import InventoryState, realm_bytes
+from aggregator.fold.range_delta import CountingRules, DeadLetter, Record, ShardCache
+from aggregator.inventory.changes import ChangesBuilder
+from aggregator.inventory.state import InventoryDelta, InventoryState, realm_bytes
 from schemas.adapters.registry import ADAPTERS
 from schemas.adapters.timestamps import checked_utc
 from schemas.events import (
@@ -33,24 +33,23 @@ from schemas.ledger.inventory import (
 )
 
 MAX_EVENTS: Final = 500
-"""Records folded at once: what is read for them, and what one script writes, keeps under 5 ms of the store's time."""
+"""Records per delta: the reads for them and the script each stay under 5 ms of the store's time."""
 MAX_CHANGES: Final = 1_000
-"""Events and rows of one script; a range of tokens in many realms ends earlier."""
-
+"""Events and rows per script: tokens in many realms end a delta before MAX_EVENTS."""
 
 READ_SLICE: Final = 50
-"""Records read at once while the store works: half a millisecond."""
+"""Records decoded between two turns of the event loop: half a millisecond."""
 
 
 class DecodedEvent(NamedTuple):
-    """One event of a record, or why there is none, before anything is known of the shard."""
+    """One event of a record, or the reason why there is none; independent of the shard's state."""
 
     item: Any
-    """A record, or a Unit of one."""
+    """A record, or an AdapterEvent of one."""
     at: RecordTime
     event: Inventory | BadRecordError | None
     holder: bytes = b""
-    """Digest of whom the token is assigned to."""
+    """The digest of the token's holder; empty if it has none."""
 
 
 def decode_records(name: str, records: Sequence[Record], rules: CountingRules, now_ms: int) -> list[DecodedEvent]:
@@ -86,7 +85,7 @@ def _validated(item: Any, event: Any, at: RecordTime, rules: CountingRules) -> D
 
 
 class EventReader:
-    """Records of one range as events, read some at a time."""
+    """Decodes the records of one range to events, step by step."""
 
     def __init__(self, name: str, records: Sequence[Record], end: int, rules: CountingRules, now_ms: int) -> None:
         self._name = name
@@ -98,7 +97,7 @@ class EventReader:
         self._ahead: list[DecodedEvent] = []
 
     def take(self, start: int) -> tuple[list[DecodedEvent], int]:
-        """What is to be folded from offset `start` on, and the offset that it reaches to."""
+        """The events to fold from offset `start` on, and the offset after them."""
         self._ahead = [decoded for decoded in self._ahead if decoded.item.offset >= start]
         if not self._ahead:
             self._read_some(MAX_EVENTS)
@@ -106,15 +105,15 @@ class EventReader:
         return self._ahead, end
 
     async def read_ahead(self) -> None:
-        """Read the next ones, at most MAX_EVENTS; in slices, so that what is under way to the store gets there.
+        """Decode at most MAX_EVENTS more records; in slices, so that the event loop can send the running script.
 
-        Ends before records that cannot be read: `take` raises for those, when nothing else of the range waits.
+        Ends before records that raise: `take` raises again, when everything before them is applied.
         """
         for _ in range(0, MAX_EVENTS, READ_SLICE):
             await asyncio.sleep(0)
             try:
                 self._read_some(READ_SLICE)
-            except Exception:  # noqa: BLE001 - raised again by take()
+            except Exception:  # noqa: BLE001 - take() raises it again
                 return
 
     def _read_some(self, most: int) -> None:
@@ -125,13 +124,13 @@ class EventReader:
 
 
 def unknown_tokens(events: Iterable[DecodedEvent], state: InventoryState) -> list[str]:
-    """Serials whose last state has to be read first."""
+    """Serials whose last state must be read before the fold."""
     serials = {decoded.event.serial for decoded in events if isinstance(decoded.event, OtpTokenState)}
     return [serial for serial in serials if serial not in state.tokens]
 
 
 def unknown_holders(events: Iterable[DecodedEvent], state: InventoryState) -> list[bytes]:
-    """Holders whose number of tokens has to be read first; the serials are known by now."""
+    """Holders whose number of tokens must be read before the fold; all serials must be in `state`."""
     found: set[bytes] = set()
     for decoded in events:
         if not isinstance(decoded.event, OtpTokenState):
@@ -155,13 +154,13 @@ def fold_inventory(
     rules: CountingRules,
     now_ms: int,
     skipped: Sequence[Record] = (),
-) -> RangeDelta:
-    """Fold what was told up to offset `end`. `state` knows every serial and holder of it; `now_ms` as for `fold`.
+) -> InventoryDelta:
+    """Fold events up to offset `end`. `state` must contain each serial and holder of them; `now_ms` as for `fold`.
 
-    `skipped` are the records that are not in `events` since they are known as unexpected.
+    `skipped` are the unexpected records, which are not among `events`.
     """
-    delta = RangeDelta(end)
-    fold = InventoryFold(state, rules)
+    delta = InventoryDelta(end)
+    fold = ChangesBuilder(state, rules)
     deduplicator = Deduplicator(cache.seen_ids, rules.dedupe_window_s, rules.dedupe_max_ids, now_ms)
     consumed = duplicates = ignored = 0
     times: list[RecordTime] = []

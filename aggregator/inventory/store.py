@@ -1,10 +1,12 @@
-"""The OTP inventory between its store and the worker: what a range needs of it is read, what it changes is laid out."""
+"""The OTP inventory in Redis: reads of the state that a fold needs, and the script's arguments for its changes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from typing import Any, Final, Protocol
+
+from msgspec import Struct
 
 from aggregator.inventory.fold import DecodedEvent, unknown_holders, unknown_tokens
 from aggregator.inventory.state import InventoryChanges, InventoryState
@@ -21,7 +23,7 @@ from schemas.ledger.keys import Shard, ShardKeys
 
 FULL_CHUNK: Final = HEADER_BYTES + ROWS_PER_CHUNK * ROW_BYTES
 
-# Each is answered with the position, so that it is known what the answer is of.
+# Each answer begins with the position, so that a state of another position is noticed.
 READ_REALMS: Final = """
 local found = {redis.call('GET', KEYS[1]) or ''}
 for number = 2, #KEYS do
@@ -45,14 +47,14 @@ _SHORT: Final = tuple(bytes((0xD9, size)) for size in range(256))
 
 
 class ScriptReader(Protocol):
-    """The ledger, as far as reading needs it."""
+    """The part of the ledger that reads need."""
 
     def keys(self, shard: Shard) -> ShardKeys: ...
     async def read(self, script: str, key_names: Sequence[str], *arguments: bytes) -> list[Any]: ...
 
 
 async def load_state(ledger: ScriptReader, shard: Shard, position: int) -> InventoryState | None:
-    """Realms and what they count, of a shard that stands at `position`; None when it stands elsewhere by now."""
+    """Realms and their totals of a shard at `position`; None if it no longer stands there."""
     keys = ledger.keys(shard)
     key_names = [keys.position, keys.realms, keys.event_names, keys.totals, keys.reported]
     read_position, realms, event_names, totals, reported = await ledger.read(READ_REALMS, key_names)
@@ -69,8 +71,8 @@ async def load_state(ledger: ScriptReader, shard: Shard, position: int) -> Inven
 async def load_needed(
     ledger: ScriptReader, shard: Shard, position: int, state: InventoryState, events: Sequence[DecodedEvent]
 ) -> bool:
-    """Read into a stock whatever folding these events needs; False when the shard stands elsewhere by now."""
-    # Two steps: the tokens' last states say whom they were assigned to.
+    """Read everything that the fold of these events needs into `state`; False if the shard no longer stands there."""
+    # Two steps: the tokens' last states contain the holders to read.
     return await _load_tokens(ledger, shard, position, state, unknown_tokens(events, state)) and await _load_holders(
         ledger, shard, position, state, unknown_holders(events, state)
     )
@@ -107,9 +109,9 @@ async def _load_holders(
 
 
 def pack_strings(items: Sequence[bytes]) -> bytes:
-    """A MessagePack array of strings of any bytes, which Redis's reader takes and writers of text do not make.
+    """A MessagePack array of strings of arbitrary bytes: Redis's reader accepts them, msgspec cannot write them.
 
-    One argument instead of thousands: packing each of them would be most of the worker's time.
+    One argument instead of thousands, which would take most of the worker's time to send.
     """
     short = _SHORT
     parts = [
@@ -118,23 +120,37 @@ def pack_strings(items: Sequence[bytes]) -> bytes:
     return b"\xdd" + len(items).to_bytes(4, "big") + b"".join(parts)
 
 
+class InventoryAdditions(Struct):
+    """The changes to an inventory as ledger.lua reads them: keys, and items of the blob, by their numbers from 1.
+
+    The first three are flat, because a map for each write would cost the script more than the write.
+    """
+
+    hashes: list[int]
+    """Per hash: key, first and last item of the fields and values to set, first and last item of the fields to delete.
+
+    The last is before the first if there are none.
+    """
+    strings: list[int]
+    """Per string: key, byte to write at, item, and 1 if the string is full with it."""
+    rows: list[int]
+    """Per sorted set: key, first and last item of its scores and members."""
+    maxima: list[dict[str, Any]]
+    """Per hash: its `key`, and a count by day in `days`; the larger count stays."""
+
+
 def script_arguments(
-    keys: ShardKeys, key_names: list[str], blobs: list[bytes], changes: InventoryChanges
-) -> dict[str, Any]:
-    """What the ledger's script is to store. Adds its keys to `key_names`, and to `blobs` what it is made of."""
-    # Flat lists of numbers: a map for each would cost the script more than what it is to do.
+    keys: ShardKeys, key: Callable[[str], int], changes: InventoryChanges
+) -> tuple[InventoryAdditions, bytes]:
+    """The additions of an inventory, and the blob of their items. `key` returns the number of a key by its name."""
     hashes: list[int] = []
     strings: list[int] = []
     rows: list[int] = []
 
-    def key(name: str) -> int:
-        key_names.append(name)
-        return len(key_names)
-
     items: list[bytes] = []
 
     def append(more: Iterable[bytes]) -> tuple[int, int]:
-        """The numbers, from 1, of the first and the last one; the last is before the first where there are none."""
+        """The numbers, from 1, of the first and the last item; the last is before the first if there are none."""
         first = len(items) + 1
         items.extend(more)
         return first, len(items)
@@ -169,8 +185,7 @@ def script_arguments(
         {"key": key(keys.external_days(*group)), "days": {str(day): count for day, count in more.items()}}
         for group, more in changes.external_days.items()
     ]
-    blobs.append(pack_strings(items))
-    return {"hashes": hashes, "strings": strings, "rows": rows, "maxima": maxima}
+    return InventoryAdditions(hashes, strings, rows, maxima), pack_strings(items)
 
 
 def _encoded(numbers: dict[str, int]) -> dict[bytes, bytes]:

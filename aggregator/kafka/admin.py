@@ -1,4 +1,4 @@
-"""librdkafka's admin client, and what it says of its connections."""
+"""librdkafka's admin client, and diagnoses of connection errors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from schemas.connections import kafka_diagnosis
 from schemas.settings import PREFIX, KafkaSettings
 
 MAX_ERRORS: Final = 16
-"""Complaints: of several brokers, each time that they are tried."""
+"""Messages kept for a diagnosis: each broker adds one per attempt."""
 CONNECTION_ERRORS: Final = (
     KafkaError._TRANSPORT,
     KafkaError._TIMED_OUT,
@@ -32,11 +32,11 @@ AIOKAFKA_CONNECTION_ERRORS: Final = (
     errors.NoBrokersAvailable,
     errors.AuthenticationFailedError,
 )
-"""What says no more than that there was no connection."""
+"""Errors that mean no connection, without the reason."""
 
 
 class KafkaAdmin:
-    """Connects when first used."""
+    """Connects on first use."""
 
     def __init__(self, settings: KafkaSettings) -> None:
         self._settings = settings
@@ -44,24 +44,21 @@ class KafkaAdmin:
 
     @cached_property
     def client(self) -> Any:
-        """Raises KafkaException when librdkafka does not take the settings."""
+        """Raises KafkaException if librdkafka rejects the settings."""
         return AdminClient({**self._settings.kafka_client(), "log_level": 0, "error_cb": self._on_error})
 
     def _on_error(self, error: Any) -> None:
         self._errors.append(str(error.str()))
 
     def diagnose(self, error: Exception) -> str:
-        """Why Kafka does not do its part, by the setting to look at: an error of either client library.
-
-        May block for seconds, to find out.
-        """
+        """The cause of an error of either client library, with the setting to check. May block for seconds."""
         if isinstance(error, KafkaException):
             text, unconnected = error.args[0].str(), error.args[0].code() in CONNECTION_ERRORS
         else:
             text, unconnected = str(error) or type(error).__name__, isinstance(error, AIOKAFKA_CONNECTION_ERRORS)
         if unconnected:
             if "client" in self.__dict__:
-                # It tells what it has to tell only when polled.
+                # Calls error_cb with the pending errors.
                 self.client.poll(0)
             return kafka_diagnosis.diagnose(self._settings, tuple(self._errors), text)
         return f"{PREFIX}KAFKA_BOOTSTRAP_SERVERS={self._settings.kafka_bootstrap_servers}: {text}"

@@ -1,4 +1,4 @@
-"""How aiokafka is made to hand out fetched batches in one piece, where it would look at each record on its way."""
+"""Whole batches from aiokafka, which would otherwise process each record on its own."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from aiokafka.record.memory_records import MemoryRecords
 from aggregator.kafka.lenient_batches import lenient_records, offsets_rise
 
 MAX_RANGE_RECORDS: Final = 16_384
-"""Records of a partition handed out at once: batches are added until there are so many."""
+"""Records of a partition handed out at once: batches are added up to this number."""
 OVERHEAD: Final = struct.calcsize(">qi")
-"""Base offset and length, which lead every batch."""
+"""Bytes of base offset and length, the first fields of a batch."""
 
 _offset = attrgetter("offset")
 
 
 class Unreadable(NamedTuple):
-    """A batch that no parser can read."""
+    """A batch that cannot be parsed."""
 
     offset: int
     """The position that cannot be read."""
     beyond: int
-    """The first offset after the batch, as far as its header can be trusted; at least the offset after `offset`."""
+    """The first offset after the batch, if its header is right; at least `offset` + 1."""
     error: str
-    """The type of the error. Its text may repeat bytes of the batch."""
+    """The type of the error; its text may contain bytes of the batch."""
 
 
 class RecordBatch(list[Any]):
-    """The records of one batch, standing where aiokafka expects one record."""
+    """The records of one batch; aiokafka treats it as one record."""
 
     @property
     def offset(self) -> int:
@@ -41,7 +41,7 @@ class RecordBatch(list[Any]):
 
 
 class WholeBatch:
-    """A fetched batch that is read in one piece. Whatever else aiokafka asks of it, the batch itself answers."""
+    """A fetched batch that yields all its records at once; all else is delegated to aiokafka's batch."""
 
     def __init__(self, batch: Any, written: memoryview) -> None:
         self._batch = batch
@@ -54,7 +54,7 @@ class WholeBatch:
         return next(self._batch)
 
     def __iter__(self) -> Iterator[RecordBatch]:
-        """Raises what aiokafka's parsers raise for a batch that cannot be read."""
+        """Raises the errors of aiokafka's parsers for a batch that cannot be read."""
         try:
             records = RecordBatch(self._batch)
         except (UnicodeDecodeError, CorruptRecordException):
@@ -66,19 +66,19 @@ class WholeBatch:
             yield records
 
     def _in_order(self, records: list[Any]) -> bool:
-        # Batches of an old format have neither bound in a header, and are checked by the broker.
+        # Batches of an old format have no bounds in a header; the broker checks them.
         first = getattr(self._batch, "base_offset", None)
         return first is None or offsets_rise(list(map(_offset, records)), first, self._batch.next_offset)
 
 
 class WholeBatches:
-    """What a broker sent of a partition; stands where aiokafka makes its MemoryRecords."""
+    """The bytes that a broker sent for a partition; replaces aiokafka's MemoryRecords."""
 
     def __init__(self, written: bytes) -> None:
         self._written = memoryview(written)
         self._at = 0
         self._fetched = MemoryRecords(written)
-        # aiokafka would skip the offset of a first batch that did not come whole, and end the consumer.
+        # aiokafka would skip the offset of an incomplete first batch, and end the consumer.
         self._cut_short = bool(written) and not self._fetched.has_next()
 
     def has_next(self) -> bool:
@@ -96,37 +96,37 @@ class WholeBatches:
         return WholeBatch(batch, self._written[start : self._at])
 
     def beyond(self) -> int | None:
-        """The offset after the last batch handed out, by the header of the one that follows; None if none does."""
+        """The offset after the last batch handed out, from the header of the next batch; None if there is none."""
         if len(self._written) - self._at < OVERHEAD:
             return None
         return cast(int, struct.unpack_from(">q", self._written, self._at)[0])
 
 
 class BatchRecords(fetcher.PartitionRecords):  # type: ignore[misc]
-    """Hands out what was fetched of a partition batch by batch, in aiokafka's own decoded records.
+    """Hands out a partition's fetched records batch by batch, as aiokafka's internal decoded records.
 
-    Which batches count (checksums, aborted transactions, control batches) stays aiokafka's affair. Its public
-    ConsumerRecord, and looking at every record on its way, cost more than a quarter of the worker's time and say
-    nothing more that is looked at. tests/aggregator/kafka/test_seams.py holds both ways against each other.
+    aiokafka still decides which batches count (checksums, aborted transactions, control batches). Its public
+    ConsumerRecord and its work per record cost more than a quarter of the worker's time, and add no field that the
+    worker reads. tests/aggregator/kafka/test_seams.py compares both.
     """
 
     def _consumer_record(self, tp: Any, record: RecordBatch) -> RecordBatch:
         if record[0].offset >= self.next_fetch_offset:
             return record
-        # A batch is sent whole, whichever of its records was asked for.
+        # A broker sends a whole batch, even if the fetch begins in the middle of it.
         return RecordBatch(one for one in record if one.offset >= self.next_fetch_offset)
 
     def beyond(self) -> int:
-        """Where reading may go on after the batch that failed."""
+        """The offset at which reading may continue after the batch that failed."""
         after = self._records.beyond()
         return max(cast(int, self.next_fetch_offset) + 1, after or 0)
 
 
 class BatchFetchResult(fetcher.FetchResult):  # type: ignore[misc]
-    """Hands out whole batches: as many as it takes to reach MAX_RANGE_RECORDS.
+    """Hands out whole batches until MAX_RANGE_RECORDS is reached.
 
-    At a batch that cannot be read it stops handing out, and stays: aiokafka fetches nothing more of the partition until
-    it is sought or paused. An exception would lose what other partitions had just handed out.
+    At an unreadable batch it hands out nothing more and stays in place: aiokafka fetches nothing of the partition until
+    a seek or pause. An exception would lose the records that other partitions have just handed out.
     """
 
     _partition_records: BatchRecords | None
@@ -146,12 +146,12 @@ class BatchFetchResult(fetcher.FetchResult):  # type: ignore[misc]
                     break
         except MemoryError:
             raise
-        except Exception as error:  # noqa: BLE001 (what damaged bytes make a decompressor raise is anybody's guess)
+        except Exception as error:  # noqa: BLE001 (damaged bytes make decompressors raise any error)
             more = not taken
             if not taken:
                 self.unreadable = Unreadable(records.next_fetch_offset, records.beyond(), type(error).__name__)
         self._update_position()
         if not more:
-            # After a failure what came before it is handed out, and the batch is fetched once more.
+            # After a failure the batches before it are handed out, and the failed one is fetched again.
             self._partition_records = None
         return taken

@@ -1,7 +1,7 @@
-"""The compression codecs of Kafka that this installation can read, each with a bound on what comes out.
+"""Kafka's compression codecs, with a limit on the decompressed size.
 
-aiokafka decompresses whatever a batch holds. A batch of 1 MB may grow to gigabytes, or, in snappy's block format, name
-a block of negative length, which aiokafka reads for ever. The decoders here raise CorruptRecordException instead.
+aiokafka has no limit: a batch of 1 MB may grow to gigabytes, and a negative length in snappy's block format makes it
+loop forever. The decoders here raise CorruptRecordException instead.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ CODECS: Final[Mapping[str, Callable[[], bool]]] = {
     "lz4": codec.has_lz4,
     "zstd": codec.has_zstd,
 }
-"""Every codec that a producer may choose, by its name in a topic's `compression.type`, and whether it is installed."""
+"""By the name of each codec in a topic's `compression.type`: whether it is installed."""
 
 MOST_BYTES: Final = 64 * 1024 * 1024
 MOST_TIMES: Final = 32
-"""A batch may grow to the larger of MOST_BYTES and so many times its size; log lines of events grow 5 to 30 times."""
+"""A batch may grow to MOST_BYTES or MOST_TIMES its size, if that is more; log lines of events grow 5 to 30 times."""
 _XERIAL_HEADER_BYTES: Final = 16
 
 
@@ -37,13 +37,13 @@ def missing() -> list[str]:
 
 
 def bound(compressed: int) -> int:
-    """The most bytes that so many compressed ones may grow to."""
+    """The maximum decompressed size of `compressed` bytes."""
     return max(MOST_BYTES, MOST_TIMES * compressed)
 
 
 def _into_buffer(decompress_into: Callable[[Any, Any], int]) -> Callable[[Any], bytes]:
     def decode(payload: Any) -> bytes:
-        # Pages of the buffer that nothing is written to cost nothing.
+        # Unwritten pages of the buffer use no memory.
         out = bytearray(bound(len(payload)))
         try:
             size = decompress_into(payload, out)
@@ -55,7 +55,7 @@ def _into_buffer(decompress_into: Callable[[Any, Any], int]) -> Callable[[Any], 
 
 
 def snappy_decode(payload: Any) -> bytes:
-    """One raw snappy block, or the xerial format: blocks that each follow their length."""
+    """Decode one raw snappy block, or the xerial format: blocks with their lengths. Raises CorruptRecordException."""
     view = memoryview(payload)
     blocks = [view]
     if codec._detect_xerial_stream(view):
@@ -85,7 +85,7 @@ DECODERS: Final[Mapping[str, Callable[[Any], bytes]]] = {
 
 
 def install() -> None:
-    """Have aiokafka's parsers, in C and in Python, use these decoders."""
+    """Replace the decoders of aiokafka's parsers, in C and in Python."""
     for parser in (default_records, c_default_records, legacy_records, c_legacy_records):
         for name, decode in DECODERS.items():
             if hasattr(parser, name):

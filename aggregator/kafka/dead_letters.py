@@ -1,4 +1,4 @@
-"""Where records go that cannot be counted: unchanged, with headers that say why and from where."""
+"""The dead-letter topic: records that cannot be counted, unchanged, with headers for their origin and the reason."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from schemas.settings import PREFIX
 log = structlog.get_logger(__name__)
 
 TRUNCATED_BYTES: Final = 64 * 1024
-"""What is kept of a value that producer or broker refuses for its size."""
+"""Bytes kept of a value that is too large for the producer or broker."""
 MAX_PAUSE_S: Final = 5.0
 MAX_REQUEST_BYTES: Final = 1024 * 1024
 CLOCK_SKEW_S: Final = 600.0
-"""How long letters go by their records' times once the broker has refused ours; retention may take them sooner."""
+"""After a broker refused our clock's time, letters carry their records' times for so long; they may expire sooner."""
 
 REASON: Final = "authtally-reason"
 DETAIL: Final = "authtally-detail"
@@ -34,26 +34,26 @@ TOPIC: Final = "authtally-topic"
 PARTITION: Final = "authtally-partition"
 OFFSET: Final = "authtally-offset"
 INDEX: Final = "authtally-index"
-"""Place in the record when its value is an array; 0 otherwise."""
+"""Index in the record if it has several elements; else 0."""
 TIMESTAMP: Final = "authtally-timestamp"
 TRUNCATED: Final = "authtally-cut"
-"""The value's full size in bytes, when only its beginning is kept. Key and headers may be cut too."""
+"""The value's full size in bytes, if it was truncated. Key and headers may be truncated too."""
 RENAMED: Final = "authtally-renamed-headers"
-"""Present when names of the record's headers were not UTF-8: their bytes are backslash escapes in the letter."""
+"""Present if a header's name was not UTF-8: its bytes are backslash escapes in the letter."""
 RESENT: Final = "authtally-resent"
-"""Header of a record that was sent again: topic, partition, offset and index of the first time."""
+"""Header of a resent record: its first topic, partition, offset and index."""
 OURS: Final = "authtally-"
 KEY_BYTES: Final = 1024
 CUTS: Final = ((TRUNCATED_BYTES, KEY_BYTES), (TRUNCATED_BYTES // 16, KEY_BYTES), (0, 0))
-"""Bytes kept of value and key, tried in turn: topics may have limits below CUT_BYTES."""
+"""Bytes kept of value and key, tried in turn: a topic's limit may be below TRUNCATED_BYTES."""
 DETAIL_CHARS: Final = 1000
 RESENT_BYTES: Final = 512
 
 
 def headers(shard: Shard, letter: DeadLetter) -> list[tuple[str, bytes | None]]:
-    """The record's own headers, then ours. Topic, partition, offset and index identify a copy sent twice.
+    """The record's own headers, then ours. Topic, partition, offset and index identify duplicate letters.
 
-    A sender's headers under our prefix are dropped, save that the record was resent from where it is now.
+    Foreign headers with our prefix are dropped, except RESENT if it names the record's topic and partition.
     """
     return [*_foreign(shard, letter.record), *_ours(shard, letter)]
 
@@ -84,7 +84,7 @@ def _ours(shard: Shard, letter: DeadLetter) -> list[tuple[str, bytes | None]]:
 
 
 class DeadLetters:
-    """Sends dead letters and returns when Kafka has them."""
+    """Sends dead letters and waits for Kafka's acknowledgement."""
 
     def __init__(self, settings: WorkerSettings, security: dict[str, Any]) -> None:
         self._settings = settings
@@ -97,10 +97,11 @@ class DeadLetters:
     async def send(
         self, shard: Shard, letters: Sequence[DeadLetter], *, clock_ms: int, wanted: Callable[[], bool]
     ) -> bool:
-        """Send and wait for the acknowledgement of each; before their range is applied, so that none is lost.
+        """Send letters and wait for all acknowledgements; before their range is applied, so that none is lost.
 
-        A crash in between sends them again. Tries for as long as `wanted`: a range without its dead letters must wait.
-        False: not all were sent, and nobody waits for them any more. `clock_ms` is the store's clock.
+        A crash before the range is applied sends them again. Retries while `wanted` returns true, since the range must
+        wait for its letters; returns False if it no longer does. `clock_ms` is the store's clock. Raises errors that
+        are not Kafka's.
         """
         waiting = list(letters)
         pause = 0.2
@@ -114,7 +115,7 @@ class DeadLetters:
                     raise failure
             if not failures:
                 break
-            # Those that Kafka has are not sent again.
+            # Acknowledged letters are not sent again.
             waiting = [letter for letter, outcome in zip(waiting, outcomes, strict=True) if outcome is not None]
             self.troubles[shard] = f"{PREFIX}DEAD_LETTER_TOPIC={self._settings.dead_letter_topic}: {failures[0]!r}"
             log.warning(
@@ -136,7 +137,7 @@ class DeadLetters:
 
     @property
     def error(self) -> str | None:
-        """Why dead letters wait now, of one of the partitions that wait."""
+        """Why dead letters wait, for one of the partitions concerned; None if none wait."""
         return next(iter(self.troubles.values()), None)
 
     async def _started(self) -> AIOKafkaProducer:
@@ -148,9 +149,9 @@ class DeadLetters:
                 enable_idempotence=self._settings.kafka_idempotence,
                 max_request_size=MAX_REQUEST_BYTES,
                 linger_ms=5,
-                # What a missing topic or broker may take before readiness says so.
+                # A missing topic or broker shows in readiness after this time.
                 request_timeout_ms=10_000,
-                # aiokafka asserts that key or value is there. A value in a tuple always is.
+                # aiokafka rejects a message with neither key nor value, so the value is wrapped in a tuple.
                 value_serializer=_unpacked,
                 **self._security,
             )
@@ -172,8 +173,8 @@ class DeadLetters:
                 self._settings.dead_letter_topic, (value,), key, headers=record_headers, timestamp_ms=timestamp_ms
             )
         except KafkaError as error:
-            # aiokafka has counted what was refused, and the broker has not: with idempotence it would refuse all that
-            # comes after as out of order, for ever.
+            # aiokafka has advanced its sequence number, the broker has not: with idempotence the broker would refuse
+            # all later messages as out of order, forever.
             if not error.retriable:
                 if self._producer is producer:
                     self._producer = None
@@ -186,8 +187,8 @@ class DeadLetters:
             try:
                 await self._send_or_truncate(shard, letter, None)
             except InvalidTimestampError:
-                # The broker's clock is far from ours; it has taken usable times of records before. To be remembered:
-                # letters travel in batches, and one with our time in it has all of them refused.
+                # The broker's clock is far from ours, but it accepted the usable times of records before. Kept for
+                # a while: one letter with our time makes the broker refuse its whole batch.
                 self._clock_skewed_until = time.monotonic() + CLOCK_SKEW_S
             else:
                 return
@@ -201,7 +202,7 @@ class DeadLetters:
             try:
                 await self._produce(value, key, record_headers, timestamp_ms)
             except (MessageSizeTooLargeError, RecordListTooLargeError):
-                # Foreign headers stay behind too. Nulls stay nulls.
+                # Foreign headers are dropped too. Nulls stay nulls.
                 value, key = value and value[:most_value], key and key[:most_key]
                 record_headers = [*_ours(shard, letter), (TRUNCATED, str(len(letter.value or b"")).encode())]
             else:

@@ -1,4 +1,4 @@
-"""Batches that brokers take and aiokafka refuses: header names that are not UTF-8, offsets that do not rise."""
+"""Batches that brokers accept and aiokafka rejects: header names that are not UTF-8, offsets that do not rise."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any, Final, NamedTuple
 from aiokafka.errors import CorruptRecordException
 from aiokafka.record.default_records import _DefaultRecordBatchPy
 
-# The one in C reads past the end of the buffer.
+# The version in C reads past the end of the buffer.
 from aiokafka.record.util import decode_varint_py as varint
 
 MAGIC_AT: Final = 16
 
 
 class LenientRecord(NamedTuple):
-    """One record, with what the worker reads of aiokafka's."""
+    """One record, with the fields of aiokafka's that the worker reads."""
 
     offset: int
     timestamp: int
@@ -24,11 +24,11 @@ class LenientRecord(NamedTuple):
     value: bytes | None
     headers: list[tuple[str, bytes | None]]
     renamed: bool = False
-    """Whether the name of a header was not UTF-8: its bytes are written as backslash escapes."""
+    """Whether a header's name was not UTF-8: its bytes are now backslash escapes."""
 
 
 class _LenientBatch(_DefaultRecordBatchPy):  # type: ignore[misc]
-    """aiokafka's own parser in Python, but for the names of headers."""
+    """aiokafka's parser in Python, except for header names."""
 
     _pos: int
 
@@ -70,10 +70,10 @@ class _LenientBatch(_DefaultRecordBatchPy):  # type: ignore[misc]
 
 
 def lenient_records(written: memoryview) -> list[LenientRecord]:
-    """The records of a batch; the same as aiokafka's where that can read it.
+    """The records of a batch; the same as aiokafka's if aiokafka can read it.
 
-    Offsets that do not rise inside the batch are replaced: one after the other from its first, where its header counts
-    as many records as offsets. Raises what aiokafka's parser raises.
+    Offsets that do not rise are replaced by consecutive ones from the batch's first, if its header counts as many
+    records as offsets. Raises the errors of aiokafka's parser.
     """
     if len(written) <= MAGIC_AT or written[MAGIC_AT] < 2:
         raise CorruptRecordException("a batch of an old format")
@@ -87,15 +87,15 @@ def lenient_records(written: memoryview) -> list[LenientRecord]:
 
 
 def offsets_rise(offsets: list[int], first: int, end: int) -> bool:
-    """Whether the offsets of a batch's records rise inside `[first, end)`, the offsets that its header names.
+    """Whether the offsets of a batch's records rise, inside the range `[first, end)` of its header.
 
-    Brokers check neither where a batch is not compressed.
+    Brokers check neither in an uncompressed batch.
     """
     if not offsets:
         return True
     if offsets[0] < first or offsets[-1] >= end:
         return False
-    # Compared without a Python instruction per record where none is missing: the usual case.
+    # The usual case, no gaps, is compared without a Python instruction per record.
     if offsets[-1] - offsets[0] == len(offsets) - 1:
         return offsets == list(range(offsets[0], offsets[-1] + 1))
     return all(one < other for one, other in pairwise(offsets))

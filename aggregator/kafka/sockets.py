@@ -1,4 +1,4 @@
-"""aiokafka's connections, so that they take one that ended for lost on uvloop too."""
+"""aiokafka's connections, which recognise a lost connection on uvloop too."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class LossAwareConnection(AIOKafkaConnection):  # type: ignore[misc]
         try:
             return super().send(request, expect_response)
         except RuntimeError as error:
-            # uvloop's for writing to what the other side has closed. aiokafka knows asyncio's OSError only, and its
-            # task that fetches would end: nothing would be read any more, until the worker is found to be stuck.
+            # uvloop raises it on a write to a closed connection. aiokafka expects asyncio's OSError: its fetch task
+            # would end, and nothing would be read until the worker is found stuck.
             if not is_lost_connection(error):
                 raise
             self.close(reason=CloseReason.CONNECTION_BROKEN)

@@ -1,4 +1,4 @@
-"""Tokens for the worker's Kafka connections."""
+"""OAuth tokens for the worker's Kafka connections."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ log = structlog.get_logger(__name__)
 
 
 class KafkaTokenProvider(AbstractTokenProvider):  # type: ignore[misc]
-    """Asked by aiokafka with each connection, on the loops of two threads: consumer and dead letters."""
+    """aiokafka calls it for each connection, on the loops of two threads: consumer and dead letters."""
 
     def __init__(self, settings: KafkaConnectionSettings) -> None:
         self._tokens = TokenCache(settings)
@@ -23,11 +23,11 @@ class KafkaTokenProvider(AbstractTokenProvider):  # type: ignore[misc]
 
     @property
     def error(self) -> str | None:
-        """Why there is no new token, by the setting to look at; the last one may still do."""
+        """Why there is no new token, with the setting to check; the last token may still be valid."""
         return self._tokens.error
 
     async def token(self) -> str:
-        """Raises KafkaConnectionError, which aiokafka takes for a broker that is away: it tries again."""
+        """Raises KafkaConnectionError, which aiokafka treats like an unreachable broker: it retries."""
         try:
             return await asyncio.to_thread(self._tokens.get)
         except TokenError as error:
@@ -36,7 +36,7 @@ class KafkaTokenProvider(AbstractTokenProvider):  # type: ignore[misc]
             self._log_change()
 
     def _log_change(self) -> None:
-        """A line per change of state."""
+        """Log one line per change of state."""
         previous, self._logged = self._logged, self.error
         if self._logged and self._logged != previous:
             log.warning("no token for kafka", error=self._logged)

@@ -1,9 +1,9 @@
-"""Ranges in, positions from the ledger: how Faust's Kafka transport is made to feed whole ranges.
+"""Faust's Kafka transport, changed to deliver whole ranges and to take positions from the ledger.
 
-A *range* `[start, end)` of one partition starts where the one before it ended, or where the last seek went, and ends
+A *range* `[start, end)` of one partition starts at the end of the previous one, or at the last seek's offset, and ends
 at the consumer's position after the fetch: past control markers, aborted and compacted records. Offsets may be missing
-inside a range, never between two of them. Everything here leans on Faust 0.15 and aiokafka 0.14; tests/aggregator/
-test_seams.py fails when one of the seams moves.
+inside a range, never between two ranges. This module depends on internals of Faust 0.15 and aiokafka 0.14;
+tests/aggregator/kafka/test_seams.py fails if one of them changes.
 """
 
 from __future__ import annotations
@@ -31,50 +31,50 @@ from schemas.ledger.keys import Shard
 log = structlog.get_logger(__name__)
 
 FETCH_WAIT_MS = 200
-"""How long a broker may hold an empty fetch: what a lone event waits at most. Faust fixes it at 1,500."""
+"""The time for which a broker may hold an empty fetch: the longest delay of a single event. Faust fixes it at 1,500."""
 FETCH_BYTES_PER_PARTITION = 2 * 1024 * 1024
 ASSIGN_TIMEOUT_S = 5.0
 RANGES_IN_HAND: Final = 32
-"""Ranges that a worker holds of all partitions together, shared out among them."""
+"""Ranges in memory of all partitions together, divided among them."""
 MAX_IN_HAND, MIN_IN_HAND = 8, 2
-"""Ranges of one partition: more only sit in memory while it waits. One is counted while the next is fetched."""
+"""Ranges in memory per partition: at least 2, so that one is counted while the next is fetched; more only wait."""
 CROWDED_S = 0.02
-"""How soon a partition with as many ranges in hand as it may have is looked at again."""
+"""The pause before a partition with the maximum of ranges in memory is checked again."""
 
 
 class Range(NamedTuple):
-    """Records of one partition, and the offsets that they stand for."""
+    """Records of one partition, and the offsets that they cover."""
 
     shard: Shard
     start: int
     end: int
     records: list[Any]
     seek_number: int
-    """Which seek of the partition it follows. A later seek makes it worthless."""
+    """The number of the seek before it. A later seek of the partition makes the range void."""
     fetched_at: float
-    """A moment (time.monotonic) after its records had come from Kafka."""
+    """A time.monotonic after the arrival of its records."""
 
 
 class LogBounds(NamedTuple):
-    """What Kafka holds of a partition: offsets from `start` up to, not including, `end` (committed ones)."""
+    """The offsets of a partition that Kafka has: from `start` up to, not including, the last stable offset `end`."""
 
     start: int
     end: int
     out_of_range: bool = False
-    """Whether Kafka has refused to read where the consumer stands."""
+    """Whether Kafka refused a fetch at the consumer's position as out of range."""
     unreadable: batches.Unreadable | None = None
-    """The batch that the consumer stands at and cannot read."""
+    """The unreadable batch at the consumer's position."""
 
 
 @dataclass(slots=True, eq=False)
 class Seek:
-    """What follows one seek of a partition. Each of the counts has one writing thread, so neither needs a lock."""
+    """Ranges since one seek of a partition. Each count is written by one thread only, so neither needs a lock."""
 
     number: int
     cut: int = 0
-    """Ranges handed out; by the consumer's thread."""
+    """Ranges handed out; written by the consumer's thread."""
     finished: int = 0
-    """Those applied, or given up; by the worker's thread."""
+    """Ranges applied or dropped; written by the worker's thread."""
 
     @property
     def in_hand(self) -> int:
@@ -82,7 +82,7 @@ class Seek:
 
 
 class Schema(faust.Schema):  # type: ignore[misc]
-    """Hands a range through where Faust would decode a value."""
+    """Passes a range through undecoded."""
 
     def loads_key(self, app: Any, message: Any, **_: Any) -> Any:
         return message.key
@@ -92,13 +92,13 @@ class Schema(faust.Schema):  # type: ignore[misc]
 
 
 class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
-    """Owns the aiokafka consumer on a loop and thread of its own. Whatever touches the consumer runs there."""
+    """Owns the aiokafka consumer, with a loop and thread of its own. All use of the consumer must run there."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.seeks: dict[Shard, Seek] = {}
-        # Per partition: aiokafka's state of it, and where the next range starts. A rebalance makes new states, whose
-        # position may be anywhere until the next seek: no range may join the two.
+        # Per partition: aiokafka's state, and the start of the next range. A rebalance makes new states, with an
+        # arbitrary position until the next seek: a range must not begin in one state and end in another.
         self._next_starts: dict[Shard, tuple[Any, int]] = {}
         self._numbers = itertools.count(1)
         self._out_of_range: set[Shard] = set()
@@ -106,7 +106,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
 
     def _create_worker_consumer(self, transport: Any) -> AIOKafkaConsumer:
         consumer = super()._create_worker_consumer(transport)
-        # Faust passes neither on: without read_committed, aborted transactions would be counted.
+        # Faust has no settings for these. Without read_committed, aborted transactions would be counted.
         consumer._isolation_level = "read_committed"
         consumer._fetch_max_wait_ms = FETCH_WAIT_MS
         codecs.install()
@@ -116,10 +116,10 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         return consumer
 
     async def call_thread(self, fun: Callable[..., Awaitable[Any]], *args: Any, **kwargs: Any) -> Any:
-        """Run `fun` on this thread. Raises ConsumerNotStarted when the thread ends first, or has ended.
+        """Run `fun` on this thread. Raises ConsumerNotStarted if the thread has ended, or ends before the answer.
 
-        Faust would wait for ever: a crash stops the thread at once, and nobody answers what is queued there. The worker
-        committed on its way out, and never came to an end.
+        Faust would wait forever: a crash stops the thread at once, and calls in its queue get no answer. The commit
+        during shutdown would keep the worker from ending.
         """
         if self.should_stop:
             raise ConsumerNotStarted("the consumer's thread has stopped")
@@ -135,9 +135,9 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
             ended.cancel()
 
     async def seek_on_thread(self, shard: Shard, offset: int) -> bool:
-        """Seek, and start the next range there. Runs on this thread's loop; False when the partition is not ours.
+        """Seek, and start the next range there. Returns False if the partition is not assigned to this worker.
 
-        Faust's own seek touches aiokafka from the wrong thread, which may break its fetcher's bookkeeping.
+        Faust's own seek calls aiokafka from another thread, which may corrupt the state of its fetcher.
         """
         consumer = self._ensure_consumer()
         try:
@@ -151,7 +151,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         return True
 
     async def forget_on_thread(self, shards: Iterable[Shard] | None = None) -> None:
-        """Cut no ranges of these partitions, or of any, until the next seek."""
+        """Hand out no ranges of these partitions, or of all if None, until the next seek."""
         if shards is None:
             self._out_of_range.clear()
             self._unreadable.clear()
@@ -160,10 +160,10 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
             self.seeks.pop(shard, None)
 
     async def commit_on_thread(self, offsets: Mapping[Shard, int]) -> bool:
-        """Commit; a failure is the next timer's to mend, since nobody reads these offsets back but lag monitors."""
+        """Commit. A failure is only logged: the timer commits again, and only lag monitors read these offsets."""
         ours = {_aiokafka(shard): offset for shard, offset in offsets.items() if shard in self.assignment()}
         if not ours:
-            # All were taken from us meanwhile. aiokafka takes nothing to commit for a mistake.
+            # All partitions were revoked meanwhile. aiokafka raises on an empty commit.
             return False
         try:
             await self._ensure_consumer().commit(ours)
@@ -173,7 +173,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         return True
 
     async def bounds_on_thread(self, shards: list[Shard]) -> dict[Shard, LogBounds]:
-        """Ask the brokers for the log bounds. Raises KafkaError."""
+        """Read the log bounds from the brokers. Raises KafkaError."""
         consumer = self._ensure_consumer()
         asked = {shard: _aiokafka(shard) for shard in shards}
         starts = await consumer.beginning_offsets(list(asked.values()))
@@ -182,13 +182,13 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         found = {}
         for shard, tp in asked.items():
             out_of_range = shard in self._out_of_range
-            # Tansu answers the question for the end with the beginning of the last batch; its fetches know the end.
+            # Tansu returns the start of the last batch as the log's end; its fetch answers contain the right end.
             fetched = states[tp].lso or 0 if tp in states and not out_of_range else 0
             found[shard] = LogBounds(starts[tp], max(ends[tp], fetched), out_of_range, self._unreadable.get(shard))
         return found
 
     def end(self, shard: Shard) -> int | None:
-        """The log end as the last fetch saw it: beyond the last stable offset while transactions are open."""
+        """The log end in the last fetch: beyond the last stable offset while transactions are open."""
         state = _states(self._ensure_consumer()).get(_aiokafka(shard))
         return None if state is None else cast(int | None, state.highwater)
 
@@ -197,7 +197,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         limits["max_records"] = None  # bounded in batches.py
         crowded = self._crowded()
         if crowded:
-            # aiokafka takes no partitions for all of them. Those left out keep what aiokafka has fetched of them.
+            # aiokafka reads an empty list as all partitions. Those left out keep their fetched records.
             active_partitions = active_partitions.difference(crowded)
             limits["timeout"] = CROWDED_S
             if not active_partitions:
@@ -206,13 +206,13 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         try:
             fetched = await super()._fetch_records(consumer, active_partitions, **limits)
         except OffsetOutOfRangeError as error:
-            # Retention overtook the position, or the log is another one: placement decides. An error from before the
-            # last seek says nothing.
+            # Retention passed the position, or the topic was created again: assignment.py decides. An error from before
+            # the last seek does not count.
             assigned = _states(consumer)
             failed = {
                 Shard(*tp)
                 for tp, at in error.args[0].items()
-                # A rebalance has made a new state, which has no position before the next seek.
+                # A new state after a rebalance has no position before the next seek.
                 if tp in assigned and assigned[tp].has_valid_position and assigned[tp].position == at
             }
             if failed:
@@ -220,7 +220,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
                 self.app.loop.call_soon_threadsafe(self.consumer.assign_soon, failed)
             return {}
         except NoOffsetForPartitionError:
-            # aiokafka looked for a committed offset before the ledger's position had been sought.
+            # aiokafka asked for a committed offset before the seek to the ledger's position.
             return {}
         records = {Shard(*tp): batch for tp, batch in fetched.items()}
         ranges: dict[TP, list[Range]] = {}
@@ -242,12 +242,12 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         return ranges
 
     def _crowded(self) -> set[TP]:
-        """Partitions that may not have more ranges in hand before one is finished."""
+        """Partitions with the maximum of ranges in memory."""
         most = max(MIN_IN_HAND, min(MAX_IN_HAND, RANGES_IN_HAND // max(len(self.seeks), 1)))
         return {TP(*shard) for shard, seek in self.seeks.items() if seek.in_hand >= most}
 
     def _report_unreadable(self, consumer: Any) -> None:
-        """Have partitions placed that have come to a batch that cannot be read, once all before it is applied."""
+        """Assign partitions again that reached an unreadable batch, once everything before it is applied."""
         for tp, fetched in list(consumer._fetcher._records.items()):
             unreadable, shard = getattr(fetched, "unreadable", None), Shard(*tp)
             if unreadable is None or shard in self._unreadable:
@@ -259,7 +259,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
 
 
 class Consumer(driver.Consumer):  # type: ignore[misc]
-    """Faust's consumer, with the ledger deciding where to read and what to commit."""
+    """Faust's consumer; the ledger determines the offsets to read and to commit."""
 
     _thread: ConsumerThread
 
@@ -273,8 +273,8 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
 
     def _to_message(self, tp: TP, record: Any) -> ConsumerMessage:
         range_: Range = record
-        # Faust drops a message whose offset is below one that it has seen, and a seek goes back. It is given a
-        # running number instead; real offsets are the ranges' own affair.
+        # Faust drops a message whose offset is below an earlier one, as after a seek back. It gets a running number
+        # instead; the real offsets are in the range.
         return ConsumerMessage(
             tp.topic,
             tp.partition,
@@ -293,14 +293,14 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
 
     async def _wait_next_records(self, timeout: float) -> Any:  # noqa: ASYNC109 (Faust's)
         if not self._get_active_partitions():
-            # All are stopped: Faust does not ask its thread for records then.
+            # All partitions are stopped: Faust does not poll its thread then.
             self.transport.on_poll()
         return await super()._wait_next_records(timeout)
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
-        """Place the whole assignment by the ledger. Tells Faust no offsets: they would mix with running numbers.
+        """Seek the whole assignment by the ledger. Returns no offsets to Faust: they would mix with running numbers.
 
-        Waits a moment only: Faust gives up on a rebalance that takes long, and a store may be away for hours.
+        Waits for ASSIGN_TIMEOUT_S at most: Faust aborts a long rebalance, and a store may be down for hours.
         """
         await self._thread.call_thread(self._thread.forget_on_thread)
         self._assigning.clear()
@@ -308,11 +308,11 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         return {}
 
     def shards(self) -> set[Shard]:
-        """The assignment, in the terms of everything outside this file."""
+        """The assigned partitions as shards."""
         return {Shard(*tp) for tp in self.assignment()}
 
     def assign_soon(self, shards: Iterable[Shard]) -> asyncio.Future[None]:
-        """Have partitions placed, each by one task at a time. A failure stops the worker."""
+        """Assign partitions in the background, each in one task at a time. A failure stops the worker."""
         pending = set(shards) - self._assigning
         self._assigning |= pending
         return cast("asyncio.Future[None]", self.add_future(self._assign(pending)))
@@ -327,41 +327,41 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         await self.seek_range(Shard(*partition), offset)
 
     async def seek_range(self, shard: Shard, offset: int) -> bool:
-        """Read on from `offset`; every range cut before is worthless from now on. False: no longer assigned."""
+        """Continue at `offset`; all ranges handed out before become void. Returns False if it is no longer assigned."""
         assigned = cast(bool, await self._thread.call_thread(self._thread.seek_on_thread, shard, offset))
         self.resume_partitions([TP(*shard)])
         return assigned
 
     async def stop_range(self, shard: Shard) -> None:
-        """Read nothing more of a partition until it is sought again."""
+        """Read nothing more of a partition until the next seek."""
         await self._thread.call_thread(self._thread.forget_on_thread, [shard])
         self.pause_partitions([TP(*shard)])
 
     async def bounds(self, shards: Iterable[Shard]) -> dict[Shard, LogBounds]:
-        """What Kafka holds of them. Raises KafkaError."""
+        """The log bounds of partitions. Raises KafkaError."""
         return cast(dict[Shard, LogBounds], await self._thread.call_thread(self._thread.bounds_on_thread, list(shards)))
 
     def is_current(self, range_: Range) -> bool:
-        """Whether no seek has come after this range was cut."""
+        """Whether there was no seek after this range was handed out."""
         seek = self._thread.seeks.get(range_.shard)
         return seek is not None and seek.number == range_.seek_number
 
     def finished(self, range_: Range) -> None:
-        """A range is applied or given up: another of its partition may be handed out. To be called once a range."""
+        """Release a range that is applied or dropped, so that another may follow. Must be called once per range."""
         seek = self._thread.seeks.get(range_.shard)
         if seek is not None and seek.number == range_.seek_number:
             seek.finished += 1
 
     def end(self, shard: Shard) -> int | None:
-        """The log end that the last fetch saw."""
+        """The log end in the last fetch."""
         return self._thread.end(shard)
 
     async def force_commit(self, topics: Any = None, start_new_transaction: bool = True) -> bool:
-        """Commit the ledger's positions, for lag monitors; nobody reads them back."""
+        """Commit the ledger's positions for lag monitors; the worker never reads them."""
         try:
             offsets = await self.transport.positions()
         except ConsumerNotStarted:
-            # Stopped before it ever ran, or crashed; Faust commits on its way out all the same.
+            # Not started, or crashed; Faust commits during shutdown in any case.
             return False
         if not offsets:
             return False
@@ -371,24 +371,35 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
             return False
 
     def verify_event_path(self, now: float, tp: TP) -> None:
-        """Faust's watch over acks does not apply; health.py watches progress."""
+        """Disables Faust's check of acks; progress.py checks progress."""
 
 
 class Transport(driver.Transport):  # type: ignore[misc]
-    """Faust's aiokafka transport with the two classes above, and three questions that it asks the worker."""
+    """Faust's aiokafka transport with the two classes above, and three callbacks to the worker."""
 
     Consumer = Consumer
 
-    assign: Callable[[set[Shard]], Awaitable[None]]
-    """Seek, or stop, each of these partitions by what the ledger and the log say."""
-    positions: Callable[[], Awaitable[dict[Shard, int]]]
-    """The positions to commit."""
-    on_poll: Callable[[], None]
-    """Told each time that the poll loop comes round, on the consumer's thread."""
+    def __init__(
+        self,
+        url: Any,
+        app: Any,
+        *,
+        assign: Callable[[set[Shard]], Awaitable[None]],
+        positions: Callable[[], Awaitable[dict[Shard, int]]],
+        on_poll: Callable[[], None],
+    ) -> None:
+        """`assign` seeks or stops each partition by the ledger and the log; `positions` returns those to commit.
+
+        `on_poll` is called on the consumer's thread in every round of the poll loop.
+        """
+        super().__init__(url, app)
+        self.assign = assign
+        self.positions = positions
+        self.on_poll = on_poll
 
 
 def _states(consumer: Any) -> dict[Any, Any]:
-    """aiokafka's states of the partitions assigned now."""
+    """aiokafka's states of the assigned partitions."""
     subscription = consumer._subscription.subscription
     assignment = subscription.assignment if subscription is not None else None
     return {} if assignment is None else cast(dict[Any, Any], assignment._tp_state)

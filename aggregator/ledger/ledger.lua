@@ -1,15 +1,15 @@
 -- Applies one range to one shard, all or nothing.
 --
--- KEYS[1] position, KEYS[2] progress, KEYS[3] index, KEYS[4] labels, KEYS[5] meta, KEYS[6] ids, KEYS[7…] whatever
---   ARGV[3] numbers.
---   None is built here: Cluster lets a script write to a key that it did not declare while its slot is moving away.
--- ARGV[1] the position that this range starts from, '' for none
--- ARGV[2] the position to leave, '' to leave it alone
--- ARGV[3] MessagePack of the additions, see ledger.py
--- ARGV[4…] digests of event ids, eight bytes each, in the order of the additions' `ids`; after them, where
---   the additions have an `inventory`, MessagePack of the bytes that it names by number.
+-- KEYS[1] position, KEYS[2] progress, KEYS[3] index, KEYS[4] labels, KEYS[5] meta, KEYS[6] ids, KEYS[7…] the keys
+--   that ARGV[3] refers to by number.
+--   No key name is built here: Cluster lets a script write to an undeclared key while its slot is being moved away.
+-- ARGV[1] the position at which this range starts, '' for none
+-- ARGV[2] the new position, '' to keep the old one
+-- ARGV[3] MessagePack of the additions, see _Additions in step.py
+-- ARGV[4…] digests of event ids, eight bytes each, in the order of the additions' `ids`; then, if the additions have an
+--   `inventory`, a MessagePack array of the items that it refers to by number.
 --
--- Returns {1, numbers of the users additions that live in sketches, clock}, or {0, position, clock} with nothing written.
+-- Returns {1, numbers of the users additions that are in sketches, clock}; {0, position, clock} if nothing was written.
 -- The clock is this store's TIME in ms.
 
 local time = redis.call('TIME')
@@ -22,7 +22,7 @@ end
 local CHUNK = 3900  -- arguments per call: Lua's unpack overflows its stack near 8,000
 local add = cmsgpack.unpack(ARGV[3])
 
--- Redis does not roll a script back, so everything that could fail is looked at before the first write.
+-- Redis does not roll a script back, so everything that could fail is checked before the first write.
 local function must_be(key, kind)
   local is = redis.call('TYPE', key).ok
   if is == 'none' then
@@ -64,13 +64,13 @@ if add.unexpected then
   must_be(KEYS[add.unexpected.key], 'set')
 end
 local inventory = add.inventory or {hashes = {}, strings = {}, rows = {}, maxima = {}}
--- Flat: per hash its key, and from where to where what is set and what is dropped; per string its key, from which byte
--- on, what, and whether it is full; per sorted set its key, and from where to where its members with their scores.
+-- Flat lists. hashes: key, first and last item to set, first and last item to delete. strings: key, byte to write at,
+-- item, 1 if the string is full. rows, which are sorted sets: key, first and last item of scores and members.
 for at = 1, #inventory.hashes, 5 do
   must_be(KEYS[inventory.hashes[at]], 'hash')
 end
 for at = 1, #inventory.strings, 4 do
-  -- Fails by itself where there is no string.
+  -- STRLEN raises WRONGTYPE if the key has another type.
   if redis.call('STRLEN', KEYS[inventory.strings[at]]) < inventory.strings[at + 1] then
     error({err = 'LEDGER ' .. KEYS[inventory.strings[at]] .. ' is shorter than ' .. inventory.strings[at + 1]})
   end
@@ -88,10 +88,10 @@ local function chunked(command, key, list)
   end
 end
 
-local parts = add.inventory and cmsgpack.unpack(ARGV[#ARGV]) or {}
-local function given(command, key, first, last)
+local items = add.inventory and cmsgpack.unpack(ARGV[#ARGV]) or {}
+local function with_items(command, key, first, last)
   for from = first, last, CHUNK do
-    redis.call(command, key, unpack(parts, from, math.min(from + CHUNK - 1, last)))
+    redis.call(command, key, unpack(items, from, math.min(from + CHUNK - 1, last)))
   end
 end
 
@@ -123,7 +123,8 @@ for number, users in ipairs(add.users) do
       size = size + redis.call('SCARD', KEYS[users.small + part])
     end
     if size > users.bound then
-      -- Few no more: the members move over. Every sketch is made, so that the first one tells that they are there.
+      -- Above the bound, so all members move to the sketches. All sketches are created: the first one's existence
+      -- shows that the users are in sketches.
       for sketch = 0, users.sketches - 1 do
         redis.call('PFADD', KEYS[users.sketch + sketch])
       end
@@ -169,7 +170,7 @@ for _, clients in ipairs(add.clients) do
   expire(KEYS[clients.key], clients.expires)
 end
 
--- First what goes: an hour that was too large by itself begins anew.
+-- Drop first: an hour that alone exceeded the limit starts again with new ids.
 for _, ids in ipairs(add.ids_dropped) do
   redis.call('DEL', KEYS[ids.key])
   redis.call('HDEL', KEYS[6], ids.hour)
@@ -184,19 +185,19 @@ end
 
 for at = 1, #inventory.hashes, 5 do
   local key, from, to, drop, last = unpack(inventory.hashes, at, at + 4)
-  given('HSET', KEYS[key], from, to)
-  given('HDEL', KEYS[key], drop, last)
+  with_items('HSET', KEYS[key], from, to)
+  with_items('HDEL', KEYS[key], drop, last)
 end
 for at = 1, #inventory.strings, 4 do
   local key, from, what, full = unpack(inventory.strings, at, at + 3)
-  redis.call('SETRANGE', KEYS[key], from, parts[what])
+  redis.call('SETRANGE', KEYS[key], from, items[what])
   if full == 1 then
-    -- Growing leaves room for as much again, which a string that is full never needs.
+    -- APPEND and SETRANGE allocate twice the length; a full string is copied to free the spare half.
     redis.call('SET', KEYS[key], redis.call('GET', KEYS[key]))
   end
 end
 for at = 1, #inventory.rows, 3 do
-  given('ZADD', KEYS[inventory.rows[at]], inventory.rows[at + 1], inventory.rows[at + 2])
+  with_items('ZADD', KEYS[inventory.rows[at]], inventory.rows[at + 1], inventory.rows[at + 2])
 end
 for _, maxima in ipairs(inventory.maxima) do
   for day, count in pairs(maxima.days) do
@@ -218,10 +219,10 @@ if add.last_record then
 end
 
 for period, expires in pairs(add.index) do
-  -- LT: after retention was changed a period is hidden too early, rather than read in part.
+  -- LT: after a change of retention a period is hidden too early rather than read in part.
   redis.call('ZADD', KEYS[3], 'LT', expires, period)
 end
--- By the clock by which the keys themselves expire. A record's timestamp may be anything.
+-- The index expires by the same clock as the keys; a record's timestamp may have any value.
 redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', clock / 1000)
 if add.unexpected then
   if add.unexpected.clear then

@@ -1,41 +1,39 @@
-"""The ledger in Redis: one atomic step from one position to the next, and nothing else ever writes counts.
+"""The ledger in Redis: one atomic step moves a shard from one position to the next; nothing else writes counts.
 
-The script beside this file writes only when the stored position equals the start of the range. So a range applied
-twice, too late, out of order or by a worker that lost its partition writes nothing and is told where the shard stands.
+The script beside this file writes only if the stored position equals the start of the range. A range that comes twice,
+late, out of order or from a worker that lost its partition writes nothing; the answer contains the shard's position.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib import resources
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, cast
 
-import msgspec
-import structlog
 from redis.client import NEVER_DECODE
 from redis.exceptions import NoScriptError
 
-from aggregator.fold.deduplication import NOTHING_EVICTED, SeenIds, pack
+from aggregator.fold.deduplication import NOTHING_EVICTED, SeenIds
 from aggregator.fold.range_delta import RangeDelta
-from aggregator.inventory.store import script_arguments
-from aggregator.ledger.store import UNREACHABLE, Client, as_connection_errors, describe_error
+from aggregator.ledger.retries import LedgerDefectError, RetryingClient
+from aggregator.ledger.step import Step
+from aggregator.ledger.store import Client
 from aggregator.settings import WorkerSettings
-from schemas.clock import SYSTEM, Clock
-from schemas.connections.redis_replies import Remedy, leave_server, reply_of
-from schemas.ledger import accuracy, fields, keys
+from schemas.ledger import fields, keys
 from schemas.ledger.keys import Shard, ShardKeys
 from schemas.ledger.periods import Month, period_end
+from schemas.time.clock import SYSTEM, Clock
 
-log = structlog.get_logger(__name__)
+__all__ = ["Applied", "Ledger", "LedgerDefectError", "Refused", "ShardState"]
 
 SCRIPT: Final = resources.files("aggregator.ledger").joinpath("ledger.lua").read_text()
 SCRIPT_SHA: Final = hashlib.sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()
-# What a fold needs of a shard, and the position it holds at, read in one step.
+# Everything that a fold needs of a shard, and its position, read in one step.
 READ_STATE: Final = """
 local time = redis.call('TIME')
 return {redis.call('GET', KEYS[1]) or '', redis.call('SMEMBERS', KEYS[2]), redis.call('HGETALL', KEYS[3]),
@@ -54,30 +52,21 @@ end
 return found
 """
 
-MIN_PAUSE_S: Final = 0.1
 CLOCK_AGE_S: Final = 60.0
-"""A store's TIME is asked again when it is older: a script usually brings a newer one."""
-MAX_PAUSE_S: Final = 0.5
-"""A store that is back, or has a new primary, is found after this long at most."""
-
-T = TypeVar("T")
-
-
-class LedgerDefectError(Exception):
-    """A key of a shard is not what it must be, or a script failed: a retry cannot help, and nothing was written."""
+"""A store's TIME is read again when it is older than this. Each script returns a new one."""
 
 
 @dataclass(frozen=True, slots=True)
 class ShardState:
-    """What a shard holds at one moment."""
+    """The contents of a shard at one moment."""
 
     position: int | None
     labels: frozenset[str]
     meta: Mapping[str, str]
     ids: Mapping[str, str] = field(default_factory=dict)
-    """Its ids hash: which hours of event ids it holds."""
+    """Its ids hash: number of event ids by hour."""
     unexpected: frozenset[int] = frozenset()
-    """Offsets of records that no fold could count."""
+    """Offsets of unexpected records."""
 
     @property
     def unexpected_allowed(self) -> int:
@@ -86,20 +75,20 @@ class ShardState:
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """The range is in. `in_sketches` are the (period, scope) whose users are few no more."""
+    """The range is written. `in_sketches` are the (period, scope) whose users are in sketches."""
 
     in_sketches: frozenset[tuple[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Nothing was written: the shard stands at `position`; None when it holds nothing at all."""
+    """Nothing was written: the shard stands at `position`; None if it is empty."""
 
     position: int | None
 
 
 class Ledger:
-    """Reads positions and applies tallies. Waits for Redis as long as it takes, and says so."""
+    """Reads shards and applies range deltas. Waits for Redis without limit, and logs the failures."""
 
     def __init__(
         self,
@@ -113,21 +102,20 @@ class Ledger:
         self._client = client
         self._settings = settings
         self._zone = settings.zone
-        self._on_error = on_error or (lambda _: None)
+        self._redis = RetryingClient(client, settings.redis_url.get_secret_value(), on_error or (lambda _: None))
         self._expiry = lru_cache(maxsize=4096)(self._expires)
-        self._encode = msgspec.msgpack.Encoder().encode
         self._monotonic = clock.monotonic
         self._clocks: dict[Shard, tuple[int, float]] = {}
-        """The TIME that each shard's store answered last, Unix ms, and when."""
+        """The last TIME of each shard's store, Unix ms, and the monotonic time of its arrival."""
 
     def keys(self, shard: Shard) -> ShardKeys:
         return ShardKeys(self._settings.key_prefix, shard)
 
     async def read_state(self, shard: Shard) -> ShardState:
-        """Position, labels, meta and hours of ids of a shard as of one moment. Raises LedgerDefectError."""
+        """The contents of a shard, except event ids, at one moment. Raises LedgerDefectError."""
         shard_keys = self.keys(shard)
         key_names = (shard_keys.position, shard_keys.labels, shard_keys.meta, shard_keys.ids, shard_keys.unexpected)
-        answer = await self._retry_until_ok(lambda: self._client.eval(READ_STATE, len(key_names), *key_names))
+        answer = await self._redis.until_ok(lambda: self._client.eval(READ_STATE, len(key_names), *key_names))
         position, labels, meta, ids, unexpected, clock = cast(
             tuple[str, list[str], list[str], list[str], list[str], int], answer
         )
@@ -141,7 +129,7 @@ class Ledger:
         clock = self._clocks.get(shard)
         if clock is None or self._monotonic() - clock[1] > max_age_s:
             key = self.keys(shard).position
-            _, answered = await self._retry_until_ok(lambda: cast(Any, self._client.eval(TIME, 1, key)))
+            _, answered = await self._redis.until_ok(lambda: cast(Any, self._client.eval(TIME, 1, key)))
             clock = self._set_clock(shard, answered)
         return clock[0] + int((self._monotonic() - clock[1]) * 1000)
 
@@ -150,24 +138,23 @@ class Ledger:
         return clock
 
     async def read_seen_ids(self, shard: Shard, state: ShardState) -> SeenIds | None:
-        """The ids of events that a shard holds where `state` found it; None when it stands elsewhere by now."""
+        """The event ids of a shard; None if its position is no longer that of `state`."""
         ids = dict(state.ids)
-        given_up_before = int(ids.pop(fields.EVICTED_BEFORE, NOTHING_EVICTED))
+        evicted_before = int(ids.pop(fields.EVICTED_BEFORE, NOTHING_EVICTED))
         hours = sorted(map(int, ids))
         if not hours:
-            return SeenIds({}, given_up_before)
+            return SeenIds({}, evicted_before)
         shard_keys = self.keys(shard)
         key_names = [shard_keys.position, *map(shard_keys.ids_of, hours)]
-        # Digests are bytes, all else is text.
         position, *digests = await self.read(READ_IDS, key_names)
         if _parse_position(position.decode()) != state.position:
             return None
-        return SeenIds.from_packed(dict(zip(hours, digests, strict=True)), given_up_before)
+        return SeenIds.from_packed(dict(zip(hours, digests, strict=True)), evicted_before)
 
     async def read(self, script: str, key_names: Sequence[str], *arguments: bytes) -> list[Any]:
-        """What a script answers that only reads, as bytes. Waits for Redis for ever."""
-        # Hashing and sending a short script costs less than losing it.
-        answer = await self._retry_until_ok(
+        """The answer of a read-only script, as bytes. Waits for Redis without limit."""
+        # EVAL, because hashing and sending a short script costs less than losing it.
+        answer = await self._redis.until_ok(
             lambda: self._client.execute_command(
                 "EVAL", script, len(key_names), *key_names, *arguments, **{NEVER_DECODE: True}
             )
@@ -175,48 +162,55 @@ class Ledger:
         return cast(list[Any], answer)
 
     async def positions(self, shards: Iterable[Shard]) -> dict[Shard, int]:
-        """Positions of the shards that have one. Raises one of UNREACHABLE: who asks has a timer and asks again."""
+        """Positions of the shards that have one. Raises one of UNREACHABLE: its caller repeats it on a timer."""
         asked = list(shards)
-        found = await self._once(
+        found = await self._redis.once(
             lambda: asyncio.gather(*(self._client.get(self.keys(shard).position) for shard in asked))
         )
         return {shard: int(at) for shard, at in zip(asked, found, strict=True) if at is not None}
 
     async def initialize(self, shard: Shard, start: int, topic_id: str) -> Applied | Refused:
         """Register a shard that has no position and set its first one. Safe to repeat."""
-        # The registry lives in another slot, so it cannot be part of the step. Before it: a crash in between leaves a
-        # registered shard that holds nothing, which readers add up to zero; after it, figures that nobody would find.
-        await self._retry_until_ok(lambda: self.register([shard]))
-        meta = self._settings.counted_with(shard.topic) | {"topic_id": topic_id}
-        return await self._apply_step(shard, "", str(start), meta=meta)
+        # The registry lies in another slot, so it cannot be part of the step. It is written first: a crash in between
+        # leaves a registered empty shard, which readers add as zero; the other order could leave unregistered counts.
+        await self._redis.until_ok(lambda: self.register([shard]))
+        step = Step(self.keys(shard), None, start)
+        step.add_meta(self._settings.counted_with(shard.topic) | {"topic_id": topic_id})
+        return await self._run_plain(shard, step)
 
     async def register(self, shards: Iterable[Shard]) -> None:
-        """Have readers know these shards. Raises one of UNREACHABLE.
+        """Add shards to the registry, from which readers know them. Raises one of UNREACHABLE.
 
-        To be repeated now and then: the registry may fall back to before it knew a shard, on a node that is not the
-        shard's own.
+        Must be repeated from time to time: the registry may lie on another node than the shard, and lose writes there.
         """
         tags = [shard.tag for shard in shards]
         if tags:
-            await self._once(lambda: cast(Any, self._client.sadd(keys.shards(self._settings.key_prefix), *tags)))
+            await self._redis.once(lambda: cast(Any, self._client.sadd(keys.shards(self._settings.key_prefix), *tags)))
 
     async def skip_lost(self, shard: Shard, start: int, end: int) -> Applied | Refused:
         """Move past offsets that Kafka no longer has, and count them as lost."""
-        return await self._apply_step(shard, str(start), str(end), progress={fields.LOST: end - start})
+        step = Step(self.keys(shard), start, end)
+        step.add_progress({fields.LOST: end - start})
+        return await self._run_plain(shard, step)
 
     async def adopt_settings(self, shard: Shard, at: int | None, meta: Mapping[str, str]) -> Applied | Refused:
         """Record changed settings in a shard that stands at `at`, without moving it."""
-        return await self._apply_step(shard, "" if at is None else str(at), "", meta=meta)
+        step = Step(self.keys(shard), at, None)
+        step.add_meta(meta)
+        return await self._run_plain(shard, step)
 
     async def move_position(
         self, shard: Shard, start: int | None, end: int, meta: Mapping[str, str], *, other_log: bool = False
     ) -> Applied | Refused:
-        """Put a shard's position elsewhere because an operator said so: records count twice, or not at all.
+        """Move a shard's position on an operator's order: records count twice, or never.
 
-        With `other_log` the offsets of unexpected records are dropped: they are of a topic that is no more.
+        `other_log` drops the offsets of unexpected records, which belong to a topic that no longer exists.
         """
-        start_text = "" if start is None else str(start)
-        return await self._apply_step(shard, start_text, str(end), meta=meta, clear_unexpected=other_log)
+        step = Step(self.keys(shard), start, end)
+        step.add_meta(meta)
+        if other_log:
+            step.change_unexpected(clear=True)
+        return await self._run_plain(shard, step)
 
     async def apply(
         self,
@@ -227,172 +221,54 @@ class Ledger:
         *,
         meta: Mapping[str, str] | None = None,
     ) -> Applied | Refused:
-        """Add one tally and move the position from `start` to its end, in one step.
+        """Add one delta and move the position from `start` to its end, in one step.
 
-        `in_sketches` may name (period, scope) known to have outgrown their small sets; leaving one out costs a few
-        keys, nothing else. `meta` is written in the same step: what a shard of an older format lacks. Sending the same
-        tally again is safe: the position decides. Waits for Redis for ever, and raises LedgerDefectError.
+        `in_sketches` may name (period, scope) whose users are in sketches; a missing one costs a few keys, nothing
+        else. `meta` is written in the same step. Safe to repeat: the position decides. Waits for Redis without limit.
+        Raises LedgerDefectError.
         """
-        return await self._apply_step(shard, str(start), str(delta.end), delta, in_sketches=in_sketches, meta=meta)
+        step = Step(self.keys(shard), start, delta.end)
+        step.add_meta(meta or {})
+        step.add_delta(delta, in_sketches, self._settings.exact_up_to, self._expiry)
+        answer = await self._run(shard, step)
+        if isinstance(answer, Refused):
+            return answer
+        scopes = list(delta.users)
+        return Applied(frozenset(scopes[number - 1] for number in answer))
 
     async def record_refusal(self, shard: Shard, at_ms: int) -> None:
-        """Write down that a script was refused. Counted twice when an answer is lost."""
+        """Count a refused script. Counts twice if an answer is lost."""
         observed = self.keys(shard).observed
-        await self._retry_until_ok(lambda: self._client.hincrby(observed, fields.REFUSED, 1))
-        await self._retry_until_ok(lambda: self._client.hset(observed, fields.REFUSED_MS, str(at_ms)))
+        await self._redis.until_ok(lambda: self._client.hincrby(observed, fields.REFUSED, 1))
+        await self._redis.until_ok(lambda: self._client.hset(observed, fields.REFUSED_MS, str(at_ms)))
 
     async def record_observations(self, shard: Shard, observations: Mapping[str, str]) -> None:
-        """Write down what was seen beside the log (fields of `observed`). Raises one of UNREACHABLE."""
-        await self._once(lambda: self._client.hset(self.keys(shard).observed, mapping=cast(Any, dict(observations))))
+        """Write facts that do not come from the log (fields of `observed`). Raises one of UNREACHABLE."""
+        observed = self.keys(shard).observed
+        await self._redis.once(lambda: self._client.hset(observed, mapping=cast(Any, dict(observations))))
 
-    async def _apply_step(
-        self,
-        shard: Shard,
-        start: str,
-        end: str,
-        delta: RangeDelta | None = None,
-        *,
-        in_sketches: AbstractSet[tuple[str, Any]] = frozenset(),
-        progress: Mapping[str, int] | None = None,
-        meta: Mapping[str, str] | None = None,
-        clear_unexpected: bool = False,
-    ) -> Applied | Refused:
-        shard_keys = self.keys(shard)
-        key_names = [
-            shard_keys.position,
-            shard_keys.progress,
-            shard_keys.index,
-            shard_keys.labels,
-            shard_keys.meta,
-            shard_keys.ids,
-        ]
-        blobs: list[bytes] = []
-        users: list[dict[str, Any]] = []
-        counts: list[dict[str, Any]] = []
-        written: list[dict[str, Any]] = []
-        script_input: dict[str, Any] = {
-            "users": users,
-            "counts": counts,
-            "written": written,
-            "progress": progress or {},
-            "index": {},
-            "labels": [],
-            "meta": meta or {},
-            "clients": [],
-            "ids": [],
-            "ids_dropped": [],
-        }
-        unexpected = sorted(delta.unexpected) if delta is not None else []
-        if unexpected or clear_unexpected:
-            key_names.append(shard_keys.unexpected)
-            script_input["unexpected"] = {
-                "key": len(key_names),
-                "add": list(map(str, unexpected)),
-                "clear": clear_unexpected,
-            }
-        if delta is not None:
-            for (period, scope), parts in delta.users.items():
-                k = accuracy.sketches(period, scope)
-                entry: dict[str, Any] = {
-                    "sketches": k,
-                    "bound": self._settings.exact_up_to,
-                    "expires": self._expiry(period),
-                    "parts": {part: ids for part, ids in enumerate(parts) if ids},
-                }
-                if (period, scope) not in in_sketches:
-                    entry["small"] = len(key_names) + 1
-                    key_names += [shard_keys.small_set(period, scope, part) for part in range(keys.SMALL_PARTS)]
-                entry["sketch"] = len(key_names) + 1
-                key_names += [shard_keys.users(period, scope, part) for part in range(k)]
-                users.append(entry)
-            for (period, scope), more in delta.counts.items():
-                key_names.append(shard_keys.counts(period, scope))
-                counts.append({"key": len(key_names), "fields": more, "expires": self._expiry(period)})
-            for day, (first, last) in delta.record_times.items():
-                key_names.append(shard_keys.record_times(day))
-                written.append({"key": len(key_names), "first": first, "last": last, "expires": self._expiry(day)})
-            for period, digests in delta.clients.items():
-                key_names.append(shard_keys.clients(period))
-                script_input["clients"].append(
-                    {"key": len(key_names), "add": list(digests), "expires": self._expiry(period)}
-                )
-            for hour in delta.dedupe.dropped:
-                key_names.append(shard_keys.ids_of(hour))
-                script_input["ids_dropped"].append({"key": len(key_names), "hour": str(hour)})
-            for hour, hour_digests in delta.dedupe.new.items():
-                key_names.append(shard_keys.ids_of(hour))
-                script_input["ids"].append({"key": len(key_names), "hour": str(hour), "count": len(hour_digests)})
-                blobs.append(pack(hour_digests))
-            if delta.dedupe.evicted_before != NOTHING_EVICTED:
-                script_input["ids_given_up_before"] = str(delta.dedupe.evicted_before)
-            if delta.inventory is not None:
-                script_input["inventory"] = script_arguments(shard_keys, key_names, blobs, delta.inventory)
-            script_input |= {
-                "progress": delta.progress,
-                "index": {period: self._expiry(period) or "+inf" for period in delta.periods},
-                "labels": list(delta.labels),
-                "first_event": delta.first_event_ms,
-                "last_event": delta.last_event_ms,
-                "first_record": delta.first_record_ms,
-                "last_record": delta.last_record_ms,
-            }
-            # MessagePack's nil would be a value in Lua; what is not there must be left out.
-            script_input = {name: value for name, value in script_input.items() if value is not None}
-        answer = await self._retry_until_ok(
-            lambda: self._run(key_names, start, end, self._encode(script_input), *blobs)
-        )
+    async def _run_plain(self, shard: Shard, step: Step) -> Applied | Refused:
+        """Run a step that adds no users."""
+        answer = await self._run(shard, step)
+        return answer if isinstance(answer, Refused) else Applied(frozenset())
+
+    async def _run(self, shard: Shard, step: Step) -> list[int] | Refused:
+        """The numbers, from 1, of the users additions that are in sketches."""
+        arguments = step.arguments
+        answer = await self._redis.until_ok(lambda: self._eval(step.key_names, arguments))
         done, reply, clock = cast(tuple[int, Any, int], answer)
         self._set_clock(shard, clock)
-        if not done:
-            return Refused(_parse_position(reply))
-        if delta is None:
-            return Applied(frozenset())
-        scopes = list(delta.users)
-        return Applied(frozenset(scopes[number - 1] for number in reply))
+        return cast(list[int], reply) if done else Refused(_parse_position(reply))
 
-    async def _run(self, key_names: list[str], *arguments: Any) -> Any:
+    async def _eval(self, key_names: list[str], arguments: Sequence[Any]) -> Any:
         try:
             return await self._client.evalsha(SCRIPT_SHA, len(key_names), *key_names, *arguments)
         except NoScriptError:
-            # A restarted or newly promoted server. EVAL sends it along with the very same call.
+            # The server was restarted or promoted. EVAL sends the script with the same call.
             return await self._client.eval(SCRIPT, len(key_names), *key_names, *arguments)
 
-    async def _once(self, operation: Callable[[], Awaitable[T]]) -> T:
-        """Ask, and leave a server whose reply says to ask elsewhere. Raises one of UNREACHABLE."""
-        try:
-            with as_connection_errors():
-                return await operation()
-        except UNREACHABLE as error:
-            await leave_server(self._client, error, self._settings.redis_url.get_secret_value())
-            raise
-
-    async def _retry_until_ok(self, operation: Callable[[], Awaitable[T]]) -> T:
-        """Ask until Redis answers. The outcome of a lost answer is unknown; asking again is what settles it.
-
-        Raises LedgerDefectError.
-        """
-        pause, failures = MIN_PAUSE_S, 0
-        while True:
-            try:
-                answer = await self._once(operation)
-            except UNREACHABLE as error:
-                if (reply := reply_of(error)) and reply.remedy is Remedy.DEFECT:
-                    self._on_error(None)
-                    raise LedgerDefectError(str(error)) from error
-                description = describe_error(error)
-                self._on_error(description)
-                failures += 1
-                # The 1st, 2nd, 4th, 8th …: an hour without a store is a dozen lines, not thousands.
-                if failures & (failures - 1) == 0:
-                    log.warning("redis does not do its part", error=description, failures=failures, retry_in_s=pause)
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, MAX_PAUSE_S)
-            else:
-                self._on_error(None)
-                return answer
-
     def _expires(self, period: str) -> int:
-        """The Unix second at which a period's keys go, 0 for never: its end plus its retention."""
+        """The Unix second at which a period's keys expire: its end plus its retention; 0 for never."""
         if len(period) == 7:
             months = self._settings.retain_months
             if months == "forever":

@@ -1,66 +1,32 @@
-"""The connection to the ledger's Redis, and what its failures mean in words."""
+"""The connection to the ledger's Redis, and messages for its errors."""
 
 from __future__ import annotations
 
-from functools import partial
-from typing import Any, Final, cast
+from typing import Final
 
-from redis.asyncio import Redis, RedisCluster, Sentinel
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import AuthenticationError, RedisClusterException, RedisError
+from redis.exceptions import AuthenticationError, RedisClusterException
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from aggregator.settings import WorkerSettings
-from schemas.connections.lost_connections import raise_as
+from schemas.connections.redis_clients import UNREACHABLE as UNREACHABLE
+from schemas.connections.redis_clients import Client as Client
+from schemas.connections.redis_clients import as_connection_errors as as_connection_errors
+from schemas.connections.redis_clients import open_ledger
 from schemas.connections.redis_diagnosis import diagnose_refusal, diagnose_tls
 from schemas.connections.redis_replies import reply_of
-from schemas.connections.sentinel_url import parse_sentinel_url
 from schemas.settings import CommonSettings
 
 SOCKET_TIMEOUT_S: Final = 5.0
-Client = Redis | RedisCluster
-UNREACHABLE: Final = (RedisError, RedisClusterException, OSError)
-"""Whatever a client raises when Redis is gone, full or fails over. Of a Cluster without a node it is no RedisError."""
-as_connection_errors: Final = partial(raise_as, RedisConnectionError)
 
 
 def connect(settings: WorkerSettings) -> Client:
-    """A client of the ledger's store; connects when first used. Never retries by itself: retries are ours to see."""
-    url = settings.redis_url.get_secret_value()
-    options: dict[str, Any] = {
-        "decode_responses": True,
-        "socket_timeout": SOCKET_TIMEOUT_S,
-        "socket_connect_timeout": SOCKET_TIMEOUT_S,
-        "retry": Retry(NoBackoff(), 0),
-        # Telling the library's name needs a right of its own, which Redis 7.0 cannot grant.
-        "driver_info": None,
-    }
-    if settings.uses_tls(url):
-        options |= settings.redis_tls()
-    if settings.redis_cluster:
-        return RedisCluster.from_url(url, **options)
-    if settings.redis_sentinel:
-        sentinel_url = parse_sentinel_url(url)
-        options["ssl"] = sentinel_url.tls
-        sentinel = Sentinel(  # type: ignore[no-untyped-call]
-            sentinel_url.sentinels, sentinel_kwargs=options | settings.redis_sentinel_login(), **options
-        )
-        return cast(
-            Redis,
-            sentinel.master_for(
-                settings.redis_sentinel,
-                db=sentinel_url.db,
-                username=sentinel_url.username,
-                password=sentinel_url.password,
-            ),
-        )
-    return Redis.from_url(url, **options)
+    """A client of the ledger's store. It never retries: RetryingClient does, and logs it."""
+    return open_ledger(settings, SOCKET_TIMEOUT_S, decode_responses=True).client
 
 
 def describe_error(error: BaseException) -> str:
-    """One line for a log or a health page, naming the setting where there is one to blame."""
+    """One line for a log or a health page, with the setting to check if there is one."""
     text = str(error)
     if is_auth_error(error):
         return f"AUTHTALLY_REDIS_URL: wrong or missing user or password ({text})"
@@ -74,7 +40,7 @@ def describe_error(error: BaseException) -> str:
 
 
 async def diagnose_unreachable(settings: CommonSettings, error: BaseException) -> str:
-    """`describe_error`; where a server of TLS hung up, with what it has against our certificate. May take seconds."""
+    """`describe_error`, with the reason if a TLS server rejected our certificate. May take seconds."""
     description = describe_error(error)
     if isinstance(error, (RedisConnectionError, OSError)) and not is_auth_error(error):
         return await diagnose_refusal(settings, str(error)) or description
@@ -82,17 +48,17 @@ async def diagnose_unreachable(settings: CommonSettings, error: BaseException) -
 
 
 def is_auth_error(error: BaseException) -> bool:
-    """Whether Redis refuses who we say we are: waiting does not help."""
+    """Whether Redis rejects our credentials: waiting does not help."""
     return isinstance(error, AuthenticationError) or str(error).startswith(("NOAUTH", "WRONGPASS"))
 
 
 async def preflight_error(client: Client) -> str | None:
-    """Why this store must not hold a ledger, or None. Raises RedisError when it does not answer."""
+    """Why this store must not hold a ledger, or None. Raises RedisError if it does not answer."""
     answer = await client.info("memory")
     policies = {answer.get("maxmemory_policy")} | {
         node.get("maxmemory_policy") for node in answer.values() if isinstance(node, dict)
     }
     for policy in policies - {None, "noeviction"}:
-        # An evicted set or position would be a wrong figure that nobody notices.
+        # An evicted set or position would make figures wrong without a trace.
         return f"AUTHTALLY_REDIS_URL: this Redis evicts keys (maxmemory-policy {policy}); it must be noeviction"
     return None

@@ -1,1 +1,1 @@
-"""Who asks: tokens, sessions, rate limits."""
+"""Authentication of callers: tokens, sessions, rate limits."""

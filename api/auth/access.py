@@ -1,4 +1,4 @@
-"""Who may ask: bearer tokens, verified by the ways that AUTH names, and remembered for a short while."""
+"""Authenticates bearer tokens by the methods of AUTH, and caches verified tokens for TOKEN_CACHE_S."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from api.auth.principal import Principal
 from api.cache.single_flight import SingleFlight
 from api.http.errors import InsufficientScopeError, MalformedTokenError, UnauthorizedError, UnavailableError
 from api.metrics import ACCESS_REFUSALS
-from schemas.clock import Clock
+from schemas.time.clock import Clock
 
 MAX_HEADER_BYTES: Final = 8192
 TOKEN_CACHE_S: Final = 60.0
-"""How long a verified token is good without a second look: what a withdrawn one stays good for."""
+"""Lifetime of a cached verification, and so the time for which a revoked token is still accepted."""
 MAX_CACHED_TOKENS: Final = 1024
-"""Tokens remembered at the same time; each can be 8 KB."""
+"""Most cached tokens; each can have 8 KB."""
 
 
 class Authenticator(Protocol):
     async def verify(self, token: str) -> Principal | None:
-        """Who bears the token, or None when it is not good. Raises UnavailableError when that cannot be found out."""
+        """The token's principal; None for an invalid token. Raises UnavailableError if the issuer is unreachable."""
 
 
 class Access:
-    """The ways in, tried in order; the first that knows a token decides who bears it.
+    """The authenticators, tried in order; the first that accepts a token returns its principal.
 
-    A token that one way could not look up and no other knows is not a bad one: that is Unavailable.
+    If an authenticator is unreachable and no other accepts the token, the answer is 503, not 401.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -34,24 +34,24 @@ class Access:
         self._authenticators: Sequence[Authenticator] = ()
         self._open_access = False
         self._verified_tokens: dict[str, tuple[Principal, float]] = {}
-        """Until when by the monotonic clock: a wall clock set back would keep withdrawn tokens good."""
+        """Expiry by the monotonic clock: after a wall clock is set back, revoked tokens would stay valid."""
         self._verifications = SingleFlight[Principal | None]()
 
     def configure(self, authenticators: Sequence[Authenticator], *, open_access: bool) -> None:
-        """Before this, nobody is let in. `open_access` lets everybody in without a token."""
+        """Set the authenticators; before this call every token is refused. `open_access` needs no tokens."""
         self._authenticators = authenticators
         self._open_access = open_access
 
     async def authenticate(self, authorization: str | None, scope: str) -> tuple[Principal, float]:
-        """Who asks, and until when (by the monotonic clock) that holds. Raises UnauthorizedError, UnavailableError."""
+        """The principal, and its expiry by the monotonic clock. Raises UnauthorizedError, UnavailableError."""
         if self._open_access:
             return Principal("anybody", frozenset({scope})), float("inf")
         token = _token(authorization)
         verified = self._verified_tokens.get(token)
         if verified is None or not self._holds(*verified):
             verified = await self._verify_new(token)
-        # Membership in the list of scopes. The products look for the text anywhere in the joined scopes, by which
-        # `jans_stat_extra` opens what `jans_stat` guards: no client needs that, so neither shape copies it.
+        # Exact membership in the list of scopes. The products search the joined scopes for the text, so that
+        # `jans_stat_extra` also grants `jans_stat`; no client needs that, so neither shape copies it.
         if scope not in verified[0].scopes:
             raise _with_reason(InsufficientScopeError(), "scope")
         return verified
@@ -67,7 +67,7 @@ class Access:
             ACCESS_REFUSALS.labels("unverifiable").inc()
             raise
         if principal is None:
-            # Not remembered: anybody can make up tokens for ever, and one may be good a moment later.
+            # Refusals are not cached: anyone can invent endless tokens, and a token may become valid later.
             raise _with_reason(UnauthorizedError(), "refused")
         verified = principal, self._clock.monotonic() + min(TOKEN_CACHE_S, principal.expires_at - self._clock.now())
         while len(self._verified_tokens) >= MAX_CACHED_TOKENS:
@@ -100,13 +100,13 @@ def _token(authorization: str | None) -> str:
         raise _with_reason(UnauthorizedError(), "oversize")
     scheme, _, token = authorization.partition(" ")
     token = token.strip()
-    # Tokens are visible ASCII (RFC 6750 §2.1); aiohttp hands other bytes on as surrogates, which no digest takes.
+    # Tokens are visible ASCII (RFC 6750 §2.1); aiohttp passes other bytes as surrogates, which cannot be encoded.
     if scheme.lower() != "bearer" or not token or not token.isascii() or not token.isprintable() or " " in token:
         raise _with_reason(MalformedTokenError(), "refused")
     return token
 
 
 def _with_reason(refusal: UnauthorizedError, reason: str) -> UnauthorizedError:
-    """The reason is for our metrics only."""
+    """Count the refusal by `reason`, which only metrics show."""
     ACCESS_REFUSALS.labels(reason).inc()
     return refusal

@@ -1,4 +1,4 @@
-"""Opaque tokens, by asking who issued them (RFC 7662)."""
+"""Verifies opaque tokens by introspection at their issuer (RFC 7662)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from aiohttp import ClientError, ClientSession, encode_basic_auth, hdrs
 from api.auth.principal import Principal
 from api.http.bounded_read import read_at_most
 from api.http.errors import UnavailableError
-from schemas.clock import Clock
+from schemas.time.clock import Clock
 
 log = structlog.get_logger(__name__)
 
@@ -20,7 +20,7 @@ MAX_BYTES: Final = 1 << 20
 
 
 class Introspection:
-    """Asks as a client of the issuer. What it says about scopes and realms is taken as said."""
+    """Introspects as a client of the issuer. The scopes and realms of its answer are trusted."""
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class Introspection:
         self._reachable = True
 
     async def verify(self, token: str) -> Principal | None:
-        """Raises UnavailableError when the issuer does not answer, or not as RFC 7662 says."""
+        """The token's principal. Raises UnavailableError if the issuer does not answer, or not as RFC 7662 requires."""
         form = {"token": token, "token_type_hint": "access_token"}
         try:
             async with self._session.post(

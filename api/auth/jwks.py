@@ -1,4 +1,4 @@
-"""The keys that an issuer signs with, by their `kid`, as its JWKS (RFC 7517) publishes them."""
+"""An issuer's signing keys by `kid`, from its JWKS (RFC 7517)."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from aiohttp import ClientError, ClientSession
 
 from api.http.bounded_read import read_at_most
 from api.http.errors import UnavailableError
-from schemas.clock import Clock
+from schemas.time.clock import Clock
 
 log = structlog.get_logger(__name__)
 
 UNKNOWN_KID_INTERVAL_S: Final = 30.0
-"""Least distance of two fetches that a token with an unknown kid can cause: else anybody could aim us at the issuer."""
+"""Least time between two fetches for unknown kids: otherwise anyone could make us flood the issuer."""
 EMPTY_INTERVAL_S: Final = 1.0
-"""Least distance of two fetches while there are no keys at all."""
+"""Least time between two fetches while there are no keys at all."""
 REFRESH_S: Final = 600.0
-"""Age at which keys are fetched anew though all are known: so a withdrawn key goes."""
+"""Age at which keys are fetched again even if the kid is known, so that revoked keys disappear."""
 MAX_AGE_S: Final = 86_400.0
-"""Age at which keys that could not be refreshed are no longer believed."""
+"""Age at which keys that could not be refreshed are dropped."""
 
 MAX_BYTES: Final = 1 << 20
 
@@ -34,7 +34,7 @@ ALGORITHMS: Final = {
     ("EC", "P-521"): ("ES512",),
     ("OKP", "Ed25519"): ("EdDSA",),
 }
-"""What a key may sign with, by its kty and crv. Asymmetric only: with HMAC a published key would be the secret."""
+"""Allowed algorithms of a key by kty and crv. Asymmetric only: with HMAC the published key would be the secret."""
 
 
 class SigningKey(NamedTuple):
@@ -43,7 +43,7 @@ class SigningKey(NamedTuple):
 
 
 def signing_key(jwk: dict[str, Any]) -> SigningKey | None:
-    """A JWK that signs with one of ALGORITHMS; None for any other (encryption keys, secrets, kinds to come)."""
+    """The key of a JWK for one of ALGORITHMS; None for others (encryption keys, secrets, unknown types)."""
     if jwk.get("use", "sig") != "sig":
         return None
     algorithms = ALGORITHMS.get((str(jwk.get("kty")), jwk.get("crv")), ())
@@ -58,7 +58,7 @@ def signing_key(jwk: dict[str, Any]) -> SigningKey | None:
 
 
 class Jwks:
-    """Keys by kid. One fetch at a time; a known kid never waits for one."""
+    """Keys by kid. One fetch at a time; a known kid never waits for a fetch."""
 
     def __init__(self, url: str, session: ClientSession, clock: Clock) -> None:
         self._url = url
@@ -70,9 +70,9 @@ class Jwks:
         self._fetching: asyncio.Task[None] | None = None
 
     async def key(self, kid: str | None) -> SigningKey | None:
-        """The key, or None when the issuer has no such. Raises UnavailableError when the issuer cannot be asked.
+        """The key; None if the issuer has no such key. Raises UnavailableError if the issuer cannot be reached.
 
-        A token without a kid is good for an issuer with one key only.
+        A token without a kid is accepted only if the issuer has exactly one key.
         """
         age = self._clock() - self._fetched
         if age >= MAX_AGE_S:
@@ -99,7 +99,7 @@ class Jwks:
         return self._keys.get(kid)
 
     def _fetch_if_due(self) -> asyncio.Task[None] | None:
-        """The fetch under way, a new one, or None when the last one was too short ago."""
+        """The running fetch, a new one, or None if the last one is too recent."""
         distance = UNKNOWN_KID_INTERVAL_S if self._keys else EMPTY_INTERVAL_S
         if self._fetching is None and self._clock() - self._tried >= distance:
             self._tried = self._clock()
@@ -111,7 +111,7 @@ class Jwks:
         self._fetching = None
 
     async def _fetch(self) -> None:
-        """Replace the keys; keep them when the issuer does not answer."""
+        """Replace the keys; keep them if the issuer does not answer."""
         try:
             async with self._session.get(self._url, allow_redirects=False) as response:
                 if response.status != 200:

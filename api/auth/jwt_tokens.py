@@ -1,4 +1,4 @@
-"""Tokens that their issuer signed (RFC 7519, RFC 9068), verified without asking it."""
+"""Verifies JWTs (RFC 7519, RFC 9068) locally by the issuer's keys."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from jwt.utils import base64url_decode
 
 from api.auth.jwks import Jwks
 from api.auth.principal import Principal
-from schemas.clock import Clock
+from schemas.time.clock import Clock
 
 
 class JwtTokens:
-    """Signed tokens of one issuer for one audience."""
+    """JWTs of one issuer for one audience."""
 
     def __init__(self, jwks: Jwks, issuer: str, audience: str, realms_claim: str, clock: Clock) -> None:
         self._jwks = jwks
@@ -30,14 +30,14 @@ class JwtTokens:
             if key is None:
                 return None
             _reject_duplicate_names(token)
-            # The algorithms are the key's, never the token's: `none` and HMAC are in no key's list.
+            # The algorithms come from the key, never from the token; `none` and HMAC are in no key's list.
             claims: dict[str, Any] = jwt.decode(
                 token,
                 key.key,
                 algorithms=list(key.algorithms),
                 issuer=self._issuer,
                 audience=self._audience,
-                # `iat` tells when, not whether: two clocks a second apart are no reason to refuse.
+                # `iat` is not verified: clocks that differ by a second are no reason to refuse.
                 options={"require": ["exp", "iss", "aud"], "verify_iat": False, "enforce_minimum_key_length": True},
             )
             principal = Principal.of(claims, self._realms_claim)
@@ -47,9 +47,9 @@ class JwtTokens:
 
 
 def _reject_duplicate_names(token: str) -> None:
-    """Raise ValueError where a name comes twice (RFC 7515 §4, RFC 7519 §4): readers differ in which they believe.
+    """Raise ValueError for duplicate names (RFC 7515 §4, RFC 7519 §4), because parsers differ in which value they use.
 
-    RecursionError, where it is nested too deeply to be read.
+    Raises RecursionError for JSON that is nested too deeply.
     """
     for part in token.split(".")[:2]:
         json.loads(base64url_decode(part), object_pairs_hook=_unique)

@@ -1,8 +1,8 @@
-"""How often a caller may ask: a bucket of requests that fills again steadily, in this process or shared in Redis.
+"""Rate limit per caller: a bucket of requests that refills steadily, in this process or shared in Redis.
 
-Kept as one number a caller, the moment at which its bucket will be full again: every request moves it by one
-interval, and a request that would move it further than a whole bucket from now is refused (the generic cell rate
-algorithm of ITU-T I.371). A caller who has not asked for a while is a number in the past, so it need not be kept.
+The state of a caller is one number, the time at which its bucket is full again. Every request moves it by one
+interval; a request that would move it further than a whole bucket from now is refused (the generic cell rate
+algorithm of ITU-T I.371). A time in the past need not be stored.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ import structlog
 from api.ledger.client import UNREACHABLE, Client
 from api.ledger.cooldown import Cooldown
 from api.metrics import REDIS_ERRORS
-from schemas.clock import Clock
 from schemas.ledger.keys import allowance
+from schemas.time.clock import Clock
 
 log = structlog.get_logger(__name__)
 
 MAX_CALLERS: Final = 10_000
-"""Buckets that are not full, in this process. Beyond it the longest known goes, and so starts anew."""
+"""Most buckets of this process that are not full. Beyond it the least recently used is dropped, which refills it."""
 
 TAKE: Final = """
 local time = redis.call('TIME')
@@ -36,12 +36,12 @@ full = full + interval
 redis.call('SET', KEYS[1], string.format('%.0f', full), 'PX', math.ceil((full - now) / 1000))
 return {1, full - now}
 """
-"""Takes one request by the server's own clock, in whole microseconds: processes' clocks differ. Answers whether there
-was one, and how long until the bucket is full."""
+"""Takes one request by the server's clock, because processes' clocks differ; in whole microseconds. Returns whether the
+request is allowed, and the time until the bucket is full."""
 
 
 class Allowance(NamedTuple):
-    """What a caller has left. `wait_s` until one request more, 0 when this one was let in; `full_s` until all."""
+    """A caller's remaining requests. `wait_s` until the next request, 0 if this one was allowed; `full_s` until all."""
 
     limit: int
     remaining: int
@@ -50,9 +50,9 @@ class Allowance(NamedTuple):
 
 
 class RateLimit:
-    """At most `size` requests at once and `per_s` in the long run, by caller.
+    """At most `size` requests at once and `per_s` in the long run, per caller.
 
-    While the shared buckets cannot be reached, each process keeps its own.
+    While the shared store is unreachable, each process has its own buckets.
     """
 
     def __init__(
@@ -74,8 +74,8 @@ class RateLimit:
         self._full_at: dict[str, int] = {}
 
     async def take(self, caller: str) -> Allowance:
-        """Takes one request of the caller's, if there is one."""
-        # Neither a subject's length nor its text is anybody's business in a store.
+        """Take one of the caller's requests, if one is left."""
+        # A digest, so that subjects of any length or content do not reach the store.
         caller = hashlib.blake2b(f"{self._name} {caller}".encode(), digest_size=16).hexdigest()
         taken = await self._take_shared(caller)
         if taken is None:
@@ -103,7 +103,7 @@ class RateLimit:
         full = max(self._full_at.get(caller, 0), now)
         if full + self._interval_us - now > self._size * self._interval_us:
             return False, full - now
-        # Put at the end: the first ones are those that asked longest ago.
+        # Moved to the end: the first entries are the least recently used.
         self._full_at.pop(caller, None)
         self._full_at[caller] = full + self._interval_us
         while len(self._full_at) > MAX_CALLERS:

@@ -1,4 +1,4 @@
-"""Sessions: a bearer is looked at once, and then known for a while by a random text that only its client has."""
+"""Sessions: a token is verified once; then a random session id identifies its principal."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from api.auth.principal import Principal
 from api.http.errors import UnavailableError
 from api.ledger.client import UNREACHABLE, Client
 from api.metrics import REDIS_ERRORS
-from schemas.clock import Clock
 from schemas.ledger.keys import session
+from schemas.time.clock import Clock
 
 log = structlog.get_logger(__name__)
 
 MAX_LOCAL: Final = 10_000
-"""Sessions of this process where none are shared. Beyond it the oldest ends."""
+"""Most sessions of this process without a shared store. Beyond it the oldest ends."""
 SESSION_ID_FORM: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
@@ -33,7 +33,7 @@ class Session(NamedTuple):
 
 
 class _StoredSession(msgspec.Struct, frozen=True, array_like=True):
-    """A session as it is stored."""
+    """The stored form of a session."""
 
     subject: str
     scopes: list[str]
@@ -42,9 +42,9 @@ class _StoredSession(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Sessions:
-    """Open sessions: in this process, or in the Redis that api processes share. Only digests of their ids are kept.
+    """Open sessions, in this process or in the shared Redis. Only digests of their ids are stored.
 
-    Where the shared store does not answer, no session is known and none can be had: Unavailable.
+    While the shared store is unreachable, sessions can be neither opened nor read: UnavailableError.
     """
 
     def __init__(self, lifetime_s: float, prefix: str, clock: Clock, shared: Client | None) -> None:
@@ -53,10 +53,10 @@ class Sessions:
         self._clock = clock
         self._shared = shared
         self._local: dict[str, tuple[bytes, float]] = {}
-        """With the end by the monotonic clock."""
+        """Packed session and its expiry by the monotonic clock, by key."""
 
     async def open(self, principal: Principal) -> Session:
-        """A new session of the bearer's. It ends with the bearer's token, if that ends first.
+        """Open a session of the principal. It expires with the token, if that is earlier.
 
         Raises UnavailableError.
         """
@@ -76,7 +76,7 @@ class Sessions:
         return opened
 
     async def principal(self, session_id: str) -> Principal | None:
-        """Who opened it; None where it is not open. Raises UnavailableError."""
+        """The session's principal; None if it is not open. Raises UnavailableError."""
         if not SESSION_ID_FORM.fullmatch(session_id):
             return None
         key = self._key(session_id)
@@ -84,7 +84,7 @@ class Sessions:
         if packed is None:
             return None
         stored = msgspec.json.decode(packed, type=_StoredSession)
-        # A store's clock may differ from ours: a shared session says itself when it ends.
+        # The store's clock may differ from ours, so the stored expiry is checked too.
         if self._shared is not None and stored.expires_at <= self._clock.now():
             return None
         realms = None if stored.realms is None else frozenset(stored.realms)
@@ -98,7 +98,7 @@ class Sessions:
         return packed
 
     async def drop(self, session_id: str) -> None:
-        """Ends it, in every process; one that is not open is left as it is. Raises UnavailableError."""
+        """End the session in every process; an unknown id has no effect. Raises UnavailableError."""
         if SESSION_ID_FORM.fullmatch(session_id):
             key = self._key(session_id)
             self._local.pop(key, None)
@@ -111,9 +111,9 @@ class Sessions:
             (reply,) = await self._shared.run([command])
         except UNREACHABLE as error:
             REDIS_ERRORS.labels("cache").inc()
-            raise UnavailableError("Sessions cannot be looked up at the moment.") from error
+            raise UnavailableError("Sessions cannot be read at the moment.") from error
         return reply if isinstance(reply, bytes) else None
 
     def _key(self, session_id: str) -> str:
-        # Whoever can read the store has no session by that.
+        # A digest: a reader of the store cannot use it as a session id.
         return session(self._prefix, hashlib.sha256(session_id.encode()).hexdigest())

@@ -1,4 +1,4 @@
-"""Tokens from a file, for machines that have no identity provider: only their SHA-256 is kept."""
+"""Static tokens from a file, for machines without an identity provider: the file has only their SHA-256."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pathlib import Path
 from api.auth.principal import Principal
 from api.settings.token_file import decode
 from api.settings.watched_file import WatchedFile
-from schemas.clock import Clock
+from schemas.time.clock import Clock
 
 
 class StaticTokens:
-    """The tokens of one file, read again when it has changed; a wrong one is logged, and the last good one holds."""
+    """The tokens of one file, read again after a change. An invalid file is logged; the last valid one stays."""
 
     def __init__(self, path: Path, clock: Clock) -> None:
         self._bearers: list[tuple[bytes, Principal]] = []
@@ -37,7 +37,7 @@ class StaticTokens:
         self._file.reload_if_changed()
         digest = hashlib.sha256(token.encode()).digest()
         found = None
-        # Every entry is compared: how long it takes tells nothing about which one came close.
+        # Every entry is compared, so the duration does not reveal which entry is similar.
         for known, principal in self._bearers:
             if hmac.compare_digest(known, digest):
                 found = principal

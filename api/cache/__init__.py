@@ -1,1 +1,1 @@
-"""Finished answers: entries, responses, one computation for equal questions."""
+"""Cached answers: entries, responses, one computation for concurrent equal requests."""

@@ -1,7 +1,7 @@
-"""Finished answers, kept until their absolute expiry: in this process, and in a shared Redis where there is one.
+"""Cached answers, in this process and, if configured, in a shared Redis.
 
-An entry's expiry and the moment it was computed are fixed when it is computed and travel with it, so no copy of a
-copy outlives them. Past its expiry an entry stays for the grace: it serves only while the ledger is unreachable.
+An entry's computation time and absolute expiry are fixed at its computation and stored with it, so copies expire at the
+same time. An expired entry stays for the grace period, in which it serves only while the ledger is unreachable.
 """
 
 from __future__ import annotations
@@ -20,38 +20,36 @@ from api.http.errors import UnavailableError
 from api.ledger.client import UNREACHABLE, Client
 from api.ledger.cooldown import Cooldown
 from api.metrics import CACHE_ANSWERS, CACHE_BYTES, REDIS_ERRORS
-from schemas.clock import Clock
 from schemas.ledger.keys import answer
+from schemas.time.clock import Clock
 
 log = structlog.get_logger(__name__)
 
 DEADLINE_S: Final = 1.8
-"""For all that a miss waits for. A caller has its answer or its 503 within two seconds."""
+"""Deadline of a cache miss: a caller gets its answer or a 503 within two seconds."""
 
 EMPTY_TTL_S: Final = 10.0
-"""For an answer without a month in it: the first event of a new month must not stay unseen for an hour."""
+"""TTL of an answer without any month: the first event of a new month must not stay hidden for an hour."""
 
 MAX_CONCURRENT: Final = 32
-"""Different questions computed at the same time; the others wait their turn, within their deadline."""
+"""Most different requests computed at the same time; others wait, within their deadline."""
 
 MAX_BYTES: Final = 64 * 2**20
 JITTER: Final = 0.02
-"""Answers computed together end up to this fraction later than their TTL, not all at once. Never earlier: Janssen's
-document promises an hour without a refresh, Gluu's interval is a least distance."""
+"""Entries expire up to this fraction later than their TTL, so those computed together do not expire together. Never
+earlier: Janssen's documentation promises an hour without a refresh, and Gluu's interval is a minimum."""
 
 
 class ResponseBody(NamedTuple):
-    """What an answer is made of. An empty one (no month held) is soon out of date, so it is kept briefly."""
+    """The computed body of an answer. An empty one (no month held) is soon out of date, so it is cached briefly."""
 
     content: bytes
     content_type: str
     empty: bool = False
-    status: int | None = None
-    """Of a refusal, where the product has another one than the fault."""
 
 
 class CacheEntry:
-    """A finished answer. `computed` and `expires` are Unix seconds, `made_at` and `ends_at` by this process's clock."""
+    """A cached answer. `computed` and `expires` are Unix seconds, `made_at` and `ends_at` are monotonic seconds."""
 
     __slots__ = (
         *("computed_at", "content", "content_type", "ends_at", "etag", "expires_at"),
@@ -63,20 +61,20 @@ class CacheEntry:
     ) -> None:
         self.content = content
         self.content_type = content_type
-        # Strong: equal bytes have equal tags, in every process and after a restart.
+        # A strong ETag: equal bytes have equal ETags, in every process and after a restart.
         self.etag = f'"{hashlib.blake2b(content, digest_size=12).hexdigest()}"'
         self.computed_at = computed
         self.expires_at = expires
-        # Another process's clock may differ, and ours may have been set back: an answer is never new again.
+        # Another process's clock may differ, and ours may have been set back, so an age is never negative.
         now, lifetime_s = clock.now(), expires - computed
         age_s = max(0.0, now - computed)
         self.made_at = clock.monotonic() - age_s
         self.ends_at = self.made_at + lifetime_s
         self.stale = stale
-        """Past its expiry, and told because there is no newer one."""
+        """Expired, and served because no newer answer can be computed."""
         self.headers: CIMultiDict[str] = CIMultiDict()
         self.headers_second: int | None = None
-        """The second that `headers` were built for."""
+        """The second for which `headers` were built."""
 
     def pack(self) -> bytes:
         return orjson.dumps((self.computed_at, self.expires_at, self.content_type)) + b"\n" + self.content
@@ -89,7 +87,7 @@ class CacheEntry:
 
 
 class LocalStore:
-    """Answers of this process, at most `max_bytes` of them: the longest computed go first, as they end first."""
+    """The entries of this process, at most `max_bytes`. Evicts the oldest first, because they expire first."""
 
     def __init__(self, max_bytes: int = MAX_BYTES) -> None:
         self._entries: dict[str, CacheEntry] = {}
@@ -116,7 +114,7 @@ class LocalStore:
 
 
 class SharedStore:
-    """Answers that several api processes share. When it does not answer, each is on its own, and that is all."""
+    """The entries that several api processes share. If Redis is unreachable, each process uses its own entries only."""
 
     def __init__(self, client: Client, prefix: str, grace_s: float, clock: Clock) -> None:
         self._clock = clock
@@ -131,7 +129,7 @@ class SharedStore:
         except UNREACHABLE:
             REDIS_ERRORS.labels("cache").inc()
         except (ValueError, TypeError):
-            # Not one of ours, or of another version: computing it anew mends it.
+            # A foreign value, or one of another version: the new computation overwrites it.
             REDIS_ERRORS.labels("cache").inc()
         return None
 
@@ -150,7 +148,7 @@ class SharedStore:
 
 
 class Cache:
-    """Answers by key; a key must name everything that an answer depends on, the bearer's realms included."""
+    """Answers by key. A key must contain everything on which an answer depends, including the principal's realms."""
 
     def __init__(
         self,
@@ -173,7 +171,7 @@ class Cache:
         self._reachable = True
 
     def fresh(self, key: str, now: float) -> CacheEntry | None:
-        """The answer when it is in this process and in time: all that a cached request costs.
+        """The entry if this process has it and it has not expired: the fast path of a cached request.
 
         `now` is by the monotonic clock.
         """
@@ -181,10 +179,10 @@ class Cache:
         return entry if entry is not None and now < entry.ends_at else None
 
     async def get(self, key: str, ttl_s: float, compute: Callable[[], Awaitable[ResponseBody]]) -> CacheEntry:
-        """The answer: kept, shared, or computed once however many ask at the same time.
+        """The answer: cached, shared, or computed once for all concurrent callers.
 
-        It is marked stale when the ledger is unreachable and the answer past its expiry. Raises UnavailableError, and
-        whatever else `compute` raises.
+        It is marked stale if the ledger is unreachable and the entry has expired. Raises UnavailableError, and the
+        other exceptions of `compute`.
         """
         entry = self.fresh(key, self._clock.monotonic())
         if entry is not None:
@@ -193,7 +191,7 @@ class Cache:
         return await self._flights.run(key, lambda: self._fill(key, ttl_s, compute))
 
     async def close(self) -> None:
-        """Ends what is under way. Answers still being written to the shared store are lost, and cost a computation."""
+        """Cancel running work. Entries not yet written to the shared store are lost and must be computed again."""
         await self._flights.close()
         for write in self._writes:
             write.cancel()
@@ -216,7 +214,7 @@ class Cache:
                 async with self._slots:
                     body = await compute()
         except TimeoutError:
-            # Too much to compute in time, or a Redis that answers just fast enough: no reason to refuse others.
+            # The query is too large, or Redis is slow; other requests may still succeed, so no cooldown starts.
             REDIS_ERRORS.labels("ledger").inc()
             return self._stale(key)
         except UNREACHABLE as error:

@@ -1,4 +1,4 @@
-"""A kept answer as an HTTP response, with its age; or word that the caller has it already."""
+"""A cache entry as an HTTP response with its age, or as 304 Not Modified."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ BODY_HEADERS: Final = (hdrs.CONTENT_TYPE, hdrs.CONTENT_LENGTH)
 
 
 def entry_response(entry: CacheEntry, now: float) -> web.Response:
-    """The response; `now` is by the monotonic clock. Headers change with Age, so they are built once a second."""
-    # aiohttp copies them before it adds its own.
+    """The response; `now` is by the monotonic clock. Age changes every second, so headers are built once a second."""
+    # aiohttp copies the headers before it adds its own.
     second = int(now)
     if entry.headers_second != second:
         entry.headers = _headers(entry, now)
@@ -24,7 +24,7 @@ def entry_response(entry: CacheEntry, now: float) -> web.Response:
 
 
 def not_modified(entry: CacheEntry, now: float) -> web.Response:
-    """304: what the 200 would say, without the body and what describes it (RFC 9110 §15.4.5)."""
+    """304 with the headers of the 200, except those that describe the body (RFC 9110 §15.4.5)."""
     headers = _headers(entry, now)
     for name in BODY_HEADERS:
         del headers[name]
@@ -32,8 +32,8 @@ def not_modified(entry: CacheEntry, now: float) -> web.Response:
 
 
 def matches_etag(etag: str, if_none_match: Sequence[str]) -> bool:
-    """Whether a request's If-None-Match headers name an answer. Weak comparison (RFC 9110 §13.1.2)."""
-    # Ours hold no comma, so that splitting at each one finds it whatever other tags hold.
+    """Whether a request's If-None-Match headers contain the ETag. Weak comparison (RFC 9110 §13.1.2)."""
+    # Our ETags contain no comma, so a split at commas finds them even if other tags contain commas.
     tags = (tag.strip() for header in if_none_match for tag in header.split(","))
     return any(tag == "*" or tag.removeprefix("W/") == etag for tag in tags)
 
@@ -49,6 +49,6 @@ def _headers(entry: CacheEntry, now: float) -> CIMultiDict[str]:
         }
     )
     if entry.stale:
-        # RFC 9211: a negative ttl is how long ago the answer stopped being fresh.
+        # RFC 9211: a negative ttl is the time since the answer expired.
         headers["Cache-Status"] = f"authtally; hit; ttl={int(entry.ends_at - now) - 1}"
     return headers

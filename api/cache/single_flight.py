@@ -1,4 +1,4 @@
-"""The same work, asked for by many at the same time, done once."""
+"""Concurrent requests for the same work share one execution."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 class SingleFlight(Generic[T]):
-    """Work by key. Whoever asks while it is under way gets its result, or its exception."""
+    """Work by key. Callers that arrive during the work get its result, or its exception."""
 
     def __init__(self) -> None:
         self._flights: dict[str, asyncio.Task[T]] = {}
@@ -20,7 +20,7 @@ class SingleFlight(Generic[T]):
         if flight is None:
             flight = self._flights[key] = asyncio.create_task(start())
             flight.add_done_callback(lambda done: self._landed(key, done))
-        # Shielded: a caller that goes away takes the result from nobody else.
+        # Shielded: a cancelled caller does not cancel the work of the others.
         return await asyncio.shield(flight)
 
     async def close(self) -> None:
@@ -32,5 +32,5 @@ class SingleFlight(Generic[T]):
     def _landed(self, key: str, flight: asyncio.Task[T]) -> None:
         del self._flights[key]
         if not flight.cancelled():
-            # Looked at, so that asyncio does not complain when every caller has gone away.
+            # Retrieve the exception, so asyncio does not log it if every caller was cancelled.
             flight.exception()

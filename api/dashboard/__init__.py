@@ -1,1 +1,1 @@
-"""The page at `/`: what an operator looks at first. Its figures come over the same HTTP API as everybody's."""
+"""The dashboard at `/`. It gets its figures from the public HTTP API."""

@@ -1,4 +1,4 @@
-"""The page's files as they are sent: packed once, named by their content, so that browsers keep them for good."""
+"""The page's files: compressed once and named by their content, so that browsers cache them without expiry."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ TYPES: Final = {
 }
 PAGE: Final = "index.html"
 CHARTS: Final = "plotly.min.js"
-"""The library of charts. Of what the Python registry carries, plotly is the one that draws without `eval` or inline
-code, is kept up, and whose package needs nothing heavy; it is fetched after the figures, and then never again."""
+"""The chart library. plotly is maintained, needs neither `eval` nor inline code, and its package has few dependencies.
+The page fetches it after the figures, and once."""
 
 STYLE_IDS: Final = re.compile(rb'getElementById\("([0-9a-f]{64})"\)\)\{var \w+=document\.createElement\("style"\)')
-"""Where plotly.js would add style elements for maps, unless elements of these ids are there already."""
+"""The code by which plotly.js adds style elements for maps, unless elements with these ids exist."""
 
 
 @dataclass(frozen=True)
 class Asset:
-    """One file, kept packed; nearly every client takes it so."""
+    """One file, stored compressed: nearly every client accepts gzip."""
 
     content_type: str
     packed: bytes
@@ -50,7 +50,7 @@ class Asset:
 
 @dataclass(frozen=True)
 class Library:
-    """The library of charts, and the ids of style elements that it would add."""
+    """The chart library, and the ids of the style elements that it would add."""
 
     asset: Asset
     style_ids: tuple[str, ...]
@@ -69,13 +69,13 @@ def own_files() -> Mapping[str, bytes]:
 
 @cache
 def packed_assets() -> Mapping[str, Asset]:
-    """All but the page itself, which names them."""
+    """All files except the page itself, which refers to them."""
     return {name: Asset.of(name, content) for name, content in own_files().items() if name != PAGE}
 
 
 @cache
 def library() -> Library | None:
-    """Read from the installed package, which is not imported; None where it is not there. Takes some 0.2 s."""
+    """Read from the installed package without importing it; None if it is not installed. Takes about 0.2 s."""
     spec = find_spec("plotly")
     for folder in (spec.submodule_search_locations or ()) if spec is not None else ():
         path = Path(folder) / "package_data" / CHARTS
@@ -87,7 +87,7 @@ def library() -> Library | None:
 
 
 def digest(contents: Iterable[bytes]) -> str:
-    """Names contents, in order."""
+    """A digest of these contents in this order."""
     state = hashlib.blake2b(digest_size=8)
     for content in contents:
         state.update(len(content).to_bytes(8))

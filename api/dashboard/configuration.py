@@ -1,4 +1,4 @@
-"""`/dashboard/config.json`: what the page must know before anybody has signed in. Open to all, so it tells no more."""
+"""`/dashboard/config.json`: the configuration that the page needs before sign-in. Open to all, so it has no more."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def routes(settings: ApiSettings) -> list[web.RouteDef]:
     async def answer(_: web.Request) -> web.Response:
         headers = {
             hdrs.CONTENT_TYPE: "application/json",
-            # A setting that was changed is seen with the next load of the page.
+            # A changed setting applies at the next load of the page.
             hdrs.CACHE_CONTROL: "no-cache",
             "X-Content-Type-Options": "nosniff",
         }
@@ -45,7 +45,7 @@ def config_document(settings: ApiSettings) -> dict[str, Any]:
 
 
 def _openid(settings: ApiSettings) -> dict[str, Any]:
-    """All of it travels through the browser's address bar anyway."""
+    """Not secret: all of it appears in the browser's address bar during sign-in."""
     return {
         "issuer": settings.auth_issuer,
         "client_id": settings.dashboard_client_id,
@@ -56,7 +56,7 @@ def _openid(settings: ApiSettings) -> dict[str, Any]:
 
 
 def connect_origins(settings: ApiSettings) -> tuple[str, ...]:
-    """Where the page may send requests besides here: to whoever signs people in."""
+    """The other origins that the page may send requests to: those of the OpenID issuer."""
     if not settings.dashboard_client_id:
         return ()
     return tuple(dict.fromkeys((origin_of(settings.auth_issuer), *settings.dashboard_connect_origins)))

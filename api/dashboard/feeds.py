@@ -1,4 +1,4 @@
-"""Today's figures for whoever listens: computed once for all that may see the same, and told anew when they change."""
+"""Today's figures for live streams: computed once per set of realms, and published when they change."""
 
 from __future__ import annotations
 
@@ -23,26 +23,29 @@ from api.settings.settings import ApiSettings
 log = structlog.get_logger(__name__)
 
 MAX_FEEDS: Final = 64
-"""Sets of realms that are followed at the same time: each is read anew in every interval."""
+"""Sets of realms with listeners at the same time: each costs one read per interval."""
 MAX_PAUSE_S: Final = 30.0
-"""Between two tries while the figures cannot be read."""
+"""The longest backoff while the figures cannot be read."""
 
 Realms = frozenset[str] | None
 
 
-class TooManyFeedsError(Exception):
-    """As many are served as will be."""
+class TooManyListenersError(UnavailableError):
+    """This process already serves as many streams, or as many sets of realms, as it may."""
+
+    def __init__(self) -> None:
+        super().__init__("This process already serves the maximum number of live streams.")
 
 
 def sse_event(name: str, data: bytes) -> bytes:
-    """As the stream has it (HTML Living Standard §9.2.6). `data` is one line."""
+    """A server-sent event (HTML Living Standard §9.2.6). `data` is one line."""
     return b"event: %s\ndata: %s\n\n" % (name.encode(), data)
 
 
 class Feed:
-    """What bearers of the same realms are told.
+    """The latest event for bearers of the same realms.
 
-    `version` changes with `message`, which is empty before the first time.
+    `version` increases with every change of `latest`, which is empty before the first event.
     """
 
     def __init__(self, realms: Realms, settings: ApiSettings, services: Services) -> None:
@@ -55,11 +58,11 @@ class Feed:
         self._services = services
         self._key = f"live {settings.timezone} {settings.exact_up_to} {'*' if realms is None else sorted(realms)}"
         self._changed = asyncio.Event()
-        # In a context of its own: what it logs belongs to no request, not even to the first listener's.
+        # An own context: its log lines must not carry the first listener's request id.
         self._task = asyncio.create_task(self._run(), context=Context())
 
     async def wait_for_change(self, timeout_s: float) -> None:
-        """Returns when something else is told, or when patience ends."""
+        """Returns at the next change, or after the timeout."""
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 await self._changed.wait()
@@ -74,7 +77,7 @@ class Feed:
             figures = await self._read()
             failed = 0 if figures is not None else failed + 1
             self._publish(sse_event(today.UNAVAILABLE, b"{}") if figures is None else sse_event(today.EVENT, figures))
-            # Apart from each other, so that many api processes do not meet a store that comes back all at once.
+            # With jitter: many api processes must not read at the same moment when the store comes back.
             wait_s = min(self._interval_s * 2**failed, max(MAX_PAUSE_S, self._interval_s))
             await asyncio.sleep(wait_s * random.uniform(0.5, 1) if failed else wait_s)  # noqa: S311
 
@@ -86,13 +89,13 @@ class Feed:
             changed.set()
 
     async def _read(self) -> bytes | None:
-        """None while there are none of now."""
+        """The figures; None while they cannot be read or are stale."""
         try:
-            # By way of the cache: it has the deadline, and what other processes have read a moment ago.
+            # Through the cache: it applies the deadline and has recent results of other processes.
             entry = await self._services.cache.get(self._key, self._interval_s / 2, self._compute)
         except UnavailableError:
             return None
-        except Exception:  # the outermost step: the listeners are told that there are none
+        except Exception:  # the outermost step: listeners get the event `unavailable`
             log.exception("live figures failed")
             return None
         return None if entry.stale else entry.content
@@ -105,7 +108,7 @@ class Feed:
 
 
 class Feeds:
-    """The feeds that somebody listens to."""
+    """The feeds that have listeners."""
 
     def __init__(self, settings: ApiSettings, services: Services) -> None:
         self._settings = settings
@@ -115,11 +118,11 @@ class Feeds:
 
     @contextmanager
     def subscribe(self, realms: Realms) -> Iterator[Feed]:
-        """The feed of these realms; it ends with its last listener. Raises TooManyFeedsError."""
+        """The feed of these realms; it ends with its last listener. Raises TooManyListenersError."""
         feed = self._feeds.get(realms)
         if feed is None:
             if len(self._feeds) >= MAX_FEEDS:
-                raise TooManyFeedsError
+                raise TooManyListenersError
             feed = self._feeds[realms] = Feed(realms, self._settings, self._services)
         feed.listeners += 1
         try:
@@ -133,5 +136,5 @@ class Feeds:
                 stopping.add_done_callback(self._stopping.discard)
 
     async def close(self) -> None:
-        """Ends what is under way."""
+        """Stops all feeds."""
         await asyncio.gather(*(feed.stop() for feed in self._feeds.values()), *self._stopping)

@@ -1,47 +1,44 @@
-"""`/v1/live`: today's figures as server-sent events, for as long as the listener may see them."""
+"""`/v1/live`: today's figures as server-sent events, until the listener's token expires."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any, Final
 
-import structlog
 from aiohttp import hdrs, web
 
 from api.auth.principal import Principal
-from api.dashboard.feeds import Feed, Feeds, TooManyFeedsError
-from api.dialects.own import READ
+from api.dashboard.feeds import Feed, Feeds, TooManyListenersError
+from api.dialects.own import READ, rendering
 from api.dialects.own.parameters import Parameters
-from api.dialects.own.rendering import problem_body
 from api.dialects.own.today import PATH
-from api.endpoint import CHALLENGE, MAX_QUERY_BYTES, Services, parse_parameters
-from api.http.errors import ApiError, BadRequestError, InternalError, UnavailableError
-from api.http.request_id import REQUEST_ID, bind_request_id, request_id_of
-from api.metrics import LIVE_LISTENERS, Requests
+from api.endpoint import Boundary, Headers, Services, error_headers, parse_parameters, read_query
+from api.http.errors import ApiError, ErrorBody
+from api.http.request_id import REQUEST_ID, bind_request_id
+from api.metrics import LIVE_LISTENERS
 from api.settings.settings import ApiSettings
 
-log = structlog.get_logger(__name__)
-
 HEARTBEAT_S: Final = 15.0
-"""Without anything to tell, after which a comment is sent: proxies end what is silent for a minute."""
+"""Silence after which a comment is sent: proxies close connections that are idle for a minute."""
 CHECK_INTERVAL_S: Final = 1.0
-"""Between two looks whether the listener is still there."""
+"""Between two checks that the listener is still connected."""
 WRITE_TIMEOUT_S: Final = 10.0
-"""For a listener to take what is sent."""
+"""The time in which a listener must accept an event."""
 RETRY_AFTER_S: Final = 5
 
 HEADERS: Final = {
     hdrs.CONTENT_TYPE: "text/event-stream",
     hdrs.CACHE_CONTROL: "no-store",
-    # nginx would collect events until they fill a buffer.
+    # Otherwise nginx delays events until they fill a buffer.
     "X-Accel-Buffering": "no",
 }
 COMMENT: Final = b":\n\n"
 
 
 class Live:
-    """The streams. At most so many at the same time; each ends with its bearer's token, and all with the api."""
+    """The streams, up to `live_listeners` at a time. Each ends with its bearer's token, and all with the api."""
 
     def __init__(self, settings: ApiSettings, services: Services) -> None:
         self._access = services.access
@@ -49,64 +46,61 @@ class Live:
         self._clock = services.clock.monotonic
         self._feeds = Feeds(settings, services)
         self._max_listeners = settings.live_listeners
-        self._requests = Requests("own")
+        self._boundary = Boundary("own")
         self._streams: set[Stream] = set()
         self._closed = False
 
     def routes(self) -> list[web.RouteDef]:
-        # HEAD would be a stream too.
+        # No HEAD: it would open a stream.
         return [web.get(PATH, self.follow, allow_head=False)]
 
     async def close(self, _: web.Application) -> None:
-        """Ends every stream: the server waits for each before it stops."""
+        """Ends every stream: the server waits for them before it stops."""
         self._closed = True
         for stream in self._streams:
             stream.end()
         await self._feeds.close()
 
     async def follow(self, request: web.Request) -> web.StreamResponse:
-        request_id = request_id_of(request.headers)
-        with bind_request_id(request_id):
-            began, status = self._requests.begin(), 500
-            try:
+        with ExitStack() as stack:
+            following: tuple[Stream, Coroutine[Any, Any, None]] | None = None
+
+            async def accept(headers: Headers) -> web.StreamResponse:
+                nonlocal following
                 principal, expires_at = await self._authenticate(request)
-                status = 200
-            except ApiError as error:
-                response = error_response(error, request_id)
-                status = response.status
-                return response
-            except Exception:  # the outermost step: whatever it is, the client sees none of it
-                log.exception("request failed", dialect="own")
-                return error_response(InternalError(), request_id)
-            finally:
-                # What took until the stream begins: how long it is listened to says nothing about us.
-                self._requests.end(began, PATH, status)
-            stream = Stream(request, request_id)
-            self._streams.add(stream)
-            LIVE_LISTENERS.inc()
-            try:
-                with self._feeds.subscribe(principal.realms) as feed:
-                    await stream.run(self._stream(stream, feed, principal, expires_at))
-            except TooManyFeedsError:
-                return error_response(_too_many_listeners(), request_id)
-            finally:
-                self._streams.discard(stream)
-                LIVE_LISTENERS.dec()
-            return stream.response
+                feed = stack.enter_context(self._feeds.subscribe(principal.realms))
+                stream = stack.enter_context(self._registered(Stream(request, headers)))
+                following = stream, self._stream(stream, feed, principal, expires_at)
+                return stream.response
+
+            # Measured up to the stream's beginning: its length says nothing about the api.
+            response = await self._boundary.serve(request, accept, render_error)
+            if following is not None:
+                stream, writer = following
+                with bind_request_id(stream.request_id):
+                    await stream.run(writer)
+            return response
+
+    @contextmanager
+    def _registered(self, stream: Stream) -> Iterator[Stream]:
+        self._streams.add(stream)
+        LIVE_LISTENERS.inc()
+        try:
+            yield stream
+        finally:
+            self._streams.discard(stream)
+            LIVE_LISTENERS.dec()
 
     async def _authenticate(self, request: web.Request) -> tuple[Principal, float]:
         principal, expires_at = await self._access.authenticate(request.headers.get(hdrs.AUTHORIZATION), READ)
-        query = request.rel_url.raw_query_string
-        if len(query) > MAX_QUERY_BYTES:
-            raise BadRequestError(f"The query is longer than {MAX_QUERY_BYTES} bytes.")
-        Parameters(parse_parameters(query), ())
+        Parameters(parse_parameters(read_query(request)), ())
         self._statistics.scopes_of(principal.realms)
         if self._closed or len(self._streams) >= self._max_listeners:
-            raise _too_many_listeners()
+            raise TooManyListenersError
         return principal, expires_at
 
     async def _stream(self, stream: Stream, feed: Feed, principal: Principal, expires_at: float) -> None:
-        """Returns when the bearer may hear no more."""
+        """Returns when the listener disconnects or its token no longer allows the stream."""
         seen = 0
         while not stream.disconnected:
             if self._clock() >= expires_at:
@@ -127,8 +121,9 @@ class Live:
 class Stream:
     """One listener's connection."""
 
-    def __init__(self, request: web.Request, request_id: str) -> None:
-        self.response = web.StreamResponse(headers={**HEADERS, REQUEST_ID: request_id})
+    def __init__(self, request: web.Request, headers: Headers) -> None:
+        self.request_id = headers[REQUEST_ID]
+        self.response = web.StreamResponse(headers={**HEADERS, **headers})
         self.authorization = request.headers.get(hdrs.AUTHORIZATION)
         self._request = request
         self._ending = asyncio.timeout(None)
@@ -142,28 +137,28 @@ class Stream:
 
     @property
     def disconnected(self) -> bool:
-        """The listener has hung up."""
+        """Whether the listener has closed the connection."""
         transport = self._request.transport
         return transport is None or transport.is_closing()
 
     async def run(self, writer: Coroutine[Any, Any, None]) -> None:
-        """Open the stream, and close it when there is no more to tell, or `end` is called."""
+        """Opens the stream and runs `writer`, until it returns or `end` is called."""
         try:
             async with self._ending:
                 await self.response.prepare(self._request)
                 await writer
         except TimeoutError:
-            # Of one that does not take what it was sent, the rest would be waited for.
+            # Abort if the listener does not read: closing would wait for its unsent bytes.
             if self._sending and self._request.transport is not None:
                 self._request.transport.abort()
         except ConnectionError:
-            # Hung up in the middle.
+            # The listener disconnected.
             pass
         finally:
             writer.close()
 
     async def send(self, content: bytes) -> None:
-        """Raises TimeoutError when the listener does not take it, ConnectionError when there is none."""
+        """Raises TimeoutError if the listener does not read in time, ConnectionError if it is gone."""
         self._sending = True
         async with asyncio.timeout(WRITE_TIMEOUT_S):
             await self.response.write(content)
@@ -171,25 +166,11 @@ class Stream:
         self._sent = self._loop.time()
 
     def end(self) -> None:
-        """Now, whatever it waits for. Safe to call at any time."""
+        """Ends the stream now. Safe to call at any time, and more than once."""
         if not self._ending.expired():
             self._ending.reschedule(self._loop.time())
 
 
-def error_response(error: ApiError, request_id: str) -> web.Response:
-    body = problem_body(error)
-    status = body.status or error.status
-    headers: dict[str, str] = {
-        hdrs.CONTENT_TYPE: body.content_type,
-        hdrs.CACHE_CONTROL: "no-store",
-        REQUEST_ID: request_id,
-    }
-    if status == 401:
-        headers[hdrs.WWW_AUTHENTICATE] = CHALLENGE
-    elif status == 503:
-        headers[hdrs.RETRY_AFTER] = str(RETRY_AFTER_S)
-    return web.Response(status=status, body=body.content, headers=headers)
-
-
-def _too_many_listeners() -> ApiError:
-    return UnavailableError("As many listen to live figures as this process serves.")
+def render_error(error: ApiError) -> ErrorBody:
+    body = rendering.render_error(error)
+    return body._replace(headers=error_headers(error, body.status, RETRY_AFTER_S))

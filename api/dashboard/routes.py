@@ -1,4 +1,4 @@
-"""`/` and the files that it is made of. They are open to all and tell nothing: figures need a bearer token."""
+"""`/` and its files. They are open to all and contain no figures: those need a bearer token."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from api.settings.settings import ApiSettings
 
 FOLDER: Final = "/dashboard"
 IMMUTABLE: Final = "public, max-age=31536000, immutable"
-"""A path with the content's digest in it never gets another content."""
+"""For paths with the content's digest: their content never changes."""
 REVALIDATE: Final = "no-cache"
 PIECE_BYTES: Final = 65_536
-"""As much as the server holds for a connection before it waits."""
+"""The size of the server's write buffer per connection."""
 
 
 class Dashboard:
-    """The page. Nothing is read or packed before it is first asked for."""
+    """The page and its files, read and compressed at the first request."""
 
     def __init__(self, settings: ApiSettings) -> None:
         self._headers = {
@@ -47,7 +47,7 @@ class Dashboard:
         return await self._respond(request, self._page, REVALIDATE)
 
     async def file(self, request: web.Request) -> web.StreamResponse:
-        """Under another digest too: during an upgrade the page can come from one process, its files from another."""
+        """Serves any digest: during an upgrade one process may serve the page and another its files."""
         await self._read()
         name, digest = request.match_info["name"], request.match_info["digest"]
         library = assets.library()
@@ -77,7 +77,7 @@ class Dashboard:
 
 
 async def _send(request: web.Request, content: bytes, headers: Mapping[str, str]) -> web.StreamResponse:
-    """Piece by piece: who asks for the megabytes of charts, and does not take them, must not fill our memory."""
+    """Sends in pieces: a client that requests the chart library and does not read it must not fill the memory."""
     if len(content) <= PIECE_BYTES or request.method == hdrs.METH_HEAD:
         return web.Response(body=content, headers=headers)
     response = web.StreamResponse(headers=headers)
@@ -91,7 +91,7 @@ async def _send(request: web.Request, content: bytes, headers: Mapping[str, str]
 
 
 def rendered() -> Asset:
-    """The page with the names of its files."""
+    """The page with the paths of its files filled in."""
     library = assets.library()
     substitutions = {
         "base": f"{FOLDER}/{own_digest()}",
@@ -103,18 +103,18 @@ def rendered() -> Asset:
 
 
 def own_digest() -> str:
-    """One for all of the page's own files: modules name each other without it."""
+    """One digest for all of the page's own files: modules import each other by relative paths without it."""
     return assets.digest(part for name, content in assets.own_files().items() for part in (name.encode(), content))
 
 
 def policy(origins: tuple[str, ...]) -> str:
-    """Nothing but our own files, no inline code, no `eval`; figures from here, tokens from `origins`."""
+    """Content-Security-Policy: own files only, no inline code, no `eval`; requests to this origin and `origins`."""
     allowed = {
         "default-src": "'none'",
         "script-src": "'self'",
         "style-src": "'self'",
         "connect-src": " ".join(("'self'", *origins)),
-        # Charts become pictures to download by way of both.
+        # The download of charts as pictures uses both.
         "img-src": "'self' data: blob:",
         "font-src": "'self'",
         "base-uri": "'none'",
@@ -125,7 +125,7 @@ def policy(origins: tuple[str, ...]) -> str:
 
 
 def accepts_gzip(headers: Mapping[str, str]) -> bool:
-    """RFC 9110 §12.5.3, as far as browsers and curl go: named, and not with weight 0."""
+    """The part of RFC 9110 §12.5.3 that browsers and curl use: gzip is named with a weight other than 0."""
     for item in headers.get(hdrs.ACCEPT_ENCODING, "").lower().split(","):
         coding, _, weight = item.partition(";")
         if coding.strip() in ("gzip", "*"):

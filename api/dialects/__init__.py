@@ -1,1 +1,1 @@
-"""What a product's clients speak. Adding one is a file here and a line in api/app.py."""
+"""Dialects: the statistics APIs of products. A new one is a module here and a line in api/app.py."""

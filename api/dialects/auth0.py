@@ -1,7 +1,7 @@
 """Auth0's Management API: `/api/v2/stats/active-users` and `/api/v2/stats/daily`.
 
-Bodies, errors and `x-ratelimit-*` headers are those of its documentation and of its SDKs. What it leaves open: without
-bounds `daily` is the last 30 days, with one bound that and the 30 days before it or all days since.
+Bodies, errors and `x-ratelimit-*` headers follow its documentation and its SDKs. Undocumented, and decided here:
+`daily` without bounds is the last 30 days; with `to` alone the 30 days up to it, with `from` alone all days since.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from api.endpoint import Endpoint, Services
 from api.http.errors import (
     ApiError,
     BadRequestError,
+    ErrorBody,
     ForbiddenError,
     InsufficientScopeError,
     InternalError,
@@ -32,20 +33,20 @@ from api.http.errors import (
 )
 from api.ledger.statistics import ActiveUsers, Statistics
 from api.settings.settings import ApiSettings
-from schemas.clock import Clock
 from schemas.ledger import fields
 from schemas.ledger.periods import day_key
+from schemas.time.clock import Clock
 
 PREFIX: Final = "/api/v2/stats"
 JSON: Final = "application/json; charset=utf-8"
 SCOPE: Final = "read:stats"
 
 WINDOW_DAYS: Final = 30
-"""What "active" and a question without bounds look back to, today included."""
+"""The days of "active" and of a question without bounds, today included."""
 MAX_DAYS: Final = 400
 
 PATTERN: Final = re.compile(r"2[0-9]{3}((0[1-9])|(1[0-2]))((0[1-9])|([12][0-9])|(3[01]))")
-"""What the documentation asks of `from` and `to`; it lets 20230231 through."""
+"""The documented pattern of `from` and `to`; it accepts 20230231."""
 
 LOGIN: Final = fields.split(fields.LOGIN)
 SIGNUP: Final = fields.split(fields.account("signup"))
@@ -53,7 +54,7 @@ LEAKED_PASSWORD: Final = fields.split(fields.account("leaked_password"))
 
 
 class Window(NamedTuple):
-    """Days, both included."""
+    """A range of days; both ends are included."""
 
     first: date
     last: date
@@ -69,7 +70,7 @@ class Window(NamedTuple):
 
 
 class Day(NamedTuple):
-    """One row. `first_ms` and `last_ms` are the first and last record's counted into the day, where it is known."""
+    """One row. `first_ms` and `last_ms` are the times of the first and last record of the day, if known."""
 
     date: str
     logins: int
@@ -85,11 +86,11 @@ class ActiveQuestion:
 
     @property
     def key(self) -> str:
-        # The window moves at midnight, and with it the question.
+        # The window moves at midnight, so the last day is part of the key.
         return day_key(self.window.last)
 
     async def read(self, statistics: Statistics, realms: Collection[str] | None) -> ActiveUsers:
-        """Raises BadRequestError where days are not kept for as long as the window is wide."""
+        """Raises BadRequestError if days are kept for less than the window."""
         scopes = statistics.scopes_of(realms)
         await _require_days(statistics, WINDOW_DAYS)
         return await statistics.active_over(self.window.days, scopes)
@@ -104,14 +105,14 @@ class DailyQuestion:
         return f"{day_key(self.window.first)} {day_key(self.window.last)}"
 
     async def read(self, statistics: Statistics, realms: Collection[str] | None) -> list[Day]:
-        """The days in which something was counted. Raises BadRequestError where no days are kept.
+        """The days with counts. Raises BadRequestError if no days are kept.
 
-        When others' first and last records of a day were counted is not a limited bearer's to know.
+        A bearer limited to realms gets no record times: they may belong to records of other realms.
         """
         scopes = statistics.scopes_of(realms)
         await _require_days(statistics, 1)
         counts = await statistics.counts(self.window.days, scopes)
-        # That a day is held may be due to others; that there is a figure is not.
+        # For a limited bearer a day needs a count: other realms' events may be why the day exists.
         held = [day for day in self.window.days if counts.get(day) or (realms is None and day in counts)]
         record_times = await statistics.record_times(held) if realms is None else {}
         rows = []
@@ -123,7 +124,7 @@ class DailyQuestion:
 
 
 class _Auth0Dialect:
-    """What both questions have in common."""
+    """The common part of both questions."""
 
     name = "auth0"
     scope = SCOPE
@@ -136,8 +137,8 @@ class _Auth0Dialect:
     def _today(self) -> date:
         return datetime.fromtimestamp(self._clock(), self._zone).date()
 
-    def render_error(self, error: ApiError) -> ResponseBody:
-        """401 is a bad token, 403 a good one that may not, 400 a header that holds none; elsewhere all are 401."""
+    def render_error(self, error: ApiError) -> ErrorBody:
+        """401 for an invalid token, 403 for a missing scope, 400 for a header without a token."""
         status = (
             403
             if isinstance(error, InsufficientScopeError)
@@ -146,7 +147,7 @@ class _Auth0Dialect:
             else error.status
         )
         document = {"statusCode": status, "error": HTTPStatus(status).phrase} | _error_body(error)
-        return ResponseBody(orjson.dumps(document), JSON, status=status)
+        return ErrorBody(orjson.dumps(document), JSON, status)
 
 
 class ActiveUsersDialect(_Auth0Dialect):
@@ -187,20 +188,20 @@ class DailyDialect(_Auth0Dialect):
 
 
 async def _require_days(statistics: Statistics, needed: int) -> None:
-    """A figure that lacks days would look like any other."""
+    """Raises BadRequestError: a figure with missing days would look complete."""
     kept = await statistics.retain_days()
     if kept == 0:
-        raise BadRequestError("Daily figures are not kept here (RETAIN_DAYS is 0), only months.")
-    # Kept after their day: the first day of a window ended one day less ago than the window is wide.
+        raise BadRequestError("This deployment keeps months only, no daily figures (RETAIN_DAYS is 0).")
+    # Retention starts after the day itself, so the window's first day needs one day less.
     if kept is not None and kept < needed - 1:
-        raise BadRequestError(f"This needs daily figures kept for {needed - 1} days, and RETAIN_DAYS is {kept} here.")
+        raise BadRequestError(f"Daily figures must be kept for {needed - 1} days, but RETAIN_DAYS is {kept} here.")
 
 
 def _day(parameters: Mapping[str, str], name: str) -> date | None:
     text = parameters.get(name)
     if text is None:
         return None
-    # `\d` would take other scripts' digits, so the pattern is checked as it is written, and then the calendar.
+    # The documented pattern first ([0-9], since `\d` accepts digits of other scripts), then the calendar.
     if PATTERN.fullmatch(text):
         try:
             return date(int(text[:4]), int(text[4:6]), int(text[6:]))
@@ -224,7 +225,7 @@ def _row(day: Day) -> dict[str, object]:
         "logins": day.logins,
         "signups": day.signups,
         "leaked_passwords": day.leaked_passwords,
-        # Every SDK reads these as a time, some as one that is always there.
+        # Every SDK parses these as times, and some require them.
         "updated_at": start if day.last_ms is None else _rfc3339(day.last_ms),
         "created_at": start if day.first_ms is None else _rfc3339(day.first_ms),
     }

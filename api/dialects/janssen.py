@@ -1,6 +1,6 @@
 """Janssen Auth Server: `/jans-auth/restv1/internal/stat`.
 
-The shape is that of its document; `JANSSEN_SHAPE=source` gives what the server really answers.
+The shape follows its documentation; `JANSSEN_SHAPE=source` reproduces the real server's answers.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from api.cache.cache import ResponseBody
 from api.dialects import stat
 from api.dialects.stat import StatQuestion
 from api.endpoint import Endpoint, Services
-from api.http.errors import ApiError, BadRequestError
+from api.http.errors import ApiError, BadRequestError, ErrorBody
 from api.ledger.statistics import MonthFigures
 from api.settings.settings import ApiSettings
 from schemas.ledger.periods import Month
@@ -44,7 +44,7 @@ class Janssen:
         )
 
     def _months(self, listed: str, first: str, last: str) -> tuple[Month, ...]:
-        """The document refuses `month` with any bound; the server only with both, otherwise `month` wins."""
+        """Documented: `month` excludes both bounds. Source: only together with both is an error; else `month` wins."""
         both = bool(first and last) if self.shape == "source" else bool(first or last)
         if listed and both:
             raise BadRequestError("`month` can't be used together with `start-month` or `end-month`.")
@@ -65,7 +65,7 @@ class Janssen:
         if self.shape == "documented":
             return stat.json_body([self._flat(row) for row in figures] if flat else self._by_month(figures), figures)
         rows = [{"month": row.month.compact} | self._row(row) for row in figures]
-        # The server has them the other way round than its document.
+        # The real server swaps the two documented forms.
         document = {str(row["month"]): row for row in rows} if flat else rows
         return stat.json_body({"response": document}, figures)
 
@@ -79,11 +79,11 @@ class Janssen:
         return {"response": {row.month.compact: self._row(row) for row in figures}}
 
     def _flat(self, row: MonthFigures) -> dict[str, object]:
-        # The document misspells the field; who reads it as it should be finds that too.
+        # The documentation misspells the field; both spellings are returned.
         return {"month": row.month.compact, "montly_active_users": row.active.count} | self._row(row)
 
-    def render_error(self, error: ApiError) -> ResponseBody:
-        return stat.error_body(error, self.shape)
+    def render_error(self, error: ApiError) -> ErrorBody:
+        return stat.render_error(error, self.shape)
 
 
 def routes(settings: ApiSettings, services: Services) -> list[web.RouteDef]:

@@ -1,4 +1,4 @@
-"""What Janssen's and Gluu's statistics have in common: months, the metrics text, errors, the health check."""
+"""The common part of Janssen's and Gluu's statistics: months, metrics text, errors, health check."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import orjson
 from aiohttp import web
 
 from api.cache.cache import ResponseBody
-from api.http.errors import ApiError, BadRequestError
+from api.http.errors import ApiError, BadRequestError, ErrorBody
 from api.ledger.client import UNREACHABLE, Client
 from api.ledger.statistics import MonthFigures, Statistics
 from api.settings.settings import Shape
@@ -22,7 +22,7 @@ JSON: Final = "application/json"
 METRICS: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 MAX_MONTHS: Final = 120
-"""Ten years: more than anybody keeps, and what one question may cost."""
+"""Ten years: the bound on one question's cost."""
 
 TOKEN_FAMILIES: Final = {
     "refresh_token": "Refresh Token",
@@ -30,7 +30,7 @@ TOKEN_FAMILIES: Final = {
     "access_token": "Access Token",
     "uma_token": "UMA Token",
 }
-"""Token types that every grant is told with, and the HELP texts of their families."""
+"""The token types listed for every grant, with the HELP texts of their metric families."""
 
 ERRORS: Final = {
     400: "invalid_request",
@@ -44,7 +44,7 @@ SOURCE_DESCRIPTIONS: Final = {
     "invalid_request": "The request is missing a required parameter, includes an unsupported parameter or parameter "
     "value, or is otherwise malformed.",
 }
-"""What the products say of an error; of one that they have no text for, its name."""
+"""The products' own error descriptions; an error without one is described by its name."""
 
 Format = Literal["json", "jsonmonth", "openmetrics"]
 
@@ -65,7 +65,7 @@ class StatQuestion:
 
 
 def parameter(parameters: Mapping[str, str], name: str) -> str:
-    """A parameter's text; a blank one counts as none, as in the products."""
+    """A parameter's text without surrounding blanks; empty if absent."""
     return parameters.get(name, "").strip()
 
 
@@ -77,11 +77,10 @@ def month(text: str, name: str) -> Month:
 
 
 def listed_months(text: str, shape: Shape) -> tuple[Month, ...]:
-    """The months of `month`: six characters each, separated by a space.
+    """The months of `month`: six characters each, separated by a space. Raises BadRequestError.
 
-    The products decode the value a second time, so `%2520` separates too. What has not six characters they drop
-    silently, and so do we; six characters that are no month they look up and do not find, which only the source
-    shape copies.
+    As in the products, the value is decoded a second time, so that `%2520` separates too, and items of another length
+    are dropped silently. Six characters that are not a month are ignored in the source shape, an error in the other.
     """
     items = [item.strip() for item in unquote_plus(text).split(" ")]
     candidates = dict.fromkeys(item for item in items if len(item) == 6)
@@ -94,13 +93,13 @@ def listed_months(text: str, shape: Shape) -> tuple[Month, ...]:
         except ValueError as error:
             if shape == "documented":
                 raise BadRequestError(
-                    f"`month` should be in format yyyyMM (e.g. 202012): {candidate} is none."
+                    f"`month` should be in format yyyyMM (e.g. 202012): {candidate} is not a month."
                 ) from error
     return _bounded(sorted(months))
 
 
 def range_of_months(first: Month, last: Month) -> tuple[Month, ...]:
-    """Both ends included."""
+    """The months from `first` to `last`, both included. Raises BadRequestError."""
     if last < first:
         raise BadRequestError(f"`start-month` ({first.compact}) is after `end-month` ({last.compact}).")
     return _bounded(first.until(last))
@@ -108,12 +107,12 @@ def range_of_months(first: Month, last: Month) -> tuple[Month, ...]:
 
 def _bounded(months: Sequence[Month]) -> tuple[Month, ...]:
     if len(months) > MAX_MONTHS:
-        raise BadRequestError(f"At most {MAX_MONTHS} months can be asked for at once.")
+        raise BadRequestError(f"A request may name at most {MAX_MONTHS} months.")
     return tuple(months)
 
 
 def tokens_per_grant(figures: MonthFigures, shape: Shape) -> dict[str, dict[str, int]]:
-    """All four documented types for every grant. The source shape adds the types that the document does not name."""
+    """All four documented types for every grant. The source shape adds the undocumented types."""
     document = {}
     for grant, tokens in figures.tokens.items():
         document[grant] = {name: tokens.get(name, 0) for name in TOKEN_FAMILIES}
@@ -127,8 +126,11 @@ def json_body(document: object, figures: Sequence[MonthFigures]) -> ResponseBody
 
 
 def metrics_body(figures: Sequence[MonthFigures], shape: Shape) -> ResponseBody:
-    """Prometheus text format 0.0.4. The source shape has the products' ways: their label sets end in a comma, their
-    numbers are Java's, and they call it JSON, which Prometheus 3 refuses."""
+    """Prometheus text format 0.0.4.
+
+    The source shape copies the products: label sets end in a comma, numbers are Java's, and the content type is JSON,
+    which Prometheus 3 refuses.
+    """
     number, end = (java_double, ",") if shape == "source" else (plain_double, "")
     users = [(_labels(month=row.month.compact), row.active.count) for row in figures]
     families = [("monthly_active_users", "Monthly active users", users)]
@@ -157,7 +159,7 @@ def _labels(**labels: str) -> str:
 
 
 def _escaped(value: str) -> str:
-    # A grant type is whatever an event said.
+    # A grant type is any text from an event.
     return value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
 
 
@@ -174,20 +176,20 @@ def java_double(value: int) -> str:
     return f"{text[0]}.{text[1:] or '0'}E{len(text) - 1 + int(exponent)}"
 
 
-def error_body(error: ApiError, shape: Shape) -> ResponseBody:
-    """`error_description` says what is wrong. In the source shape it is the product's own text, and `reason`, which
-    the products add when told to, says it."""
+def render_error(error: ApiError, shape: Shape) -> ErrorBody:
+    """`error_description` is the message. In the source shape it is the product's own text, and `reason`, which the
+    products add if configured to, is the message."""
     name = ERRORS[error.status]
     if shape == "documented":
-        return ResponseBody(orjson.dumps({"error": name, "error_description": error.message}), JSON)
+        return ErrorBody(orjson.dumps({"error": name, "error_description": error.message}), JSON, error.status)
     document = {"error": name, "error_description": SOURCE_DESCRIPTIONS.get(name, name)}
     if error.status == 400:
         document["reason"] = error.message
-    return ResponseBody(orjson.dumps(document, option=orjson.OPT_INDENT_2), JSON)
+    return ErrorBody(orjson.dumps(document, option=orjson.OPT_INDENT_2), JSON, error.status)
 
 
 def health_check(ledger: Client) -> Callable[[web.Request], Awaitable[web.Response]]:
-    """Always 200, as the products do: the store's state is in the answer."""
+    """Always 200, as in the products; `db_status` is the store's state."""
 
     async def answer(_: web.Request) -> web.Response:
         try:

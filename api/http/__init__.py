@@ -1,1 +1,1 @@
-"""HTTP without any product: errors, server, Expect, request ids, tracing, bounded reads."""
+"""HTTP independent of products: errors, problem documents, server, Expect, request ids, tracing, bounded reads."""

@@ -1,4 +1,4 @@
-"""Reading what others send, up to a limit."""
+"""Bounded reading of a request or response body."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ class TooLongError(ValueError):
 
 
 async def read_at_most(stream: StreamReader, limit: int) -> bytes:
-    """All of a body. Raises TooLongError as soon as it is longer than `limit`."""
+    """The whole body. Raises TooLongError as soon as it exceeds `limit` bytes."""
     body = bytearray()
     async for chunk in stream.iter_any():
         body += chunk

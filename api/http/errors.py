@@ -1,21 +1,35 @@
-"""Why a question gets no answer. A dialect's third verb, refuse, puts each into its product's own shape."""
+"""The errors of every surface, and their rendered form. Each surface renders them in its product's own shape."""
 
 from __future__ import annotations
 
-from typing import ClassVar, Final
-
-PROBLEM_JSON: Final = "application/problem+json"
-"""How a refusal is told where no product has another shape (RFC 9457)."""
+from collections.abc import Mapping
+from typing import ClassVar, NamedTuple
 
 
 class ApiError(Exception):
-    """`message` is for the caller: it tells nothing about tokens, keys, servers or other callers."""
+    """`message` is for the caller: it never contains tokens, keys, server names or data of other callers."""
 
     status: ClassVar[int]
 
-    def __init__(self, message: str) -> None:
+    def __init__(
+        self, message: str, *, wait_s: float | None = None, members: Mapping[str, object] | None = None
+    ) -> None:
         super().__init__(message)
         self.message = message
+        self.wait_s = wait_s
+        """Seconds after which a retry may succeed, if known."""
+        self.members = members or {}
+        """Extension members of a problem document (RFC 9457 §3.2)."""
+
+
+class ErrorBody(NamedTuple):
+    """A rendered error."""
+
+    content: bytes
+    content_type: str
+    status: int
+    headers: Mapping[str, str] | None = None
+    """In addition to Content-Type and Cache-Control. None: the headers that the status requires."""
 
 
 class BadRequestError(ApiError):
@@ -23,23 +37,23 @@ class BadRequestError(ApiError):
 
 
 class UnauthorizedError(ApiError):
-    """No token, a bad one, or one without the scope. Always the same sentence, so that none can be told apart.
+    """No token, a bad one, or one without the scope. One message for all, so that a caller learns nothing from it.
 
-    Products that do tell them apart find the last two as classes of their own.
+    The subclasses serve products whose answers distinguish these cases.
     """
 
     status = 401
 
     def __init__(self) -> None:
-        super().__init__("A bearer token that is valid here and carries the required scope is needed.")
+        super().__init__("A valid bearer token with the required scope is needed.")
 
 
 class MalformedTokenError(UnauthorizedError):
-    """The Authorization header names no bearer token."""
+    """The Authorization header contains no bearer token."""
 
 
 class InsufficientScopeError(UnauthorizedError):
-    """The token is good, but not for this."""
+    """The token is valid but lacks the scope."""
 
 
 class ForbiddenError(ApiError):
@@ -47,25 +61,24 @@ class ForbiddenError(ApiError):
 
 
 class TooManyRequestsError(ApiError):
-    """The caller has used up its requests; `wait_s` until it has one more."""
+    """The caller has used up its requests; one more is allowed after `wait_s`."""
 
     status = 429
 
     def __init__(self, wait_s: float) -> None:
-        super().__init__("Too many requests.")
-        self.wait_s = wait_s
+        super().__init__("Too many requests.", wait_s=wait_s)
 
 
 class UnavailableError(ApiError):
-    """The world is bad: the ledger or the identity provider cannot be reached. Waiting may help."""
+    """The ledger or the identity provider is unreachable. A retry may succeed."""
 
     status = 503
 
 
 class InternalError(ApiError):
-    """A defect of ours; the log has it."""
+    """A defect of the api; the log has the traceback."""
 
     status = 500
 
     def __init__(self) -> None:
-        super().__init__("The server met an unexpected condition.")
+        super().__init__("An unexpected error occurred in the server.")

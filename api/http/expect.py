@@ -1,6 +1,6 @@
-"""`Expect` (RFC 9110 §10.1.1): 100-continue, or a 417 that repeats nothing.
+"""`Expect` (RFC 9110 §10.1.1): 100-continue, or a 417 without the header's value.
 
-aiohttp's own repeats what was sent, and where that is no UTF-8 it fails: a 500 and a traceback, for anybody to make.
+aiohttp's own handler repeats the value, and fails with a 500 and a traceback if it is not UTF-8.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ CONTINUE: Final = "100-continue"
 
 
 def with_expect_handler(routes: Iterable[web.RouteDef]) -> Iterator[web.RouteDef]:
-    """The same routes, with these rules about what may be expected."""
+    """The same routes, with `handle_expect` as their handler of Expect."""
     return (
         web.RouteDef(route.method, route.path, route.handler, {**route.kwargs, "expect_handler": handle_expect})
         for route in routes
@@ -25,7 +25,7 @@ async def handle_expect(request: web.Request) -> None:
     refuse_unknown(request)
     if request.version == HttpVersion11:
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        # It is no part of the answer: one of ours may still be a refusal.
+        # The interim response is not part of the final one, whose status is still open.
         request.writer.output_size = 0
 
 
@@ -36,7 +36,7 @@ def refuse_unknown(request: web.BaseRequest) -> None:
 
 
 class UnmatchedPaths(web.AbstractResource):
-    """Paths that nothing is at, which aiohttp looks for at `/` last. Matches nothing: they stay a 404 or 405."""
+    """Applies the Expect rule to unknown paths, which aiohttp resolves at `/` last. Matches none: 404 and 405 stay."""
 
     @property
     def canonical(self) -> str:
@@ -50,13 +50,13 @@ class UnmatchedPaths(web.AbstractResource):
         return False
 
     def add_prefix(self, prefix: str) -> None:
-        """It stays where it is."""
+        """Ignored: the resource has no prefix."""
 
     def get_info(self) -> Any:
         return {}
 
     def url_for(self, **kwargs: str) -> Any:
-        # It has no name by which anybody could ask.
+        # The resource has no name, so no caller can request its URL.
         raise NotImplementedError
 
     def __len__(self) -> int:

@@ -1,4 +1,4 @@
-"""What a request is called in the log: the caller's own name for it where it gives one, else one made here."""
+"""Request ids for log lines: the caller's own id if it sends one, otherwise a random one."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ REQUEST_ID: Final = "X-Request-Id"
 TRACEPARENT: Final = "traceparent"
 
 REQUEST_ID_FORM: Final = re.compile(r"[\w.:-]{1,64}", re.ASCII)
-"""What a log line and a header can hold, whoever wrote it."""
+"""Text that is safe in a log line and a header."""
 TRACEPARENT_FORM: Final = re.compile(
     r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?"
 )
-"""W3C Trace Context §3.2: version, trace, parent, flags; what later versions may add is not looked at."""
+"""W3C Trace Context §3.2: version, trace, parent, flags; additions of later versions are ignored."""
 
 
 def request_id_of(headers: Mapping[str, str]) -> str:
-    """`X-Request-Id`, the trace of `traceparent`, or 16 random characters. One that is not well formed is not taken."""
+    """`X-Request-Id`, the trace of `traceparent`, or 16 random characters. Malformed headers are ignored."""
     given = headers.get(REQUEST_ID)
     if given is not None and REQUEST_ID_FORM.fullmatch(given):
         return given
@@ -29,8 +29,8 @@ def request_id_of(headers: Mapping[str, str]) -> str:
     return secrets.token_hex(8) if trace is None else trace[1]
 
 
-class bind_request_id:  # noqa: N801 -- read as a statement; a generator would cost an event over HTTP twice as much
-    """Every line that is logged meanwhile carries the id, those of libraries too. Not one in another."""
+class bind_request_id:  # noqa: N801 -- read as a statement; a generator would double its cost for every ingest request
+    """Adds the id to every line logged inside, those of libraries included. Must not be nested."""
 
     __slots__ = ("_request_id",)
 

@@ -1,4 +1,4 @@
-"""Where the api listens, and how long it waits for whoever does not take an answer."""
+"""The api's listening address, with a bound on the wait for callers that do not read their answer."""
 
 from __future__ import annotations
 
@@ -9,14 +9,11 @@ from typing import Final
 from aiohttp import web
 
 WRITE_TIMEOUT_S: Final = 30.0
-"""In which a caller must take something of what it is sent. aiohttp would wait for ever."""
+"""The time in which a caller must acknowledge some of the sent bytes. aiohttp would wait forever."""
 
 
 class BoundedSite(web.TCPSite):
-    """An address.
-
-    The system ends a connection of which nothing was taken for `write_timeout_s`, or which no longer answers.
-    """
+    """An address whose connections the kernel ends after `write_timeout_s` without an acknowledgement."""
 
     def __init__(self, runner: web.AppRunner, host: str, port: int, write_timeout_s: float = WRITE_TIMEOUT_S) -> None:
         super().__init__(runner, host, port, reuse_address=True)
@@ -24,10 +21,10 @@ class BoundedSite(web.TCPSite):
 
     async def start(self) -> None:
         await super().start()
-        # Only Linux has it; there accepted connections inherit it, so that it costs no request anything.
+        # Linux only. Accepted connections inherit the option, so it costs nothing per request.
         option = getattr(socket, "TCP_USER_TIMEOUT", None)
         if option is not None:
             for listener in getattr(self._server, "sockets", ()):
-                # The event loop shows its sockets, but lets nobody set anything.
+                # asyncio exposes its sockets without setsockopt; a duplicate has it.
                 with socket.socket(fileno=os.dup(listener.fileno())) as duplicate:
                     duplicate.setsockopt(socket.IPPROTO_TCP, option, int(self._write_timeout_s * 1000))

@@ -1,4 +1,4 @@
-"""A span for each request, where traces are wanted. Elsewhere this is not among an application's middlewares."""
+"""A span per request. Without an OTLP endpoint the application does not have this middleware."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from schemas.telemetry.traces import NO_TRACES, Tracer, Value
 
 FLUSH_S: Final = 3.0
 OTHER: Final = "_OTHER"
-"""For a method that is none of HTTP's: whatever a caller writes there."""
+"""The name of every unknown method: callers can send any text."""
 
 
 class Tracing:
-    """The middleware, and what it sends by while the application runs."""
+    """The middleware, and the tracer that it uses while the application runs."""
 
     def __init__(self, endpoint: str) -> None:
         self._endpoint = endpoint
@@ -37,7 +37,7 @@ class Tracing:
             request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
         ) -> web.StreamResponse:
             method = request.method if request.method in hdrs.METH_ALL else OTHER
-            # The route, not the path: callers write anything into that.
+            # The route, not the path: callers can send any path.
             route = request.match_info.route.resource
             attributes: dict[str, Value] = {"http.request.method": method, "url.scheme": request.scheme}
             name = method
@@ -49,7 +49,7 @@ class Tracing:
                 try:
                     response = await handler(request)
                 except web.HTTPException as error_response:
-                    # An answer like any other, no failure of the span.
+                    # A normal response, not a failure of the span.
                     response = error = error_response
                 span.set_attribute("http.response.status_code", response.status)
                 if REQUEST_ID in response.headers:

@@ -1,1 +1,1 @@
-"""Events in over HTTP, on to Kafka: native ones, CloudEvents, and the products' webhooks. Only with INGEST=on."""
+"""Ingest over HTTP: native events, CloudEvents and product webhooks, written to Kafka. Only with INGEST=on."""

@@ -1,4 +1,4 @@
-"""A request's body, unpacked, and never more of it than there is room for."""
+"""Reads and decompresses a request's body within the limits of body size and memory."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from api.metrics import INGEST_IN_FLIGHT_BYTES
 from schemas.settings import PREFIX
 
 BODY_TIMEOUT_S: Final = 15.0
-"""For a whole body to arrive."""
+"""The time in which a whole body must arrive."""
 PIECE_BYTES: Final = 65_536
-"""Of what a packed body unpacks to, at a time: however small it was, no more than this lies beside the limit."""
+"""Decompressed bytes per step, and so the most that a compression bomb can add to the limit."""
 MAX_MEMBERS: Final = 1_000
-"""Of a gzip body: empty ones take twenty bytes each, and far more time than that."""
+"""Members of a gzip body. An empty member has twenty bytes but costs far more CPU time than twenty bytes of data."""
 GZIP_OR_ZLIB: Final = 32 + zlib.MAX_WBITS
 COMPRESSED_ENCODINGS: Final = frozenset({"gzip", "x-gzip", "deflate"})
 
 
 class InFlightBytes:
-    """Bytes of bodies that this process holds at the same time, from their first byte until Kafka has their events."""
+    """The bytes of bodies in this process, from their first byte until Kafka has acknowledged their events."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -52,7 +52,7 @@ class InFlightBytes:
 
 
 class BoundedBody:
-    """One request's share of the room; given back when its `with` block ends."""
+    """One request's share of the in-flight bytes; released when its `with` block ends."""
 
     def __init__(self, in_flight: InFlightBytes, limit: int) -> None:
         self._in_flight = in_flight
@@ -67,7 +67,7 @@ class BoundedBody:
         self._held = 0
 
     async def read(self, request: web.Request) -> bytes:
-        """All of it, unpacked.
+        """The whole body, decompressed.
 
         Raises TooLargeError, BusyError, BodyTimeoutError, BadBodyError, UnsupportedMediaError.
         """
@@ -77,7 +77,7 @@ class BoundedBody:
         if (request.content_length or 0) > self._limit:
             raise self._too_large()
         if encoding == "identity" and request.content.is_eof():
-            # Small ones come with their head.
+            # Small bodies arrive together with the headers.
             body = request.content.read_nowait()
             self._hold(len(body))
             return body
@@ -89,9 +89,9 @@ class BoundedBody:
         except TimeoutError as error:
             raise BodyTimeoutError(f"The body did not arrive within {BODY_TIMEOUT_S:g} s.") from error
         except zlib.error as error:
-            raise BadBodyError(f"The body is not {encoding}, as Content-Encoding says it is.") from error
+            raise BadBodyError(f"The body is not valid {encoding}, which Content-Encoding declares.") from error
         except (ClientPayloadError, HttpProcessingError, ConnectionError) as error:
-            raise BadBodyError("The body did not arrive whole.") from error
+            raise BadBodyError("The body did not arrive completely.") from error
 
     async def _plain(self, request: web.Request) -> bytes:
         pieces = []
@@ -107,19 +107,19 @@ class BoundedBody:
             self._hold(len(piece))
             body += piece
         if not decompressor.ended:
-            raise BadBodyError("The packed body ends too early.")
+            raise BadBodyError("The compressed body is truncated.")
         return bytes(body)
 
     def _hold(self, size: int) -> None:
         if self._held + size > self._limit:
             raise self._too_large()
         if not self._in_flight.reserve(size):
-            raise BusyError("Too many events are on their way to Kafka. Send this body again later.", wait_s=1)
+            raise BusyError("Too many events are waiting for Kafka. Send this body again later.", wait_s=1)
         self._held += size
 
     def _too_large(self) -> TooLargeError:
         return TooLargeError(
-            f"The body is larger than {self._limit} bytes ({PREFIX}INGEST_MAX_BYTES). Send smaller ones."
+            f"The body is larger than {self._limit} bytes ({PREFIX}INGEST_MAX_BYTES). Send smaller bodies."
         )
 
 
@@ -130,7 +130,7 @@ async def _pieces(request: web.Request, decompressor: _Decompressor) -> AsyncIte
 
 
 class _Decompressor:
-    """gzip, one member after another as `cat` joins them; or zlib, which HTTP calls deflate."""
+    """gzip, with several members as `cat` joins them; or zlib, which HTTP calls deflate."""
 
     def __init__(self) -> None:
         self._member = zlib.decompressobj(GZIP_OR_ZLIB)
@@ -138,12 +138,12 @@ class _Decompressor:
         self.ended = False
 
     def pieces(self, packed: bytes) -> Iterator[bytes]:
-        """At most PIECE_BYTES each. Raises zlib.error, BadBodyError."""
+        """Decompressed pieces of at most PIECE_BYTES. Raises zlib.error, BadBodyError."""
         while packed:
             if self.ended:
                 self._members += 1
                 if self._members > MAX_MEMBERS:
-                    raise BadBodyError(f"The packed body has more than {MAX_MEMBERS} members.")
+                    raise BadBodyError(f"The compressed body has more than {MAX_MEMBERS} members.")
                 self._member, self.ended = zlib.decompressobj(GZIP_OR_ZLIB), False
             piece = self._member.decompress(packed, PIECE_BYTES)
             self.ended = self._member.eof

@@ -1,4 +1,4 @@
-"""A body becomes records: each element taken whole, ignored, or rejected by its place."""
+"""Converts a body to records. Each element is accepted whole, ignored, or rejected with its index."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ REALM: Final = "realm"
 NO_TOPIC: Final = "no_topic"
 TOO_LONG: Final = "too_long"
 SEPARATORS: Final = 64
-"""Commas and line ends in an element, on the average, at most. Real ones have ten to forty."""
+"""The maximum average of commas and line ends per element. Real elements have ten to forty."""
 
 
 class Delivery(NamedTuple):
-    """What became of the elements of one body, before Kafka has seen any."""
+    """The result of converting one body, before anything is sent to Kafka."""
 
     records: Records
     accepted: int
@@ -33,7 +33,7 @@ class Delivery(NamedTuple):
 
 
 class Converter:
-    """From bodies to records, for one set of topics."""
+    """Converts bodies to records of these topics."""
 
     def __init__(self, topics: Mapping[type[Event], str], max_events: int) -> None:
         self._topics = topics
@@ -42,7 +42,7 @@ class Converter:
     def convert(
         self, adapter: Adapter, body: bytes, headers: Headers, now_ms: int, realms: Collection[str] | None
     ) -> Delivery:
-        """`realms` are those that the sender is limited to. Raises TooLargeError."""
+        """`realms` limits the sender; None is all realms. Raises TooLargeError."""
         if adapter is native and realms is None:
             records = decode_batch(body, now_ms, self._topics)
             if records is not None:
@@ -54,7 +54,7 @@ class Converter:
     def _convert_each(
         self, adapter: Adapter, body: bytes, headers: Headers, now_ms: int, realms: Collection[str] | None
     ) -> Delivery:
-        # Before it is read: a megabyte of `1,1,1,…` would become half a million elements, a hundred times its size.
+        # Before decoding: a megabyte of `1,1,1,…` would become half a million elements, a hundred times its size.
         if body.count(b",") + body.count(b"\n") > self._max_events * SEPARATORS:
             raise self._too_many()
         elements = adapter(body, headers, RecordTime(now_ms))
@@ -75,7 +75,7 @@ class Converter:
             try:
                 if realms is not None:
                     events = tuple(restrict_to_realms(event, realms) for event in events)
-                # All of an element or nothing: half of one would not be seen to be missing.
+                # All events of an element or none: a partly sent element would go unnoticed.
                 outgoing_records += [(index, outgoing(event, topics)) for event in events]
             except UnboundError as error:
                 rejections.append(_rejection(index, NO_TOPIC, str(error)))
@@ -86,7 +86,7 @@ class Converter:
         return Delivery(Records.from_outgoing(outgoing_records), accepted, ignored, rejections)
 
     def _too_many(self) -> TooLargeError:
-        return TooLargeError(f"The body holds more than {self._max_events} events ({PREFIX}INGEST_MAX_EVENTS).")
+        return TooLargeError(f"The body contains more than {self._max_events} events ({PREFIX}INGEST_MAX_EVENTS).")
 
 
 class _OutsideRealmsError(Exception):
@@ -100,23 +100,23 @@ def _rejection(index: int, reason: str, detail: str) -> Rejection:
 
 
 def restrict_to_realms(event: Event, realms: Collection[str]) -> Event:
-    """The event of a sender who is limited to `realms`. Raises _OutsideRealmsError when it is of no realm of theirs.
+    """The event of a sender that is limited to `realms`. Raises _OutsideRealmsError for an event of another realm.
 
-    Its id gets the realm in front: who may write to one realm could otherwise use up the ids of another.
+    The id is prefixed with the realm: a sender of one realm could otherwise use up the event ids of another.
     """
     if isinstance(event, OtpTokenState):
-        # The latest state of a serial is the only one: it could take a token away from another realm.
-        raise _OutsideRealmsError(REALM, "the state of an OTP token is taken from bearers of all realms only")
+        # A serial has one state across all realms: this sender could move a token out of another realm.
+        raise _OutsideRealmsError(REALM, "an OTP token state is accepted only from a bearer of all realms")
     if event.realm is None or event.realm not in realms:
-        raise _OutsideRealmsError(REALM, "realm is none that this bearer may write to")
+        raise _OutsideRealmsError(REALM, "this bearer may not write to the event's realm")
     if event.id is None:
         return event
     own = f"{event.realm}/{event.id}"
     if len(own.encode()) > MAX_ID_BYTES:
-        raise _OutsideRealmsError(TOO_LONG, f"realm and id together are longer than {MAX_ID_BYTES} bytes")
+        raise _OutsideRealmsError(TOO_LONG, f"realm and id together exceed {MAX_ID_BYTES} bytes")
     return msgspec.structs.replace(event, id=own)
 
 
 def unacknowledged(records: Records, undelivered: Iterable[tuple[str, int]]) -> list[int]:
-    """The elements of which a record was not delivered, by topic and place in it."""
+    """Indexes of the elements with an undelivered record; `undelivered` names records by topic and index."""
     return sorted({records.element_of[topic][index] for topic, index in undelivered})

@@ -1,25 +1,20 @@
-"""Why a delivery is not taken, as problem documents (RFC 9457)."""
+"""Errors of ingest, rendered as problem documents (RFC 9457)."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from http import HTTPStatus
 from typing import Final, TypedDict
 
-import orjson
-from aiohttp import hdrs, web
+from aiohttp import hdrs
 
-from api.endpoint import CHALLENGE
-from api.http.errors import PROBLEM_JSON, ApiError, InsufficientScopeError
+from api.endpoint import CHALLENGE, error_headers
+from api.http.errors import ApiError, ErrorBody
+from api.http.problem import render_problem
 
-RETRY_S: Final = 1.0
-"""After which a caller may try again where nothing says when it will be better."""
 ACCEPTED_ENCODINGS: Final = "gzip, deflate, identity"
 
 
 class Rejection(TypedDict):
-    """An element that was not taken. `detail` names fields and limits, never values."""
+    """A rejected element. `detail` names fields and limits, never values."""
 
     index: int
     reason: str
@@ -27,14 +22,12 @@ class Rejection(TypedDict):
 
 
 class IngestError(ApiError):
-    """A Fault that says when to come back, and more than a sentence. `cause` is for metrics."""
+    """An error of ingest alone. `cause` is the metrics' label."""
 
     cause: str
 
     def __init__(self, message: str, *, wait_s: float | None = None, **members: object) -> None:
-        super().__init__(message)
-        self.wait_s = wait_s
-        self.members: Mapping[str, object] = members
+        super().__init__(message, wait_s=wait_s, members=members)
 
 
 class BadBodyError(IngestError):
@@ -43,7 +36,7 @@ class BadBodyError(IngestError):
 
 
 class AllRejectedError(IngestError):
-    """Every element was rejected: nothing of it went to Kafka."""
+    """Every element was rejected; nothing was sent to Kafka."""
 
     status = 400
     cause = "all_bad"
@@ -65,7 +58,7 @@ class UnsupportedMediaError(IngestError):
 
 
 class BusyError(IngestError):
-    """So much is under way that one body more could not be held."""
+    """INGEST_MAX_IN_FLIGHT_BYTES leaves no room for this body."""
 
     status = 429
     cause = "in_flight"
@@ -77,27 +70,17 @@ class RateLimitedError(IngestError):
 
 
 class UnacknowledgedError(IngestError):
-    """Kafka has not taken all of it in time."""
+    """Kafka did not acknowledge every record in time."""
 
     status = 503
     cause = "kafka"
 
 
-def problem_response(error: ApiError) -> web.Response:
-    """The problem document, with the headers that its status asks for."""
-    status = 403 if isinstance(error, InsufficientScopeError) else error.status
-    problem: dict[str, object] = {"title": HTTPStatus(status).phrase, "status": status, "detail": error.message}
-    headers = {hdrs.CACHE_CONTROL: "no-store"}
-    wait_s = RETRY_S if status == 503 else None
-    if isinstance(error, IngestError):
-        problem |= error.members
-        wait_s = error.wait_s or wait_s
-    if wait_s is not None:
-        headers[hdrs.RETRY_AFTER] = str(max(1, math.ceil(wait_s)))
-    if status == 401:
-        headers[hdrs.WWW_AUTHENTICATE] = CHALLENGE
-    elif status == 403:
+def render_error(error: ApiError) -> ErrorBody:
+    body = render_problem(error)
+    headers = error_headers(error, body.status)
+    if body.status == 403:
         headers[hdrs.WWW_AUTHENTICATE] = f'{CHALLENGE}, error="insufficient_scope"'
-    elif status == 415:
+    elif body.status == 415:
         headers[hdrs.ACCEPT_ENCODING] = ACCEPTED_ENCODINGS
-    return web.Response(status=status, body=orjson.dumps(problem), content_type=PROBLEM_JSON, headers=headers)
+    return body._replace(headers=headers)

@@ -1,7 +1,7 @@
-"""Native events in which all is well, many at a time: what nearly every body is, at a quarter of the price.
+"""Fast path for bodies of valid native events, which nearly all are: a quarter of the CPU time of the adapter.
 
-The same outcome as the `native` adapter and `outgoing` give, element by element; a test holds the two together.
-Whatever is not sure to be well is left to them.
+The result equals that of the `native` adapter and `outgoing`, element by element; a test compares them. A body that
+this path cannot prove valid is left to them.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ import msgspec
 from api.ingest.records import Message, Records
 from schemas.events import EARLIEST, MAX_AHEAD, UNDECODABLE, AccountEvent, Event, Login, TokenIssued
 from schemas.outgoing import KEY_BYTES, Outgoing
-from schemas.rfc3339 import may_be_rounded
+from schemas.time.rfc3339 import may_be_rounded
 
 FrequentEvent = Login | TokenIssued | AccountEvent
-"""What comes in numbers. Changes of the token inventory are rare, and have rules of their own."""
+"""The frequent event types. OTP token states are rare and have more rules."""
 
 _MANY: Final = msgspec.json.Decoder(list[FrequentEvent])
 _LINES: Final = msgspec.json.Decoder(FrequentEvent)
 _ENCODER: Final = msgspec.json.Encoder()
 LOGINS: Final = {Login}
-# Copied for every id: cheaper than setting one up.
+# Copied for every id: cheaper than a new object.
 _KEY_DIGEST: Final = hashlib.blake2b(digest_size=KEY_BYTES)
 
 
 def decode_batch(body: bytes, now_ms: int, topics: Mapping[type[Event], str]) -> Records | None:
-    """The records of an array, of lines, or of one event; None where anything in them asks for a closer look."""
+    """The records of an array, of lines, or of one event; None if the body needs the adapter."""
     try:
         events = _MANY.decode(body) if body.startswith(b"[") else _LINES.decode_lines(body)
     except UNDECODABLE:
@@ -45,8 +45,8 @@ def decode_batch(body: bytes, now_ms: int, topics: Mapping[type[Event], str]) ->
     if not topics.keys() >= kinds:
         return None
     encoded = _ENCODER.encode_lines(events)
-    # The decoder has checked limits in characters; of ASCII they are those in bytes. The other rules all forbid an
-    # empty text: of logins only one, so that not everything has to be searched for it.
+    # The decoder checks limits in characters, which equal bytes in ASCII. The remaining rules forbid empty texts; a
+    # login has one such field, so that checking it is cheaper than searching everything.
     has_users = all([event.user_id for event in events]) if kinds == LOGINS else b'""' not in encoded  # noqa: C419
     if not has_users or not encoded.isascii():
         return None
@@ -59,7 +59,7 @@ def decode_batch(body: bytes, now_ms: int, topics: Mapping[type[Event], str]) ->
             state = _KEY_DIGEST.copy()
             state.update(event.id.encode())
             keys.append(state.digest())
-    # The values have one more, after the last line feed.
+    # The split has an empty value after the last line feed.
     if len(kinds) == 1:
         messages: list[Message] = [{"value": value, "key": key} for value, key in zip(values, keys, strict=False)]
         return Records.of_one_topic(topics[kinds.pop()], messages)

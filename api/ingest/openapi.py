@@ -1,10 +1,10 @@
-"""The ways in, as path items for `/openapi.json` (OpenAPI 3.1)."""
+"""The ingest routes as path items for `/openapi.json` (OpenAPI 3.1)."""
 
 from __future__ import annotations
 
 from typing import Any, Final
 
-from api.http.errors import PROBLEM_JSON
+from api.http.problem import PROBLEM_JSON
 from api.ingest.routes import CLOUD_EVENTS_MEDIA, NATIVE_MEDIA, WEBHOOKS
 from api.ingest.senders import SCOPE, SECRET_HEADER
 from schemas.events import EVENTS
@@ -15,8 +15,8 @@ REJECTED: Final[dict[str, Any]] = {
         "type": "object",
         "required": ["index", "reason", "detail"],
         "properties": {
-            "index": {"type": "integer", "minimum": 0, "description": "Place in the body, from 0."},
-            "reason": {"type": "string", "description": "As in dead letters; or realm, no_topic."},
+            "index": {"type": "integer", "minimum": 0, "description": "Index in the body, from 0."},
+            "reason": {"type": "string", "description": "A dead letter's reason, or realm, no_topic."},
             "detail": {"type": "string", "description": "Names fields and limits, never values."},
         },
     },
@@ -40,7 +40,7 @@ SCHEMAS: Final[dict[str, Any]] = {
             "rejected": REJECTED,
             "accepted": COUNT,
             "ignored": COUNT,
-            "acknowledged": INDEXES | {"description": "With 503: elements that Kafka has."},
+            "acknowledged": INDEXES | {"description": "With 503: elements that Kafka acknowledged."},
             "unacknowledged": INDEXES | {"description": "With 503: elements to send again."},
         },
     },
@@ -50,7 +50,7 @@ SCHEMAS: Final[dict[str, Any]] = {
         "properties": {
             "type": {"enum": list(EVENTS)},
             "time": {"type": "string", "format": "date-time"},
-            "id": {"type": "string", "description": "Equal ids are counted once. At most 1,024 bytes."},
+            "id": {"type": "string", "description": "Events with equal ids count once. At most 1,024 bytes."},
         },
         "additionalProperties": True,
     },
@@ -72,14 +72,14 @@ SCHEMAS: Final[dict[str, Any]] = {
 """Components that PATHS refer to."""
 
 REFUSALS: Final = {
-    400: "Nothing could be taken: the body is broken, or every element is bad (`rejected`).",
-    401: "No token, or one that is not good here.",
+    400: "Nothing was accepted: the body is malformed, or every element was rejected (`rejected`).",
+    401: "The token is missing or not valid here.",
     403: f"The token lacks the scope {SCOPE}.",
     408: "The body did not arrive in time.",
-    413: "The body, or the number of its events, is over the limit.",
-    415: "A media type or a Content-Encoding that is not taken.",
-    429: "Too much is under way, or this sender sends too often; Retry-After says when to try again.",
-    503: "Kafka did not acknowledge all of it in time; `unacknowledged` names what to send again.",
+    413: "The body's size or its number of events exceeds the limit.",
+    415: "The media type or the Content-Encoding is not supported.",
+    429: "Too many bytes wait for Kafka, or this sender sends too often; Retry-After says when to try again.",
+    503: "Kafka did not acknowledge every event in time; `unacknowledged` lists the elements to send again.",
 }
 
 
@@ -95,7 +95,7 @@ def _responses() -> dict[str, Any]:
     problem = {"content": {PROBLEM_JSON: {"schema": _ref("IngestProblem")}}}
     retry = {"headers": {"Retry-After": {"schema": {"type": "integer", "minimum": 1}}}}
     taken = {
-        "description": "Kafka has all accepted events.",
+        "description": "Kafka has acknowledged every accepted event.",
         "content": {"application/json": {"schema": _ref("Taken")}},
     }
     refused = {
@@ -111,7 +111,7 @@ def _events() -> dict[str, Any]:
     return {
         "post": {
             "operationId": "sendEvents",
-            "summary": "Send native events or CloudEvents; binary mode has its attributes in `ce-…` headers.",
+            "summary": "Send native events or CloudEvents; in binary mode the attributes are `ce-…` headers.",
             "tags": ["ingest"],
             "security": [{"bearer": []}],
             "requestBody": {"required": True, "content": content},
@@ -124,8 +124,8 @@ def _webhook(name: str) -> dict[str, Any]:
     return {
         "post": {
             "operationId": f"ingest{name.capitalize()}",
-            "summary": f"The webhook of {name}: what it sends, as it sends it.",
-            "description": f"The webhook's secret as Authorization or {SECRET_HEADER}, or a token with {SCOPE}.",
+            "summary": f"The webhook of {name}, in its own format.",
+            "description": f"Needs the webhook's secret in Authorization or {SECRET_HEADER}, or a token with {SCOPE}.",
             "tags": ["ingest"],
             "security": [{"bearer": []}, {"webhookSecret": []}],
             "requestBody": {"required": True, "content": {"application/json": {"schema": True}}},
@@ -143,4 +143,4 @@ PATHS: Final[dict[str, Any]] = {
     "/v1/events": _events(),
     **{f"/v1/ingest/{name}": _webhook(name) for name in WEBHOOKS},
 }
-"""Only where INGEST is on."""
+"""Only with INGEST=on."""

@@ -1,8 +1,7 @@
-"""Events to Kafka, and word of each that Kafka has it.
+"""Sends events to Kafka and waits for the acknowledgement of each.
 
-librdkafka sends from threads of its own and tells of deliveries in `poll` only. The event loop polls, without waiting,
-every millisecond while anything is under way: no thread of ours has to win the interpreter from the loop, and every
-callback runs on the loop.
+librdkafka sends from its own threads and reports deliveries only in `poll`. The event loop polls without waiting, every
+millisecond while a delivery is pending: no thread of ours competes for the GIL, and every callback runs on the loop.
 """
 
 from __future__ import annotations
@@ -23,12 +22,12 @@ log = structlog.get_logger(__name__)
 
 POLL_S: Final = 0.001
 BATCH_RECORDS: Final = 1_000
-"""Records handed over at a time; in between the loop answers others."""
+"""Records per call of librdkafka; the loop serves other requests in between."""
 FULL_PAUSE_S: Final = 0.01
 FATAL: Final = "_FATAL"
-"""Of a record that a producer was handed after its fatal error."""
+"""The error name of a record that was produced after a fatal error."""
 ERROR: Final = "_error"
-"""Where librdkafka's binding tells of a message that it did not take."""
+"""The key in which librdkafka's binding returns the error of a message that it did not queue."""
 QUEUE_RECORDS: Final = 200_000
 QUEUE_KB: Final = 131_072
 
@@ -40,9 +39,9 @@ def properties(settings: KafkaSettings, timeout_s: float) -> dict[str, Any]:
         **settings.kafka_producer(),
         "client.id": "authtally-ingest",
         "linger.ms": 2,
-        # The bound on a request's wait: by then every record is either acknowledged or given up, and we are told.
+        # The bound on a request's wait: by then every record is acknowledged or failed.
         "message.timeout.ms": timeout_ms,
-        # Of a topic that nobody knows. Less, so that the error says so.
+        # For an unknown topic. Shorter than the message timeout, so that the error names the topic as unknown.
         "topic.metadata.propagation.max.ms": timeout_ms // 2,
         "queue.buffering.max.messages": QUEUE_RECORDS,
         "queue.buffering.max.kbytes": QUEUE_KB,
@@ -50,7 +49,7 @@ def properties(settings: KafkaSettings, timeout_s: float) -> dict[str, Any]:
 
 
 class EventProducer:
-    """One producer of these `properties`. Belongs to the running loop."""
+    """A producer with these `properties`, bound to the running loop."""
 
     def __init__(self, properties: Mapping[str, Any]) -> None:
         self._properties = dict(properties)
@@ -62,10 +61,10 @@ class EventProducer:
         self._failing = False
 
     async def send(self, records: Mapping[str, Sequence[Message]]) -> dict[tuple[str, int], str]:
-        """Returns when Kafka has them all, or has not had some of them in time.
+        """Returns when every record is acknowledged or its time is over.
 
-        Answers those by topic and place in it, with librdkafka's name of the error. Whether Kafka has one of them after
-        all is then unknown, as it always is with a lost acknowledgement.
+        Returns the unacknowledged records by topic and index, with librdkafka's error name. Kafka may still have stored
+        such a record, because an acknowledgement can be lost.
         """
         number = sum(map(len, records.values()))
         if not number:
@@ -98,7 +97,7 @@ class EventProducer:
             try:
                 taken = self._producer.produce_batch(topic, waiting, on_delivery=delivery.on_delivery)
             except KafkaException as error:
-                # Of the whole batch: a producer that is beyond repair.
+                # The whole batch failed: the producer has a fatal error.
                 delivery.give_up(topic, waiting, error.args[0])
                 return
             if taken == len(waiting):
@@ -124,24 +123,24 @@ class EventProducer:
             self._poll_soon()
 
     def _log_change(self, undelivered: Mapping[tuple[str, int], str]) -> None:
-        """A line per change of state, a count per record."""
+        """Logs a line per change of state, and counts records."""
         for reason, count in Counter(undelivered.values()).items():
             INGEST_UNDELIVERED.labels(reason).inc(count)
         if undelivered and not self._failing:
-            log.warning("events not taken by kafka", error=next(iter(undelivered.values())))
+            log.warning("kafka does not acknowledge events", error=next(iter(undelivered.values())))
         elif self._failing and not undelivered:
-            log.info("events taken by kafka again")
+            log.info("kafka acknowledges events again")
         self._failing = bool(undelivered)
 
     async def _renew(self, ended: Any) -> None:
-        """A fatal error ends an idempotent producer, not us."""
+        """Replaces an idempotent producer after its fatal error."""
         if self._producer is ended:
             self._producer = Producer(self._properties)
-            log.warning("producer renewed after a fatal error")
+            log.warning("producer replaced after a fatal error")
             await self._retire(ended)
 
     async def close(self) -> None:
-        """Waits for what is under way, which its own timeout bounds."""
+        """Waits for pending deliveries, at most the message timeout."""
         if self._timer is not None:
             self._timer.cancel()
         deadline = self._loop.time() + self._timeout_s
@@ -151,17 +150,17 @@ class EventProducer:
         await self._retire(self._producer)
 
     async def _retire(self, producer: Any) -> None:
-        """Whoever still waits for it is told now, and on the loop: closing it would tell them from another thread."""
+        """Fails pending deliveries now, on the loop: `close` would run their callbacks in another thread."""
         producer.purge()
         while len(producer):
             producer.poll(0)
             await asyncio.sleep(FULL_PAUSE_S)
-        # Its threads end here, which may take a moment.
+        # In a thread: waiting for the end of librdkafka's threads blocks.
         await self._loop.run_in_executor(None, producer.close)
 
 
 class _Delivery:
-    """The records of one call, until Kafka has said something about each."""
+    """The records of one call, until each is acknowledged or failed."""
 
     __slots__ = ("_failed", "_left", "done", "fatal")
 
@@ -172,7 +171,7 @@ class _Delivery:
         self.fatal = False
 
     def on_delivery(self, error: Any, message: Any) -> None:
-        """By librdkafka, of each record once. One callback for all: a closure each costs as much as a record."""
+        """Called by librdkafka once per record. One method for all records: a closure each would double their cost."""
         if error is not None:
             self.fatal = self.fatal or error.fatal() or error.name() == FATAL
             self._failed.append((message.topic(), message.key(), message.value(), error.name()))
@@ -181,7 +180,7 @@ class _Delivery:
             self.done.set_result(None)
 
     def give_up(self, topic: str, messages: Sequence[Message], error: Any) -> None:
-        """Of records that librdkafka did not even take."""
+        """Fails records that librdkafka did not queue."""
         self.fatal = self.fatal or error.fatal() or error.name() == FATAL
         self._failed.extend((topic, message["key"], message["value"], error.name()) for message in messages)
         self._left -= len(messages)
@@ -189,7 +188,7 @@ class _Delivery:
             self.done.set_result(None)
 
     def failed_records(self, records: Mapping[str, Sequence[Message]]) -> dict[tuple[str, int], str]:
-        """Where the failed records stand. Equal records are as good as each other, so that equality finds them."""
+        """The failed records by topic and index. Equal records are interchangeable, so they are found by equality."""
         found: dict[tuple[str, int], str] = {}
         if not self._failed:
             return found

@@ -1,4 +1,4 @@
-"""Records on their way to Kafka, by topic, as librdkafka takes them; and the element that each came from."""
+"""Outgoing records by topic, in librdkafka's form, with the element that each came from."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Message(TypedDict):
 
 
 class Records:
-    """`messages` of a topic in the order of their elements; `of` names the element of each."""
+    """`messages` by topic, in the order of their elements; `element_of` has the element's index of each."""
 
     __slots__ = ("element_of", "messages")
 
@@ -37,7 +37,7 @@ class Records:
 
     @classmethod
     def of_one_topic(cls, topic: str, messages: list[Message]) -> Records:
-        """One message an element."""
+        """One message per element."""
         made = cls()
         made.messages[topic] = messages
         made.element_of[topic] = range(len(messages))

@@ -1,4 +1,4 @@
-"""What a sender is told when its body has been worked through, and what is counted of it."""
+"""Responses to ingest requests, and the metrics of their elements."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ WAIT_FOR_KAFKA_S: Final = 5.0
 
 
 class DeliveryResponses:
-    """Of one way in."""
+    """The responses of one ingest route."""
 
     def __init__(self, source: str, timeout_s: float) -> None:
         self._source = source
         self._timeout_s = timeout_s
-        # Looked up once: looking a label up costs as much as an event.
+        # Resolved once: a label lookup costs as much as an event.
         self._accepted, self._ignored, self._rejected, self._unacknowledged = (
             INGEST_ELEMENTS.labels(source, result) for result in ("accepted", "ignored", "rejected", "unacknowledged")
         )
@@ -38,7 +38,7 @@ class DeliveryResponses:
         if undelivered:
             raise self._unacknowledged_error(delivery, undelivered)
         if delivery.rejections and not delivery.accepted and not delivery.ignored:
-            raise AllRejectedError("No event could be taken; `rejected` says why.", rejected=delivery.rejections)
+            raise AllRejectedError("No event was accepted; `rejected` gives the reasons.", rejected=delivery.rejections)
         self._accepted.inc(delivery.accepted)
         document = {
             "accepted": delivery.accepted,
@@ -58,7 +58,7 @@ class DeliveryResponses:
         self._unacknowledged.inc(len(missing))
         return UnacknowledgedError(
             f"Kafka did not acknowledge {len(missing)} of {delivery.accepted} events within {self._timeout_s:g} s. "
-            "Send those in `unacknowledged` again; with an `id` each is counted once, however often it is sent.",
+            "Send those in `unacknowledged` again; an event with an `id` counts once, however often it is sent.",
             wait_s=WAIT_FOR_KAFKA_S,
             accepted=len(acknowledged),
             ignored=delivery.ignored,

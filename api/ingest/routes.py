@@ -1,25 +1,23 @@
-"""A delivery over HTTP, from its bytes to its answer: sender, body, elements, Kafka, and only then the 202."""
+"""The ingest routes: authenticate the sender, read the body, convert it, send it to Kafka, and only then answer 202."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING, Final
 
-import structlog
 from aiohttp import web
 
 from api.auth.principal import Principal
 from api.auth.rate_limit import RateLimit
-from api.endpoint import Services
-from api.http.errors import ApiError, InternalError
-from api.http.request_id import REQUEST_ID, bind_request_id, request_id_of
-from api.ingest import errors
+from api.endpoint import Boundary, Services
+from api.endpoint import Headers as ResponseHeaders
+from api.http.errors import ApiError
 from api.ingest.body import BoundedBody, InFlightBytes
 from api.ingest.deliveries import Converter
-from api.ingest.errors import RateLimitedError, UnsupportedMediaError
+from api.ingest.errors import RateLimitedError, UnsupportedMediaError, render_error
 from api.ingest.responses import DeliveryResponses
 from api.ingest.senders import SenderAuth
-from api.metrics import INGEST_REFUSALS, Requests
+from api.metrics import INGEST_REFUSALS
 from api.settings.settings import ApiSettings
 from schemas.adapters.elements import Adapter, Headers
 from schemas.adapters.registry import ADAPTERS
@@ -28,12 +26,10 @@ from schemas.outgoing import topics_by_event
 if TYPE_CHECKING:
     from api.ingest.producer import EventProducer
 
-log = structlog.get_logger(__name__)
-
 NAME: Final = "ingest"
 EVENTS: Final = "events"
 WEBHOOKS: Final = {"keycloak": "keycloak", "auth0": "auth0-logs", "fusionauth": "fusionauth"}
-"""A webhook's name in its path and setting, and the adapter that reads what it sends."""
+"""The webhook's name in its path and setting, and the adapter for its format."""
 PATHS: Final = {EVENTS: "/v1/events"} | {name: f"/v1/ingest/{name}" for name in WEBHOOKS}
 
 NATIVE_MEDIA: Final = frozenset(
@@ -41,16 +37,16 @@ NATIVE_MEDIA: Final = frozenset(
 )
 CLOUD_EVENTS_MEDIA: Final = frozenset({"application/cloudevents+json", "application/cloudevents-batch+json"})
 CLOUD_EVENT: Final = "ce-specversion"
-"""The header by which binary mode is told (CloudEvents HTTP binding §3)."""
+"""The header that marks binary mode (CloudEvents HTTP binding §3)."""
 
 
 AdapterChoice = Callable[[web.Request], tuple[Adapter, Headers]]
-"""What reads a request's body, and which of its headers it is given."""
+"""Chooses the adapter for a request's body, and the headers that the adapter gets."""
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Ingest:
-    """The ways in. Takes nothing before `producer_lifespan` has opened the producer."""
+    """The ingest routes. They accept nothing before `producer_lifespan` has opened the producer."""
 
     def __init__(self, settings: ApiSettings, services: Services) -> None:
         self._settings = settings
@@ -77,7 +73,7 @@ class Ingest:
         return routes
 
     async def producer_lifespan(self, _: web.Application) -> AsyncIterator[None]:
-        # Here, so that an api without ingest never loads librdkafka.
+        # Imported here: an api without ingest never loads librdkafka.
         from api.ingest.producer import EventProducer, properties
 
         self._producer = EventProducer(properties(self._settings, self._settings.ingest_timeout_s))
@@ -86,32 +82,23 @@ class Ingest:
         self._producer = None
 
     def _handler(self, name: str, senders: SenderAuth, choose_adapter: AdapterChoice) -> Handler:
-        measured, route = Requests(NAME), PATHS[name]
-        answers = DeliveryResponses(name, self._settings.ingest_timeout_s)
+        boundary = Boundary(NAME, way=name)
+        responses = DeliveryResponses(name, self._settings.ingest_timeout_s)
 
         async def take(request: web.Request) -> web.StreamResponse:
-            began, status = measured.begin(), 500
-            request_id = request_id_of(request.headers)
-            try:
-                with bind_request_id(request_id):
-                    try:
-                        response = await self._accept(request, senders, choose_adapter, answers)
-                    except ApiError as error:
-                        INGEST_REFUSALS.labels(name, getattr(error, "cause", "access")).inc()
-                        response = errors.problem_response(error)
-                    except Exception:  # the outermost step: whatever it is, the client sees none of it
-                        log.exception("delivery failed", way=name)
-                        response = errors.problem_response(InternalError())
-                response.headers[REQUEST_ID] = request_id
-                status = response.status
-                return response
-            finally:
-                measured.end(began, route, status)
+            async def accept(_: ResponseHeaders) -> web.Response:
+                try:
+                    return await self._accept(request, senders, choose_adapter, responses)
+                except ApiError as error:
+                    INGEST_REFUSALS.labels(name, getattr(error, "cause", "access")).inc()
+                    raise
+
+            return await boundary.serve(request, accept, render_error)
 
         return take
 
     async def _accept(
-        self, request: web.Request, senders: SenderAuth, choose_adapter: AdapterChoice, answers: DeliveryResponses
+        self, request: web.Request, senders: SenderAuth, choose_adapter: AdapterChoice, responses: DeliveryResponses
     ) -> web.Response:
         sender = await senders.authenticate(request)
         await self._check_rate(sender)
@@ -123,24 +110,24 @@ class Ingest:
             del body
             if self._producer is None:
                 raise RuntimeError("the producer is not open")
-            return answers.respond(delivery, await self._producer.send(delivery.records.messages))
+            return responses.respond(delivery, await self._producer.send(delivery.records.messages))
 
     async def _check_rate(self, sender: Principal) -> None:
         if self._limit is not None:
             allowance = await self._limit.take(sender.subject)
             if allowance.wait_s > 0:
                 raise RateLimitedError(
-                    "This sender makes too many requests. Send more events in each.", wait_s=allowance.wait_s
+                    "This sender makes too many requests. Send more events per request.", wait_s=allowance.wait_s
                 )
 
 
 def _always(adapter: Adapter) -> AdapterChoice:
-    """A webhook sends what its product sends, whatever it calls it."""
+    """A webhook's body has its product's format, whatever its Content-Type says."""
     return lambda _: (adapter, ())
 
 
 def adapter_for(request: web.Request) -> tuple[Adapter, Headers]:
-    """The adapter for what a request says it carries, and the headers that it reads. Raises UnsupportedMediaError."""
+    """The adapter for a request's media type, and the headers that it reads. Raises UnsupportedMediaError."""
     if CLOUD_EVENT in request.headers:
         kept = [
             (name, value.encode("utf-8", "surrogateescape"))

@@ -1,4 +1,4 @@
-"""Who sends: a bearer with the scope `events:write`, or a product that knows its webhook's secret."""
+"""Authentication of senders: a bearer token with the scope `events:write`, or the webhook's secret."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SECRET_HEADER: Final = "X-Webhook-Secret"  # noqa: S105
 
 
 class SenderAuth:
-    """Of one way in. Without a secret: bearers only."""
+    """Authenticates the senders of one route. Without a secret only bearer tokens are accepted."""
 
     def __init__(self, source: str, secret: SecretStr | None, access: Access) -> None:
         self._webhook = Principal(f"webhook {source}", frozenset({SCOPE}))
@@ -35,7 +35,7 @@ class SenderAuth:
         return (await self._access.authenticate(authorization, SCOPE))[0]
 
     def _is_secret(self, candidate: str) -> bool:
-        # Digests: how long a comparison takes tells neither the secret's length nor how much of it was right.
+        # Digests: the comparison's duration reveals neither the secret's length nor a correct prefix.
         return self._digest is not None and hmac.compare_digest(_digest(candidate), self._digest)
 
 
@@ -45,5 +45,5 @@ def _credentials(authorization: str | None) -> str | None:
 
 
 def _digest(text: str) -> bytes:
-    # Headers are any bytes; those that are no UTF-8 come as surrogates.
+    # Header bytes that are not UTF-8 arrive as surrogates.
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()

@@ -1,7 +1,7 @@
-"""Deletes of inventory rows. A delete is a floor per realm and status: rows below it are told no longer.
+"""Deletes of inventory rows. A delete raises a watermark per realm and status: rows below it are no longer visible.
 
-The worker only appends rows above every floor and never reads them, so that neither waits for the other. Memory is
-freed once every status's floor has passed it.
+The worker only appends rows above every watermark and never reads them, so neither waits for the other. Memory is freed
+once the watermarks of all statuses have passed it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from schemas.ledger.inventory import COUNTED_STATUSES, DAY_BYTES, ROWS_PER_CHUNK
 
 UNLINK_BATCH: Final = 500
 EXTERNAL_BATCH: Final = 5_000
-"""Given rows deleted by one script."""
+"""External rows deleted by one script."""
 
 RAISE_WATERMARKS: Final = """
 local before = redis.call('HGETALL', KEYS[1])
@@ -36,7 +36,7 @@ for place = 1, #ARGV, 2 do
 end
 return before
 """
-"""Raises floors, and answers what they were: two deletes at the same time never both count a row."""
+"""Raises watermarks and returns the old ones, so that two concurrent deletes never both count a row."""
 
 DELETE_EXTERNAL: Final = """
 local bound, most = ARGV[1], tonumber(ARGV[3])
@@ -54,7 +54,7 @@ else
 end
 return {count, 0}
 """
-"""Deletes given rows before a midnight, and the maxima of their days with the last of them. Answers how many, and
+"""Deletes external rows before a midnight, and with the last of them the maxima of their days. Returns how many, and
 whether there are more."""
 
 
@@ -66,9 +66,9 @@ async def delete(
     before: date | None,
     zone: ZoneInfo,
 ) -> int:
-    """Deletes rows of `statuses`: those before a day, or all that there are now. Answers how many were told till now.
+    """Delete the rows of `statuses` before a day, or all present rows. Returns the number of lines that were visible.
 
-    Calling it again deletes nothing more. A crash in between leaves memory that the next delete frees.
+    A second call deletes nothing more. A crash in between leaves memory that the next delete frees.
     """
     visible_table = await table(inventory, streams, history, statuses)
     visible = {(each.stream.shard.base, each.stream.number): each for each in visible_table.visible}
@@ -89,8 +89,10 @@ async def delete(
             old = apply_watermarks(stream, dict(zip(held[::2], held[1::2], strict=True)))
             if (each := visible.get((stream.shard.base, stream.number))) is not None:
                 deleted += _lines_between(each, old, statuses, end)
-            floors = {status: max(old.delete_watermarks.get(status, 0), end) for status in statuses}
-            await _free(inventory, old._replace(delete_watermarks={**old.delete_watermarks, **floors}), history, zone)
+            watermarks = {status: max(old.delete_watermarks.get(status, 0), end) for status in statuses}
+            await _free(
+                inventory, old._replace(delete_watermarks={**old.delete_watermarks, **watermarks}), history, zone
+            )
     for stream in streams:
         for status in stream.external_statuses:
             if status in statuses:
@@ -98,20 +100,20 @@ async def delete(
     return deleted
 
 
-def _lines_between(of: VisibleRows, old: Stream, statuses: Collection[int], end: int) -> int:
-    """Lines told of the rows from the old floors up to `end`."""
+def _lines_between(visible: VisibleRows, old: Stream, statuses: Collection[int], end: int) -> int:
+    """Number of visible lines from the old watermarks up to `end`."""
     lines = 0
-    for first, stop, visible_table in of.segments:
-        for status, _ in visible_table:
+    for first, stop, segment_statuses in visible.segments:
+        for status, _ in segment_statuses:
             if status in statuses:
                 lines += max(0, min(stop, end) - max(first, old.delete_watermarks.get(status, 0)))
     return lines
 
 
 async def _free(inventory: Inventory, stream: Stream, history: RecordingHistory, zone: ZoneInfo) -> None:
-    """Frees whole chunks that every status's floor has passed, and the days of years that they make up.
+    """Delete the chunks that the watermarks of all statuses have passed, and the days of years without other rows.
 
-    Sealed chunks only, which the worker never touches again.
+    Only full chunks, which the worker never writes again.
     """
     passed = min((stream.delete_watermarks.get(status, 0) for status in _deletable(stream, history)), default=0)
     freed = passed // ROWS_PER_CHUNK
@@ -121,20 +123,20 @@ async def _free(inventory: Inventory, stream: Stream, history: RecordingHistory,
     for batch in chunks(range(stream.freed, freed), UNLINK_BATCH):
         await inventory.run([("UNLINK", *(shard.rows(number, chunk) for chunk in batch))])
     years = list(years_of(stream, zone))
-    begun = await inventory.run([("GETRANGE", shard.days(number, year), 0, DAY_BYTES - 1) for year in years])
-    firsts = [(year, next(days(packed)).first) for year, packed in zip(years, begun, strict=True) if packed]
+    first_days = await inventory.run([("GETRANGE", shard.days(number, year), 0, DAY_BYTES - 1) for year in years])
+    firsts = [(year, next(days(packed)).first) for year, packed in zip(years, first_days, strict=True) if packed]
     if stream.totals is not None and (not firsts or firsts[-1][0] != years[-1]):
-        # No day of the last year is over yet.
+        # No day of the last year is over, so its first row is in the totals.
         firsts.append((years[-1], stream.totals.day_first))
     over = [year for (year, _), (_, following) in pairwise(firsts) if following <= passed]
     commands: list[Command] = [("UNLINK", shard.days(number, year)) for year in over]
-    # Last: until it is written the next delete frees again what is gone already.
+    # Written last: after a crash before it, the next delete repeats the deletes without harm.
     commands.append(("EVAL", RAISE_WATERMARKS, 1, shard.delete_watermarks(number), fields.FREED_CHUNKS, freed))
     await inventory.run(commands)
 
 
 def _deletable(stream: Stream, history: RecordingHistory) -> list[int]:
-    """Every status; but users only where they were ever recorded, since the product's `*` does not name them."""
+    """Every status, but users only if they were ever recorded, because LinOTP's `*` does not include them."""
     users = COUNTED_STATUSES.index(TOTAL_USERS)
     return [
         status for status in range(len(COUNTED_STATUSES)) if status != users or users in history.intervals(stream.realm)

@@ -1,4 +1,4 @@
-"""The OTP token inventory as the ledger holds it: the only reads of it. Pipelines of bounded size."""
+"""All reads of the ledger's OTP token inventory, in pipelines of bounded size."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from schemas.ledger.keys import ShardKeys
 from schemas.ledger.scopes import OTHER
 
 MAX_COMMANDS: Final = 512
-"""Most commands of one pipeline whose replies are chunks: 4 MB."""
+"""Most commands of one pipeline whose replies are chunks: 4 MB of replies."""
 
 
 class RowsDeletedError(Exception):
-    """Rows that were there a moment ago: deleted meanwhile. Asking anew answers."""
+    """Rows were deleted during the query. A new query succeeds."""
 
 
 class Stream(NamedTuple):
@@ -30,13 +30,13 @@ class Stream(NamedTuple):
     realm: str
     number: int
     totals: RealmTotals | None
-    """None where rows were given only."""
+    """None if the realm has only external rows."""
     external_statuses: tuple[int, ...]
-    """The statuses, by their place in KEPT, of which another system's rows were given."""
+    """The statuses with external rows, by their index in COUNTED_STATUSES."""
     delete_watermarks: Mapping[int, int] = {}
     """By status: the first row that is not deleted."""
     freed: int = 0
-    """Chunks that are gone."""
+    """Number of deleted chunks."""
 
     @property
     def rows(self) -> int:
@@ -44,7 +44,7 @@ class Stream(NamedTuple):
 
 
 class Inventory:
-    """Every method raises one of redis_client.UNREACHABLE when Redis does not answer."""
+    """Reads of the inventory. Every method raises one of api.ledger.client.UNREACHABLE if Redis does not answer."""
 
     def __init__(self, client: Client, statistics: Statistics) -> None:
         self._client = client
@@ -56,7 +56,7 @@ class Inventory:
         return [shard for shard, to in zip(shards, bound, strict=True) if to is not None and to.decode() in BINDINGS]
 
     async def streams(self) -> list[Stream]:
-        """Every realm of every inventory, by name."""
+        """Every realm of every inventory, in order of name."""
         found = []
         for shard in await self.shards():
             commands: list[Command] = [("HGETALL", name) for name in (shard.realms, shard.totals, shard.reported)]
@@ -69,12 +69,12 @@ class Inventory:
         return sorted(found, key=lambda stream: (stream.realm, stream.shard.base))
 
     async def with_watermarks(self, streams: Sequence[Stream]) -> list[Stream]:
-        """The same, with what of their rows was deleted."""
+        """The streams with their delete watermarks."""
         watermarks = await self.run([("HGETALL", stream.shard.delete_watermarks(stream.number)) for stream in streams])
         return [apply_watermarks(stream, held) for stream, held in zip(streams, watermarks, strict=True)]
 
     async def event_names(self, streams: Sequence[Stream]) -> dict[str, dict[int, str]]:
-        """By a shard's `base`: the names of events by number."""
+        """By a shard's `base`: event names by number."""
         shards = {stream.shard.base: stream.shard for stream in streams}
         replies = await self.run([("HGETALL", shard.event_names) for shard in shards.values()])
         return {
@@ -83,12 +83,12 @@ class Inventory:
         }
 
     async def chunk_starts(self, streams: Sequence[Stream]) -> list[array[int]]:
-        """Where each chunk of each stream's rows begins in time."""
+        """The start times (µs) of each stream's chunks."""
         replies = await self.run([("GET", stream.shard.chunk_starts(stream.number)) for stream in streams])
         return [array("q", reply or b"") for reply in replies]
 
     async def chunks(self, wanted: Sequence[tuple[Stream, int]]) -> list[bytes]:
-        """Chunks of rows, empty where they are freed."""
+        """Chunks of rows; empty bytes for deleted chunks."""
         commands: list[Command] = [("GET", stream.shard.rows(stream.number, chunk)) for stream, chunk in wanted]
         return [reply or b"" for reply in await self.run(commands)]
 
@@ -98,14 +98,14 @@ class Inventory:
         for batch in chunks(wanted, MAX_COMMANDS):
             held = await self.chunks([(stream, number // ROWS_PER_CHUNK) for stream, number in batch])
             for (_, number), chunk in zip(batch, held, strict=True):
-                places, index = row_times(chunk), number % ROWS_PER_CHUNK
-                if index >= len(places):
+                times, index = row_times(chunk), number % ROWS_PER_CHUNK
+                if index >= len(times):
                     raise RowsDeletedError
-                found.append(row_of(chunk, index, places[index]))
+                found.append(row_of(chunk, index, times[index]))
         return found
 
     async def rows_before(self, wanted: Sequence[tuple[Stream, int]]) -> list[int]:
-        """How many rows of a stream stand before a moment (µs), deleted ones included."""
+        """For each stream and moment (µs), the number of rows before it, including deleted ones."""
         found = [0] * len(wanted)
         inside = []
         for index, (stream, at_us) in enumerate(wanted):
@@ -117,26 +117,26 @@ class Inventory:
                 inside.append(index)
         for batch in chunks(inside, MAX_COMMANDS):
             asked = [wanted[index] for index in batch]
-            begun = await self.chunk_starts([stream for stream, _ in asked])
-            cut = [bisect_left(places, at_us) - 1 for places, (_, at_us) in zip(begun, asked, strict=True)]
+            starts = await self.chunk_starts([stream for stream, _ in asked])
+            cut = [bisect_left(times, at_us) - 1 for times, (_, at_us) in zip(starts, asked, strict=True)]
             held = await self.chunks([(stream, chunk) for (stream, _), chunk in zip(asked, cut, strict=True)])
             for index, (_, at_us), number, chunk in zip(batch, asked, cut, held, strict=True):
-                # Of a freed chunk every row is deleted, so that its end serves as well.
+                # All rows of a missing chunk are deleted, so its end is as good.
                 rows = bisect_left(row_times(chunk), at_us) if chunk else ROWS_PER_CHUNK
                 found[index] = number * ROWS_PER_CHUNK + rows
         return found
 
     async def run(self, commands: Sequence[Command]) -> list[Any]:
-        """Replies in order, of pipelines whose replies may be chunks."""
+        """Replies in order; the pipelines are small enough for chunks as replies."""
         return await self._statistics.run(commands, MAX_COMMANDS)
 
 
 def apply_watermarks(stream: Stream, held: Mapping[bytes, bytes]) -> Stream:
     numbers = {name.decode(): int(value) for name, value in held.items()}
     freed = numbers.pop(fields.FREED_CHUNKS, 0)
-    # What is freed is deleted, of whichever status.
+    # Deleted chunks are deleted for every status.
     watermarks = dict.fromkeys(range(len(COUNTED_STATUSES)), freed * ROWS_PER_CHUNK)
-    for name, floor in numbers.items():
+    for name, watermark in numbers.items():
         status = COUNTED_STATUSES.index(name)
-        watermarks[status] = max(watermarks[status], floor)
+        watermarks[status] = max(watermarks[status], watermark)
     return stream._replace(delete_watermarks=watermarks, freed=freed)

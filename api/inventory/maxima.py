@@ -1,4 +1,4 @@
-"""The highest counts of a window of days, from the maxima of each day; only a day that is cut is read from its rows."""
+"""The highest counts of a window of days, from the maxima of each day; only partly visible days are read from rows."""
 
 from __future__ import annotations
 
@@ -24,50 +24,50 @@ from schemas.ledger.inventory import (
 )
 
 STREAM_BATCH: Final = 64
-"""Streams whose days are held at the same time: of ten years, 11 MB."""
+"""Most streams whose days are in memory at the same time: 11 MB for ten years."""
 CHUNK_BATCH: Final = 64
 
 _COLUMNS: Final = 2 + len(COUNTED_STATUSES)
 
 
 class DayRange(NamedTuple):
-    """Days from `from` on to before `to`."""
+    """Days from `first` (inclusive) to `end` (exclusive)."""
 
     first: date
     end: date
 
 
 class HighestCount(NamedTuple):
-    """Of a realm and status. `at_us` is where the value stands: of the maximum nobody needs to know."""
+    """The maximum of a realm and status in a window."""
 
     highest: int | None
     last_before: tuple[int, int] | None = None
-    """The last row before the window: where it stands, and its count."""
+    """The last row before the window: its place in time (µs) and its count."""
 
 
 class Calendar:
-    """The days of a stream that have rows, from some year on, as of the stream's figures."""
+    """The days of a stream with rows, from some year on, as of the stream's totals."""
 
-    def __init__(self, packed: bytes, figures: RealmTotals | None) -> None:
+    def __init__(self, packed: bytes, totals: RealmTotals | None) -> None:
         self._held = array("I", packed)
         rows = 0
-        if figures is not None:
-            # The last day is in the figures until it is over; what is over since then is of a later state.
-            while self._held and self._held[-_COLUMNS] >= figures.day:
+        if totals is not None:
+            # The last day is in the totals until it is over; days from it on are of a later state than the totals.
+            while self._held and self._held[-_COLUMNS] >= totals.day:
                 del self._held[-_COLUMNS:]
-            self._held.extend((figures.day, figures.day_first, *figures.maxima))
-            rows = figures.rows
+            self._held.extend((totals.day, totals.day_first, *totals.maxima))
+            rows = totals.rows
         self.ordinals = self._held[0::_COLUMNS]
         self.firsts = self._held[1::_COLUMNS]
         self.firsts.append(rows)
 
     def window(self, days: DayRange) -> tuple[int, int]:
-        """Rows of the window: the first, and the one after the last."""
+        """The window's rows: number of the first, and of the one after the last."""
         first, end = (bisect_left(self.ordinals, day.toordinal()) for day in days)
         return self.firsts[first], self.firsts[end]
 
     def day(self, day: date) -> tuple[tuple[int, ...] | None, int]:
-        """The maxima of a day that has rows, and the last row up to its end; -1 where there is none."""
+        """The maxima of a day (None without rows), and the last row up to its end (-1 without one)."""
         after = bisect_right(self.ordinals, day.toordinal())
         last = self.firsts[after] - 1
         if not after or self.ordinals[after - 1] != day.toordinal():
@@ -76,7 +76,7 @@ class Calendar:
         return tuple(self._held[start : start + len(COUNTED_STATUSES)]), last
 
     def highest(self, status: int, first: int, end: int) -> tuple[int | None, list[tuple[int, int]]]:
-        """The maximum of the whole days among these rows, and the ranges of rows that are only parts of days."""
+        """The maximum over whole days among these rows, and the ranges of rows that cover only parts of days."""
         low = bisect_left(self.firsts, first)
         high = bisect_right(self.firsts, end) - 1
         if low > high:
@@ -89,7 +89,7 @@ class Calendar:
 async def maxima(
     inventory: Inventory, table: Table, days: DayRange, zone: ZoneInfo
 ) -> dict[tuple[str, int], HighestCount]:
-    """By realm and status, of what a table tells. What it does not tell at all is missing. Raises RowsDeletedError."""
+    """Maxima of the visible rows by realm and status; those without rows are missing. Raises RowsDeletedError."""
     found: dict[tuple[str, int], HighestCount] = {}
     for some in chunks(table.visible, STREAM_BATCH):
         await _stream_maxima(inventory, some, days, zone, found)
@@ -110,7 +110,7 @@ async def maxima(
 
 
 def _add(found: dict[tuple[str, int], HighestCount], key: tuple[str, int], one: HighestCount) -> None:
-    """Where several inventories count one realm, their rows are rows of one table."""
+    """Combine the results if several inventories count one realm: their rows form one table."""
     other = found.get(key, HighestCount(None))
     counts = [each.highest for each in (one, other) if each.highest is not None]
     before = [each.last_before for each in (one, other) if each.last_before is not None]
@@ -124,10 +124,10 @@ async def _stream_maxima(
     zone: ZoneInfo,
     found: dict[tuple[str, int], HighestCount],
 ) -> None:
-    of = await calendars(inventory, [each.stream for each in some], days.first, zone)
+    by_stream = await calendars(inventory, [each.stream for each in some], days.first, zone)
     cut: list[tuple[VisibleRows, int, int, int]] = []
     last: list[tuple[VisibleRows, int, int]] = []
-    for each, calendar in zip(some, of, strict=True):
+    for each, calendar in zip(some, by_stream, strict=True):
         first, end = calendar.window(days)
         for status, ranges in _by_status(each).items():
             inside = None
@@ -153,9 +153,9 @@ async def _stream_maxima(
         _add(found, (each.stream.realm, status), HighestCount(None, (row.at_us, row.values[status])))
 
 
-def _by_status(of: VisibleRows) -> Mapping[int, list[tuple[int, int]]]:
+def _by_status(visible: VisibleRows) -> Mapping[int, list[tuple[int, int]]]:
     ranges: dict[int, list[tuple[int, int]]] = {}
-    for first, end, statuses in of.segments:
+    for first, end, statuses in visible.segments:
         for status, _ in statuses:
             held = ranges.setdefault(status, [])
             if held and held[-1][1] == first:
@@ -166,17 +166,17 @@ def _by_status(of: VisibleRows) -> Mapping[int, list[tuple[int, int]]]:
 
 
 async def calendars(inventory: Inventory, streams: Collection[Stream], since: date, zone: ZoneInfo) -> list[Calendar]:
-    """The days of each stream from the year of `since` on."""
+    """The days of each stream, from the year of `since` on."""
     years = [years_of(stream, zone, since.year) for stream in streams]
     commands: list[Command] = [
         ("GET", stream.shard.days(stream.number, year))
-        for stream, of in zip(streams, years, strict=True)
-        for year in of
+        for stream, stream_years in zip(streams, years, strict=True)
+        for year in stream_years
     ]
     replies = iter(await inventory.run(commands))
     return [
-        Calendar(b"".join(next(replies) or b"" for _ in of), stream.totals)
-        for stream, of in zip(streams, years, strict=True)
+        Calendar(b"".join(next(replies) or b"" for _ in stream_years), stream.totals)
+        for stream, stream_years in zip(streams, years, strict=True)
     ]
 
 
@@ -191,7 +191,7 @@ def years_of(stream: Stream, zone: ZoneInfo, since: int = 0) -> range:
 
 
 async def _row_maximum(inventory: Inventory, stream: Stream, status: int, begin: int, stop: int) -> int | None:
-    """The maximum of some rows of a day that is cut."""
+    """The maximum of some rows of a partly visible day."""
     highest: int | None = None
     held = range(begin // ROWS_PER_CHUNK, (stop - 1) // ROWS_PER_CHUNK + 1)
     for some in chunks(held, CHUNK_BATCH):

@@ -1,7 +1,7 @@
-"""What the reporting policies recorded, and from when on: each change is kept, since rows are made when they are read.
+"""History of the recording policies: every change is kept, because rows are filtered when they are read.
 
-`token_total` holds for all time kept, as LinOTP evaluates it; a status holds from when its policy was first read, and
-the policies that were read first of all from the beginning.
+`token_total` is valid for all time, as LinOTP evaluates it; a status from the first read of its policy; the policies
+of the very first read from the beginning.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from api.ledger.client import UNREACHABLE, Client
 from api.metrics import REDIS_ERRORS
 from api.settings.reporting_policy import RECORD_EVERYTHING, Policies, RecordingPolicy, decode
 from api.settings.watched_file import CHECK_INTERVAL_S, WatchedFile
-from schemas.clock import Clock
 from schemas.ledger.inventory import COUNTED_STATUSES, canonical_status
 from schemas.ledger.keys import recordings
+from schemas.time.clock import Clock
 
 MAX_CHANGES: Final = 1_000
-"""Kept; of more the second is forgotten, so that the first holds until the third."""
+"""Most changes. Beyond it the second is removed, so that the first is valid until the third."""
 
 RECORD: Final = """
 local last = redis.call('LINDEX', KEYS[1], -1)
@@ -38,11 +38,11 @@ if redis.call('LLEN', KEYS[1]) > tonumber(ARGV[3]) then
 end
 return 1
 """
-"""Appends what is recorded now, unless that is what is recorded already. One step: api processes share the list."""
+"""Appends the present policies unless they equal the last entry. Atomic, because api processes share the list."""
 
 
 class Interval(NamedTuple):
-    """When a status was recorded, in microseconds since 1970, and how the policy wrote it. `until` None is still."""
+    """The time in which a status was recorded (µs since 1970), and its form in the policy. `until` None: until now."""
 
     since: int
     until: int | None
@@ -50,7 +50,7 @@ class Interval(NamedTuple):
 
 
 class Change(NamedTuple):
-    """`at_us` is 0 for the first ever."""
+    """The policies from `at_us` on; 0 for the first change."""
 
     at_us: int
     recording: tuple[RecordingPolicy, ...]
@@ -62,7 +62,7 @@ class RecordingHistory(NamedTuple):
     changes: Sequence[Change]
 
     def intervals(self, realm: str) -> dict[int, list[Interval]]:
-        """When each status, by its place in KEPT, was recorded in a realm."""
+        """The intervals in which each status, by its index in COUNTED_STATUSES, was recorded in a realm."""
         found: dict[int, list[Interval]] = {}
         ends = [change.at_us for change in self.changes[1:]]
         for change, until in zip(self.changes, [*ends, None], strict=True):
@@ -91,9 +91,9 @@ RECORDED_FROM_START: Final = RecordingHistory((Change(0, (RECORD_EVERYTHING,)),)
 
 
 class PolicyFile:
-    """The policies of a file, read again when it has changed; one that is wrong is logged, and the last good one holds.
+    """The policies of a file, read again after a change. An invalid file is logged, and the last valid one stays.
 
-    Without a path every status is recorded and everybody may ask. Raises ValueError for a file that is wrong at first.
+    Without a path every status is recorded and everybody may read. The constructor raises ValueError.
     """
 
     def __init__(self, path: Path | None, client: Client, prefix: str, clock: Clock) -> None:
@@ -107,27 +107,27 @@ class PolicyFile:
             self._file = WatchedFile(path, "REPORTING_POLICY_FILE", partial(self._load, path), clock)
 
     async def history(self) -> RecordingHistory:
-        """What was recorded when. Raises one of UNREACHABLE."""
+        """All changes of the recording policies. Raises one of UNREACHABLE."""
         if self._file is None:
             return RECORDED_FROM_START
         await self.refresh()
         (changes,) = await self._client.run([("LRANGE", self._key, 0, -1)])
         if not changes:
-            # A store that lost it, or that was emptied.
+            # The store lost the list, or was emptied.
             self._unrecorded = True
             await self._record()
             (changes,) = await self._client.run([("LRANGE", self._key, 0, -1)])
         return RecordingHistory([_unpack(change) for change in changes])
 
     async def refresh(self) -> None:
-        """Looks at the file, and records what has changed. Raises one of UNREACHABLE."""
+        """Reload the file if it has changed, and record the change. Raises one of UNREACHABLE."""
         if self._file is not None:
             self._file.reload_if_changed()
         if self._unrecorded:
             await self._record()
 
     async def watch_lifespan(self, _: web.Application) -> AsyncIterator[None]:
-        """Looks at the file while nobody asks, since a change is recorded with its time."""
+        """Check the file without requests too, because a change is recorded with its time."""
         watch = None if self._file is None else asyncio.create_task(self._watch())
         yield
         if watch is not None:

@@ -1,6 +1,6 @@
-"""Rows of the inventory as a table in the order of time, from any line on.
+"""Rows of the inventory as a table ordered by time, from any line on.
 
-Rows of a realm are numbered and stand in order of time, so that the table of several realms is a merge.
+Rows of a realm are numbered in order of time, so the table of several realms is a merge.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from api.ledger.client import Command
 from schemas.ledger.inventory import COUNTED_STATUSES, ROWS_PER_CHUNK, row_of, row_times, unpack_external
 
 READ_AHEAD: Final = 64
-"""Chunks read together, where a walk needs one."""
+"""Most chunks read together when a walk needs one."""
 EXTERNAL_BATCH: Final = 256
-"""Given rows read together."""
+"""External rows read together."""
 
 
 class TableLine(NamedTuple):
@@ -35,10 +35,10 @@ class TableLine(NamedTuple):
 
 
 async def lines(inventory: Inventory, table: Table, first: int, *, descending: bool) -> AsyncGenerator[TableLine]:
-    """The table from its line `first` on, by time, in bounded memory: a chunk a realm.
+    """The table from its line `first` on, by time, in bounded memory: one chunk per realm.
 
-    Lines of one moment stand by realm, shard, row and status; descending is exactly the other way round. Raises
-    RowsDeletedError where rows were freed meanwhile.
+    Lines of one moment are ordered by realm, shard, row and status; descending is the exact reverse. Raises
+    RowsDeletedError if rows were deleted meanwhile.
     """
     total = table.lines
     if first >= total:
@@ -47,7 +47,7 @@ async def lines(inventory: Inventory, table: Table, first: int, *, descending: b
     skip = start.skip
     cursors: list[_RowCursor | ExternalCursor] = [
         _RowCursor(visible, number, chunk_starts, descending=descending)
-        for visible, number, chunk_starts in zip(table.visible, start.numbers, start.places, strict=True)
+        for visible, number, chunk_starts in zip(table.visible, start.numbers, start.chunk_starts, strict=True)
     ]
     cursors += [
         ExternalCursor(listed, rank, descending=descending)
@@ -60,7 +60,7 @@ async def lines(inventory: Inventory, table: Table, first: int, *, descending: b
         index = sign * heap[0][1]
         cursor = cursors[index]
         if not cursor.loaded:
-            # Others that stand soon after will be needed soon.
+            # The cursors that follow are needed soon, so they are loaded in the same pipeline.
             upcoming: list[int] = []
             while heap and len(upcoming) < READ_AHEAD and not cursors[sign * heap[0][1]].loaded:
                 upcoming.append(sign * heapq.heappop(heap)[1])
@@ -81,10 +81,10 @@ async def lines(inventory: Inventory, table: Table, first: int, *, descending: b
 
 
 class _RowCursor:
-    """A walk over a stream's visible rows. `at_us` is the next one's moment, or not loaded a bound of it."""
+    """A walk over a stream's visible rows. `at_us` is the next row's time, until it is loaded a bound of it."""
 
     def __init__(self, visible: VisibleRows, number: int, chunk_starts: array[int], *, descending: bool) -> None:
-        """`number` is the first row to tell; descending, the one after it."""
+        """`number` is the first row to return; descending, the one after it."""
         self._visible = visible
         self._chunk_starts = chunk_starts
         self._descending = descending
@@ -143,7 +143,7 @@ class _RowCursor:
         self._update_time()
 
     def take(self) -> list[TableLine]:
-        """The next row's lines. Goes on to the row after it."""
+        """The next row's lines. Moves to the row after it."""
         row = row_of(self._chunk, self._next % ROWS_PER_CHUNK, self.at_us)
         stream, values = self._visible.stream, row.values
         segment = self._visible.segments[self._segment]
@@ -169,16 +169,16 @@ class _RowCursor:
 
 
 class ExternalCursor:
-    """A walk over given rows."""
+    """A walk over external rows."""
 
     def __init__(self, listed: ExternalRows, rank: int, *, descending: bool) -> None:
-        """`rank` counts the rows before the first to tell; descending, before the one after it."""
+        """`rank` is the number of rows before the first to return; descending, before the one after it."""
         self._listed = listed
         self._descending = descending
         self._first, self._left = (listed.skipped, rank) if descending else (listed.skipped + rank, listed.lines - rank)
         self._held: list[tuple[bytes, int]] = []
         self._taken = 0
-        # Not known before it is read: as early as can be.
+        # Unknown before the first read, so the extreme value forces a read first.
         self.at_us = LATEST_US if descending else -LATEST_US
 
     @property

@@ -1,4 +1,4 @@
-"""Where a line of the table stands: from where each chunk begins, and then from the few chunks around that moment."""
+"""Finds a line of the table by time: first by the chunks' start times, then in the few chunks around that time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from api.ledger.users import chunks
 from schemas.ledger.inventory import ROWS_PER_CHUNK, from_micros, micros, row_times
 
 FEW_EXTERNAL: Final = 4_096
-"""Given rows that may lie between the bounds of a search before it goes on in rows."""
+"""External rows that may be between the bounds of a search before it continues in rows."""
 KEY_BATCH: Final = 1_000
 
 COUNT_BEFORE: Final = """
@@ -28,51 +28,51 @@ LATEST_US: Final = micros(from_micros(0).replace(year=9999))
 
 
 class StartPoint(NamedTuple):
-    """Where a walk begins: by stream, and how many lines of its first moment are passed over."""
+    """The start of a walk: row numbers, ranks and chunk starts by stream, and the lines of the first moment to skip."""
 
     numbers: list[int]
     ranks: list[int]
-    places: list[array[int]]
+    chunk_starts: list[array[int]]
     skip: int
 
 
 class LineSearch:
-    """Looks for the moment at which a line of a table stands."""
+    """Finds the moment at which a line of a table is."""
 
-    def __init__(self, inventory: Inventory, of: Table) -> None:
+    def __init__(self, inventory: Inventory, table: Table) -> None:
         self._inventory = inventory
-        self._table = of
+        self._table = table
         self._chunk_starts: list[array[int]] = []
-        # What the rows around the moment are, once they are read: the number of the first, and their moments.
+        # The rows around the moment, once they are read: number of the first row, and their times.
         self._row_times: list[tuple[int, array[int]]] | None = None
         self._all_before: tuple[list[int], list[int]] = ([], [])
         self._any_before: tuple[list[int], list[int]] = ([], [])
 
     async def start(self, passed: int, *, descending: bool) -> StartPoint:
-        """A walk from after the first `passed` lines on; descending, from before all but them."""
-        of = self._table
-        self._chunk_starts = await self._inventory.chunk_starts([each.stream for each in of.visible])
-        if descending and passed == of.lines:
+        """The start of a walk after the first `passed` lines; descending, it begins at the last of them."""
+        table = self._table
+        self._chunk_starts = await self._inventory.chunk_starts([each.stream for each in table.visible])
+        if descending and passed == table.lines:
             return StartPoint(
-                [each.end for each in of.visible], [each.lines for each in of.external], self._chunk_starts, 0
+                [each.end for each in table.visible], [each.lines for each in table.external], self._chunk_starts, 0
             )
         if not descending and passed == 0:
-            return StartPoint([each.first for each in of.visible], [0] * len(of.external), self._chunk_starts, 0)
+            return StartPoint([each.first for each in table.visible], [0] * len(table.external), self._chunk_starts, 0)
         self._sum_up()
         low, high = self._span()
-        if of.visible:
+        if table.visible:
             low, high = await self._narrow(low, high, passed, self._estimate, rough=True)
             await self._read_row_times(low, high)
         low, _ = await self._narrow(low, high, passed, self._count, rough=False)
-        # Lines before `low` are at most `passed`, lines before the moment after it more.
+        # At most `passed` lines are before `low`; more are before the moment after it.
         at_us = low + 1 if descending else low
         numbers = self._numbers(at_us)
         ranks = await self._ranks(at_us)
-        before = sum(each.before(number) for each, number in zip(of.visible, numbers, strict=True)) + sum(ranks)
+        before = sum(each.before(number) for each, number in zip(table.visible, numbers, strict=True)) + sum(ranks)
         return StartPoint(numbers, ranks, self._chunk_starts, before - passed if descending else passed - before)
 
     def _sum_up(self) -> None:
-        """Of each chunk, how many lines it tells, summed by the moment before which all, or any, of them stand."""
+        """Sum the visible lines of the chunks by the moment before which all lines of a chunk are, and by its start."""
         ends: list[tuple[int, int]] = []
         begins: list[tuple[int, int]] = []
         for each, chunk_starts in zip(self._table.visible, self._chunk_starts, strict=True):
@@ -89,20 +89,20 @@ class LineSearch:
         self._all_before, self._any_before = _summed(ends), _summed(begins)
 
     def _span(self) -> tuple[int, int]:
-        """Moments of which nothing stands before the first, and everything before the second."""
+        """Two moments: no line is before the first, all lines are before the second."""
         if self._table.external:
             return -LATEST_US, LATEST_US
         return self._any_before[0][0], self._all_before[0][-1] + 1
 
     async def _estimate(self, at_us: int) -> tuple[int, int]:
-        given = sum(await self._ranks(at_us))
-        return _before(self._all_before, at_us) + given, _before(self._any_before, at_us) + given
+        external = sum(await self._ranks(at_us))
+        return _before(self._all_before, at_us) + external, _before(self._any_before, at_us) + external
 
     async def _count(self, at_us: int) -> tuple[int, int]:
         numbers = self._numbers(at_us)
         lines_before = sum(each.before(number) for each, number in zip(self._table.visible, numbers, strict=True))
-        given = sum(await self._ranks(at_us))
-        return lines_before + given, lines_before + given
+        external = sum(await self._ranks(at_us))
+        return lines_before + external, lines_before + external
 
     async def _narrow(
         self,
@@ -113,7 +113,7 @@ class LineSearch:
         *,
         rough: bool,
     ) -> tuple[int, int]:
-        """The nearest moments before which at most `passed` lines stand, and more. Halves, and guesses in between."""
+        """The nearest moments with at most, and more than, `passed` lines before. Bisects, interpolates in turn."""
         between: int | None = None
         counted = {low: 0, high: self._table.lines}
         guess = False
@@ -138,7 +138,7 @@ class LineSearch:
     async def _lowest(
         self, low: int, high: int, passed: int, count: Callable[[int], Awaitable[tuple[int, int]]]
     ) -> int:
-        """The latest moment before which surely at most `passed` lines stand; given rows may end it early."""
+        """The latest moment before which surely at most `passed` lines are; external rows may end the search early."""
         while high - low > 1:
             middle = (low + high) // 2
             _, most = await count(middle)
@@ -159,7 +159,7 @@ class LineSearch:
         return high
 
     async def _read_row_times(self, low: int, high: int) -> None:
-        """Reads the moments of all rows that may stand between the two."""
+        """Read the times of all rows that may be between the two moments."""
         around: list[tuple[int, array[int]]] = []
         wanted: list[tuple[int, Stream, int]] = []
         for index, (each, chunk_starts) in enumerate(zip(self._table.visible, self._chunk_starts, strict=True)):
@@ -177,10 +177,10 @@ class LineSearch:
 
     def _numbers(self, at_us: int) -> list[int]:
         assert self._row_times is not None or not self._table.visible
-        return [begun + bisect_left(times, at_us) for begun, times in self._row_times or ()]
+        return [first + bisect_left(times, at_us) for first, times in self._row_times or ()]
 
     async def _ranks(self, at_us: int) -> list[int]:
-        """Of each given set, how many of its told rows stand before a moment."""
+        """For each set of external rows, the number of visible rows before a moment."""
         ranks: list[int] = []
         for batch in chunks(self._table.external, KEY_BATCH):
             by_shard: dict[str, list[int]] = {}

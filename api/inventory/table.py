@@ -1,4 +1,4 @@
-"""Which rows of the inventory are told: as far as they were recorded, are asked for, and are not deleted."""
+"""Selects the visible rows of the inventory: recorded, requested and not deleted."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from api.ledger.client import Command
 
 
 class Segment(NamedTuple):
-    """Rows `first` to before `end`, each told once per status: its place in KEPT, and how it is written."""
+    """Rows from `first` to before `end`, a line per status: its index in COUNTED_STATUSES, its form in the policy."""
 
     first: int
     end: int
@@ -20,13 +20,13 @@ class Segment(NamedTuple):
 
 
 class VisibleRows(NamedTuple):
-    """What is told of a stream's own rows. Segments are in order, not empty, and do not overlap."""
+    """The visible rows of a stream. Segments are in order, not empty, and do not overlap."""
 
     stream: Stream
     segments: tuple[Segment, ...]
 
     def before(self, number: int) -> int:
-        """Lines told of the rows before `number`."""
+        """Number of lines of the rows before `number`."""
         lines = 0
         for first, end, statuses in self.segments:
             if number <= first:
@@ -48,7 +48,7 @@ class VisibleRows(NamedTuple):
 
 
 class ExternalRows(NamedTuple):
-    """What is told of rows that were given: those of one status, from a place in the set on."""
+    """The visible external rows of one status: all but the first `skipped` of the set."""
 
     stream: Stream
     status: int
@@ -76,9 +76,9 @@ async def table(
     statuses: Collection[int],
     since_us: int | None = None,
 ) -> Table:
-    """Rows of `statuses` as far as they were recorded and not deleted; `since_us` leaves out those before it.
+    """Rows of `statuses` that were recorded and not deleted; `since_us` excludes earlier rows.
 
-    Rows that were given are told as they are: whoever counted them decided what to record.
+    Policies do not apply to external rows: the system that counted them decided what to record.
     """
     streams = await inventory.with_watermarks(streams)
     visible = await _visible(inventory, streams, history, statuses, since_us)
@@ -138,7 +138,7 @@ def _moments(intervals: Collection[Sequence[Interval]], since_us: int | None) ->
 
 
 def _segments(ranges: Sequence[tuple[int, int, int, str]]) -> tuple[Segment, ...]:
-    """Disjoint segments of overlapping ranges: first, end, status, how it is written."""
+    """Disjoint segments of overlapping ranges: first, end, status, form in the policy."""
     borders = sorted({border for first, end, *_ in ranges for border in (first, end)})
     found: list[Segment] = []
     for first, end in pairwise(borders):

@@ -1,4 +1,4 @@
-"""Opens the Redis clients of the api: alone, behind Sentinel, or as Cluster."""
+"""The api's Redis clients, which send commands as pipelines; single server, Sentinel or Cluster."""
 
 from __future__ import annotations
 
@@ -6,56 +6,54 @@ import asyncio
 import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
 from typing import Any, Final, Protocol, TypeVar, cast
 
-from redis.asyncio import Redis, RedisCluster
-from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
-from redis.backoff import NoBackoff
-from redis.exceptions import AuthenticationError, NoPermissionError, RedisClusterException, RedisError
-from redis.exceptions import ConnectionError as RedisConnectionError
+from pydantic import SecretStr
+from redis.asyncio import Redis
+from redis.asyncio.sentinel import SentinelConnectionPool
+from redis.exceptions import AuthenticationError, NoPermissionError
 
-from api.settings.settings import ApiSettings
-from schemas.connections.lost_connections import raise_as
+from schemas.connections import redis_clients
+from schemas.connections.redis_clients import UNREACHABLE as UNREACHABLE
+from schemas.connections.redis_clients import as_connection_errors
 from schemas.connections.redis_replies import leave_server
-from schemas.connections.sentinel_url import parse_sentinel_url
 from schemas.settings import CommonSettings
 
 TIMEOUT_S: Final = 0.5
-"""Per reply. An api that waits longer holds its callers; it has older answers and a 503 to give."""
+"""For connecting and per reply. Instead of a longer wait, the api serves an expired answer or a 503."""
 
 MAX_AGE_S: Final = 5.0
-"""Of a connection to a single server: how long an old primary may still be read after its name has moved."""
+"""Age of a connection to one server, and so the time for which an old primary is read after a DNS change."""
 
-UNREACHABLE: Final = (RedisError, RedisClusterException, OSError)
-"""Whatever a client raises when Redis is gone, full, loading, fails over, or refuses us."""
+CLUSTER_RETRIES: Final = 1
+"""After MOVED the retry goes to the right node."""
+
+REPLIES: Final = {"decode_responses": False, "protocol": 2}
+"""redis-py returns replies as bytes, in the shapes of RESP2."""
 
 AUTH_ERRORS: Final = (AuthenticationError, NoPermissionError)
-"""Of those: what no waiting cures."""
-
-as_connection_errors: Final = partial(raise_as, RedisConnectionError)
+"""The errors of UNREACHABLE that a retry does not fix."""
 
 T = TypeVar("T")
 Command = tuple[str | bytes | int, ...]
 
 
 class Client(Protocol):
-    """What the api needs of a client. Replies are bytes."""
+    """The api's interface to Redis. Replies are bytes."""
 
     async def run(self, commands: Sequence[Command]) -> list[Any]:
-        """Send all in one go, in order per slot; answer in the same order. Raises one of UNREACHABLE."""
+        """Send all commands in one pipeline, in order per slot; replies in this order. Raises one of UNREACHABLE."""
 
     async def ping(self) -> None: ...
 
     async def close(self) -> None: ...
 
 
-class Passing:
-    """A connection that is replaced when it has grown old, so that a name that leads to a new primary is noticed.
+class ExpiringConnection:
+    """A connection that reconnects at MAX_AGE_S, so that it follows a host name to a new primary.
 
-    An old primary that stays as a replica answers reads as before. Asking each server for its role needs a right that
-    the shipped users lack. A new connection costs 0.1 ms of CPU time, with TLS 1 ms, measured.
+    An old primary that becomes a replica still answers reads. ROLE would need a permission that the shipped users lack.
+    A new connection costs 0.1 ms of CPU time, with TLS 1 ms, measured.
     """
 
     _made_at = -math.inf
@@ -70,46 +68,46 @@ class Passing:
 
 class _PipelineClient:
     def __init__(self, redis: Any, url: str, *others: Any) -> None:
-        """`others` are closed with it."""
+        """`others` are closed with `redis`."""
         self._redis = redis
         self._url = url
         self._others = others
         if isinstance(redis, Redis) and not isinstance(redis.connection_pool, SentinelConnectionPool):
             pool = redis.connection_pool
-            pool.connection_class = type("Passing", (Passing, pool.connection_class), {})
+            pool.connection_class = type("ExpiringConnection", (ExpiringConnection, pool.connection_class), {})
 
     async def _targets(self, commands: Sequence[Command]) -> list[dict[str, Any]]:
-        """For each command, where to send it if the library cannot know that by itself."""
+        """For each command, the routing options that the library cannot derive."""
         return [{}] * len(commands)
 
     async def run(self, commands: Sequence[Command]) -> list[Any]:
         if not commands:
             return []
 
-        async def ask() -> list[Any]:
+        async def send() -> list[Any]:
             pipeline = self._redis.pipeline(transaction=False)
             for command, target in zip(commands, await self._targets(commands), strict=True):
                 pipeline.execute_command(*command, **target)
             return cast(list[Any], await pipeline.execute())
 
-        return await self._asked(ask)
+        return await self._with_retry(send)
 
     async def ping(self) -> None:
-        # A Sentinel or a Cluster asks several servers before it gives up.
+        # Behind Sentinel, or in a Cluster, redis-py tries several servers before it fails.
         async with asyncio.timeout(2 * TIMEOUT_S):
-            await self._asked(self._redis.ping)
+            await self._with_retry(self._redis.ping)
 
-    async def _asked(self, ask: Callable[[], Awaitable[T]]) -> T:
-        """Ask once more where a server says that it is not the one to ask. Raises one of UNREACHABLE."""
+    async def _with_retry(self, send: Callable[[], Awaitable[T]]) -> T:
+        """Send once more if a server replies that another one must be asked. Raises one of UNREACHABLE."""
         try:
             with as_connection_errors():
-                return await ask()
+                return await send()
         except UNREACHABLE as error:
-            # The server did nothing that it refused, and all commands of the api can be repeated.
+            # A refused command had no effect, and all commands of the api can be repeated.
             if not await leave_server(self._redis, error, self._url):
                 raise
         with as_connection_errors():
-            return await ask()
+            return await send()
 
     async def close(self) -> None:
         for redis in (self._redis, *self._others):
@@ -118,7 +116,7 @@ class _PipelineClient:
 
 class _ClusterClient(_PipelineClient):
     async def _targets(self, commands: Sequence[Command]) -> list[dict[str, Any]]:
-        """redis-py asks a server for the keys of each EVAL_RO, one round trip per command; the first key is enough.
+        """Route EVAL_RO by its first key: redis-py would ask a server for the keys, one round trip per command.
 
         After MOVED or a lost connection redis-py does ask, and follows the slot.
         """
@@ -131,54 +129,18 @@ class _ClusterClient(_PipelineClient):
         ]
 
 
-def _options() -> dict[str, Any]:
-    # By itself redis-py tries ten times, each with its own wait: a caller would hang for a minute.
-    return {
-        "retry": Retry(NoBackoff(), 0),
-        "socket_timeout": TIMEOUT_S,
-        "socket_connect_timeout": TIMEOUT_S,
-        "decode_responses": False,
-        "protocol": 2,
-        # Telling the library's name needs a right of its own, which Redis 7.0 cannot grant.
-        "driver_info": None,
-    }
+def open_url(url: str, settings: CommonSettings | None = None) -> Client:
+    """A client of one server. `settings` has the TLS files for a rediss:// URL."""
+    return _PipelineClient(redis_clients.open_server(url, TIMEOUT_S, settings, **REPLIES), url)
 
 
-def open_url(url: str, **options: Any) -> Client:
-    """A client of one server. Nothing is sent before the first command."""
-    return _PipelineClient(Redis.from_url(url, **_options() | options), url)
-
-
-def open_shared(settings: ApiSettings) -> Client | None:
-    """The client of what api processes share beside the ledger, where there is such a store."""
-    if settings.cache_redis_url is None:
-        return None
-    url = settings.cache_redis_url.get_secret_value()
-    return open_url(url, **_tls(settings, url))
-
-
-def _tls(settings: CommonSettings, url: str) -> dict[str, Any]:
-    return settings.redis_tls() if settings.uses_tls(url) else {}
+def open_shared(settings: CommonSettings, url: SecretStr | None) -> Client | None:
+    """The client of the store that api processes share beside the ledger; None without one."""
+    return None if url is None else open_url(url.get_secret_value(), settings)
 
 
 def open_ledger(settings: CommonSettings) -> Client:
-    """The client of the ledger's Redis as the settings describe it. Nothing is sent before the first command."""
-    url = settings.redis_url.get_secret_value()
-    if settings.redis_cluster:
-        # One more try: after MOVED the next one goes to the right node.
-        return _ClusterClient(
-            RedisCluster.from_url(url, **_options() | _tls(settings, url) | {"retry": Retry(NoBackoff(), 1)}), url
-        )
-    if settings.redis_sentinel:
-        return _sentinel_client(url, settings)
-    return open_url(url, **_tls(settings, url))
-
-
-def _sentinel_client(url: str, settings: CommonSettings) -> Client:
-    where = parse_sentinel_url(url)
-    options = _options() | _tls(settings, url) | {"ssl": where.tls}
-    sentinel: Any = Sentinel(  # type: ignore[no-untyped-call]
-        where.sentinels, sentinel_kwargs=options | settings.redis_sentinel_login(), **options
-    )
-    master = sentinel.master_for(settings.redis_sentinel, db=where.db, username=where.username, password=where.password)
-    return _PipelineClient(master, url, *sentinel.sentinels)
+    """The client of the ledger's Redis as the settings describe it."""
+    opened = redis_clients.open_ledger(settings, TIMEOUT_S, cluster_retries=CLUSTER_RETRIES, **REPLIES)
+    kind = _ClusterClient if settings.redis_cluster else _PipelineClient
+    return kind(opened.client, settings.redis_url.get_secret_value(), *opened.sentinels)

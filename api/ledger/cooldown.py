@@ -1,4 +1,4 @@
-"""After a store was found unreachable, a moment in which nobody else waits for it to be found so again."""
+"""A pause after a store was unreachable, in which other requests do not wait for it again."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ RETRY_S: Final = 1.0
 
 class Cooldown:
     def __init__(self, monotonic: Callable[[], float]) -> None:
-        """`monotonic` is never set back, as a wall clock may be: a store would count as away until that comes round."""
+        """`monotonic` is never set back; a wall clock set back would prolong the pause."""
         self._monotonic = monotonic
         self._until = -math.inf
 

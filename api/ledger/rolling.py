@@ -1,7 +1,7 @@
-"""Distinct users of trailing windows: of each day together with so many days before it.
+"""Distinct users of rolling windows: the union of a day with the days before it.
 
-Every day is read once, not once per window: its few users into memory, many into a temporary sketch per part, which
-the windows that it is in then merge.
+Every day is read once, not once per window: few users into memory, many into one temporary sketch per part, which its
+windows then merge.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from schemas.ledger.keys import TEMPORARY_MS
 
 @dataclass(frozen=True)
 class RollingWindow:
-    """Days by their places, and their users where those are few."""
+    """Indexes of the days, and the exact count if the users are few."""
 
     days: range
     exact_count: int | None
 
 
 async def count_rolling(users: DistinctUsers, days: Sequence[DistinctQuery], length: int) -> list[ActiveUsers]:
-    """One figure for each day that has `length - 1` days before it. All days have equally many parts."""
+    """One figure for each day with `length - 1` days before it. All days have the same number of parts."""
     states = await _days(users, days)
     windows = [_count_exactly(users, states, range(end - length + 1, end + 1)) for end in range(length - 1, len(days))]
     estimated = [window for window in windows if window.exact_count is None]
@@ -79,11 +79,11 @@ def _count_exactly(users: DistinctUsers, states: Sequence[QueryState], days: ran
 
 
 async def _sketch(users: DistinctUsers, day: QueryState) -> None:
-    """All of a day's users into its temporary sketches."""
+    """Add all users of a day to its temporary sketches."""
     day.spilled = True
     for part, members in enumerate(day.parts):
         key = users.temporary_sketch(day, part)
-        # Made even where nobody is in it: that all are still there in the end shows that none has expired.
+        # Created even if empty: the final check that all sketches exist proves that none has expired.
         commands: list[Command] = [("PFADD", key), ("PEXPIRE", key, TEMPORARY_MS), *add_commands(key, members)]
         sketches = (name for unit in day.query.shard_scopes() for name in unit.sketches(part, len(day.parts)))
         if users.cluster:
@@ -97,14 +97,14 @@ async def _sketch(users: DistinctUsers, day: QueryState) -> None:
 
 
 async def _counts(users: DistinctUsers, states: Sequence[QueryState], windows: Sequence[RollingWindow]) -> list[int]:
-    """Raises TimeoutError where a temporary sketch did not last until all were counted."""
+    """The estimates by window. Raises TimeoutError if a temporary sketch expired before all were counted."""
     names = {index: _sketch_names(users, states[index]) for window in windows for index in window.days}
-    commands: list[Command] = [("PFCOUNT", *of) for window in windows for of in _by_part(names, window)]
+    commands: list[Command] = [("PFCOUNT", *sketches) for window in windows for sketches in _by_part(names, window)]
     counts: list[int] = []
     for chunk in chunks(commands, MAX_MERGED // 16):
         counts += await users.client.run(chunk)
     existing = 0
-    for some in chunks((name for of in names.values() for name in of), MAX_MERGED):
+    for some in chunks((name for day_names in names.values() for name in day_names), MAX_MERGED):
         (found,) = await users.client.run([("EXISTS", *some)])
         existing += found
     if existing < sum(map(len, names.values())):

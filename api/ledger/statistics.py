@@ -1,4 +1,4 @@
-"""What the ledger says: the only reads of it. A few pipelines a question, each of bounded size."""
+"""All reads of the ledger's statistics. A query needs a few pipelines, each of bounded size."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ from schemas.settings import CommonSettings
 __all__ = ["ActiveUsers", "Counts", "HeldPeriods", "Imported", "MonthFigures", "Statistics", "by_grant"]
 
 TOKEN: Final = fields.split(fields.token("", ""))[0]
-"""How a counts field begins that counts tokens; grant type and token type follow."""
+"""First part of a counts field for tokens; grant type and token type follow."""
 
 LABEL_DIMENSIONS: Final = frozenset({"realm", "client", "node"})
-"""Of labels: the others are words."""
+"""Dimensions of labels; the other members of the set are words."""
 
 MAX_COMMANDS: Final = 2_000
-"""Most commands of one pipeline: neither this process nor Redis serves anybody else meanwhile."""
+"""Most commands of one pipeline, which blocks this process and Redis."""
 
-LOOK: Final = """
+READ_EXPIRIES: Final = """
 return {redis.call('TIME')[1], redis.call('HGET', KEYS[2], ARGV[1]), redis.call('ZMSCORE', KEYS[1], unpack(ARGV, 2))}
 """
-"""The Unix second of the store that answers, and with it when each period expires; the newest record's timestamp.
+"""Returns the store's Unix second, the newest record's timestamp, and the expiry of each period.
 
-One script, so that in a Cluster, too, the time is that of the node that has the index.
+One script, so that in a Cluster the time comes from the node that has the index.
 """
 
 Counts = dict[tuple[str, ...], int]
-"""A counts hash: the parts of its fields, and their sums over shards."""
+"""Counters by the parts of their field, summed over shards."""
 
 
 class MonthFigures(NamedTuple):
-    """`tokens` by grant type, then token type. `source` says from where the month was imported; None: counted here."""
+    """`tokens` by grant type, then token type. `source` is the origin of an imported month, None if counted here."""
 
     month: Month
     active: ActiveUsers
@@ -52,7 +52,7 @@ class MonthFigures(NamedTuple):
 
 
 class Imported(NamedTuple):
-    """A month of the whole deployment that was counted elsewhere."""
+    """A month of the whole deployment that another system counted."""
 
     active: int | None
     source: str
@@ -60,12 +60,12 @@ class Imported(NamedTuple):
 
 
 class HeldPeriods(NamedTuple):
-    """Where something is held. Periods that no shard holds are missing."""
+    """The shards that hold each period. Periods that no shard holds are missing."""
 
     shards: Mapping[str, Sequence[ShardKeys]]
     """By period."""
     known_by: Mapping[Scope, Collection[Shard]] = {}
-    """The only shards that know a scope; of a scope that is missing, any may."""
+    """The only shards that know a scope; a missing scope may be in any shard."""
 
     def shard_scopes(self, period: str, scopes: Iterable[Scope]) -> Iterator[ShardScope]:
         for shard in self.shards.get(period, ()):
@@ -75,7 +75,7 @@ class HeldPeriods(NamedTuple):
                     yield ShardScope(shard, period, scope)
 
     def distinct_query(self, periods: Sequence[str], scopes: Sequence[Scope]) -> DistinctQuery:
-        """The question after the distinct users of all these together."""
+        """The query for the distinct users of all these periods and scopes together."""
         sketches = {accuracy.sketches(period, scope) for period in periods for scope in scopes}
         return DistinctQuery(
             lambda: (unit for period in periods for unit in self.shard_scopes(period, scopes)),
@@ -84,7 +84,7 @@ class HeldPeriods(NamedTuple):
 
 
 class Statistics:
-    """Answers from a ledger. Every method raises one of redis_client.UNREACHABLE when Redis does not answer."""
+    """Reads a ledger. Every method raises one of api.ledger.client.UNREACHABLE if Redis does not answer."""
 
     def __init__(self, client: Client, settings: CommonSettings) -> None:
         self._client = client
@@ -93,24 +93,24 @@ class Statistics:
         self.users = DistinctUsers(client, self._prefix, settings.exact_up_to, cluster=settings.redis_cluster)
 
     def scopes_of(self, realms: Collection[str] | None) -> tuple[Scope, ...]:
-        """Everything, or what a bearer limited to realms sees as everything; none where they see nothing.
+        """The scopes that a principal limited to `realms` sees as everything; empty if it sees nothing.
 
-        Raises ForbiddenError where realms are not told apart.
+        Raises ForbiddenError if figures by realm are not kept.
         """
         if realms is None:
             return (EVERYTHING,)
         if not self._by_realm:
             ACCESS_REFUSALS.labels("realms").inc()
             raise ForbiddenError(
-                "Figures by realm are not kept here (USERS_BY, COUNTS_BY), and this bearer sees no others."
+                "Figures by realm are not kept here (USERS_BY, COUNTS_BY), and this token may read no others."
             )
         return tuple(Scope("realm", (realm,)) for realm in sorted(realms) if realm != OTHER)
 
     async def months(self, months: Sequence[Month], realms: Collection[str] | None = None) -> list[MonthFigures]:
         """Figures of those `months` that the ledger holds, or else were imported, in their order.
 
-        With `realms`, a month in which none of them has a figure is left out too: that others have one is not
-        theirs to know. Raises ForbiddenError where realms are not told apart.
+        With `realms`, a month without figures of them is left out, because it would reveal that other realms have
+        figures. Raises ForbiddenError if figures by realm are not kept.
         """
         scopes = self.scopes_of(realms)
         imported = await self.imported() if realms is None else {}
@@ -131,26 +131,26 @@ class Statistics:
         return [row for row in results if realms is None or row.active.count or row.tokens]
 
     async def active_users(self, period: str, scope: Scope) -> ActiveUsers:
-        """Distinct active users of a month (`2026-11`) or day (`2026-11-20`); 0 where nothing is held."""
+        """Distinct active users of a month (`2026-11`) or day (`2026-11-20`); 0 if nothing is held."""
         return await self.active_over([period], [scope])
 
     async def active_over(self, periods: Sequence[str], scopes: Sequence[Scope]) -> ActiveUsers:
-        """Distinct active users of all `periods` and `scopes` together; 0 where nothing is held.
+        """Distinct active users of all `periods` and `scopes` together; 0 if nothing is held.
 
-        Days and months may be mixed: the error is that of the coarser.
+        Days and months may be mixed; the error is the larger one.
         """
         held = await self.find_periods(periods)
         return (await self.users.count([held.distinct_query(periods, scopes)]))[0]
 
     async def counts(self, periods: Sequence[str], scopes: Sequence[Scope]) -> dict[str, Counts]:
-        """Counters by period, summed over `scopes`; periods that nobody holds are missing."""
+        """Counters by period, summed over `scopes`; periods that no shard holds are missing."""
         held = await self.find_periods(periods)
         return await self.sum_counts(held, [period for period in periods if period in held.shards], scopes)
 
     async def record_times(self, days: Sequence[str]) -> dict[str, tuple[int, int]]:
         """First and last record timestamp (ms) counted into each day; days without any are missing.
 
-        Timestamps that cannot be a date are passed over: format 1 stored those of any record.
+        Timestamps that cannot be a date are skipped; format 1 stored them unchecked.
         """
         held = await self.find_periods(days)
         targets = [(day, shard) for day in days for shard in held.shards.get(day, ())]
@@ -164,29 +164,32 @@ class Statistics:
         return {day: (min(times), max(times)) for day, times in found.items() if times}
 
     async def retain_days(self) -> int | None:
-        """How many days after theirs daily figures stay: the shortest of all shards, None for ever."""
+        """Days for which daily figures are kept: the shortest of all shards; None means forever."""
         kept = await self.run([("HGET", shard.meta, "retain_days") for shard in await self.shards()])
         return min((int(days) for days in kept if days not in (None, b"forever")), default=None)
 
     async def shards(self) -> list[ShardKeys]:
-        """Every shard that was ever counted, in order."""
+        """Every shard of the ledger, in order."""
         (tags,) = await self._client.run([("SMEMBERS", keys.shards(self._prefix))])
         return [ShardKeys(self._prefix, Shard.parse(tag.decode())) for tag in sorted(tags)]
 
     async def find_periods(self, periods: Sequence[str]) -> HeldPeriods:
-        """Which of the periods are held, and where."""
+        """The periods that are held, with their shards."""
         shards = await self.shards()
         if not periods:
             return HeldPeriods({})
         replies = await self.run(
-            [("EVAL_RO", LOOK, 2, shard.index, shard.progress, fields.LAST_RECORD, *periods) for shard in shards]
+            [
+                ("EVAL_RO", READ_EXPIRIES, 2, shard.index, shard.progress, fields.LAST_RECORD, *periods)
+                for shard in shards
+            ]
         )
         found: dict[str, list[ShardKeys]] = {}
         unlisted: list[tuple[str, ShardKeys]] = []
         for shard, (now, last_record, scores) in zip(shards, replies, strict=True):
             pruned = _by_a_future_record(last_record, int(now))
             for period, score in zip(periods, scores, strict=True):
-                # The score is when the period expires; its keys are gone then though the index may still name it.
+                # The score is the period's expiry; then its keys are gone, although the index may still list it.
                 if score is not None and float(score) > int(now):
                     found.setdefault(period, []).append(shard)
                 elif score is None and pruned:
@@ -197,11 +200,11 @@ class Statistics:
         return HeldPeriods(found)
 
     async def _exist(self, unlisted: Sequence[tuple[str, ShardKeys]]) -> list[bool]:
-        """Whether a shard has keys of a period that its index does not name."""
+        """For each period and shard, whether keys exist although the index does not list them."""
         commands: list[Command] = []
         for period, shard in unlisted:
             unit = ShardScope(shard, period, EVERYTHING)
-            # A day has the times of its records; a month may have nothing but users.
+            # A day always has record times; a month may have only users.
             others = (
                 [shard.record_times(period)]
                 if len(period) > len("2026-11")
@@ -222,14 +225,14 @@ class Statistics:
     async def read_counts(
         self, units: Iterable[ShardScope]
     ) -> AsyncIterator[tuple[ShardScope, list[tuple[tuple[str, ...], int]]]]:
-        """The counters of each unit, some thousand at a time."""
+        """The counters of each unit, in chunks of MAX_COMMANDS."""
         for chunk in chunks(units, MAX_COMMANDS):
             commands: list[Command] = [("HGETALL", unit.shard.counts(unit.period, unit.scope)) for unit in chunk]
             for unit, found in zip(chunk, await self._client.run(commands), strict=True):
                 yield unit, [(fields.split(field.decode()), int(count)) for field, count in found.items()]
 
     async def labels(self) -> dict[Scope, set[Shard]]:
-        """Realms, clients and nodes that have come up, and which shards know them."""
+        """Known realms, clients and nodes, with the shards that know them."""
         shards = await self.shards()
         known: dict[Scope, set[Shard]] = {}
         replies = await self.run([("SMEMBERS", shard.labels) for shard in shards])
@@ -241,7 +244,7 @@ class Statistics:
         return known
 
     async def pipeline_status(self) -> PipelineStatus:
-        """How each shard stands."""
+        """The status of each shard."""
         shards = await self.shards()
         commands: list[Command] = []
         for shard in shards:
@@ -251,18 +254,18 @@ class Statistics:
         return PipelineStatus([ShardStatus.of(shard, *islice(replies, 5)) for shard in shards])
 
     async def held_ids(self) -> dict[str, HeldIds]:
-        """By shard's tag, the window in which it counts an event id once."""
+        """By the shard's tag, the window in which it deduplicates event ids."""
         shards = await self.shards()
         replies = await self.run([("HGETALL", shard.ids) for shard in shards])
         return {shard.shard.tag: HeldIds.of(held) for shard, held in zip(shards, replies, strict=True)}
 
     async def active_clients(self, period: str) -> ActiveUsers:
-        """Distinct clients that were issued tokens without a user in a period."""
+        """Distinct clients that received tokens without a user in a period."""
         held = await self.find_periods([period])
         return await self.users.count_sketches([shard.clients(period) for shard in held.shards.get(period, ())])
 
     async def imported(self) -> dict[str, Imported]:
-        """Months that were counted elsewhere, by key (`2025-03`)."""
+        """Imported months by key (`2025-03`)."""
         (values,) = await self._client.run([("HGETALL", keys.imported(self._prefix))])
         active: dict[str, int] = {}
         source: dict[str, str] = {}
@@ -279,7 +282,7 @@ class Statistics:
         return {month: Imported(active.get(month), source.get(month, ""), counts.get(month, {})) for month in months}
 
     async def run(self, commands: Sequence[Command], at_once: int = MAX_COMMANDS) -> list[Any]:
-        """Replies in order, of pipelines of bounded size."""
+        """Replies in order; commands are sent in pipelines of bounded size."""
         replies: list[Any] = []
         for chunk in chunks(commands, at_once):
             replies += await self._client.run(chunk)
@@ -287,16 +290,16 @@ class Statistics:
 
 
 def _by_a_future_record(last_record: bytes | None, now: int) -> bool:
-    """Whether a format 1 worker may have pruned the index too early: by a record's timestamp, which was in the future.
+    """Whether a format 1 worker may have pruned the index too early, by a record timestamp in the future.
 
-    Nothing else leaves a newest record so far ahead of the store's clock.
+    A newest record so far ahead of the store's clock has no other cause.
     """
     at_ms = None if last_record is None else integer(last_record.decode(errors="replace"))
     return at_ms is not None and at_ms > (now + MAX_AHEAD.total_seconds()) * 1000
 
 
 def by_grant(counts: Counts) -> dict[str, dict[str, int]]:
-    """The tokens among counters: by grant type, then token type."""
+    """The token counters, by grant type, then token type."""
     grants: dict[str, dict[str, int]] = {}
     for (kind, *words), count in sorted(counts.items()):
         if kind == TOKEN:

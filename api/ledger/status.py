@@ -1,4 +1,4 @@
-"""How the ledger stands: what its shards were counted with, how far they are, and how fresh and whole that is."""
+"""The status of the ledger's shards: their settings, position, lag and completeness."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MAX_MS: Final = int(datetime(9999, 12, 31, tzinfo=UTC).timestamp() * 1000)
 
 
 class Observation(NamedTuple):
-    """Something seen beside the log, and when; None for a half that is missing or is not a number."""
+    """An observed value with its time; None for a part that is missing or not a number."""
 
     value: int | None
     at_ms: int | None
@@ -27,10 +27,10 @@ class Observation(NamedTuple):
 
 
 class ShardStatus(NamedTuple):
-    """One shard. `position` is None where nothing was counted yet.
+    """One shard. `position` is None before its first range.
 
-    `progress` has the ledger's numbers by field, None for one that is not a number: hashes hold what records said, and
-    a format 1 worker stored record timestamps unchecked.
+    `progress` has the ledger's numbers by field, None for a value that is not a number: a format 1 worker stored record
+    timestamps unchecked.
     """
 
     keys: ShardKeys
@@ -39,7 +39,7 @@ class ShardStatus(NamedTuple):
     progress: Mapping[str, int | None]
     observed: Mapping[str, str]
     unexpected: int = 0
-    """Records that a defect kept from being counted."""
+    """Number of unexpected records."""
 
     @classmethod
     def of(
@@ -61,7 +61,7 @@ class ShardStatus(NamedTuple):
         )
 
     def counter(self, name: str) -> int | None:
-        """A number of progress: 0 if it is absent, None if the ledger holds something that cannot be a count."""
+        """A counter of progress: 0 if it is absent, None if the stored value cannot be a count."""
         return whole(self.progress.get(name, 0))
 
     def observation(self, name: str) -> Observation | None:
@@ -70,12 +70,12 @@ class ShardStatus(NamedTuple):
 
     @property
     def end(self) -> Observation | None:
-        """The log's end when a worker last looked."""
+        """The log's end when a worker last read it."""
         return self.observation(fields.END)
 
     @property
     def refused(self) -> Observation | None:
-        """Scripts that were refused because the shard stood elsewhere, and when the last one was."""
+        """Number of refused scripts (the position was not the range's start), and the time of the last one."""
         if fields.REFUSED not in self.observed:
             return None
         refused, at_ms = self.observed[fields.REFUSED], self.observed.get(fields.REFUSED_MS, "")
@@ -83,64 +83,64 @@ class ShardStatus(NamedTuple):
 
     @property
     def lag(self) -> int | None:
-        """Offsets between the position and the log's end; None while nobody has looked."""
+        """Offsets between the position and the log's end; None before a worker has read the end."""
         if self.end is None or self.end.value is None:
             return None
         return max(self.end.value - (self.position or 0), 0)
 
     @property
     def dead(self) -> dict[str, int | None]:
-        """Dead letters by reason; None for a number that is not one."""
+        """Dead letters by reason; None for a value that is not a count."""
         found = {fields.split(name): whole(count) for name, count in self.progress.items()}
         dead = fields.split(fields.dead(""))[0]
         return {parts[1]: found[parts] for parts in sorted(found) if parts[0] == dead and len(parts) == 2}
 
     @property
     def unexpected_allowed(self) -> int | None:
-        """Beyond so many unexpected records the partition stops; None if the ledger's number is not one."""
+        """The partition stops beyond this number of unexpected records; None if the stored value is not a count."""
         allowed = self.meta.get(fields.UNEXPECTED_ALLOWED)
         return fields.ALLOWED_AT_FIRST if allowed is None else whole(integer(allowed))
 
 
 class PipelineStatus(NamedTuple):
-    """All shards."""
+    """The status of all shards."""
 
     shards: Sequence[ShardStatus]
 
     @property
     def newest_event_ms(self) -> int | None:
-        """Times that cannot be a date are passed over."""
+        """The newest event time (Unix ms). Times that cannot be a date are skipped."""
         found = (shard.progress.get(fields.LAST_EVENT) for shard in self.shards)
         return max((at_ms for at_ms in found if at_ms is not None and is_date(at_ms)), default=None)
 
     @property
     def lag(self) -> int | None:
-        """Over all shards that somebody looked at."""
+        """Sum over all shards with a known lag; None if there are none."""
         lags = [shard.lag for shard in self.shards if shard.lag is not None]
         return sum(lags) if lags else None
 
     def labels_complete(self, dimensions: Iterable[str]) -> bool:
-        """Whether every label of these dimensions found room for figures of its own."""
+        """Whether every label of these dimensions has its own figures, none under OTHER."""
         return not any(self.overflowed(name) for name in dimensions)
 
     def overflowed(self, dimension: str) -> list[ShardStatus]:
-        """The shards in which labels of a dimension found no room."""
+        """The shards that had no room for some labels of a dimension."""
         return [shard for shard in self.shards if shard.counter(fields.overflowed(dimension)) != 0]
 
     def keeps_dimension(self, setting: str, dimension: str) -> bool:
-        """Whether all that was counted was counted with `dimension` in `setting` (`users_by`, `counts_by`)."""
+        """Whether all shards have `dimension` in `setting` (`users_by`, `counts_by`)."""
         return all(dimension in value.split(",") for value in self._settings(setting))
 
     def setting_values(self, setting: str) -> list[str]:
-        """All values that a listed setting has in any shard."""
+        """All items of a list setting, over all shards."""
         return sorted({word for value in self._settings(setting) for word in value.split(",") if word})
 
     def minimum_setting(self, setting: str) -> int | None:
-        """The smallest number that a setting has in any shard; None where all say `forever`, or there is none."""
+        """The smallest number of a setting over all shards; None if all have `forever`, or there is no shard."""
         return min((int(value) for value in self._settings(setting) if value != "forever"), default=None)
 
     def since(self, settings: Iterable[str], after: datetime) -> dict[str, str | None]:
-        """Which of `settings` hold only from some time `after` on, and from when; None where the time is unknown."""
+        """Those of `settings` whose present value began after `after`, with that time; None for an unknown time."""
         found: dict[str, str | None] = {}
         for setting in settings:
             observed = [shard.meta.get(fields.since(setting)) for shard in self.shards]
@@ -160,13 +160,13 @@ HOUR_MS: Final = 3_600_000
 
 
 class HeldIds(NamedTuple):
-    """The window in which a shard knows event ids again: hours since the Unix epoch, and how many ids."""
+    """The window in which a shard deduplicates event ids: hours since the Unix epoch, and the number of ids."""
 
     first: int | None
     last: int | None
     ids: int
     evicted_before: int | None
-    """The first hour of which no id was given up for want of room; None where none ever was."""
+    """The first hour from which no id was evicted by the size limit; None if none ever was."""
 
     @classmethod
     def of(cls, held: Mapping[bytes, bytes]) -> HeldIds:
@@ -205,11 +205,11 @@ def is_date(at_ms: int) -> bool:
 
 
 def rfc3339(at_ms: int) -> str:
-    """`2026-11-20T09:30:00.000Z`, of a time that is a date."""
+    """`2026-11-20T09:30:00.000Z`; requires `is_date`."""
     text = datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds")
     return text.removesuffix("+00:00") + "Z"
 
 
 def shown(at_ms: int | None) -> str | None:
-    """A time of the ledger as RFC 3339; None if there is none, or it cannot be a date."""
+    """A time of the ledger as RFC 3339; None for None, or for a value that cannot be a date."""
     return rfc3339(at_ms) if at_ms is not None and is_date(at_ms) else None

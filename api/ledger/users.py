@@ -1,8 +1,8 @@
-"""Distinct users of unions over shards, scopes and periods: one by one while few, in bounded memory however many.
+"""Distinct users of unions over shards, scopes and periods: exact while few, always in bounded memory.
 
-Users of a scope lie per shard either in 16 small sets of integers or in k sketches, never in both for long: the
-worker's script moves them from the sets to the sketches at once. So a shard's small sets are always read *before* its
-sketches are looked at; whoever moves in between is then seen twice, which a union forgives, and never not at all.
+Per shard the users of a scope are either in 16 small sets of integers or in k sketches: the worker's script moves them
+from the sets to the sketches in one step. Therefore a shard's small sets are always read *before* its sketches: users
+that move in between are read twice, which does not change a union, instead of never.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from schemas.ledger.keys import SMALL_PARTS, TEMPORARY_MS, ShardKeys, temporary
 from schemas.ledger.scopes import Scope
 
 MAX_ARGUMENTS: Final = 4_000
-"""Most arguments of one PFADD: Redis serves nobody else meanwhile."""
+"""Most arguments of one PFADD, which blocks Redis."""
 MAX_SHARD_SCOPES: Final = 256
-"""Small sets (of a shard, period and scope) read at once: a million ids at the default EXACT_UP_TO, were all full."""
+"""Most shard scopes whose small sets are read at once: a million ids at the default EXACT_UP_TO, if all are full."""
 MAX_CONCURRENT_QUERIES: Final = 2
-"""Questions that hold so many at the same time."""
+"""Most queries that hold MAX_SHARD_SCOPES at the same time."""
 MAX_MERGED: Final = 256
-"""Most sketches that one command merges: some 4 ms of the store's time."""
+"""Most sketches merged by one command: about 4 ms of the store's time."""
 MAX_COPIED: Final = 64
-"""Sketches carried from slot to slot at once, 12 KB each."""
+"""Most sketches copied between slots at once, 12 KB each."""
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class ActiveUsers:
-    """`standard_error` is relative, 0.002 for 0.2 %; 0 when the users were counted one by one."""
+    """`standard_error` is relative, 0.002 for 0.2 %; 0 for an exact count."""
 
     count: int
     standard_error: float
@@ -47,33 +47,33 @@ class ActiveUsers:
 
 
 class ShardScope(NamedTuple):
-    """What lies together: the users of one scope and period in one shard."""
+    """The users of one scope and period in one shard."""
 
     shard: ShardKeys
     period: str
     scope: Scope
 
     def small_sets(self, part: int, parts: int) -> list[str]:
-        """The small sets whose members belong to `part` of `parts`: a set's own part modulo that."""
+        """The small sets whose members belong to `part` of `parts`: those whose own part modulo `parts` is `part`."""
         return self.shard.small_sets(self.period, self.scope, range(part, SMALL_PARTS, parts))
 
     def sketches(self, part: int, parts: int) -> list[str]:
-        """The sketches likewise: a period of 16 and one of 4 unite in four parts."""
+        """The sketches of `part`, likewise: periods with 16 and with 4 sketches unite in four parts."""
         return self.shard.sketches(
             self.period, self.scope, range(part, accuracy.sketches(self.period, self.scope), parts)
         )
 
     @property
     def first_sketch(self) -> str:
-        """There when any is: the worker makes all of them at once."""
+        """Exists if any sketch exists, because the worker creates all of them at once."""
         return self.shard.users(self.period, self.scope, 0)
 
 
 class DistinctQuery(NamedTuple):
-    """One question: the distinct users of all `shard_scopes`, in as many parts as the coarsest of them has sketches."""
+    """The distinct users of all `shard_scopes`, in as many parts as the coarsest of them has sketches."""
 
     shard_scopes: Callable[[], Iterable[ShardScope]]
-    """Called again where they are needed again: there can be more than one would keep."""
+    """Called again for each pass, because there may be too many to keep in memory."""
     parts: int
 
 
@@ -85,7 +85,7 @@ class _Piece(NamedTuple):
 
 @dataclass(slots=True)
 class QueryState:
-    """What is known of a union so far: the members of its small sets, in one part while that will do.
+    """The members of a union that were read so far, in one part while that is enough.
 
     `spilled`: members are in temporary sketches already.
     """
@@ -103,7 +103,7 @@ class QueryState:
 
 
 class DistinctUsers:
-    """Counts unions. Raises one of redis_client.UNREACHABLE when Redis does not answer."""
+    """Counts unions. Raises one of api.ledger.client.UNREACHABLE if Redis does not answer."""
 
     def __init__(self, client: Client, prefix: str, exact_up_to: int, *, cluster: bool) -> None:
         self.client = client
@@ -113,7 +113,7 @@ class DistinctUsers:
         self.slots = asyncio.Semaphore(MAX_CONCURRENT_QUERIES)
 
     async def count(self, queries: Sequence[DistinctQuery]) -> list[ActiveUsers]:
-        """One figure a union, in order."""
+        """One figure per query, in order."""
         answers = [ActiveUsers(0, 0.0)] * len(queries)
         nonce = secrets.token_hex(8)
         states: dict[int, QueryState] = {}
@@ -122,7 +122,7 @@ class DistinctUsers:
                 for piece in pieces:
                     if piece.query_index not in states and piece.shard_scopes:
                         query = queries[piece.query_index]
-                        # Most unions are read whole, and then most are few: nobody needs to know their parts.
+                        # Most unions are read in one piece and are small: they need no parts.
                         parts = 1 if piece.last else query.parts
                         states[piece.query_index] = QueryState(
                             f"{nonce}.{piece.query_index}", query, empty_parts(parts)
@@ -148,14 +148,14 @@ class DistinctUsers:
                             state.parts = empty_parts(state.query.parts)
                     else:
                         answers[piece.query_index] = ActiveUsers(state.exact_count, 0.0)
-                # Again, before the sketches are: whoever has moved to them since is found there.
+                # Read again by parts, before the sketches, which contain the users that have moved since.
                 await self.load_small_sets(undivided)
                 for index, count in zip(estimated, await self._estimate(list(estimated.values())), strict=True):
                     answers[index] = ActiveUsers(count, accuracy.SKETCH_ERROR / math.sqrt(queries[index].parts))
         return answers
 
     async def count_sketches(self, sketches: Sequence[str]) -> ActiveUsers:
-        """The union of these sketches, of which each holds all there is: no parts, no small sets."""
+        """The union of sketches without parts and without small sets."""
         if not sketches:
             return ActiveUsers(0, 0.0)
         key = temporary(self._prefix, secrets.token_hex(8), "0")
@@ -167,7 +167,7 @@ class DistinctUsers:
         return ActiveUsers(count, accuracy.SKETCH_ERROR if count else 0.0)
 
     async def load_small_sets(self, asked: Sequence[tuple[QueryState, list[ShardScope]]]) -> None:
-        """Read the small sets of these units, then whether there are sketches."""
+        """Read the small sets of these shard scopes, then whether they have sketches."""
         small: list[Command] = []
         exists: list[Command] = []
         owners: list[tuple[QueryState, int]] = []
@@ -187,7 +187,7 @@ class DistinctUsers:
             query.has_sketches |= found > 0
 
     def _by_slot(self, shard_scopes: list[ShardScope]) -> Iterable[list[ShardScope]]:
-        """Units whose keys one command may name: of one shard each in Cluster, where commands cannot cross slots."""
+        """Groups of shard scopes whose keys one command may use: one shard each in a Cluster, else all."""
         if not self.cluster:
             return [shard_scopes] if shard_scopes else []
         groups: dict[str, list[ShardScope]] = {}
@@ -196,7 +196,7 @@ class DistinctUsers:
         return groups.values()
 
     async def spill(self, query: QueryState) -> None:
-        """No longer few: from now on members live in temporary sketches, so that no answer holds them all."""
+        """Move the members to temporary sketches, so that a query's memory stays bounded."""
         commands: list[Command] = []
         for part, members in enumerate(query.parts):
             commands.extend(add_commands(self.temporary_sketch(query, part), members))
@@ -205,7 +205,7 @@ class DistinctUsers:
         await self.client.run(commands)
 
     async def _estimate(self, queries: Sequence[QueryState]) -> list[int]:
-        """The sum of each union's parts: PFCOUNT over all sketches of a part, members that are in none added."""
+        """The estimate of each union: the sum of PFCOUNT over the sketches of each part, with its members added."""
         commands: list[Command] = []
         counted: list[tuple[int, int]] = []
         for index, query in enumerate(queries):
@@ -237,7 +237,7 @@ class DistinctUsers:
         return estimates
 
     async def copy_to_slot(self, key: str, sketches: Iterable[str]) -> None:
-        """Merge into `key` where a command cannot reach over slots: sketches are copied as they are to its slot."""
+        """Merge sketches into `key` in a Cluster, where commands cannot cross slots: copy them to its slot first."""
         for chunk in chunks(sketches, MAX_COPIED):
             copies = [raw for raw in await self.client.run([("GET", name) for name in chunk]) if raw is not None]
             names = [f"{key}.{number}" for number in range(len(copies))]
@@ -254,7 +254,7 @@ class DistinctUsers:
 
 
 def slice_queries(queries: Sequence[DistinctQuery]) -> Iterator[list[_Piece]]:
-    """All units in order, at most UNITS at a time; what is `last` ends its union."""
+    """All shard scopes in order, at most MAX_SHARD_SCOPES at a time; the piece with `last` ends its query."""
     pieces: list[_Piece] = []
     free = MAX_SHARD_SCOPES
     for index, query in enumerate(queries):
@@ -272,7 +272,7 @@ def slice_queries(queries: Sequence[DistinctQuery]) -> Iterator[list[_Piece]]:
 
 
 def _by_part(query: DistinctQuery) -> list[list[str]]:
-    """All sketches of a union, by its parts."""
+    """All sketches of a query, by part."""
     found: list[list[str]] = [[] for _ in range(query.parts)]
     for shard_scope in query.shard_scopes():
         for number, name in enumerate(shard_scope.sketches(0, 1)):
@@ -293,7 +293,7 @@ def chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
 def add_commands(key: str, members: Collection[bytes]) -> Iterable[Command]:
     if not members:
         return
-    # Made empty and given its lifetime before it grows: a connection cut in between leaves some thirty bytes.
+    # Created empty, and with its TTL, before it grows: a lost connection in between leaves only thirty bytes.
     yield ("PFADD", key)
     yield ("PEXPIRE", key, TEMPORARY_MS)
     for chunk in chunks(members, MAX_ARGUMENTS):

@@ -1,4 +1,4 @@
-"""How many machine-to-machine tokens a month may see: a file, read again when it has changed."""
+"""Monthly quotas of machine-to-machine tokens: a file that is read again after a change."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from typing import Annotated, Final
 import msgspec
 
 from api.settings.watched_file import WatchedFile, read_bounded
-from schemas.clock import SYSTEM, Clock
+from schemas.time.clock import SYSTEM, Clock
 
 Limit = Annotated[int, msgspec.Meta(ge=1, le=10**15)]
 Name = Annotated[str, msgspec.Meta(max_length=256)]
 
 
 class ClientQuota(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Tokens a month of one client."""
+    """Tokens per month of one client."""
 
     client_id: Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
     limit: Limit
     realm: Name = ""
-    """"" is the realm of clients without one."""
+    """Empty for clients without a realm."""
 
 
 class Quotas(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`tenant` is of the whole deployment; None is no limit."""
+    """`tenant` is the limit of the whole deployment; None means no limit."""
 
     tenant: Limit | None = None
     clients: tuple[ClientQuota, ...] = ()
@@ -40,7 +40,7 @@ NO_QUOTAS: Final = Quotas()
 
 
 def read(path: Path) -> Quotas:
-    """Raises ValueError with a sentence that tells what is wrong with the file, and where in it."""
+    """The quotas of a file. Raises ValueError with the error and its place in the file."""
     return _decode(path, read_bounded(path))
 
 
@@ -48,17 +48,17 @@ def _decode(path: Path, content: bytes) -> Quotas:
     try:
         quotas = msgspec.json.decode(content, type=Quotas)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is no object of tenant and clients: {error}") from error
+        raise ValueError(f"{path} is not an object with tenant and clients: {error}") from error
     seen: set[tuple[str, str]] = set()
     for number, quota in enumerate(quotas.clients):
         if (quota.realm, quota.client_id) in seen:
-            raise ValueError(f"{path}: clients[{number}] limits a client that is limited before: {quota.client_id}")
+            raise ValueError(f"{path}: clients[{number}] repeats a client: {quota.client_id}")
         seen.add((quota.realm, quota.client_id))
     return quotas
 
 
 class QuotasFile:
-    """The quotas of a file. A change counts within a second; one that is wrong is logged, and the last good one holds.
+    """The quotas of a file, reloaded within a second of a change. An invalid file is logged; the last valid one stays.
 
     Without a path there are no quotas.
     """
@@ -66,7 +66,7 @@ class QuotasFile:
     def __init__(self, path: Path | None, clock: Clock = SYSTEM) -> None:
         self._quotas = NO_QUOTAS
         self.version = ""
-        """Names what the quotas say: equal in processes whose files are."""
+        """Digest of the file; equal in processes with equal files."""
         self._file = None if path is None else WatchedFile(path, "QUOTAS_FILE", partial(self._load, path), clock)
 
     def current(self) -> Quotas:

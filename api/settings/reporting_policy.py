@@ -1,7 +1,7 @@
-"""Reporting policies: which token counts are recorded in which realms, and who may ask for what.
+"""Reporting policies: the token counts to record in each realm, and the access rights to them.
 
-The file is LinOTP's export of policies: sections of `name = value`, whose values may be quoted and then go over
-several lines. Of its scopes `reporting` and `reporting.access` count here, the others are LinOTP's own concern.
+The file is LinOTP's export of policies: sections of `name = value`; a quoted value may span several lines. Only the
+scopes `reporting` and `reporting.access` are used; LinOTP itself enforces the others.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ WILDCARD: Final = ("*",)
 
 RECORDING_SCOPE: Final = "reporting"
 ACCESS_SCOPES: Final = ("reporting.access", "reporting_access")
-"""The second is how LinOTP's document calls the first in its text."""
+"""LinOTP's documentation also uses the second name."""
 ACTIONS: Final = ("show", "period", "maximum", "delete_all", "delete_before")
 
 ALWAYS_TIME: Final = re.compile(r"\*( \*){0,5};?")
-"""A `time` that never ends: `* * * * * *;`."""
+"""A `time` without a limit: `* * * * * *;`."""
 
 
 @dataclass(frozen=True)
 class RecordingPolicy:
-    """What is recorded in some realms: the statuses as the policy writes them. `realms` None is all of them."""
+    """The statuses to record in some realms, as the policy writes them. `realms` None means all realms."""
 
     realms: frozenset[str] | None
     statuses: tuple[str, ...]
@@ -39,7 +39,7 @@ class RecordingPolicy:
 
 @dataclass(frozen=True)
 class AccessPolicy:
-    """Who may do what on which realms; None is everybody, everything, all."""
+    """Actions that users may perform on realms; None means all users, actions or realms."""
 
     users: frozenset[str] | None
     actions: frozenset[str] | None
@@ -57,7 +57,7 @@ class Policies:
     access: tuple[AccessPolicy, ...] = ()
 
     def allowed_realms(self, subject: str, action: str) -> AllowedRealms | None:
-        """On which realms the subject may do it; None where no policy lets it. Without any policy everybody may."""
+        """The realms on which the subject may perform the action; None if no policy allows it, all if there is none."""
         if not self.access:
             return AllowedRealms(None)
         matching = [policy for policy in self.access if policy.allows(subject, action)]
@@ -73,17 +73,17 @@ class Policies:
 
 @dataclass(frozen=True)
 class AllowedRealms:
-    """Realms in lower case; None is all."""
+    """Realms in lower case; None means all."""
 
     realms: frozenset[str] | None
 
 
 RECORD_EVERYTHING: Final = RecordingPolicy(None, COUNTED_STATUSES)
-"""What is recorded where no file says otherwise."""
+"""The recording policy without a file."""
 
 
 def read(path: Path) -> Policies:
-    """Raises ValueError with a sentence that tells what is wrong with the file, and where in it."""
+    """The policies of a file. Raises ValueError with the error and its place in the file."""
     return decode(path, read_bounded(path))
 
 
@@ -97,7 +97,7 @@ def decode(path: Path, content: bytes) -> Policies:
 
 
 def parse(text: str) -> Policies:
-    """The policies of a file's text. Raises ValueError that names the line or the policy."""
+    """The policies of a file's text. Raises ValueError with the line or the policy."""
     recording, access = [], []
     for name, attributes in _sections(text):
         policy = _Policy(name, attributes)
@@ -110,7 +110,7 @@ def parse(text: str) -> Policies:
             if policy.active:
                 access.append(access_policy)
         elif policy.scope.startswith(RECORDING_SCOPE):
-            # A misspelt one would count as none, and none lets everybody in.
+            # Ignoring a misspelled access policy would allow everybody everything.
             raise policy.error("scope", f"{policy.scope!r} is neither {RECORDING_SCOPE} nor {ACCESS_SCOPES[0]}")
     return Policies(tuple(recording), tuple(access))
 
@@ -185,7 +185,7 @@ class _Policy:
         return None if "*" in items else frozenset(items)
 
     def _reject_unenforced(self) -> None:
-        """A limit that nobody enforces would be believed."""
+        """Raise ValueError for a restriction that is not enforced here, because operators would rely on it."""
         for attribute, value in self._attributes.items():
             if attribute in ("name", "realm", "scope", "action", "active"):
                 continue
@@ -193,7 +193,7 @@ class _Policy:
                 continue
             if value in ("", "*") or (attribute == "time" and ALWAYS_TIME.fullmatch(value)):
                 continue
-            raise self.error(attribute, f"is not enforced here, so only * is taken, not {value[:64]!r}")
+            raise self.error(attribute, f"is not enforced here, so it must be *, not {value[:64]!r}")
 
 
 def _listed(value: str) -> tuple[str, ...]:
@@ -201,7 +201,7 @@ def _listed(value: str) -> tuple[str, ...]:
 
 
 def _sections(text: str) -> Iterator[tuple[str, dict[str, str]]]:
-    """Name and attributes of each section."""
+    """The name and attributes of each section."""
     name: str | None = None
     attributes: dict[str, str] = {}
     seen: set[str] = set()
@@ -214,10 +214,10 @@ def _sections(text: str) -> Iterator[tuple[str, dict[str, str]]]:
             if name is not None:
                 yield name, attributes
             if not (header := re.fullmatch(r"\[([^\[\]]+)\]", line)):
-                raise ValueError(f"line {number} is no section: [name]")
+                raise ValueError(f"line {number} is not a section: [name]")
             name, attributes = header[1].strip(), {}
             if name in seen:
-                raise ValueError(f"line {number}: a policy [{name}] stands before")
+                raise ValueError(f"line {number}: policy [{name}] is defined twice")
             seen.add(name)
             continue
         attribute, equals, value = line.partition("=")
@@ -225,16 +225,16 @@ def _sections(text: str) -> Iterator[tuple[str, dict[str, str]]]:
         if not equals or not attribute:
             raise ValueError(f"line {number} is neither [name] nor attribute = value")
         if name is None:
-            raise ValueError(f"line {number} stands before the first [name]")
+            raise ValueError(f"line {number} is before the first [name]")
         if attribute in attributes:
-            raise ValueError(f"line {number}: policy [{name}] has {attribute} before")
+            raise ValueError(f"line {number}: policy [{name}] defines {attribute} twice")
         attributes[attribute] = _unquoted(value.strip(), number, lines)
     if name is not None:
         yield name, attributes
 
 
 def _unquoted(value: str, number: int, lines: Iterator[tuple[int, str]]) -> str:
-    """A value without its quotes, and with the lines up to the closing one."""
+    """A value without quotes, with the lines up to the closing quote."""
     if value[:1] not in ('"', "'"):
         return value
     quote, unquoted = value[0], value[1:]

@@ -20,7 +20,7 @@ class TokenEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def read(path: Path) -> list[TokenEntry]:
-    """Raises ValueError with a sentence that says what is wrong with the file, never what it holds."""
+    """The entries of a file. Raises ValueError with the error, never with the file's content."""
     return decode(path, read_bounded(path))
 
 
@@ -28,7 +28,7 @@ def decode(path: Path, content: bytes) -> list[TokenEntry]:
     try:
         entries = msgspec.json.decode(content, type=list[TokenEntry])
     except msgspec.DecodeError as error:
-        raise ValueError(f"{path} is no list of sha256, subject, scopes and realms: {error}") from error
+        raise ValueError(f"{path} is not a list of sha256, subject, scopes and realms: {error}") from error
     if not entries:
-        raise ValueError(f"{path} lists no token")
+        raise ValueError(f"{path} contains no token")
     return entries

@@ -1,4 +1,4 @@
-"""A file of settings that may change while the service runs: read again within a second, the last good one holds."""
+"""A settings file that is read again within a second of a change; if it is invalid, the last valid one stays."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import Final
 
 import structlog
 
-from schemas.clock import Clock
 from schemas.settings import PREFIX
+from schemas.time.clock import Clock
 
 log = structlog.get_logger(__name__)
 
 CHECK_INTERVAL_S: Final = 1.0
-"""How old the last look at a file may be."""
+"""Seconds between two checks of a file."""
 MAX_BYTES: Final = 2**20
 
 
 def read_bounded(path: Path) -> bytes:
-    """Raises ValueError with a sentence that tells why it cannot be had."""
+    """The content of a file. Raises ValueError if it cannot be read or is too long."""
     try:
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
@@ -31,9 +31,9 @@ def read_bounded(path: Path) -> bytes:
 
 
 class WatchedFile:
-    """Hands a file's content to `on_content`, at once and after each change.
+    """Passes a file's content to `on_content`, in the constructor and after each change.
 
-    `on_content` raises ValueError for what is wrong with it: at once that is the caller's, later it is logged.
+    `on_content` raises ValueError for an invalid file: the constructor raises it, later reads log it.
     """
 
     def __init__(self, path: Path, setting: str, on_content: Callable[[bytes], None], clock: Clock) -> None:
@@ -47,7 +47,7 @@ class WatchedFile:
         self._read()
 
     def reload_if_changed(self) -> None:
-        """Whether it has changed, at most once in LOOKED_S."""
+        """Read the file if it has changed; checks at most once in CHECK_INTERVAL_S."""
         now = self._clock()
         if now - self._checked_at < CHECK_INTERVAL_S:
             return
@@ -59,10 +59,10 @@ class WatchedFile:
         except ValueError as error:
             if str(error) != self._error:
                 self._error = str(error)
-                log.warning("file left as it was read before", setting=self._setting, error=self._error)
+                log.warning("file not usable, last valid content stays", setting=self._setting, error=self._error)
 
     def _read(self) -> bool:
-        """Whether there was something new. Raises ValueError."""
+        """Read the file if it has changed; whether it has. Raises ValueError."""
         try:
             found = self._path.stat()
         except OSError as error:
@@ -71,8 +71,8 @@ class WatchedFile:
         if signature == self._signature:
             return False
         content = read_bounded(self._path)
-        # After the reading: a file that could not be read is tried again. Before its judgement: a wrong one is not,
-        # until it changes.
+        # Set after the read, so an unreadable file is tried again; set before `on_content`, so an invalid file is not
+        # read again until it changes.
         self._signature = signature
         self._on_content(content)
         return True

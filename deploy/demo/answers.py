@@ -10,12 +10,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from urllib.parse import quote
 
-import redis
 from prometheus_client.parser import text_string_to_metric_families
 
 from deploy.demo.processes import Children
 from deploy.demo.sample_events import DEAD_LETTERS, TOPICS, Expected, otp_tokens
 from deploy.demo.sources import Sent
+from schemas.connections.redis_clients import open_blocking
 from schemas.ledger import accuracy, fields
 from schemas.ledger.keys import Shard, ShardKeys
 from schemas.ledger.scopes import EVERYTHING
@@ -28,6 +28,7 @@ LINOTP: Final = "/reporting"
 TOKEN_FAMILIES: Final = ("access_token", "id_token", "refresh_token", "uma_token")
 """The token types that every grant type of an answer has, zero or not."""
 STANDARD_ERRORS: Final = 4
+STORE_TIMEOUT_S: Final = 5.0
 
 Grants = dict[str, dict[str, int]]
 
@@ -202,7 +203,7 @@ def _progress(client: Any, key_prefix: str) -> list[dict[str, str]]:
 
 def _books(children: Children, expected: Expected, sent: Sequence[Sent], key_prefix: str) -> Iterator[str]:
     """The ledger's own books: every record consumed, the bad ones by reason, what was sent twice counted once."""
-    with redis.Redis.from_url(children.store.url, decode_responses=True) as client:
+    with open_blocking(children.store.url, STORE_TIMEOUT_S, decode_responses=True) as client:
         books = _progress(client, key_prefix)
 
     def held(name: str) -> int:

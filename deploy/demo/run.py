@@ -11,16 +11,16 @@ from types import FrameType
 from typing import Any, Final
 
 import click
-import redis
 from confluent_kafka import KafkaError, Message
 from rich.console import Console
 
 from deploy.demo import sources
-from deploy.demo.answers import consumed, curl_lines, differences, records_sent
+from deploy.demo.answers import STORE_TIMEOUT_S, consumed, curl_lines, differences, records_sent
 from deploy.demo.processes import Children, DemoError
 from deploy.demo.sample_events import DEAD_LETTERS, TOPICS, Expected, Sample, SampleEvents, otp_tokens
 from deploy.demo.sources import Sent
 from deploy.progress import progress
+from schemas.connections.redis_clients import open_blocking
 from schemas.ledger.keys import Shard, ShardKeys
 
 KEY_PREFIX: Final = "authtally:"
@@ -136,7 +136,7 @@ def _wait_until_counted(children: Children, ends: Ends, show: Any) -> None:
     """Until the ledger's positions equal the log ends. Raises DemoError when nothing moves any more."""
     position_keys = [ShardKeys(KEY_PREFIX, shard).position for shard in ends]
     seen, deadline = -1, time.monotonic() + CATCH_UP_TIMEOUT_S
-    with redis.Redis.from_url(children.store.url) as client:
+    with open_blocking(children.store.url, STORE_TIMEOUT_S) as client:
         while True:
             children.check()
             found: Any = client.mget(position_keys)
@@ -154,7 +154,7 @@ def _wait_until_counted(children: Children, ends: Ends, show: Any) -> None:
 def _wait_until_consumed(children: Children, records: int) -> None:
     """Until the ledger has so many records in its books. Raises DemoError when it does not come to it."""
     deadline = time.monotonic() + CATCH_UP_TIMEOUT_S
-    with redis.Redis.from_url(children.store.url, decode_responses=True) as client:
+    with open_blocking(children.store.url, STORE_TIMEOUT_S, decode_responses=True) as client:
         while consumed(client, KEY_PREFIX) < records:
             children.check()
             if time.monotonic() > deadline:

@@ -1,1 +1,1 @@
-"""Foreign records into our events: one pure function a product, used by the worker, webhooks and `publish` alike."""
+"""Pure functions, one per product, that convert its records to our events for worker, webhooks and `publish`."""

@@ -1,7 +1,7 @@
-"""Auth0's tenant logs: what log streams send (array, lines or object), and items of its Management API.
+"""Auth0's tenant logs: the records of log streams (array, lines or object), and items of its Management API.
 
-One table says what each code becomes; a code that it lacks is ignored. Refused exchanges are no failed logins: whoever
-mistyped a password has an `fp` of his own.
+One table maps each code to events; other codes are ignored. A refused token exchange is no failed login: a wrong
+password has its own `fp`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Item(Struct, frozen=True, gc=False):
     date: str | None = None
     log_id: str | None = None
     old_id: str | None = msgspec.field(name="_id", default=None)
-    """What the Management API called `log_id`."""
+    """The Management API's former name of `log_id`."""
     tenant_name: str | None = None
     client_id: str | None = None
     user_id: str | None = None
@@ -29,24 +29,24 @@ class Item(Struct, frozen=True, gc=False):
 
 
 class Entry(Item, frozen=True, gc=False):
-    """A stream's element wraps the item; elsewhere it is the item itself."""
+    """A stream's element wraps the item in `data`; the Management API returns the item itself."""
 
     data: Item | None = None
 
 
 class Details(Struct, frozen=True, gc=False):
-    """Raw, since only their being there matters: their types have changed over the years."""
+    """Raw, because only the presence of a field matters: the types have changed over the years."""
 
     refresh_token: Raw = Raw(b"")
     family_id: Raw = msgspec.field(name="familyId", default=Raw(b""))
 
 
 class Code(NamedTuple):
-    """What a log event is: a login, a failure, tokens (with or without a login), or an account event."""
+    """The meaning of a code: a login, a failure, tokens (with or without a login), or an account event."""
 
     login: bool = False
     active: bool = False
-    """The user becomes active, and no login is counted."""
+    """The user becomes active, but no login is counted."""
     failed: bool = False
     reason: str | None = None
     grant: str = ""
@@ -64,10 +64,10 @@ def _failed(reason: str | None = None) -> Code:
 CODES: Final = {
     "s": Code(login=True),
     "sens": Code(login=True),
-    # Silent: a session renewed without a prompt. Cross-origin: the `s` of the same login follows.
+    # `ssa`: a session renewed without a prompt. `scoa` (cross-origin): the `s` of the same login follows.
     "ssa": Code(active=True),
     "scoa": Code(active=True),
-    # An exchange follows its `s`, so it makes active only; with the password grants it is the login itself.
+    # An exchange follows its `s`, so it only makes the user active; with the password grants it is the login itself.
     "seacft": Code(active=True, grant="authorization_code"),
     "sede": Code(active=True, grant="urn:ietf:params:oauth:grant-type:device_code"),
     "secte": Code(active=True, grant=_EXCHANGE),
@@ -82,7 +82,7 @@ CODES: Final = {
     "sepkoobft": Code(login=True, grant=f"{_MFA}oob"),
     "sepkotpft": Code(login=True, grant=f"{_MFA}otp"),
     "sepkrcft": Code(login=True, grant=f"{_MFA}recovery-code"),
-    # Activity by refresh is the worker's to decide (ACTIVE_ON); a machine is never active.
+    # The worker decides whether a refresh makes active (ACTIVE_ON); a machine is never active.
     "sertft": Code(grant="refresh_token"),
     "seccft": Code(grant="client_credentials"),
     "f": _failed(),
@@ -124,7 +124,7 @@ def _read(raw: bytes, at: RecordTime) -> tuple[Event, ...]:
     if code.kind:
         events = (AccountEvent(time=time, kind=code.kind, realm=realm, client_id=client_id, user_id=user_id, id=id),)
     elif code.failed or ((code.login or code.active) and (user_id or not code.grant)):
-        # An exchange need not name a user, a login must: `check` sees to that.
+        # An exchange may lack a user; `check` rejects a login without one.
         events = (
             Login(
                 time=time,
@@ -154,12 +154,12 @@ def _read(raw: bytes, at: RecordTime) -> tuple[Event, ...]:
 
 
 def _issued_tokens(item: Item) -> tuple[str, ...]:
-    """The access token, and the refresh token where the details show one. Id tokens leave no trace in the log."""
+    """The access token, and the refresh token if the details show one. The log does not show id tokens."""
     try:
         details = _DECODE_DETAILS(item.details)
     except UNDECODABLE:
         return ("access_token",)
-    # The refresh token of a refresh is the one that was used; only one that belongs to a family is replaced by it.
+    # A refresh logs the refresh token that was used; it issues a new one only if that belongs to a family.
     trace = details.family_id if item.type == "sertft" else details.refresh_token
     return ("access_token",) if bytes(trace) in _ABSENT else ("access_token", "refresh_token")
 

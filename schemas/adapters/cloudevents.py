@@ -1,7 +1,7 @@
 """CloudEvents 1.0 in JSON: structured, a batch, or binary mode (attributes in `ce_…` or `ce-…` headers).
 
-Three types are ours. Their data is either our native event without what the envelope says, or the short form
-`{"tenant", "client", "outcome", "grant", "tokens": {kind: number}}`; a login may bring its tokens along.
+We read three types. Their data is our native event without the fields of the envelope, or the short form
+`{"tenant", "client", "outcome", "grant", "tokens": {kind: number}}`; a login may include its tokens.
 """
 
 from __future__ import annotations
@@ -46,14 +46,14 @@ class Attributes(Struct, frozen=True, gc=False):
 
 
 class Envelope(Attributes, frozen=True, gc=False):
-    """Structured mode: the attributes, and the data among them."""
+    """Structured mode: the attributes and the data in one object."""
 
     data: Raw = Raw(b"null")
     data_base64: bytes | None = None
 
 
 class Data(Struct, frozen=True, gc=False):
-    """Native names and short ones; where both are given, the native one holds."""
+    """Native and short field names; if both are given, the native one wins."""
 
     time: str | None = None
     user_id: str | None = None
@@ -79,7 +79,7 @@ _DECODE_DATA: Final = msgspec.json.Decoder(Data | None).decode
 
 
 def cloudevents(value: bytes | None, headers: Headers, at: RecordTime) -> list[Element]:
-    """An adapter. Header names are compared without case; `ce-` ones are percent-decoded, as HTTP has it."""
+    """The adapter. Header names are case-insensitive; `ce-` headers are percent-decoded, as in the HTTP binding."""
     attributes, content_type = _header_attributes(headers)
     if "specversion" not in attributes or content_type.startswith("application/cloudevents"):
         return elements(_read, value, at)
@@ -88,14 +88,14 @@ def cloudevents(value: bytes | None, headers: Headers, at: RecordTime) -> list[E
 
     def read(raw: bytes, at: RecordTime) -> tuple[Event, ...]:
         envelope = msgspec.convert({"datacontenttype": content_type or None} | attributes, Attributes)
-        # HTTP sends no data as an empty body.
+        # In HTTP an empty body means no data.
         return _events(envelope, raw or b"null", at)
 
     return [element(read, 0, value, at)]
 
 
 def _header_attributes(headers: Headers) -> tuple[dict[str, str], str]:
-    """The attributes among the headers, by name, and the content type."""
+    """The CloudEvents attributes in the headers, by name, and the content type."""
     attributes: dict[str, str] = {}
     content_type = ""
     for name, value in headers:
@@ -103,7 +103,7 @@ def _header_attributes(headers: Headers) -> tuple[dict[str, str], str]:
         if not value:
             # CloudEvents' Kafka binding: an attribute without a value is absent.
             continue
-        # A byte that is no UTF-8 need not stop the event.
+        # A byte that is not UTF-8 must not reject the event.
         text = value.decode("utf-8", "replace")
         if name.startswith("ce_"):
             attributes[name[3:]] = text
@@ -134,7 +134,7 @@ def _events(envelope: Attributes, raw: bytes | Raw, at: RecordTime) -> tuple[Eve
 
 
 def _data(raw: bytes) -> Data:
-    """Data as an object, or as a string that holds JSON, as producers write it that serialize their data first."""
+    """Data as an object, or as a string that contains JSON, from producers that serialize the data first."""
     try:
         return _DECODE_DATA(raw) or Data()
     except UNDECODABLE as error:
@@ -149,7 +149,7 @@ def _data(raw: bytes) -> Data:
         except msgspec.ValidationError as error:
             envelope = error
         except UNDECODABLE:
-            # A text that is no JSON: the first error says that it should be an object.
+            # The string is no JSON; report the first error, which says that an object is expected.
             pass
     bad = undecodable(b"", envelope)
     raise BadRecordError(bad.reason, f"data: {bad.detail}")
@@ -157,7 +157,7 @@ def _data(raw: bytes) -> Data:
 
 def _to_events(envelope: Attributes, data: Data, at: RecordTime) -> tuple[Event, ...]:
     time = from_text(envelope.time or data.time, at)
-    # The length keeps two pairs apart whose texts join to the same.
+    # The length separates (source, id) pairs whose concatenation would be equal.
     id = f"cloudevents:{len(envelope.source or '')}:{envelope.source}:{envelope.id}"  # noqa: A001
     realm, client_id = data.realm or data.tenant or None, data.client_id or data.client or None
     user_id = data.user_id or envelope.subject or None
@@ -190,7 +190,7 @@ def _to_events(envelope: Attributes, data: Data, at: RecordTime) -> tuple[Event,
         raise BadRecordError("missing_field", "data.tokens is missing or empty")
     grant_type = data.grant_type or data.grant
     if not grant_type:
-        raise BadRecordError("missing_field", "data names tokens and no grant")
+        raise BadRecordError("missing_field", "data has tokens but no grant")
     return (
         *events,
         TokenIssued(

@@ -1,4 +1,4 @@
-"""What an adapter makes of a record."""
+"""The result of an adapter for one record."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ Headers = Sequence[tuple[str, bytes | None]]
 
 
 class Element(Struct, frozen=True):
-    """One thing that a record tells; an array and JSON Lines have several, anything else one.
+    """One element of a record; an array and JSON Lines have several, other records have one.
 
-    Exactly one of three: `events` (checked; more than one where a product reports a login and its tokens as one, all
-    with the same `id`), `bad`, or neither, for what is well-formed and of no concern here.
+    It has `events` (checked; several with the same `id` if a product reports a login and its tokens as one), or `bad`,
+    or neither if it is well-formed but ignored.
     """
 
     index: int
-    """Place in the record, from 0."""
+    """Index in the record, from 0."""
     raw: bytes | None
-    """The element as it was sent, for its dead letter."""
+    """The unchanged bytes of the element, for its dead letter."""
     events: tuple[Event, ...] = ()
     bad: BadRecordError | None = None
 
 
 class Adapter(Protocol):
-    """A pure function. Never raises for what records hold: an undecodable record is one bad element."""
+    """A pure function that never raises, whatever the record contains: an undecodable record is one bad element."""
 
     def __call__(self, value: bytes | None, headers: Headers, at: RecordTime) -> list[Element]:
-        """`at` is the only "now", and where it is usable the time of an event that names none."""
+        """`at` is the only "now"; if usable, it is also the time of an event without one."""
         ...

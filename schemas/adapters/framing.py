@@ -1,4 +1,4 @@
-"""How records hold what they tell: one JSON object, an array of them, or one per line (JSON Lines)."""
+"""Splits records into elements: one JSON object, an array of objects, or one object per line (JSON Lines)."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from schemas.adapters.elements import Adapter, Element, Headers
 from schemas.events import BOM, REASONS, UNDECODABLE, BadRecordError, Event, RecordTime, undecodable
 
 MAX_ELEMENTS: Final = 10_000
-"""Elements one record may have: an array of this many 100-byte logs is Kafka's usual limit of 1 MB.
+"""Most elements of a record: an array of this many 100-byte logs reaches Kafka's usual limit of 1 MB.
 
-A record has one offset, so all of it is applied in one step; without a bound 1 MB of `[0,0,…` would be half a million.
+A record has one offset and is applied in one step; without this limit 1 MB of `[0,0,…` has half a million elements.
 """
 
 ReadElement = Callable[[bytes, RecordTime], tuple[Event, ...]]
-"""One element and the moment of its record, into checked events; none for what is of no concern.
+"""Converts one element, with its record's time, to checked events; to none if the element is ignored.
 
 Raises BadRecordError, or what UNDECODABLE lists. The element may be any buffer that msgspec decodes.
 """
@@ -28,7 +28,7 @@ _ANYTHING: Final = msgspec.json.Decoder(msgspec.Raw)
 
 
 def adapter(read: ReadElement) -> Adapter:
-    """An adapter for a product whose records are JSON and say everything in their value."""
+    """An adapter for a product whose records are JSON and need no headers."""
 
     def adapt(value: bytes | None, headers: Headers, at: RecordTime) -> list[Element]:
         return elements(read, value, at)
@@ -39,7 +39,7 @@ def adapter(read: ReadElement) -> Adapter:
 def elements(read: ReadElement, value: bytes | None, at: RecordTime) -> list[Element]:
     if value is None:
         return [bad_element(0, None, undecodable(None, None))]
-    # Nearly all records are one good object, so that is tried first, and asked what else it could be only then.
+    # Nearly all records are one valid object, so that is tried first; other framings only if it fails.
     try:
         return [Element(0, value, read(value, at))]
     except BadRecordError as bad:
@@ -61,7 +61,7 @@ def _after_bom(read: ReadElement, value: bytes, at: RecordTime) -> list[Element]
     if without.startswith(BOM):
         return [bad_element(0, value, BadRecordError("not_json", REASONS["not_json"]))]
     found = elements(read, without, at)
-    # A dead letter of a whole record holds it unchanged.
+    # A dead letter of a whole record contains it unchanged, with its BOM.
     return [replace(one, raw=value) if one.raw is without else one for one in found]
 
 
@@ -75,7 +75,7 @@ def element(read: ReadElement, index: int, raw: bytes, at: RecordTime) -> Elemen
 
 
 def bad_element(index: int, raw: bytes | None, bad: BadRecordError) -> Element:
-    # A traceback would keep each frame that it went through, and with it the record, for as long as the element lives.
+    # A traceback would keep its frames, and with them the record, in memory as long as the element.
     bad.__context__ = bad.__cause__ = None
     return Element(index, raw, (), bad.with_traceback(None))
 
@@ -91,10 +91,10 @@ def _split(value: bytes) -> Sequence[bytes] | None:
         _check_count(len(raws))
         return [bytes(raw) for raw in raws]
     if b"\n" not in text or _parses(text):
-        # Its line feeds, if any, are those of pretty printing.
+        # The line feeds, if any, come from pretty printing.
         return None
     found = [line for line in text.split(b"\n") if line.strip()]
-    # One whole object on a line of its own: lines it is, and those that do not parse are bad by themselves.
+    # One line with a complete object proves JSON Lines; lines that do not parse are bad elements.
     if not any(line.lstrip().startswith(b"{") and _parses(line) for line in found):
         return None
     _check_count(len(found))

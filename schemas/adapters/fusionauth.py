@@ -1,7 +1,7 @@
 """FusionAuth's events, as its webhooks and its Kafka integration send them.
 
-The fields decoded here are all that is looked at: the tokens that some events carry never leave the record. A login
-with a password counts as the password grant; whether its tokens then came by a code, no event tells.
+Only the fields below are decoded: the tokens in some events never leave the record. A login with a password counts as
+the password grant, because no event shows whether its tokens were issued for a code.
 """
 
 from __future__ import annotations
@@ -48,15 +48,15 @@ LOGIN: Final = "user.login.success"
 LOGIN_FAILED: Final = "user.login.failed"
 REFRESH: Final = "jwt.refresh"
 KINDS: Final = {
-    # `user.create` is not one: it comes for users that an administrator makes too, and with each sign-up besides.
+    # `user.create` is not a signup: it also comes for users that an administrator creates, and in addition to signups.
     "user.registration.create": "signup",
     "user.password.breach": "leaked_password",
 }
 UNPROMPTED: Final = frozenset({"JWT_SSO", "PING", "REFRESH_TOKEN", "REGISTRATION", "USER_CREATE"})
-"""Ways of authenticating in which nobody signed in: the user is active, and no login is counted."""
+"""Authentication types without a sign-in: the user becomes active, but no login is counted."""
 
 REASONS: Final = {"credentials": "invalid_credentials"}
-"""FusionAuth's codes that have a word of ours; any other keeps its own name."""
+"""FusionAuth's codes with a reason of our vocabulary; other codes keep their name."""
 
 _NOBODY: Final = User()
 _DECODE: Final = msgspec.json.Decoder(Body).decode
@@ -107,7 +107,7 @@ def _access_token(
     user_id: str | None,
     id: str | None,  # noqa: A002
 ) -> TokenIssued:
-    """No event says which tokens came out: an access token did in any case."""
+    """No event lists the issued tokens; an access token is always issued."""
     return TokenIssued(
         time=time,
         grant_type=grant_type,
@@ -122,7 +122,7 @@ def _access_token(
 def _reason(payload: EventPayload) -> str | None:
     if payload.reason is not None and payload.reason.code:
         return REASONS.get(payload.reason.code, payload.reason.code)
-    # Versions that give no reason still name the user if there is one.
+    # Versions that send no reason still send the user if the user exists.
     return None if payload.user else "user_not_found"
 
 

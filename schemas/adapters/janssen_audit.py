@@ -1,7 +1,7 @@
-"""The audit log of Janssen Auth Server and Gluu oxAuth (queue or file; a bridge brings it to Kafka).
+"""The audit log of Janssen Auth Server and Gluu oxAuth (queue or file; a bridge sends it to Kafka).
 
-It has no id, no grant and no kinds of tokens: a token request counts its access token, which every answer of a token
-endpoint holds, under the grant `unknown`. Publish native events from the server to know more.
+The log has no ids, grants or token types: a token request counts one access token, which every token answer contains,
+under the grant `unknown`. For more detail publish native events from the server.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ class Audited(Struct, frozen=True, gc=False, rename="camel"):
     username: str | None = None
     success: bool | None = None
     is_success: bool | None = None
-    """The name in the documentation; the server writes `success`."""
+    """The documented name; the server writes `success`."""
     mac_address: str | None = None
-    """Names the node, as it does in Janssen's own statistics."""
+    """The node's name, as in Janssen's own statistics."""
 
 
 class Mapping(Enum):
     LOGIN = "a login, or a failed one"
-    ACTIVITY = "activity of the user, and no login"
+    ACTIVITY = "activity of the user, but no login"
     TOKENS = "tokens"
 
 
@@ -47,16 +47,16 @@ BY_AUTHORIZATION: Final[Rules] = _COMMON | {
     "USER_AUTHORIZATION": Mapping.LOGIN,
     "SESSION_AUTHENTICATED": Mapping.ACTIVITY,
 }
-"""As documented: authorizations tell successful logins from failed ones. A text is a kind of account event.
+"""As documented: an authorization is a successful or failed login. A text is a kind of account event.
 
-Every other action is ignored: reads, validations, revocations, ends of sessions, and the requests of device and
-backchannel flows, whose tokens come with a TOKEN_REQUEST of their own.
+Other actions are ignored: reads, validations, revocations, ends of sessions, and the requests of device and
+backchannel flows, whose tokens have their own TOKEN_REQUEST.
 """
 BY_SESSION: Final[Rules] = _COMMON | {
     "USER_AUTHORIZATION": Mapping.ACTIVITY,
     "SESSION_AUTHENTICATED": Mapping.LOGIN,
 }
-"""The reverse: a login is a session that was authenticated, so that one session for many clients is one login."""
+"""The reverse: a login is an authenticated session, so one session for many clients is one login."""
 
 _DECODE: Final = msgspec.json.Decoder(Audited).decode
 

@@ -1,7 +1,7 @@
 """Keycloak's user events, as its Kafka and webhook event listeners send them.
 
-One table says what each type becomes. Admin events, which have no `type`, are of no concern: a user that an
-administrator creates has not signed up.
+One table maps each type to events. Admin events, which have no `type`, are ignored: a user that an administrator
+creates has not signed up.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from schemas.adapters.timestamps import Number, checked_from_ms
 from schemas.events import AccountEvent, BadRecordError, Event, Login, RecordTime, TokenIssued, check
 
 SERVICE_ACCOUNT: Final = "service-account-"
-"""How Keycloak names the user behind a client's own credentials. It is nobody, so never active."""
+"""Prefix of Keycloak's user name for client credentials. A service account is not a user, so never active."""
 
 REASONS: Final = {
     "invalid_user_credentials": "invalid_credentials",
@@ -24,7 +24,7 @@ REASONS: Final = {
     "user_not_found": "user_not_found",
     "user_temporarily_disabled": "locked",
 }
-"""Keycloak's errors that have a word of ours; any other keeps its own name."""
+"""Keycloak's errors with a reason of our vocabulary; other errors keep their name."""
 
 
 class Details(Struct, frozen=True, gc=False):
@@ -46,11 +46,11 @@ class UserEvent(Struct, frozen=True, gc=False, rename="camel"):
     error: str | None = None
     details: Details | None = None
     operation_type: str | None = None
-    """Admin events have this one, and no type."""
+    """Admin events have this field and no type."""
 
 
 class Rule(NamedTuple):
-    """What a type of event is: at most one of these."""
+    """The meaning of an event type: at most one of these fields is set."""
 
     login: bool | None = None
     """A login that succeeded or failed."""
@@ -62,13 +62,13 @@ class Rule(NamedTuple):
 
 _NOTHING: Final = Rule()
 _EXTENSION: Final = Rule(grant="extension")
-"""The grant is whatever `details.grant_type` says."""
+"""The grant is `details.grant_type`."""
 
 COUNTED: Final = {
-    # The browser's login; its CODE_TO_TOKEN follows and only issues tokens. With the password grant, both at once.
+    # Browser login: CODE_TO_TOKEN follows and issues the tokens. With the password grant, LOGIN also means tokens.
     "LOGIN": Rule(login=True),
     "LOGIN_ERROR": Rule(login=False),
-    # Brokered: the success ends in a LOGIN of its own, the failure in nothing else.
+    # Brokered login: a success is followed by a LOGIN, a failure by no other event.
     "IDENTITY_PROVIDER_LOGIN_ERROR": Rule(login=False),
     "CODE_TO_TOKEN": Rule(grant="authorization_code"),
     "CLIENT_LOGIN": Rule(grant="client_credentials"),
@@ -137,11 +137,11 @@ _UNCOUNTED: Final = (
 )
 RULES: Final = (
     dict.fromkeys(_UNCOUNTED, _NOTHING)
-    # Of failures only those of logins and registrations have a place: a refused token request is no login.
+    # Only failed logins and registrations count: a refused token request is no login.
     | {f"{name}_ERROR": _NOTHING for name in (*_UNCOUNTED, *COUNTED) if not name.endswith("_ERROR")}
     | COUNTED
 )
-"""Every type of event that Keycloak has; one that it will have is ignored."""
+"""Every event type of Keycloak; types added later are ignored."""
 
 _TOKENS: Final = {
     (False, False): ("access_token",),
@@ -214,8 +214,8 @@ def _read(raw: bytes, at: RecordTime) -> tuple[Event, ...]:
 
 
 def _issued(type_: str, details: Details) -> tuple[str, ...]:
-    """Which tokens came out: no event lists them, but their traces do."""
-    # A refresh names the token that it used as `refresh_token_id`.
+    """The issued tokens: no event lists them, but the details show them."""
+    # In a refresh `refresh_token_id` is the token that was used.
     refreshed = details.updated_refresh_token_id if type_ == "REFRESH_TOKEN" else details.refresh_token_id
     return _TOKENS[bool(refreshed), details.scope is not None and "openid" in details.scope.split()]
 

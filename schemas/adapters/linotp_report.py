@@ -1,7 +1,7 @@
-"""Rows of LinOTP's own `reporting` table: how many tokens of a status a realm had after an event.
+"""Rows of LinOTP's own `reporting` table: the number of tokens of a status in a realm after an event.
 
-Columns by LinOTP's names (linotp/model/reporting.py): `id, timestamp, event, realm, parameter, count`; the others hold
-nothing that counts. A row may lie in the envelope of a Kafka Connect source (`payload`) or of Debezium (`after`).
+Columns by LinOTP's names (linotp/model/reporting.py): `id, timestamp, event, realm, parameter, count`; others are
+ignored. A row may be in the envelope of a Kafka Connect source (`payload`) or of Debezium (`after`).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Message(Payload, frozen=True, gc=False):
 
 _DECODE: Final = msgspec.json.Decoder(Message).decode
 _DELETED: Final = "d"
-# Debezium tells a time as a number: of milliseconds, or of microseconds where the column has fractions of a second.
+# Debezium writes a time as milliseconds, or as microseconds if the column has fractions of a second.
 _LEAST_MICROS: Final = 100_000_000_000_000
 _MOST_MICROS: Final = 200_000_000_000_000_000
 
@@ -47,7 +47,7 @@ def _read(raw: bytes, at: RecordTime) -> tuple[Event, ...]:
     message = _DECODE(raw)
     payload = message.payload or message
     if payload.op == _DELETED:
-        # LinOTP was told to delete its rows; whoever wants that here says it here.
+        # A delete in LinOTP does not delete here; use the delete route of /reporting.
         return ()
     row = payload.after or payload
     for name in ("timestamp", "event", "parameter", "count"):
@@ -64,14 +64,14 @@ def _read(raw: bytes, at: RecordTime) -> tuple[Event, ...]:
         event=row.event or "",
         status=row.parameter or "",
         count=count,
-        # Deleting all rows may start the numbers anew, so they are told apart by their time too.
+        # Ids may restart after a delete of all rows, so the event id includes the time.
         id=None if row_id is None else f"linotp:{row_id}:{time.isoformat()}",
     )
     return (check(event),)
 
 
 def _time(payload: str | Number | None) -> datetime:
-    """LinOTP writes no offset: the query that reads the table has to make it UTC."""
+    """LinOTP writes no offset: the query that reads the table must convert to UTC."""
     if isinstance(payload, (int, float)):
         payload = whole(payload, "timestamp")
         micros = payload if abs(payload) >= _LEAST_MICROS else payload * 1000
@@ -79,18 +79,18 @@ def _time(payload: str | Number | None) -> datetime:
     try:
         time = datetime.fromisoformat(payload or "")
     except ValueError:
-        raise BadRecordError("wrong_type", "timestamp is no date and time") from None
+        raise BadRecordError("wrong_type", "timestamp is not a date and time") from None
     return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
 def _count(payload: Number | str | None) -> int:
-    """Some ways out of a database make every column text."""
+    """Some database exports write every column as text."""
     if isinstance(payload, float):
         return whole(payload, "count")
     try:
         return msgspec.convert(payload, int, strict=False)
     except msgspec.ValidationError:
-        raise BadRecordError("wrong_type", "count is no whole number") from None
+        raise BadRecordError("wrong_type", "count is not a whole number") from None
 
 
 linotp_report: Final = adapter(_read)

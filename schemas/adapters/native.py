@@ -1,4 +1,4 @@
-"""Our own events (`schemas.events`): one on a topic bound to it, or any that carry their `type`."""
+"""Our own events (`schemas.events`): of one type on a topic bound to it, or of any type with a `type` field."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def _read(name: str) -> ReadElement:
 
 
 native: Final = adapter(_read(ANY))
-"""Events of any type, each naming its own; what `POST /v1/events` and `publish` take."""
+"""Events of any type, each with its `type`, for `POST /v1/events` and `publish`."""
 
 
 def bound_to(name: str) -> Adapter:
-    """Events of one type (a key of `schemas.events.EVENTS`), which `type` need not repeat."""
+    """Events of one type (a key of `schemas.events.EVENTS`); their field `type` is optional."""
     return adapter(_read(name))

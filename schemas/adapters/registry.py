@@ -1,4 +1,4 @@
-"""The adapters by the names that `TOPICS`, webhooks and `publish --format` use. One more product is one line here."""
+"""The adapters by the names that `TOPICS`, webhooks and `publish --format` use. A new product adds one line here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When a foreign record says that something happened, as our events want it: possible, and in UTC."""
+"""Timestamps of foreign records: checked and converted to UTC."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import msgspec
 
 from schemas.events import EARLIEST, MAX_AHEAD, REASONS, BadRecordError, RecordTime, check_time
 from schemas.ledger.inventory import EPOCH
-from schemas.rfc3339 import parse
+from schemas.time.rfc3339 import parse
 
 Number = int | float
-"""A JSON number: some products, and some ways out of a database, write whole numbers as `1.7949E12`."""
+"""A JSON number: some products and database exports write whole numbers as `1.7949E12`."""
 
 _EARLIEST_MS: Final = int(EARLIEST.timestamp() * 1000)
 _MAX_AHEAD_MS: Final = int(MAX_AHEAD.total_seconds() * 1000)
@@ -21,7 +21,7 @@ _LATEST_MS: Final = 253_402_300_799_999
 
 
 def whole(number: Number, name: str) -> int:
-    """The number as an integer. Raises BadRecordError for one with a fraction; `name` is its field's."""
+    """The number as an integer. Raises BadRecordError for a fraction; `name` is the field's name."""
     if isinstance(number, int):
         return number
     if not number.is_integer():
@@ -30,7 +30,7 @@ def whole(number: Number, name: str) -> int:
 
 
 def checked_from_ms(ms: Number | None, at: RecordTime, name: str = "time") -> datetime:
-    """`ms` since the epoch, from the field `name`; None is the record's own time. Raises BadRecordError."""
+    """`ms` since the epoch, from the field `name`; None means the record's time. Raises BadRecordError."""
     if ms is None:
         if not at.usable:
             raise BadRecordError("no_time", REASONS["no_time"])
@@ -47,7 +47,7 @@ def checked_from_ms(ms: Number | None, at: RecordTime, name: str = "time") -> da
 
 
 def from_text(text: str | None, at: RecordTime, name: str = "time") -> datetime:
-    """RFC 3339 from the field `name`; None or empty is the record's own time. Raises BadRecordError."""
+    """RFC 3339 from the field `name`; None or empty means the record's time. Raises BadRecordError."""
     if not text:
         return checked_from_ms(None, at)
     try:
@@ -58,7 +58,7 @@ def from_text(text: str | None, at: RecordTime, name: str = "time") -> datetime:
 
 
 def checked_utc(time: datetime, at: RecordTime) -> datetime:
-    """`time` of any offset, in UTC. Raises BadRecordError for a time that cannot be."""
+    """`time` of any offset, in UTC. Raises BadRecordError for an impossible time."""
     check_time(time, at)
     if time.tzinfo is UTC:
         return time

@@ -1,1 +1,1 @@
-"""How both services reach Kafka and Redis: settings, TLS, tokens, and diagnosis of failures."""
+"""The connections of both services to Kafka and Redis: settings, clients, TLS, tokens, diagnosis of failures."""

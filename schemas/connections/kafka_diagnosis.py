@@ -1,7 +1,7 @@
-"""Why Kafka does not take us, by the setting to look at.
+"""Names the setting to check when a connection to Kafka fails.
 
-Client libraries tell of a failed connection in words of OpenSSL, or only that a time was up. So the connection is tried
-once more here, step by step as far as no protocol of Kafka's is needed: token, TCP, TLS.
+Client libraries report a failed connection in OpenSSL's words, or only as a timeout. This module therefore connects
+again step by step, as far as that needs no Kafka protocol: token, TCP, TLS.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from schemas.connections.kafka_settings import KafkaConnectionSettings
 from schemas.prefix import PREFIX
 
 MAX_TRIED: Final = 3
-"""Brokers of the list."""
+"""Brokers of KAFKA_BOOTSTRAP_SERVERS that are tried."""
 
 EXPIRED: Final = 10
 OTHER_NAME: Final = (62, 64)
@@ -33,7 +33,7 @@ class _Server(NamedTuple):
 
 
 def diagnose(settings: KafkaConnectionSettings, client_errors: Iterable[str], default: str) -> str:
-    """One line that names a setting. `client_errors` is what the client library said of its connections.
+    """One line that names a setting. `client_errors` are the client library's messages about its connections.
 
     Blocks for seconds.
     """
@@ -57,8 +57,8 @@ def diagnose(settings: KafkaConnectionSettings, client_errors: Iterable[str], de
         if diagnosis:
             return diagnosis
         return _sign_in_error(settings, list(client_errors)) or (
-            f"{PREFIX}KAFKA_BOOTSTRAP_SERVERS={listed}: {default}; {server.text} accepts connections, so perhaps "
-            f"it is no {settings.kafka_security_protocol} listener ({PREFIX}KAFKA_SECURITY_PROTOCOL)"
+            f"{PREFIX}KAFKA_BOOTSTRAP_SERVERS={listed}: {default}; {server.text} accepts connections, but may "
+            f"not be a {settings.kafka_security_protocol} listener ({PREFIX}KAFKA_SECURITY_PROTOCOL)"
         )
     return f"{PREFIX}KAFKA_BOOTSTRAP_SERVERS={listed}: {'; '.join(refused) or default}"
 
@@ -73,7 +73,7 @@ def _servers(listed: str) -> list[_Server]:
 
 
 def _try_tls(settings: KafkaConnectionSettings, server: _Server) -> str | None:
-    """Raises OSError when nobody listens, ValueError when a file of ours is unfit."""
+    """Raises OSError if nothing listens, ValueError if one of our files is not usable."""
     context = settings.kafka_tls()
     assert context is not None
     with socket.create_connection(server, tls.CONNECT_S) as connection:
@@ -86,7 +86,7 @@ def _try_tls(settings: KafkaConnectionSettings, server: _Server) -> str | None:
                 return _client_certificate_error(settings, server, (error.reason or "").lower().replace("_", " "))
             return _tls_missing_error(settings, server)
         except TimeoutError:
-            # Nothing to complain of.
+            # The server stayed silent, so it accepts us.
             return None
         except OSError:
             return _tls_missing_error(settings, server)
@@ -98,13 +98,13 @@ def _certificate_error(server: _Server, error: ssl.SSLCertVerificationError) -> 
         return f"{PREFIX}KAFKA_BOOTSTRAP_SERVERS: the certificate of {server.text} has expired"
     if error.verify_code in OTHER_NAME:
         return f"{PREFIX}KAFKA_BOOTSTRAP_SERVERS: the certificate of {server.text} is for other host names"
-    return f"{PREFIX}KAFKA_SSL_CAFILE: does not vouch for the certificate of {server.text} ({error.verify_message})"
+    return f"{PREFIX}KAFKA_SSL_CAFILE: does not verify the certificate of {server.text} ({error.verify_message})"
 
 
 def _client_certificate_error(settings: KafkaConnectionSettings, server: _Server, alert: str) -> str:
     if settings.kafka_ssl_certfile:
         return f"{PREFIX}KAFKA_SSL_CERTFILE={settings.kafka_ssl_certfile}: {server.text} refuses it ({alert})"
-    return f"{PREFIX}KAFKA_SSL_CERTFILE: is not set, and {server.text} asks for a certificate ({alert})"
+    return f"{PREFIX}KAFKA_SSL_CERTFILE: is not set, but {server.text} requires a certificate ({alert})"
 
 
 def _tls_missing_error(settings: KafkaConnectionSettings, server: _Server) -> str:
@@ -113,8 +113,8 @@ def _tls_missing_error(settings: KafkaConnectionSettings, server: _Server) -> st
 
 
 def _try_plain(server: _Server) -> str | None:
-    """Raises OSError when nobody listens."""
-    # Of a stranger nothing is believed or told: this is only to see whether it answers as TLS does.
+    """Raises OSError if nothing listens."""
+    # Certificate checks are off: this connection only tests whether the server speaks TLS, and sends nothing.
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     with socket.create_connection(server, tls.CONNECT_S) as connection:
@@ -133,13 +133,13 @@ def _sign_in_error(settings: KafkaConnectionSettings, client_errors: list[str]) 
         if "supported mechanisms:" in text:
             offered = text.partition("supported mechanisms:")[2].partition("(after")[0].strip()
             if offered:
-                return f"{PREFIX}KAFKA_SASL_MECHANISM={mechanism}: the broker takes {offered}"
+                return f"{PREFIX}KAFKA_SASL_MECHANISM={mechanism}: the broker accepts {offered}"
             protocol = settings.kafka_security_protocol
-            return f"{PREFIX}KAFKA_SECURITY_PROTOCOL={protocol}: the broker's listener knows no SASL"
+            return f"{PREFIX}KAFKA_SECURITY_PROTOCOL={protocol}: the broker's listener does not support SASL"
         if "SASL authentication error" in text:
             if mechanism == "OAUTHBEARER":
                 return (
-                    f"{PREFIX}KAFKA_OAUTH_TOKEN_URL, {PREFIX}KAFKA_OAUTH_SCOPE: the broker does not take the tokens "
+                    f"{PREFIX}KAFKA_OAUTH_TOKEN_URL, {PREFIX}KAFKA_OAUTH_SCOPE: the broker does not accept the tokens "
                     "issued there"
                 )
             return f"{PREFIX}KAFKA_SASL_USERNAME, {PREFIX}KAFKA_SASL_PASSWORD: refused by the broker ({mechanism})"

@@ -1,4 +1,4 @@
-"""Connections that end while a client library writes to them, and are not told as lost by it."""
+"""Connections that close while a client library writes to them, which it does not report as a connection error."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from contextlib import contextmanager
 
 
 def is_lost_connection(error: RuntimeError | AttributeError) -> bool:
-    """Whether it is uvloop's for writing to what the other side has closed, or redis-py's for what it closed itself."""
+    """Whether uvloop raised it for a connection that the peer closed, or redis-py for one that it closed itself."""
     return "handler is closed" in str(error) or "'NoneType' object has no attribute 'write" in str(error)
 
 
 @contextmanager
 def raise_as(lost: Callable[[str], Exception]) -> Iterator[None]:
-    """Raise the library's own error for a lost connection where it should have done so itself."""
+    """Convert such an error to `lost`, the library's own error for a lost connection."""
     try:
         yield
     except (RuntimeError, AttributeError) as error:

@@ -1,4 +1,4 @@
-"""Access tokens by OAuth 2 client credentials (RFC 6749, 4.4), kept until most of their time is over."""
+"""Access tokens by OAuth 2 client credentials (RFC 6749, 4.4), cached for most of their lifetime."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from schemas.prefix import PREFIX
 TIMEOUT_S: Final = 10.0
 MAX_BYTES: Final = 256 * 1024
 REFRESH_FRACTION: Final = 0.8
-"""Of a token's time; librdkafka's fraction. What is left is for an endpoint that is away for a moment."""
+"""Fraction of a token's lifetime, as in librdkafka. The rest bridges a short outage of the endpoint."""
 DEFAULT_LIFETIME_S: Final = 300.0
-"""Of a token that does not say."""
+"""Lifetime of a token that does not state one."""
 PAUSE_S: Final = 1.0
-"""After a refusal. Clients reconnect many times a second, and each wants a token."""
+"""Pause after a failed fetch. Clients reconnect many times a second, and each needs a token."""
 
 
 class TokenError(Exception):
-    """No token; the text names the setting to look at, and no secret."""
+    """No token could be fetched; the text names the setting to check, and contains no secret."""
 
 
 class Token(NamedTuple):
@@ -36,19 +36,19 @@ class Token(NamedTuple):
 
 
 class _RefuseRedirects(urllib.request.HTTPRedirectHandler):
-    """Whoever answers elsewhere would be sent the secret."""
+    """Never follow redirects: the target would receive the client secret."""
 
     def redirect_request(self, *_: Any) -> None:
         return None
 
 
 def fetch(settings: KafkaConnectionSettings) -> Token:
-    """Ask the endpoint for a token. Blocks; raises TokenError."""
+    """Fetch a token from the endpoint. Blocks; raises TokenError."""
     url = settings.kafka_oauth_token_url
     form = {"grant_type": "client_credentials"}
     if settings.kafka_oauth_scope:
         form["scope"] = settings.kafka_oauth_scope
-    # Not percent-encoded before, which RFC 6749 wants: librdkafka does not, and both sign in at one endpoint.
+    # Not percent-encoded, against RFC 6749: librdkafka does not encode either, and both use the same endpoint.
     login = f"{settings.kafka_oauth_client_id}:{settings.kafka_oauth_client_secret.get_secret_value()}"
     request = urllib.request.Request(  # noqa: S310 (http or https, by the setting's check)
         url,
@@ -71,9 +71,7 @@ def fetch(settings: KafkaConnectionSettings) -> Token:
     except OSError as error:
         reason = getattr(error, "reason", error)
         if isinstance(reason, ssl.SSLCertVerificationError):
-            text = (
-                f"KAFKA_OAUTH_CAFILE: does not vouch for the server of KAFKA_OAUTH_TOKEN_URL ({reason.verify_message})"
-            )
+            text = f"KAFKA_OAUTH_CAFILE: does not verify the server of KAFKA_OAUTH_TOKEN_URL ({reason.verify_message})"
             raise TokenError(PREFIX + text) from error
         raise TokenError(f"{PREFIX}KAFKA_OAUTH_TOKEN_URL={url}: no answer ({reason})") from error
     try:
@@ -86,7 +84,7 @@ def fetch(settings: KafkaConnectionSettings) -> Token:
             raise ValueError
         return token
     except (ValueError, TypeError, KeyError) as error:
-        raise TokenError(f"{PREFIX}KAFKA_OAUTH_TOKEN_URL={url}: answers no token") from error
+        raise TokenError(f"{PREFIX}KAFKA_OAUTH_TOKEN_URL={url}: the answer contains no token") from error
 
 
 def _error_code(body: bytes) -> str:
@@ -107,7 +105,7 @@ def _refusal_text(status: int, code: str) -> str:
 
 
 def _lifetime(token: str) -> float:
-    """By the `exp` of a JWT, which is not verified: it is the brokers' to do so."""
+    """The lifetime by the `exp` of a JWT, which is not verified: the brokers do that."""
     try:
         payload = token.split(".")[1]
         return float(json.loads(urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))["exp"]) - time.time()
@@ -116,7 +114,7 @@ def _lifetime(token: str) -> float:
 
 
 class TokenCache:
-    """A token at any time, for whichever threads ask."""
+    """The current token; safe for several threads."""
 
     def __init__(self, settings: KafkaConnectionSettings, clock: Callable[[], float] = time.monotonic) -> None:
         self._settings = settings
@@ -125,10 +123,10 @@ class TokenCache:
         self._value = ""
         self._renew_at = self._ends_at = self._retry_at = float("-inf")
         self.error: str | None = None
-        """Why the last attempt to fetch one failed; None when it did not."""
+        """The reason why the last fetch failed; None after a success."""
 
     def get(self) -> str:
-        """Blocks while one is fetched. Raises TokenError when there is none and the one held is over."""
+        """The token. Blocks during a fetch. Raises TokenError if the fetch fails and the cached token has expired."""
         with self._lock:
             now = self._clock()
             if now >= self._renew_at and now >= self._retry_at:

@@ -1,4 +1,4 @@
-"""Which setting to look at when a connection to Redis fails."""
+"""Names the setting to check when a connection to Redis fails."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ from schemas.prefix import PREFIX
 
 
 def diagnose_tls(text: str) -> str | None:
-    """What a failed connection says of TLS, by the setting to look at; None when it is about something else."""
+    """One line that names the setting behind a TLS failure; None if the failure is not about TLS."""
     if "CERTIFICATE_VERIFY_FAILED" in text:
         reason = text.partition("certificate verify failed: ")[2].partition(" (_ssl")[0] or text
         if "mismatch" in reason or "not valid for" in reason:
             return f"{PREFIX}REDIS_URL: the server's certificate is for other host names ({reason})"
         if "expired" in reason:
             return f"{PREFIX}REDIS_URL: the server's {reason}"
-        return f"{PREFIX}REDIS_CA_FILE: does not vouch for the server's certificate ({reason})"
+        return f"{PREFIX}REDIS_CA_FILE: does not verify the server's certificate ({reason})"
     if "ALERT" in text:
-        return f"{PREFIX}REDIS_CERT_FILE: the server refuses our certificate, or that there is none ({text})"
+        return f"{PREFIX}REDIS_CERT_FILE: the server refuses our certificate, or requires one ({text})"
     if "WRONG_VERSION_NUMBER" in text or "RECORD_LAYER_FAILURE" in text:
-        return f"{PREFIX}REDIS_URL: the server does not speak TLS there: redis:// instead of rediss://, or another port"
+        return f"{PREFIX}REDIS_URL: the server does not speak TLS on this port; use redis:// or another port"
     return None
 
 
 async def diagnose_refusal(settings: RedisConnectionSettings, text: str) -> str | None:
-    """`diagnose_tls` of what a failed connection said; if that is nothing, of what the server says to another one."""
+    """`diagnose_tls` of a failed connection's text; if that is None, of the text of a second connection."""
     return diagnose_tls(text) or await asyncio.to_thread(_probe_tls, settings)
 
 
 def _probe_tls(settings: RedisConnectionSettings) -> str | None:
-    """What the server of REDIS_URL says of our certificate, by the setting to look at. Blocks for seconds.
+    """One line on why the server of REDIS_URL refuses our certificate, naming the setting. Blocks for seconds.
 
-    It says so once and hangs up. Where it had been asked something by then, a reset overtakes that: so here it is asked
-    nothing. None when it has no complaint, without TLS, and behind Sentinel.
+    The server sends one TLS alert and closes. A command sent meanwhile causes a reset, which discards the alert, so
+    this connection sends none. None if the server accepts the certificate, without TLS, and behind Sentinel.
     """
     url = settings.redis_url.get_secret_value()
     if not settings.uses_tls(url) or settings.redis_sentinel:

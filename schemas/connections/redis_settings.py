@@ -1,4 +1,4 @@
-"""Settings of the connection to Redis: address, sign-in, TLS; alone, behind Sentinel, or as Cluster."""
+"""Settings of the connection to Redis: address, credentials, TLS; single server, Sentinel or Cluster."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ REDIS_FILES: Final = tls.CertificateSettings(
 
 
 def _redis_scheme(url: SecretStr) -> SecretStr:
-    """A secret, since it may carry a password; `rediss://` is TLS."""
+    """The URL is a secret, since it may contain a password; `rediss://` means TLS."""
     if urlsplit(url.get_secret_value()).scheme not in ("redis", "rediss", "unix"):
         raise ValueError("must be a redis://, rediss:// or unix:// URL")
     return url
@@ -29,20 +29,24 @@ RedisUrl = Annotated[SecretStr, AfterValidator(_redis_scheme)]
 
 
 class RedisConnectionSettings(BaseSettings):
-    """How to reach the ledger's Redis. A `rediss://` URL is TLS, which checks the server's chain and host name."""
+    """The connection to the ledger's Redis. A `rediss://` URL means TLS with checks of chain and host name."""
 
-    redis_url: RedisUrl = Field(SecretStr("redis://127.0.0.1:6379/0"), description="The ledger's Redis or Valkey.")
-    redis_cluster: bool = Field(False, description="REDIS_URL names a node of a Cluster.")
+    redis_url: RedisUrl = Field(
+        SecretStr("redis://127.0.0.1:6379/0"), description="URL of the ledger's Redis or Valkey."
+    )
+    redis_cluster: bool = Field(False, description="Whether REDIS_URL names a node of a Cluster.")
     redis_sentinel: str = Field(
         "",
         description="Name of the Sentinel master; REDIS_URL then names the sentinels, host:port,host:port.",
     )
-    redis_sentinel_username: str = Field("", description="User at the sentinels, where they ask for one.")
-    redis_sentinel_password: SecretStr = Field(SecretStr(""), description="Password at the sentinels, if any.")
-    redis_ca_file: str = Field("", description="Authorities that sign the rediss:// servers; empty: the system's.")
-    redis_cert_file: str = Field("", description="Our certificate, where Redis asks for one.")
-    redis_key_file: str = Field("", description="The key of REDIS_CERT_FILE, where it is a file of its own.")
-    redis_key_password: SecretStr = Field(SecretStr(""), description="Password of that key, if it is encrypted.")
+    redis_sentinel_username: str = Field("", description="User name for the sentinels, if they require one.")
+    redis_sentinel_password: SecretStr = Field(SecretStr(""), description="Password for the sentinels, if any.")
+    redis_ca_file: str = Field("", description="CA certificates (PEM) for the rediss:// servers; empty: the system's.")
+    redis_cert_file: str = Field("", description="Client certificate (PEM), if Redis requires one.")
+    redis_key_file: str = Field("", description="Private key of REDIS_CERT_FILE, if it is in a separate file.")
+    redis_key_password: SecretStr = Field(
+        SecretStr(""), description="Password of that private key, if it is encrypted."
+    )
 
     @model_validator(mode="after")
     def _redis_is_whole(self) -> Self:
@@ -58,15 +62,15 @@ class RedisConnectionSettings(BaseSettings):
         if encrypted:
             tls.ssl_context(files, REDIS_FILES)
         elif any(files[:-1]):
-            # Whoever names an authority means TLS; going on in the clear would not tell.
+            # These files show that TLS is meant; plain text would ignore them silently.
             raise ValueError(
-                f"{PREFIX}REDIS_URL is no rediss:// URL, so that {PREFIX}REDIS_CA_FILE, REDIS_CERT_FILE and "
-                "REDIS_KEY_FILE would mean nothing"
+                f"{PREFIX}REDIS_URL is not a rediss:// URL, so {PREFIX}REDIS_CA_FILE, REDIS_CERT_FILE and "
+                "REDIS_KEY_FILE would have no effect"
             )
         return self
 
     def _redis_urls(self) -> list[SecretStr]:
-        """Every URL that the files of TLS are for."""
+        """Every URL for which the TLS files are used."""
         return [self.redis_url]
 
     def _redis_files(self) -> tls.CertificateFiles:
@@ -74,7 +78,7 @@ class RedisConnectionSettings(BaseSettings):
         return tls.CertificateFiles(self.redis_ca_file, self.redis_cert_file, self.redis_key_file, password)
 
     def redis_tls(self) -> dict[str, Any]:
-        """The options with which redis-py speaks TLS as the settings say; only for a `rediss://` URL."""
+        """The TLS options of redis-py; only for a `rediss://` URL."""
         files = self._redis_files()
         options = {
             "ssl_ca_certs": files.ca,
@@ -85,11 +89,11 @@ class RedisConnectionSettings(BaseSettings):
         return {name: value for name, value in options.items() if value} | {"ssl_check_hostname": True}
 
     def redis_tls_context(self) -> ssl.SSLContext:
-        """The same for a socket. Raises ValueError when a file is unfit."""
+        """The same for a socket. Raises ValueError if a file is not usable."""
         return tls.ssl_context(self._redis_files(), REDIS_FILES)
 
     def redis_sentinel_login(self) -> dict[str, str | None]:
-        """How to sign in at the sentinels, which have users of their own."""
+        """Credentials for the sentinels, which have their own users."""
         password = self.redis_sentinel_password.get_secret_value()
         return {"username": self.redis_sentinel_username or None, "password": password or None}
 

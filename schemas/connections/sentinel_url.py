@@ -1,4 +1,4 @@
-"""Reads a Redis URL that names several Sentinels, for whichever client library is used."""
+"""Parses a Redis URL that names several Sentinels, for any client library."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ SENTINEL_PORT: Final = 26_379
 
 
 class SentinelUrl(NamedTuple):
-    """Where the Sentinels are, and how to sign in at the data nodes; the Sentinels of a closed network are open."""
+    """Addresses of the Sentinels, and the credentials for the data nodes (not for the Sentinels)."""
 
     sentinels: tuple[tuple[str, int], ...]
     username: str | None
@@ -19,7 +19,7 @@ class SentinelUrl(NamedTuple):
 
 
 def parse_sentinel_url(url: str) -> SentinelUrl:
-    """Read `redis://user:password@host:port,host:port/0`. Raises ValueError when a number is none."""
+    """Parse `redis://user:password@host:port,host:port/0`. Raises ValueError if a port or the database is no number."""
     parts = urlsplit(url)
     credentials, _, hosts = parts.netloc.rpartition("@")
     user, _, password = credentials.partition(":")

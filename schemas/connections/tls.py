@@ -1,4 +1,4 @@
-"""Certificates that settings name: files are read when the settings are, so that a wrong one is told by its name."""
+"""Certificates that settings name. They are read with the settings, so an error names its setting."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Final, NamedTuple
 
 CONNECT_S: Final = 2.0
 ALERT_S: Final = 0.5
-"""For a server that refuses our certificate: by TLS 1.3 it says so only after the handshake."""
+"""Wait for an alert: in TLS 1.3 a server refuses our certificate only after the handshake."""
 
 
 class CertificateFiles(NamedTuple):
-    """Paths, and what encrypts the key. Empty: the system's authorities; no certificate of ours; no password."""
+    """Paths, and the key's password. Empty: the system's CA certificates; no client certificate; no password."""
 
     ca: str = ""
     certificate: str = ""
@@ -21,7 +21,7 @@ class CertificateFiles(NamedTuple):
 
 
 class CertificateSettings(NamedTuple):
-    """The settings that `CertificateFiles` are from."""
+    """The names of the settings that provide `CertificateFiles`."""
 
     ca: str
     certificate: str
@@ -30,7 +30,7 @@ class CertificateSettings(NamedTuple):
 
 
 def ssl_context(files: CertificateFiles, names: CertificateSettings) -> ssl.SSLContext:
-    """What a client connects with: the server's chain and host name are checked. Raises ValueError by setting."""
+    """A client's context; it checks certificate chain and host name. Raises ValueError that names the setting."""
     if files.key and not files.certificate:
         raise ValueError(f"{names.key} needs {names.certificate}")
     try:
@@ -54,18 +54,18 @@ def ssl_context(files: CertificateFiles, names: CertificateSettings) -> ssl.SSLC
             if error.reason == "KEY_VALUES_MISMATCH":
                 raise ValueError(f"{names.key}: is not the key of {names.certificate}") from error
             if password_requested:
-                # A key whose file asks for a password is named by that, whatever else may be wrong with it.
-                wrong = "does not open" if files.password else "is not set, and needed for"
+                # OpenSSL asked for the password, so the password is the likeliest cause.
+                wrong = "does not decrypt" if files.password else "is not set, but is needed for"
                 raise ValueError(f"{names.password}: {wrong} the key of {names.certificate}") from error
             subject = f"{names.certificate} and {names.key}" if files.key else names.certificate
-            raise ValueError(f"{subject}: no certificate with its key, both in PEM") from error
+            raise ValueError(f"{subject}: must contain a certificate and its key in PEM") from error
     return context
 
 
 def probe(connection: socket.socket, host: str, client: ssl.SSLContext) -> None:
-    """Shake hands, ask nothing, and wait a moment: what a server says unasked is an alert, or the end.
+    """Shake hands, send nothing, and wait ALERT_S: a server that accepts us stays silent.
 
-    Raises ssl.SSLError for an alert and OSError otherwise, TimeoutError when it has nothing to complain of.
+    Raises ssl.SSLError for an alert, TimeoutError if the server stays silent, OSError otherwise.
     """
     with client.wrap_socket(connection, server_hostname=host) as secured:
         secured.settimeout(ALERT_S)
@@ -81,5 +81,5 @@ def _require_readable(path: str, setting: str) -> None:
 
 
 def _reason(error: OSError, default: str) -> str:
-    # An SSLError is an OSError whose text names a line of OpenSSL.
+    # An SSLError is an OSError, but its text is a source line of OpenSSL.
     return default if isinstance(error, ssl.SSLError) else (error.strerror or str(error))

@@ -1,7 +1,7 @@
-"""How users are spread over sketches, and how far an estimate may be off.
+"""Number of sketches over which users are spread, and the standard error of estimates.
 
 Redis's HyperLogLog has m = 16,384 registers and a standard error of 1.04/√m = 0.81 % (Flajolet et al. 2007; Redis
-documentation of PFCOUNT). Splitting users by hash over k of them and adding the estimates divides it by √k.
+documentation of PFCOUNT). Users are split by hash over k sketches, which divides the error of the sum by √k.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final
 from schemas.ledger.scopes import EVERYTHING, Scope
 
 K_MONTHS: Final = 16
-"""Sketches of a month of the whole deployment: the figure that people bill by. 0.20 %, 197 KB dense."""
+"""Sketches of a month of the whole deployment, the figure used for billing. 0.20 %, 197 KB dense."""
 K_OTHERS: Final = 4
 """Sketches of a day, and of a month of one realm, client or node: 0.41 %, 49 KB dense."""
 

@@ -1,4 +1,4 @@
-"""Names of hash fields and set members, each built and split side by side. Quoted parts: none can forge another."""
+"""Names of hash fields and set members. Parts are quoted, so no label can forge another name."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ KINDS: Final = (
     "signup_failed",
 )
 FAILURE_KINDS: Final = frozenset({"leaked_password", "locked_out", "signup_failed"})
-"""Kinds of account events that no success caused: their client is whatever was typed."""
+"""Kinds of account events without a success, so an attacker may have typed their client."""
 FAILURE_REASONS: Final = (
     "invalid_credentials",
     "locked",
@@ -44,7 +44,7 @@ FAILURE_REASONS: Final = (
     "user_not_found",
 )
 UNSPECIFIED: Final = "unspecified"
-"""The reason of a failure that gives none."""
+"""The reason of a failure without one."""
 
 RESERVED: Final[dict[str, frozenset[str]]] = {
     "grant": frozenset(GRANTS),
@@ -52,10 +52,10 @@ RESERVED: Final[dict[str, frozenset[str]]] = {
     "kind": frozenset(KINDS),
     "reason": frozenset(FAILURE_REASONS),
 }
-"""Words of the vocabulary that always have their own counter, whatever else came first."""
+"""Words that always have their own counter, even after MAX_WORDS others."""
 
 MAX_WORDS: Final = 100
-"""Distinct reasons, grants, token types and kinds a shard keeps, each; RESERVED ones included."""
+"""Most distinct reasons that a shard keeps, likewise grants, token types and kinds; includes RESERVED."""
 
 
 @lru_cache(maxsize=65_536)
@@ -65,7 +65,7 @@ def _join(*parts: str) -> str:
 
 @lru_cache(maxsize=65_536)
 def split(field: str) -> tuple[str, ...]:
-    """The parts that a field or member was built from."""
+    """The parts from which a field or member was built."""
     return tuple(unquote(part) for part in field.split("/"))
 
 
@@ -97,7 +97,7 @@ IGNORED: Final = "ignored"
 LOST: Final = "lost"
 """In progress: offsets that retention deleted before they were read. Not part of consumed."""
 UNTIMED: Final = "untimed"
-"""In progress: records whose timestamp is not usable. They are part of consumed, and of whatever they became."""
+"""In progress: records whose timestamp is not usable. They are also in consumed, and in the count of their result."""
 FIRST_EVENT: Final = "first_event_ms"
 LAST_EVENT: Final = "last_event_ms"
 FIRST_RECORD: Final = "first_record_ms"
@@ -116,7 +116,7 @@ def overflowed(dimension: str) -> str:
 
 # meta
 def since(setting: str) -> str:
-    """In meta: from which position the present value of a setting holds, as an observation."""
+    """In meta: the position from which the present value of a setting holds, as an observation."""
     return _join("since", setting)
 
 
@@ -124,19 +124,19 @@ FORMAT: Final = "format"
 """In meta: the version of the layout."""
 
 UNEXPECTED_ALLOWED: Final = "unexpected_allowed"
-"""In meta: how many unexpected records the shard may hold before its partition stops; ALLOWED_AT_FIRST if absent."""
+"""In meta: most unexpected records of the shard before its partition stops; ALLOWED_AT_FIRST if absent."""
 ALLOWED_AT_FIRST: Final = 100
 
 RESTORED: Final = "restored"
-"""In meta: the snapshot that the shard was restored from."""
+"""In meta: the snapshot from which the shard was restored."""
 
 RESTORING: Final = 2**63 - 1
-"""The position of a shard that is being restored: no log reaches there, so that no worker counts into half of it."""
+"""The position of a shard during its restore: no log reaches it, so no worker counts into a partial shard."""
 
 
 # resent
 def resent(topic_id: str, partition: int, reason: str) -> str:
-    """In resent: a partition of the dead-letter topic, and a reason; of a topic made anew nothing is resent yet."""
+    """In resent: partition of the dead-letter topic and reason; the topic id separates a recreated topic."""
     return _join(topic_id, str(partition), reason)
 
 
@@ -144,24 +144,24 @@ def resent(topic_id: str, partition: int, reason: str) -> str:
 FIRST: Final = "first_ms"
 LAST: Final = "last_ms"
 
-# imported: monthly figures of the whole deployment that were counted elsewhere; a month (`2025-03`) and what it tells.
+# imported: monthly figures of the whole deployment from elsewhere; a month (`2025-03`) and the figure's name.
 ACTIVE: Final = "active"
 SOURCE: Final = "source"
 
 
 def imported(month: str, *names: str) -> str:
-    """`names` is ACTIVE, SOURCE (where the figures are from, as text), or the parts of a counts field."""
+    """`names` is ACTIVE, SOURCE (the figures' source as text), or the parts of a counts field."""
     return _join(month, *names)
 
 
-# ids: the others are hours since the Unix epoch, with the number of ids held.
+# ids: the other fields are hours since the Unix epoch, each with its number of ids.
 EVICTED_BEFORE: Final = "given_up_before"
-"""In ids: the first hour of which no id was given up for want of room."""
+"""In ids: the first hour from which no id was evicted by the size limit."""
 
-# observed: a number of refused scripts; the others are "<number> <Unix ms>".
+# observed: REFUSED is the number of refused scripts; the other fields are "<number> <Unix ms>".
 REFUSED: Final = "refused"
 REFUSED_MS: Final = "refused_ms"
-"""In observed: when the last script was refused."""
+"""In observed: time of the last refused script."""
 END: Final = "end"
 STABLE_END: Final = "stable_end"
 
@@ -175,6 +175,6 @@ def split_observation(text: str) -> tuple[int, int]:
     return int(value), int(at_ms)
 
 
-# floors of an OTP realm's rows: the others are statuses, each with the first row that is not deleted.
+# floors of an OTP realm's rows: the other fields are statuses, each with its first row that is not deleted.
 FREED_CHUNKS: Final = "freed"
-"""In floors: chunks of rows that are gone, from the first on."""
+"""In floors: number of deleted chunks of rows, counted from the first."""

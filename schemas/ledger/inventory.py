@@ -1,8 +1,7 @@
-"""The OTP token inventory as the ledger packs it: numbers, rows, days. Pure; little-endian; every record of one size.
+"""Packed forms of the OTP token inventory: totals, rows, days. Pure; little-endian; fixed-size records.
 
-A realm's rows are numbered from 0 in the order in which they were applied, and stand in that order: a row's place in
-time is the latest time of any row up to it, so a late event counts from the last row on. Only its own time is kept; the
-place follows.
+A realm's rows are numbered from 0 in the order in which they were applied. A row's place in time is the latest time of
+any row up to it, so a late event counts from the last row on. Only the row's own time is stored; the place is computed.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from itertools import accumulate, chain
 from typing import Final, NamedTuple
 
 NO_REALM: Final = "/:no realm:/"
-"""Where tokens count that are in no realm: LinOTP's own word."""
+"""The realm of tokens that are in no realm: LinOTP's own word."""
 
 STATUSES: Final = (
     "total",
@@ -29,16 +28,16 @@ STATUSES: Final = (
 )
 TOTAL_USERS: Final = "total users"
 COUNTED_STATUSES: Final = (*STATUSES, TOTAL_USERS)
-"""What a row tells of its realm, in the order of maxima: the nine statuses, and the distinct users."""
+"""The counts of a row, in the order of maxima: the nine statuses, and the distinct users."""
 
 BINDINGS: Final = frozenset({"otp", "otp-count", "linotp-report"})
-"""What makes a topic one of the inventory: read in order, from one partition."""
+"""Bindings that make a topic an inventory topic: one partition, read in order."""
 
 ROWS_PER_CHUNK: Final = 272
-"""With its header a full chunk just fits an allocation of 8 KB; 256 rows would waste two bytes a row."""
+"""A full chunk with its header just fits an allocation of 8 KB; 256 rows would waste two bytes per row."""
 
 MAX_EVENT_NAMES: Final = 1_000
-"""Distinct names of events that a shard keeps; later ones stand as OTHER, number 0."""
+"""Most distinct event names of a shard; later names become OTHER, number 0."""
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -64,7 +63,7 @@ unpack_totals: Final = _TOTALS.unpack
 
 
 def canonical_status(status: str) -> str | None:
-    """A status by its name in KEPT, whichever way round a pair is written; None for an unknown one."""
+    """The status as in COUNTED_STATUSES, for a pair in either order; None for an unknown one."""
     if status in COUNTED_STATUSES:
         return status
     reversed_pair = "&".join(reversed(status.split("&")))
@@ -72,7 +71,7 @@ def canonical_status(status: str) -> str | None:
 
 
 def status_counts(total: int, active: int, assigned: int, both: int, users: int) -> tuple[int, ...]:
-    """All of KEPT from the four numbers and the users; `both` is active and assigned."""
+    """All of COUNTED_STATUSES from four numbers and the users; `both` is active and assigned."""
     return (
         total,
         active,
@@ -98,12 +97,12 @@ def from_micros(at_us: int) -> datetime:
 
 
 class Row(NamedTuple):
-    """What a realm counted after one event."""
+    """The counts of a realm after one event."""
 
     at_us: int
-    """Its place in time: no row before it is later."""
+    """The place in time: no earlier row is later."""
     time_us: int
-    """The event's own time; earlier than `at_us` when it came late."""
+    """The event's own time; earlier than `at_us` if the event was late."""
     event: int
     """Number of the event's name."""
     total: int
@@ -114,12 +113,12 @@ class Row(NamedTuple):
 
     @property
     def values(self) -> tuple[int, ...]:
-        """In the order of KEPT."""
+        """In the order of COUNTED_STATUSES."""
         return status_counts(*self[3:])
 
 
 def rows(chunk: bytes) -> list[Row]:
-    """The rows of a chunk; none of an empty one."""
+    """The rows of a chunk; an empty chunk has none."""
     if not chunk:
         return []
     (start,) = _CHUNK_START.unpack_from(chunk)
@@ -130,7 +129,7 @@ def rows(chunk: bytes) -> list[Row]:
 
 
 def row_times(chunk: bytes) -> list[int]:
-    """Where the rows of a chunk stand, and nothing else of them."""
+    """The places in time of a chunk's rows (µs), without their counts."""
     if not chunk:
         return []
     (start,) = _CHUNK_START.unpack_from(chunk)
@@ -139,19 +138,19 @@ def row_times(chunk: bytes) -> list[int]:
 
 
 def row_of(chunk: bytes, index: int, at_us: int) -> Row:
-    """One row of a chunk, whose place is known from `row_times`."""
+    """One row of a chunk; `at_us` comes from `row_times`."""
     return Row(at_us, *_ROW.unpack_from(chunk, HEADER_BYTES + index * ROW_BYTES))
 
 
 class Day(NamedTuple):
-    """A day of a realm that has rows."""
+    """A day of a realm with rows."""
 
     ordinal: int
-    """`date.toordinal` of the local day on which its rows stand."""
+    """`date.toordinal` of the local day."""
     first: int
-    """Number of its first row; its last is before the next day's first, or before the figures' `rows`."""
+    """Number of its first row; its last is before the next day's first, or before the totals' `rows`."""
     maxima: tuple[int, ...]
-    """In the order of KEPT."""
+    """In the order of COUNTED_STATUSES."""
 
 
 def days(packed: bytes) -> Iterator[Day]:
@@ -161,7 +160,7 @@ def days(packed: bytes) -> Iterator[Day]:
 
 
 class RealmTotals(NamedTuple):
-    """A realm as it is now."""
+    """The present totals of a realm."""
 
     total: int
     active: int
@@ -169,19 +168,19 @@ class RealmTotals(NamedTuple):
     both: int
     users: int
     rows: int
-    """Rows ever applied: the next one's number."""
+    """Number of rows ever applied, and so the number of the next row."""
     first_us: int
-    """Where the first row stands."""
+    """Place in time of the first row."""
     last_us: int
-    """Where the last row stands."""
+    """Place in time of the last row."""
     day: int
     """Ordinal of the last row's day."""
     slot: int
-    """That day's place in its year's days, from 0."""
+    """Index of that day in its year's days, from 0."""
     day_first: int
     """Number of that day's first row."""
     maxima: tuple[int, ...]
-    """That day's, in the order of KEPT."""
+    """That day's maxima, in the order of COUNTED_STATUSES."""
 
     @classmethod
     def unpack(cls, packed: bytes) -> RealmTotals:
@@ -190,12 +189,12 @@ class RealmTotals(NamedTuple):
 
     @property
     def values(self) -> tuple[int, ...]:
-        """The counts as they are now, in the order of KEPT."""
+        """The present counts, in the order of COUNTED_STATUSES."""
         return status_counts(*self[:5])
 
 
 class ExternalRow(NamedTuple):
-    """A row that was counted elsewhere."""
+    """A row that another system counted."""
 
     sequence: int
     event: int
@@ -203,7 +202,7 @@ class ExternalRow(NamedTuple):
 
 
 def pack_external(sequence: int, event: int, count: int) -> bytes:
-    """Big-endian, so that rows of one moment stand in log order. Raises struct.error for a count beyond 32 bits."""
+    """Big-endian, so rows of one moment sort in log order. Raises struct.error for a count beyond 32 bits."""
     return _EXTERNAL.pack(sequence, event, count)
 
 
@@ -218,11 +217,11 @@ class Token(NamedTuple):
     active: bool
     assigned: bool
     deleted: bool
-    """Kept, so that older states of it are still recognised."""
+    """A deleted token is kept, so that older states of it are recognised as late."""
     user: bytes
-    """Digest of whom it is assigned to; empty for nobody known."""
+    """Digest of the assigned user; empty if none is known."""
     realms: tuple[int, ...]
-    """Numbers, ascending; none once deleted."""
+    """Realm numbers, ascending; empty after a delete."""
 
 
 def pack_token(token: Token) -> bytes:

@@ -2,41 +2,41 @@
 
 | key | Redis type | lives | holds |
 |---|---|---|---|
-| `shards` | set | for ever | tags of all shards, added before a shard's first batch |
-| `imported` | hash | for ever | monthly figures counted elsewhere |
-| `resent` | hash | for ever | up to where dead letters were sent again, by partition and reason |
-| `restoring` | string | ten seconds | whose restore of a snapshot is under way |
-| meta | hash | for ever | format, topic id, fingerprint of the hash key, settings that change what is counted |
-| position | string | for ever | the next offset to apply |
-| progress | hash | for ever | what became of every event consumed; lost offsets; first and last event time |
-| observed | hash | for ever | log end and refused scripts, each with its time; written outside the script |
-| labels | set | for ever | labels that have come up, as `dimension/name` |
-| unexpected | set | for ever | offsets of records that a defect kept from being counted; every replay skips them |
-| index | sorted set | for ever | periods held, scored by the Unix second at which they expire (`inf`: never) |
-| ids | hash | for ever | hours of which event ids are held, and how many; before which hour some were given up |
+| `shards` | set | forever | tags of all shards, added before a shard's first batch |
+| `imported` | hash | forever | monthly figures from another system |
+| `resent` | hash | forever | the offset up to which dead letters were sent again, by partition and reason |
+| `restoring` | string | ten seconds | the owner of a running restore |
+| meta | hash | forever | format, topic id, fingerprint of the hash key, settings that change what is counted |
+| position | string | forever | the next offset to apply |
+| progress | hash | forever | counts of consumed events by result; lost offsets; first and last event time |
+| observed | hash | forever | log end and refused scripts, each with its time; written outside the script |
+| labels | set | forever | known labels, as `dimension/name` |
+| unexpected | set | forever | offsets of unexpected records; every replay skips them |
+| index | sorted set | forever | periods held, scored by the Unix second at which they expire (`inf`: never) |
+| ids | hash | forever | number of event ids by hour; the hour before which ids were evicted |
 | ids of an hour | string | dedupe window, by record timestamps | digests of event ids seen, eight bytes each |
 | written | hash | RETAIN_DAYS | first and last record timestamp (ms) counted into a day |
 | clients | HyperLogLog | as its period | active clients |
 | users | HyperLogLog | as its period | active users: period, scope, part 0…k-1 |
-| small | set (intset) | as its period | active users while few: period, scope, part 0…15 |
+| small | set (intset) | as its period | active users of small buckets: period, scope, part 0…15 |
 | counts | hash | as its period | logins, tokens, account events: period, scope |
-| realms | hash | for ever | OTP inventory: numbers of realms by name, from 0, first come first |
-| names | hash | for ever | OTP inventory: numbers of event names, from 1; 0 is any beyond the limit |
-| figures | hash | for ever | OTP inventory: by a realm's number, its counts now and how far its rows go |
-| tokens | hash | for ever | OTP inventory: the last state of each serial, deleted ones too |
-| holders | hash | for ever | OTP inventory: how many tokens of a realm a user holds, by digest |
+| realms | hash | forever | OTP inventory: numbers of realms by name, from 0 in order of arrival |
+| names | hash | forever | OTP inventory: numbers of event names, from 1; 0 is any name beyond the limit |
+| figures | hash | forever | OTP inventory: by a realm's number, its present counts and its number of rows |
+| tokens | hash | forever | OTP inventory: the last state of each serial, including deleted ones |
+| holders | hash | forever | OTP inventory: number of tokens that a user has in a realm, by digest |
 | rows | string | until every status is deleted | OTP inventory: a realm's rows, ROWS_PER_CHUNK to a key |
-| places | string | for ever | OTP inventory: where each chunk of a realm's rows begins in time, eight bytes each |
+| places | string | forever | OTP inventory: the time at which each chunk of a realm's rows begins, eight bytes each |
 | days | string | as the year's rows | OTP inventory: a realm's days of one year, with their maxima |
-| floors | hash | for ever | OTP inventory: a realm's rows deleted per status; the only one that the api writes |
-| reported | hash | for ever | OTP inventory: by a realm's number, a bit per status of which rows were given |
-| given | sorted set | until deleted | OTP inventory: rows of a realm and status, counted elsewhere, by time |
-| given days | hash | until deleted | OTP inventory: the maximum of each day's given rows, by ordinal |
-| temporary | HyperLogLog | TEMPORARY_MS, deleted at once as a rule | one part of one question's union, by the api |
-| answer | string | until its grace is over | a finished answer, in the database of CACHE_REDIS_URL |
-| allowance | string | until its bucket is full | how far a caller has used up its requests, in that database too |
-| session | string | until it ends | whose session it is, by the digest of its id, in that database too |
-| `recordings` | list | for ever | which token counts the reporting policies recorded, from when on; by the api |
+| floors | hash | forever | OTP inventory: a realm's delete watermarks by status; written by the api |
+| reported | hash | forever | OTP inventory: by a realm's number, a bit for each status with external rows |
+| given | sorted set | until deleted | OTP inventory: external rows of a realm and status, by time |
+| given days | hash | until deleted | OTP inventory: the maximum of each day's external rows, by ordinal |
+| temporary | HyperLogLog | TEMPORARY_MS, normally deleted at once | one part of one query's union, by the api |
+| answer | string | until its grace is over | a cache entry, in the database of CACHE_REDIS_URL |
+| allowance | string | until its bucket is full | used requests of a caller, in that database too |
+| session | string | until it ends | the principal of a session, by the digest of its id, in that database too |
+| `recordings` | list | forever | the token counts that reporting policies recorded, each with its start; by the api |
 
 All keys of a shard carry the hash tag `{topic-partition}`: one Cluster slot, so one script can change them together.
 """
@@ -49,7 +49,7 @@ from typing import Final, NamedTuple
 from schemas.ledger.scopes import Scope
 
 SMALL_PARTS: Final = 16
-"""Parts of a small set. Redis keeps a set of at most 512 integers as an intset, eight bytes each."""
+"""Parts of a small set. Redis stores a set of at most 512 integers as an intset, eight bytes each."""
 
 
 class Shard(NamedTuple):
@@ -85,11 +85,11 @@ def restoring(prefix: str) -> str:
 
 
 TEMPORARY_MS: Final = 5_000
-"""Longer than any question may take, short enough that a killed api leaves nothing for an operator to find."""
+"""Longer than any query may take; short, because a killed api leaves its temporary keys behind."""
 
 
 def temporary(prefix: str, question: str, name: str) -> str:
-    """All of one question's carry its hash tag: one Cluster slot, so that PFCOUNT can read them together."""
+    """All temporary keys of a query share its hash tag: one Cluster slot, so PFCOUNT can read them together."""
     return f"{prefix}temporary:{{{question}}}:{name}"
 
 
@@ -161,7 +161,7 @@ class ShardKeys:
         return f"{self.base}counts:{period}:{scope.text}"
 
     def period_of(self, key: str) -> str | None:
-        """The period whose counts or users a key of this shard holds; None of any other key. The index names these."""
+        """The period of a key with counts or users of this shard, as the index lists it; None for other keys."""
         if not key.startswith(self.base):
             return None
         kind, _, more = key[len(self.base) :].partition(":")
@@ -169,11 +169,11 @@ class ShardKeys:
         return period if colon and kind in ("users", "small", "counts") else None
 
     def day_written(self, key: str) -> str | None:
-        """The day whose record timestamps a key of this shard holds; None of any other key."""
+        """The day of a key with record timestamps of this shard; None for other keys."""
         start = self.record_times("")
         return key[len(start) :] if key.startswith(start) else None
 
-    # Of the OTP inventory. `realm` is a number, `status` a place in schemas.ledger.inventory.COUNTED_STATUSES.
+    # OTP inventory: `realm` is a number, `status` an index of schemas.ledger.inventory.COUNTED_STATUSES.
 
     def rows(self, realm: int, chunk: int) -> str:
         return f"{self.base}otp:rows:{realm}:{chunk}"

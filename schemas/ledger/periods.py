@@ -1,4 +1,4 @@
-"""Days, weeks and months, as the products write them (`202611`) and as keys hold them (`2026-11`, `2026-11-20`)."""
+"""Days, weeks and months, as the products write them (`202611`) and as keys contain them (`2026-11`, `2026-11-20`)."""
 
 from __future__ import annotations
 
@@ -58,13 +58,13 @@ class Month(NamedTuple):
         return Month(index // 12, index % 12 + 1)
 
     def until(self, last: Month) -> list[Month]:
-        """Every month from this one to `last`, both included; empty when `last` is earlier."""
+        """Every month from this one to `last`, both included; empty if `last` is earlier."""
         count = (last.year - self.year) * 12 + last.month - self.month + 1
         return [self.plus(i) for i in range(count)]
 
 
 class Week(NamedTuple):
-    """A week of ISO 8601: from Monday to Sunday, of the year that has its Thursday."""
+    """A week of ISO 8601: from Monday to Sunday, in the year of its Thursday."""
 
     year: int
     week: int
@@ -85,7 +85,7 @@ class Week(NamedTuple):
 
 
 class Span(NamedTuple):
-    """Days in a row, both ends included; none when `last` is earlier."""
+    """Consecutive days, both ends included; empty if `last` is earlier."""
 
     first: date
     last: date
@@ -104,13 +104,13 @@ class Span(NamedTuple):
         return (self.first + timedelta(days=number) for number in range(self.length))
 
     def back(self, days: int) -> Span:
-        """The same number of days, so many earlier."""
+        """The span moved back by `days`."""
         return Span(self.first - timedelta(days=days), self.last - timedelta(days=days))
 
     def covering(self, today: date) -> list[str]:
-        """Keys of the fewest periods that make up these days: whole months where they lie inside, else days.
+        """Keys of the fewest periods that cover these days: whole months where possible, else days.
 
-        A month that is not over is whole up to `today`: nothing was counted into its days to come.
+        A current month is whole up to `today`, because its future days have no counts.
         """
         keys = []
         day = self.first
@@ -131,9 +131,9 @@ class LocalDay(NamedTuple):
     ordinal: int
     """`date.toordinal`"""
     since: datetime
-    """In UTC; the interval is a part of the day, and a day can have several."""
+    """In UTC, inclusive. The interval is a part of the day; a day can have several."""
     until: datetime
-    """In UTC; the first instant for which the date has to be asked again."""
+    """In UTC, exclusive."""
 
 
 _SECOND_US: Final = 1_000_000
@@ -145,10 +145,10 @@ _LAST_US: Final = micros(datetime(9999, 12, 30, tzinfo=UTC)) - 1
 
 
 class LocalDays:
-    """The local date at an instant, as `astimezone` gives it, from a cache.
+    """The local date at an instant, as `astimezone` returns it, with a cache.
 
-    Since 2000 zones have changed on whole minutes, mostly on quarter hours. Where a zone is set back just after
-    midnight, the date goes back too: such a quarter is kept minute by minute.
+    Since 2000 zones have changed on whole minutes, mostly on quarter hours. If a zone is set back just after midnight,
+    the date goes back too: such a quarter hour is cached per minute.
     """
 
     def __init__(self, zone: ZoneInfo, max_entries: int = 50_000) -> None:
@@ -157,7 +157,7 @@ class LocalDays:
         self._max_entries = max_entries
         self._step = _DAY_US if zone.key == "UTC" else _QUARTER_US
         self._steps: dict[int, LocalDay | None] = {}
-        """By number of the step since 1970; None for one that holds several dates."""
+        """By number of the step since 1970; None for a step with several dates."""
         self._minutes: dict[int, LocalDay] = {}
 
     def day_at(self, time: datetime) -> LocalDay:

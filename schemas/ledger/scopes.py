@@ -1,4 +1,4 @@
-"""Whose figures: everything, a realm, a client of a realm, a node."""
+"""Scopes: everything, a realm, a client of a realm, a node."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Final, NamedTuple
 from urllib.parse import quote, unquote
 
 OTHER: Final = "__other__"
-"""Where events go whose label is unknown (a failure) or came after MAX_LABELS: totals stay exact."""
+"""The label of events whose own is unknown (a failure) or exceeds MAX_LABELS: totals stay exact."""
 
 
 class Scope(NamedTuple):
     """One of `("all",)`, `("realm", realm)`, `("client", realm, client_id)`, `("node", node)`.
 
-    A client is the pair, since every realm has a `web`; an event without a realm has realm "".
+    A client is the pair, since every realm may have a client `web`; an event without a realm has realm "".
     """
 
     dimension: str

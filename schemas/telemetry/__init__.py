@@ -1,1 +1,1 @@
-"""Logs, traces and the version that runs."""
+"""Logs, traces, the running version, and the exit deadline with its stack dump."""

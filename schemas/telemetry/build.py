@@ -1,4 +1,4 @@
-"""Which version of the project runs."""
+"""The version of the project that runs."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from importlib.metadata import version as installed
 from typing import Final
 
 RELEASED: Final = "2026-11-01"
-"""The day of the last release. A clock before it is wrong; the release procedure sets it."""
+"""The date of the last release, set by the release procedure. A clock that shows an earlier date is wrong."""
 
 
 @lru_cache(maxsize=1)
 def version() -> str:
-    """As installed; `0` where it runs from a folder that was never installed."""
+    """The installed version; `0` if it runs from a folder that was never installed."""
     try:
         return installed("authtally")
     except PackageNotFoundError:

@@ -1,6 +1,6 @@
-"""Log lines of both services: a fixed phrase, then key=value, on stderr; or the same as one JSON object.
+"""Log lines of both services on stderr: a fixed phrase, then key=value, or the same as one JSON object.
 
-One line per change of state, none per record, and never a user id.
+One line per state change, none per record, and never a user id.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import Any, Final, Literal
 import structlog
 
 TRACEBACK: Final = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
-"""Without the variables of each frame, which structlog would add: among them are tokens, users and keys."""
+"""Without the local variables of each frame, which may contain tokens, users and keys."""
 
 NOISY_LOGGERS: Final = ("aiokafka",)
-"""Libraries whose debug lines tell values: a dead letter's has the user in it."""
+"""Libraries whose debug lines contain record values, and so user ids."""
 
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
@@ -25,7 +25,7 @@ LogFormat = Literal["text", "json"]
 
 
 def configure(level: Literal["debug", "info", "warning", "error"], log_format: LogFormat) -> None:
-    """For the whole process, lines of libraries included. Calling it again replaces what was set."""
+    """Configure the whole process, log lines of libraries included. A second call replaces the first."""
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -61,6 +61,6 @@ def configure(level: Literal["debug", "info", "warning", "error"], log_format: L
 
 
 def _escape_line_breaks(_: Any, __: str, line: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    """Libraries put what others sent into their phrases: a line break in it must not look like a line of ours."""
+    """Libraries log text from outside; a line break in it must not look like a new log line."""
     line["event"] = _CONTROL.sub(lambda found: repr(found[0])[1:-1], str(line["event"]))
     return line

@@ -1,6 +1,6 @@
 """Spans by OpenTelemetry's own libraries.
 
-Only schemas/telemetry/traces.py imports this, and only where spans are wanted.
+Only schemas/telemetry/traces.py imports this module, and only if traces are enabled.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ log = structlog.get_logger(__name__)
 KINDS: Final = {"consumer": trace.SpanKind.CONSUMER, "server": trace.SpanKind.SERVER}
 PARENT: Final = TraceContextTextMapPropagator()
 EXPORT_TIMEOUT_S: Final = 5.0
-"""For one batch of spans, the exporter's tries included."""
+"""For one batch of spans, including the exporter's retries."""
 
 
 class StateLoggingExporter(SpanExporter):
-    """Says once that spans are not taken, and once that they are again."""
+    """Logs once when the collector stops accepting spans, and once when it accepts them again."""
 
     def __init__(self, exporter: SpanExporter) -> None:
         self._exporter = exporter
@@ -72,13 +72,13 @@ class _Span:
 
 
 class Otlp:
-    """Sends to `url`, or where OpenTelemetry's own environment variables say."""
+    """Sends to `url`; None uses OpenTelemetry's own environment variables."""
 
     def __init__(self, service: str, url: str | None) -> None:
-        # A line for every batch that a collector does not take; _Told says it once.
+        # The library logs every rejected batch; StateLoggingExporter logs once.
         logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
         about = Resource({SERVICE_NAME: service, SERVICE_VERSION: version()}).merge(OTELResourceDetector().detect())
-        # `close` sends what is left; at exit nobody bounds how long that takes.
+        # `close` sends the remaining spans in bounded time; the library's exit handler has no bound.
         self._provider = TracerProvider(resource=about, shutdown_on_exit=False)
         self._provider.add_span_processor(
             BatchSpanProcessor(StateLoggingExporter(OTLPSpanExporter(url, timeout=EXPORT_TIMEOUT_S)))
@@ -92,13 +92,13 @@ class Otlp:
         context = None if headers is None else PARENT.extract(headers)
         with (
             self._tracer.start_as_current_span(name, context, KINDS[kind], attributes) as span,
-            # Log lines of the work can be found by its trace.
+            # Log lines carry the trace id.
             structlog.contextvars.bound_contextvars(trace_id=f"{span.get_span_context().trace_id:032x}"),
         ):
             yield _Span(span)
 
     def close(self, timeout_s: float) -> None:
-        # A thread of its own: the exporter waits for a dead collector as long as it likes.
+        # In a thread: the exporter may wait for a dead collector without a limit.
         closing = threading.Thread(target=self._provider.shutdown, name="closes-traces", daemon=True)
         closing.start()
         closing.join(timeout_s)

@@ -1,4 +1,4 @@
-"""Spans of both services: sent by OTLP over HTTP where a collector is named; where none is, nothing is even loaded."""
+"""Spans of both services, sent by OTLP over HTTP. Without a collector the libraries are not even imported."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import structlog
 log = structlog.get_logger(__name__)
 
 STANDARD: Final = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
-"""OpenTelemetry's own names for the endpoint, which need no prefix of ours. The exporter reads them, and its other
-settings (headers, certificates, sampler, resource attributes), by itself."""
+"""OpenTelemetry's own variables for the endpoint, without our prefix. The exporter reads them and its other settings
+(headers, certificates, sampler, resource attributes) from the environment."""
 DISABLED: Final = "OTEL_SDK_DISABLED"
 PATH: Final = "/v1/traces"
 EXTRA: Final = "pip install 'authtally[traces]'"
@@ -25,31 +25,31 @@ Kind = Literal["consumer", "server"]
 
 
 class Span(Protocol):
-    """What can be told of work under way. Names and values are ours: nothing that a caller sent, no user, no token."""
+    """A span of work under way. Names and values are ours: no text from a caller, no user, no token."""
 
     def set_attribute(self, name: str, value: Value) -> None: ...
 
     def add(self, name: str, amount: int) -> None:
-        """To what was added under this name before."""
+        """Add to the attribute's sum."""
 
     def fail(self) -> None:
-        """The work did not do what it was for."""
+        """Mark the work as failed."""
 
 
 class Tracer(Protocol):
-    """Makes spans, and sends them in the background. Never raises, never waits, drops what it cannot send."""
+    """Creates spans and sends them in the background. Never raises, never blocks, drops spans that it cannot send."""
 
     def span(
         self, name: str, kind: Kind, attributes: Mapping[str, Value], headers: Mapping[str, str] | None = None
     ) -> AbstractContextManager[Span]:
-        """`headers` may carry on somebody else's trace (W3C `traceparent`)."""
+        """`headers` may continue the caller's trace (W3C `traceparent`)."""
 
     def close(self, timeout_s: float) -> None:
-        """Send what is left, for so long at most. Blocks."""
+        """Send the remaining spans, for at most `timeout_s`. Blocks."""
 
 
 class _NoTraces:
-    """Both a span and what makes it, where nobody wants one."""
+    """Span and tracer without effect, for disabled traces."""
 
     def __enter__(self) -> Span:
         return self
@@ -74,7 +74,7 @@ NO_TRACES: Final[Tracer] = _NoTraces()
 
 
 def is_installed() -> bool:
-    """Whether the libraries of the extra `traces` are there."""
+    """Whether the libraries of the extra `traces` are installed."""
     try:
         return all(find_spec(name) for name in ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http"))
     except ModuleNotFoundError:
@@ -82,35 +82,35 @@ def is_installed() -> bool:
 
 
 def endpoint(text: str) -> str:
-    """Checks the setting of that name. Raises ValueError."""
+    """Validate OTLP_ENDPOINT. Raises ValueError."""
     if not text:
         return text
     parts = urlsplit(text)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("must be an http:// or https:// URL")
     if parts.username or parts.password:
-        raise ValueError("must not hold a password; OTEL_EXPORTER_OTLP_HEADERS is for that")
+        raise ValueError("must not contain a password; use OTEL_EXPORTER_OTLP_HEADERS")
     if not is_installed():
-        raise ValueError(f"needs an optional part: {EXTRA}")
+        raise ValueError(f"needs an optional dependency: {EXTRA}")
     return text
 
 
 def is_enabled(configured: str) -> bool:
-    """Whether spans are to be made: `configured` is the setting, OpenTelemetry's own variables do as well."""
+    """Whether traces are enabled, by the setting `configured` or by OpenTelemetry's own variables."""
     if os.environ.get(DISABLED, "").strip().lower() == "true":
         return False
     if configured:
         return True
     named = next((name for name in STANDARD if os.environ.get(name)), None)
     if named is not None and not is_installed():
-        # Whoever set it may have set it for everything on the machine.
+        # The variable may be meant for other programs on the machine, so this is no error.
         log.warning("no traces are sent", setting=named, needs=EXTRA)
         return False
     return named is not None
 
 
 def open_tracer(configured: str, service: str) -> Tracer:
-    """Starts a thread that sends, where spans are wanted."""
+    """The tracer; starts its sending thread if traces are enabled."""
     if not is_enabled(configured):
         return NO_TRACES
     from schemas.telemetry.otlp import Otlp

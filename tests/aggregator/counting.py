@@ -7,13 +7,12 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Any, Self
 
-from aggregator.fold.fold import fold
-from aggregator.fold.range_delta import CountingRules, RangeDelta, ShardCache
-from aggregator.inventory import store
-from aggregator.inventory.fold import EventReader, fold_inventory
+from aggregator.fold.range_delta import CountingRules, ShardCache
+from aggregator.folds import Folds
+from aggregator.inventory.state import InventoryCache
 from aggregator.ledger.ledger import Applied, Ledger, Refused
 from aggregator.ledger.store import connect
-from schemas.ledger.inventory import BINDINGS as INVENTORY
+from schemas.ledger.inventory import BINDINGS
 from schemas.ledger.keys import Shard, ShardKeys
 from tests.aggregator import ledgers
 from tests.aggregator.logs import NOW_MS, LogRecord
@@ -22,30 +21,19 @@ SHARD = Shard("auth.logins", 3)
 OF = ShardKeys("authtally:", SHARD)
 
 
-async def load_cache(ledger: Ledger, shard: Shard, name: str) -> ShardCache:
-    """The cache that a worker starts with when it gets a shard bound to the event or adapter `name`."""
-    state = await ledger.read_state(shard)
-    seen = await ledger.read_seen_ids(shard, state)
-    assert seen is not None
-    cache = ShardCache(set(state.labels), seen_ids=seen)
-    if name in INVENTORY:
-        cache.inventory = await store.load_state(ledger, shard, state.position or 0)
-    return cache
-
-
 class Counting:
     """Counts ranges of one shard. Without `remember` the cache is loaded again before each script."""
 
     def __init__(self, redis_url: str, shard: Shard = SHARD, *, remember: bool = True, **given: Any) -> None:
         self.settings = ledgers.settings(redis_url, **given)
         self.shard = shard
-        self.name = self.settings.topics[shard.topic]
         self.client = connect(self.settings)
         self.ledger = Ledger(self.client, self.settings)
         self.rules = CountingRules.of(self.settings)
         self.remember = remember
         self.now_ms = NOW_MS
-        self.known = ShardCache(set())
+        self.known: Any = InventoryCache(set()) if self.settings.topics[shard.topic] in BINDINGS else ShardCache(set())
+        self._folds = Folds(self.settings, self.ledger)
         self.in_sketches: frozenset[tuple[str, Any]] = frozenset()
 
     async def open(self, start: int = 0) -> None:
@@ -56,44 +44,36 @@ class Counting:
         position = (await self.ledger.read_state(self.shard)).position
         if position is None:
             await self.open()
-        await self._load()
+        await self._load_cache()
         return position or 0
 
     async def count(self, records: Sequence[LogRecord], start: int, end: int) -> Applied | Refused:
         """Apply one range with all its scripts. Returns the last script's outcome, or the first refusal."""
         outcome: Applied | Refused = Refused(None)
         batch = [one for one in records if start <= one.offset < end]
-        reader = EventReader(self.name, batch, end, self.rules, self.now_ms) if self.name in INVENTORY else None
+        fold = self._folds.new_fold(self.shard, self.now_ms, batch, end)
         while start < end:
-            if not self.remember or (reader is not None and self.known.inventory is None):
-                await self._load()
-            delta = await self._fold(batch, start, end, reader)
-            if delta is None:
+            if not self.remember:
+                await self._load_cache()
+            if not await fold.load(start, self.known):
                 return Refused((await self.ledger.read_state(self.shard)).position)
+            delta = fold.fold(self.known)
             applying = self.ledger.apply(self.shard, start, delta, self.in_sketches)
-            outcome, _ = await asyncio.gather(applying, reader.read_ahead() if reader is not None else asyncio.sleep(0))
+            outcome, _ = await asyncio.gather(applying, fold.read_ahead())
             if isinstance(outcome, Refused):
                 return outcome
             self.known.update(delta)
             self.in_sketches |= outcome.in_sketches
             start = delta.end
+            fold.advance(start)
         return outcome
 
-    async def _load(self) -> None:
-        self.known = await load_cache(self.ledger, self.shard, self.name)
+    async def _load_cache(self) -> None:
+        state = await self.ledger.read_state(self.shard)
+        seen = await self.ledger.read_seen_ids(self.shard, state)
+        assert seen is not None
+        self.known = self._folds.new_cache(self.shard, state, seen)
         self.in_sketches = frozenset()
-
-    async def _fold(
-        self, batch: Sequence[LogRecord], start: int, end: int, reader: EventReader | None
-    ) -> RangeDelta | None:
-        """The next script's delta; None if the shard's position in the store is not `start`."""
-        if reader is None:
-            left = [one for one in batch if one.offset >= start]
-            return fold(self.name, left, end, self.known, self.rules, self.now_ms)
-        inventory, (events, _) = self.known.inventory, reader.take(start)
-        if inventory is None or not await store.load_needed(self.ledger, self.shard, start, inventory, events):
-            return None
-        return fold_inventory(*reader.take(start), self.known, inventory, self.rules, self.now_ms)
 
     async def count_cut(self, records: Sequence[LogRecord], cuts: Iterable[int] = ()) -> None:
         end = records[-1].offset + 1

@@ -11,7 +11,7 @@ from typing import Any
 from aggregator.fold.fold import fold
 from aggregator.fold.range_delta import CountingRules, RangeDelta, ShardCache
 from aggregator.inventory.fold import DecodedEvent, EventReader, fold_inventory, unknown_holders, unknown_tokens
-from aggregator.inventory.state import InventoryChanges, InventoryState
+from aggregator.inventory.state import InventoryCache, InventoryChanges, InventoryDelta, InventoryState
 from schemas.ledger.inventory import BINDINGS as INVENTORY
 from schemas.ledger.inventory import DAY_BYTES, HEADER_BYTES, Token, pack_chunk_start
 from tests.aggregator.logs import LogRecord
@@ -59,7 +59,7 @@ class Sums:
             (letter.record.offset, letter.element_index, letter.reason, letter.value) for letter in delta.dead_letters
         ]
         assert not delta.unexpected
-        if delta.inventory is not None:
+        if isinstance(delta, InventoryDelta):
             self._change(delta.inventory)
 
     def _span(self, name: str, first: int | None, last: int | None) -> None:
@@ -98,7 +98,7 @@ class Sums:
         self.ids, self.given_up_before = known.seen_ids.hours, known.seen_ids.evicted_before
         assert self.labels == known.labels
         assert known.seen_ids.digests == {digest for held in self.ids.values() for digest in held}
-        if known.inventory is not None:
+        if isinstance(known, InventoryCache) and known.inventory is not None:
             self.stock = InventoryState(
                 known.inventory.realms, known.inventory.event_names, known.inventory.totals, known.inventory.reported
             )
@@ -107,7 +107,8 @@ class Sums:
 
 def summed(name: str, log: Sequence[LogRecord], cuts: Sequence[int], rules: CountingRules, now_ms: int) -> Sums:
     """The sums of a log that is folded range by range, as the worker does. Raises what a fold raises."""
-    sums, known = Sums(), ShardCache(set())
+    sums = Sums()
+    known = InventoryCache(set()) if name in INVENTORY else ShardCache(set())
     borders = [0, *sorted({range_ for range_ in cuts if 0 < range_ < len(log)}), len(log)]
     for start, end in pairwise(borders):
         batch = log[start:end]
@@ -136,6 +137,7 @@ def _tally(
     records: Any = batch
     if reading is None:
         return fold(name, records, span[1], known, rules, now_ms)
+    assert isinstance(known, InventoryCache)
     result, end = reading.take(span[0])
     if known.inventory is None:
         known.inventory = InventoryState({}, {}, {}, {})

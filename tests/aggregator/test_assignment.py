@@ -49,8 +49,8 @@ def test_where_reading_goes_on(
     ("position", "topic_id", "bounds", "said"),
     [
         (11, "one", (0, 10), "beyond the log's end 10"),
-        (5, "two", (0, 10), "deleted and made anew"),
-        (5, "two", (0, 3), "deleted and made anew"),
+        (5, "two", (0, 10), "deleted and created again"),
+        (5, "two", (0, 3), "deleted and created again"),
     ],
 )
 def test_what_only_an_operator_can_resolve_names_the_command(
@@ -69,7 +69,7 @@ def test_a_second_partition_is_refused_where_order_counts_and_the_first_is_not(b
     assert order_violation(Shard("auth.otp-tokens", 0), binding) is None
     decision = order_violation(Shard("auth.otp-tokens", 1), binding)
     assert decision is not None
-    for said in ("auth.otp-tokens-1 is not read", "must have one partition", "partition 0 goes on"):
+    for said in ("auth.otp-tokens-1 is not read", "must have one partition", "partition 0 continues"):
         assert said in decision.reason
 
 

@@ -58,7 +58,8 @@ def test_nothing_is_told_of_a_shard_that_has_left() -> None:
 
 async def test_a_trouble_is_told_by_where_it_is() -> None:
     port = free_port()
-    health = Health("127.0.0.1", port)
+    problems: dict[str, list[str]] = {"redis": ["no connection"], "stopped": ["one", "two"]}
+    health = Health("127.0.0.1", port, lambda: problems)
     await health.start()
 
     def result() -> str:
@@ -66,11 +67,10 @@ async def test_a_trouble_is_told_by_where_it_is() -> None:
             return str(answer.read().decode())
 
     try:
-        health.problems = lambda: {"redis": ["no connection"], "stopped": ["one", "two"]}
         page = await to_thread(result)
         for where in COMPONENTS:
             assert f'authtally_unready{{component="{where}"}} {float(where in ("redis", "stopped"))}\n' in page
-        health.problems = dict
+        problems.clear()
         assert 'authtally_unready{component="redis"} 0.0\n' in await to_thread(result)
     finally:
         await health.stop()

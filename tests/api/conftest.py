@@ -15,7 +15,7 @@ from aiohttp import web
 
 from api.app import build_app, build_runner
 from api.settings.settings import ApiSettings
-from schemas.clock import Clock as ProcessClock
+from schemas.time.clock import Clock as ProcessClock
 from tests.api.issuer import Issuer
 from tests.api.ledger_writer import LedgerWriter, open_ledger
 

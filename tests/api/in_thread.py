@@ -11,7 +11,7 @@ from aiohttp import web
 
 from api.app import build_app, build_runner
 from api.settings.settings import ApiSettings
-from schemas.clock import Clock
+from schemas.time.clock import Clock
 
 
 @contextmanager

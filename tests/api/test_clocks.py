@@ -20,12 +20,10 @@ from api.auth.rate_limit import RateLimit
 from api.auth.sessions import Sessions
 from api.auth.static_tokens import StaticTokens
 from api.cache.cache import Cache, ResponseBody
-from api.dialects.gluu import Gluu
+from api.dialects.gluu import Interval
 from api.http.errors import ForbiddenError
 from api.ledger.cooldown import RETRY_S, Cooldown
 from api.settings.quotas import QuotasFile
-from api.settings.settings import ApiSettings
-from schemas.settings import read
 from tests.api.conftest import Clock
 from tests.api.issuer import Issuer
 
@@ -84,12 +82,12 @@ async def kept_answer(clock: Clock, *_: Any) -> Probe:
 
 
 async def gluu_interval(clock: Clock, *_: Any) -> Probe:
-    dialect = Gluu(read(ApiSettings, auth="none", gluu_shape="source", gluu_interval_s=60), clock.handed)
-    dialect.parse({"month": "202611"})
+    interval = Interval(60, clock.handed)
+    interval.admit()
 
     async def refused() -> bool:
         try:
-            dialect.parse({"month": "202611"})
+            interval.admit()
         except ForbiddenError:
             return True
         return False

@@ -185,7 +185,11 @@ def test_the_process_answers_and_stops_cleanly_on_sigterm(tmp_path: Path, redis_
     assert process.returncode == 0
     assert b" 400 " in first_line
     # Nothing else: a stranger who speaks no HTTP leaves no line.
-    assert [json.loads(line)["event"] for line in logged.splitlines()] == ["answering anybody", "listening", "stopping"]
+    assert [json.loads(line)["event"] for line in logged.splitlines()] == [
+        "answering everybody",
+        "listening",
+        "stopping",
+    ]
 
 
 def test_importing_opens_nothing_and_reads_no_environment(tmp_path: Path) -> None:

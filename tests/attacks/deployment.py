@@ -13,8 +13,8 @@ from typing import Any, Final, NamedTuple
 import redis
 
 from api.settings.settings import ApiSettings
-from schemas.clock import Clock
 from schemas.settings import read
+from schemas.time.clock import Clock
 from tests.api.in_thread import served
 from tests.api.otp import state, write
 from tests.api.sources import listed

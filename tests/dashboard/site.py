@@ -14,8 +14,8 @@ from api.app import build_app, build_runner
 from api.settings.settings import ApiSettings
 from deploy.demo.servers import free_port
 from deploy.demo.servers.process import HOST
-from schemas.clock import Clock
 from schemas.settings import read
+from schemas.time.clock import Clock
 from tests.dashboard.sample import KEPT, NOW
 
 

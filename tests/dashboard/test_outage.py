@@ -75,7 +75,7 @@ async def test_a_ledger_that_goes_leaves_the_last_figures_marked(look: Look) -> 
             store.stop()
             await expect(page.page.locator("#live")).to_have_attribute("data-state", "retrying")
             await page.page.reload()
-            await expect(page.page.locator("#banner")).to_contain_text("the last figures that the api has kept")
+            await expect(page.page.locator("#banner")).to_contain_text("the last figures in the api's cache")
             assert await page.value("day") == users
 
 

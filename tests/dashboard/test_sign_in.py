@@ -118,8 +118,8 @@ async def test_another_tab_is_not_signed_in(page: PageProbe) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("guessed", "This token is not good here"),
-        ("with spaces in it", "This token is not good here"),
+        ("guessed", "This token is not valid here"),
+        ("with spaces in it", "This token is not valid here"),
         ("scopeless", "The dashboard needs stats:read"),
         (token(exp=int(time.time()) - 10, scope="stats:read"), "expired"),
     ],
@@ -139,7 +139,7 @@ async def test_a_bearer_of_some_realms_sees_only_those(page: PageProbe) -> None:
     await paste(page, "limited")
     await is_in(page)
     await expect(page.page.locator("#realm option")).to_have_text(["All realms", "acme"])
-    await expect(page.page.locator("#pipeline")).to_contain_text("this bearer sees only some")
+    await expect(page.page.locator("#pipeline")).to_contain_text("this bearer is limited to some")
     await expect(page.chart("lag")).to_have_attribute("data-state", "refused")
 
 
@@ -178,7 +178,7 @@ async def test_what_the_issuer_refuses_is_told(page: PageProbe, provider: Provid
 
 async def test_an_answer_that_nobody_asked_for_is_not_used(page: PageProbe, provider: Provider) -> None:
     await page.go("/?range=7d&code=stolen&state=guessed&iss=https://elsewhere.example")
-    await is_out(page, "not begun in this tab")
+    await is_out(page, "not started in this tab")
     assert page.page.url == f"{page.site.url}/?range=7d"
     assert provider.grants == []
 
@@ -186,7 +186,7 @@ async def test_an_answer_that_nobody_asked_for_is_not_used(page: PageProbe, prov
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"nonce": "replayed"}, "not for this sign-in"),
+        ({"nonce": "replayed"}, "does not belong to this sign-in"),
         ({"named": "https://mixed.up.example"}, "another issuer"),
         ({"scope": "openid"}, "The dashboard needs stats:read"),
     ],

@@ -289,7 +289,7 @@ def probed(kind: str, name: str) -> set[str]:
 
 async def test_probes_ask_what_the_worker_answers() -> None:
     port = free_port()
-    health = Health(HOST, port)
+    health = Health(HOST, port, dict)
     await health.start()
     try:
         async with ClientSession() as session:

@@ -53,4 +53,4 @@ def test_a_misspelt_file_is_named(folder: Path) -> None:
 def test_a_folder_that_is_not_there_is_named() -> None:
     refused = check(AUTHTALLY_SECRETS_DIR="/nowhere", AUTHTALLY_USER_HASH_KEY=KEY)
     assert refused.exit_code == 2
-    assert refused.stderr == "AUTHTALLY_SECRETS_DIR: '/nowhere' is no folder\n"
+    assert refused.stderr == "AUTHTALLY_SECRETS_DIR: '/nowhere' is not a folder\n"

@@ -14,9 +14,9 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from aggregator import counting
 from aggregator.__main__ import main
 from aggregator.app import Worker
+from aggregator.fold import event_fold
 from aggregator.kafka.transport import ConsumerThread
 from tests.integration import failing
 
@@ -61,6 +61,6 @@ KINDS: Final[dict[str, Callable[[], None]]] = {
 }
 
 if __name__ == "__main__":
-    counting.__dict__["fold"] = failing.defective
+    event_fold.__dict__["fold"] = failing.defective
     KINDS[sys.argv[1]]()
     main()

@@ -8,13 +8,11 @@ from typing import Any
 
 import pytest
 
-from aggregator.assignment import Assignment
-from aggregator.counting import CLOCKS_APART_MS, RangeCounter, clock_error
-from aggregator.kafka.dead_letters import DeadLetters
+from aggregator.clocks import CLOCKS_APART_MS, StoreClocks, clock_error
 from aggregator.ledger.ledger import Ledger
 from aggregator.ledger.store import connect
-from schemas.clock import Clock
 from schemas.ledger.keys import Shard
+from schemas.time.clock import Clock
 from tests.aggregator import ledgers
 from tests.conftest import wait_until
 from tests.integration.conftest import MakeSite
@@ -51,17 +49,15 @@ async def test_a_worker_names_both_clocks_until_they_agree(redis_url: str) -> No
     seconds, microseconds = await client.time()
     store_s = seconds + microseconds / 1_000_000
     worker_s = store_s + 3600
-    counting = RangeCounter(
-        settings, ledger, DeadLetters(settings, {}), Assignment(ledger, settings), Clock(now=lambda: worker_s)
-    )
+    clocks = StoreClocks(ledger, Clock(now=lambda: worker_s))
     try:
-        assert not await counting.clocks_agree(SHARD)
-        error = counting.clock_errors[SHARD]
+        assert not await clocks.agree(SHARD)
+        error = clocks.errors[SHARD]
         for clock_s in (store_s, worker_s):
             assert f"{datetime.fromtimestamp(clock_s, UTC):%Y-%m-%dT%H:%M}" in error
         worker_s = store_s
-        assert await counting.clocks_agree(SHARD)
-        assert counting.clock_errors == {}
+        assert await clocks.agree(SHARD)
+        assert clocks.errors == {}
     finally:
         await client.aclose()
 

@@ -10,8 +10,8 @@ from typing import Final
 import pytest
 
 from aggregator.__main__ import SHUTDOWN_S
-from schemas.exit_deadline import STATUS
 from schemas.ledger.keys import Shard
+from schemas.telemetry.exit_deadline import STATUS
 from tests.conftest import wait_until
 from tests.integration import failing, hanging
 from tests.integration.conftest import MakeSite
@@ -40,7 +40,7 @@ def start(make_site: MakeSite, broker: Broker, *kinds: str) -> dict[str, tuple[S
 
 def crash(site: Site, worker: WorkerProcess) -> float:
     """When it crashed (time.monotonic)."""
-    site.publisher.send(Shard(site.logins, 0), failing.OUT_OF_MEMORY)
+    site.publisher.send(Shard(site.logins, 0), failing.DISK_FAILS)
     site.publisher.flush()
     wait_until(lambda: worker.lines("range failed"), 20, "the range fails")
     return time.monotonic()
@@ -64,7 +64,7 @@ def test_a_crash_ends_the_worker_whatever_hangs(embedded: Broker, make_site: Mak
 def test_readiness_and_liveness_name_the_crash(embedded: Broker, make_site: MakeSite) -> None:
     site, worker = start(make_site, embedded, "awaits for ever")["awaits for ever"]
     crash(site, worker)
-    assert worker.wait_until_troubled("crashed", "MemoryError", timeout_s=2)
+    assert worker.wait_until_troubled("crashed", "OSError", timeout_s=2)
     assert worker.alive() is False
     assert worker.metric("authtally_unready", component="crashed") == 1
     # What it waits for is in no thread's stack.

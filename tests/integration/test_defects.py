@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 from typing import Final
 
+import pytest
+
 from schemas.ledger import fields
 from schemas.ledger.keys import Shard, ShardKeys
 from tests.conftest import wait_until
@@ -96,14 +98,15 @@ def test_beyond_the_allowance_the_partition_stops_and_others_go_on(embedded: Bro
     wait_until(lambda: worker.readiness()[0], what="ready again")
 
 
+@pytest.mark.parametrize("record", [failing.OUT_OF_MEMORY, failing.DISK_FAILS])
 def test_an_error_of_the_machine_ends_the_worker_and_the_next_one_counts_on(
-    embedded: Broker, make_site: MakeSite
+    embedded: Broker, make_site: MakeSite, record: bytes
 ) -> None:
     site = make_site(embedded)
     site.publisher.publish(500)
     worker = start_defective(site)
     site.wait_until_counted()
-    site.publisher.send_bad(Shard(site.logins, 0), failing.OUT_OF_MEMORY, "not_json")
+    site.publisher.send_bad(Shard(site.logins, 0), record, "not_json")
     site.publisher.publish(500)
     wait_until(lambda: not worker.running, END_S, "the worker ends")
     assert worker.wait() != 0

@@ -72,7 +72,7 @@ def test_a_kill_and_a_second_partition_leave_what_a_plain_model_holds(apache: Br
     producer.produce(topic, json.dumps(state("2026-03-01T00:00:00Z", "X", "token_init", "x")).encode(), partition=1)
     worker = site.workers.start()
     said = worker.wait_until_troubled(f"{topic}-1 is not read", "must have one partition")
-    assert "partition 0 goes on" in said
+    assert "partition 0 continues" in said
     publish(1000, EVENTS)
     wait_until(lambda: position() == EVENTS + 1000, 60, "all is counted")
     assert killed_at < EVENTS
@@ -85,3 +85,29 @@ def test_a_kill_and_a_second_partition_leave_what_a_plain_model_holds(apache: Br
         assert "x" not in held.realms
         assert held.progress["consumed"] == EVENTS + 1000
     assert site.client.get(ShardKeys(PREFIX, Shard(topic, 1)).position) is None
+
+
+def test_a_wrong_key_in_the_store_stops_the_partition_and_makes_no_dead_letter(
+    embedded: Broker, make_site: MakeSite
+) -> None:
+    site = make_site(embedded)
+    topic = f"{site.logins}.otp"
+    site.create_topic(topic, 1)
+    site.workers.settings["topics"] = f"{topic}=otp"
+    of = ShardKeys(PREFIX, Shard(topic, 0))
+    producer: Any = Producer({"bootstrap.servers": embedded.address, "log_level": 0})
+
+    def publish(serial: str) -> None:
+        event = state("2026-03-01T00:00:00Z", serial, "token_init", "x")
+        producer.produce(topic, json.dumps(event).encode(), partition=0)
+        assert producer.flush(30) == 0
+
+    publish("A")
+    worker = site.workers.start().wait_until_ready()
+    wait_until(lambda: site.client.get(of.position) == "1", 30, "the first event is counted")
+    site.client.delete(of.tokens)
+    site.client.set(of.tokens, "no hash")
+    publish("B")
+    worker.wait_until_troubled("WRONGTYPE", "restore a snapshot")
+    assert site.client.get(of.position) == "1"
+    assert not worker.lines("unexpected record")

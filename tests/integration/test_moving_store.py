@@ -145,7 +145,7 @@ def test_a_worker_waits_for_a_server_that_loads(
             # So that nothing else can take the counts.
             of.replicaof(HOST, free_port())
         address.target = new.port
-        worker.wait_until_troubled("AUTHTALLY_REDIS_URL", "still loads its data")
+        worker.wait_until_troubled("AUTHTALLY_REDIS_URL", "still loading its data")
         wait_until(lambda: new.running and new.answers(), 30, "it has loaded")
         before, began = counted(new), time.monotonic()
         wait_until(lambda: counted(new) > before, 20, "counting goes on")

@@ -204,9 +204,9 @@ def test_where_nobody_wants_traces_their_libraries_are_not_loaded(tmp_path: Path
         "import sys\n"
         "import aggregator.app, api.app\n"
         "from api.settings.settings import ApiSettings\n"
-        "from schemas import traces\n"
+        "from schemas.telemetry import traces\n"
         "api.app.build_app(ApiSettings(auth=('none',)))\n"
-        "assert traces.opened('', 'api') is traces.OFF\n"
+        "assert traces.open_tracer('', 'api') is traces.NO_TRACES\n"
         "assert 'schemas.telemetry.otlp' not in sys.modules\n"
         "assert not [name for name in sys.modules if name.startswith('opentelemetry.exporter')]\n"
     )

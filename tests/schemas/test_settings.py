@@ -45,7 +45,7 @@ def test_without_a_hash_key_there_is_no_worker() -> None:
     [
         ("auth.logins", "is not topic=event"),
         ("a=login,a=token", "bound twice"),
-        ("no spaces=login", "no Kafka topic name"),
+        ("no spaces=login", "not a valid Kafka topic name"),
         ("", "names no topic"),
         ("auth.dead-letter=login", "DEAD_LETTER_TOPIC"),
     ],

@@ -1,8 +1,8 @@
-// One look at everything: asks all questions of the chosen days and filters, and puts each answer in its place.
+// The board: asks all questions for the chosen days and filters, and shows each answer in its place.
 
 import { CHARTS, overview } from "./catalogue.js";
 import { Chart } from "./chart.js";
-import { dayIn, lengthOf, plusDays, told } from "./dates.js";
+import { dayIn, lengthOf, plusDays, dayText } from "./dates.js";
 import { firstEvent } from "./first_event.js";
 import { blank, events, headline, sparks, stickiness } from "./figures.js";
 import { closed, newest, pipeline } from "./pipeline.js";
@@ -12,7 +12,7 @@ export class Board {
   /**
    * @param {object} config of this deployment
    * @param {import("./filters.js").Filters} filters
-   * @param {(health: {dead: string|null, some: boolean, stale: boolean}) => void} onHealth after each look
+   * @param {(health: {dead: string|null, some: boolean, stale: boolean}) => void} onHealth after each refresh
    */
   constructor(config, filters, onHealth) {
     this.config = config;
@@ -29,8 +29,8 @@ export class Board {
     });
   }
 
-  /** Answers of an older look are dropped. @param {import("./filters.js").Chosen} chosen */
-  async look(chosen) {
+  /** Aborts the previous refresh and drops its answers. @param {import("./filters.js").Chosen} chosen */
+  async refresh(chosen) {
     this.abort.abort();
     this.abort = new AbortController();
     const { signal } = this.abort;
@@ -46,7 +46,7 @@ export class Board {
     this.onHealth({ dead: dead ? dead.message : null, some: round.answered, stale: round.stale });
   }
 
-  /** Runs a part; where there is no answer, `instead` says so. A look that is over says nothing any more. */
+  /** Runs a part; without an answer `instead` shows the reason. An aborted refresh shows nothing. */
   async part(round, work, instead) {
     try {
       await work();
@@ -54,7 +54,7 @@ export class Board {
       if (round.signal.aborted) return;
       let refusal = error;
       if (!(error instanceof Refusal)) {
-        // A defect of ours in one part: the others go on.
+        // A defect in one part: the other parts continue.
         console.error(error);
         refusal = new Refusal("bad", "The page could not show this.");
       }
@@ -78,7 +78,7 @@ export class Board {
       },
       (refusal) => {
         if (refusal.kind !== "dead") blank(refusal.message);
-        // Counters can be kept by what users are not.
+        // Counters may be kept by a dimension that users are not kept by.
         if (refusal.kind === "unkept") return this.part(round, () => events(round, chosen), () => {});
         return undefined;
       },
@@ -113,7 +113,7 @@ export class Board {
     );
   }
 
-  /** No event ever: how to send one. None in these days: where they are. */
+  /** Without any event, shows how to send one. Without events in these days, shows the days that have some. */
   empty(answer, chosen) {
     const at = answer.as_of.newest_event;
     const nothing = at === null && answer.months.every((month) => month.value === null) && answer.dau.value === 0;
@@ -124,7 +124,7 @@ export class Board {
     this.newestDay = day;
     const older = document.getElementById("older");
     older.hidden = day === null || day >= chosen.from;
-    if (!older.hidden) older.querySelector("span").textContent = `Nothing was counted in these days. The newest event is of ${told(day)}.`;
+    if (!older.hidden) older.querySelector("span").textContent = `No event was counted in these days. The newest event is of ${dayText(day)}.`;
   }
 
   define(answer) {

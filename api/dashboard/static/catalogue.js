@@ -1,10 +1,10 @@
-// The charts: which question each asks, and how its answer becomes series. One function a chart.
+// The charts: the question that each asks, and the conversion of its answer to series. One function per chart.
 
-import { days, lengthOf, monthOf, plusDays, told, toldMonth } from "./dates.js";
-import { grouped, periodical, toldSpan } from "./series.js";
+import { days, lengthOf, monthOf, plusDays, dayText, monthText } from "./dates.js";
+import { grouped, periodical, spanText } from "./series.js";
 import { decimal, number } from "./text.js";
 
-/** Days of the curve: trailing windows of longer ranges are more than the API unites at once. */
+/** The most days of the curve: the API does not unite the rolling windows of longer ranges. */
 const CURVE_DAYS = 92;
 const MOST_ROWS = 12;
 
@@ -25,7 +25,7 @@ async function months(round, chosen) {
   const series = [of("Active users", (row) => row.imported === null, 0)];
   if (imported) series.push(of("Imported", (row) => row.imported !== null, 3));
   return {
-    hint: `12 months up to ${toldMonth(monthOf(chosen.to))}${rows.at(-1).to_date ? ", the last one so far" : ""}`,
+    hint: `12 months up to ${monthText(monthOf(chosen.to))}${rows.at(-1).to_date ? ", the last one so far" : ""}`,
     kind: "month", first: "Month", x: rows.map((row) => row.month), stacked: true, series,
     lines: average === null ? [] : [{ value: average }],
     empty: "No month has figures yet.",
@@ -47,7 +47,7 @@ async function curve(round, chosen) {
     return over ? item.value / over : null;
   });
   return {
-    hint: whole > CURVE_DAYS ? `the last ${CURVE_DAYS} days of ${toldSpan(chosen)}` : toldSpan(chosen),
+    hint: whole > CURVE_DAYS ? `the last ${CURVE_DAYS} days of ${spanText(chosen)}` : spanText(chosen),
     kind: "day", first: "Day", x: days(from, chosen.to),
     series: [
       of("On the day (DAU)", day, 0),
@@ -84,7 +84,7 @@ const kinds = async (round, chosen) =>
 async function accounts(round, chosen) {
   const answer = await counted(round, chosen, "/v1/accounts", "kind");
   const model = grouped(chosen, answer, "kind", "events", "Nothing happened to accounts in these days.");
-  // The two that people ask for come first; the others wait in the legend.
+  // The two most requested kinds are shown; the others are hidden until selected in the legend.
   const first = { signup: ["Sign-ups", 0], leaked_password: ["Leaked passwords", 4] };
   const main = Object.entries(first).map(([kind, [name, color]]) => {
     const found = model.series.find((series) => series.name === kind);
@@ -103,23 +103,23 @@ async function m2m(round, chosen) {
   const all = answer.items.filter((item) => !chosen.client || item.client_id === chosen.client);
   const rows = all.slice(0, MOST_ROWS);
   const { tenant } = answer;
-  const quota = tenant.limit === null ? "no quota" : `quota ${number(tenant.limit)}, ${decimal(tenant.percent)} % used, heading for ${decimal(tenant.projected_percent)} %`;
+  const quota = tenant.limit === null ? "no quota" : `quota ${number(tenant.limit)}, ${decimal(tenant.percent)} % used, ${decimal(tenant.projected_percent)} % projected`;
   const left = all.length - rows.length + answer.left_out.groups;
-  const told = ["realm", "client_id", "used", "limit", "percent", "projected", "projected_percent"];
+  const names = ["realm", "client_id", "used", "limit", "percent", "projected", "projected_percent"];
   return {
-    hint: `${toldMonth(month)}: ${number(tenant.used)} used, ${number(tenant.projected)} projected, ${quota}${left ? `; ${number(left)} more in the table or left out` : ""}`,
+    hint: `${monthText(month)}: ${number(tenant.used)} used, ${number(tenant.projected)} projected, ${quota}${left ? `; ${number(left)} more clients in the table or omitted` : ""}`,
     kind: "name", first: "Client", across: true, stacked: true,
     x: rows.map((row) => (row.realm ? `${row.client_id} · ${row.realm}` : row.client_id)),
     series: [
       { name: "Used", kind: "bar", color: 0, values: rows.map((row) => row.used) },
-      { name: "Still to come at this pace", kind: "bar", color: 0, light: true, values: rows.map((row) => Math.max(0, row.projected - row.used)) },
+      { name: "Projected rest of the month", kind: "bar", color: 0, light: true, values: rows.map((row) => Math.max(0, row.projected - row.used)) },
       ...(rows.some((row) => row.limit !== null) ? [{ name: "Quota", kind: "mark", color: 4, values: rows.map((row) => row.limit) }] : []),
     ],
     table: {
-      columns: told.map((name, place) => ({ name, kind: place < 2 ? "name" : "number" })),
-      rows: all.map((row) => told.map((name) => row[name])),
+      columns: names.map((name, place) => ({ name, kind: place < 2 ? "name" : "number" })),
+      rows: all.map((row) => names.map((name) => row[name])),
     },
-    empty: "No client was issued tokens of its own in this month.",
+    empty: "No client received machine-to-machine tokens in this month.",
   };
 }
 
@@ -163,7 +163,7 @@ async function otpDays(round, chosen) {
   const items = answer.items.map((item) => ({ ...item, period: item.date }));
   const model = grouped({ ...chosen, from, periods: days(from, chosen.to) }, { items }, "realm", "count", "No one-time-password tokens are counted here.");
   return {
-    ...model, kind: "day", first: "Day", hint: `at the end of each day, by realm; ${told(from)} to ${told(chosen.to)}${notByClient(chosen)}`,
+    ...model, kind: "day", first: "Day", hint: `at the end of each day, by realm; ${dayText(from)} to ${dayText(chosen.to)}${notByClient(chosen)}`,
     stacked: false, series: model.series.map((series) => ({ ...series, kind: "line" })),
   };
 }
@@ -174,7 +174,7 @@ async function lag(round) {
     hint: `${number(total.lag)} records behind in ${items.length} partitions, of the whole deployment`,
     kind: "name", first: "Partition", x: items.map((item) => `${item.topic}-${item.partition}`),
     series: [{ name: "Records behind", kind: "bar", color: 6, values: items.map((item) => item.lag) }],
-    empty: items.length ? (items.every((item) => item.lag === null) ? "Nobody has looked at the end of the log yet." : "Nothing waits to be counted.") : "No partition was counted yet.",
+    empty: items.length ? (items.every((item) => item.lag === null) ? "No worker has read the end of the log yet." : "All records are counted.") : "No partition was counted yet.",
   };
 }
 

@@ -1,4 +1,4 @@
-// One chart's frame: heading, legend, table, downloads, and what it says instead when there is nothing to draw.
+// A chart's frame: heading, legend, table, downloads, and a note when there is nothing to draw.
 
 import { calledAt, library, picture, plot, point, saying, turn, unpoint } from "./plot.js";
 import { csv, tableElement } from "./table.js";
@@ -47,7 +47,7 @@ export class Chart {
     this.png.addEventListener("click", async () => {
       savePicture(await picture(this.model, this.hidden, `${this.title}, ${this.model.hint}`), `${this.file}.png`);
     });
-    // Not before it is looked at: a year's table is long.
+    // Built when opened: a year's table is long.
     this.data.addEventListener("toggle", () => this.tabulate());
     this.plot.addEventListener("keydown", (event) => this.step(event));
     this.plot.addEventListener("blur", () => {
@@ -64,7 +64,7 @@ export class Chart {
     this.png.disabled = state !== "ready";
   }
 
-  /** While it is asked anew, what stands there stays. */
+  /** Keeps the present chart during a refresh. */
   wait() {
     if (this.figure.dataset.state !== "ready") this.state("loading");
   }
@@ -104,7 +104,7 @@ export class Chart {
     this.state("ready");
   }
 
-  /** Nothing to draw, and why. @param {import("./questions.js").Refusal} refusal */
+  /** Shows the reason instead of a chart. @param {import("./questions.js").Refusal} refusal */
   refuse(refusal) {
     if (refusal.kind === "dead" && this.model && this.figure.dataset.state === "ready") return;
     const state = { unkept: "unkept", refused: "refused" }[refusal.kind] ?? "failed";
@@ -133,7 +133,7 @@ export class Chart {
     this.scroll.replaceChildren(tableElement(tableOf(this.model), `${this.title}, ${this.model.hint}`));
   }
 
-  /** Left and right through the points, for the keyboard and for who cannot see them. */
+  /** Arrow keys move through the points, for keyboards and screen readers. */
   step(event) {
     const by = { ArrowLeft: -1, ArrowUp: -1, ArrowRight: 1, ArrowDown: 1 }[event.key];
     if (!by || this.figure.dataset.state !== "ready") return;
@@ -147,7 +147,7 @@ export class Chart {
   }
 }
 
-/** A line per point; beside a series of estimates, how far they may be off. @param {Model} model */
+/** One row per point; a series of estimates has a column with their standard error. @param {Model} model */
 export function tableOf(model) {
   if (model.table) return model.table;
   const columns = [{ name: model.first }];

@@ -1,4 +1,4 @@
-// Days as `YYYY-MM-DD` and months as `YYYY-MM`, as the API writes them. No times, no zones: the server knows those.
+// Days as `YYYY-MM-DD` and months as `YYYY-MM`, as the API writes them. Times and zones are the server's.
 
 const DAY_MS = 86_400_000;
 const MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
@@ -8,7 +8,7 @@ const text = (at) => new Date(at).toISOString().slice(0, 10);
 
 export const isDay = (given) => /^\d{4}-\d{2}-\d{2}$/.test(given) && !Number.isNaN(ms(given)) && text(ms(given)) === given;
 export const plusDays = (day, days) => text(ms(day) + days * DAY_MS);
-/** How many days, both ends included. */
+/** The number of days, both ends included. */
 export const lengthOf = (from, to) => Math.round((ms(to) - ms(from)) / DAY_MS) + 1;
 export const monthOf = (day) => day.slice(0, 7);
 export const firstOf = (month) => `${month}-01`;
@@ -28,17 +28,17 @@ export function months(from, to) {
 }
 
 /** "31 Oct 2026" */
-export const told = (day) => `${Number(day.slice(8))} ${MONTHS[Number(day.slice(5, 7)) - 1]} ${day.slice(0, 4)}`;
+export const dayText = (day) => `${Number(day.slice(8))} ${MONTHS[Number(day.slice(5, 7)) - 1]} ${day.slice(0, 4)}`;
 /** "Oct 2026" */
-export const toldMonth = (month) => `${MONTHS[Number(month.slice(5, 7)) - 1]} ${month.slice(0, 4)}`;
+export const monthText = (month) => `${MONTHS[Number(month.slice(5, 7)) - 1]} ${month.slice(0, 4)}`;
 
-/** The day that a moment is on in a zone. */
+/** The day of a moment in a time zone. */
 export function dayIn(zone, moment) {
   return new Intl.DateTimeFormat("en-CA", { timeZone: zone, year: "numeric", month: "2-digit", day: "2-digit" }).format(moment);
 }
 
 /** "14:03:09, 31 Oct 2026" */
-export function toldMoment(zone, moment) {
+export function momentText(zone, moment) {
   const time = new Intl.DateTimeFormat("en-GB", { timeZone: zone, timeStyle: "medium" }).format(moment);
-  return `${time}, ${told(dayIn(zone, moment))}`;
+  return `${time}, ${dayText(dayIn(zone, moment))}`;
 }

@@ -1,4 +1,4 @@
-// Files made in the browser from what is on the page.
+// Downloads made in the browser from the page's content.
 
 function save(blob, name) {
   const link = document.createElement("a");
@@ -11,11 +11,11 @@ function save(blob, name) {
 }
 
 export function saveText(text, name) {
-  // The mark at the beginning tells spreadsheets that it is UTF-8.
+  // The byte order mark makes spreadsheets read the file as UTF-8.
   save(new Blob(["\ufeff", text], { type: "text/csv;charset=utf-8" }), name);
 }
 
-/** @param {string} url a data: URL; fetching it is not allowed here, so it is decoded */
+/** @param {string} url a data: URL; decoded here, since the Content-Security-Policy forbids fetching it */
 export function savePicture(url, name) {
   const [head, content] = url.split(",", 2);
   const bytes = Uint8Array.from(atob(content), (letter) => letter.codePointAt(0));

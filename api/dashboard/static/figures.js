@@ -1,6 +1,6 @@
-// The headline: figures in large type, how they changed, and a line of where they come from.
+// The headline: figures in large type, their change, and a small line of their past.
 
-import { monthOf, plusDays, told, toldMonth } from "./dates.js";
+import { monthOf, plusDays, dayText, monthText } from "./dates.js";
 import { exactness, make, number, percent, signed } from "./text.js";
 
 const card = (name) => document.getElementById(`figure-${name}`);
@@ -13,11 +13,11 @@ function put(name, value, title = "") {
   else element.dataset.value = String(value);
 }
 
-/** "+4.1 % against 1,204 before", green or red as more is better or worse. */
+/** "+4.1 % against 1,204 before"; green or red, depending on whether more is better (`better` > 0) or worse. */
 function change(name, relative, before, words, better = 1) {
   const line = card(name).querySelector(".change");
   if (relative === null || relative === undefined) {
-    line.replaceChildren(before === null || before === undefined ? `nothing kept of ${words}` : `${number(before)} ${words}`);
+    line.replaceChildren(before === null || before === undefined ? `no figure kept for ${words}` : `${number(before)} ${words}`);
     return;
   }
   const kind = relative === 0 || !better ? "plain" : relative * better > 0 ? "up" : "down";
@@ -27,17 +27,17 @@ function change(name, relative, before, words, better = 1) {
 /** Active users of the day, week and month that end with the chosen last day. */
 export function headline(answer, chosen) {
   const now = chosen.to === chosen.today;
-  // A day that is not over is neither better nor worse than a whole one.
+  // An unfinished day is neither better nor worse than a whole one.
   const whole = now ? 0 : 1;
-  const last = told(chosen.to);
+  const last = dayText(chosen.to);
   const cards = [
     ["day", answer.dau, now ? "Today so far" : `On ${last}`, "the day before"],
-    ["week", answer.wau, now ? "This week so far" : `Week up to ${last}`, "in as much of the week before"],
-    ["month", answer.mau, now ? "This month so far" : `${toldMonth(monthOf(chosen.to))} up to ${last}`, "in as much of the month before"],
+    ["week", answer.wau, now ? "This week so far" : `Week up to ${last}`, "in as many days of the week before"],
+    ["month", answer.mau, now ? "This month so far" : `${monthText(monthOf(chosen.to))} up to ${last}`, "in as many days of the month before"],
   ];
   for (const [name, figure, title, words] of cards) {
     card(name).querySelector("h3").textContent = title;
-    put(name, figure.value, `${told(figure.from)} to ${told(figure.to)}: ${exactness(figure)}`);
+    put(name, figure.value, `${dayText(figure.from)} to ${dayText(figure.to)}: ${exactness(figure)}`);
     change(name, figure.change, figure.previous.value, words, name === "day" ? whole : 1);
   }
   document.getElementById("events-title").textContent = now ? "Events of today so far" : `Events of ${last}`;
@@ -59,7 +59,7 @@ export function headline(answer, chosen) {
 function billing({ average, months_averaged: over, maximum, maximum_month: month }) {
   put("average", average === null ? null : Math.round(average), average === null ? "" : `${average} over ${over} months`);
   put("maximum", maximum);
-  card("maximum").querySelector(".what").textContent = month === null ? "Maximum" : `Maximum, in ${toldMonth(month)}`;
+  card("maximum").querySelector(".what").textContent = month === null ? "Maximum" : `Maximum, in ${monthText(month)}`;
 }
 
 export function stickiness(answer, curve) {
@@ -71,7 +71,7 @@ export function stickiness(answer, curve) {
   else delete value.dataset.value;
 }
 
-/** What went before each headline figure: 30 days, 12 weeks, 12 months. */
+/** The past of each headline figure: 30 days, 12 weeks, 12 months. */
 export async function sparks(round, chosen, months) {
   const of = (granularity, back) =>
     round.ask("/v1/active-users", { granularity, from: plusDays(chosen.to, -back), to: chosen.to, ...chosen.query });
@@ -104,17 +104,17 @@ function spark(name, values) {
   place.replaceChildren(svg);
 }
 
-/** Today's figures as they come in; only where the page shows today, of everything. */
-export function live(told_, chosen) {
-  if (chosen.to !== told_.date || chosen.realm || chosen.client) return;
-  put("day", told_.active_users.value, exactness(told_.active_users));
-  put("logins", told_.logins);
-  put("failed", told_.failed_logins);
-  put("tokens", told_.tokens);
-  put("signups", told_.signups);
+/** Live figures of today; only if the page shows today without filters. */
+export function live(figures, chosen) {
+  if (chosen.to !== figures.date || chosen.realm || chosen.client) return;
+  put("day", figures.active_users.value, exactness(figures.active_users));
+  put("logins", figures.logins);
+  put("failed", figures.failed_logins);
+  put("tokens", figures.tokens);
+  put("signups", figures.signups);
 }
 
-/** The day's events where there is no overview of them: from the counters of it and the day before. */
+/** The day's events without an overview: from the counters of the day and the day before. */
 export async function events(round, chosen) {
   const query = { granularity: "day", from: plusDays(chosen.to, -1), to: chosen.to, ...chosen.query };
   const [logins, tokens, accounts] = await Promise.all([
@@ -139,7 +139,7 @@ export async function events(round, chosen) {
   }
 }
 
-/** Nothing to tell but why: dashes, and a sentence in place of each headline figure's change. */
+/** Dashes for figures, and the reason in place of each headline figure's change. */
 export function blank(sentence) {
   for (const element of document.querySelectorAll("#headline .value, #events .value, .aside .value")) {
     element.textContent = "–";

@@ -1,11 +1,11 @@
-// What is looked at: days, realm, client. They live in the URL, so that a view can be sent to somebody and gone back to.
+// The filters: days, realm, client. They are in the URL, so that a view can be shared and revisited.
 
 import { dayIn, days, firstOf, isDay, lastOf, lengthOf, monthOf, months, plusDays, plusMonths } from "./dates.js";
 import { named, shortened, undirected } from "./text.js";
 
 const DEFAULT = "30d";
 const LAST = { "7d": 7, "30d": 30, "90d": 90 };
-/** Above so many days, charts have a point a month. */
+/** Above this number of days charts have a point per month. */
 const MOST_DAYS = 92;
 
 /**
@@ -43,7 +43,7 @@ export class Filters {
     window.addEventListener("popstate", () => this.changed());
   }
 
-  /** What the URL says; what it says wrongly counts as not said. @returns {Chosen} */
+  /** The filters in the URL; invalid ones are ignored. @returns {Chosen} */
   read() {
     const given = new URLSearchParams(location.search);
     const today = dayIn(this.zone, Date.now());
@@ -51,7 +51,7 @@ export class Filters {
     const client = given.get("client_id") ?? "";
     const [from, to] = [given.get("from") ?? "", given.get("to") ?? ""];
     let found = spanOf(given.get("range") ?? DEFAULT, today) ?? spanOf(DEFAULT, today);
-    // No further than the API goes: ten years.
+    // The API's limit is ten years.
     if (isDay(from) && isDay(to) && from <= to && from >= "2000-01-01" && lengthOf(from, to) <= 3652) {
       found = { range: "custom", from, to };
     }
@@ -61,7 +61,7 @@ export class Filters {
     return { ...found, today, realm, client, granularity, periods, query };
   }
 
-  /** Takes over what changes, into the URL and the page. */
+  /** Applies changes to the URL and the page. */
   go(changes) {
     const next = { ...this.read(), ...changes };
     const query = new URLSearchParams();
@@ -84,7 +84,7 @@ export class Filters {
     this.onChange(chosen);
   }
 
-  /** The form as the URL says. */
+  /** Sets the form to the filters. */
   show(chosen) {
     const { range, from, to } = this.fields;
     range.value = chosen.range;
@@ -94,7 +94,7 @@ export class Filters {
     this.options(chosen);
   }
 
-  /** @param {{dimension: string, realm?: string, client_id?: string}[]} labels what the bearer sees */
+  /** @param {{dimension: string, realm?: string, client_id?: string}[]} labels that the bearer sees */
   known(labels) {
     this.labels = labels;
     this.options(this.read());
@@ -102,7 +102,7 @@ export class Filters {
 
   options(chosen) {
     const labels = this.labels ?? [];
-    // The API filters by no blank name: events without a realm are in "All realms" only.
+    // The API does not filter by a blank name: events without a realm are in "All realms" only.
     const realms = labels.filter((each) => each.dimension === "realm" && each.realm.trim()).map((each) => each.realm);
     const clients = labels
       .filter((each) => each.dimension === "client_id" && each.client_id.trim() && (!chosen.realm || each.realm === chosen.realm))
@@ -112,7 +112,7 @@ export class Filters {
   }
 }
 
-/** @returns {{range: string, from: string, to: string}|null} null for a range that is none */
+/** @returns {{range: string, from: string, to: string}|null} null for an unknown range */
 function spanOf(range, today) {
   const month = monthOf(today);
   if (Object.hasOwn(LAST, range)) return { range, from: plusDays(today, 1 - LAST[range]), to: today };

@@ -1,4 +1,4 @@
-// What an empty installation says: how to send the first event, as this deployment takes them.
+// The help of an empty installation: how to send the first event to this deployment.
 
 import { make } from "./text.js";
 
@@ -19,17 +19,17 @@ export function firstEvent(config) {
       way("Over HTTP:", `curl${authorization} -H 'Content-Type: application/json' \\\n  -d '${event}' \\\n  '${location.origin}/v1/events'`),
     );
   } else {
-    ways.push(make("p", {}, "Sending over HTTP is off here; ", code("AUTHTALLY_INGEST=on"), " turns it on."));
+    ways.push(make("p", {}, "Sending over HTTP is off; ", code("AUTHTALLY_INGEST=on"), " enables it."));
   }
   ways.push(
-    way("With this project's command, where the Kafka settings are:", `echo '${event}' | authtally publish -`),
+    way("With this project's command, on a host with the Kafka settings:", `echo '${event}' | authtally publish -`),
     way("With Kafka's own console producer:", `echo '${JSON.stringify(bare)}' |\n  kafka-console-producer.sh --bootstrap-server <broker> --topic ${topic}`),
   );
   place.replaceChildren(
     make("h2", {}, "No event was counted yet"),
-    make("p", {}, "The ledger is empty. A worker counts what lies in its topics; then this page fills by itself."),
+    make("p", {}, "The ledger is empty. A worker counts the events in its topics; then this page shows them without a reload."),
     ...ways,
-    make("p", {}, "If events are in Kafka already and nothing comes, ", code("authtally doctor"), " says why."),
+    make("p", {}, "If Kafka already has events and none are counted, ", code("authtally doctor"), " shows the reason."),
   );
 }
 

@@ -1,31 +1,31 @@
-// Today's figures as the api sends them: server-sent events, read by fetch, since EventSource sends no bearer token.
+// Today's figures as server-sent events, read with fetch, because EventSource cannot send a bearer token.
 
 import { bearer, refused, signedIn } from "./sign_in.js";
 
 const PATH = "/v1/live";
 const FIRST_RETRY_MS = 1000;
 const LONGEST_RETRY_MS = 30_000;
-/** Nothing for so long, not even the comment that comes every 15 s: the connection is dead and does not say so. */
+/** After this silence the connection counts as dead: the api sends a comment every 15 s. */
 const SILENCE_MS = 40_000;
 
 /**
- * Follows the figures until the function that it returns is called.
+ * Follows the figures until the returned function is called.
  *
  * @param {(figures: object) => void} onFigures
- * @param {(state: "live"|"retrying"|"off") => void} onState `off`: nobody is signed in, may see them, or wants them
+ * @param {(state: "live"|"retrying"|"off") => void} onState `off`: no one is signed in, the token may not see them, or following has stopped
  * @returns {() => void}
  */
 export function follow(onFigures, onState) {
   const stop = new AbortController();
   let state = "";
-  const tell = (now) => {
+  const setState = (now) => {
     if (now !== state) onState((state = now));
   };
-  run(stop.signal, onFigures, tell).finally(() => tell("off"));
+  run(stop.signal, onFigures, setState).finally(() => setState("off"));
   return () => stop.abort();
 }
 
-async function run(stop, onFigures, tell) {
+async function run(stop, onFigures, setState) {
   let failed = 0;
   while (!stop.aborted) {
     const token = await bearer();
@@ -44,36 +44,36 @@ async function run(stop, onFigures, tell) {
       if (response.status === 403 || response.status === 404) return;
       wait = 1000 * (Number(response.headers.get("Retry-After")) || 0);
       if (response.ok) {
-        for await (const { event, data } of events(response.body, watch.heard)) {
+        for await (const { event, data } of events(response.body, watch.reset)) {
           failed = 0;
           if (event === "figures") onFigures(JSON.parse(data));
-          tell(event === "figures" ? "live" : "retrying");
+          setState(event === "figures" ? "live" : "retrying");
         }
       }
     } catch (error) {
-      // A connection that broke, or that was ended from here; anything else is a defect to be seen.
+      // A broken or aborted connection; any other error is a defect.
       if (!(error instanceof TypeError || error instanceof DOMException)) throw error;
     } finally {
       watch.end();
     }
     if (stop.aborted) return;
-    tell("retrying");
+    setState("retrying");
     const backoff = Math.min(FIRST_RETRY_MS * 2 ** failed, LONGEST_RETRY_MS);
     failed += 1;
-    // Not all pages at the same moment when the api comes back.
+    // With jitter: pages must not all reconnect at the same moment when the api comes back.
     await pause(Math.max(wait, backoff) * (0.5 + Math.random()), stop);
   }
 }
 
-/** The events of a stream (HTML Living Standard §9.2.6), as far as ours need it: lines end with \n. */
-async function* events(body, heard) {
+/** The events of a stream: the subset of HTML Living Standard §9.2.6 that the api sends; lines end with \n. */
+async function* events(body, reset) {
   const reader = body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
   try {
     for (;;) {
       const { value, done } = await reader.read();
       if (done) return;
-      heard();
+      reset();
       const blocks = (rest + value).split("\n\n");
       rest = blocks.pop();
       for (const block of blocks) {
@@ -90,7 +90,7 @@ async function* events(body, heard) {
 function watchdog(onSilence) {
   let timer = setTimeout(onSilence, SILENCE_MS);
   return {
-    heard() {
+    reset() {
       clearTimeout(timer);
       timer = setTimeout(onSilence, SILENCE_MS);
     },

@@ -1,4 +1,4 @@
-// Puts the page together: who looks, at what, and when it is looked at again.
+// Connects the parts of the page: sign-in, filters, board, and the refresh timer.
 
 import { Board } from "./board.js";
 import { live } from "./figures.js";
@@ -7,20 +7,20 @@ import { follow } from "./live.js";
 import { newest } from "./pipeline.js";
 import { onChange, signedIn, signOut, start } from "./sign_in.js";
 
-/** All figures again, while somebody looks. Today's come by themselves in between. */
+/** Refresh interval of all figures while the page is visible. Today's are also streamed. */
 const AGAIN_MS = 60_000;
 const RETRY_MS = [5_000, 10_000, 20_000, 40_000, 60_000];
 
 const $ = (id) => document.getElementById(id);
 
 const config = await started();
-const filters = new Filters(config.timezone, () => look());
+const filters = new Filters(config.timezone, () => refresh());
 const board = new Board(config, filters, health);
 let timer;
 let failures = 0;
 let stop = null;
 
-/** The page can come out of a cache, or from one process while the others are away. */
+/** Retries: the page may come from a cache or one process while other processes are down. */
 async function started() {
   for (let tries = 0; ; tries += 1) {
     try {
@@ -29,7 +29,7 @@ async function started() {
       return found;
     } catch {
       $("banner").hidden = false;
-      $("banner-text").textContent = "The api does not answer. It is tried again by itself.";
+      $("banner-text").textContent = "The api does not answer. The page retries automatically.";
       await new Promise((resolve) => {
         setTimeout(resolve, RETRY_MS[Math.min(tries, RETRY_MS.length - 1)]);
         $("retry").addEventListener("click", resolve, { once: true });
@@ -38,12 +38,12 @@ async function started() {
   }
 }
 
-function look() {
+function refresh() {
   clearTimeout(timer);
-  if (signedIn()) board.look(filters.read());
+  if (signedIn()) board.refresh(filters.read());
 }
 
-/** Says in what state the figures are, and when they are looked at next. */
+/** Shows the state of the figures, and schedules the next refresh. */
 function health({ dead, some, stale }) {
   failures = dead ? failures + 1 : 0;
   const now = new Date().toLocaleTimeString("en-GB");
@@ -51,21 +51,21 @@ function health({ dead, some, stale }) {
   const last = $("banner").dataset.last;
   $("banner").hidden = !dead && !stale;
   $("banner-text").textContent = !dead
-    ? "The ledger is away: these are the last figures that the api has kept."
+    ? "The ledger is unreachable: these are the last figures in the api's cache."
     : some
-      ? `Some figures could not be had: ${dead} It is tried again by itself.`
-      : `${dead} ${last ? `What stands here is of ${last}.` : "There are no figures yet."} It is tried again by itself.`;
+      ? `Some figures are missing: ${dead} The page retries automatically.`
+      : `${dead} ${last ? `The figures shown are of ${last}.` : "There are no figures yet."} The page retries automatically.`;
   clearTimeout(timer);
   const wait = dead ? RETRY_MS[Math.min(failures - 1, RETRY_MS.length - 1)] : AGAIN_MS;
-  timer = setTimeout(() => (document.hidden ? health({ dead, some, stale }) : look()), wait);
+  timer = setTimeout(() => (document.hidden ? health({ dead, some, stale }) : refresh()), wait);
 }
 
-const STATES = { live: "live", retrying: "live: trying again", off: "not live" };
+const STATES = { live: "live", retrying: "live: retrying", off: "not live" };
 
-function figures(told) {
-  live(told, filters.read());
-  newest(told.as_of, config.timezone);
-  if (!$("first-event").hidden && told.as_of.newest_event !== null) look();
+function figures(answer) {
+  live(answer, filters.read());
+  newest(answer.as_of, config.timezone);
+  if (!$("first-event").hidden && answer.as_of.newest_event !== null) refresh();
 }
 
 function state(of) {
@@ -73,8 +73,8 @@ function state(of) {
   $("live").textContent = STATES[of];
 }
 
-/** After each sign-in, sign-out, and when a token ends. */
-function whoever(who) {
+/** Called after sign-in, sign-out, and the end of a token. */
+function showPrincipal(who) {
   $("board").hidden = !who;
   $("sign-out").hidden = !who || !config.sign_in;
   $("who").textContent = $("who").title = who?.subject ?? "";
@@ -90,10 +90,10 @@ function whoever(who) {
   filters.changed();
 }
 
-$("retry").addEventListener("click", look);
+$("retry").addEventListener("click", refresh);
 $("sign-out").addEventListener("click", () => signOut());
 document.addEventListener("visibilitychange", () => {
-  if (!document.hidden && failures) look();
+  if (!document.hidden && failures) refresh();
 });
-onChange(whoever);
-whoever(signedIn());
+onChange(showPrincipal);
+showPrincipal(signedIn());

@@ -1,6 +1,6 @@
 /**
  * OpenID Connect's authorization code flow for a public client: PKCE with S256 (RFC 7636), `state`, `nonce`, and the
- * issuer's name in its answer (RFC 9207). What has to outlive the way to the issuer and back is in sessionStorage.
+ * issuer's name in its answer (RFC 9207). State that must survive the redirect is in sessionStorage.
  *
  * @typedef {{issuer: string, client_id: string, scope: string, audience: ?string, origins: string[]}} OpenId
  * @typedef {{access_token: string, refresh_token: ?string, id_token: ?string, expires_at: ?number, scope: ?string,
@@ -11,27 +11,27 @@ import { forget, keep, kept } from "./tab.js";
 
 const PENDING = "authtally.sign-in";
 const SKEW_S = 300;
-/** What the issuer adds to the page's address; none of it is a filter's name. */
+/** The parameters that the issuer adds to the page's URL; none of them is a filter's name. */
 const ANSWERS = ["code", "state", "session_state", "iss", "error", "error_description", "error_uri"];
 
-/** Why somebody is not signed in, in a sentence for them. */
+/** A failed sign-in; the message is for the user. */
 export class SignInError extends Error {}
 
-/** Whether the page's address carries an issuer's answer. */
+/** Whether the page's URL contains an issuer's answer. */
 export function isCallback() {
   const given = new URLSearchParams(location.search);
   return given.has("state") && (given.has("code") || given.has("error"));
 }
 
-/** Go to the issuer. The page's address is kept for the way back. Does not return where all is well. */
+/** Redirects to the issuer and stores the page's URL for the way back. Throws SignInError. */
 export async function begin(/** @type {OpenId} */ openid) {
   if (!globalThis.crypto?.subtle) {
-    throw new SignInError("Signing in needs HTTPS: the browser gives an unprotected page no cryptography.");
+    throw new SignInError("Signing in needs HTTPS: browsers provide cryptography to secure pages only.");
   }
   const about = await discovered(openid);
   const methods = about.code_challenge_methods_supported;
   if (Array.isArray(methods) && !methods.includes("S256")) {
-    throw new SignInError("The issuer does not take PKCE with S256.");
+    throw new SignInError("The issuer does not support PKCE with S256.");
   }
   const pending = { state: random(), nonce: random(), verifier: random(), url: location.pathname + location.search };
   if (!keep(PENDING, pending)) throw new SignInError("Signing in needs this tab's storage, which the browser refuses.");
@@ -45,26 +45,26 @@ export async function begin(/** @type {OpenId} */ openid) {
     nonce: pending.nonce,
     code_challenge: await challenge(pending.verifier),
     code_challenge_method: "S256",
-    // Auth0 gives out a JWT for an api only to who names it; others leave out what they do not know.
+    // Auth0 issues a JWT for an api only if `audience` names it; other issuers ignore the parameter.
     ...(openid.audience ? { audience: openid.audience } : {}),
   };
   for (const [name, value] of Object.entries(asked)) url.searchParams.set(name, value);
   location.assign(url);
 }
 
-/** Take the issuer's answer out of the page's address, and change it for tokens. Throws SignInError. */
+/** Removes the issuer's answer from the page's URL and exchanges it for tokens. Throws SignInError. */
 export async function finish(/** @type {OpenId} */ openid) {
   const given = new URLSearchParams(location.search);
   const pending = taken();
   const known = pending !== null && pending.state === given.get("state");
-  // First of all: a code is not to be found in the history, nor used again by a reload.
+  // First, so that the code is neither in the history nor sent again by a reload.
   history.replaceState(null, "", known ? pending.url : withoutAnswer());
-  if (!known) throw new SignInError("That sign-in was not begun in this tab, or it was already used. Sign in again.");
+  if (!known) throw new SignInError("This sign-in was not started in this tab, or was already used. Sign in again.");
   if (given.has("error")) throw new SignInError(refusal(given.get("error"), given.get("error_description")));
   const about = await discovered(openid);
   const named = given.get("iss");
   if (named === null ? about.authorization_response_iss_parameter_supported : named !== openid.issuer) {
-    throw new SignInError("The answer is from another issuer than the one that was asked.");
+    throw new SignInError("The answer is from another issuer than the configured one.");
   }
   const tokens = await granted(openid, about.token_endpoint, {
     grant_type: "authorization_code",
@@ -86,7 +86,7 @@ export async function finish(/** @type {OpenId} */ openid) {
 export async function renew(/** @type {OpenId} */ openid, /** @type {Tokens} */ old) {
   const given = { grant_type: "refresh_token", refresh_token: old.refresh_token };
   const tokens = await granted(openid, old.token_endpoint, given);
-  // What is not given anew stays as it is (RFC 6749 §6).
+  // Tokens that the answer omits stay valid (RFC 6749 §6).
   return {
     ...old,
     ...tokens,
@@ -95,7 +95,7 @@ export async function renew(/** @type {OpenId} */ openid, /** @type {Tokens} */ 
   };
 }
 
-/** Where the issuer ends its own session; null where it has no such place (RP-Initiated Logout 1.0). */
+/** The URL at which the issuer ends its own session; null if it has none (RP-Initiated Logout 1.0). */
 export function endSession(/** @type {OpenId} */ openid, /** @type {Tokens} */ tokens) {
   if (!tokens.end_session_endpoint) return null;
   const url = new URL(tokens.end_session_endpoint);
@@ -105,7 +105,7 @@ export function endSession(/** @type {OpenId} */ openid, /** @type {Tokens} */ t
   return url;
 }
 
-/** The claims of a JWT, unverified: who signed it is for the api to find out. Null for anything else. */
+/** The claims of a JWT, unverified: the api checks the signature. Null if the token is not a JWT. */
 export function claimsOf(/** @type {?string} */ token) {
   const parts = (token ?? "").split(".");
   if (parts.length !== 3) return null;
@@ -118,7 +118,7 @@ export function claimsOf(/** @type {?string} */ token) {
   }
 }
 
-/** It came from the token endpoint itself, which stands for its signature (OpenID Connect Core §3.1.3.7). */
+/** No signature check: TLS to the token endpoint replaces it (OpenID Connect Core §3.1.3.7). */
 function checkIdToken(openid, claims, nonce) {
   if (claims === null) {
     if (!openid.scope.split(" ").includes("openid")) return;
@@ -131,50 +131,50 @@ function checkIdToken(openid, claims, nonce) {
     !audience.includes(openid.client_id) ||
     (claims.azp !== undefined && claims.azp !== openid.client_id) ||
     !(claims.exp > Date.now() / 1000 - SKEW_S);
-  if (wrong) throw new SignInError("The issuer's ID token is not for this sign-in.");
+  if (wrong) throw new SignInError("The issuer's ID token does not belong to this sign-in.");
 }
 
 async function discovered(openid) {
   const url = `${openid.issuer.replace(/\/+$/, "")}/.well-known/openid-configuration`;
   const about = await asked(openid, url, {});
   if (about.issuer !== openid.issuer || !web(about.authorization_endpoint) || !web(about.token_endpoint)) {
-    throw new SignInError(`What ${openid.issuer} publishes about itself does not name it, or not its endpoints.`);
+    throw new SignInError(`The OpenID configuration of ${openid.issuer} lacks its endpoints or names another issuer.`);
   }
   return about;
 }
 
 async function granted(openid, endpoint, given) {
   const body = new URLSearchParams({ client_id: openid.client_id, ...given });
-  const told = await asked(openid, endpoint, { method: "POST", body });
-  if (typeof told.access_token !== "string" || `${told.token_type}`.toLowerCase() !== "bearer") {
+  const reply = await asked(openid, endpoint, { method: "POST", body });
+  if (typeof reply.access_token !== "string" || `${reply.token_type}`.toLowerCase() !== "bearer") {
     throw new SignInError("The issuer sent no bearer token.");
   }
-  const expires = Number(told.expires_in);
+  const expires = Number(reply.expires_in);
   return {
-    access_token: told.access_token,
-    refresh_token: told.refresh_token ?? null,
-    id_token: told.id_token ?? null,
+    access_token: reply.access_token,
+    refresh_token: reply.refresh_token ?? null,
+    id_token: reply.id_token ?? null,
     expires_at: expires > 0 ? Date.now() + expires * 1000 : null,
-    scope: told.scope ?? null,
+    scope: reply.scope ?? null,
   };
 }
 
 async function asked(openid, url, init) {
   const { origin } = new URL(url);
   if (!openid.origins.includes(origin)) {
-    throw new SignInError(`This page may not ask ${origin}: AUTHTALLY_DASHBOARD_CONNECT_ORIGINS does not name it.`);
+    throw new SignInError(`This page may not connect to ${origin}: AUTHTALLY_DASHBOARD_CONNECT_ORIGINS does not contain it.`);
   }
   let response;
   try {
     response = await fetch(url, { ...init, credentials: "omit", redirect: "error", headers: { Accept: "application/json" } });
   } catch {
-    throw new SignInError(`${origin} does not answer, or does not let pages of ${location.origin} ask it (CORS).`);
+    throw new SignInError(`${origin} does not answer, or does not allow requests from ${location.origin} (CORS).`);
   }
-  const told = await response.json().catch(() => null);
-  if (!response.ok || told === null || typeof told !== "object") {
-    throw new SignInError(refusal(told?.error ?? `${origin} answered ${response.status}`, told?.error_description));
+  const reply = await response.json().catch(() => null);
+  if (!response.ok || reply === null || typeof reply !== "object") {
+    throw new SignInError(refusal(reply?.error ?? `${origin} answered ${response.status}`, reply?.error_description));
   }
-  return told;
+  return reply;
 }
 
 function refusal(error, description) {

@@ -1,6 +1,6 @@
-// How the counting stands: what waits, what could not be counted, and each partition's books.
+// The pipeline: lag, dead letters, lost offsets, and the totals of each partition.
 
-import { toldMoment } from "./dates.js";
+import { momentText } from "./dates.js";
 import { number } from "./text.js";
 import { tableElement } from "./table.js";
 
@@ -25,13 +25,13 @@ const COLUMNS = [
 /** @param {object} answer of /v1/pipeline */
 export function pipeline(answer, zone) {
   const { total, items, as_of: asOf } = answer;
-  const looked = items.some((item) => item.lag !== null);
-  put("lag", looked ? total.lag : null, looked ? number(total.lag) : "–", looked ? `records in ${items.length} partitions` : "nobody has looked yet");
+  const known = items.some((item) => item.lag !== null);
+  put("lag", known ? total.lag : null, known ? number(total.lag) : "–", known ? `records in ${items.length} partitions` : "not yet read by a worker");
   const reasons = {};
   for (const item of items) for (const [reason, count] of Object.entries(item.dead_by_reason)) reasons[reason] = (reasons[reason] ?? 0) + count;
   const why = Object.entries(reasons).sort(([, one], [, other]) => other - one);
   put("dead", total.dead, number(total.dead), why.map(([reason, count]) => `${reason} ${number(count)}`).slice(0, 3).join(", "), total.dead > 0);
-  put("lost", total.lost, number(total.lost), total.adds_up ? "consumed = counted + duplicates + ignored + dead" : "the books of a partition do not add up", total.lost > 0 || !total.adds_up);
+  put("lost", total.lost, number(total.lost), total.adds_up ? "consumed = counted + duplicates + ignored + dead" : "the totals of a partition do not add up", total.lost > 0 || !total.adds_up);
   newest(asOf, zone);
   const columns = COLUMNS.map(([name, kind]) => ({ name: name.replaceAll("_", " "), kind }));
   const rows = items.map((item) => COLUMNS.map(([name]) => item[name]));
@@ -41,7 +41,7 @@ export function pipeline(answer, zone) {
 /** @param {{newest_event: string|null}} asOf */
 export function newest(asOf, zone) {
   const at = asOf.newest_event;
-  const text = at === null ? "–" : toldMoment(zone, new Date(at));
+  const text = at === null ? "–" : momentText(zone, new Date(at));
   put("newest", at, text.split(", ")[0], text.split(", ")[1] ?? "");
   document.getElementById("as-of").textContent = at === null ? "" : `newest event ${text}`;
 }

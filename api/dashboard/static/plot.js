@@ -1,11 +1,11 @@
-// Drawing with plotly.js: fetched after the figures, told nothing but escaped names, and left without its own buttons.
+// Drawing with plotly.js, which is fetched after the figures, gets escaped names only, and shows no buttons of its own.
 
 import { exactness, label, named, number, percent, shortened } from "./text.js";
-import { told, toldMonth } from "./dates.js";
+import { dayText, monthText } from "./dates.js";
 
 let loading = null;
 
-/** plotly.js, fetched once; rejects where it cannot be. */
+/** plotly.js, fetched once; rejects if the fetch fails. */
 export function library() {
   loading ??= new Promise((resolve, reject) => {
     const meta = document.querySelector('meta[name="charts"]');
@@ -13,7 +13,7 @@ export function library() {
       reject(new Error("no library"));
       return;
     }
-    // Parts of it that are not used here would add style elements, unless there are elements of their names.
+    // Unused parts of it would add style elements, unless elements with their ids exist.
     for (const id of meta.dataset.styleIds.split(" ").filter(Boolean)) {
       const stand = document.createElement("meta");
       stand.id = id;
@@ -34,7 +34,7 @@ export function library() {
 
 const waiting = [];
 
-/** Work on one element at a time, what can be seen first, with room in between for whoever uses the page. */
+/** Draws one element at a time, visible ones first, and yields in between so that the page stays responsive. */
 export function turn(element, work) {
   return new Promise((resolve, reject) => {
     waiting.push({ element, work, resolve, reject });
@@ -58,7 +58,7 @@ async function next() {
   if (waiting.length) setTimeout(next);
 }
 
-/** The colours of the page as they are now. */
+/** The page's colours in the present theme. */
 function colours() {
   const style = getComputedStyle(document.documentElement);
   const of = (name) => style.getPropertyValue(`--${name}`).trim();
@@ -68,20 +68,20 @@ function colours() {
   };
 }
 
-/** How a point of the model is called. */
+/** The name of a point of the model. */
 export const calledAt = (model, place) => {
   const name = model.x[place];
-  return model.kind === "day" ? told(name) : model.kind === "month" ? toldMonth(name) : named(name);
+  return model.kind === "day" ? dayText(name) : model.kind === "month" ? monthText(name) : named(name);
 };
 
-/** The same under an axis: of months the year only where one begins. */
+/** The name under an axis; months have a year only at the first point and in January. */
 function tick(model, place) {
   if (model.kind !== "month") return label(calledAt(model, place), 26);
-  const [month, year] = toldMonth(model.x[place]).split(" ");
+  const [month, year] = monthText(model.x[place]).split(" ");
   return place === 0 || month === "Jan" ? `${month}<br>${year}` : month;
 }
 
-/** What hovering over a point says: the exact figure and how exact it is. */
+/** The text of a point on hover: the figure and its accuracy. */
 export function saying(series, place) {
   const value = series.values[place];
   const figure = series.percent ? percent(value) : number(value);
@@ -122,10 +122,10 @@ function layout(model, colour, picture, width) {
   const font = { family: "system-ui, sans-serif", size: 12, color: colour.quiet };
   const figures = {
     gridcolor: colour.grid, zerolinecolor: colour.line, tickformat: "~s", rangemode: "tozero", fixedrange: true, automargin: true,
-    // Events come in whole numbers: no half ones between few.
+    // Events are whole numbers: no fractional ticks on small axes.
     ...(model.most < 5 && { dtick: 1, tickformat: "d", range: [0, Math.max(model.most, 1) * 1.1] }),
   };
-  // As many names as there is room for.
+  // As many names as the width allows.
   const room = Math.max(2, Math.floor((width - 60) / (model.kind === "month" ? 36 : 75)));
   const every = model.across ? 1 : Math.ceil(model.x.length / room);
   const ticks = model.x.map((_, place) => place).filter((place) => place % every === 0);
@@ -138,7 +138,7 @@ function layout(model, colour, picture, width) {
           tickvals: ticks,
           ticktext: ticks.map((place) => tick(model, place)),
           tickangle: model.kind === "month" ? 0 : "auto",
-          // A bar alone is no thicker than one of four.
+          // A single bar is no thicker than one of four.
           range: model.across ? [Math.max(model.x.length, 4) - 0.5, -0.5] : [-0.5, model.x.length - 0.5],
         };
   const places = { ...over, fixedrange: true, automargin: true, showgrid: false, linecolor: colour.line, zeroline: false };
@@ -187,7 +187,7 @@ export async function picture(model, hidden, title) {
   return plotly.toImage(data, { format: "png", width: 1000, height: 520, scale: 2 });
 }
 
-/** Shows what a point says, as hovering does. */
+/** Shows the text of a point, as hovering does. */
 export async function point(element, model, place) {
   const plotly = await library();
   const at = model.kind === "day" ? Date.parse(`${model.x[place]}T00:00:00Z`) : place;

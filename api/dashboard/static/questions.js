@@ -1,14 +1,14 @@
-// Questions to the API, with the bearer's token, and what becomes of them.
+// Questions to the API with the bearer's token, and their answers or refusals.
 
 import { bearer, refused, signedIn } from "./sign_in.js";
 
 const TIMEOUT_MS = 15_000;
 
-/** Why there is no answer. */
+/** A question without an answer. */
 export class Refusal extends Error {
   /**
-   * @param {"unkept"|"refused"|"bad"|"dead"|"signed-out"} kind a filter that is not kept; a right that is missing;
-   *   a wrong question; an api or ledger that is away; nobody is signed in
+   * @param {"unkept"|"refused"|"bad"|"dead"|"signed-out"} kind the filter's dimension is not kept; the right is missing;
+   *   the question is invalid; the api or ledger is unreachable; no one is signed in
    * @param {string} sentence
    */
   constructor(kind, sentence) {
@@ -17,7 +17,7 @@ export class Refusal extends Error {
   }
 }
 
-/** One round of questions: the same one is asked once. `answered` when any was, `stale` when by an old answer that had to do. */
+/** One round of questions, each sent once. `answered`: at least one has an answer; `stale`: one has an expired answer. */
 export class Round {
   constructor(signal) {
     this.signal = signal;
@@ -40,7 +40,7 @@ export class Round {
 
   async fetch(url, again) {
     const token = await bearer();
-    if (!signedIn()) throw new Refusal("signed-out", "Nobody is signed in.");
+    if (!signedIn()) throw new Refusal("signed-out", "You are not signed in.");
     let response;
     let body;
     try {
@@ -61,7 +61,7 @@ export class Round {
     }
     if (response.status === 401) {
       if (again && (await refused(token))) return this.fetch(url, false);
-      throw new Refusal("signed-out", "Nobody is signed in any more.");
+      throw new Refusal("signed-out", "You are no longer signed in.");
     }
     throw refusal(response.status, typeof body.detail === "string" ? body.detail : `The api answered ${response.status}.`);
   }

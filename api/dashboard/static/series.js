@@ -1,25 +1,25 @@
-// Rows of the API as series over the periods that are looked at.
+// Converts rows of the API to series over the chosen periods.
 
-import { told } from "./dates.js";
+import { dayText } from "./dates.js";
 
-/** Series beside each other before the rest is one: as many as there are colours that can be told apart. */
+/** The most series before the rest is summed: the number of distinguishable colours. */
 const MOST_SERIES = 7;
 const REST = 8;
 
-export const toldSpan = (chosen) => (chosen.from === chosen.to ? told(chosen.to) : `${told(chosen.from)} to ${told(chosen.to)}`);
+export const spanText = (chosen) => (chosen.from === chosen.to ? dayText(chosen.to) : `${dayText(chosen.from)} to ${dayText(chosen.to)}`);
 
 const first = (chosen) => (chosen.granularity === "day" ? "Day" : "Month");
 
-/** What an answer says about itself that a reader of its figures has to know. */
+/** The caveats of an answer: incomplete labels, and settings that changed within the days. */
 function caveats(answer) {
-  const since = Object.entries(answer.since ?? {}).map(([name, time]) => `${name} as it is only since ${time.slice(0, 10)}`);
-  return [...(answer.complete === false ? ["some labels found no room and count as __other__"] : []), ...since];
+  const since = Object.entries(answer.since ?? {}).map(([name, time]) => `${name} has its present value since ${time.slice(0, 10)}`);
+  return [...(answer.complete === false ? ["some labels overflowed and count as __other__"] : []), ...since];
 }
 
 const hint = (chosen, answer) =>
-  [`${toldSpan(chosen)}, by ${chosen.granularity}`, ...caveats(answer)].join("; ");
+  [`${spanText(chosen)}, by ${chosen.granularity}`, ...caveats(answer)].join("; ");
 
-/** An answer with an item per period, in order. */
+/** The model of an answer with one item per period, in order. */
 export function periodical(chosen, answer, series) {
   return {
     hint: hint(chosen, answer), kind: chosen.granularity, first: first(chosen),
@@ -27,7 +27,7 @@ export function periodical(chosen, answer, series) {
   };
 }
 
-/** A series per value of `word`, the largest first; beyond MOST_SERIES they are added up. */
+/** A series per value of `word`, largest first; those beyond MOST_SERIES are summed. */
 export function grouped(chosen, answer, word, measure, empty) {
   const places = new Map(chosen.periods.map((period, place) => [period, place]));
   const found = new Map();

@@ -1,6 +1,6 @@
 /**
- * Who looks at this page. The bearer token is in memory and in this tab's sessionStorage, nowhere else: not in
- * localStorage, cookies or addresses.
+ * The signed-in user. The bearer token is only in memory and in this tab's sessionStorage: not in localStorage,
+ * cookies or URLs.
  *
  * @typedef {{token: string, expires: ?number, renew: ?number, subject: ?string, scopes: ?string[],
  *   openid: ?import("./openid.js").Tokens}} Session `expires` and `renew` in ms since 1970
@@ -12,12 +12,12 @@ import { forget, keep, kept } from "./tab.js";
 const CONFIG = "/dashboard/config.json";
 const PROBE = "/v1/overview";
 const STORED = "authtally.session";
-/** How long before its end an access token is renewed, so that no request is on its way then; at most. */
+/** The longest time before its end at which an access token is renewed, so that no request is pending then. */
 const EARLY_MS = 10_000;
 const EARLY_PART = 0.1;
-/** The longest that setTimeout takes. */
+/** The maximum delay of setTimeout. */
 const LONGEST_MS = 2 ** 31 - 1;
-const ENDED = "Your sign-in has ended. Sign in again to go on where you were.";
+const ENDED = "Your sign-in has ended. Sign in again to continue.";
 
 let config = null;
 /** @type {?Session} */
@@ -26,7 +26,7 @@ let renewing = null;
 let timer = 0;
 const listeners = new Set();
 
-/** Reads the configuration, takes an issuer's answer from the address, or the session from the tab. Call once. */
+/** Reads the configuration, and the issuer's answer from the URL or the session from the tab. Call once. */
 export async function start() {
   const response = await fetch(CONFIG);
   if (!response.ok) throw new Error(`${CONFIG} answered ${response.status}`);
@@ -41,12 +41,12 @@ export async function start() {
   return config;
 }
 
-/** The token to send; null where none is needed, or nobody is signed in. */
+/** The token to send; null if none is needed or no one is signed in. */
 export async function bearer() {
   if (session !== null && session.expires !== null && Date.now() >= session.expires) {
     await refused(session.token);
   } else if (session !== null && session.renew !== null && Date.now() >= session.renew) {
-    // Once before its end; while the issuer is away the token at hand is still good.
+    // Once before its end; the present token stays valid if the issuer is unreachable.
     session.renew = null;
     await renewed(session);
     watch();
@@ -54,13 +54,13 @@ export async function bearer() {
   return session === null ? null : session.token;
 }
 
-/** Who is signed in, as far as the token says; null when nobody is. */
+/** The signed-in user by the token's unverified claims; null if no one is signed in. */
 export function signedIn() {
   if (config !== null && !config.sign_in) return { subject: null, scopes: null };
   return session === null ? null : { subject: session.subject, scopes: session.scopes };
 }
 
-/** To be told of a token that the api no longer takes. True: another one is there, ask again. */
+/** Call with a token that the api refused. True: there is another token now, so repeat the request. */
 export async function refused(token) {
   if (session === null) return false;
   if (session.token !== token) return true;
@@ -72,7 +72,7 @@ export async function refused(token) {
   return false;
 }
 
-/** Forgets the token; ends the issuer's session too where it can be. */
+/** Removes the token, and ends the issuer's session if it supports that. */
 export async function signOut() {
   const was = session;
   leave();
@@ -81,12 +81,12 @@ export async function signOut() {
   if (url !== null) location.assign(url);
 }
 
-/** `listener` is called with `signedIn()` whenever that changes. */
+/** Calls `listener` with `signedIn()` at every change. */
 export function onChange(listener) {
   listeners.add(listener);
 }
 
-/** One at a time: an issuer takes a refresh token once. */
+/** One at a time: an issuer accepts a refresh token once. */
 function renewed(/** @type {Session} */ old) {
   renewing ??= renewedOnce(old).finally(() => {
     renewing = null;
@@ -134,23 +134,23 @@ function ofText(token) {
   };
 }
 
-/** Asks the api what it makes of the token, so that a useless one is told at once. */
+/** Tries the token on the api, so that an invalid one is reported at once. */
 async function checked(/** @type {Session} */ found) {
   let response;
   try {
     response = await fetch(PROBE, { headers: { Authorization: `Bearer ${found.token}` }, cache: "no-store" });
   } catch (error) {
-    // Nothing about the token: one that was pasted can be sent again, one from the issuer is worth keeping.
+    // The token is not at fault: a pasted one can be submitted again, and one from the issuer is kept.
     if (found.openid) return found;
     throw new SignInError("The api does not answer.", { cause: error });
   }
   if (response.status === 401) {
-    const whose = found.openid ? "The issuer signed you in, but its token is not good here" : "This token is not good here";
-    throw new SignInError(`${whose}: unknown, expired, or meant for something else.`);
+    const whose = found.openid ? "The issuer signed you in, but its token is not valid here" : "This token is not valid here";
+    throw new SignInError(`${whose}: it is unknown, expired, or issued for another service.`);
   }
   if (response.status === 403) {
     const problem = await response.json().catch(() => null);
-    throw new SignInError(`${problem?.detail ?? "The token is not enough."} The dashboard needs stats:read.`);
+    throw new SignInError(`${problem?.detail ?? "The token lacks a right."} The dashboard needs stats:read.`);
   }
   return found;
 }
@@ -161,14 +161,14 @@ function enter(/** @type {Session} */ found) {
   watch();
   section().hidden = true;
   section().replaceChildren();
-  tell();
+  notify();
 }
 
 function leave() {
   session = null;
   clearTimeout(timer);
   forget(STORED);
-  tell();
+  notify();
 }
 
 function restore() {
@@ -177,7 +177,7 @@ function restore() {
   return found !== null;
 }
 
-/** Notices the end of a token though nobody asks anything. */
+/** Renews or ends the session when the token expires, even without a request. */
 function watch() {
   clearTimeout(timer);
   if (session === null || session.expires === null) return;
@@ -185,7 +185,7 @@ function watch() {
   timer = setTimeout(() => (wait > LONGEST_MS ? watch() : bearer()), Math.min(Math.max(wait, 0), LONGEST_MS));
 }
 
-function tell() {
+function notify() {
   for (const listener of listeners) listener(signedIn());
 }
 
@@ -193,7 +193,7 @@ function section() {
   return document.getElementById("sign-in");
 }
 
-/** The ways in, and why one is needed (again). */
+/** Shows the sign-in methods, and the reason for signing in again. */
 function show(sentence = "") {
   const children = [element("h2", { textContent: "Sign in" })];
   children.push(element("p", { className: "sign-in-says", role: "alert", textContent: sentence }));
@@ -222,7 +222,7 @@ function form() {
   return made;
 }
 
-/** Does something, and tells what keeps it from being done. */
+/** Runs `work` and shows its SignInError. */
 async function says(work, button = null) {
   if (button !== null) button.disabled = true;
   try {

@@ -1,6 +1,6 @@
-// What a tab keeps while it is open, reloads and ways to another site and back included. Other tabs do not see it.
+// Values of this tab: they survive reloads and redirects, and other tabs do not see them.
 
-/** False where the browser refuses: then the value lives no longer than the page. */
+/** False if the browser refuses storage. */
 export function keep(name, value) {
   try {
     sessionStorage.setItem(name, JSON.stringify(value));
@@ -10,7 +10,7 @@ export function keep(name, value) {
   }
 }
 
-/** Null where there is none. */
+/** The stored value, or null. */
 export function kept(name) {
   try {
     return JSON.parse(sessionStorage.getItem(name));
@@ -23,6 +23,6 @@ export function forget(name) {
   try {
     sessionStorage.removeItem(name);
   } catch {
-    // What could not be kept is not there.
+    // A browser without storage has nothing to remove.
   }
 }

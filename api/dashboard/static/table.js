@@ -1,4 +1,4 @@
-// A chart's figures as a table, for who cannot see or wants to read them, and the same as CSV.
+// A chart's figures as a table, for screen readers and exact reading, and as CSV.
 
 import { decimal, make, nameElement, number } from "./text.js";
 
@@ -36,7 +36,7 @@ function cell(value, column, first) {
   return element;
 }
 
-/** RFC 4180. A spreadsheet must not take a name from outside for a formula. @param {Table} table */
+/** RFC 4180. Names that a spreadsheet would run as a formula get a leading quote. @param {Table} table */
 export function csv(table) {
   const lines = [table.columns.map((column) => field(column.name)), ...table.rows.map((row) => row.map(field))];
   return lines.map((line) => `${line.join(",")}\r\n`).join("");

@@ -1,20 +1,20 @@
-// How figures and names read. Names come from outside: they are only ever text, and never more than one line of it.
+// The text of figures and names. Names are untrusted: they are inserted as text only, on one line.
 
 const WHOLE = new Intl.NumberFormat("en");
 const ONE = new Intl.NumberFormat("en", { maximumFractionDigits: 1 });
 const PERCENT = new Intl.NumberFormat("en", { style: "percent", maximumFractionDigits: 1 });
 const FINE = new Intl.NumberFormat("en", { style: "percent", maximumSignificantDigits: 2 });
 
-/** "12,345"; a dash where nothing is known. */
+/** "12,345"; a dash for an unknown value. */
 export const number = (value) => (value === null || value === undefined ? "–" : WHOLE.format(value));
 export const decimal = (value) => (value === null || value === undefined ? "–" : ONE.format(value));
 export const percent = (value) => (value === null || value === undefined ? "–" : PERCENT.format(value));
 
-/** Of a relative change: "+12.5 %". */
+/** A relative change: "+12.5 %". */
 export const signed = (change) => `${change > 0 ? "+" : ""}${PERCENT.format(change)}`;
 
 /**
- * How exact a figure is, in words.
+ * The accuracy of a figure, in words.
  * @param {{value: number|null, exact: boolean, standard_error: number|null}} figure
  */
 export function exactness(figure) {
@@ -33,16 +33,16 @@ export function shortened(name, most = 40) {
   return letters.length > most ? `${letters.slice(0, most - 1).join("")}…` : name;
 }
 
-/** Where no element can isolate a name: without what would turn its neighbours around. */
+/** The name without control and direction characters, for places where no element can isolate it. */
 export const undirected = (name) => name.replace(/[\u0000-\u001f\u007f\u202a-\u202e\u2066-\u2069]/g, " ");
 
-/** For plotly.js, which reads some HTML in labels: shortened, isolated from its neighbours' direction, and escaped, the `$` of formulas too. */
+/** A label for plotly.js, which interprets some HTML and `$` formulas: shortened, direction-isolated and escaped. */
 export function label(name, most = 40) {
   const text = undirected(shortened(named(name), most));
   return `\u2068${text}\u2069`.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;").replace(/\$/g, "&#36;");
 }
 
-/** An element with a name in it, whole in its title. */
+/** An element with a shortened name; the title has the whole name. */
 export function nameElement(name) {
   const element = document.createElement("bdi");
   element.textContent = shortened(named(name), 80);

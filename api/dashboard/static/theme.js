@@ -1,4 +1,4 @@
-// A classic script in the head: the chosen theme must hold before anything is painted.
+// A classic script in the head: the theme must be set before the first paint.
 (() => {
   const KEY = "authtally-theme";
   const CHOICES = ["auto", "light", "dark"];
@@ -9,7 +9,7 @@
       const choice = localStorage.getItem(KEY);
       return CHOICES.includes(choice) ? choice : "auto";
     } catch {
-      return "auto"; // a browser that keeps nothing
+      return "auto"; // a browser without storage
     }
   };
 
@@ -30,7 +30,7 @@
       try {
         localStorage.setItem(KEY, next);
       } catch {
-        // It holds until the page is left.
+        // Without storage the choice lasts until the page is left.
       }
       apply(next);
       document.dispatchEvent(new Event("themechange"));

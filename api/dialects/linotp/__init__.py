@@ -1,15 +1,16 @@
-"""LinOTP's reporting: `/reporting/…` and the sessions that its clients ask it with.
+"""LinOTP's reporting: `/reporting/…`, and the sessions that its clients use.
 
-The shape is that of its document; `LINOTP_SHAPE=source` gives what the server really answers. Nothing is cached: an
-answer right after a delete is without what was deleted.
+The shape follows its documentation; `LINOTP_SHAPE=source` reproduces the real server's answers. Nothing is cached, so
+that an answer after a delete never contains deleted rows.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hmac
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import UTC, date, datetime, time
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, date, datetime
+from functools import partial
 from typing import Final, NamedTuple
 
 import structlog
@@ -17,20 +18,17 @@ from aiohttp import hdrs, web
 
 from api.auth.principal import Principal
 from api.auth.sessions import Sessions
-from api.dialects.linotp import envelope, parameters, show
-from api.dialects.linotp.errors import error_response, policy_error
-from api.endpoint import MAX_QUERY_BYTES, Services, parse_parameters, read_form, route_name
-from api.http.errors import ApiError, BadRequestError, InternalError, UnauthorizedError, UnavailableError
-from api.http.request_id import REQUEST_ID, bind_request_id, request_id_of
+from api.dialects.linotp import counts, envelope, parameters, show
+from api.dialects.linotp.counts import CountsQuestion, HighestCounts
+from api.dialects.linotp.errors import policy_error, render_error
+from api.endpoint import Boundary, Headers, Services, parse_parameters, read_form, read_query
+from api.http.errors import BadRequestError, UnauthorizedError, UnavailableError
 from api.inventory.deletes import delete
 from api.inventory.inventory import Inventory, RowsDeletedError, Stream
-from api.inventory.maxima import DayRange, HighestCount, maxima
 from api.inventory.policy_history import PolicyFile
-from api.inventory.table import table
 from api.ledger.client import UNREACHABLE
-from api.metrics import ACCESS_REFUSALS, REDIS_ERRORS, Requests
+from api.metrics import ACCESS_REFUSALS, REDIS_ERRORS
 from api.settings.settings import ApiSettings
-from schemas.ledger.inventory import NO_REALM, micros
 
 log = structlog.get_logger(__name__)
 
@@ -38,15 +36,15 @@ NAME: Final = "linotp"
 SCOPE: Final = "reporting"
 COOKIE: Final = "admin_session"
 DEADLINE_S: Final = 10.0
-"""For an answer to begin. A Redis that is gone is noticed by its own, shorter time."""
+"""The time until an answer must begin. An unreachable Redis is detected earlier, by its own timeout."""
 TRIES: Final = 3
-"""Of a question whose rows are deleted while it is answered."""
+"""Attempts to answer a question whose rows are deleted meanwhile."""
 
 Parameters = Mapping[str, str]
 
 
 class ReportRequest(NamedTuple):
-    """A request whose bearer may do this, on these realms."""
+    """An authorized request, with the realms and streams that it may use."""
 
     request: web.Request
     parameters: Parameters
@@ -59,13 +57,14 @@ ReportHandler = Callable[[ReportRequest], Awaitable[web.StreamResponse]]
 
 
 class Reporting:
-    """The routes, and what they share."""
+    """The routes and their shared services."""
 
     def __init__(self, settings: ApiSettings, services: Services) -> None:
         self._shape = settings.linotp_shape
         self._open = "none" in settings.auth
         self._zone = settings.zone
         self._services = services
+        self._boundary = Boundary(NAME)
         self._clock = services.clock.now
         self._inventory = Inventory(services.ledger, services.statistics)
         self._policies = PolicyFile(
@@ -82,7 +81,7 @@ class Reporting:
             handle, path = self._report_handler(action, answer), f"/reporting/{action}"
             found.append(web.post(path, handle))
             if action in asking or self._shape == "documented":
-                # HEAD would delete too.
+                # No HEAD: it would run the handler, and delete.
                 found.append(web.get(path, handle, allow_head=False))
         for action, handler in (("getsession", self._get_session), ("dropsession", self._drop_session)):
             handle, path = self._handler(action, handler), f"/admin/{action}"
@@ -119,45 +118,25 @@ class Reporting:
         action: str,
         handle: Callable[[web.Request, Parameters, Mapping[str, str]], Awaitable[web.StreamResponse]],
     ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
-        measured = Requests(NAME)
-
-        async def answer(request: web.Request, headers: Mapping[str, str]) -> web.StreamResponse:
-            arguments: Parameters = {}
-            response: web.StreamResponse
-            try:
-                arguments = await _read_parameters(request)
-                response = await handle(request, arguments, headers)
-            except ApiError as error:
-                response = error_response(error, action, arguments, self._shape)
-            except (*UNREACHABLE, TimeoutError):
-                REDIS_ERRORS.labels("ledger").inc()
-                response = error_response(
-                    UnavailableError("The inventory cannot be read at the moment."), action, arguments, self._shape
-                )
-            except Exception:  # the outermost step: whatever it is, the client sees none of it
-                log.exception("request failed", dialect=NAME)
-                response = error_response(InternalError(), action, arguments, self._shape)
-            if not response.prepared:
-                response.headers.update(headers)
-            return response
-
         async def serve(request: web.Request) -> web.StreamResponse:
-            began, status = measured.begin(), 500
-            request_id = request_id_of(request.headers)
-            try:
-                with bind_request_id(request_id):
-                    response = await answer(request, {REQUEST_ID: request_id})
-                status = response.status
-                return response
-            finally:
-                measured.end(began, route_name(request), status)
+            arguments: dict[str, str] = {}
+
+            async def answer(headers: Headers) -> web.StreamResponse:
+                try:
+                    arguments.update(await _read_parameters(request))
+                    return await handle(request, arguments, headers)
+                except (*UNREACHABLE, TimeoutError) as error:
+                    REDIS_ERRORS.labels("ledger").inc()
+                    raise UnavailableError("The inventory cannot be read at the moment.") from error
+
+            return await self._boundary.serve(request, answer, partial(render_error, action, arguments, self._shape))
 
         return serve
 
     # Access.
 
     async def _authenticate(self, request: web.Request, arguments: Parameters) -> Principal:
-        """A bearer token, or a session whose cookie and parameter agree: no other site can make both."""
+        """A bearer token, or a session whose cookie and parameter agree: another site cannot forge both (CSRF)."""
         authorization = request.headers.get(hdrs.AUTHORIZATION)
         if authorization is None and not self._open:
             session_id = self._session_id(request, arguments)
@@ -171,7 +150,7 @@ class Reporting:
         return principal
 
     def _session_id(self, request: web.Request, arguments: Parameters) -> str | None:
-        """None where there is neither cookie nor parameter. Raises UnauthorizedError where they differ."""
+        """None without cookie and parameter. Raises UnauthorizedError if they differ."""
         cookie, parameter = request.cookies.get(COOKIE), arguments.get("session")
         if cookie is None and parameter is None:
             return None
@@ -211,66 +190,28 @@ class Reporting:
     # Questions.
 
     async def _show(self, asked: ReportRequest) -> web.StreamResponse:
-        since = parameters.day(asked.parameters, "date")
-        since_us = None if since is None else micros(datetime.combine(since, time(), self._zone))
+        question = show.parse(asked.parameters, self._zone)
         async with asyncio.timeout(DEADLINE_S):
             history = await self._policies.history()
-            visible_table = await table(
-                self._inventory, asked.streams, history, parameters.shown_statuses(asked.parameters), since_us
-            )
-            names = await self._inventory.event_names(asked.streams)
-            shown = show.parse(asked.parameters, visible_table, names, self._shape, self._zone)
+            shown = await show.read(question, self._inventory, asked.streams, history, self._shape, self._zone)
             parts = shown.parts(self._inventory)
             first = await anext(parts)
         return await show.send(asked.request, parts, first, shown.form, asked.headers)
 
     async def _period(self, asked: ReportRequest) -> web.StreamResponse:
-        statuses = parameters.counted_statuses(asked.parameters, self._shape)
-        days = parameters.window(asked.parameters, self._today())
-        highest = await self._highest(asked, statuses, days)
-
-        def values(one: HighestCount) -> int | None:
-            if one.highest is not None:
-                return one.highest
-            return None if one.last_before is None else one.last_before[1]
-
-        rows = [
-            {
-                "name": realm,
-                "maxtokencount": {
-                    name: values(highest.get((realm, of), HighestCount(None))) for name, of in statuses.items()
-                },
-            }
-            for realm in self._listed_realms(asked.realms)
-        ]
-        period = {name: f"{day.isoformat()}T00:00:00" for name, day in zip(("from", "to"), days, strict=True)}
-        if self._shape == "documented":
-            return self._success({"period": period, "realms": rows})
-        return self._success({"realms": rows, "period": period})
+        question = counts.parse_period(asked.parameters, self._today(), self._shape)
+        highest = await self._highest(asked, question)
+        return self._success(counts.render_period(question, asked.realms, highest, self._shape))
 
     async def _maximum(self, asked: ReportRequest) -> web.StreamResponse:
-        statuses = parameters.counted_statuses(asked.parameters, self._shape)
-        highest = await self._highest(asked, statuses, parameters.window({}, self._today()))
-        nothing = HighestCount(None)
+        question = counts.parse_maximum(asked.parameters, self._today(), self._shape)
+        highest = await self._highest(asked, question)
+        return self._success(counts.render_maximum(question, asked.realms, highest, self._shape))
 
-        def values(realm: str, of: int) -> int:
-            found = highest.get((realm, of), nothing).highest
-            return -1 if found is None else found
-
-        return self._success(
-            {
-                realm: {name: values(realm, of) for name, of in statuses.items()}
-                for realm in self._listed_realms(asked.realms)
-            }
-        )
-
-    async def _highest(
-        self, asked: ReportRequest, statuses: Mapping[str, int], days: DayRange
-    ) -> dict[tuple[str, int], HighestCount]:
+    async def _highest(self, asked: ReportRequest, question: CountsQuestion) -> HighestCounts:
         async with asyncio.timeout(DEADLINE_S):
             history = await self._policies.history()
-            visible_table = await table(self._inventory, asked.streams, history, set(statuses.values()))
-            return await maxima(self._inventory, visible_table, days, self._zone)
+            return await counts.read(question, self._inventory, asked.streams, history, self._zone)
 
     async def _delete_all(self, asked: ReportRequest) -> web.StreamResponse:
         return await self._delete(asked, parameters.deleted_statuses(asked.parameters, self._shape, all_of=True), None)
@@ -290,12 +231,8 @@ class Reporting:
             log.info("reporting rows deleted", rows=count, realms=len(asked.realms))
         return self._success(count)
 
-    def _listed_realms(self, realms: Sequence[str]) -> list[str]:
-        """The document tells tokens without a realm in `show` only."""
-        return [realm for realm in realms if self._shape == "source" or realm != NO_REALM]
-
     def _today(self) -> date:
-        """The product's window ends with the day in UTC."""
+        """Today; the real product's window ends with the day in UTC."""
         zone = UTC if self._shape == "source" else self._zone
         return datetime.fromtimestamp(self._clock(), zone).date()
 
@@ -305,9 +242,6 @@ class Reporting:
 
 
 async def _read_parameters(request: web.Request) -> Parameters:
-    """Parameters of the query, and of a form; where both have one, the form's."""
-    query = request.rel_url.raw_query_string
-    if len(query) > MAX_QUERY_BYTES:
-        raise BadRequestError(f"The query is longer than {MAX_QUERY_BYTES} bytes.")
-    arguments = parse_parameters(query)
+    """Parameters of the query and of a POST's form; the form's win."""
+    arguments = parse_parameters(read_query(request))
     return arguments | parse_parameters(await read_form(request)) if request.method == "POST" else arguments

@@ -1,4 +1,4 @@
-"""What every LinOTP answer is wrapped in, and how rows of its reporting table are written."""
+"""The envelope of every LinOTP answer, and the text of reporting rows."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ CSV: Final = "text/csv; charset=utf-8"
 CSV_NAME: Final = "linotp-reports.csv"
 
 VERSION: Final = "LinOTP 2.12.5"
-"""The newest that the document shows; clients look whether it is LinOTP."""
+"""The newest version in the documentation; clients check that it is LinOTP."""
 SOURCE_VERSION: Final = "4.0.0.dev0"
 
 COLUMNS: Final = ("timestamp", "event", "realm", "parameter", "value", "count", "detail", "session", "description")
 
 
 class Pages(NamedTuple):
-    """How rows are cut into pages."""
+    """The paging of rows: page number, number of pages, rows per page, rows in all."""
 
     page: int
     pages: int
@@ -56,7 +56,7 @@ def _wrapped(result: dict[str, Any], shape: Shape) -> bytes:
 
 
 def frame_rows(pages: Pages, lines: int, shape: Shape) -> tuple[bytes, bytes]:
-    """What stands before and after the rows; `lines` are those of this page."""
+    """The text before and after the rows; `lines` is the number of rows on this page."""
     if shape == "documented":
         head = {"version": VERSION, "jsonrpc": "2.0802"}
         result = b'{"status": true, "value": {"resultset": ' + _dumped(pages._asdict()) + b', "data": [\n'
@@ -73,13 +73,13 @@ def _dumped(document: object) -> bytes:
 
 
 def columns(line: TableLine, event: str, zone: ZoneInfo) -> tuple[str, str, str, str, str, int, str, str, str]:
-    """In the order of COLUMNS. A row whose event came late says in `detail` when that happened."""
+    """A row in the order of COLUMNS. `detail` is the event's own time if it was counted late, else blank."""
     late = "" if line.time_us == line.at_us else timestamp(line.time_us, zone)
     return timestamp(line.at_us, zone), event, line.realm, line.parameter, "", line.tokens, late, "", ""
 
 
 def timestamp(at_us: int, zone: ZoneInfo) -> str:
-    """`2026-11-20 12:00:00`, with a fraction where there is one, on the clock of `zone`."""
+    """`2026-11-20 12:00:00` in `zone`, with a fraction if it is not zero."""
     return str(datetime.replace(from_micros(at_us).astimezone(zone), tzinfo=None))
 
 
@@ -91,7 +91,7 @@ CSV_HEAD: Final = "".join(f'"{name}", ' for name in COLUMNS).encode() + b"\n"
 
 
 def csv_row(row: tuple[str | int, ...]) -> bytes:
-    """Texts quoted, numbers bare, and the comma after the last that LinOTP writes."""
+    """Texts are quoted, numbers are not, and the last cell has a comma too, as LinOTP writes it."""
     return "".join([f"{cell}, " if isinstance(cell, int) else _quoted(cell) for cell in row]).encode() + b"\n"
 
 

@@ -1,4 +1,4 @@
-"""What LinOTP answers where it refuses: mostly a 200, with the fault's number in it."""
+"""Errors as LinOTP answers them: mostly status 200 with an error code in the document."""
 
 from __future__ import annotations
 
@@ -7,14 +7,19 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from aiohttp import hdrs, web
-
 from api.dialects.linotp.envelope import JSON, failure
-from api.endpoint import CHALLENGE
-from api.http.errors import ApiError, BadRequestError, ForbiddenError, InsufficientScopeError, UnauthorizedError
-from api.ledger.cooldown import RETRY_S
+from api.endpoint import error_headers
+from api.http.errors import (
+    ApiError,
+    BadRequestError,
+    ErrorBody,
+    ForbiddenError,
+    InsufficientScopeError,
+    UnauthorizedError,
+)
 from api.settings.settings import Shape
 
+HTML: Final = "text/html; charset=utf-8"
 GENERIC_CODE: Final = -311
 POLICY_CODE: Final = 410
 
@@ -22,7 +27,7 @@ NO_SESSION_MESSAGE: Final = "You have no valid session!"
 
 
 class PolicyDeniedError(ForbiddenError):
-    """A policy, or the lack of one, forbids it."""
+    """No policy allows the action."""
 
 
 def policy_error(action: str) -> PolicyDeniedError:
@@ -32,23 +37,18 @@ def policy_error(action: str) -> PolicyDeniedError:
     )
 
 
-def error_response(error: ApiError, action: str, parameters: Mapping[str, str], shape: Shape) -> web.Response:
-    """`httperror` asks for a page with that status instead, as the product gives it."""
+def render_error(action: str, parameters: Mapping[str, str], shape: Shape, error: ApiError) -> ErrorBody:
+    """A JSON document, mostly with status 200; or the HTML page with another status that `httperror` asks for."""
     if isinstance(error, InsufficientScopeError):
         error = policy_error(action)
     code = POLICY_CODE if isinstance(error, PolicyDeniedError) else GENERIC_CODE
     message = NO_SESSION_MESSAGE if isinstance(error, UnauthorizedError) else error.message
     status = 200 if isinstance(error, BadRequestError | PolicyDeniedError) else error.status
-    headers = {hdrs.CACHE_CONTROL: "no-store"}
-    if status == 401:
-        headers[hdrs.WWW_AUTHENTICATE] = CHALLENGE
-    elif status == 503:
-        headers[hdrs.RETRY_AFTER] = str(int(RETRY_S))
+    headers = error_headers(error, status)
     if (asked := parameters.get("httperror")) is not None:
         http_status = int(asked) if re.fullmatch(r"[45]\d\d", asked, re.ASCII) else 500
         page = (
             f"<!DOCTYPE html><title>{http_status}</title><h1>{http_status}</h1><p>{code}: {html.escape(message)}</p>\n"
         )
-        return web.Response(status=http_status, text=page, content_type="text/html", headers=headers)
-    headers[hdrs.CONTENT_TYPE] = JSON
-    return web.Response(status=status, body=failure(code, message, shape), headers=headers)
+        return ErrorBody(page.encode(), HTML, http_status, headers)
+    return ErrorBody(failure(code, message, shape), JSON, status, headers)

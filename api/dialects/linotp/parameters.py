@@ -1,4 +1,4 @@
-"""What a reporting request asks for, parameter by parameter. A bad one is refused as LinOTP refuses it."""
+"""The parameters of reporting requests. A bad one gives LinOTP's own error."""
 
 from __future__ import annotations
 
@@ -19,38 +19,38 @@ EARLIEST: Final = date(1970, 1, 1)
 LATEST: Final = date(9998, 12, 31)
 
 SORTABLE: Final = ("event", "realm", "parameter", "value", "count", "detail", "description", "session")
-"""Columns to sort by; by any other the rows stand in order of time."""
+"""Columns to sort by; any other sorts by time."""
 DEFAULT_PAGESIZE: Final = 50
 BAD_PAGESIZE: Final = 20
 MAX_PAGESIZE: Final = 10**9
 
 
 class Page(NamedTuple):
-    """`size` None is everything, as one page."""
+    """`size` None is all rows on one page."""
 
     number: int
     size: int | None
 
 
 class Order(NamedTuple):
-    """`column` None is by time."""
+    """`column` None sorts by time."""
 
     column: str | None
     descending: bool
 
 
 def split_list(parameters: Mapping[str, str], name: str) -> list[str]:
-    """`a, b`: none when it is not given or blank."""
+    """The items of `a, b`; empty if the parameter is absent or blank."""
     return [item.strip() for item in parameters.get(name, "").split(",") if item.strip()]
 
 
 def allowed_realms(
     parameters: Mapping[str, str], known: Collection[str], allowed: AllowedRealms, principal: Principal
 ) -> list[str]:
-    """The realms that a request is about, by name. Raises PolicyDeniedError where none of those named may be seen.
+    """The names of a request's realms. Raises PolicyDeniedError if the caller may see none of the named realms.
 
-    Tokens without a realm belong to no realm that a policy could name, so policies do not hide them; a bearer that is
-    limited to realms does not see them.
+    No policy can name the realm of tokens without a realm, so policies do not hide it; a bearer limited to realms must
+    have it in its list.
     """
     mine = [realm for realm in known if principal.realms is None or realm in principal.realms]
     permitted = [
@@ -75,7 +75,7 @@ def allowed_realms(
 
 
 def shown_statuses(parameters: Mapping[str, str]) -> frozenset[int]:
-    """Statuses to show, by their place in KEPT: all of them unless named; one that does not exist matches nothing."""
+    """The statuses to show, as indexes of COUNTED_STATUSES: all by default. An unknown status matches nothing."""
     asked = split_list(parameters, "status")
     if not asked or "*" in asked:
         return frozenset(range(len(COUNTED_STATUSES)))
@@ -83,9 +83,9 @@ def shown_statuses(parameters: Mapping[str, str]) -> frozenset[int]:
 
 
 def counted_statuses(parameters: Mapping[str, str], shape: Shape) -> dict[str, int]:
-    """Statuses to give the highest count of, as they are written.
+    """The statuses to count: each as the caller wrote it, with its index in COUNTED_STATUSES.
 
-    Raises BadRequestError for one that does not exist.
+    Raises BadRequestError for an unknown one.
     """
     found = {}
     for written in split_list(parameters, "status") or ["total"]:
@@ -99,9 +99,9 @@ def counted_statuses(parameters: Mapping[str, str], shape: Shape) -> dict[str, i
 
 
 def deleted_statuses(parameters: Mapping[str, str], shape: Shape, *, all_of: bool) -> frozenset[int]:
-    """Statuses to delete: `total` unless named. `all_of` tells whether the product takes `*` here.
+    """The statuses to delete: `total` by default. `all_of` is true if the real product accepts `*` here.
 
-    The document's star stands for each status; the product's for nine, and in delete_before for none.
+    The documented `*` means every status; the real product's means nine of them, and none in delete_before.
     """
     asked = split_list(parameters, "status") or ["total"]
     if "*" in asked:
@@ -128,17 +128,17 @@ def day(parameters: Mapping[str, str], name: str) -> date | None:
             found = None
         if found is not None and EARLIEST <= found <= LATEST:
             return found
-    # Misspelt as the product says it.
+    # The spelling is the product's.
     raise BadRequestError(f"Failed to convert start time paramter to timestamp [{name}={text[:32]!r}]: YYYY-MM-DD")
 
 
 def window(parameters: Mapping[str, str], today: date) -> DayRange:
-    """`from` on to before `to`: all time, up to the end of today, unless said otherwise."""
+    """The days from `from` to before `to`; by default all time up to the end of today."""
     return DayRange(day(parameters, "from") or EARLIEST, day(parameters, "to") or today + timedelta(days=1))
 
 
 def page(parameters: Mapping[str, str]) -> Page:
-    """Numbers that are none have the product's defaults. Raises BadRequestError for a page of nothing."""
+    """The page; malformed numbers get the product's defaults. Raises BadRequestError for a bad page size."""
     if "page" not in parameters:
         return Page(1, None)
     size = DEFAULT_PAGESIZE

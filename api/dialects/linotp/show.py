@@ -1,9 +1,10 @@
-"""`/reporting/show`: the rows themselves, by the page or as a stream, in bounded memory."""
+"""`/reporting/show`: the rows, as a page or as a stream, in bounded memory."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
+from datetime import datetime, time
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
 from zoneinfo import ZoneInfo
@@ -15,23 +16,35 @@ from api.dialects.linotp import envelope, parameters
 from api.dialects.linotp.envelope import COLUMNS, Pages
 from api.dialects.linotp.parameters import Order, Page
 from api.http.errors import BadRequestError
-from api.inventory.inventory import Inventory, RowsDeletedError
+from api.inventory.inventory import Inventory, RowsDeletedError, Stream
+from api.inventory.policy_history import RecordingHistory
 from api.inventory.rows import lines
-from api.inventory.table import Table
+from api.inventory.table import Table, table
 from api.ledger.client import UNREACHABLE
 from api.settings.settings import Shape
+from schemas.ledger.inventory import micros
 
 log = structlog.get_logger(__name__)
 
 MAX_SORTED: Final = 100_000
-"""Rows that are sorted by anything but time: they have to be in memory together."""
+"""Rows that may be sorted by a column other than time; sorting keeps them in memory."""
 PART_BYTES: Final = 65_536
 
 Row = tuple[str, str, str, str, str, int, str, str, str]
 
 
+class ShowQuestion(NamedTuple):
+    """`since_us` None is all time, in microseconds since 1970; `statuses` are indexes of COUNTED_STATUSES."""
+
+    since_us: int | None
+    statuses: frozenset[int]
+    page: Page
+    order: Order
+    form: str
+
+
 class RowsPage(NamedTuple):
-    """A page, and how it is written."""
+    """A page of rows, and its format."""
 
     table: Table
     names: Mapping[str, Mapping[int, str]]
@@ -54,15 +67,15 @@ class RowsPage(NamedTuple):
 
     @property
     def _lines(self) -> int:
-        """Of this page."""
+        """The number of rows on this page."""
         left = max(0, self.table.lines - self._first)
         return left if self.page.size is None else min(left, self.page.size)
 
     async def parts(self, inventory: Inventory) -> AsyncIterator[bytes]:
-        """The answer's body, some rows at a time. Raises RowsDeletedError where rows were deleted meanwhile."""
+        """The body in parts of about PART_BYTES. Raises RowsDeletedError if rows were deleted meanwhile."""
         before, after, between, written = b"", b"", b",\n", envelope.json_row
         if self.form == "csv":
-            # Named after the first row, so that of none there is no head either.
+            # LinOTP takes the head from the first row: without rows there is none.
             before, between, written = envelope.CSV_HEAD if self._lines else b"", b"", envelope.csv_row
         else:
             before, after = envelope.frame_rows(self.pages, self._lines, self.shape)
@@ -99,24 +112,41 @@ class RowsPage(NamedTuple):
         return envelope.columns(line, self.names[line.shard].get(line.event, ""), self.zone)
 
 
-def parse(
-    arguments: Mapping[str, str], table: Table, names: Mapping[str, Mapping[int, str]], shape: Shape, zone: ZoneInfo
+def parse(arguments: Mapping[str, str], zone: ZoneInfo) -> ShowQuestion:
+    """Raises BadRequestError."""
+    since = parameters.day(arguments, "date")
+    return ShowQuestion(
+        None if since is None else micros(datetime.combine(since, time(), zone)),
+        parameters.shown_statuses(arguments),
+        parameters.page(arguments),
+        parameters.order(arguments),
+        "csv" if arguments.get("outform") == "csv" else "json",
+    )
+
+
+async def read(
+    question: ShowQuestion,
+    inventory: Inventory,
+    streams: Sequence[Stream],
+    history: RecordingHistory,
+    shape: Shape,
+    zone: ZoneInfo,
 ) -> RowsPage:
-    """Raises BadRequestError for too many rows to sort, and for a page of nothing."""
-    order = parameters.order(arguments)
-    if order.column is not None and table.lines > MAX_SORTED:
+    """The page; its rows are read by `parts`. Raises BadRequestError for too many rows to sort, RowsDeletedError."""
+    visible_table = await table(inventory, streams, history, question.statuses, question.since_us)
+    if question.order.column is not None and visible_table.lines > MAX_SORTED:
         raise BadRequestError(
-            f"`sortby={order.column}` is answered up to {MAX_SORTED} rows, and these are {table.lines}: "
-            "name realms, status or date, or sort by timestamp."
+            f"`sortby={question.order.column}` sorts at most {MAX_SORTED} rows, and the result has "
+            f"{visible_table.lines}: name realms, status or date, or sort by timestamp."
         )
-    form = "csv" if arguments.get("outform") == "csv" else "json"
-    return RowsPage(table, names, parameters.page(arguments), order, form, shape, zone)
+    names = await inventory.event_names(streams)
+    return RowsPage(visible_table, names, question.page, question.order, question.form, shape, zone)
 
 
 async def send(
     request: web.Request, parts: AsyncIterator[bytes], first: bytes, form: str, headers: Mapping[str, str]
 ) -> web.StreamResponse:
-    """An answer of one part as it is; a longer one as a stream, which is cut off where it cannot go on."""
+    """Sends one part as a plain response, more as a stream. A stream that fails is aborted."""
     headers = {**headers, hdrs.CACHE_CONTROL: "no-store", hdrs.CONTENT_TYPE: envelope.JSON}
     if form == "csv":
         headers[hdrs.CONTENT_TYPE] = envelope.CSV
@@ -133,7 +163,7 @@ async def send(
             await response.write(part)
         await response.write_eof()
     except (RowsDeletedError, *UNREACHABLE) as error:
-        # The head said that all is well; only an answer without its end tells that it was not.
+        # Status 200 has been sent: only a truncated response can show the failure.
         log.warning("reporting rows cut off", error=type(error).__name__)
         if request.transport is not None:
             request.transport.abort()

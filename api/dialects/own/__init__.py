@@ -1,4 +1,4 @@
-"""The own surface, `/v1`: what no product answers. One file a question; `/openapi.json` describes them all."""
+"""The own surface, `/v1`: one module per question; `/openapi.json` describes all of them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from api.dialects.own.gauges import GaugesQuestion
 from api.dialects.own.parameters import Parameters
 from api.dialects.own.pipeline import PipelineQuestion
 from api.endpoint import Endpoint, Question, Services
-from api.http.errors import ApiError
+from api.http.errors import ApiError, ErrorBody
 from api.inventory.inventory import Inventory
 from api.ledger.statistics import Statistics
 from api.settings.quotas import QuotasFile
@@ -39,7 +39,7 @@ FORMATS: Final = ("json", "csv")
 
 
 class Formatted(NamedTuple):
-    """A question, and how its answer is to look."""
+    """A question and the format of its answer."""
 
     question: Question
     form: str
@@ -53,7 +53,7 @@ class Formatted(NamedTuple):
 
 
 class Own:
-    """One route. `format_` is how it answers when `format` does not say."""
+    """One route. `format_` is the default of the parameter `format`."""
 
     name = "own"
     scope = READ
@@ -67,7 +67,7 @@ class Own:
         settings: ApiSettings,
     ) -> None:
         self.variant = f"{self.name} {path} {settings.timezone} {settings.exact_up_to}"
-        # Rows that were deleted are not to come back from a cache.
+        # Not cached: a deleted row must not reappear.
         self.ttl_s = 0.0 if path == otp_tokens.PATH else float(settings.cache_ttl_s)
         self._parameters = (*known, "format")
         self._parse_question = parse_question
@@ -81,12 +81,12 @@ class Own:
     def render(self, question: Formatted, figures: Any) -> ResponseBody:
         return rendering.render(figures, question.form)
 
-    def render_error(self, error: ApiError) -> ResponseBody:
-        return rendering.problem_body(error)
+    def render_error(self, error: ApiError) -> ErrorBody:
+        return rendering.render_error(error)
 
 
 class Gauges(Own):
-    """Text for Prometheus, with a scope of its own: a scraper need not read statistics."""
+    """Text for Prometheus, with its own scope: a scraper needs no access to statistics."""
 
     scope = METRICS
 
@@ -148,13 +148,13 @@ def _negotiated(
     parse_question: Callable[[Parameters], Question],
     settings: ApiSettings,
     services: Services,
-) -> Callable[[web.Request], Awaitable[web.Response]]:
-    """An endpoint per form: which one a request is for must be known before its place in the cache is."""
+) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    """One endpoint per format: the format must be known before the cache key."""
     endpoints = {
         format_: Endpoint(Own(path, known, parse_question, format_, settings), services) for format_ in FORMATS
     }
 
-    async def answer(request: web.Request) -> web.Response:
+    async def answer(request: web.Request) -> web.StreamResponse:
         response = await endpoints[preferred_format(request.headers.getall(hdrs.ACCEPT, ()))].get(request)
         response.headers[hdrs.VARY] = f"{hdrs.ACCEPT}, {hdrs.AUTHORIZATION}"
         return response
@@ -163,7 +163,7 @@ def _negotiated(
 
 
 def preferred_format(headers: Collection[str]) -> str:
-    """The form that Accept prefers (RFC 9110 §12.5.1): JSON unless CSV is named with a higher weight than it."""
+    """The format that Accept prefers (RFC 9110 §12.5.1): JSON unless CSV has a higher weight."""
     weights = {"text/csv": 0.0, "text/*": 0.0, "application/json": 0.0, "application/*": 0.0, "*/*": 0.0}
     for item in ",".join(headers).split(","):
         kind, *parameters = (part.strip() for part in item.split(";"))
@@ -188,7 +188,7 @@ def _weight(text: str) -> float:
 
 
 def _document(settings: ApiSettings) -> Callable[[web.Request], Awaitable[web.Response]]:
-    """Open to all: it tells nothing about this deployment."""
+    """Open to all: the document contains nothing about this deployment except whether ingest is on."""
     content = orjson.dumps(openapi.document(ingest=settings.ingest))
 
     async def answer(_: web.Request) -> web.Response:

@@ -1,4 +1,4 @@
-"""`/v1/active-users`: distinct active users of any days, ISO weeks or months, or of a whole range."""
+"""`/v1/active-users`: distinct active users per day, ISO week or month, or of a whole range."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ LIMIT: Final = 1000
 
 MAX_LIMIT: Final = 10_000
 MAX_SHARD_SCOPES: Final = 15_000
-"""Sets of users (of a shard, period and label) that groups may read: about what an answer has time for."""
+"""User sets (one per shard, period and label) that groups may read: about as many as the deadline allows."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class ActiveUsersQuestion:
     async def _groups(
         self, statistics: Statistics, status: PipelineStatus, keys: Sequence[str], realms: Collection[str] | None
     ) -> tuple[list[dict[str, Any]], int]:
-        """The largest groups first, each with its periods, and how many more there are."""
+        """Rows of the largest groups, largest first, each with its periods; and the number of further groups."""
         groups = await self.filters.groups(statistics, realms)
         whole = self.window.keys
         held = (await statistics.find_periods(list(dict.fromkeys([*keys, *whole]))))._replace(known_by=groups.known_by)
@@ -113,29 +113,29 @@ def user_row(period: Period, users: ActiveUsers, group: Group | None = None) -> 
 
 
 def definition(status: PipelineStatus) -> dict[str, Any]:
-    """What made users active, as the shards were told: `login`, `refresh`; and whether realms share their users."""
+    """The definition of an active user by the shards' own settings: the events, and whether realms share users."""
     return {"active_on": status.setting_values("active_on"), "user_scope": status.setting_values("user_scope")}
 
 
 def _check_size(queries: Iterable[DistinctQuery]) -> list[DistinctQuery]:
-    """Raises BadParameterError when they are more than can be told at once."""
+    """The queries as a list. Raises BadParameterError if they read more than MAX_SHARD_SCOPES."""
     found: list[DistinctQuery] = []
     shard_scopes = 0
     for query in queries:
-        # One more each, since a union of nothing costs something too.
+        # Plus one each, since an empty union costs something too.
         shard_scopes += 1 + sum(1 for _ in islice(query.shard_scopes(), MAX_SHARD_SCOPES))
         if shard_scopes > MAX_SHARD_SCOPES:
             raise BadParameterError(
                 "group_by",
-                "Those are more groups and periods than can be told at once: ask for whole months or fewer days, "
-                "one realm, or a lower `limit`.",
+                "The request has too many groups and periods: use whole months or fewer days, one realm, or a lower "
+                "`limit`.",
             )
         found.append(query)
     return found
 
 
 async def _with_imported(statistics: Statistics, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Months of which nothing was counted here tell what was imported, and from where."""
+    """Fills months without counts of their own with imported figures and their source."""
     imported = await statistics.imported()
     document = []
     for each in rows:
@@ -151,10 +151,10 @@ def parse(parameters: Parameters, settings: ApiSettings, today: date) -> ActiveU
     granularity = parameters.choice("granularity", GRANULARITIES, "day")
     rolling_days = parameters.number("trailing", 1, 1, window.MAX_ROLLING_DAYS)
     if rolling_days > 1 and granularity != "day":
-        raise BadParameterError("trailing", "`trailing` goes with the granularity day only.")
+        raise BadParameterError("trailing", "`trailing` needs the granularity day.")
     chosen = parameters.choices("group_by", GROUPINGS)
     if len(chosen) > 1:
-        raise BadParameterError("group_by", "`group_by` takes one of realm, client_id, node.")
+        raise BadParameterError("group_by", "`group_by` takes only one of realm, client_id, node.")
     selected = filters.parse(parameters, settings, "users_by", chosen[0] if chosen else None)
     limit = parameters.number("limit", LIMIT, 1, MAX_LIMIT)
     asked = window.parse(parameters, today, granularity, rolling_days)

@@ -1,7 +1,7 @@
-"""`complete`: whether every label and word of an answer found room for figures of its own.
+"""`complete`: false if labels or words of an answer overflowed and count under `__other__`.
 
-A bearer of all realms gets it for the whole deployment. A bearer that is limited to realms gets its own: labels of
-other realms that found no room change none of its figures.
+For a bearer of all realms it covers the whole deployment; for a bearer limited to realms only these, because overflowed
+labels of other realms do not change its figures.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from schemas.ledger.scopes import OTHER, Scope
 ACCOUNT: Final = fields.split(fields.account(""))[0]
 
 MAX_READS: Final = 50_000
-"""Counter hashes read for a limited bearer; beyond it the answer counts as incomplete."""
+"""Counter hashes read for a limited bearer; if more are needed, the answer counts as incomplete."""
 
 
 async def is_complete(
@@ -28,10 +28,10 @@ async def is_complete(
     realms: Collection[str] | None,
     keys: Sequence[str],
 ) -> bool:
-    """False where labels or words of these dimensions found no room.
+    """False if labels or words of these dimensions overflowed.
 
-    For a limited bearer: in the periods `keys`, in its own realms; and where one of its realms may be among those that
-    found no room themselves.
+    For a limited bearer only its own realms in the periods `keys` count, and whether one of these realms itself may
+    have overflowed.
     """
     dimensions = {*dimensions, *(() if realms is None else ("realm",))}
     overflowed = {name for name in dimensions if status.overflowed(name)}
@@ -53,25 +53,25 @@ async def is_complete(
 
 
 def _is_failure(parts: tuple[str, ...]) -> bool:
-    """Whether an unknown client counts under `__other__` by right: a failure makes no client known."""
+    """Whether it is a failure: those of unknown clients always count under `__other__`, without an overflow."""
     return parts[0] == FAILED or (parts[0] == ACCOUNT and parts[1] in fields.FAILURE_KINDS)
 
 
 async def _are_known(statistics: Statistics, status: PipelineStatus, realms: Iterable[str]) -> bool:
-    """Whether the bearer's realms have a place in every shard that had no room for one."""
+    """Whether every shard whose realms overflowed knows all of the bearer's realms."""
     full = {shard.keys.shard for shard in status.overflowed("realm")}
     known = await statistics.labels()
     return all(full <= set(known.get(Scope("realm", (realm,)), ())) for realm in realms)
 
 
 async def _has_others(statistics: Statistics, keys: Sequence[str], realms: Iterable[str]) -> bool:
-    """Whether users of clients without a place were active; failures make nobody active."""
+    """Whether users of overflowed clients were active; failures never make a user active."""
     users = await statistics.active_over(keys, [Scope("client", (realm, OTHER)) for realm in realms])
     return users.count > 0
 
 
 async def _counts(statistics: Statistics, keys: Sequence[str], scopes: Sequence[Scope]) -> Counts | None:
-    """The counters of all the periods together; None where they are too many to read."""
+    """The counters summed over the periods; None if there are too many to read."""
     held = await statistics.find_periods(keys)
     if sum(len(held.shards.get(key, ())) for key in keys) * len(scopes) > MAX_READS:
         return None

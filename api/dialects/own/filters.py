@@ -1,4 +1,4 @@
-"""Whose figures: a question's filters and grouping as scopes, within what its bearer may see."""
+"""A question's filters and grouping as ledger scopes, limited to the realms that the bearer sees."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from schemas.ledger.scopes import OTHER, Scope
 
 PARAMETERS: Final = ("realm", "client_id", "node")
 DIMENSIONS: Final = {"realm": "realm", "client_id": "client", "node": "node"}
-"""Parameters and groupings by name: which dimension has to be kept for them."""
+"""The dimension that must be kept, by parameter or grouping."""
 COLUMNS: Final = {"realm": ("realm",), "client": ("realm", "client_id"), "node": ("node",)}
 
 
 class Group(NamedTuple):
-    """One row's scope, and the columns that name it."""
+    """A row's scope and its label columns."""
 
     scope: Scope
     columns: dict[str, str]
@@ -33,14 +33,14 @@ class Groups(NamedTuple):
 
 
 class Filters(NamedTuple):
-    """The filters, and by which of them rows are grouped."""
+    """The filters, and the grouping of rows."""
 
     realm: str | None
     client_id: str | None
     node: str | None
     group_by: str | None
     setting: str
-    """Which setting has to keep it: `users_by` or `counts_by`."""
+    """The setting that must keep the dimensions: `users_by` or `counts_by`."""
 
     @property
     def cache_key(self) -> str:
@@ -57,34 +57,34 @@ class Filters(NamedTuple):
 
     @property
     def by_client(self) -> bool:
-        """Whether clients are told apart, by a filter or by groups."""
+        """Whether a filter or the grouping distinguishes clients."""
         return "client_id" in (*self.as_document, self.group_by)
 
     @property
     def dimensions(self) -> tuple[str, ...]:
-        """Whose labels an answer depends on."""
+        """The dimensions on whose labels the answer depends."""
         found = [DIMENSIONS[name] for name in PARAMETERS if name in self.as_document or name == self.group_by]
-        # A client is a pair.
+        # A client is a pair of realm and client id.
         return tuple(dict.fromkeys((["realm"] if "client" in found else []) + found))
 
     def require_kept(self, status: PipelineStatus) -> None:
-        """Raises BadParameterError where a shard was counted without what is asked."""
+        """Raises BadParameterError if a shard was counted without a needed dimension."""
         for name, dimension in self._needed:
             if not status.keeps_dimension(self.setting, dimension):
                 raise _not_kept_error(name, dimension, self.setting)
 
     @property
     def _needed(self) -> list[tuple[str, str]]:
-        """The parameters that need a dimension to be kept, and which."""
+        """Pairs of a parameter and the dimension that it needs."""
         needed = [(name, DIMENSIONS[name]) for name in self.as_document]
         if self.group_by is not None:
             needed.append(("group_by", DIMENSIONS[self.group_by]))
-        # A realm's clients are clients: they need no figures of the realm.
+        # Clients of a realm are read from client scopes; the realm's own are not needed.
         clients = [(name, dimension) for name, dimension in needed if dimension == "client"]
         return clients or needed
 
     async def scopes(self, statistics: Statistics, realms: Collection[str] | None) -> Sequence[Scope]:
-        """What the filters let through; several scopes are to be united. Raises ForbiddenError."""
+        """The scopes that pass the filters; the caller unites them. Raises ForbiddenError."""
         everything = self._everything(statistics, realms)
         if self.node is not None:
             return [Scope("node", (self.node,))]
@@ -101,7 +101,7 @@ class Filters(NamedTuple):
         return everything if self.realm is None else [Scope("realm", (self.realm,))]
 
     async def groups(self, statistics: Statistics, realms: Collection[str] | None) -> Groups:
-        """Every known label that `group_by` tells apart and the filters let through. Raises ForbiddenError."""
+        """One group per known label of `group_by` that passes the filters. Raises ForbiddenError."""
         self._everything(statistics, realms)
         dimension = DIMENSIONS[self.group_by or ""]
         known_by = await statistics.labels()
@@ -119,12 +119,12 @@ class Filters(NamedTuple):
         everything = statistics.scopes_of(realms)
         if realms is not None and "node" in (*self.as_document, self.group_by):
             ACCESS_REFUSALS.labels("realms").inc()
-            raise ForbiddenError("Figures of nodes are of all realms, and this bearer sees only some.")
+            raise ForbiddenError("Figures of nodes cover all realms, and this bearer is limited to some.")
         return everything
 
 
 def parse(parameters: Parameters, settings: ApiSettings, setting: str, group_by: str | None = None) -> Filters:
-    """The filters, within what the settings keep. Raises BadParameterError."""
+    """The filters. Raises BadParameterError if they contradict each other or the settings do not keep them."""
     realm, client_id, node = (parameters.text(name) for name in PARAMETERS)
     selected = Filters(realm, client_id, node, group_by, setting)
     if selected.node is not None:
@@ -136,7 +136,7 @@ def parse(parameters: Parameters, settings: ApiSettings, setting: str, group_by:
     elif group_by == "node":
         for name in selected.as_document:
             raise BadParameterError(
-                "group_by", f"Nodes cannot be told within one `{name}`: a node is kept for all realms."
+                "group_by", f"`group_by=node` and `{name}` cannot be combined: a node is kept for all realms."
             )
     if selected.group_by == "realm" and selected.client_id is not None:
         selected = selected._replace(group_by="client_id")
@@ -151,7 +151,7 @@ def _is_visible(realms: Collection[str] | None, realm: str, client_id: str | Non
 
 
 def _with_other_labels(known: Mapping[Scope, Collection[Shard]]) -> set[Scope]:
-    """The labels, and where counts go whose label is not known: per realm where there are clients."""
+    """The known labels and the `__other__` scopes; those of clients exist per realm."""
     realms = {scope.names[0] for scope in known if scope.dimension == "realm"} | {"", OTHER}
     others = {Scope("realm", (OTHER,)), Scope("node", (OTHER,))}
     return {*known, *others, *(Scope("client", (realm, OTHER)) for realm in realms)}
@@ -161,5 +161,5 @@ def _not_kept_error(parameter: str, dimension: str, setting: str) -> BadParamete
     kind = "Active users" if setting == "users_by" else "Counters"
     name = setting.upper()
     return BadParameterError(
-        parameter, f"{kind} by {dimension} are not kept here: {name} would have to name `{dimension}`."
+        parameter, f"{kind} by {dimension} are not kept here: {name} does not contain `{dimension}`."
     )

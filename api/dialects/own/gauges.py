@@ -1,4 +1,4 @@
-"""`/v1/metrics`: figures of today, this week and this month as Prometheus gauges, so that an alert can be written."""
+"""`/v1/metrics`: figures of today, this week and this month as Prometheus gauges, for alerts."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ METRICS: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 @dataclass(frozen=True)
 class GaugesQuestion:
-    """Gauges: an answer of tomorrow may be lower than today's."""
+    """Gauges, not counters: tomorrow's value may be lower than today's."""
 
     now: datetime
     m2m: M2mQuestion | None
-    """None where counters by client are not kept."""
+    """None if counters by client are not kept."""
     inventory: Inventory
 
     @property
@@ -52,32 +52,32 @@ class GaugesQuestion:
             *_user_gauges(periods, users),
             *_event_gauges({name: [counts[key] for key in keys] for name, keys in periods.items()}),
         ]
-        newest = GaugeMetricFamily(
-            "authtally_newest_event_timestamp_seconds", "When the newest event that is counted happened."
-        )
+        newest = GaugeMetricFamily("authtally_newest_event_timestamp_seconds", "Unix time of the newest counted event.")
         if status.newest_event_ms is not None:
             newest.add_metric([], status.newest_event_ms / 1000)
         families.append(newest)
         if self.m2m is not None and status.keeps_dimension("counts_by", "client"):
             families += await self._quotas(self.m2m, statistics, realms)
         families += await otp_tokens.gauges(self.inventory, status, realms)
-        # Partitions carry events of all realms.
+        # Partitions contain events of all realms.
         return families if realms is not None else [*families, *_pipeline(status)]
 
     async def _quotas(
         self, m2m: M2mQuestion, statistics: Statistics, realms: Collection[str] | None
     ) -> list[GaugeMetricFamily]:
-        """Of the tenant, and of clients that a quota names: others would be as many as anybody registers."""
+        """Gauges of the tenant and of clients with a quota: the number of other clients has no bound."""
         labels = ["scope", "realm", "client_id"]
         names = {
             "used": GaugeMetricFamily(
-                "authtally_m2m_tokens", "Tokens issued to clients themselves this month.", labels=labels
+                "authtally_m2m_tokens", "Client-credentials access tokens issued this month.", labels=labels
             ),
             "projected": GaugeMetricFamily(
-                "authtally_m2m_tokens_projected", "The same by the month's end, at the present pace.", labels=labels
+                "authtally_m2m_tokens_projected",
+                "Projection of authtally_m2m_tokens to the month's end, at the present rate.",
+                labels=labels,
             ),
             "limit": GaugeMetricFamily(
-                "authtally_m2m_tokens_limit", "How many the quota allows in the month.", labels=labels
+                "authtally_m2m_tokens_limit", "Tokens that the quota allows per month.", labels=labels
             ),
         }
         usage = await m2m.usage(statistics, realms)
@@ -92,7 +92,7 @@ class GaugesQuestion:
 
 
 def _periods(today: date, status: PipelineStatus) -> dict[str, list[str]]:
-    """What is told, by the keys that hold it. Where no days are kept it is the month alone."""
+    """The period keys of day, week and month; if no days are kept, of the month alone."""
     week, month = Span(Week.of(today).span.first, today), Month.of(today)
     periods = {"day": [day_key(today)], "week": week.covering(today), "month": [month.key]}
     return {name: keys for name, keys in periods.items() if is_kept(keys, status, today)}
@@ -103,7 +103,9 @@ def _user_gauges(periods: Iterable[str], users: Iterable[ActiveUsers]) -> list[M
         "authtally_active_users", "Distinct active users of the day, week or month so far.", labels=["period"]
     )
     error = GaugeMetricFamily(
-        "authtally_active_users_standard_error_ratio", "Of that figure, relative; 0 is exact.", labels=["period"]
+        "authtally_active_users_standard_error_ratio",
+        "Relative standard error of authtally_active_users; 0 is exact.",
+        labels=["period"],
     )
     for period, of in zip(periods, users, strict=True):
         active.add_metric([period], of.count)
@@ -115,8 +117,12 @@ def _event_gauges(counts: Mapping[str, Sequence[Counts]]) -> list[Metric]:
     logins = GaugeMetricFamily(
         "authtally_logins", "Logins of the day, week or month so far, by outcome.", labels=["period", "outcome"]
     )
-    tokens = GaugeMetricFamily("authtally_tokens", "Tokens issued, all grant types and types.", labels=["period"])
-    signups = GaugeMetricFamily("authtally_signups", "Users who signed up.", labels=["period"])
+    tokens = GaugeMetricFamily(
+        "authtally_tokens",
+        "Tokens issued in the day, week or month so far, all grant and token types.",
+        labels=["period"],
+    )
+    signups = GaugeMetricFamily("authtally_signups", "Sign-ups of the day, week or month so far.", labels=["period"])
     for period, of in counts.items():
         sums = Counter[str]()
         for each in of:
@@ -129,16 +135,18 @@ def _event_gauges(counts: Mapping[str, Sequence[Counts]]) -> list[Metric]:
 
 
 def _pipeline(status: PipelineStatus) -> list[Metric]:
-    """What was not counted as it should be, by partition. A number of the ledger that cannot be a count is left out."""
+    """Gauges of records that were not counted normally, by partition. Invalid ledger numbers are left out."""
     labels = ["topic", "partition"]
     untimed = GaugeMetricFamily(
-        "authtally_pipeline_untimed_records", "Records without a usable timestamp of their own.", labels=labels
+        "authtally_pipeline_untimed_records", "Records without a usable Kafka timestamp.", labels=labels
     )
     unexpected = GaugeMetricFamily(
-        "authtally_pipeline_unexpected_records", "Records that a defect kept from being counted.", labels=labels
+        "authtally_pipeline_unexpected_records", "Records not counted because of a defect.", labels=labels
     )
     allowed = GaugeMetricFamily(
-        "authtally_pipeline_unexpected_allowed", "Beyond so many of them the partition stops.", labels=labels
+        "authtally_pipeline_unexpected_allowed",
+        "Number of unexpected records beyond which the partition stops.",
+        labels=labels,
     )
     dead = GaugeMetricFamily(
         "authtally_pipeline_dead_letters", "Dead letters of all time, by reason.", labels=[*labels, "reason"]

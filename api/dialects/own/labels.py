@@ -1,4 +1,4 @@
-"""`/v1/labels`: the realms, clients and nodes that filters can name."""
+"""`/v1/labels`: the known realms, clients and nodes, for use in filters."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class LabelsQuestion:
         return repr((self.dimensions, self.realm, self.limit))
 
     async def read(self, statistics: Statistics, realms: Collection[str] | None) -> Answer:
-        # Refuses where realms are not told apart and the bearer sees only some.
+        # Raises ForbiddenError for a bearer limited to realms if users are not kept by realm.
         statistics.scopes_of(realms)
         status = await statistics.pipeline_status()
         known = await statistics.labels()
@@ -44,7 +44,7 @@ class LabelsQuestion:
             ]
         document: dict[str, Any] = {
             "as_of": as_of(status),
-            # Of the whole deployment: labels have no period in which a bearer's own could be looked for.
+            # Always for the whole deployment: labels have no periods by which to check a bearer's own realms.
             "complete": status.labels_complete(KINDS[name] for name in self.dimensions),
             "items": rows[: self.limit],
             "left_out": {"groups": len(rows[self.limit :])},
@@ -52,7 +52,7 @@ class LabelsQuestion:
         return Answer(document, rows[: self.limit])
 
     def _is_shown(self, scope: Scope, realms: Collection[str] | None) -> bool:
-        """A node is of all realms."""
+        """A node belongs to all realms, so a bearer or filter of some does not see it."""
         if scope.dimension == "node":
             return realms is None and self.realm is None
         return self.realm in (None, scope.names[0]) and (realms is None or scope.names[0] in realms)

@@ -1,4 +1,4 @@
-"""`/v1/m2m`: machine-to-machine tokens of a month per client, against quotas, and where they are heading."""
+"""`/v1/m2m`: machine-to-machine tokens of a month per client, with quotas and projections."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ TOKEN: Final = fields.split(fields.token("client_credentials", "access_token"))
 ACTIVE: Final = {fields.split(fields.LOGIN)[0], TOKEN[0]}
 
 MIN_ELAPSED: Final = timedelta(hours=1)
-"""A month is taken to be at least so old: a projection from its first seconds would say anything."""
+"""The minimum age of a month for projections: those from its first seconds would be arbitrary."""
 
 
 class Usage(NamedTuple):
-    """Tokens of a month, and how many there may be."""
+    """The tokens of a month and their quota."""
 
     used: int
     limit: int | None
 
     def as_document(self, elapsed: float) -> dict[str, Any]:
-        """`elapsed` is the share of the month that has passed: the projection goes on at the same pace."""
+        """`elapsed` is the elapsed share of the month; the projection is linear."""
         projected = round(self.used / elapsed)
         return {
             "used": self.used,
@@ -50,12 +50,12 @@ class Usage(NamedTuple):
 
 
 class ClientUsage(NamedTuple):
-    """All usage of a month: the tenant's, and each client's by realm and client_id."""
+    """The usage of a month: of the tenant, and of each client by realm and client_id."""
 
     tenant: Usage
     clients: dict[tuple[str, str], Usage]
     active: int
-    """Clients that had a login or a token of any kind."""
+    """The number of clients with a login or a token of any kind."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class M2mQuestion:
         return Answer(document, rows)
 
     async def usage(self, statistics: Statistics, realms: Collection[str] | None) -> ClientUsage:
-        """Clients that were issued tokens, and those that a quota names."""
+        """The usage of clients with tokens or a quota."""
         groups = await self.filters.groups(statistics, realms)
         scopes = await self.filters.scopes(statistics, realms)
         held = (await statistics.find_periods([self.month.key]))._replace(known_by=groups.known_by)
@@ -127,15 +127,15 @@ class M2mQuestion:
 
     @property
     def elapsed(self) -> float:
-        """The share of the month that has passed, up to 1."""
+        """The elapsed share of the month, up to 1."""
         start, end = self._starts(self.month), self._starts(self.month.plus(1))
-        # Timestamps, since the two may stand in different offsets of the zone.
+        # Timestamps, since the zone's UTC offset may change within the month.
         whole = end.timestamp() - start.timestamp()
         passed = self.now.timestamp() - start.timestamp()
         return min(max(passed, MIN_ELAPSED.total_seconds()) / whole, 1.0)
 
     async def _active(self, statistics: Statistics, realms: Collection[str] | None, used: ClientUsage) -> ActiveUsers:
-        """The sketch is of the whole deployment; of realms, those whose counters say so are counted."""
+        """From the sketch for the whole deployment; for single realms, the clients whose counters show activity."""
         if realms is None and self.filters.realm is None:
             return await statistics.active_clients(self.month.key)
         return ActiveUsers(used.active, 0.0)

@@ -1,4 +1,4 @@
-"""`/openapi.json`: what the own surface takes and answers, as OpenAPI 3.1."""
+"""`/openapi.json`: the own surface and ingest as an OpenAPI 3.1 document."""
 
 from __future__ import annotations
 
@@ -19,13 +19,11 @@ from api.dialects.own import (
     today,
     window,
 )
-from api.dialects.own import (
-    filters as subjects,
-)
+from api.dialects.own import filters as own_filters
 from api.dialects.own.openapi_schemas import ref
 from api.dialects.own.series import Counter
 from api.dialects.own.unattributed import FAILED
-from api.ingest import openapi as ways_in
+from api.ingest import openapi as ingest_openapi
 
 PATH: Final = "/openapi.json"
 DATE: Final = {"type": "string", "format": "date", "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}$"}
@@ -34,71 +32,75 @@ LABEL: Final = {"type": "string", "minLength": 1, "maxLength": 256}
 Described = dict[str, Any]
 
 PARAMETERS: Final[dict[str, tuple[str, Described]]] = {
-    "from": ("First day, `YYYY-MM-DD`. Without it the 30 days up to `to`.", DATE),
-    "to": ("Last day, included. Without it today.", DATE),
-    "date": ("The day that the figures are of. Without it today.", DATE),
+    "from": ("First day, `YYYY-MM-DD`. By default the range is the 30 days up to `to`.", DATE),
+    "to": ("Last day, included. Default: today.", DATE),
+    "date": ("The day of the figures. Default: today.", DATE),
     "month": (
-        "A month, `YYYY-MM`. Without it the present one.",
+        "A month, `YYYY-MM`. Default: the current month.",
         {"type": "string", "pattern": "^[0-9]{4}-(0[1-9]|1[0-2])$"},
     ),
-    "realm": ("Only this realm. One that is unknown has zero.", LABEL),
-    "client_id": ("Only clients of this id: of `realm`, or else of every realm that the bearer sees, united.", LABEL),
+    "realm": ("Only this realm. An unknown realm has zero.", LABEL),
+    "client_id": ("Only clients with this id, in `realm` or in all realms that the bearer sees.", LABEL),
     "node": ("Only this node. Not with `realm` or `client_id`.", LABEL),
 }
 BY_CLIENT: Final = (
-    " By client the answer has `unattributed`; as CSV a last row has it, with the days of the whole answer and "
-    "all other columns blank."
+    " With a filter or grouping by client the answer has `unattributed`; in CSV it is a last row with the days of the "
+    "whole answer and all other columns blank."
 )
 REFUSALS: Final = {
-    "400": "A parameter is wrong, unknown, or asks for what is not kept; `parameter` names it.",
-    "401": "No bearer token, or one that is not good.",
-    "403": "The token lacks the scope, or is limited to realms where this needs all.",
-    "500": "A defect; the log has it.",
-    "503": "The figures cannot be read, and no older answer is at hand. `Retry-After` says when to ask again.",
+    "400": "A parameter is invalid, unknown, or needs data that is not kept; `parameter` names it.",
+    "401": "The bearer token is missing or invalid.",
+    "403": "The token lacks the scope, or is limited to realms although this needs all of them.",
+    "500": "A defect; the log has the traceback.",
+    "503": "The figures cannot be read, and there is no older answer. `Retry-After` says when to try again.",
 }
 HEADERS: Final = {
     "Age": ("Seconds since the answer was computed.", {"type": "integer"}),
     "ETag": (
-        "Names the content: sent back as `If-None-Match` it gives 304 while that is unchanged.",
+        "Identifies the content: sent as `If-None-Match` it gives 304 while the content is unchanged.",
         {"type": "string"},
     ),
-    "Cache-Control": ("For how long the answer holds.", {"type": "string"}),
+    "Cache-Control": ("For how long the answer may be reused.", {"type": "string"}),
     "Cache-Status": (
-        "Only on an answer that outlived its time because the ledger is away (RFC 9211).",
+        "Only on an expired answer that is served because the ledger is unreachable (RFC 9211).",
         {"type": "string"},
     ),
 }
 
 
 def document(*, ingest: bool = False) -> Described:
-    """The whole document; with `ingest` the ways in are served too."""
+    """The whole document; `ingest` adds the ingest routes."""
     return {
         "openapi": "3.1.0",
         "info": {
             "title": "authtally",
             "version": _version(),
             "summary": "Statistics of identity systems.",
-            "description": "Days and months are those of the deployment's time zone, which every answer names. "
-            "A bearer that is limited to realms sees those, and their union as everything.",
+            "description": "Days and months are in the deployment's time zone, which every answer names. "
+            "A bearer limited to realms sees only these; their union is its total.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "/"}],
         "security": [{"bearer": []}],
         "tags": [{"name": "statistics"}, {"name": "operations"}, *([{"name": "ingest"}] if ingest else [])],
-        "paths": {**_paths(), **(ways_in.PATHS if ingest else {})},
+        "paths": {**_paths(), **(ingest_openapi.PATHS if ingest else {})},
         "components": {
             "securitySchemes": {
-                **(ways_in.SECURITY_SCHEMES if ingest else {}),
+                **(ingest_openapi.SECURITY_SCHEMES if ingest else {}),
                 "bearer": {
                     "type": "http",
                     "scheme": "bearer",
-                    "description": "With the scope `stats:read`; `/v1/metrics` asks for `metrics:read`, "
-                    "and what sends events for `events:write`.",
+                    "description": "With the scope `stats:read`; `/v1/metrics` needs `metrics:read`, "
+                    "and sending events needs `events:write`.",
                 },
             },
             "headers": {name: {"description": text, "schema": schema} for name, (text, schema) in HEADERS.items()},
             "parameters": {name: _parameter(name, text, schema) for name, (text, schema) in PARAMETERS.items()}
-            | {"format": _parameter("format", "How the answer looks; wins over `Accept`.", _choice(("json", "csv")))},
+            | {
+                "format": _parameter(
+                    "format", "The format of the answer; overrides `Accept`.", _choice(("json", "csv"))
+                )
+            },
             "responses": {
                 status: {
                     "description": text,
@@ -106,7 +108,7 @@ def document(*, ingest: bool = False) -> Described:
                 }
                 for status, text in REFUSALS.items()
             },
-            "schemas": {**openapi_schemas.SCHEMAS, **(ways_in.SCHEMAS if ingest else {})},
+            "schemas": {**openapi_schemas.SCHEMAS, **(ingest_openapi.SCHEMAS if ingest else {})},
         },
     }
 
@@ -118,55 +120,55 @@ def _paths() -> Described:
         active_users.PATH: _get(
             "active_users",
             "Distinct active users",
-            "By day, ISO week or month, each whole, or of the whole range as one. Exact while few, else with its "
+            "Per whole day, ISO week or month, or for the whole range. Small numbers are exact; others have a "
             "relative standard error. At most 400 days by day and week.",
             "ActiveUsers",
             filters,
             [
-                _parameter("granularity", "What one item is.", _choice(active_users.GRANULARITIES, "day")),
+                _parameter("granularity", "The period of one item.", _choice(active_users.GRANULARITIES, "day")),
                 _parameter(
                     "trailing",
-                    "With the granularity day: each item is the users of so many days up to its own. Of the days "
-                    f"asked for times this, at most {window.MAX_UNITED_DAYS}.",
+                    "With the granularity day: each item has the users of this many days up to its own. The requested "
+                    f"days times this number are at most {window.MAX_UNITED_DAYS}.",
                     {"type": "integer", "minimum": 1, "maximum": window.MAX_ROLLING_DAYS, "default": 1},
                 ),
-                _parameter("group_by", "An item per label; what it tells apart must be kept (USERS_BY).", grouped),
+                _parameter("group_by", "One item per label; the dimension must be kept (USERS_BY).", grouped),
                 _limit(active_users.MAX_LIMIT),
             ],
         ),
         overview.PATH: _get(
             "overview",
-            "The figures of one day, each beside the one before",
-            "Week and month are those of the day, up to it, and are compared with as many days of the one before. A "
-            "filter must be kept for users and for counters (USERS_BY, COUNTS_BY). By `client_id` there is "
-            "`unattributed` beside the failed logins; as CSV it is a figure like them.",
+            "The figures of one day, compared with the previous ones",
+            "Week and month end at the day and are compared with equally many days of the previous one. A filter must "
+            "be kept for users and for counters (USERS_BY, COUNTS_BY). With `client_id` the failed logins are "
+            "accompanied by `unattributed`; in CSV it is a figure of its own.",
             "Overview",
-            ["date", *subjects.PARAMETERS],
+            ["date", *own_filters.PARAMETERS],
         ),
         labels.PATH: _get(
             "labels",
-            "Realms, clients and nodes that are known",
-            "Those that a bearer sees, in order; nodes only without a limit to realms.",
+            "Known realms, clients and nodes",
+            "The labels that the bearer sees, sorted; nodes only for bearers of all realms.",
             "Labels",
             ["realm"],
             [
                 _parameter("dimension", "Only labels of this kind.", _choice(labels.DIMENSIONS)),
-                _limit(labels.MAX_LIMIT, "Most labels told; `left_out` says how many more there are."),
+                _limit(labels.MAX_LIMIT, "Maximum number of labels; `left_out` counts the others."),
             ],
         ),
         m2m.PATH: _get(
             "m2m",
             "Machine-to-machine tokens of a month against quotas",
-            "Access tokens of the client_credentials grant, per client.",
+            "Access tokens of the client_credentials grant, by client.",
             "M2m",
             ["month", "realm"],
             [_limit(series.MAX_ROWS)],
         ),
         pipeline.PATH: _get(
             "pipeline",
-            "How far each partition is counted, and that nothing is missing in between",
-            "consumed = counted + duplicates + ignored + dead. A time that cannot be a date and a number that cannot "
-            "be a count are null; the rest of the answer stays. Not for bearers that are limited to realms.",
+            "Position, lag and totals of every partition",
+            "consumed = counted + duplicates + ignored + dead. Invalid times and numbers of the ledger are null; the "
+            "rest of the answer stays. Not for bearers limited to realms.",
             "Pipeline",
             [],
         ),
@@ -176,14 +178,15 @@ def _paths() -> Described:
     paths[otp_tokens.PATH] = _get(
         "otp_tokens",
         "One-time-password tokens by realm and status",
-        "As they are now; with `from` or `to` at the end of each day and at most on it, up to 400 days. Tokens in no "
-        "realm stand under `/:no realm:/`. Days before a realm's first token, and deleted ones, are left out.",
+        "The present counts; with `from` or `to` the count at the end of each day and the maximum on it, up to 400 "
+        "days. Tokens without a realm are listed under `/:no realm:/`. Days before a realm's first token and deleted "
+        "days are omitted.",
         "OtpTokens",
         ["from", "to", "realm"],
         [
             _parameter(
                 "status",
-                "Only these, separated by commas; a pair in either order.",
+                "Only these statuses, separated by commas; a pair in either order.",
                 {"type": "string", "pattern": f"^({one})(,({one}))*$", "examples": ["total,active&assigned"]},
             )
         ],
@@ -224,14 +227,14 @@ def _live() -> Described:
     return {
         "get": {
             "operationId": "live",
-            "summary": "Today's figures, as they change",
-            "description": "Server-sent events: `figures` at once and whenever one of them changes, `unavailable` with "
-            "`{}` while they cannot be read, comments in between. The stream ends with the bearer's token. 503 also "
-            "where as many listen as a process serves.",
+            "summary": "Today's figures, streamed as they change",
+            "description": "Server-sent events: `figures` at once and at every change, `unavailable` with `{}` while "
+            "they cannot be read, comments in between. The stream ends when the bearer's token expires. The status is "
+            "also 503 if the process already serves its maximum number of streams.",
             "tags": ["statistics"],
             "responses": {
                 "200": {
-                    "description": "A stream without an end; the data of `figures` is a `Live`.",
+                    "description": "An endless stream; the data of `figures` is a `Live`.",
                     "content": {"text/event-stream": {"schema": {"type": "string"}}},
                 },
                 **_refusals(),
@@ -248,13 +251,15 @@ def _series(counter: Counter, filters: Sequence[str]) -> Described:
     return _get(
         name,
         f"Counters of {name}",
-        f"By day or month; by any of {', '.join(groupings)}, separated by commas, of labels one at most."
+        f"By day or month, grouped by any of {', '.join(groupings)}, separated by commas; at most one of them a label."
         + (BY_CLIENT if FAILED in counter.counters else ""),
         name.capitalize(),
         filters,
         [
-            _parameter("granularity", "What one item is.", _choice(series.GRANULARITIES, "day")),
-            _parameter("group_by", "Items per label or word; labels must be kept (COUNTS_BY).", listed),
+            _parameter("granularity", "The period of one item.", _choice(series.GRANULARITIES, "day")),
+            _parameter(
+                "group_by", "One item per label or word; the label's dimension must be kept (COUNTS_BY).", listed
+            ),
             _limit(series.MAX_ROWS),
         ],
     )
@@ -278,14 +283,14 @@ def _get(
             "parameters": [*parameters, *own],
             "responses": {
                 "200": {
-                    "description": "The figures; as CSV, their items.",
+                    "description": "The figures; the CSV has their items.",
                     "headers": {name: {"$ref": f"#/components/headers/{name}"} for name in HEADERS},
                     "content": {
                         "application/json": {"schema": ref(schema)},
                         "text/csv": {"schema": {"type": "string"}},
                     },
                 },
-                "304": {"description": "Unchanged since the answer that `If-None-Match` names."},
+                "304": {"description": "The content that `If-None-Match` names is unchanged."},
                 **_refusals(),
             },
         }
@@ -305,7 +310,7 @@ def _choice(choices: Sequence[str], default: str | None = None) -> Described:
 
 
 def _limit(
-    most: int, description: str = "Most groups told, the largest first; `left_out` says how many more there are."
+    most: int, description: str = "Maximum number of groups, largest first; `left_out` counts the others."
 ) -> Described:
     schema = {"type": "integer", "minimum": 1, "maximum": most, "default": active_users.LIMIT}
     return _parameter("limit", description, schema)

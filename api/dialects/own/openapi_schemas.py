@@ -1,4 +1,4 @@
-"""What the own surface's answers look like, as JSON Schemas. All fields are always there unless said otherwise."""
+"""JSON Schemas of the own surface's answers. Every field is always present unless its description says otherwise."""
 
 from __future__ import annotations
 
@@ -41,36 +41,42 @@ BY_NAME: Final[Described] = {"type": "object", "additionalProperties": WHOLE}
 DAYS: Final[dict[str, Described]] = {"from": DAY, "to": DAY}
 LABELLED: Final = ["realm", "client_id", "node"]
 LABELS: Final[dict[str, Described]] = {"realm": TEXT, "client_id": TEXT, "node": TEXT}
-EXACT: Final = {"type": "boolean", "description": "Counted one by one."}
-ERROR: Final = _or_null(NUMBER, "Relative standard error of an estimate, 0.002 for 0.2 %; null where nobody knows it.")
-VALUE: Final = _or_null(WHOLE, "Null where the days are no longer kept.")
+EXACT: Final = {"type": "boolean", "description": "True if users were counted one by one."}
+ERROR: Final = _or_null(NUMBER, "Relative standard error of an estimate, 0.002 for 0.2 %; null if unknown.")
+VALUE: Final = _or_null(WHOLE, "Null if the days are no longer kept.")
 FIGURE: Final[dict[str, Described]] = {"value": VALUE, "exact": EXACT, "standard_error": ERROR}
-CHANGE: Final = _or_null(NUMBER, "Relative: 0.25 is a quarter more; null where there was nothing before.")
+CHANGE: Final = _or_null(
+    NUMBER, "Relative change: 0.25 is a quarter more; null if a value is missing or the previous one is 0."
+)
 COMPLETE: Final = {
     "type": "boolean",
-    "description": "False where labels or words found no room and count under `__other__`. For a bearer that is "
-    "limited to realms it is about these realms only.",
+    "description": "False if labels or words overflowed and count under `__other__`. For a bearer limited to realms it "
+    "covers these realms only.",
 }
 UNATTRIBUTED: Final[Described] = {
     "type": ["integer", "null"],
     "minimum": 0,
-    "description": "Failed logins of these periods and realms that no client can be given: their client id is not "
-    "known from any success, or found no room. Only in answers that `client_id` filters or groups. Null where too many "
-    "counters would have to be read.",
+    "description": "Failed logins of these periods and realms without a known client: no successful event has their "
+    "client id, or it overflowed. Only in answers filtered or grouped by `client_id`. Null if too many counters would "
+    "have to be read.",
 }
 SINCE: Final[Described] = {
     "type": "object",
     "additionalProperties": {"type": ["string", "null"], "format": "date-time"},
-    "description": "Settings whose present value holds only from some time within these days on; null where the "
-    "ledger's time of it cannot be a date.",
+    "description": "Settings that changed within these days, each with the start of its present value; null if the "
+    "ledger's time is not valid.",
 }
 FILTERS: Final[Described] = {"type": "object", "additionalProperties": TEXT}
 USAGE: Final[dict[str, Described]] = {
     "used": WHOLE,
-    "limit": _or_null(WHOLE, "Of the quotas file."),
-    "percent": _or_null(NUMBER, "Of the limit."),
-    "projected": {"type": "integer", "minimum": 0, "description": "By the month's end, at the present pace."},
-    "projected_percent": _or_null(NUMBER, "Of the limit."),
+    "limit": _or_null(WHOLE, "The limit in the quotas file."),
+    "percent": _or_null(NUMBER, "Percentage of the limit."),
+    "projected": {
+        "type": "integer",
+        "minimum": 0,
+        "description": "The number at the month's end, at the present rate.",
+    },
+    "projected_percent": _or_null(NUMBER, "Percentage of the limit."),
 }
 HEAD: Final[dict[str, Described]] = {
     **DAYS,
@@ -81,7 +87,7 @@ HEAD: Final[dict[str, Described]] = {
     "complete": COMPLETE,
     "since": SINCE,
 }
-LEFT_OUT: Final = _object("Groups beyond `limit`, and what they add up to.", {"groups": WHOLE}, {"count": WHOLE})
+LEFT_OUT: Final = _object("Groups beyond `limit`, and their sum.", {"groups": WHOLE}, {"count": WHOLE})
 
 
 def _counts(
@@ -98,11 +104,11 @@ def _counts(
     return _object(f"Series of {name}.", {**HEAD, "items": _list(item)}, {"left_out": LEFT_OUT, **(head or {})})
 
 
-_BEFORE: Final = _object("The days before.", {**DAYS, **FIGURE})
+_BEFORE: Final = _object("The previous days.", {**DAYS, **FIGURE})
 _COMPARED: Final = _object("Distinct active users.", {**DAYS, **FIGURE, "previous": _BEFORE, "change": CHANGE})
 _MEASURE: Final = _object("A count.", {"value": VALUE, "previous": VALUE, "change": CHANGE})
 _ACTIVITY: Final = _object(
-    "What happened in these days.",
+    "Events of these days.",
     {
         **DAYS,
         "logins": _MEASURE,
@@ -115,46 +121,46 @@ _ACTIVITY: Final = _object(
     {"unattributed": {**_MEASURE, "description": f"A count. {UNATTRIBUTED['description']}"}},
 )
 _MONTH: Final = _object(
-    "A month; its figures are null where nothing is held.",
+    "A month; its figures are null if the ledger has none.",
     {
         "month": TEXT,
-        "to_date": {"type": "boolean", "description": "Not over yet."},
+        "to_date": {"type": "boolean", "description": "True if the month is not over."},
         **FIGURE,
         "logins": VALUE,
         "failed_logins": VALUE,
         "signups": VALUE,
         "tokens": VALUE,
-        "imported": _or_null(TEXT, "Where the figures are from, of a month that was counted elsewhere."),
+        "imported": _or_null(TEXT, "The source of imported figures."),
     },
     {"unattributed": UNATTRIBUTED},
 )
-UNREADABLE: Final = _or_null(WHOLE, "Null where the ledger holds something that cannot be a count.")
+UNREADABLE: Final = _or_null(WHOLE, "Null if the ledger's value is not a valid count.")
 _PARTITION: Final = _object(
-    "One partition. consumed = counted + duplicates + ignored + dead. A time is null where there is none, and where "
-    "the ledger holds something that cannot be a date between 1970 and 9999, such as microseconds for milliseconds.",
+    "One partition. consumed = counted + duplicates + ignored + dead. A time is null if there is none, or if the "
+    "ledger's value is not a date between 1970 and 9999, for example microseconds instead of milliseconds.",
     {
         "topic": TEXT,
         "partition": WHOLE,
         "position": _or_null(WHOLE, "The next offset to count."),
-        "end": _or_null(WHOLE, "The log's end, when last `seen`."),
-        "stable_end": _or_null(WHOLE, "Up to which transactions have ended."),
-        "seen": _or_null(TIME, "When a worker last looked at the log's end."),
-        "lag": _or_null(WHOLE, "Offsets still to be read."),
-        "last_event": _or_null(TIME, "When the newest event happened."),
-        "last_record": _or_null(TIME, "When the newest record was written to the log."),
+        "end": _or_null(WHOLE, "The end of the log at the time `seen`."),
+        "stable_end": _or_null(WHOLE, "The offset below which all transactions have ended."),
+        "seen": _or_null(TIME, "When a worker last read the log's end."),
+        "lag": _or_null(WHOLE, "Offsets not yet read."),
+        "last_event": _or_null(TIME, "The time of the newest event."),
+        "last_record": _or_null(TIME, "The time at which the newest record was written to the log."),
         **dict.fromkeys(("consumed", "counted", "duplicates", "ignored", "dead"), UNREADABLE),
         "dead_by_reason": {"type": "object", "additionalProperties": UNREADABLE},
         "adds_up": FLAG,
-        "untimed": _or_null(WHOLE, "Records without a usable timestamp; they are part of consumed."),
-        "unexpected": {**WHOLE, "description": "Records that a defect kept from being counted; all are dead letters."},
-        "unexpected_allowed": _or_null(WHOLE, "Beyond so many `unexpected` the partition stops."),
-        "lost": _or_null(WHOLE, "Offsets that the log had dropped before they were read; not consumed."),
-        "refused": _or_null(WHOLE, "Scripts that wrote nothing because the shard stood elsewhere."),
-        "refused_last": _or_null(TIME, "When that happened last."),
-        "ids_held": {**WHOLE, "description": "Event ids by which duplicates are known."},
-        "ids_from": _or_null(TIME, "The window of those, by record time."),
-        "ids_until": _or_null(TIME, "Its end."),
-        "ids_given_up_before": _or_null(TIME, "Before this, ids were given up for want of room."),
+        "untimed": _or_null(WHOLE, "Records without a usable timestamp; included in consumed."),
+        "unexpected": {**WHOLE, "description": "Records not counted because of a defect; all are dead letters."},
+        "unexpected_allowed": _or_null(WHOLE, "The number of `unexpected` beyond which the partition stops."),
+        "lost": _or_null(WHOLE, "Offsets that the log deleted before they were read; not consumed."),
+        "refused": _or_null(WHOLE, "Scripts that wrote nothing because the stored position was another one."),
+        "refused_last": _or_null(TIME, "The time of the last refusal."),
+        "ids_held": {**WHOLE, "description": "Event ids by which duplicates are recognised."},
+        "ids_from": _or_null(TIME, "The start of the window of these ids, by record time."),
+        "ids_until": _or_null(TIME, "The end of that window."),
+        "ids_given_up_before": _or_null(TIME, "Ids before this time were evicted because the window was full."),
     },
 )
 
@@ -162,24 +168,22 @@ SCHEMAS: Final[dict[str, Described]] = {
     "Problem": _object(
         "A problem document (RFC 9457).",
         {"type": TEXT, "title": TEXT, "status": {"type": "integer"}, "detail": TEXT},
-        {"parameter": {"type": "string", "description": "The parameter that is wrong, where it is one."}},
+        {"parameter": {"type": "string", "description": "The name of the invalid parameter, if there is one."}},
     ),
     "AsOf": _object(
-        "Of which moment the answer is.",
+        "The moment of the answer.",
         {
-            "newest_event": _or_null(
-                TIME, "When the newest event that is counted happened. Times that cannot be a date are passed over."
-            ),
-            "lag": _or_null(WHOLE, "Records still to be counted, when a worker last looked."),
+            "newest_event": _or_null(TIME, "The time of the newest counted event. Invalid times are ignored."),
+            "lag": _or_null(WHOLE, "Records not yet counted when a worker last read the log's end."),
         },
     ),
     "Definition": _object(
-        "What makes a user active.",
+        "The definition of an active user.",
         {
             "active_on": _list(TEXT),
             "user_scope": {
                 **_list(TEXT),
-                "description": "`global`, or `realm`: each realm has users of its own.",
+                "description": "`global`, or `realm` if each realm has its own users.",
             },
         },
     ),
@@ -219,20 +223,20 @@ SCHEMAS: Final[dict[str, Described]] = {
             "rolling_30_days": _COMPARED,
             "stickiness": _or_null(NUMBER, "`dau` divided by `rolling_30_days`."),
             "activity": _object("Counts.", {"day": _ACTIVITY, "month": _ACTIVITY}),
-            "months": {**_list(_MONTH), "description": "The twelve months up to that of the day."},
+            "months": {**_list(_MONTH), "description": "The twelve months up to that of `date`."},
             "billing": _object(
-                "Of those months that have figures.",
+                "Figures of the months that have any.",
                 {
-                    "average": _or_null(NUMBER, "Active users of the months that are over, on average."),
+                    "average": _or_null(NUMBER, "Average active users of complete months."),
                     "months_averaged": WHOLE,
-                    "maximum": _or_null(WHOLE, "The most of any month."),
-                    "maximum_month": _or_null(TEXT, "Which one."),
+                    "maximum": _or_null(WHOLE, "The maximum of all months."),
+                    "maximum_month": _or_null(TEXT, "The month of the maximum."),
                 },
             ),
         },
     ),
     "Labels": _object(
-        "What is told apart.",
+        "Known labels.",
         {
             "as_of": ref("AsOf"),
             "complete": COMPLETE,
@@ -249,8 +253,8 @@ SCHEMAS: Final[dict[str, Described]] = {
             "as_of": ref("AsOf"),
             "complete": COMPLETE,
             "since": SINCE,
-            "tenant": _object("All clients; the limit only for bearers of all realms.", USAGE),
-            "active_clients": _object("Clients that somebody logged in to, or that were issued tokens.", FIGURE),
+            "tenant": _object("All clients; the limit is shown only to bearers of all realms.", USAGE),
+            "active_clients": _object("Clients with a login or an issued token.", FIGURE),
             "items": _list(_object("One client.", {"realm": TEXT, "client_id": TEXT, **USAGE})),
             "left_out": _object("Clients beyond `limit`.", {"groups": WHOLE, "used": WHOLE}),
         },
@@ -264,7 +268,7 @@ SCHEMAS: Final[dict[str, Described]] = {
             "as_of": ref("AsOf"),
             "complete": {
                 "type": "boolean",
-                "description": "False where a defect kept the state of some token from being counted (`unexpected`).",
+                "description": "False if a token's state was not counted because of a defect (`unexpected`).",
             },
             "items": _list(
                 _object(
@@ -286,7 +290,7 @@ SCHEMAS: Final[dict[str, Described]] = {
             "signups": WHOLE,
             "tokens": WHOLE,
             "as_of": ref("AsOf"),
-            "dead_letters": _or_null(WHOLE, "Of all time; null for bearers that are limited to realms."),
+            "dead_letters": _or_null(WHOLE, "All dead letters so far; null for bearers limited to realms."),
         },
     ),
     "Pipeline": _object(

@@ -1,4 +1,4 @@
-"""`/v1/otp-tokens`: one-time-password tokens by realm and status, as they are now or as they were day by day."""
+"""`/v1/otp-tokens`: one-time-password tokens by realm and status, now or per day."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ STATUSES: Final = (
     *COUNTED_STATUSES,
     *("&".join(reversed(name.split("&"))) for name in COUNTED_STATUSES if "&" in name),
 )
-"""What `status` takes: a pair in either order."""
+"""The values of `status`: a pair in either order."""
 DEFAULT_DAYS: Final = 30
 MAX_DAYS: Final = 400
 MAX_ITEMS: Final = 50_000
 
 
 class Count(NamedTuple):
-    """Of one realm and status: at the end of a day, and at most on it."""
+    """Tokens of one realm and status: at the end of a day, and the maximum on it."""
 
     at_end: int
     maximum: int
 
 
 Key = tuple[str, int]
-"""A realm, and a status by its place in KEPT."""
+"""A realm, and a status by its index in COUNTED_STATUSES."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class OtpTokensQuestion:
     zone: ZoneInfo
     today: date
     days: Span | None
-    """None asks for now."""
+    """None for the present counts."""
     realm: str | None
     statuses: tuple[int, ...]
 
@@ -60,7 +60,7 @@ class OtpTokensQuestion:
         return repr((self.today, self.days, self.realm, self.statuses))
 
     async def read(self, statistics: Statistics, realms: Collection[str] | None) -> Answer:
-        """Raises BadParameterError where there are too many items."""
+        """Raises BadParameterError for too many items, UnavailableError if rows are deleted meanwhile."""
         status = await statistics.pipeline_status()
         streams = [
             stream
@@ -100,7 +100,7 @@ class OtpTokensQuestion:
         external: defaultdict[tuple[date, str, int], list[Count]] = defaultdict(list)
         for day, key, count in await self._external_counts(streams, days):
             external[day, *key].append(count)
-        # Where states and another system's counts tell of the same, the states are the nearer.
+        # Counts from token states win over external rows of the same realm and status.
         found = {**external, **own}
         return [
             {
@@ -117,7 +117,8 @@ class OtpTokensQuestion:
         items = len({stream.realm for stream in streams}) * len(self.statuses) * days
         if items > MAX_ITEMS:
             raise BadParameterError(
-                "status", f"These are up to {items} items, and at most {MAX_ITEMS} are told: name `status` or `realm`."
+                "status",
+                f"The answer would have up to {items} items; the maximum is {MAX_ITEMS}: name `status` or `realm`.",
             )
 
     async def _stream_counts(self, streams: Sequence[Stream], days: Span) -> list[tuple[date, Key, Count]]:
@@ -167,7 +168,7 @@ class OtpTokensQuestion:
 
 
 def _day_ends(stream: Stream, calendar: Calendar, days: Span) -> Iterator[tuple[date, tuple[int, ...] | None, int]]:
-    """The day before the window and each of its days: its maxima where it has rows, and its last row by number."""
+    """The day before the window and each day of it, with its maxima if it has rows, and its last row's number."""
     lowest = min(stream.delete_watermarks.values())
     for day in (days.first - timedelta(days=1), *days.days):
         maxima, last = calendar.day(day)
@@ -176,12 +177,12 @@ def _day_ends(stream: Stream, calendar: Calendar, days: Span) -> Iterator[tuple[
 
 
 async def visible_streams(inventory: Inventory, realms: Collection[str] | None) -> list[Stream]:
-    """What a bearer sees. Tokens without a realm are a realm of their own: one that is limited has to name it."""
+    """The streams that a bearer sees. Tokens without a realm form their own realm, which a limited bearer must name."""
     return [stream for stream in await inventory.streams() if realms is None or stream.realm in realms]
 
 
 async def current_counts(inventory: Inventory, streams: Sequence[Stream]) -> dict[Key, int]:
-    """What there is now. Where states and another system's counts tell of the same, the states are the nearer."""
+    """The present counts. Token states win over external rows of the same realm and status."""
     found: defaultdict[Key, int] = defaultdict(int)
     for stream in streams:
         if stream.totals is not None:
@@ -204,23 +205,25 @@ async def current_counts(inventory: Inventory, streams: Sequence[Stream]) -> dic
 
 
 def is_whole(status: PipelineStatus) -> bool:
-    """False where a state was not counted because of a defect. Nobody knows of which realm it was, so it is for all."""
+    """False if a state was not counted because of a defect. Its realm is unknown, so this holds for all realms."""
     return not any(shard.unexpected for shard in status.shards if shard.meta.get("topics") in BINDINGS)
 
 
 async def gauges(
     inventory: Inventory, pipeline: PipelineStatus, realms: Collection[str] | None
 ) -> Iterable[GaugeMetricFamily]:
-    """Current counts, where there is an inventory at all."""
+    """Gauges of the present counts; none without an inventory."""
     counts = await current_counts(inventory, await visible_streams(inventory, realms))
     family = GaugeMetricFamily(
         "authtally_otp_tokens",
-        "One-time-password tokens, and `total users` who hold some, by realm and status.",
+        "One-time-password tokens, and users with tokens (`total users`), by realm and status.",
         labels=["realm", "status"],
     )
     for (realm, status), count in sorted(counts.items()):
         family.add_metric([realm, COUNTED_STATUSES[status]], count)
-    whole = GaugeMetricFamily("authtally_otp_tokens_complete", "0 where a defect kept a token's state from counting.")
+    whole = GaugeMetricFamily(
+        "authtally_otp_tokens_complete", "0 if a token state was not counted because of a defect, else 1."
+    )
     whole.add_metric([], is_whole(pipeline))
     return [family, whole] if counts else []
 
@@ -236,9 +239,7 @@ def parse(parameters: Parameters, inventory: Inventory, zone: ZoneInfo, today: d
             raise BadParameterError("from", f"`from` ({first}) is after `to` ({last}).")
         days = Span(first, last)
         if days.length > MAX_DAYS:
-            raise BadParameterError(
-                "from", f"`from` to `to` are {days.length} days; at most {MAX_DAYS} can be told at once."
-            )
+            raise BadParameterError("from", f"`from` to `to` are {days.length} days; the maximum is {MAX_DAYS}.")
     chosen = parameters.choices("status", STATUSES)
     named = {COUNTED_STATUSES.index(canonical_status(status) or "") for status in chosen}
     return OtpTokensQuestion(

@@ -1,4 +1,4 @@
-"""`/v1/overview`: the figures of one day that a dashboard begins with, and the months that bills are made of."""
+"""`/v1/overview`: the main figures of one day, and the months for billing."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ TOKEN: Final = fields.split(fields.token("", ""))[0]
 
 
 class ComparedSpans(NamedTuple):
-    """Days, and those that they are compared with."""
+    """Days, and the previous days for comparison."""
 
     span: Span
     previous: Span
 
 
 def spans(day: date) -> dict[str, ComparedSpans]:
-    """Every figure's days. Week and month go up to `day`, and are compared with as much of the one before."""
+    """The days of every figure. Week and month end at `day`; the previous ones have equally many days."""
     week, month = Span(Week.of(day).span.first, day), Span(Month.of(day).span.first, day)
     before = Month.of(day).plus(-1).span
-    # A whole month is compared with a whole one, 28 days with 31 if need be.
+    # A whole month is compared with a whole month, even 28 days with 31.
     whole = day == Month.of(day).span.last
     same = before.last if whole else min(before.last, before.first + timedelta(days=day.day - 1))
     return {
@@ -64,7 +64,7 @@ class OverviewQuestion:
     zone: ZoneInfo
     user_filters: Filters
     count_filters: Filters
-    """The same filters twice: both users and counters have to be kept by them."""
+    """The same filters as `user_filters`, checked against the other setting."""
 
     @property
     def key(self) -> str:
@@ -112,7 +112,7 @@ class OverviewQuestion:
         return {name: compared(pair, found) for name, pair in asked.items()}
 
     def _activity_spans(self, status: PipelineStatus) -> dict[Span, list[str]]:
-        """The days that activity is of, those before them, and the keys that hold them; only those that are kept."""
+        """The days of `activity` and the previous ones, with the period keys that cover them; only those still kept."""
         pairs = [pair for name, pair in spans(self.day).items() if name in ("dau", "mau")]
         keys = {span: span.covering(self.today) for pair in pairs for span in pair}
         return {span: of for span, of in keys.items() if is_kept(of, status, self.today)}
@@ -130,10 +130,12 @@ class OverviewQuestion:
         found = {name: activity(spans(self.day)[of], sums) for name, of in (("day", "dau"), ("month", "mau"))}
         if self.user_filters.by_client:
             failed = await unattributed(self.user_filters, statistics, realms, held, periods)
-            nobodys = {} if failed is None else {span: sum(failed[key] for key in of) for span, of in keys.items()}
+            without_client = (
+                {} if failed is None else {span: sum(failed[key] for key in of) for span, of in keys.items()}
+            )
             for name, of in (("day", "dau"), ("month", "mau")):
                 pair = spans(self.day)[of]
-                found[name][UNATTRIBUTED] = _beside(nobodys.get(pair.span), nobodys.get(pair.previous))
+                found[name][UNATTRIBUTED] = _beside(without_client.get(pair.span), without_client.get(pair.previous))
         return found
 
     async def _months(
@@ -166,7 +168,7 @@ class OverviewQuestion:
     def _row(self, month: Month, users: dict[str, Any], counts: Counts | None, imported: str | None) -> dict[str, Any]:
         document = dict.fromkeys(MEASURES) if counts is None else dict[str, int | None](measures(counts))
         if imported is not None:
-            # What was not imported is not known to be zero.
+            # A missing imported counter is unknown, not zero.
             document = {name: count or None for name, count in document.items()}
         return {
             "month": month.key,
@@ -178,14 +180,14 @@ class OverviewQuestion:
 
 
 def compared(pair: ComparedSpans, found: Mapping[Span, ActiveUsers]) -> dict[str, Any]:
-    """A figure beside the one before. A value is null where its days are no longer kept."""
+    """A figure, the previous one, and the change. A value is null if its days are no longer kept."""
     nothing = {"value": None, "exact": False, "standard_error": None}
     now, before = ({**_days(span), **(user_count(found[span]) if span in found else nothing)} for span in pair)
     return now | {"previous": before, "change": _change(now["value"], before["value"])}
 
 
 def activity(pair: ComparedSpans, sums: Mapping[Span, Counts]) -> dict[str, Any]:
-    """Logins, failures, sign-ups and tokens of some days, beside those of the days before."""
+    """Logins, failures, sign-ups and tokens of some days, with those of the previous days."""
 
     def document(measure: str) -> dict[str, Any]:
         now, before = (None if span not in sums else measures(sums[span])[measure] for span in pair)
@@ -202,7 +204,7 @@ def activity(pair: ComparedSpans, sums: Mapping[Span, Counts]) -> dict[str, Any]
 
 
 def billing(months: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Average of the months that are over, maximum of all; of those that have a figure."""
+    """The average of complete months and the maximum of all; months without a figure are ignored."""
     document = [row for row in months if row["value"] is not None]
     over = [row["value"] for row in document if not row["to_date"]]
     most = max(document, key=lambda row: (row["value"], row["month"]), default=None)
@@ -248,7 +250,7 @@ def _days(span: Span) -> dict[str, str]:
 
 
 def _change(now: int | None, before: int | None) -> float | None:
-    """Relative: 0.25 is a quarter more. Null where there was nothing before."""
+    """The relative change: 0.25 is a quarter more. Null if a value is missing or the previous one is 0."""
     return round((now - before) / before, 4) if now is not None and before else None
 
 

@@ -1,4 +1,4 @@
-"""`/v1/pipeline`: how far each partition is counted, and that nothing is missing in between."""
+"""`/v1/pipeline`: the position, lag and totals of every partition, and whether the totals add up."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class PipelineQuestion:
     async def read(self, statistics: Statistics, realms: Collection[str] | None) -> Answer:
         if realms is not None:
             ACCESS_REFUSALS.labels("realms").inc()
-            raise ForbiddenError("Partitions carry events of all realms, and this bearer sees only some.")
+            raise ForbiddenError("Partitions contain events of all realms, and this bearer is limited to some.")
         status = await statistics.pipeline_status()
         windows = await statistics.held_ids()
         rows = [partition(shard) | dedupe_window(windows[shard.keys.shard.tag]) for shard in status.shards]
@@ -36,9 +36,9 @@ class PipelineQuestion:
 
 
 def partition(shard: ShardStatus) -> dict[str, Any]:
-    """One partition's books. `lost` are offsets that the log had dropped before they were read: never consumed.
+    """The totals of one partition. `lost` counts offsets that the log deleted before they were read; not consumed.
 
-    A number of the ledger that cannot be a count, and a time that cannot be a date, are null.
+    Ledger values that are not valid counts or times are null.
     """
     progress, dead = shard.progress, shard.dead
     consumed = shard.counter(fields.CONSUMED)
@@ -69,7 +69,7 @@ def partition(shard: ShardStatus) -> dict[str, Any]:
 
 
 def dedupe_window(held: HeldIds) -> dict[str, Any]:
-    """From when on to when events with an id are known again, by record time, in whole hours."""
+    """The record times, in whole hours, of the event ids by which duplicates are recognised."""
     return {
         "ids_held": held.ids,
         "ids_from": _hour(held.first),

@@ -1,4 +1,4 @@
-"""How answers and refusals look: JSON, CSV (RFC 4180), problem documents (RFC 9457), and what every answer says."""
+"""Answers as JSON and CSV (RFC 4180), errors as problem documents (RFC 9457), and the members all answers share."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, time
-from http import HTTPStatus
 from typing import Any, Final, NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -14,9 +13,9 @@ import orjson
 
 from api.cache.cache import ResponseBody
 from api.dialects.own.filters import Filters
-from api.dialects.own.parameters import BadParameterError
 from api.dialects.own.window import Window
-from api.http.errors import PROBLEM_JSON, ApiError, InsufficientScopeError
+from api.http.errors import ApiError, ErrorBody
+from api.http.problem import render_problem
 from api.ledger.status import PipelineStatus, shown
 from api.ledger.users import ActiveUsers
 
@@ -25,7 +24,7 @@ CSV: Final = "text/csv; charset=utf-8"
 
 
 class Answer(NamedTuple):
-    """An answer, and the rows of it that make a table."""
+    """An answer, and those of its rows that make the CSV table."""
 
     document: dict[str, Any]
     rows: Sequence[Mapping[str, Any]]
@@ -38,14 +37,14 @@ def render(answer: Answer, format_: str) -> ResponseBody:
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> bytes:
-    """A header line, then the rows; a column that a row has not is blank in it."""
+    """A header line, then the rows; a missing column is blank."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
     text = io.StringIO()
     writer = csv.writer(text)
     if columns:
         writer.writerow(columns)
     writer.writerows([_cell(row.get(name)) for name in columns] for row in rows)
-    # A lone surrogate cannot come from UTF-8, and a label is nothing else.
+    # `encode` cannot fail: labels were decoded from UTF-8, so they contain no lone surrogates.
     return text.getvalue().encode()
 
 
@@ -55,20 +54,8 @@ def _cell(value: object) -> object:
     return orjson.dumps(value).decode() if isinstance(value, dict | list) else value
 
 
-def problem_body(error: ApiError) -> ResponseBody:
-    status = HTTPStatus(403 if isinstance(error, InsufficientScopeError) else error.status)
-    message = (
-        "The token does not carry the required scope." if isinstance(error, InsufficientScopeError) else error.message
-    )
-    document: dict[str, object] = {
-        "type": "about:blank",
-        "title": status.phrase,
-        "status": status.value,
-        "detail": message,
-    }
-    if isinstance(error, BadParameterError):
-        document["parameter"] = error.parameter
-    return ResponseBody(orjson.dumps(document), PROBLEM_JSON, status=status.value)
+def render_error(error: ApiError) -> ErrorBody:
+    return render_problem(error, {"type": "about:blank"})
 
 
 def user_count(users: ActiveUsers) -> dict[str, Any]:
@@ -76,7 +63,7 @@ def user_count(users: ActiveUsers) -> dict[str, Any]:
 
 
 def as_of(status: PipelineStatus) -> dict[str, Any]:
-    """Of which moment an answer is: the newest event counted, and how many records wait; null where nobody knows."""
+    """The moment of an answer: the newest counted event, and the number of records not yet counted; null if unknown."""
     newest = status.newest_event_ms
     return {"newest_event": shown(newest), "lag": status.lag}
 
@@ -84,7 +71,7 @@ def as_of(status: PipelineStatus) -> dict[str, Any]:
 def series_head(
     status: PipelineStatus, window: Window, subject: Filters, zone: ZoneInfo, changing: Iterable[str], *, complete: bool
 ) -> dict[str, Any]:
-    """What every series says of itself. `changing` are the settings whose change would show in it."""
+    """The members of every series. `changing` names the settings whose change affects the figures."""
     start = datetime.combine(window.span.first, time(), zone)
     return {
         "from": window.span.first.isoformat(),

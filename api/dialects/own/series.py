@@ -1,4 +1,4 @@
-"""`/v1/logins`, `/v1/tokens`, `/v1/accounts`: counters by day or month, grouped by labels and by their own words."""
+"""`/v1/logins`, `/v1/tokens`, `/v1/accounts`: counters by day or month, grouped by label and by word."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ GRANULARITIES: Final = ("day", "month")
 PARAMETERS: Final = ("from", "to", "granularity", "group_by", "limit", *filters.PARAMETERS)
 
 MAX_READS: Final = 50_000
-"""Counter hashes that one question may read: about what an answer has time for."""
+"""Counter hashes that one question may read: about as many as the deadline allows."""
 MAX_ROWS: Final = 50_000
 UNATTRIBUTED: Final = "unattributed"
 
 
 class Counter(NamedTuple):
-    """A series: the counters that it is made of, each with its measure, and the words that tell them apart.
+    """A series of counters.
 
-    `counters` gives for the first part of a counts field the measure, and the columns of the other parts.
+    `counters` maps the first part of a counts field to the measure and the columns of the field's other parts.
     """
 
     path: str
     counters: dict[str, tuple[str, tuple[str, ...]]]
     dimensions: dict[str, str]
-    """Columns of words, and under which name their overflow is counted."""
+    """The columns of words, with the name under which their overflow is counted."""
 
     @property
     def measures(self) -> list[str]:
@@ -70,7 +70,7 @@ class SeriesQuestion:
     window: Window
     filters: Filters
     words: Names
-    """Those of the counter's words that rows are grouped by."""
+    """The counter's words by which rows are grouped."""
     limit: int
     zone: ZoneInfo
 
@@ -150,7 +150,7 @@ class SeriesQuestion:
         return sums
 
     def _grouped(self, sums: dict[tuple[Names, int], dict[str, int]]) -> tuple[list[dict[str, Any]], dict[str, int]]:
-        """The largest groups first, each with the periods that it has counts in; and what the others add up to."""
+        """Rows of the largest groups, largest first, for periods with counts; and the sum of the other groups."""
         totals: dict[Names, int] = defaultdict(int)
         for (group, _), measures in sums.items():
             totals[group] += sum(measures.values())
@@ -162,7 +162,8 @@ class SeriesQuestion:
             rows += [self._row(number, group, sums[group, number]) for number in numbers if (group, number) in sums]
             if len(rows) > MAX_ROWS:
                 raise BadParameterError(
-                    "group_by", f"That would be more than {MAX_ROWS} rows: ask for fewer periods or a lower `limit`."
+                    "group_by",
+                    f"The answer would have more than {MAX_ROWS} rows: use fewer periods or a lower `limit`.",
                 )
         return rows, {"groups": len(others), "count": sum(totals[group] for group in others)}
 

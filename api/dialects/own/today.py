@@ -1,4 +1,4 @@
-"""What `/v1/live` tells of the day that has not ended: few figures, so that they can be read every other second."""
+"""The figures of `/v1/live` for the current day: few, so that they can be read every two seconds."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ UNAVAILABLE: Final = "unavailable"
 
 
 async def read(statistics: Statistics, realms: Collection[str] | None, today: date, zone: ZoneInfo) -> dict[str, Any]:
-    """The data of one event. Raises ForbiddenError where realms are not told apart and the bearer sees only some.
+    """The data of one event. Raises ForbiddenError for a bearer limited to realms if users are not kept by realm.
 
-    Dead letters are of all realms, so that a bearer of some is told null.
+    Dead letters belong to all realms, so a limited bearer gets null.
     """
     status = await statistics.pipeline_status()
     scopes = statistics.scopes_of(realms)

@@ -1,6 +1,6 @@
-"""`unattributed`: failed logins that no client can be given, in answers that are filtered or grouped by client.
+"""`unattributed`: failed logins without a known client, in answers filtered or grouped by client.
 
-A client becomes known by a successful event only. Failures under any other client id, typed by anybody at a login page,
+Only a successful event makes a client known. Failures with any other client id, which anyone can type at a login page,
 count in the client scope `__other__` of their realm.
 """
 
@@ -15,7 +15,7 @@ from schemas.ledger import fields
 from schemas.ledger.scopes import OTHER, Scope
 
 MAX_READS: Final = 50_000
-"""Counter hashes read for the number; beyond it the number is null, and the answer stays."""
+"""Counter hashes read for the number; if more are needed, the number is null."""
 
 FAILED: Final = fields.split(fields.failed(""))[0]
 
@@ -23,7 +23,7 @@ FAILED: Final = fields.split(fields.failed(""))[0]
 async def unattributed(
     subject: Filters, statistics: Statistics, realms: Collection[str] | None, held: HeldPeriods, keys: Sequence[str]
 ) -> dict[str, int] | None:
-    """The number of each period. None where too many realms and periods would have to be read."""
+    """The number per period. None if too many realms and periods would have to be read."""
     scopes = [Scope("client", (realm, OTHER)) for realm in await _realms(subject, statistics, realms)]
     reads = sum(len(held.shards.get(key, ())) for key in keys) * len(scopes)
     if reads > MAX_READS:
@@ -33,7 +33,7 @@ async def unattributed(
 
 
 async def _realms(subject: Filters, statistics: Statistics, realms: Collection[str] | None) -> Sequence[str]:
-    """The realms that are asked for, as far as the bearer sees them."""
+    """The requested realms that the bearer sees."""
     if realms is not None:
         return sorted(realm for realm in realms if realm != OTHER and subject.realm in (None, realm))
     if subject.realm is not None:

@@ -1,4 +1,4 @@
-"""Which days a question is about, and into which periods they fall."""
+"""The days of a question, and the periods that they form."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ MAX_DAYS: Final = 400
 MAX_YEARS: Final = 10
 MAX_ROLLING_DAYS: Final = 90
 MAX_UNITED_DAYS: Final = 3_000
-"""Days that trailing windows may unite in all."""
+"""Days that all rolling windows of a question may unite."""
 
 
 class Period(NamedTuple):
-    """One row's time: how it is named, its days, and the keys that together hold them."""
+    """The time of one row: its name, its days, and the ledger's period keys that cover them."""
 
     name: str
     span: Span
@@ -27,9 +27,9 @@ class Period(NamedTuple):
 
 
 class Window(NamedTuple):
-    """Periods without gaps. Weeks and months are whole, so that the first and last may reach beyond what was asked.
+    """Periods without gaps. Weeks and months are whole, so the first and last may extend beyond the requested days.
 
-    Trailing ones overlap, and the first reaches back.
+    Rolling periods overlap, and the first begins before the requested days.
     """
 
     granularity: str
@@ -39,19 +39,19 @@ class Window(NamedTuple):
 
     @property
     def text(self) -> str:
-        # How many periods there are tells trailing ones from others.
+        # The number of periods distinguishes rolling windows from others.
         return f"{self.granularity} {self.span.first} {self.span.last} {len(self.periods)} {self.today}"
 
     @property
     def keys(self) -> list[str]:
-        """The keys that hold all of it."""
+        """The period keys that cover the window."""
         return self.periods[0].keys if len(self.periods) == 1 else self.span.covering(self.today)
 
 
 def parse(parameters: Parameters, today: date, granularity: str, rolling_days: int = 1) -> Window:
-    """The window of `from` and `to`, both included: without them the 30 days up to today. Raises BadParameterError.
+    """The window of `from` and `to`, both included; by default the 30 days up to today. Raises BadParameterError.
 
-    `rolling_days` makes each day's period the so many days up to it.
+    With `rolling_days` each day's period is that many days up to it.
     """
     first, last = parameters.day("from"), parameters.day("to")
     if last is None:
@@ -64,16 +64,15 @@ def parse(parameters: Parameters, today: date, granularity: str, rolling_days: i
     if granularity in ("day", "week") and requested.length > MAX_DAYS:
         raise BadParameterError(
             "from",
-            f"`from` to `to` are {requested.length} days; by {granularity} at most {MAX_DAYS} can be told at once.",
+            f"`from` to `to` are {requested.length} days; by {granularity} the maximum is {MAX_DAYS}.",
         )
     if requested.length > MAX_YEARS * 366:
         raise BadParameterError("from", f"`from` and `to` are more than {MAX_YEARS} years apart.")
     if rolling_days > 1 and requested.length * rolling_days > MAX_UNITED_DAYS:
         raise BadParameterError(
             "trailing",
-            f"{requested.length} days with {rolling_days} days up to each are {requested.length * rolling_days}, and "
-            "at most "
-            f"{MAX_UNITED_DAYS} can be united at once.",
+            f"{requested.length} days times `trailing` {rolling_days} are {requested.length * rolling_days} days; "
+            f"the maximum is {MAX_UNITED_DAYS}.",
         )
     if granularity == "day":
         spans = ((day, Span.ending(day, rolling_days)) for day in requested.days)
@@ -90,27 +89,27 @@ def parse(parameters: Parameters, today: date, granularity: str, rolling_days: i
 
 
 def oldest_kept(status: PipelineStatus, today: date) -> tuple[date, Month]:
-    """The first day and month that retention has left."""
+    """The oldest day and month that retention keeps."""
     days, months = status.minimum_setting("retain_days"), status.minimum_setting("retain_months")
     longest = today.toordinal() - EARLIEST.toordinal()
-    # With 0 no day is kept, today included.
+    # With 0 no day is kept, not even today.
     first_day = EARLIEST if days is None else date.fromordinal(today.toordinal() - min(days, longest) + (days == 0))
     first_month = Month.of(EARLIEST) if months is None else Month.of(today).plus(-min(months, longest // 31))
     return first_day, first_month
 
 
 def is_kept(keys: Iterable[str], status: PipelineStatus, today: date) -> bool:
-    """Whether figures of all these periods are still there, as far as retention decides it."""
+    """Whether retention still keeps all these periods."""
     first_day, first_month = oldest_kept(status, today)
     return all(key >= (first_month.key if len(key) == 7 else day_key(first_day)) for key in keys)
 
 
 def require_kept(keys: Sequence[str], status: PipelineStatus, today: date, parameter: str = "from") -> None:
-    """Raises BadParameterError, naming the setting, where a figure would be too low because its days have expired."""
+    """Raises BadParameterError, naming the setting, if expired days would make a figure too low."""
     first_day, first_month = oldest_kept(status, today)
     months = [key for key in keys if len(key) == 7]
     if len(months) < len(keys) and status.minimum_setting("retain_days") == 0:
-        raise BadParameterError("granularity", "Days are not kept here (RETAIN_DAYS): whole months can be asked for.")
+        raise BadParameterError("granularity", "Days are not kept here (RETAIN_DAYS is 0); use whole months.")
     if not is_kept(months, status, today):
         raise BadParameterError(parameter, f"Months before {first_month.key} are no longer kept (RETAIN_MONTHS).")
     if not is_kept(keys, status, today):

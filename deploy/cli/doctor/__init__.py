@@ -13,7 +13,6 @@ from urllib.parse import urlsplit
 
 import click
 from confluent_kafka import KafkaException
-from redis.asyncio import Redis
 
 from aggregator.kafka import codecs
 from aggregator.ledger.store import SOCKET_TIMEOUT_S, UNREACHABLE, connect, describe_error, diagnose_unreachable
@@ -26,6 +25,7 @@ from deploy.cli.doctor.kafka import Kafka, KafkaQueries
 from deploy.cli.doctor.topics import BACKUP, Backup, Needs
 from deploy.cli.json_output import print_json
 from deploy.cli.operations import consumer, fetched_ends
+from schemas.connections.redis_clients import open_server
 from schemas.ledger import fields
 from schemas.ledger.keys import Shard
 from schemas.outgoing import topics_by_event
@@ -220,8 +220,7 @@ class _Site:
             result = f"{PREFIX}CACHE_REDIS_URL is not set: right for one api process, not for several"
             return Finding("redis.cache", "", "ok", result)
         url = self._api.cache_redis_url.get_secret_value()
-        tls = self._api.redis_tls() if self._api.uses_tls(url) else {}
-        client = Redis.from_url(url, socket_timeout=SOCKET_TIMEOUT_S, socket_connect_timeout=SOCKET_TIMEOUT_S, **tls)
+        client = open_server(url, SOCKET_TIMEOUT_S, self._api)
         try:
             async with asyncio.timeout(self._options.patience_s):
                 info = await client.info()

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Final, Literal, NamedTuple
 
-from aggregator.counting import CLOCKS_APART_MS
+from aggregator.clocks import CLOCKS_APART_MS
 
 APART_S: Final = CLOCKS_APART_MS / 1000
 """Clocks that differ by more keep workers from counting."""

@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple, cast
 
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
+from aggregator.clocks import StoreClocks
 from aggregator.counting import RangeCounter
 from aggregator.kafka.transport import Range
 from aggregator.ledger.ledger import Ledger
@@ -95,7 +96,7 @@ class _Replaying:
     async def is_same_log(self, _cut: Range) -> bool:
         return True
 
-    async def place(self, _consumer: Any, shards: Sequence[Shard]) -> None:
+    async def assign(self, _consumer: Any, shards: Sequence[Shard]) -> None:
         raise ReplayError(f"{shards[0].tag}: somebody else writes to the scratch store")
 
     async def stop_at_unexpected(self, _consumer: Any, shard: Shard, position: int, *_: int) -> None:
@@ -123,7 +124,7 @@ class Replay:
 
         Raises ReplayError, click.ClickException.
         """
-        counting = RangeCounter(self._settings, self._ledger, self._parts, self._parts)
+        counting = RangeCounter(self._settings, self._ledger, self._parts, self._parts, StoreClocks(self._ledger))
         try:
             self._log.seek(shard, start)
             while start < end:

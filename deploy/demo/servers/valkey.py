@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
+from redis.exceptions import RedisError
 
 from deploy.demo.servers.process import HOST, ServerProcess, free_port
+from schemas.connections.redis_clients import open_blocking
 
 
 class Valkey(ServerProcess):
@@ -53,11 +52,10 @@ class Valkey(ServerProcess):
         )
 
     def answers(self) -> bool:
-        once = Retry(NoBackoff(), 0)
-        client = redis.Redis(host=HOST, port=self.port, password=self.password, socket_timeout=1, retry=once)
+        client = open_blocking(f"redis://{HOST}:{self.port}/0", 1.0, password=self.password)
         try:
             return bool(client.ping())
-        except redis.RedisError:  # still loading its data
+        except RedisError:  # still loading its data
             return False
         finally:
             client.close()

@@ -9,7 +9,7 @@ import pytest
 
 from aggregator.fold.fold import fold
 from aggregator.fold.range_delta import CountingRules, ShardCache
-from aggregator.inventory.changes import InventoryFold
+from aggregator.inventory.changes import ChangesBuilder
 from aggregator.inventory.state import InventoryState
 from schemas.events import OtpTokenCount, OtpTokenState, decode_native
 from schemas.ledger.inventory import RealmTotals, days
@@ -47,7 +47,7 @@ def test_an_event_counts_on_its_day_in_one_range_and_in_many(times: tuple[str, .
 
 @pytest.mark.parametrize("times", ORDERS)
 def test_a_row_of_the_inventory_has_its_day(times: tuple[str, ...]) -> None:
-    changing = InventoryFold(InventoryState({}, {}, {}, {}), RULES)
+    changing = ChangesBuilder(InventoryState({}, {}, {}, {}), RULES)
     for sequence, time in enumerate(times):
         value = b'{"time":"%b","realm":"r","event":"e","status":"total","count":1}' % time.encode()
         event = decode_native("otp-count", value)
@@ -63,7 +63,7 @@ def test_days_of_a_realms_rows_ascend_in_one_range_and_in_many(cuts: tuple[int, 
     over: dict[int, int] = {}
     start = 0
     for end in cuts:
-        changing = InventoryFold(state, RULES)
+        changing = ChangesBuilder(state, RULES)
         for number, time in list(enumerate(ON))[start:end]:
             state.tokens.setdefault(f"S{number}", None)
             value = STATE % (time.encode(), number)

@@ -183,6 +183,10 @@ def test_faust_asks_for_records_and_commits_through_the_overridden_methods() -> 
     assert "await self.seek_to_committed()" in inspect.getsource(faust_consumer.Consumer.perform_seek)
 
 
+def test_faust_makes_its_transport_through_the_overridden_method() -> None:
+    assert "self._new_transport()" in inspect.getsource(faust.App.transport.fget)
+
+
 def test_faust_keeps_no_numbers_for_topics_without_acks() -> None:
     source = inspect.getsource(faust_consumer.Consumer._drain_messages)
     assert "if acks_enabled:" in source

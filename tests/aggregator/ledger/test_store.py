@@ -85,7 +85,7 @@ async def test_both_services_show_their_certificate(store: Store, authority: Aut
     assert await trouble(store.url_of("worker"), **given) is None
     urls: Any = {"redis_url": store.url_of("api"), "cache_redis_url": store.url_of("cache")}
     settings = ApiSettings(auth=("none",), **urls, **given)
-    ledger, shared = open_ledger(settings), open_shared(settings)
+    ledger, shared = open_ledger(settings), open_shared(settings, settings.cache_redis_url)
     assert shared is not None
     assert await asked(ledger, "authtally:{x-0}:position") == [None]
     assert await asked(shared, "authtally:answer:1") == [None]
@@ -105,8 +105,8 @@ async def test_each_fault_of_tls_is_told_by_its_setting(
         ("no certificate", url, ca, "REDIS_CERT_FILE"),
         ("a stranger's", url, ca | shown(stranger, "client"), "REDIS_CERT_FILE"),
         ("one that is over", url, ca | old, "REDIS_CERT_FILE"),
-        ("another authority", url, {"redis_ca_file": str(stranger.file)}, "REDIS_CA_FILE: does not vouch"),
-        ("the system's", url, {}, "REDIS_CA_FILE: does not vouch"),
+        ("another authority", url, {"redis_ca_file": str(stranger.file)}, "REDIS_CA_FILE: does not verify"),
+        ("the system's", url, {}, "REDIS_CA_FILE: does not verify"),
         ("TLS in the clear", clear, ca, "REDIS_URL: no connection"),
         ("in the clear to TLS", url.replace("rediss:", "redis:"), {}, "REDIS_URL: no connection"),
     )
@@ -124,7 +124,7 @@ async def test_a_user_who_lacks_a_right_is_told(store: Store, authority: Authori
     ours: Any = store.settings | shown(authority, "another")
     found = await trouble(store.url_of("cache"), **ours)
     assert found is not None
-    assert "AUTHTALLY_REDIS_URL: its user may not do what it must" in found
+    assert "AUTHTALLY_REDIS_URL: its user lacks a permission" in found
     assert "info" in found
 
 

@@ -58,7 +58,7 @@ def test_ingest_without_a_topic_for_any_event_is_a_fault_that_names_topics() -> 
     with pytest.raises(SettingsError) as raised:
         read(ApiSettings, **given, ingest="on")
     (error,) = raised.value.errors
-    assert error.startswith("AUTHTALLY_INGEST: on, but AUTHTALLY_TOPICS binds no topic")
+    assert error.startswith("AUTHTALLY_INGEST: is on, but AUTHTALLY_TOPICS binds no topic")
 
 
 async def test_what_became_of_elements_is_counted(make_site: MakeSite, serve: Serve, redis_url: str) -> None:

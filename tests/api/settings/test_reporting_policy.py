@@ -63,11 +63,11 @@ def test_the_documented_policies_are_a_valid_file() -> None:
         ("[a]\nscope = reporting\nrealm = *\naction = *\nuser = ada", "user: is not enforced here"),
         ("[a]\nscope = reporting\nrealm = *\naction = *\nnonsense = yes", "nonsense: is not enforced here"),
         ("[a]\nscope = reporting\nrealm = *\naction = *\nactive = maybe", "active: is neither True nor False"),
-        ("[a]\nscope = reporting\nscope = reporting", "line 3: policy [a] has scope before"),
-        ("[a]\nscope = x\n[a]\nscope = x", "line 3: a policy [a] stands before"),
-        ("scope = reporting", "line 1 stands before the first [name]"),
+        ("[a]\nscope = reporting\nscope = reporting", "line 3: policy [a] defines scope twice"),
+        ("[a]\nscope = x\n[a]\nscope = x", "line 3: policy [a] is defined twice"),
+        ("scope = reporting", "line 1 is before the first [name]"),
         ("[a]\nnonsense", "line 2 is neither"),
-        ("[a\nscope = x", "line 1 is no section"),
+        ("[a\nscope = x", "line 1 is not a section"),
         ("[a]\naction = 'token_total", "line 2: the quote is never closed"),
         ("[a]\naction = 'token_total' and", "line 2: 'and' follows the closing quote"),
     ],
@@ -189,4 +189,4 @@ async def test_a_file_that_went_bad_leaves_the_last_good_one(
         clock.now += 2
         assert (await api.get("/reporting/maximum")).json["result"]["error"]["code"] == 410
         assert (await api.get("/reporting/show")).json["result"]["status"] is True
-    assert "file left as it was read before" in capsys.readouterr().out
+    assert "file not usable, last valid content stays" in capsys.readouterr().out

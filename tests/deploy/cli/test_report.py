@@ -160,7 +160,9 @@ REFUSALS = [
     pytest.param((), {"token": "stranger"}, 1, "refuses this to the token", id="another scope"),
     pytest.param((), {"token": "a\nb"}, 1, "AUTHTALLY_TOKEN: is no bearer token", id="a token of two lines"),
     pytest.param(("--token-file", "none"), {}, 1, "--token-file none: No such file", id="no token file"),
-    pytest.param(("logins", "--from", "2024-02-31"), {}, 2, "`from`: there is no day 2024-02-31", id="no such day"),
+    pytest.param(
+        ("logins", "--from", "2024-02-31"), {}, 2, "`from`: 2024-02-31 is not a day of the calendar", id="no such day"
+    ),
     pytest.param(("logins", "--month", "2024-02"), {}, 2, "logins takes no --month; it takes --from", id="an option"),
     pytest.param(("logins", "--group-by", "node"), {}, 2, "COUNTS_BY", id="not kept"),
     pytest.param(("--url", "ftp://x"), {}, 2, "must be the http:// or https:// URL", id="no url"),

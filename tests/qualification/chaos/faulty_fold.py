@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,10 +31,14 @@ def raising(fold: Callable[..., Any], switch: Path) -> Callable[..., Any]:
 
 
 def main(switch: Path) -> None:
-    from aggregator import counting
     from aggregator.__main__ import main as work
 
-    counting.__dict__["fold"] = raising(counting.__dict__["fold"], switch)
+    try:
+        caller = import_module("aggregator.fold.event_fold")
+    except ImportError:
+        # An older version of the worker.
+        caller = import_module("aggregator.counting")
+    caller.__dict__["fold"] = raising(caller.__dict__["fold"], switch)
     work()
 
 

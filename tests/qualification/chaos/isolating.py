@@ -24,7 +24,9 @@ from typing import Any, Final, NamedTuple
 import redis
 import structlog
 
-from aggregator import counting
+from aggregator.clocks import StoreClocks
+from aggregator.counting import RangeCounter
+from aggregator.fold import event_fold
 from aggregator.fold.fold import fold
 from aggregator.fold.range_delta import DeadLetter
 from aggregator.kafka.transport import Range
@@ -94,7 +96,7 @@ async def seconds(store: Valkey, records: list[Record], marked: int) -> float:
     try:
         ledger = Ledger(client, settings)
         await ledger.initialize(SHARD, 0, "an id")
-        counts = counting.RangeCounter(settings, ledger, outside, outside)
+        counts = RangeCounter(settings, ledger, outside, outside, StoreClocks(ledger))
         range_: Any = Range(SHARD, 0, len(records), records, 0, time.monotonic())
         began = time.perf_counter()
         await counts.count(outside, range_)
@@ -124,7 +126,7 @@ def main() -> None:
     given = parser.parse_args()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     switch = Path(tempfile.gettempdir()) / "authtally-no-such-switch"
-    counting.__dict__["fold"] = raising(fold, switch)
+    event_fold.__dict__["fold"] = raising(fold, switch)
     found = {marked: times(marked, given.runs) for marked in MARKED}
     medians = {marked: statistics.median(held) for marked, held in found.items()}
     result = {

@@ -49,9 +49,10 @@ def test_a_short_run_of_seeded_faults_loses_nothing_and_counts_nothing_twice(nee
 
 
 @pytest.mark.apache_kafka
+@pytest.mark.timeout(600)
 def test_one_fault_of_each_kind_of_poison_leaves_every_record_what_it_must_be(needs_java: None) -> None:
     lines: list[str] = []
-    order = Order(seed=3, minutes=2, faults=len(POISON), events_per_s=3000, kinds=POISON, workers=2, once=True)
+    order = Order(seed=3, minutes=2, faults=len(POISON), events_per_s=2000, kinds=POISON, workers=2, once=True)
     record = run(order, lines.append)
     assert sound(record), json.dumps({**record, "log": lines}, indent=1)
     assert record["faults_by_kind"] == dict.fromkeys(sorted(POISON), 1)

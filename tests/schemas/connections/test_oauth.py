@@ -71,12 +71,12 @@ def test_a_token_is_used_to_its_end_while_the_endpoint_is_away_and_asked_for_onc
         ((400, {"error": "invalid_scope"}), "KAFKA_OAUTH_SCOPE: refused"),
         ((302, {}), "KAFKA_OAUTH_TOKEN_URL: answers 302"),
         ((500, "no object"), "KAFKA_OAUTH_TOKEN_URL: answers 500"),
-        ((200, {}), "answers no token"),
-        ((200, ["access_token"]), "answers no token"),
-        ((200, {"access_token": "a", "expires_in": "soon"}), "answers no token"),
-        ((200, {"access_token": "ü"}), "answers no token"),
-        ((200, {"access_token": "a", "expires_in": float("nan")}), "answers no token"),
-        ((200, {"access_token": "a", "expires_in": 0}), "answers no token"),
+        ((200, {}), "the answer contains no token"),
+        ((200, ["access_token"]), "the answer contains no token"),
+        ((200, {"access_token": "a", "expires_in": "soon"}), "the answer contains no token"),
+        ((200, {"access_token": "ü"}), "the answer contains no token"),
+        ((200, {"access_token": "a", "expires_in": float("nan")}), "the answer contains no token"),
+        ((200, {"access_token": "a", "expires_in": 0}), "the answer contains no token"),
     ],
 )
 def test_what_is_no_token_is_told_by_its_setting(endpoint: TokenEndpoint, answer: Any, named: str) -> None:

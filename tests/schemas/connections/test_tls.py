@@ -46,12 +46,12 @@ def test_kafkas_files_are_told_apart(authority: Authority, tmp_path: Path) -> No
         (kafka(authority, cafile=nonsense), "CAFILE", "no certificates"),
         (kafka(authority, certfile="/nowhere"), "CERTFILE", "No such file"),
         (kafka(authority, certfile=one.certificate, keyfile="/nowhere"), "KEYFILE", "No such file"),
-        (kafka(authority, certfile=nonsense, keyfile=one.key), "CERTFILE", "no certificate"),
-        (kafka(authority, certfile=one.certificate), "CERTFILE", "with its key"),
+        (kafka(authority, certfile=nonsense, keyfile=one.key), "CERTFILE", "must contain a certificate"),
+        (kafka(authority, certfile=one.certificate), "CERTFILE", "and its key"),
         (kafka(authority, keyfile=one.key), "KEYFILE", "needs AUTHTALLY_KAFKA_SSL_CERTFILE"),
         (kafka(authority, certfile=one.certificate, keyfile=other.key), "KEYFILE", "is not the key"),
         (kafka(authority, certfile=locked.certificate, keyfile=locked.key), "KEY_PASSWORD", "is not set"),
-        (good | {"kafka_ssl_key_password": "wrong"}, "KEY_PASSWORD", "does not open"),
+        (good | {"kafka_ssl_key_password": "wrong"}, "KEY_PASSWORD", "does not decrypt"),
         (kafka(authority) | {"kafka_security_protocol": "PLAINTEXT"}, "CAFILE", "not encrypted"),
     ):
         text = refusal(**given)

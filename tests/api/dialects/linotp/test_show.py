@@ -97,7 +97,7 @@ async def test_too_many_rows_are_sorted_by_time_only(api: Api, monkeypatch: pyte
     monkeypatch.setattr("api.dialects.linotp.show.MAX_SORTED", 20)
     code, said = error(await api.get("/reporting/show?sortby=count"))
     assert code == -311
-    assert "up to 20 rows, and these are 60" in said
+    assert "at most 20 rows, and the result has 60" in said
     assert await rows(api, "sortby=count&status=total"), "filters come first"
     assert await rows(api, "sortby=timestamp")
 

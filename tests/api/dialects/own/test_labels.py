@@ -122,10 +122,10 @@ async def test_a_trailing_period_tells_its_days(api: Api) -> None:
 @pytest.mark.parametrize(
     ("query", "words"),
     [
-        ("trailing=0", "no number from 1 to 90"),
-        ("trailing=91", "no number from 1 to 90"),
-        ("trailing=7&granularity=week", "granularity day only"),
-        ("trailing=30&from=2028-01-01&to=2028-04-30", "at most 3000"),
+        ("trailing=0", "not a whole number from 1 to 90"),
+        ("trailing=91", "not a whole number from 1 to 90"),
+        ("trailing=7&granularity=week", "needs the granularity day"),
+        ("trailing=30&from=2028-01-01&to=2028-04-30", "the maximum is 3000"),
     ],
 )
 async def test_trailing_windows_are_bounded(api: Api, query: str, words: str) -> None:

@@ -22,8 +22,8 @@ from api.app import build_app
 from api.dialects.own import openapi, today
 from api.settings.settings import ApiSettings
 from deploy.demo.servers import Valkey
-from schemas.clock import Clock
 from schemas.settings import read
+from schemas.time.clock import Clock
 from tests.api import in_thread
 from tests.api.conftest import Serve
 from tests.api.otp import state, write

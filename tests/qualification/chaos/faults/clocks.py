@@ -27,8 +27,8 @@ JUMPS_S: Final = (-63_072_000, -86_400, -3600, -900, 900, 3600, 86_400, 63_072_0
 BEFORE_RELEASE_S: Final = -20 * 365 * 86_400
 STANDS_S: Final = 45.0
 """After so long every worker must have noticed."""
-SETTLED_S: Final = 3.0
-HELD_S: Final = 4.0
+SETTLED_S: Final = 2.0
+HELD_S: Final = 2.0
 CANNOT: Final = "not done: there is no libfaketime or no C compiler here"
 
 

@@ -1,4 +1,4 @@
-"""Ends a process that does not end by itself, and writes what each thread and task was doing."""
+"""Ends a process that does not exit in time, and writes the stacks of its threads and tasks."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, TextIO
 
 STATUS: Final = 1
-"""Exit status of a process that had to be ended: faulthandler's own."""
+"""Exit status of a process that the deadline ended, as faulthandler defines it."""
 CRASH_S: Final = 8.0
-"""For a crashed process to close its connections."""
+"""Time for a crashed process to close its connections."""
 TASKS_S: Final = 1.0
-"""How long before the end the tasks are written."""
+"""The tasks are written this long before the end."""
 MAX_DEPTH: Final = 30
 
 Loops = Callable[[], Iterable[asyncio.AbstractEventLoop]]
 
 
 class ExitDeadline:
-    """The moment at which a process ends whatever hangs: a lock, a socket, a thread, its event loop."""
+    """The time at which a process ends even if a lock, a socket, a thread or its event loop hangs."""
 
     def __init__(self, loops: Loops = tuple) -> None:
         """`loops`: the event loops whose tasks are written."""
@@ -31,19 +31,19 @@ class ExitDeadline:
         self._at = float("inf")
 
     def within(self, seconds: float) -> None:
-        """End the process in `seconds` at the latest, by STATUS. An earlier deadline stays. Safe to call in any thread.
+        """End the process in `seconds` at the latest, with STATUS. An earlier deadline stays. Safe in any thread.
 
-        Nothing runs at the end: no `finally`, no `atexit`. The ledger needs none: what is not applied is read again.
+        No `finally` and no `atexit` runs. The ledger needs none: records that are not applied are read again.
         """
         if time.monotonic() + seconds >= self._at:
             return
         self._at = time.monotonic() + seconds
-        # A thread of C, which needs neither the event loop nor the interpreter's lock.
+        # faulthandler's thread is in C and needs neither the event loop nor the interpreter lock.
         faulthandler.dump_traceback_later(seconds, exit=True, file=_stderr())
         threading.Thread(target=self._write_tasks_before, args=(self._at,), name="exit-deadline", daemon=True).start()
 
     def write_stacks(self) -> None:
-        """Every thread and task to stderr, now."""
+        """Write the stacks of all threads and tasks to stderr now."""
         faulthandler.dump_traceback(_stderr(), all_threads=True)
         self._write_tasks()
 
@@ -53,7 +53,7 @@ class ExitDeadline:
             self._write_tasks()
 
     def _write_tasks(self) -> None:
-        # Best effort: another thread may change what is looked at.
+        # Best effort: another thread may change the loops meanwhile.
         with contextlib.suppress(Exception):
             for loop in self._loops():
                 for task in asyncio.all_tasks(loop):
@@ -63,7 +63,7 @@ class ExitDeadline:
 
 
 def _frames(awaited: Any) -> Iterator[str]:
-    """Where a suspended coroutine stands, and what it waits for, and so on."""
+    """The frames of a suspended coroutine and of the coroutines that it awaits."""
     for _ in range(MAX_DEPTH):
         frame = getattr(awaited, "cr_frame", None) or getattr(awaited, "gi_frame", None)
         if frame is None:
@@ -75,5 +75,5 @@ def _frames(awaited: Any) -> Iterator[str]:
 
 
 def _stderr() -> TextIO:
-    # The process's own, whatever has been put in its place.
+    # The process's own stderr, even if sys.stderr was replaced.
     return sys.__stderr__ or sys.stderr

@@ -1,0 +1,200 @@
+"""Arguments of ledger.lua: every key has a number, every addition names its key by that number."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Set as AbstractSet
+from typing import Any, Final
+
+import msgspec
+from msgspec import UNSET, Struct, UnsetType
+
+from aggregator.fold.deduplication import NOTHING_EVICTED, pack
+from aggregator.fold.range_delta import RangeDelta
+from aggregator.inventory.state import InventoryDelta
+from aggregator.inventory.store import InventoryAdditions, script_arguments
+from schemas.ledger import accuracy, keys
+from schemas.ledger.keys import ShardKeys
+
+_encode: Final = msgspec.msgpack.Encoder().encode
+
+
+class _Users(Struct):
+    """New users of one (period, scope)."""
+
+    sketches: int
+    """Number of sketches, whose keys begin at `sketch`."""
+    bound: int
+    """Users that the small sets may hold together."""
+    expires: int
+    parts: dict[int, list[str]]
+    """Digests by part 0…15."""
+    sketch: int
+    small: int | UnsetType
+    """The first of the small sets' keys. Unset: the users are in sketches already."""
+
+
+class _Counts(Struct):
+    key: int
+    fields: Mapping[str, int]
+    expires: int
+
+
+class _RecordTimes(Struct):
+    key: int
+    first: int
+    last: int
+    expires: int
+
+
+class _Clients(Struct):
+    key: int
+    add: list[str]
+    expires: int
+
+
+class _Ids(Struct):
+    """Ids of one hour; the digests are a blob of their own."""
+
+    key: int
+    hour: str
+    count: int
+
+
+class _DroppedIds(Struct):
+    key: int
+    hour: str
+
+
+class _Unexpected(Struct):
+    key: int
+    add: list[str]
+    clear: bool
+
+
+class _Additions(Struct):
+    """The script's ARGV[3], by the names that the script uses.
+
+    Optional fields are left out when unset, since MessagePack's nil would be a value in Lua.
+    """
+
+    users: list[_Users] = []
+    counts: list[_Counts] = []
+    written: list[_RecordTimes] = []
+    progress: Mapping[str, int] = {}
+    index: dict[str, int | str] = {}
+    """Period to the Unix second of its expiry."""
+    labels: list[str] = []
+    meta: Mapping[str, str] = {}
+    clients: list[_Clients] = []
+    ids: list[_Ids] = []
+    ids_dropped: list[_DroppedIds] = []
+    ids_given_up_before: str | UnsetType = UNSET
+    unexpected: _Unexpected | UnsetType = UNSET
+    first_event: int | UnsetType = UNSET
+    last_event: int | UnsetType = UNSET
+    first_record: int | UnsetType = UNSET
+    last_record: int | UnsetType = UNSET
+    inventory: InventoryAdditions | UnsetType = UNSET
+
+
+class Step:
+    """One call of ledger.lua under construction. `start` and `end` are positions; None stands for none."""
+
+    def __init__(self, shard_keys: ShardKeys, start: int | None, end: int | None) -> None:
+        self.key_names = [
+            shard_keys.position,
+            shard_keys.progress,
+            shard_keys.index,
+            shard_keys.labels,
+            shard_keys.meta,
+            shard_keys.ids,
+        ]
+        self._keys = shard_keys
+        self._start = start
+        self._end = end
+        self._additions = _Additions()
+        self._blobs: list[bytes] = []
+
+    @property
+    def arguments(self) -> list[str | bytes]:
+        """The script's ARGV."""
+        start, end = ("" if at is None else str(at) for at in (self._start, self._end))
+        return [start, end, _encode(self._additions), *self._blobs]
+
+    def add_meta(self, meta: Mapping[str, str]) -> None:
+        self._additions.meta = meta
+
+    def add_progress(self, progress: Mapping[str, int]) -> None:
+        self._additions.progress = progress
+
+    def change_unexpected(self, offsets: Iterable[int] = (), *, clear: bool = False) -> None:
+        """Add offsets of unexpected records, after the former ones are dropped if `clear`."""
+        key = self._key(self._keys.unexpected)
+        self._additions.unexpected = _Unexpected(key, list(map(str, offsets)), clear)
+
+    def add_delta(
+        self, delta: RangeDelta, in_sketches: AbstractSet[tuple[str, Any]], bound: int, expiry: Callable[[str], int]
+    ) -> None:
+        """Add a range. `bound` is EXACT_UP_TO; `expiry` returns a period's Unix second of expiry, 0 for never."""
+        additions = self._additions
+        if delta.unexpected:
+            self.change_unexpected(sorted(delta.unexpected))
+        self._add_users(delta, in_sketches, bound, expiry)
+        for (period, scope), increments in delta.counts.items():
+            key = self._key(self._keys.counts(period, scope))
+            additions.counts.append(_Counts(key, increments, expiry(period)))
+        for day, (first, last) in delta.record_times.items():
+            key = self._key(self._keys.record_times(day))
+            additions.written.append(_RecordTimes(key, first, last, expiry(day)))
+        for period, digests in delta.clients.items():
+            key = self._key(self._keys.clients(period))
+            additions.clients.append(_Clients(key, list(digests), expiry(period)))
+        self._add_ids(delta)
+        if isinstance(delta, InventoryDelta):
+            additions.inventory, blob = script_arguments(self._keys, self._key, delta.inventory)
+            # The script expects it last.
+            self._blobs.append(blob)
+        additions.progress = delta.progress
+        additions.index = {period: expiry(period) or "+inf" for period in delta.periods}
+        additions.labels = list(delta.labels)
+        additions.first_event, additions.last_event = _set(delta.first_event_ms), _set(delta.last_event_ms)
+        additions.first_record, additions.last_record = _set(delta.first_record_ms), _set(delta.last_record_ms)
+
+    def _add_users(
+        self, delta: RangeDelta, in_sketches: AbstractSet[tuple[str, Any]], bound: int, expiry: Callable[[str], int]
+    ) -> None:
+        names = self._keys
+        for (period, scope), parts in delta.users.items():
+            small: int | UnsetType = UNSET
+            if (period, scope) not in in_sketches:
+                small = self._first_key(names.small_set(period, scope, part) for part in range(keys.SMALL_PARTS))
+            sketches = accuracy.sketches(period, scope)
+            sketch = self._first_key(names.users(period, scope, part) for part in range(sketches))
+            digests = {part: held for part, held in enumerate(parts) if held}
+            self._additions.users.append(_Users(sketches, bound, expiry(period), digests, sketch, small))
+
+    def _add_ids(self, delta: RangeDelta) -> None:
+        dedupe = delta.dedupe
+        for hour in dedupe.dropped:
+            self._additions.ids_dropped.append(_DroppedIds(self._key(self._keys.ids_of(hour)), str(hour)))
+        for hour, digests in dedupe.new.items():
+            self._additions.ids.append(_Ids(self._key(self._keys.ids_of(hour)), str(hour), len(digests)))
+            self._blobs.append(pack(digests))
+        if dedupe.evicted_before != NOTHING_EVICTED:
+            self._additions.ids_given_up_before = str(dedupe.evicted_before)
+
+    def _key(self, name: str) -> int:
+        """The number of a key in KEYS."""
+        self.key_names.append(name)
+        return len(self.key_names)
+
+    def _first_key(self, names: Iterable[str]) -> int:
+        """The number of the first of several keys; the others follow it."""
+        first = len(self.key_names) + 1
+        self.key_names += names
+        return first
+
+
+def _set(value: int | None) -> int | UnsetType:
+    return UNSET if value is None else value

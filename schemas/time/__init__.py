@@ -1,0 +1,1 @@
+"""The clocks of a process, and timestamps as text."""
