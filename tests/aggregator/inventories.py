@@ -25,7 +25,7 @@ Line = tuple[datetime, datetime, str, tuple[int, ...]]
 
 
 def state(time: str, serial: str, event: str, *realms: str, **more: object) -> dict[str, object]:
-    """An event; active and unassigned unless told otherwise."""
+    """An event; active and unassigned unless given otherwise."""
     result: dict[str, object] = {"time": time, "serial": serial, "event": event, "realms": realms}
     return {**result, "active": True, "assigned": "user_id" in more, **more}
 

@@ -26,7 +26,7 @@ def no_compare() -> None:
 
     if ledger.SCRIPT.count(COMPARE) != 1:
         raise ValueError("ledger.lua compares positions in another way than this arm knows")
-    # A position that is not there must still be told apart: opening a shard starts from it.
+    # A missing position must still be distinguished: opening a shard starts from it.
     script = ledger.SCRIPT.replace(COMPARE, "if have == '' and ARGV[1] ~= '' then")
     ledger.__dict__["SCRIPT"] = script
     ledger.__dict__["SCRIPT_SHA"] = hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()

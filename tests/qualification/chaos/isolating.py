@@ -46,7 +46,7 @@ SHARD: Final = Shard("isolating.logins", 0)
 
 
 class Record(NamedTuple):
-    """A Kafka record, as far as a fold looks at one."""
+    """The parts of a Kafka record that a fold reads."""
 
     offset: int
     timestamp: int

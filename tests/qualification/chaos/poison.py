@@ -158,7 +158,7 @@ def _any(kind: str, now_ms: int) -> list[Specimen]:
     return [
         Specimen(
             "defect",
-            "nobody foresaw what is in it",
+            "its content is unforeseen",
             _json(_zoned(good) | {"user_id": RAISES.decode()}),
             (Dead(UNEXPECTED),),
             defect=True,
@@ -247,7 +247,7 @@ def _logins(now_ms: int) -> list[Specimen]:
         )
 
     return [
-        Specimen("no user", "a success of nobody", _json(_zoned(good) | {"user_id": ""}), (empty,)),
+        Specimen("no user", "a success without a user", _json(_zoned(good) | {"user_id": ""}), (empty,)),
         Specimen(
             "long user",
             "over its limit in a success",

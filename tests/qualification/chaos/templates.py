@@ -37,7 +37,7 @@ def first_ms() -> int:
 class Templates:
     """Events of one topic. The same seed gives the same ones, apart from the day on which it runs.
 
-    `plain` ones have no ids and no bad record among them, for whoever knows nothing of either.
+    `plain` ones have no ids and no bad record among them, for workers that support neither.
     """
 
     def __init__(self, topic: str, event: str, seed: int, plain: bool = False) -> None:
