@@ -1,4 +1,4 @@
-"""Callers with good tokens while somebody else sends made-up ones: 100,000, each with an unknown key id."""
+"""Callers with good tokens during a flood of 100,000 forged ones, each with an unknown key id."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Control arms: counting that is known to be wrong, which these faults must show. Run as a program with an arm's name.
+"""Control arms: wrong implementations, which the fault runs must detect. Run as a program with an arm's name.
 
 `no-compare` is the worker with a script that applies whatever comes. `plain-faust` counts as Faust's documentation
 shows it and commits Kafka's offsets; `faust-defaults` does so with Faust's own timeouts.

@@ -1,4 +1,4 @@
-"""How long a worker takes from a crash to its exit. Run as a program.
+"""Measures the time of a worker from a crash to its exit. Run as a program.
 
 `python -m tests.qualification.chaos.crashes --crashes 30 --out FILE`: each worker counts a flow for a while. Then a
 fold raises

@@ -1,4 +1,4 @@
-"""What one partition was sent, what Kafka acknowledged of it, and what its log turned out to hold."""
+"""The events sent to one partition, those that Kafka acknowledged, and those that its log contains."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hostile records as data: what each must become is known from the contract, whatever the worker does.
+"""Hostile records as data, each with the outcome that the contract requires.
 
 A record's fate depends on its specimen, its timestamp and the true time alone. `SERIAL` in a value or an id stands for
 a number that no other record of the run has.

@@ -1,4 +1,4 @@
-"""Asks the apis all along: no answer may be wrong, none may hang, and refusals need a store that is away."""
+"""Queries the apis during a run: no answer may be wrong or hang, and a 503 needs an unreachable store."""
 
 from __future__ import annotations
 

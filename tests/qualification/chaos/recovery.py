@@ -1,4 +1,4 @@
-"""How long a killed worker's partitions stand still: ours beside Faust with its own timeouts. Run as a program.
+"""Measures how long the partitions of a killed worker wait, beside Faust with its default timeouts. Run as a program.
 
 `python -m tests.qualification.chaos.recovery --kills 5 --out FILE`: two workers each, one is killed and started again
 at once; timed

@@ -1,4 +1,4 @@
-"""A few thousand seeded events that a run sends over and over: what each adds to a ledger is known once and for all."""
+"""A few thousand seeded events that a run sends repeatedly; each one's effect on a ledger is computed once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Watches every shard's position on every node, and times how long each takes to move after a moment."""
+"""Reads every shard's position on every node, and measures how long each takes to move after a fault."""
 
 from __future__ import annotations
 
