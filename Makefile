@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test lint bench chaos pictures docs schemas lock audit sbom clean
+.PHONY: setup demo test test-fast coverage lint contracts bench chaos pictures docs schemas lock audit sbom clean
 
 setup: .venv/ready
 
@@ -15,7 +15,7 @@ setup: .venv/ready
 demo: setup
 	$(BIN)/authtally demo
 
-# All but the fault runs of `make chaos`. A file's tests share a process: much of the time is waiting for real servers.
+# All tests except the fault runs of `make chaos`. The tests of a file share a process; most of the time is waiting for servers.
 test: setup
 	$(BIN)/pytest -n 3 --dist loadfile
 
@@ -23,6 +23,10 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# make contracts REV=<commit> prints how the names that users depend on differ from those of a commit.
+contracts: setup
+	$(BIN)/python -m tests.qualification.contracts $(REV)
 
 # make bench BENCH=--quick for the short version.
 bench: setup .venv-peers/ready
@@ -55,7 +59,7 @@ lock: setup
 	$(BIN)/uv pip compile pyproject.toml --extra traces --constraints requirements.lock --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links --output-file deploy/container/runtime.lock
 	$(BIN)/uv pip compile deploy/container/build.in --constraints requirements.lock --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links --output-file deploy/container/build.lock
 
-# Known weaknesses of what is locked (strict: what could not be looked up is a failure), and what bandit finds in ours.
+# Known vulnerabilities in the locked packages (strict: a failed query is a failure), and bandit's findings in this code.
 audit: setup
 	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive aggregator api deploy schemas
 	$(BIN)/pip-audit --strict --disable-pip --require-hashes --requirement requirements.lock --requirement deploy/container/build.lock

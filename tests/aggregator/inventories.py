@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,10 +11,6 @@ from zoneinfo import ZoneInfo
 
 import redis
 
-from aggregator.inventory import store
-from aggregator.inventory.fold import EventReader, fold_inventory
-from aggregator.inventory.state import InventoryCache
-from aggregator.ledger.ledger import Applied, Refused
 from schemas.ledger import inventory
 from schemas.ledger.inventory import COUNTED_STATUSES, NO_REALM
 from schemas.ledger.keys import Shard, ShardKeys
@@ -40,34 +35,10 @@ def log(events: Sequence[Mapping[str, object] | bytes]) -> list[LogRecord]:
 
 
 class Inventories(Counting):
-    """Counts ranges of an inventory."""
+    """Counts ranges of an inventory's shard."""
 
     def __init__(self, redis_url: str, shard: Shard = SHARD, *, remember: bool = True, **given: Any) -> None:
         super().__init__(redis_url, shard, remember=remember, **given)
-        self.known: InventoryCache = InventoryCache(set())
-
-    async def count(self, records: Sequence[LogRecord], start: int, end: int) -> Applied | Refused:
-        """One range; all its scripts."""
-        outcome: Applied | Refused = Refused(None)
-        batch = [one for one in records if start <= one.offset < end]
-        reading = EventReader(self.settings.topics[self.shard.topic], batch, end, self.rules, self.now_ms)
-        while start < end:
-            if not self.remember or self.known.inventory is None:
-                look = await self.ledger.read_state(self.shard)
-                seen = await self.ledger.read_seen_ids(self.shard, look)
-                assert seen is not None
-                self.known = InventoryCache(set(look.labels), seen_ids=seen)
-                self.known.inventory = await store.load_state(self.ledger, self.shard, look.position or 0)
-            stock, (result, _) = self.known.inventory, reading.take(start)
-            if stock is None or not await store.load_needed(self.ledger, self.shard, start, stock, result):
-                return Refused((await self.ledger.read_state(self.shard)).position)
-            delta = fold_inventory(*reading.take(start), self.known, stock, self.rules, self.now_ms)
-            outcome, _ = await asyncio.gather(self.ledger.apply(self.shard, start, delta), reading.read_ahead())
-            if isinstance(outcome, Refused):
-                return outcome
-            self.known.update(delta)
-            start = delta.end
-        return outcome
 
 
 @dataclass

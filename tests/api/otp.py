@@ -28,12 +28,9 @@ def given(time: str, realm: str, status: str, count: int, event: str = "token_in
 
 
 async def write(redis_url: str, events: Sequence[Event], shard: Shard = SHARD, **settings: Any) -> None:
-    """Count events; a second call goes on where the first one ended."""
+    """Count events; a second call continues where the first one ended."""
     async with Inventories(redis_url, shard, topics=TOPICS, **settings) as counter:
-        start = (await counter.ledger.read_state(shard)).position
-        if start is None:
-            start = 0
-            await counter.open()
+        start = await counter.resume()
         records = [record(start + number, event, LATE_MS) for number, event in enumerate(events)]
         assert isinstance(await counter.count(records, start, start + len(records)), Applied)
 

@@ -7,13 +7,10 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from aggregator.fold.fold import fold
-from aggregator.fold.range_delta import CountingRules, ShardCache
-from aggregator.ledger.ledger import Applied, Ledger
-from aggregator.ledger.store import connect
+from aggregator.ledger.ledger import Applied
 from schemas.ledger.keys import Shard
-from tests.aggregator import ledgers
-from tests.aggregator.logs import NOW_MS, LogRecord, record
+from tests.aggregator.counting import Counting
+from tests.aggregator.logs import LogRecord, record
 
 TOPICS = {"login": "auth.logins", "token": "auth.tokens", "account": "auth.accounts"}
 
@@ -33,36 +30,19 @@ def account(time: str, kind: str, **rest: object) -> Event:
 
 
 async def count(redis_url: str, events: Iterable[Event], partitions: int = 2, **given: Any) -> None:
-    """Count events, each in a partition of its kind's topic; a second call goes on where the first one ended.
+    """Count events, each in a partition of its kind's topic; a second call continues where the first one ended.
 
-    Days stay for ever: tests ask about days whose retention may be over when they run.
+    Days are kept forever: tests ask about days whose retention may be over when they run.
     """
-    settings = ledgers.settings(redis_url, **{"retain_days": "forever"} | given)
+    settings = {"retain_days": "forever"} | given
     logs: dict[Shard, list[Event]] = defaultdict(list)
     for number, event in enumerate(events):
         logs[Shard(TOPICS[event["type"]], number % partitions)].append(event)
-    client = connect(settings)
-    ledger, rules = Ledger(client, settings), CountingRules.of(settings)
-    try:
-        for shard, log in logs.items():
-            start = (await ledger.read_state(shard)).position
-            if start is None:
-                start = 0
-                assert isinstance(await ledger.initialize(shard, 0, "id-1"), Applied)
-            state = await ledger.read_state(shard)
-            seen = await ledger.read_seen_ids(shard, state)
-            assert seen is not None
-            known = ShardCache(set(state.labels), seen_ids=seen)
+    for shard, log in logs.items():
+        async with Counting(redis_url, shard, **settings) as counter:
+            start = await counter.resume()
             records = [stamped(start + number, event) for number, event in enumerate(log)]
-            end = start + len(records)
-            while start < end:
-                batch = [one for one in records if one.offset >= start]
-                delta = fold(settings.topics[shard.topic], batch, end, known, rules, NOW_MS)
-                assert isinstance(await ledger.apply(shard, start, delta), Applied)
-                known.update(delta)
-                start = delta.end
-    finally:
-        await client.aclose()
+            assert isinstance(await counter.count(records, start, start + len(records)), Applied)
 
 
 def stamped(offset: int, event: Event) -> LogRecord:

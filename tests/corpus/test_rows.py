@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations, product
 from typing import Any
 
 import pytest
 
-from aggregator.fold.fold import fold
-from aggregator.fold.range_delta import CountingRules, RangeDelta, ShardCache
-from aggregator.inventory.fold import decode_records, fold_inventory, unknown_holders, unknown_tokens
-from aggregator.inventory.state import InventoryState
+from aggregator.fold.range_delta import CountingRules
 from schemas.adapters.registry import ADAPTERS
 from schemas.events import REASONS
 from schemas.ledger import fields
-from schemas.ledger.inventory import BINDINGS as INVENTORY
 from schemas.ledger.scopes import EVERYTHING
 from tests.aggregator import ledgers
 from tests.aggregator.logs import LogRecord
+from tests.aggregator.sums import Sums, summed
 from tests.corpus import rows
 from tests.corpus.around import CODECS, HEADERS, KEYS, TIMESTAMPS
 from tests.corpus.bindings import BINDINGS
@@ -74,25 +71,15 @@ def test_the_fold_makes_of_each_row_what_it_says_and_counts_its_neighbour(bindin
                 for offset, one in enumerate(sent)
             ]
             outcomes = [*row.outcomes(CLOCK_MS), *good.outcomes(CLOCK_MS)]
-            tally = folded(binding, log, rules)
-            assert became(tally) == (progress(row, outcomes), rows.counts(outcomes)), row
+            sums = summed(binding, log, (), rules, CLOCK_MS)
+            assert became(sums) == (progress(row, outcomes), rows.counts(outcomes)), row
 
 
 def progress(row: Row, outcomes: Sequence[rows.Outcome]) -> Counter[str]:
     return rows.progress(outcomes) + Counter({fields.UNTIMED: 1} if row.untimed else {})
 
 
-def became(tally: RangeDelta) -> tuple[Counter[str], dict[str, Counter[str]]]:
-    counts = {period: Counter(found) for (period, scope), found in tally.counts.items() if scope == EVERYTHING}
-    return Counter({name: number for name, number in tally.progress.items() if number}), counts
-
-
-def folded(binding: str, log: Sequence[LogRecord], rules: CountingRules) -> RangeDelta:
-    end, known = len(log), ShardCache(set())
-    if binding not in INVENTORY:
-        return fold(binding, log, end, known, rules, CLOCK_MS)
-    result = decode_records(binding, log, rules, CLOCK_MS)
-    state = InventoryState({}, {}, {}, {})
-    state.tokens.update(dict.fromkeys(unknown_tokens(result, state)))
-    state.holders.update(dict.fromkeys(unknown_holders(result, state), 0))
-    return fold_inventory(result, end, known, state, rules, CLOCK_MS)
+def became(sums: Sums) -> tuple[Counter[str], dict[str, Counter[str]]]:
+    by_scope: Mapping[Any, Counter[str]] = sums.counts
+    counts = {period: Counter(found) for (period, scope), found in by_scope.items() if scope == EVERYTHING}
+    return Counter({name: number for name, number in sums.progress.items() if number}), counts

@@ -16,11 +16,9 @@ from aggregator.fold.range_delta import CountingRules
 from schemas.adapters.registry import ADAPTERS
 from schemas.events import BOM, RecordTime
 from schemas.ledger import fields
-from schemas.ledger.inventory import BINDINGS as INVENTORY
 from schemas.ledger.keys import Shard
 from tests.aggregator import ledgers
 from tests.aggregator.counting import Counting
-from tests.aggregator.inventories import Inventories
 from tests.aggregator.logs import LogRecord
 from tests.aggregator.sums import Sums, summed
 from tests.corpus.bindings import BINDINGS, Role
@@ -192,12 +190,11 @@ async def test_any_cutting_leaves_the_same_keys_in_a_store(redis_url: str, log: 
 
 
 async def stored(redis_url: str, log: Log, cuts: Iterable[int], *, remember: bool) -> dict[str, object]:
-    counting = Inventories if log.name in INVENTORY else Counting
     shard = Shard("auth.foreign", 0)
     named = {**NAMED[log.rules], "topics": f"{shard.topic}={log.name}"}
     with ledgers.client(redis_url) as client:
         client.flushall()
-        async with counting(redis_url, shard, remember=remember, **named) as counter:
+        async with Counting(redis_url, shard, remember=remember, **named) as counter:
             counter.now_ms = log.now_ms
             await counter.open()
             await counter.count_cut(log.records, cuts)

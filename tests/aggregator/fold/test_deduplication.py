@@ -20,6 +20,7 @@ from schemas.ledger.scopes import EVERYTHING
 from tests.aggregator import ledgers
 from tests.aggregator.counting import SHARD, Counting
 from tests.aggregator.logs import NOW_MS, LogRecord
+from tests.aggregator.sums import summed
 
 OF = ShardKeys("authtally:", SHARD)
 WINDOW_S = 2 * 3600
@@ -33,16 +34,10 @@ def login(offset: int, minutes: int, event_id: str | None = None, **more: object
 
 
 def counted(*log: LogRecord, cuts: tuple[int, ...] = (), **given: Any) -> tuple[int, int]:
-    """Logins counted and repeats told, of a log folded in one piece or several."""
+    """Logins and duplicates of a log that is folded in one range or several."""
     rules = CountingRules.of(ledgers.settings("redis://nowhere", **({"dedupe_window_s": WINDOW_S} | given)))
-    known = ShardCache(set())
-    found = repeated = 0
-    for start, end in zip((0, *cuts), (*cuts, len(log)), strict=True):
-        delta = fold("login", log[start:end], end, known, rules, NOW_MS)
-        known.update(delta)
-        found += delta.counts.get(("2026-11", EVERYTHING), {}).get(fields.LOGIN, 0)
-        repeated += delta.progress.get(fields.DUPLICATES, 0)
-    return found, repeated
+    sums = summed("login", log, cuts, rules, NOW_MS)
+    return sums.counts["2026-11", EVERYTHING][fields.LOGIN], sums.progress[fields.DUPLICATES]
 
 
 @pytest.mark.parametrize(

@@ -9,17 +9,15 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from aggregator.fold.digest import Digest
-from aggregator.fold.fold import fold
-from aggregator.fold.range_delta import CountingRules, RangeDelta, ShardCache
-from aggregator.ledger.ledger import Applied, Ledger, Refused
-from aggregator.ledger.store import connect
+from aggregator.fold.range_delta import RangeDelta, ShardCache
+from aggregator.ledger.ledger import Applied, Refused
 from aggregator.settings import WorkerSettings
 from api.ledger.client import open_ledger
 from api.ledger.statistics import ActiveUsers, Statistics
 from schemas.ledger.keys import SMALL_PARTS, Shard, ShardKeys
 from schemas.ledger.scopes import EVERYTHING, Scope
-from schemas.settings import read
 from tests.aggregator import ledgers
+from tests.aggregator.counting import Counting
 from tests.aggregator.logs import LogRecord
 
 MONTH: Final = "2026-11"
@@ -35,9 +33,9 @@ class OneShard:
     """Adds users to `MONTH`, of everything and of `NODE`."""
 
     def __init__(self, redis_url: str, secret: str) -> None:
-        self.settings: WorkerSettings = read(
-            WorkerSettings,
-            redis_url=redis_url,
+        self._counting = Counting(
+            redis_url,
+            SHARD,
             user_hash_key=secret,
             users_by=("node",),
             counts_by=("node",),
@@ -45,22 +43,21 @@ class OneShard:
             exact_up_to=4096,
             log_level="warning",
         )
+        self._counting.now_ms = RECORD_MS
+        self.settings: WorkerSettings = self._counting.settings
         self.keys = ShardKeys(self.settings.key_prefix, SHARD)
-        self.client: Any = connect(self.settings)
-        self._ledger = Ledger(self.client, self.settings)
+        self.client: Any = self._counting.client
         self._reader = open_ledger(self.settings)
         self._statistics = Statistics(self._reader, self.settings)
-        self._rules = CountingRules.of(self.settings)
         self._digest = Digest(secret)
         self._at = 0
-        self._sketched: set[tuple[str, Any]] = set()
 
     async def begin(self) -> None:
         """Empty the store and open the shard."""
         await self.client.flushall()
-        await self._ledger.initialize(SHARD, 0, "")
+        await self._counting.ledger.initialize(SHARD, 0, "")
         self._at = 0
-        self._sketched.clear()
+        self._counting.in_sketches = frozenset()
 
     async def add(self, users: Sequence[str]) -> None:
         """Count users who have not been there before: the digest and the script, without a log."""
@@ -70,34 +67,29 @@ class OneShard:
 
     async def add_from_elsewhere(self, users: Sequence[str]) -> bool:
         """Send users as a range that begins where the shard does not stand; whether it was refused."""
-        return isinstance(await self._ledger.apply(SHARD, self._at + 1, self._tally(users)), Refused)
+        return isinstance(await self._counting.ledger.apply(SHARD, self._at + 1, self._tally(users)), Refused)
 
     async def replay(self, users: Sequence[str], cuts: Iterator[int]) -> None:
         """Count a log of one login a user, cut into ranges of these lengths: digest, fold and script."""
-        known = ShardCache(set())
         log = [LogRecord(self._at + number, RECORD_MS, _login(user)) for number, user in enumerate(users)]
         end = self._at + len(log)
-        while log:
-            some = log[: next(cuts)]
-            delta = fold("login", some, some[-1].offset + 1, known, self._rules, RECORD_MS)
-            if delta.dead_letters:
-                raise RuntimeError(f"void: a login was not counted: {delta.dead_letters[0]}")
-            done = delta.end - self._at
-            await self._apply(delta)
-            known.update(delta)
-            del log[:done]
-        if self._at != end:
-            raise RuntimeError(f"void: the log ends at {end}, the shard stands at {self._at}")
+        self._counting.known = ShardCache(set())
+        while self._at < end:
+            until = min(self._at + next(cuts), end)
+            _require_applied(await self._counting.count(log, self._at, until))
+            self._at = until
+        progress = await self.client.hgetall(self.keys.progress)
+        if any(name.startswith("dead") for name in progress):
+            raise RuntimeError(f"void: a login was not counted: {progress}")
 
     def _tally(self, users: Sequence[str]) -> RangeDelta:
         parts = self._digest.users(users)
         return RangeDelta(self._at + len(users), users={(MONTH, EVERYTHING): parts, (MONTH, NODE): parts})
 
     async def _apply(self, delta: RangeDelta) -> None:
-        done = await self._ledger.apply(SHARD, self._at, delta, frozenset(self._sketched))
-        if not isinstance(done, Applied):
-            raise RuntimeError(f"void: the ledger refused a range: {done}")
-        self._sketched |= done.in_sketches
+        counting = self._counting
+        done = await counting.ledger.apply(SHARD, self._at, delta, counting.in_sketches)
+        counting.in_sketches |= _require_applied(done).in_sketches
         self._at = delta.end
 
     async def active(self, scope: Scope) -> ActiveUsers:
@@ -133,6 +125,12 @@ class OneShard:
         encodings = await self._reader.run([("OBJECT", "ENCODING", name) for name in held])
         # An intset: eight bytes a member and eight of header.
         return sum(8 + 8 * length for length in lengths if length), {encoding.decode() for encoding in encodings}
+
+
+def _require_applied(outcome: Applied | Refused) -> Applied:
+    if not isinstance(outcome, Applied):
+        raise RuntimeError(f"void: the ledger refused a range: {outcome}")
+    return outcome
 
 
 def _login(user: str) -> bytes:
