@@ -54,7 +54,7 @@ def doctor(
 
     from deploy.cli.doctor import Options, age_of, oldest_in
     from deploy.cli.doctor import doctor as run
-    from deploy.cli.doctor.topics import Backup
+    from deploy.cli.doctor.retention import Backup
 
     if backup_age and backups:
         raise click.UsageError("either --backup-age or --backups")
