@@ -84,8 +84,7 @@ def rebuild_index(settings: WorkerSettings, shard: Shard | None, yes: bool, *, a
     needed = any(each.periods or each.times for each in found)
     if not as_json:
         _show(found)
-    # No question with --json: its output must be one document.
-    changes = needed and (yes if as_json else confirmed(yes, "Add and remove these?"))
+    changes = needed and confirmed(yes, "Add and remove these?", as_json=as_json)
     if changes:
         found = with_connection(settings, lambda client: run(client, True))
     if as_json:

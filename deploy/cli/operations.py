@@ -156,10 +156,13 @@ def fetched_ends(reader: Any, result: dict[Shard, int]) -> dict[Shard, int]:
     return ends
 
 
-def confirmed(yes: bool, question: str) -> bool:
-    """Whether to make the change: `--yes`, or the answer at a terminal; otherwise prints that this was a dry run."""
-    if yes:
-        return True
+def confirmed(yes: bool, question: str, *, as_json: bool = False) -> bool:
+    """Whether to make the change: `--yes`, or the answer at a terminal; otherwise prints that this was a dry run.
+
+    With `as_json` it neither asks nor prints, because the output must be one document.
+    """
+    if yes or as_json:
+        return yes
     if sys.stdin.isatty():
         return click.confirm(question, default=False)
     click.echo("Dry run: nothing was changed. Repeat with --yes to make the change.")

@@ -221,8 +221,7 @@ def reset(settings: WorkerSettings, shard: Shard, to: str, yes: bool, *, as_json
     move = assess(shard, state, log, target)
     if not as_json:
         click.echo("\n".join(move.in_words))
-    # No question with --json: its output must be one document.
-    moves = yes if as_json else confirmed(yes, "Move it?")
+    moves = confirmed(yes, "Move it?", as_json=as_json)
     if moves and isinstance(with_ledger(settings, _write(move, log)), Refused):
         raise click.ClickException("the shard's position moved meanwhile, nothing was changed: repeat")
     if as_json:

@@ -87,8 +87,7 @@ def adopt(settings: WorkerSettings, yes: bool, *, as_json: bool) -> None:
             "Counts made so far stay as they are; the new values apply from these positions on.\n"
             "Stop the workers first: a running worker continues with its old settings."
         )
-    # No question with --json: its output must be one document.
-    if not (found and yes if as_json else confirmed(yes, "Record it?")):
+    if not (found and confirmed(yes, "Record it?", as_json=as_json)):
         if as_json:
             print_json(document)
         return

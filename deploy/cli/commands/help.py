@@ -37,7 +37,7 @@ secret files that AUTHTALLY_SECRETS_DIR names. Worker and api may share them; an
 \b
 In scripts
   --json prints one JSON document to stdout, also for errors: "error" and "exit_status".
-  Progress and remarks go to stderr: a bar on a terminal, otherwise a line every few seconds.
+  Progress and remarks go to stderr: a bar on a terminal, otherwise a line every 30 s.
   A command that moves, sends or records something is a dry run without --yes.
 
 \b

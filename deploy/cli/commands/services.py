@@ -11,14 +11,18 @@ from deploy.cli.commands.options import json_option, settings_errors_as_usage
 from deploy.cli.json_output import print_json
 
 
-def _show(settings: Any, as_json: bool) -> None:
+def _checked(kind: type[Any], *, check: bool, as_json: bool) -> bool:
+    """Load the settings of a service, and print them for `--check`; whether the command ends with that."""
+    from deploy.cli import environment
     from schemas.settings import effective
 
-    if as_json:
-        print_json({"settings": effective(settings)})
-        return
-    for name, value in effective(settings).items():
-        click.echo(f"{name}={value}")
+    values = environment.load(kind)
+    if check and as_json:
+        print_json({"settings": effective(values)})
+    elif check:
+        for name, value in effective(values).items():
+            click.echo(f"{name}={value}")
+    return check
 
 
 check_option: Callable[[Any], Any] = click.option(
@@ -49,11 +53,8 @@ def worker(check: bool, as_json: bool) -> None:
     _check_alone(check, as_json)
     with settings_errors_as_usage():
         from aggregator.settings import WorkerSettings
-        from deploy.cli import environment
 
-        values = environment.load(WorkerSettings)
-        if check:
-            _show(values, as_json)
+        if _checked(WorkerSettings, check=check, as_json=as_json):
             return
         from aggregator.__main__ import main as run
 
@@ -78,11 +79,8 @@ def api(check: bool, as_json: bool) -> None:
     _check_alone(check, as_json)
     with settings_errors_as_usage():
         from api.settings.settings import ApiSettings
-        from deploy.cli import environment
 
-        values = environment.load(ApiSettings)
-        if check:
-            _show(values, as_json)
+        if _checked(ApiSettings, check=check, as_json=as_json):
             return
         from api.__main__ import main as run
 
