@@ -131,7 +131,7 @@ ERRORS = [
     (["positions", "reset", "auth.logins", "--json"], 2, "Missing argument 'PARTITION'"),
     (["report", "--url", "http://127.0.0.1:1", "--json"], 1, "AUTHTALLY_URL: no answer"),
     (["worker", "--json"], 2, "--json is allowed only with --check"),
-    (["doctor", "--json", "--backup-age", "old"], 2, "'old' is no time"),
+    (["doctor", "--json", "--backup-age", "old"], 2, "'old' is not a duration"),
     (["nonsense", "--json"], 2, "No such command 'nonsense'"),
 ]
 
