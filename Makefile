@@ -1,4 +1,4 @@
-# Every target works first on a fresh machine: each makes the virtual environment when it is missing or stale.
+# Every target works on a fresh machine: it creates the virtual environment if that is missing or outdated.
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -15,7 +15,7 @@ setup: .venv/ready
 demo: setup
 	$(BIN)/authtally demo
 
-# All tests except the fault runs of `make chaos`. The tests of a file share a process; most of the time is waiting for servers.
+# All tests except those of `make chaos`. A file's tests share a process, because starting real servers takes long.
 test: setup
 	$(BIN)/pytest -n 3 --dist loadfile
 
@@ -40,11 +40,11 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# make contracts REV=<commit> prints how the names that users depend on differ from those of a commit.
+# Differences between the names that users depend on and those of a commit: make contracts REV=<commit>.
 contracts: setup
 	$(BIN)/python -m tests.qualification.contracts $(REV)
 
-# make bench BENCH=--quick for the short version.
+# Benchmarks; `make bench BENCH=--quick` runs the short version.
 bench: setup .venv-peers/ready
 	$(BIN)/python -m tests.qualification.bench $(BENCH)
 
@@ -53,15 +53,15 @@ bench: setup .venv-peers/ready
 	.venv-peers/bin/pip install --quiet --require-hashes --requirement $<
 	touch $@
 
-# The generated parts of README.md and docs/.
+# Writes the generated parts of README.md and docs/.
 docs: setup
 	$(BIN)/python -m deploy.cli.reference
 
-# Screenshots of the dashboard, for the documentation.
+# Takes screenshots of the dashboard for the documentation.
 pictures: setup
 	$(BIN)/python -m tests.dashboard.pictures
 
-# The long fault runs; make chaos CHAOS="--seed 7 --minutes 60 --out FILE" for another one on the clusters.
+# Long fault runs; `make chaos CHAOS="--seed 7 --minutes 60 --out FILE"` sets the options of the run on clusters.
 chaos: setup
 	$(BIN)/pytest -m chaos
 	$(BIN)/python -m tests.qualification.chaos $(CHAOS)
@@ -75,12 +75,13 @@ lock: setup
 	$(BIN)/uv pip compile pyproject.toml --extra traces --constraints requirements.lock --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links --output-file deploy/container/runtime.lock
 	$(BIN)/uv pip compile deploy/container/build.in --constraints requirements.lock --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links --output-file deploy/container/build.lock
 
-# Known vulnerabilities in the locked packages (strict: a failed query is a failure), and bandit's findings in this code.
+# Static security checks of our code (bandit) and known vulnerabilities of the locked packages (pip-audit). Strict: a
+# package that could not be checked is a failure.
 audit: setup
 	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive aggregator api deploy schemas
 	$(BIN)/pip-audit --strict --disable-pip --require-hashes --requirement requirements.lock --requirement deploy/container/build.lock
 
-# What an image holds, in CycloneDX: build/sbom.json, the same for the same lock.
+# Lists the packages of an image in CycloneDX: build/sbom.json, reproducible for the same lock file.
 sbom: setup
 	mkdir -p build
 	$(BIN)/cyclonedx-py requirements --pyproject pyproject.toml --mc-type application --output-reproducible --output-file build/sbom.json deploy/container/runtime.lock

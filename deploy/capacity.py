@@ -1,4 +1,4 @@
-"""How much of everything a site needs: `python -m deploy.capacity` prints the tables of docs/capacity.md.
+"""Estimates memory and workers of a site: `python -m deploy.capacity` prints the tables of docs/capacity.md.
 
 Constants are measured (docs/capacity.md gives the conditions). Everything else is estimated from them, and rounded up
 if users may be in several shards.
@@ -14,7 +14,7 @@ from schemas.ledger.accuracy import K_MONTHS, K_OTHERS
 from schemas.ledger.keys import SMALL_PARTS
 
 EXACT_UP_TO: Final = 4096
-# Bytes in Valkey 9.1, names of keys and what the store needs for each of them included.
+# Bytes in Valkey 9.1, including names of keys and the store's overhead per key.
 SMALL_PART: Final = 105
 SMALL_USER: Final = 8
 SPARSE: Final = 500
@@ -31,14 +31,14 @@ EVENTS_PER_CORE: Final = 1_000_000 / WORKER_CPU_S_UNIFORM
 WORKER_BYTES: Final = 240_000_000
 
 BUSY_TOPICS: Final = 2
-"""Logins and tokens; accounts and OTP tokens are few beside them."""
+"""Logins and tokens; account events and OTP tokens are few in comparison."""
 LOAD: Final = 0.6
-"""Of a core that is counted on: the rest is for peaks within a second and for catching up."""
+"""Planned load of a core; the rest is for peaks within a second and for catching up."""
 
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """Who signs in, and how it is kept. A user is active on `daily` of the days, with `events` events on each."""
+    """Users and retention of a site. A user is active on the share `daily` of days, with `events` events on each."""
 
     users: int
     realms: int
@@ -64,25 +64,25 @@ class Site:
 
     @property
     def workers(self) -> int:
-        """Two at least, so that one may go."""
+        """At least two, so that one may stop."""
         return max(2, math.ceil(self.events_per_s * self.peak / (EVENTS_PER_CORE * LOAD)))
 
     @property
     def bytes(self) -> float:
-        """In the ledger, once `months` and `days` of it are full."""
+        """Size of the ledger after `months` months and `days` days."""
         daily = self.users * self.daily
         of_a_month = self._period(self.users, K_MONTHS)
         of_a_day = self._period(min(daily, self.events_per_day / self.shards), K_OTHERS)
         return self.shards * (SHARD + self.months * of_a_month + self.days * of_a_day)
 
     def _period(self, users: float, k: int) -> float:
-        """One shard's keys of one period: everybody's, each realm's, and counters of each realm and client."""
+        """One shard's keys of one period: all users, users of each realm, and counters of each realm and client."""
         counters = COUNTERS * (1 + self.realms + self.clients)
         return users_bytes(users, k) + self.realms * users_bytes(users / self.realms, K_OTHERS) + counters
 
 
 def users_bytes(users: float, k: int) -> float:
-    """What a shard holds of the users of one period and scope, in sets of integers or in k sketches."""
+    """Bytes of the users of one shard, period and scope, in sets of integers or in k sketches."""
     if users <= EXACT_UP_TO:
         parts = SMALL_PARTS * (1.0 - math.pow(1 - 1 / SMALL_PARTS, users))
         return SMALL_PART * parts + SMALL_USER * users
@@ -96,7 +96,7 @@ SITES: Final = (
     Site(100_000_000, realms=500, clients=5_000, partitions=4),
 )
 INTERNET: Final = Site(1_000_000_000, realms=1_000, clients=10_000, partitions=24, events=432, peak=5.0, days=31)
-"""Five million events/s at its peak: 200 million users a day, with as many events each as devices refresh tokens."""
+"""Five million events/s at peak: 200 million users a day, each with as many events as devices that refresh tokens."""
 
 
 def size(count: float) -> str:
@@ -112,7 +112,7 @@ def number(count: float) -> str:
 
 
 def memory_table() -> str:
-    head = "| active users of the period, in one shard | a month of everybody | a day, a realm's day or month |"
+    head = "| active users of the period, in one shard | a month of all users | a day, a realm's day or month |"
     rows = (
         f"| {users:,} | {size(users_bytes(users, K_MONTHS))} | {size(users_bytes(users, K_OTHERS))} |"
         for users in (10, 100, 1_000, 4_096, 10_000, 100_000, 10_000_000)

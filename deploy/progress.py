@@ -1,4 +1,4 @@
-"""Progress of a long job, on stderr: a bar on a terminal; elsewhere a plain line now and then, none for a short job."""
+"""Progress of a long job on stderr: a bar on a terminal, otherwise a plain line every 30 s; none for a short job."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 SHOW_S: Final = 0.2
 FIRST_LINE_S: Final = 10.0
 LINES_S: Final = 30.0
-"""Between two plain lines: whoever reads a job's log wants to see that it lives, not how."""
+"""Time between two plain lines: a job's log needs a sign of life, not details."""
 
 
 class Job:
-    """`at` says how far it is. What is counted may be another thing than what the bar measures: events of bytes."""
+    """A job with a bar or lines. `done` drives the bar and `counted` the rate; they may differ, as bytes and events."""
 
     def __init__(
         self,
@@ -29,7 +29,7 @@ class Job:
         lines: TextIO,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Without a `bar`, plain lines go to `lines`. `total` is of what is done; None where nobody knows."""
+        """Without a `bar`, plain lines go to `lines`. `total` is the final `done`; None if it is unknown."""
         self._what, self._unit, self._total, self._lines, self._clock = what, unit, total, lines, clock
         self._bar = bar
         self._task = bar.add_task("", total=total, what=what, rate="") if bar is not None else None
@@ -38,14 +38,14 @@ class Job:
         self._done_before = self._counted_before = self._sum = 0
 
     def begin(self, what: str, counted: int = 0, done: int = 0) -> None:
-        """Another stage: rates start anew from here."""
+        """Begin another stage; rates count from here."""
         self._what, self._began = what, self._clock()
         self._done_before, self._counted_before = done, counted
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, what=what)
 
     def of(self, what: str, done: int, total: int) -> None:
-        """What it is at now, and how much that all is, where only the job itself gets to know."""
+        """Set stage, progress and total, for a job that learns its total while it runs."""
         self._what, self._total = what, total
         self.at(done)
 

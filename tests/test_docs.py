@@ -179,7 +179,7 @@ def demo() -> Iterator[int]:
         printed = []
         for line in process.stdout:
             printed.append(line)
-            if line.startswith("Ctrl-C ends it"):
+            if line.startswith("Ctrl-C stops the demo"):
                 break
         else:
             pytest.fail("".join(printed))

@@ -1,1 +1,1 @@
-"""The command `authtally`: every command and what it runs. Nothing else imports it."""
+"""The command-line program `authtally`. No other package imports it."""

@@ -1,4 +1,4 @@
-"""The environment as the commands see it: effective values, and every fault at once, unknown names included."""
+"""Settings of a command: effective values, or all faults at once, unknown names included."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ S = TypeVar("S", bound=BaseSettings)
 
 
 def known_names() -> set[str]:
-    """Every setting that a service or a command reads: they often share one environment file."""
+    """All settings of services and commands, because they often share one environment file."""
     from aggregator.settings import WorkerSettings
     from api.settings.settings import ApiSettings
     from deploy.cli.report import ReportSettings
@@ -27,7 +27,7 @@ def known_names() -> set[str]:
 
 
 def set_names(environment: Mapping[str, str] | None = None) -> Mapping[str, str | None]:
-    """Names and values in `.env` and the environment, and the names of secret files; the settings read them all."""
+    """Names and values from `.env` and the environment, and the names of secret files."""
     variables = os.environ if environment is None else environment
     folder = Path(variables.get(SECRETS_DIR) or os.devnull)
     files = {each.name: None for each in folder.iterdir()} if folder.is_dir() else {}
@@ -35,7 +35,7 @@ def set_names(environment: Mapping[str, str] | None = None) -> Mapping[str, str 
 
 
 def unknown_names(names: Iterable[str], known: set[str]) -> list[str]:
-    """One fault for each name with our prefix that no setting has: a misspelt setting is a default in disguise."""
+    """One fault per unknown name with our prefix; ignored, a misspelt setting would silently keep its default."""
     faults = []
     for name in sorted({name.upper() for name in names}):
         if name.startswith(PREFIX) and name not in known:
@@ -45,7 +45,7 @@ def unknown_names(names: Iterable[str], known: set[str]) -> list[str]:
 
 
 def load(settings: type[S]) -> S:
-    """Read settings. Raises SettingsError with every fault, unknown names included."""
+    """Read settings. Raises SettingsError with all faults, unknown names included."""
     faults = unknown_names(set_names(), known_names())
     try:
         values = read(settings)

@@ -1,4 +1,4 @@
-"""`authtally import-stat`: monthly figures that another system counted, so that history before the move still shows."""
+"""`authtally import-stat`: import monthly figures of another system, so that answers cover the time before the move."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ for _, field in ipairs(redis.call('HKEYS', KEYS[1])) do
   local month = string.match(field, '^[^/]*')
   if wanted[month] then
     stale[#stale + 1] = field
-    if wanted[month] ~= 'told' then wanted[month] = 'told'; there[#there + 1] = month end
+    if wanted[month] ~= 'seen' then wanted[month] = 'seen'; there[#there + 1] = month end
   end
 end
 if ARGV[1] == '0' and #there > 0 then return there end
@@ -39,14 +39,14 @@ for i = 1, #stale, 1000 do redis.call('HDEL', KEYS[1], unpack(stale, i, math.min
 for i = 3 + tonumber(ARGV[2]), #ARGV, 1000 do redis.call('HSET', KEYS[1], unpack(ARGV, i, math.min(i + 999, #ARGV))) end
 return there
 """
-"""In one step: months give way to what is written of them now; if not, and one is there, nothing changes.
+"""Replaces months in one step. Without permission to replace, an existing month keeps everything unchanged.
 
-ARGV: `1` to replace or `0`; how many months; the months; fields and values. Answers the months that were there.
+ARGV: `1` to replace or `0`; number of months; the months; fields and values. Returns the months that existed.
 """
 
 
 class Held(NamedTuple):
-    """What there is already: months that were imported, with their fields, and months that the ledger counted."""
+    """The months in the ledger: imported ones with their fields, and counted ones."""
 
     imported: dict[Month, dict[tuple[str, ...], str]]
     counted: frozenset[Month]
@@ -58,7 +58,8 @@ def import_months(
     """Write the months of `file`, all of them or none. Raises click.ClickException."""
     source = source or ("standard input" if file == STDIN else Path(file).name)
     if len(source) > MAX_SOURCE or not source.isprintable():
-        raise click.BadParameter(f"more than {MAX_SOURCE} characters, or unprintable ones", param_hint="--source")
+        message = f"must have at most {MAX_SOURCE} characters, all printable"
+        raise click.BadParameter(message, param_hint="--source")
     try:
         months = read(_text_of(file), Month.of(datetime.now(settings.zone)))
     except PastError as error:
@@ -75,7 +76,8 @@ def import_months(
     if not refused and not dry_run:
         there = _replace(settings, months, source, replace=replace)
         if there and not replace:
-            raise click.ClickException(f"{', '.join(sorted(there))}: imported meanwhile; nothing was changed")
+            message = f"{', '.join(sorted(there))}: another run imported it meanwhile; nothing was changed"
+            raise click.ClickException(message)
     if as_json:
         result = [_as_document(row, source) | {"held": remarks[row.month] or None} for row in months]
         print_json({"months": result, "refused": clash if refused else [], "written": not refused and not dry_run})
@@ -85,13 +87,14 @@ def import_months(
             ((*_figures(row), remarks[row.month]) for row in months),
         )
     if refused:
-        raise click.ClickException(f"{', '.join(clash)}: held already; --replace to import anyway. Nothing was changed")
+        message = f"{', '.join(clash)}: already in the ledger; use --replace to import anyway. Nothing was changed"
+        raise click.ClickException(message)
     if not as_json:
         click.echo("Dry run: nothing was changed." if dry_run else f"Imported {len(months)} months from {source}.")
 
 
 def remove(settings: WorkerSettings, texts: Sequence[str], *, dry_run: bool, as_json: bool) -> None:
-    """Take imported months out again. Raises click.ClickException."""
+    """Remove imported months. Raises click.ClickException."""
     months = []
     for text in texts:
         try:
@@ -114,7 +117,7 @@ def remove(settings: WorkerSettings, texts: Sequence[str], *, dry_run: bool, as_
 
 
 def show(settings: WorkerSettings, *, as_json: bool) -> None:
-    """Print what is imported. Raises click.ClickException."""
+    """Print the imported months. Raises click.ClickException."""
     held = _held(settings, None)
     rows = [(row_of(month, held.imported[month]), held.imported[month]) for month in sorted(held.imported)]
     if as_json:
@@ -135,7 +138,7 @@ def show(settings: WorkerSettings, *, as_json: bool) -> None:
                 (
                     *_figures(row),
                     parts.get((fields.SOURCE,), ""),
-                    "the ledger's own figures are shown" if row.month in held.counted else "",
+                    "answers use the ledger's own figures" if row.month in held.counted else "",
                 )
                 for row, parts in rows
             ),
@@ -143,7 +146,7 @@ def show(settings: WorkerSettings, *, as_json: bool) -> None:
 
 
 def row_of(month: Month, parts: dict[tuple[str, ...], str]) -> PastMonth:
-    """An imported month back from its fields."""
+    """An imported month, from its fields."""
     counts = {names: int(value) for names, value in parts.items() if names not in ((fields.ACTIVE,), (fields.SOURCE,))}
     return PastMonth(month, int(parts.get((fields.ACTIVE,), 0)), counts)
 
@@ -159,7 +162,7 @@ def _text_of(file: str) -> bytes:
 
 
 def _held(settings: WorkerSettings, counted: Iterable[Month] | None) -> Held:
-    """What is imported, and which of the months (None: of those imported) the ledger has counted itself."""
+    """All imported months, and the months of `counted` (None: of the imported ones) that the ledger counted itself."""
 
     async def ask(_ledger: Ledger, client: Client) -> Held:
         imported: dict[Month, dict[tuple[str, ...], str]] = {}
@@ -172,7 +175,7 @@ def _held(settings: WorkerSettings, counted: Iterable[Month] | None) -> Held:
         for shard in await shards_held(client, settings) if asked else ():
             index = ShardKeys(settings.key_prefix, shard).index
             scores = await client.zmscore(index, [month.key for month in asked])
-            # The score is when the period expires; its keys are gone then though the index may still name it.
+            # The score is the period's expiry. After it the keys are gone, though the index may still name the period.
             own |= {month for month, at in zip(asked, scores, strict=True) if at is not None and at > time.time()}
         return Held(imported, frozenset(own))
 
@@ -201,9 +204,9 @@ def _replace(
 def _remark(month: Month, held: Held) -> str:
     remarks = []
     if month in held.counted:
-        remarks.append("counted by the ledger itself, which is what shows")
+        remarks.append("counted by the ledger itself; answers use that")
     if month in held.imported:
-        remarks.append(f"imported from {held.imported[month].get((fields.SOURCE,), 'elsewhere')}")
+        remarks.append(f"imported from {held.imported[month].get((fields.SOURCE,), 'another system')}")
     return "; ".join(remarks)
 
 

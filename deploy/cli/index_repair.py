@@ -1,7 +1,7 @@
-"""`authtally positions rebuild-index`: gives shards back the periods that their index lost, from the keys themselves.
+"""`authtally positions rebuild-index`: add the periods that a shard's index lost, found by the shard's keys.
 
-Format 1 dropped periods by the newest record's timestamp: one record stamped far ahead hid every day from readers,
-although the figures were still there. Workers may run meanwhile: only impossible timestamps are removed.
+Format 1 removed periods from the index by the newest record's timestamp: one timestamp far in the future hid every day
+from readers, although the counts were still there. Safe while workers run: only impossible timestamps are removed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from schemas.ledger.keys import Shard, ShardKeys
 from schemas.settings import PREFIX
 
 AT_ONCE: Final = 1_000
-"""Members of one command, and keys asked about at once."""
+"""Members per command, and keys per pipeline."""
 NEVER: Final = math.inf
 NO_EXPIRY: Final = -1
 
@@ -43,9 +43,10 @@ for number = 4, #ARGV do
 end
 return found
 """
-"""Of the hash KEYS[1], fields ARGV[4…] that are below ARGV[1] ms or over ARGV[2] ms ahead of the store's clock.
+"""Returns names and values of the fields ARGV[4…] of the hash KEYS[1] that hold unusable times.
 
-Answers names and values. Compared and removed in one step: a worker may set a right value at any time.
+Unusable is below ARGV[1] ms, or more than ARGV[2] ms ahead of the store's clock. The script compares and removes in one
+step, because a worker may write a usable value at any time.
 """
 EARLIEST_MS: Final = int(EARLIEST.timestamp() * 1000)
 AHEAD_MS: Final = int(MAX_AHEAD.total_seconds() * 1000)
@@ -57,17 +58,17 @@ class Repair:
 
     shard: Shard
     unfit: str = ""
-    """Why nothing was read."""
+    """The reason for which nothing was read."""
     periods: dict[str, float] = field(default_factory=dict)
-    """Periods that the index lacks, or holds for longer than their keys: the Unix second at which they expire."""
+    """Periods that the index lacks, or keeps for longer than their keys, with their expiry in Unix seconds."""
     times: dict[str, int] = field(default_factory=dict)
-    """Record timestamps that no clock gave, in ms, by `progress` or `written:DAY` and field."""
+    """Unusable record timestamps in ms, by `progress` or `written:DAY` and field."""
     added: int = 0
     removed: int = 0
 
 
 def rebuild_index(settings: WorkerSettings, shard: Shard | None, yes: bool, *, as_json: bool) -> None:
-    """Repair one shard, or all that the ledger holds; prints changes first. Safe to repeat.
+    """Repair one shard, or all shards of the ledger, after printing the changes. Safe to repeat.
 
     Raises click.ClickException.
     """
@@ -83,26 +84,25 @@ def rebuild_index(settings: WorkerSettings, shard: Shard | None, yes: bool, *, a
     needed = any(each.periods or each.times for each in found)
     if not as_json:
         _show(found)
-    # A caller that reads JSON is not asked.
-    changes = needed and (yes if as_json else confirmed(yes, "Add and remove these?"))
+    changes = needed and confirmed(yes, "Add and remove these?", as_json=as_json)
     if changes:
         found = with_connection(settings, lambda client: run(client, True))
     if as_json:
-        print_json({"shards": [_told(each) for each in found], "changed": changes})
+        print_json({"shards": [_as_document(each) for each in found], "changed": changes})
     elif changes:
         added, removed = sum(each.added for each in found), sum(each.removed for each in found)
         click.echo(f"Added {added} periods and removed {removed} timestamps. Answers include them from now on.")
 
 
 async def repair(client: Client, of: ShardKeys, *, change: bool) -> Repair:
-    """Find what the keys of a shard say that its index does not, and add it if `change`. Raises RedisError."""
+    """Find the periods of a shard's keys that its index lacks, and add them if `change`. Raises RedisError."""
     found = Repair(of.shard)
     async with connect_to(client, of.position) as line:
         if isinstance(client, RedisCluster):
             await is_same_node(line, of.position)
         position = await line.call("GET", of.position)
         if position is not None and int(position) == fields.RESTORING:
-            found.unfit = "is being restored: repair it afterwards"
+            found.unfit = "is being restored; repair it afterwards"
             return found
         expiries, days = await _periods(line, of)
         found.periods = await _missing(line, of, expiries)
@@ -115,7 +115,7 @@ async def repair(client: Client, of: ShardKeys, *, change: bool) -> Repair:
 
 
 async def _periods(line: RedisConnection, of: ShardKeys) -> tuple[dict[str, float], list[str]]:
-    """By period, the second at which the first of its keys expires; and the days whose record timestamps are held."""
+    """The earliest expiry of each period's keys, in seconds; and the days that have record timestamps."""
     expiries: dict[str, float] = {}
     days: list[str] = []
     async for some in names(line, of.base):
@@ -127,9 +127,9 @@ async def _periods(line: RedisConnection, of: ShardKeys) -> tuple[dict[str, floa
                 days.append(day)
         expire = await line.pipe([("PEXPIRETIME", name) for name, _ in keyed]) if keyed else []
         for (_, period), at_ms in zip(keyed, expire, strict=True):
-            if at_ms >= NO_EXPIRY:  # otherwise it expired in between
+            if at_ms >= NO_EXPIRY:  # otherwise the key expired meanwhile
                 at = NEVER if at_ms == NO_EXPIRY else float(at_ms // 1000)
-                # Keys differ after RETAIN_DAYS was changed: a period is hidden too early rather than read half.
+                # Keys differ after a change of RETAIN_DAYS. The earliest expiry hides a period before it is incomplete.
                 expiries[period] = min(at, expiries.get(period, NEVER))
     return expiries, days
 
@@ -147,7 +147,7 @@ async def _missing(line: RedisConnection, of: ShardKeys, expiries: dict[str, flo
 
 
 async def _add(line: RedisConnection, of: ShardKeys, periods: dict[str, float]) -> int:
-    """Add or shorten; never lengthen what a worker has written meanwhile."""
+    """Add periods or shorten their expiry; never lengthen one that a worker has written meanwhile."""
     added, rows = 0, list(periods.items())
     for first in range(0, len(rows), AT_ONCE):
         flat = [part for period, at in rows[first : first + AT_ONCE] for part in (_score(at), period)]
@@ -156,7 +156,7 @@ async def _add(line: RedisConnection, of: ShardKeys, periods: dict[str, float]) 
 
 
 async def _times(line: RedisConnection, of: ShardKeys, days: list[str], found: Repair, *, change: bool) -> None:
-    what = "remove" if change else "look"
+    what = "remove" if change else "find"
     hashes = {"progress": (of.progress, fields.FIRST_RECORD, fields.LAST_RECORD)}
     hashes |= {f"written:{day}": (of.record_times(day), fields.FIRST, fields.LAST) for day in sorted(days)}
     asked = list(hashes.items())
@@ -174,7 +174,7 @@ def _score(at: float) -> str:
     return "+inf" if at == NEVER else str(int(at))
 
 
-def _told(each: Repair) -> dict[str, Any]:
+def _as_document(each: Repair) -> dict[str, Any]:
     return {
         "topic": each.shard.topic,
         "partition": each.shard.partition,
@@ -192,11 +192,11 @@ def _show(found: list[Repair]) -> None:
         if each.unfit:
             rows.append((*each.shard, "", each.unfit))
         for period, at in each.periods.items():
-            until = "for ever" if at == NEVER else f"until {datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M} UTC"
+            until = "forever" if at == NEVER else f"until {datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M} UTC"
             rows.append((*each.shard, period, f"would be in the index {until}"))
         for name, at_ms in each.times.items():
-            rows.append((*each.shard, name, f"would be removed: {at_ms} ms is no time between 2000 and tomorrow"))
+            rows.append((*each.shard, name, f"would be removed: {at_ms} ms is not between 2000 and tomorrow"))
     if rows:
-        show_table(("topic", "partition", "what", ""), rows)
+        show_table(("topic", "partition", "period or field", ""), rows)
     else:
         click.echo("Nothing to repair: every period that has keys is in its shard's index.")

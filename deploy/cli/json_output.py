@@ -1,4 +1,4 @@
-"""What `--json` prints: one document a call, also where a call fails."""
+"""Output of `--json`: one document per call, also for a call that fails."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def print_json(result: Any) -> None:
 
 
 def print_error(context: click.Context, message: str, exit_status: int, **more: Any) -> None:
-    """The document of a call that failed; what is not yet told. One that told its answer before says why on stderr."""
+    """Print the document of a failed call; to stderr, as text, if the call has printed its document already."""
     if context.find_root().meta.get(PRINTED):
         click.echo(f"Error: {message}", err=True)
     else:

@@ -1,4 +1,4 @@
-"""The command `authtally`. Commands import what they run when they run: `--help` answers at once."""
+"""The command `authtally`. A command imports its code when it runs, so `--help` and completion stay fast."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from deploy.cli.commands import help as manual
 @click.argument("shell", type=click.Choice(manual.SHELLS))
 @click.pass_context
 def completion(context: click.Context, shell: str) -> None:
-    """Print the script by which a shell completes commands, options, formats and topics.
+    """Print the script with which a shell completes commands, options, formats and topics.
 
     \b
       eval "$(authtally completion bash)"                                            in ~/.bashrc
@@ -43,7 +43,7 @@ main = click.version_option(package_name="authtally")(
                 operate.settings,
             ),
             "Data": (data.publish, data.import_stat, data.snapshot, data.recount),
-            "Look": (report.report,),
+            "Read": (report.report,),
             "Shell": (completion,),
         },
     )

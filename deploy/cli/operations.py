@@ -1,4 +1,4 @@
-"""What the operators' commands share: the ledger, asked within a time, and Kafka's view of the same partitions."""
+"""Shared code of the operators' commands: ledger access with a timeout, Kafka's view of partitions, output."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ NO_ID: Final = ""
 
 T = TypeVar("T")
 _headers = methodcaller("headers")
-"""`message.headers()`, by a way on which Python always looks for an error that confluent-kafka has set and not raised.
+"""Calls `message.headers()` such that Python checks for an error that confluent-kafka set without returning NULL.
 
-The interpreter's own calls of methods in C do not, once they are specialised.
+Specialised calls of C methods in the interpreter skip this check.
 """
 
 
 class Log(NamedTuple):
-    """What Kafka holds of one partition: its topic's id, and offsets from `start` up to, not including, `end`."""
+    """One partition in Kafka: its topic's id, and the offsets `[start, end)`."""
 
     topic_id: str
     start: int
@@ -43,8 +43,8 @@ class Log(NamedTuple):
 
 
 def with_ledger(settings: WorkerSettings, operation: Callable[[Ledger, Client], Awaitable[T]]) -> T:
-    """Run one conversation with the ledger. A store that does not answer ends the command with one line."""
-    # The ledger waits for its store for ever and logs each try; here the last trouble is told once.
+    """Run `operation` on the ledger. A store that does not answer ends the command with one line."""
+    # Ledger retries forever and logs each try; a command waits PATIENCE_S and prints the last error once.
     logs.configure("error", settings.log_format)
     errors: list[str] = []
 
@@ -68,7 +68,7 @@ def with_ledger(settings: WorkerSettings, operation: Callable[[Ledger, Client], 
 
 
 async def shards_held(client: Client, settings: WorkerSettings) -> set[Shard]:
-    """Every shard that the ledger has registered, whatever TOPICS says now."""
+    """Every shard that is registered in the ledger, also of topics that TOPICS no longer names."""
     tags: Iterable[str] = await cast(Any, client.smembers(keys.shards(settings.key_prefix)))
     return {Shard.parse(tag) for tag in tags}
 
@@ -78,7 +78,7 @@ def kafka_errors_as_usage(error: KafkaException) -> click.ClickException:
 
 
 def consumer(settings: WorkerSettings) -> Any:
-    """A consumer that belongs to no group's membership, remembers nothing and tells where a partition ends."""
+    """A consumer that joins no group, commits no offsets and reports the end of a partition."""
     return Consumer(
         {
             **settings.kafka_client(),
@@ -93,10 +93,10 @@ def consumer(settings: WorkerSettings) -> Any:
 
 
 def headers_of(message: Any) -> list[tuple[str, bytes | None]] | None:
-    """A message's headers; None for one where a header's name is not UTF-8, which this client cannot show.
+    """A message's headers; None if a header's name is not UTF-8, which this client cannot decode.
 
-    To be called once a message that may be anybody's: after its error confluent-kafka returns the same list without an
-    error, with null pointers in its tuples, and the process ends when one is touched.
+    Call it once per message from outside: after such an error confluent-kafka returns a list with null pointers in its
+    tuples, and the process crashes when one is used.
     """
     try:
         return cast("list[tuple[str, bytes | None]]", _headers(message) or [])
@@ -105,7 +105,7 @@ def headers_of(message: Any) -> list[tuple[str, bytes | None]] | None:
 
 
 def logs_of(settings: WorkerSettings, topics: Iterable[str]) -> dict[Shard, Log]:
-    """Kafka's partitions of those topics that exist, with id and committed bounds. Raises click.ClickException."""
+    """The partitions of those topics that exist, with topic id and committed bounds. Raises click.ClickException."""
     wanted = sorted(topics)
     reader = consumer(settings)
     try:
@@ -134,9 +134,9 @@ def logs_of(settings: WorkerSettings, topics: Iterable[str]) -> dict[Shard, Log]
 
 
 def fetched_ends(reader: Any, result: dict[Shard, int]) -> dict[Shard, int]:
-    """The log ends, as fetching finds them from the ends that were told.
+    """The log ends, corrected by fetching from the given ends on.
 
-    The embedded broker's ListOffsets takes the last batch for one record, and so tells an end that lies before it.
+    ListOffsets of the embedded broker counts the last batch as one record, so it may return an end that is too low.
     """
     ends = dict(result)
     reader.assign([TopicPartition(*shard, end) for shard, end in result.items()])
@@ -156,18 +156,21 @@ def fetched_ends(reader: Any, result: dict[Shard, int]) -> dict[Shard, int]:
     return ends
 
 
-def confirmed(yes: bool, question: str) -> bool:
-    """Whether to go on: by `--yes`, or by a person at a terminal; otherwise this was a dry run, and says so."""
-    if yes:
-        return True
+def confirmed(yes: bool, question: str, *, as_json: bool = False) -> bool:
+    """Whether to make the change: `--yes`, or the answer at a terminal; otherwise prints that this was a dry run.
+
+    With `as_json` it neither asks nor prints, because the output must be one document.
+    """
+    if yes or as_json:
+        return yes
     if sys.stdin.isatty():
         return click.confirm(question, default=False)
-    click.echo("Dry run: nothing was changed. Repeat with --yes to do it.")
+    click.echo("Dry run: nothing was changed. Repeat with --yes to make the change.")
     return False
 
 
 def show_table(columns: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
-    """Print columns; wide enough for scripts where there is no terminal."""
+    """Print columns; without a terminal in a fixed width, wide enough for scripts."""
     table = Table(box=None, pad_edge=False)
     for column in columns:
         table.add_column(column, no_wrap=True)

@@ -1,6 +1,6 @@
-"""Monthly figures as other systems give them: the JSON answers of Janssen's and Gluu's statistics, and our CSV.
+"""Reads monthly figures of other systems: JSON answers of the statistics of Janssen and Gluu, and our CSV.
 
-Every fault is found in one reading, and named by its line or month; figures come back only when there is none.
+One pass finds all faults and names each by its line or month; figures are returned only if there is no fault.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from schemas.ledger.periods import Month
 
 MAX_BYTES: Final = 16 << 20
 MAX_COUNT: Final = 2**53
-"""Beyond it JSON readers lose digits, and no deployment has as many of anything."""
+"""JSON readers lose digits above it, and no deployment counts as much."""
 SHOWN: Final = 40
 
 ACTIVE_USERS: Final = "active_users"
 LOGINS: Final = "logins"
 TOKENS: Final = "token_count_per_granttype"
 ACTIVE_NAMES: Final = ("monthly_active_users", "montly_active_users")
-"""As the products name it; the second by the document of Janssen's list."""
+"""The products' names; the second is the one in the document of Janssen's list."""
 
 
 class PastMonth(NamedTuple):
-    """One month of the whole deployment. `counts` by the parts of a counts field, as the ledger splits them."""
+    """One month of the whole deployment. `counts` has the parts of a counts field as keys, as in the ledger."""
 
     month: Month
     active: int
@@ -37,7 +37,7 @@ class PastMonth(NamedTuple):
 
 
 class PastError(Exception):
-    """Every fault of the input, one line each."""
+    """All faults of the input, one line each."""
 
     def __init__(self, faults: Sequence[str]) -> None:
         super().__init__("\n".join(faults))
@@ -45,13 +45,13 @@ class PastError(Exception):
 
 
 class _WrongError(Exception):
-    """One value that is none; the text names it."""
+    """One wrong value; the text names it."""
 
 
 def read(text: bytes, latest: Month) -> list[PastMonth]:
-    """The months of an answer or a CSV, in order. `latest`: the month that it is now. Raises PastError."""
+    """The months of an answer or a CSV, in order. `latest` is the present month. Raises PastError."""
     if len(text) > MAX_BYTES:
-        raise PastError([f"more than {MAX_BYTES >> 20} MB: no list of months is that long"])
+        raise PastError([f"longer than {MAX_BYTES >> 20} MB, which is the limit"])
     try:
         result = text.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -63,15 +63,15 @@ def read(text: bytes, latest: Month) -> list[PastMonth]:
         if isinstance(row, str):
             faults.append(f"{where}: {row}" if where else row)
         elif row.month in found:
-            faults.append(f"{where}: month {row.month.key} is there twice")
+            faults.append(f"{where}: month {row.month.key} appears twice")
         elif row.month > latest:
-            faults.append(f"{where}: month {row.month.key} lies in the future")
+            faults.append(f"{where}: month {row.month.key} is in the future")
         elif row.month < Month.of(EARLIEST):
             faults.append(f"{where}: month {row.month.key} is before 2000")
         else:
             found[row.month] = row
     if not faults and not found:
-        faults = ["holds no month"]
+        faults = ["contains no month"]
     if faults:
         raise PastError(faults)
     return [found[month] for month in sorted(found)]
@@ -83,7 +83,7 @@ def month_of(text: str) -> Month:
 
 
 _Rows = Iterator[tuple[str, PastMonth | str]]
-"""Where, and what is there or what is wrong with it."""
+"""The place of each row, and its month or its fault."""
 
 
 def _of_json(text: str) -> _Rows:
@@ -99,7 +99,7 @@ def _of_json(text: str) -> _Rows:
         yield "", f"an error, not an answer: {_shown(answer['error'])}"
         return
     if isinstance(answer, dict):
-        # The whole answer; what Gluu's exporter writes; or the inner part alone, as the configuration api gives it.
+        # The whole answer; the file of Gluu's exporter; or the inner part alone, as the configuration api returns it.
         answer = answer.get("response", answer.get("data", answer))
     if isinstance(answer, dict):
         items = [(str(key), key, item) for key, item in answer.items() if key != "mau-signature"]
@@ -121,14 +121,14 @@ def _of_item(key: str | None, item: Any) -> PastMonth:
     if not isinstance(item, dict):
         raise _WrongError(f"not an object: {_shown(item)}")
     if "operations_by_type" in item:
-        raise _WrongError("operations_by_type: these are Janssen Lock's statistics, which count other users")
+        raise _WrongError("operations_by_type: these are statistics of Janssen Lock, which counts other users")
     inner = item.get("month", key)
     month = _month(inner)
     if key is not None and month != _month(key):
-        raise _WrongError(f"month: says {_shown(inner)}")
+        raise _WrongError(f"month: is {_shown(inner)} inside")
     active = {_count(name, item[name]) for name in ACTIVE_NAMES if name in item}
     if len(active) != 1:
-        what = f"{ACTIVE_NAMES[1]} says something else" if active else "is missing"
+        what = f"{ACTIVE_NAMES[1]} has another value" if active else "is missing"
         raise _WrongError(f"{ACTIVE_NAMES[0]}: {what}")
     return PastMonth(month, active.pop(), _tokens(item.get(TOKENS)))
 
@@ -184,7 +184,7 @@ def _faulty(columns: Sequence[str]) -> Iterator[str]:
     counts: dict[tuple[str, ...], int] = {}
     for place, column in enumerate(columns):
         if column in columns[:place]:
-            yield f"column {_shown(column)} is there twice"
+            yield f"column {_shown(column)} appears twice"
         elif place > 1 and column != LOGINS:
             try:
                 counts[_column(column)] = 0
@@ -205,10 +205,10 @@ def _column(column: str) -> tuple[str, ...]:
 
 def _of_row(columns: Sequence[str], row: Sequence[str]) -> PastMonth:
     if len(row) != len(columns):
-        raise _WrongError(f"has {len(row)} cells where the header has {len(columns)}")
+        raise _WrongError(f"has {len(row)} cells, the header has {len(columns)}")
     cells = dict(zip(columns, row, strict=True))
     month, active = _month(cells.pop("month")), _cell(ACTIVE_USERS, cells.pop(ACTIVE_USERS))
-    # An empty cell is a figure that nobody knows, which is not zero.
+    # An empty cell means unknown, not zero.
     return PastMonth(month, active, {_column(name): _cell(name, cell) for name, cell in cells.items() if cell})
 
 
@@ -220,7 +220,7 @@ def _cell(name: str, cell: str) -> int:
 
 def _month(value: Any) -> Month:
     if not isinstance(value, str):
-        raise _WrongError("month: is missing" if value is None else f"month: not a text: {_shown(value)}")
+        raise _WrongError("month: is missing" if value is None else f"month: not a string: {_shown(value)}")
     try:
         return month_of(value)
     except ValueError as error:
@@ -261,7 +261,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in pairs:
         if name in found:
-            raise _WrongError(f"{_shown(name)} is there twice in one object")
+            raise _WrongError(f"{_shown(name)} appears twice in one object")
         found[name] = value
     return found
 

@@ -1,4 +1,4 @@
-"""`authtally positions`: where each shard stands, how to move it, and how many unexpected records it may hold."""
+"""`authtally positions`: show and move positions of shards, and set how many unexpected records a shard may have."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from schemas.settings import PREFIX
 EARLIEST: Final = "earliest"
 LATEST: Final = "latest"
 TRIES: Final = 50
-"""A shard that is counted moves while its meta is changed: some tries find it in place."""
+"""A running worker moves the position between reading it and writing meta; some tries succeed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """What moving a shard would mean, in offsets. Each is at most one record: logs may have holes."""
+    """Effects of a move, in offsets. An offset is at most one record, because logs have gaps."""
 
     shard: Shard
     position: int | None
@@ -40,24 +40,24 @@ class Move:
         lines = [f"{self.shard.topic} {self.shard.partition}: from {held} to position {self.target}"]
         if self.other_topic:
             lines.append(
-                "The topic was deleted and made anew: what it holds is counted on top of the figures of the old one."
+                "The topic was deleted and created again: its events are added to the figures of the old topic."
             )
         if self.twice:
             lines.append(
                 f"{self.twice} offsets ({self.target} to {self.target + self.twice - 1}) will be counted twice: "
-                "tokens, logins and account events of theirs add up again; active users do not."
+                "their tokens, logins and account events are added again; active users stay right."
             )
         if self.never:
             lines.append(
                 f"{self.never} offsets ({self.target - self.never} to {self.target - 1}) will not be counted at all."
             )
         if not self.twice and not self.never:
-            lines.append("No offset will be counted twice, and none left out.")
+            lines.append("No offset will be counted twice or left out.")
         return lines
 
 
 def target_of(to: str, log: Log) -> int:
-    """The offset that `--to` means. Raises click.BadParameterError when the log has no such position."""
+    """The offset for `--to`. Raises click.BadParameter if the log has no such position."""
     if to == EARLIEST:
         return log.start
     if to == LATEST:
@@ -70,11 +70,11 @@ def target_of(to: str, log: Log) -> int:
 
 
 def assess(shard: Shard, state: ShardState, log: Log, target: int) -> Move:
-    """What a move would count twice, and what not at all. Reads nothing itself."""
+    """The effects of a move. Pure: reads no server."""
     known = state.meta.get("topic_id", NO_ID)
     other_topic = state.position is not None and NO_ID not in (known, log.topic_id) and known != log.topic_id
     if state.position is None or other_topic:
-        # Nothing of this log is counted yet.
+        # No record of this log is counted yet.
         return Move(shard, state.position, target, other_topic, twice=0, never=target - log.start)
     counted_to = min(state.position, log.end)
     unread_from = max(state.position, log.start)
@@ -84,7 +84,7 @@ def assess(shard: Shard, state: ShardState, log: Log, target: int) -> Move:
 
 
 class Row(NamedTuple):
-    """One shard as it is shown; None is what is not known."""
+    """One shard as it is printed; None means unknown."""
 
     topic: str
     partition: int
@@ -96,29 +96,29 @@ class Row(NamedTuple):
     untimed: int
     """Records without a usable timestamp."""
     unexpected: int
-    """Records that a defect kept from being counted."""
+    """Records that were not counted because of a defect."""
     unexpected_allowed: int
-    """How many of those the shard may hold: its partition stops before the next one."""
+    """Their allowed number: the partition stops before the next one."""
     remark: str
 
 
 class Held(NamedTuple):
-    """What the ledger holds of a shard."""
+    """One shard in the ledger."""
 
-    look: ShardState
+    state: ShardState
     untimed: int
 
     @property
     def unexpected(self) -> int:
-        return len(self.look.unexpected)
+        return len(self.state.unexpected)
 
     @property
     def allowed(self) -> int:
-        return self.look.unexpected_allowed
+        return self.state.unexpected_allowed
 
 
 def show(settings: WorkerSettings, *, as_json: bool) -> None:
-    """Print one line per shard: of the ledger, of Kafka, or of both."""
+    """Print one line per shard of the ledger and partition of Kafka."""
 
     async def ask(ledger: Ledger, client: Client) -> dict[Shard, Held]:
         held = await shards_held(client, settings)
@@ -153,11 +153,11 @@ async def _held(ledger: Ledger, client: Client, shard: Shard) -> Held:
 
 
 def _row(shard: Shard, held: Held, log: Log | None, settings: WorkerSettings) -> Row:
-    position, counts = held.look.position, (held.untimed, held.unexpected, held.allowed)
+    position, counts = held.state.position, (held.untimed, held.unexpected, held.allowed)
     remark = "" if shard.topic in settings.topics else "not among TOPICS"
     if log is None:
         return Row(*shard, position, None, None, None, "no such partition", *counts, remark)
-    known = held.look.meta.get("topic_id", NO_ID)
+    known = held.state.meta.get("topic_id", NO_ID)
     matches = "unknown" if NO_ID in (known, log.topic_id) else "same" if known == log.topic_id else "differs"
     lag = log.end - (log.start if position is None else position)
     if position is None:
@@ -174,17 +174,17 @@ def _row(shard: Shard, held: Held, log: Log | None, settings: WorkerSettings) ->
 
 
 def allow_unexpected(settings: WorkerSettings, shard: Shard, number: int, *, as_json: bool) -> None:
-    """Set how many unexpected records a shard may hold. Raises click.ClickException."""
+    """Set the number of unexpected records that a shard may have. Raises click.ClickException."""
 
     async def ask(ledger: Ledger, client: Client) -> Held | None:
         for _ in range(TRIES):
             held = await _held(ledger, client, shard)
-            if held.look.position is None:
+            if held.state.position is None:
                 return None
             meta = {fields.UNEXPECTED_ALLOWED: str(number)}
-            if not isinstance(await ledger.adopt_settings(shard, held.look.position, meta), Refused):
+            if not isinstance(await ledger.adopt_settings(shard, held.state.position, meta), Refused):
                 return held
-        raise click.ClickException("the shard moved at each try, nothing was changed: repeat")
+        raise click.ClickException("the shard's position moved at each try, nothing was changed: repeat")
 
     held = with_ledger(settings, ask)
     if held is None:
@@ -202,15 +202,15 @@ def allow_unexpected(settings: WorkerSettings, shard: Shard, number: int, *, as_
             }
         )
         return
-    click.echo(f"{shard.tag} holds {held.unexpected} unexpected records; {number} are allowed, {held.allowed} were.")
+    click.echo(f"{shard.tag} has {held.unexpected} unexpected records; allowed: {number} (before: {held.allowed}).")
     if full:
         click.echo(f"The partition stops at the next unexpected record: allow more than {held.unexpected}.")
     else:
-        click.echo("If the partition was stopped for them, a running worker goes on with it within seconds.")
+        click.echo("If the partition had stopped because of them, a running worker continues within seconds.")
 
 
 def reset(settings: WorkerSettings, shard: Shard, to: str, yes: bool, *, as_json: bool) -> None:
-    """Move one shard after saying what that costs. Raises click.ClickException."""
+    """Move one shard after printing the effects. Raises click.ClickException."""
     if shard.topic not in settings.topics:
         raise click.ClickException(f"{PREFIX}TOPICS does not name {shard.topic}")
     log = logs_of(settings, [shard.topic]).get(shard)
@@ -221,14 +221,13 @@ def reset(settings: WorkerSettings, shard: Shard, to: str, yes: bool, *, as_json
     move = assess(shard, state, log, target)
     if not as_json:
         click.echo("\n".join(move.in_words))
-    # Who reads JSON is not asked.
-    moves = yes if as_json else confirmed(yes, "Move it?")
+    moves = confirmed(yes, "Move it?", as_json=as_json)
     if moves and isinstance(with_ledger(settings, _write(move, log)), Refused):
-        raise click.ClickException("the shard moved meanwhile, nothing was changed: look again")
+        raise click.ClickException("the shard's position moved meanwhile, nothing was changed: repeat")
     if as_json:
         print_json(_as_document(move, moved=moves))
     elif moves:
-        click.echo("Moved. A running worker goes on from there with its next range.")
+        click.echo("Moved. A running worker continues from there with its next range.")
 
 
 def _as_document(move: Move, *, moved: bool) -> dict[str, Any]:

@@ -1,6 +1,6 @@
-"""The generated parts of the documentation: `python -m deploy.cli.reference` (`make docs`) writes them into its pages.
+"""Generates parts of the documentation: `python -m deploy.cli.reference` (`make docs`) writes them into the pages.
 
-A page holds a part between `<!-- generated: NAME -->` and `<!-- end -->`. The rest of the page is written by hand.
+A page has a generated part between `<!-- generated: NAME -->` and `<!-- end -->`. The rest is written by hand.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ PART: Final = re.compile(r"(<!-- generated: ([a-z-]+) -->\n).*?(<!-- end -->)", 
 
 
 def settings() -> str:
-    """One table per reader: name without prefix, default, one sentence."""
+    """One table per service: name without prefix, default, one sentence."""
     worker, api = WorkerSettings.model_fields, ApiSettings.model_fields
     both = {name: field for name, field in worker.items() if name in api}
     return "\n\n".join(
@@ -85,7 +85,7 @@ def _metrics_of(module: Any) -> Iterator[MetricWrapperBase]:
 
 
 def alerts() -> str:
-    """One row per alert rule. Prometheus fills in the values that show as N."""
+    """One row per alert rule. N stands for values that Prometheus fills in."""
     rows = ["| alert | severity | after | meaning | action |", "|---|---|---|---|---|"]
     for group in yaml.safe_load(ALERTS.read_text(encoding="utf-8"))["groups"]:
         for rule in group["rules"]:
@@ -103,7 +103,7 @@ def commands() -> str:
 
 
 def walk(group: click.Group, path: tuple[str, ...] = ("authtally",)) -> Iterator[tuple[str, click.Command]]:
-    """Every command that does something, with its full name."""
+    """Every command that is not a group, with its full name."""
     for name, command in group.commands.items():
         if isinstance(command, click.Group):
             yield from walk(command, (*path, name))
@@ -129,7 +129,7 @@ def _option(option: click.Option, context: click.Context) -> str:
 
 
 def ledger_keys() -> str:
-    """The table of `schemas/ledger/keys.py`."""
+    """The table in the docstring of `schemas/ledger/keys.py`."""
     return "\n".join(line for line in (keys.__doc__ or "").splitlines() if line.startswith("|"))
 
 
@@ -166,7 +166,7 @@ def pages() -> list[Path]:
 
 
 def rendered(page: str) -> str:
-    """`page` with its generated parts as the code has them. Raises KeyError for a part that nothing generates."""
+    """`page` with its generated parts renewed. Raises KeyError for an unknown part."""
     return PART.sub(lambda found: f"{found[1]}\n{PARTS[found[2]]()}\n\n{found[3]}", page)
 
 

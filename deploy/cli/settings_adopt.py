@@ -1,4 +1,4 @@
-"""`authtally settings adopt`: go on counting with a changed setting, and record from which position it holds."""
+"""`authtally settings adopt`: record a changed setting in the ledger, with the position from which it applies."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ COLUMNS: Final = ("setting", "counted_with", "now", "topic", "partition", "from_
 
 
 class Change(NamedTuple):
-    """A setting whose value differs from what a shard was counted with. An older format is none: workers upgrade it."""
+    """A setting that differs from the shard's recorded value. An older format is no change: workers upgrade it."""
 
     shard: Shard
     position: int
@@ -41,17 +41,17 @@ def changes(
 
 
 def additions(of_shard: list[Change]) -> dict[str, str]:
-    """What a shard's meta gets: the new values, and since when."""
+    """The fields for a shard's meta: the new values, and since when."""
     added = {}
     for change in of_shard:
         added[change.setting] = change.now
-        # The log's own clock, not ours: the same adoption at the same position says the same.
+        # The log's clock, not ours: repeating the command at the same position writes the same.
         added[fields.since(change.setting)] = fields.observation(change.position, change.last_record_ms)
     return added
 
 
 def adopt(settings: WorkerSettings, yes: bool, *, as_json: bool) -> None:
-    """Show what differs and record it, shard by shard; safe to repeat. Raises click.ClickException."""
+    """Print the differences and record them, shard by shard; safe to repeat. Raises click.ClickException."""
 
     async def ask(ledger: Ledger, client: Client) -> list[Change]:
         found = []
@@ -66,29 +66,28 @@ def adopt(settings: WorkerSettings, yes: bool, *, as_json: bool) -> None:
     found = with_ledger(settings, ask)
     rows = [(*_named(change), *change.shard, change.position) for change in found]
     if not found and not as_json:
-        click.echo("Nothing differs: every shard was counted with these settings.")
+        click.echo("No difference: every shard was counted with these settings.")
         return
     if not as_json:
         show_table([name.replace("_", " ") for name in COLUMNS], rows)
     if newer := next((change for change in found if change.setting == "format"), None):
         raise click.ClickException(
-            f"the ledger has format {newer.held}, this version knows {newer.now}: run a newer version"
+            f"the ledger has format {newer.held}, this version reads {newer.now}: run a newer version"
         )
     fixed = sorted({change.setting for change in found} & NEVER_ADOPTED)
     if fixed:
         names = ", ".join(PREFIX + name.upper() for name in fixed)
         raise click.ClickException(
-            f"{names} cannot change under figures already counted: "
-            f"put it back, or count anew under another {PREFIX}KEY_PREFIX. Nothing was changed."
+            f"{names} cannot change in a ledger that has counts: "
+            f"restore the old value, or count again under another {PREFIX}KEY_PREFIX. Nothing was changed."
         )
     document: dict[str, Any] = {"changes": [dict(zip(COLUMNS, row, strict=True)) for row in rows], "recorded": False}
     if not as_json:
         click.echo(
-            "What is counted already stays as it is; the new values hold from these positions on.\n"
-            "Stop the workers first: one that runs with other settings goes on with them."
+            "Counts made so far stay as they are; the new values apply from these positions on.\n"
+            "Stop the workers first: a running worker continues with its old settings."
         )
-    # Who reads JSON is not asked.
-    if not (found and yes if as_json else confirmed(yes, "Record it?")):
+    if not (found and confirmed(yes, "Record it?", as_json=as_json)):
         if as_json:
             print_json(document)
         return
@@ -105,7 +104,7 @@ def adopt(settings: WorkerSettings, yes: bool, *, as_json: bool) -> None:
     if moved:
         raise click.ClickException(
             f"{', '.join(shard.tag for shard in moved)} moved meanwhile and kept the old values; "
-            "the others are done: stop the workers and repeat"
+            "the others are recorded: stop the workers and repeat"
         )
     if as_json:
         print_json(document | {"recorded": True})
@@ -114,6 +113,6 @@ def adopt(settings: WorkerSettings, yes: bool, *, as_json: bool) -> None:
 
 
 def _named(change: Change) -> tuple[str, str, str]:
-    # The fingerprint names the key to whoever has it; nobody else needs to see two of them.
+    # Fingerprints are not printed: they identify the key, and the words are enough.
     secret = change.setting == "user_hash_key"
     return PREFIX + change.setting.upper(), "another key" if secret else change.held, "" if secret else change.now

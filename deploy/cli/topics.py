@@ -1,4 +1,4 @@
-"""`authtally topics create`: the topics that the settings name, as the worker wants them. Never changes one."""
+"""`authtally topics create`: create the missing topics of the settings. Never changes an existing topic."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from schemas.settings import PREFIX, KafkaSettings
 DAY_MS: Final = 86_400_000
 BROKERS_DEFAULT: Final = -1
 DEAD_LETTER_BYTES: Final = 2 * 1_048_588
-"""Twice what a topic takes by default: a dead letter is its record unchanged, and says besides why and from where."""
+"""Twice a topic's default limit: a dead letter contains its record unchanged, and headers with reason and origin."""
 
 MADE, TO_MAKE, THERE, UNFIT = "made", "would be made", "there", "unfit"
 
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """One topic, what becomes of it, and what is wrong with it."""
+    """One topic, the result for it, and its fault."""
 
     topic: str
     event: str
@@ -35,24 +35,24 @@ class Topic:
 
 
 def required_topics(settings: KafkaSettings, partitions: int) -> dict[str, tuple[str, int]]:
-    """What each topic carries, and how many partitions it gets: one where order matters, or where little is written."""
+    """Event and number of partitions per topic: one partition if order matters, or if little is written."""
     found = {topic: (event, 1 if event in BINDINGS else partitions) for topic, event in settings.topics.items()}
     return found | {settings.dead_letter_topic: ("dead letters", 1)}
 
 
 def config(event: str, replicas: int, keep_days: int, keep_dead_letters_days: int) -> dict[str, str]:
-    """What a topic differs in from the broker's defaults."""
+    """The topic's configuration that differs from the broker's defaults."""
     dead = event == "dead letters"
     chosen = {
         "cleanup.policy": "delete",
         "retention.ms": str(DAY_MS * (keep_dead_letters_days if dead else keep_days)),
-        # A size would delete what the worker has not read yet, however short its outage was.
+        # A size limit would delete unread events even in a short outage of the worker.
         "retention.bytes": "-1",
     }
     if dead:
         chosen["max.message.bytes"] = str(DEAD_LETTER_BYTES)
     if replicas >= 3:
-        # What is acknowledged outlives the loss of any one broker, and one broker may be away.
+        # Acknowledged events survive the loss of any one broker, and publishing continues with one broker down.
         chosen["min.insync.replicas"] = "2"
     return chosen
 
@@ -67,7 +67,7 @@ def create(
     dry_run: bool,
     as_json: bool,
 ) -> bool:
-    """Make what is missing and tell of every topic; whether all are fit. Raises click.ClickException."""
+    """Create missing topics and print all; whether all are usable. Raises click.ClickException."""
     admin: Any = AdminClient({**settings.kafka_client(), "log_level": 0})
     try:
         there: Mapping[str, Any] = admin.list_topics(timeout=PATIENCE_S).topics
@@ -85,7 +85,7 @@ def create(
         if topic in there:
             result.append(_judged(topic, event, len(there[topic].partitions)))
         else:
-            # Somebody else may have been quicker, which is as good.
+            # Another process may have created it meanwhile.
             result.append(Topic(topic, event, count, TO_MAKE if dry_run else MADE if topic in made else THERE))
     if as_json:
         click.echo(json.dumps({"topics": [asdict(each) for each in result]}))
@@ -99,13 +99,13 @@ def create(
 
 def _judged(topic: str, event: str, partitions: int) -> Topic:
     if event in BINDINGS and partitions != 1:
-        remark = f"{event} events are read in order, from partition 0 alone: make it anew with one partition"
+        remark = f"{event} events are read in order, from partition 0 only: create the topic again with one partition"
         return Topic(topic, event, partitions, UNFIT, remark)
     return Topic(topic, event, partitions, THERE)
 
 
 def _make(admin: Any, topics: list[NewTopic]) -> set[str]:
-    """The names of those made here. Raises KafkaException, click.ClickException."""
+    """The names of the created topics. Raises KafkaException, click.ClickException."""
     made = set()
     for topic, future in admin.create_topics(topics, operation_timeout=PATIENCE_S).items():
         try:

@@ -1,4 +1,4 @@
-"""Whether this container's service lives: exit status 0 or 1, and a line that says why. Knows both services' ports."""
+"""Checks that the container's service is alive, worker or api: exit status 0 or 1, and one line with the reason."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TIMEOUT_S: Final = 3.0
 
 
 def main(environment: Mapping[str, str]) -> int:
-    """A container runs one of the services: the port that nobody listens on is the other one's."""
+    """Try both services' ports: a container runs one of them, and the other port is closed."""
     result = []
     for name, default in PORTS.items():
         url = f"http://127.0.0.1:{environment.get(name) or default}/health/live"

@@ -1,4 +1,4 @@
-"""The questions that the demo asks, and whether their answers agree with what it published."""
+"""The demo's questions to the api, and the comparison of the answers with the published events."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ GLUU: Final = "/oxauth/restv1/internal/stat"
 AUTH0: Final = "/api/v2/stats"
 LINOTP: Final = "/reporting"
 TOKEN_FAMILIES: Final = ("access_token", "id_token", "refresh_token", "uma_token")
-"""The token types that every grant type of an answer has, zero or not."""
+"""The token types that an answer has for every grant type, also with zero tokens."""
 STANDARD_ERRORS: Final = 4
 STORE_TIMEOUT_S: Final = 5.0
 
@@ -34,7 +34,7 @@ Grants = dict[str, dict[str, int]]
 
 
 def curl_lines(url: str, token: str, months: Sequence[str]) -> list[tuple[str, str]]:
-    """Path and ready-to-paste command of the questions worth trying first."""
+    """Path and curl command of the questions to try first."""
     paths = (
         f"{JANSSEN}?month={months[-1]}",
         f"{JANSSEN}?start-month={months[-2]}&end-month={months[-1]}&format=jsonmonth",
@@ -49,7 +49,7 @@ def curl_lines(url: str, token: str, months: Sequence[str]) -> list[tuple[str, s
 
 
 def differences(children: Children, expected: Expected, sent: Sequence[Sent], key_prefix: str) -> list[str]:
-    """What is off, a line each; empty when every answer agrees."""
+    """The differences between answers and published events, one line each."""
     asked = quote(" ".join(expected.months))
     bounds = f"start-month={expected.months[0]}&end-month={expected.months[-1]}"
     by_month = {
@@ -61,7 +61,7 @@ def differences(children: Children, expected: Expected, sent: Sequence[Sent], ke
         f"{GLUU}?month={asked}&format=openmetrics": _openmetrics,
     }
     found = [
-        *_books(children, expected, sent, key_prefix),
+        *_totals(children, expected, sent, key_prefix),
         *_todays(children, sent),
         *_daily(children, expected),
         *_inventory(children),
@@ -70,7 +70,7 @@ def differences(children: Children, expected: Expected, sent: Sequence[Sent], ke
         try:
             answer = read(children.get(path))
         except (OSError, ValueError, KeyError, TypeError) as error:
-            found.append(f"{path}: no answer that can be read: {error!r}")
+            found.append(f"{path}: the answer cannot be read: {error!r}")
             continue
         found += (f"{path}: {line}" for line in _against(answer, expected))
     return found
@@ -93,7 +93,7 @@ def _against(answer: dict[str, tuple[int, Grants]], expected: Expected) -> Itera
 
 
 def _allowed(month: str, users: int) -> float:
-    """How far an answer may be off: not at all while users are counted one by one."""
+    """The allowed difference: zero while users are kept one by one."""
     bound: int = CommonSettings.model_fields["exact_up_to"].default
     if users <= bound:
         return 0
@@ -127,7 +127,7 @@ def _openmetrics(text: str) -> dict[str, tuple[int, Grants]]:
 
 
 def _todays(children: Children, sent: Sequence[Sent]) -> Iterator[str]:
-    """Logins by realm; yesterday too, for midnight may have passed."""
+    """Check logins by realm, including yesterday, because midnight may have passed."""
     yesterday = (datetime.now(UTC) - timedelta(days=1)).date()
     path = f"/v1/logins?from={yesterday}&group_by=realm"
     try:
@@ -136,21 +136,21 @@ def _todays(children: Children, sent: Sequence[Sent]) -> Iterator[str]:
         for item in result["items"]:
             logins[item["realm"]] += item["succeeded"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        yield f"{path}: no answer that can be read: {error!r}"
+        yield f"{path}: the answer cannot be read: {error!r}"
         return
-    for way in sent:
-        if logins[way.realm] != way.logins:
-            yield f"{path}: {logins[way.realm]} logins by {way.source}, sent {way.logins}"
+    for each in sent:
+        if logins[each.realm] != each.logins:
+            yield f"{path}: {logins[each.realm]} logins by {each.source}, sent {each.logins}"
 
 
 def _daily(children: Children, expected: Expected) -> Iterator[str]:
-    """Auth0's daily statistics, day by day."""
+    """Check Auth0's daily statistics, day by day."""
     first, last = (day.replace("-", "") for day in (min(expected.days), max(expected.days)))
     path = f"{AUTH0}/daily?from={first}&to={last}"
     try:
         result = {row["date"][:10]: row for row in json.loads(children.get(path))}
     except (OSError, ValueError, KeyError, TypeError) as error:
-        yield f"{path}: no answer that can be read: {error!r}"
+        yield f"{path}: the answer cannot be read: {error!r}"
         return
     for day, counts in expected.days.items():
         for name in ("logins", "signups", "leaked_passwords"):
@@ -159,7 +159,7 @@ def _daily(children: Children, expected: Expected) -> Iterator[str]:
 
 
 def _inventory(children: Children) -> Iterator[str]:
-    """How many OTP tokens each realm has, and had at most, against a count by hand."""
+    """Check the present and the largest number of OTP tokens of each realm by an independent count."""
     states: dict[str, dict[str, Any]] = {}
     now: Counter[str] = Counter()
     most: Counter[str] = Counter()
@@ -172,24 +172,24 @@ def _inventory(children: Children) -> Iterator[str]:
         most |= now
     paths = ("/v1/otp-tokens?status=total", f"{LINOTP}/maximum?status=total")
     try:
-        told_now = {item["realm"]: item["count"] for item in json.loads(children.get(paths[0]))["items"]}
-        told_most = json.loads(children.get(paths[1]))["result"]["value"]
+        answered_now = {item["realm"]: item["count"] for item in json.loads(children.get(paths[0]))["items"]}
+        answered_most = json.loads(children.get(paths[1]))["result"]["value"]
         for realm, count in now.items():
-            if told_now.get(realm) != count:
-                yield f"{paths[0]}: {told_now.get(realm)} tokens in {realm}, published {count}"
-            if told_most[realm]["total"] != most[realm]:
-                yield f"{paths[1]}: {told_most[realm]['total']} tokens in {realm} at most, published {most[realm]}"
+            if answered_now.get(realm) != count:
+                yield f"{paths[0]}: {answered_now.get(realm)} tokens in {realm}, published {count}"
+            if answered_most[realm]["total"] != most[realm]:
+                yield f"{paths[1]}: at most {answered_most[realm]['total']} tokens in {realm}, published {most[realm]}"
     except (OSError, ValueError, KeyError, TypeError) as error:
-        yield f"{' or '.join(paths)}: no answer that can be read: {error!r}"
+        yield f"{' or '.join(paths)}: the answer cannot be read: {error!r}"
 
 
 def records_sent(expected: Expected, sent: Sequence[Sent]) -> int:
-    """Records that Kafka holds of all that was published, dead letters apart."""
-    return expected.records + sum(1 for _ in otp_tokens()) + sum(way.records for way in sent)
+    """Number of published records, without dead letters."""
+    return expected.records + sum(1 for _ in otp_tokens()) + sum(each.records for each in sent)
 
 
 def consumed(client: Any, key_prefix: str) -> int:
-    """Records in the ledger's books."""
+    """Number of records that the ledger has consumed."""
     return sum(int(progress.get(fields.CONSUMED, 0)) for progress in _progress(client, key_prefix))
 
 
@@ -201,18 +201,18 @@ def _progress(client: Any, key_prefix: str) -> list[dict[str, str]]:
     ]
 
 
-def _books(children: Children, expected: Expected, sent: Sequence[Sent], key_prefix: str) -> Iterator[str]:
-    """The ledger's own books: every record consumed, the bad ones by reason, what was sent twice counted once."""
+def _totals(children: Children, expected: Expected, sent: Sequence[Sent], key_prefix: str) -> Iterator[str]:
+    """Check the ledger's totals: records consumed, bad records by reason, repeated records counted once."""
     with open_blocking(children.store.url, STORE_TIMEOUT_S, decode_responses=True) as client:
-        books = _progress(client, key_prefix)
+        shards = _progress(client, key_prefix)
 
     def held(name: str) -> int:
-        return sum(int(progress.get(name, 0)) for progress in books)
+        return sum(int(progress.get(name, 0)) for progress in shards)
 
     records = records_sent(expected, sent)
     if held(fields.CONSUMED) != records:
         yield f"ledger: {held(fields.CONSUMED)} records consumed, published {records}"
-    repeats = sum(way.records - way.logins for way in sent)
+    repeats = sum(each.records - each.logins for each in sent)
     if held(fields.DUPLICATES) != repeats:
         yield f"ledger: {held(fields.DUPLICATES)} records were repeats, sent {repeats}"
     for reason, count in expected.dead.items():

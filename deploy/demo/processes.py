@@ -1,4 +1,4 @@
-"""The demo's four processes: broker, store, worker, api; one folder, and nothing of them left when it is over."""
+"""The demo's four processes, broker, store, worker and api, in one temporary folder that is removed at the end."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ SCOPES: Final = ("jans_stat", "read:stats", "reporting", "stats:read", "metrics:
 
 
 class DemoError(Exception):
-    """The demo cannot go on; the text is for whoever started it."""
+    """The demo cannot continue; the text is for the user."""
 
 
 class Children:
-    """Starts in `with`, ends with it. `check` raises DemoError as soon as one of the four has ended."""
+    """Runs the processes in a `with` block. `check` raises DemoError if one of the four has ended."""
 
     def __init__(self, port: int, token: str) -> None:
         self.api_port = port
@@ -65,7 +65,7 @@ class Children:
         return self
 
     def __exit__(self, *_: object) -> None:
-        # All at once: each then finds its child ended, or nearly so.
+        # Terminate all first, so that they stop concurrently.
         for process, _log in self._services.values():
             process.terminate()
         self._stack.close()
@@ -82,7 +82,7 @@ class Children:
             "DEAD_LETTER_TOPIC": DEAD_LETTERS,
             "REDIS_URL": self.store.url,
             "USER_HASH_KEY": secrets.token_hex(32),
-            # The sample's months lie in the past; their days would expire one after the other.
+            # The days of the sample are in the past and would expire.
             "RETAIN_DAYS": "forever",
             "INGEST": "on",
             "WORKER_HOST": HOST,
@@ -92,7 +92,7 @@ class Children:
             "AUTH": "static",
             "AUTH_TOKENS_FILE": str(tokens),
         }
-        # Settings of the shell that starts the demo are meant for other processes.
+        # Settings in the user's shell are meant for other processes.
         inherited = {name: value for name, value in os.environ.items() if not name.upper().startswith(PREFIX)}
         return inherited | {"HOME": str(self.folder)} | {PREFIX + name: value for name, value in settings.items()}
 
@@ -104,14 +104,14 @@ class Children:
         """Raises DemoError with the name and the last lines of a child that has ended."""
         for server in (self.store, self.broker):
             if not server.running:
-                raise DemoError(f"{server.name} ended by itself. Its last lines:\n{tail(server.log)}")
+                raise DemoError(f"{server.name} ended unexpectedly. Its last lines:\n{tail(server.log)}")
         for name, (process, log) in self._services.items():
             status = process.poll()
             if status is not None:
                 raise DemoError(f"The {name} ended with status {status}. Its last lines:\n{tail(log)}")
 
     def wait_for_api(self) -> None:
-        """Until the api says it is ready."""
+        """Wait until the api is ready. Raises DemoError."""
         deadline = time.monotonic() + READY_TIMEOUT_S
         while True:
             self.check()
@@ -126,23 +126,23 @@ class Children:
                 return
 
     def get(self, path: str, *, authorized: bool = True) -> str:
-        """The api's answer, as text. Raises OSError (HTTPError included) for anything but a success."""
+        """The text of the api's answer. Raises OSError (HTTPError included) for any status but success."""
         return self._ask(path, None, {"Authorization": f"Bearer {self.token}"} if authorized else {})
 
     def post(self, path: str, content_type: str, body: bytes) -> str:
-        """Likewise, to a body."""
+        """The text of the api's answer to a body. Raises OSError like `get`."""
         return self._ask(path, body, {"Authorization": f"Bearer {self.token}", "Content-Type": content_type})
 
     def _ask(self, path: str, body: bytes | None, headers: dict[str, str]) -> str:
         request = urllib.request.Request(self.url + path, body, headers)  # noqa: S310
-        # Whatever proxy the environment names is none of our business on the loopback interface.
+        # Without the environment's proxy, because the api is on the loopback interface.
         opener: Any = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         with opener.open(request, timeout=10) as answer:
             text: str = answer.read().decode()
             return text
 
     def producer(self) -> Producer:
-        """Of the embedded broker, which has no idempotent ones."""
+        """A producer for the embedded broker, which does not support idempotence."""
         properties = {"enable.idempotence": False, "acks": "all", "linger.ms": 20, "log_level": 0}
         return Producer({"bootstrap.servers": self.broker.address, **properties})
 

@@ -1,4 +1,4 @@
-"""`authtally demo`: everything on one machine, with sample events and the answers to them."""
+"""`authtally demo`: run everything on one machine, publish sample events and print the answers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from schemas.ledger.keys import Shard, ShardKeys
 
 KEY_PREFIX: Final = "authtally:"
 CATCH_UP_TIMEOUT_S: Final = 60
-"""Without any progress of the worker."""
+"""Longest time without progress of the worker."""
 POLL_S: Final = 0.05
 WATCH_S: Final = 0.25
 FAILED: Final = 1
@@ -36,11 +36,11 @@ Ends = dict[Shard, int]
 
 
 class _Stopped(BaseException):
-    """SIGTERM or Ctrl-C. No error, and nobody's `except Exception` may take it for one."""
+    """SIGTERM or Ctrl-C. A BaseException, so that no `except Exception` catches it."""
 
 
 def run(events: int, port: int, token: str, then_exit: bool) -> int:
-    """Run the demo; the exit status. Everything is cleaned up when this returns."""
+    """Run the demo; the exit status. Processes and files are removed when it returns."""
     console = Console(soft_wrap=True, highlight=False, markup=False)
     restore = {number: signal.signal(number, _stop) for number in STOPPED_BY}
     ready = False
@@ -65,7 +65,7 @@ def run(events: int, port: int, token: str, then_exit: bool) -> int:
         click.echo(str(error), err=True)
         return FAILED
     except _Stopped:
-        console.print("\nStopped; nothing is left behind.")
+        console.print("\nStopped. All files were removed.")
         return 0 if ready else INTERRUPTED
     finally:
         for number, handler in restore.items():
@@ -78,7 +78,7 @@ def _stop(number: int, frame: FrameType | None) -> None:
 
 
 def _ignore_signals() -> None:
-    """A second Ctrl-C must not leave half of the cleaning undone."""
+    """Ignore a second Ctrl-C, which would interrupt the clean-up."""
     for number in STOPPED_BY:
         signal.signal(number, signal.SIG_IGN)
 
@@ -94,7 +94,7 @@ def _fill(children: Children, events: int) -> Expected:
 
 
 def _publish(children: Children, records: Iterable[Sample], show: Any) -> Ends:
-    """Publish everything; the log end of each partition, as the broker acknowledged it. Raises DemoError."""
+    """Publish everything; the acknowledged log end of each partition. Raises DemoError."""
     producer = children.producer()
     ends = {Shard(topic, part): 0 for topic, parts in TOPICS.items() if topic != DEAD_LETTERS for part in range(parts)}
     failures: Counter[str] = Counter()
@@ -125,7 +125,7 @@ def _publish(children: Children, records: Iterable[Sample], show: Any) -> Ends:
     while producer.flush(0.5):
         children.check()
         if time.monotonic() > deadline:
-            raise DemoError("The broker did not take the sample events.")
+            raise DemoError("The broker did not accept the sample events.")
     if failures:
         raise DemoError(f"The broker refused sample events: {dict(failures)}")
     show(number)
@@ -133,7 +133,7 @@ def _publish(children: Children, records: Iterable[Sample], show: Any) -> Ends:
 
 
 def _wait_until_counted(children: Children, ends: Ends, show: Any) -> None:
-    """Until the ledger's positions equal the log ends. Raises DemoError when nothing moves any more."""
+    """Wait until the ledger's positions equal the log ends. Raises DemoError without progress."""
     position_keys = [ShardKeys(KEY_PREFIX, shard).position for shard in ends]
     seen, deadline = -1, time.monotonic() + CATCH_UP_TIMEOUT_S
     with open_blocking(children.store.url, STORE_TIMEOUT_S) as client:
@@ -152,7 +152,7 @@ def _wait_until_counted(children: Children, ends: Ends, show: Any) -> None:
 
 
 def _wait_until_consumed(children: Children, records: int) -> None:
-    """Until the ledger has so many records in its books. Raises DemoError when it does not come to it."""
+    """Wait until the ledger has consumed this number of records. Raises DemoError after a timeout."""
     deadline = time.monotonic() + CATCH_UP_TIMEOUT_S
     with open_blocking(children.store.url, STORE_TIMEOUT_S, decode_responses=True) as client:
         while consumed(client, KEY_PREFIX) < records:
@@ -171,11 +171,11 @@ def _report(children: Children, expected: Expected, sent: Sequence[Sent], began:
     console.print(f"  broker   {children.broker.address}")
     console.print(f"  store    {children.store.url}")
     console.print(f"\nActive users published, by month: {users}.")
-    ways = ", ".join(way.source for way in sent)
+    names = ", ".join(each.source for each in sent)
     console.print(
-        f"Besides, {sent[0].logins} logins of today came in by each of: {ways}; most of them twice, counted once."
+        f"In addition, {sent[0].logins} logins of today came by each of: {names}; most were sent twice and count once."
     )
-    console.print(f"{expected.dead.total()} records could not be counted and lie in {DEAD_LETTERS}.")
+    console.print(f"{expected.dead.total()} records could not be counted; they are in {DEAD_LETTERS}.")
     console.print(
         "KAFKA_IDEMPOTENCE is off here: the embedded broker has no idempotent producers. Leave it on with Kafka."
     )
@@ -186,7 +186,7 @@ def _report(children: Children, expected: Expected, sent: Sequence[Sent], began:
             console.print(children.get(path).rstrip())
         except OSError as error:
             raise DemoError(f"The api did not answer {path}: {error}") from error
-    console.print("\nCtrl-C ends it and leaves nothing behind.")
+    console.print("\nCtrl-C stops the demo and removes its files.")
 
 
 def _check_answers(children: Children, expected: Expected, sent: Sequence[Sent], console: Console) -> int:

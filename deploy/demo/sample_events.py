@@ -1,7 +1,7 @@
-"""Sample events that look like half a year of a real deployment, and what a service must answer about them.
+"""Sample events like half a year of a real deployment, and the exact counts that the api must return for them.
 
-The same count always gives the same events, in the same months, whatever day it is: answers printed in the
-documentation stay true. The record's timestamp is the event's own time, as if published when it happened.
+The same count always gives the same events in the same months, so answers in the documentation stay true. A record's
+timestamp is the event's time, as if it was published when it happened.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ TOPICS: Final = {LOGINS: 4, TOKENS: 4, ACCOUNTS: 4, OTP_TOKENS: 1, KEYCLOAK: 1, 
 
 MONTHS: Final = Month(2026, 5).until(Month(2026, 10))
 GROWTH: Final = 1.08
-"""Each month has so many times the events of the one before."""
+"""Factor between the numbers of events of two successive months."""
 
 ZIPF: Final = 1.1
 EVENTS_PER_USER: Final = 20
@@ -45,9 +45,9 @@ FAILURES: Final = {"invalid_credentials": 0.7, "mfa_failed": 0.15, "locked": 0.1
 FAILED_SHARE: Final = 0.08
 KINDS: Final = {"signup": 0.7, "client_registered": 0.05, "client_updated": 0.15, "leaked_password": 0.1}
 DAILY: Final = {"signup": "signups", "leaked_password": "leaked_passwords"}
-"""What Auth0's daily statistics call them."""
+"""Their names in Auth0's daily statistics."""
 SERVICES: Final = ("billing-sync", "crm-export", "nightly-report")
-"""Clients that sign in as themselves."""
+"""Clients that use the grant client_credentials."""
 
 GRANTS: Final[dict[str, tuple[float, tuple[str, ...]]]] = {
     "authorization_code": (0.45, ("access_token", "id_token", "refresh_token")),
@@ -57,10 +57,10 @@ GRANTS: Final[dict[str, tuple[float, tuple[str, ...]]]] = {
     "urn:ietf:params:oauth:grant-type:device_code": (0.04, ("access_token", "refresh_token")),
     "urn:ietf:params:oauth:grant-type:uma-ticket": (0.02, ("uma_token",)),
 }
-"""Share of each grant, and the tokens that one answer of it carries."""
+"""Share of each grant, and the tokens of one token answer."""
 
 HOURS: Final = (1, 1, 1, 1, 1, 2, 4, 7, 10, 11, 10, 9, 8, 9, 10, 10, 9, 7, 5, 4, 4, 3, 2, 1)
-"""How busy each hour of a day is."""
+"""Relative load of each hour of a day."""
 
 
 class Sample(NamedTuple):
@@ -74,7 +74,7 @@ class Sample(NamedTuple):
 
 @dataclass(slots=True)
 class Expected:
-    """What the records yielded so far add up to, counted exactly."""
+    """Exact counts of the records yielded so far."""
 
     users: dict[str, set[str]] = field(default_factory=dict)
     """Month (`202605`) to the users active in it."""
@@ -94,7 +94,7 @@ class Expected:
         return len(self.users.get(month, ()))
 
     def grants(self, month: str) -> dict[str, dict[str, int]]:
-        """Grant type to count per token type, the types that were never issued left out."""
+        """Grant type to count per token type, without types that were never issued."""
         found: dict[str, dict[str, int]] = {}
         for (of, grant, token), count in sorted(self.tokens.items()):
             if of == month:
@@ -103,7 +103,7 @@ class Expected:
 
 
 class _Drawn:
-    """Draws names by their shares."""
+    """Draws random names by their shares."""
 
     def __init__(self, shares: dict[str, float]) -> None:
         self._names = list(shares)
@@ -137,7 +137,7 @@ class SampleEvents:
         total, left, weight_left = self.count - len(bad), self.count - len(bad), sum(weight for _, weight in days)
         spoilt_every = total // len(bad)
         for day, weight in days:
-            # What is left by the weight that is left: rounding never adds up.
+            # The share of the rest, so that rounding errors do not add up.
             today = round(left * weight / weight_left)
             left, weight_left = left - today, weight_left - weight
             for time in self._times(day, today):
@@ -209,7 +209,7 @@ class SampleEvents:
 
 
 def malformed() -> list[tuple[str, str, bytes | None]]:
-    """Reason, topic and value of records that no event can be read from, one or two for each reason."""
+    """Reason, topic and value of records from which no event can be decoded, one or two per reason."""
     time = b'"time":"2026-06-01T12:00:00Z"'
     return [
         ("empty_value", LOGINS, None),
@@ -234,7 +234,7 @@ OTP_EVENTS: Final = ("token_init", "token_assign", "token_unassign", "token_disa
 
 
 def otp_tokens(count: int = 2_000) -> Iterator[Sample]:
-    """`count` states of hardware tokens, the same every time, in order of time over MONTHS: few are removed again."""
+    """`count` states of hardware tokens over MONTHS, ordered by time, the same in each call. Few tokens are removed."""
     chance = random.Random(SEED)  # noqa: S311
     realms, number = list(REALMS), 0
     held: dict[str, OtpTokenState] = {}
@@ -245,7 +245,7 @@ def otp_tokens(count: int = 2_000) -> Iterator[Sample]:
         time = begin + step * place
         if not held or chance.random() < 0.35:
             number += 1
-            # Some tokens wait in a drawer, in no realm; a few are shared by two.
+            # Some tokens are in no realm yet; a few are in two.
             of = tuple(sorted(chance.sample(realms, chance.choices((0, 1, 2), (1, 17, 2))[0])))
             serial = f"OATH{number:08X}"
             state = OtpTokenState(time, serial, OTP_EVENTS[0], of, active=True, assigned=False)

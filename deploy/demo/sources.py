@@ -1,4 +1,4 @@
-"""The demo's other ways in: a few of today's events through each, every one of them sent twice where it has an id."""
+"""The demo's other sources: sends a few events of today through each, twice if the events have ids."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from deploy.demo.sample_events import KEYCLOAK
 from schemas.ledger.periods import Month
 
 USERS: Final = 5
-"""Through each way, one login each."""
+"""Users per source, with one login each."""
 COMMAND_TIMEOUT_S: Final = 60
 JSON: Final = "application/json"
 CLOUD_EVENTS: Final = "application/cloudevents-batch+json"
 PAST: Final = {Month(2026, 3): 987, Month(2026, 4): 1042}
-"""Monthly active users from before the sample, as another system counted them."""
+"""Monthly active users of the time before the sample, counted by another system."""
 
 
 class Sent(NamedTuple):
-    """What a way was given. The realm tells its events from all others."""
+    """The events sent through a source. The realm distinguishes them from all others."""
 
     source: str
     realm: str
@@ -33,12 +33,12 @@ class Sent(NamedTuple):
 
 
 def send(children: Children) -> list[Sent]:
-    """Send through every way; returns when Kafka has it all. Raises DemoError."""
+    """Send through every source; returns when Kafka has all events. Raises DemoError."""
     now = datetime.now(UTC)
     past = [now - timedelta(seconds=number) for number in range(USERS)]
     sent = [_keycloak_topic(children, past)]
     for source, path, content_type, events in _deliveries(past):
-        # A sender that did not hear the answer sends again.
+        # Sent twice, like a sender that did not receive the answer.
         for _ in range(2):
             _post(children, path, content_type, events)
         sent.append(Sent(source, _realm(source), 2 * USERS, USERS))
@@ -57,12 +57,12 @@ def _keycloak_topic(children: Children, past: Sequence[datetime]) -> Sent:
     for event in 2 * list(_keycloak(source, past)):
         producer.produce(KEYCLOAK, json.dumps(event).encode())
     if producer.flush(COMMAND_TIMEOUT_S):
-        raise DemoError("The broker did not take the Keycloak events.")
+        raise DemoError("The broker did not accept the Keycloak events.")
     return Sent(source, _realm(source), 2 * USERS, USERS)
 
 
 def _deliveries(past: Sequence[datetime]) -> Iterator[tuple[str, str, str, list[dict[str, Any]]]]:
-    """Way, path, content type and body."""
+    """Source, path, content type and body."""
     source = "POST v1 events"
     yield source, "/v1/events", JSON, list(_native(source, past))
     source = "CloudEvents"
@@ -143,9 +143,9 @@ def _post(children: Children, path: str, content_type: str, body: object) -> Non
     try:
         result = json.loads(children.post(path, content_type, json.dumps(body).encode()))
     except OSError as error:
-        raise DemoError(f"The api did not take events at {path}: {error}") from error
+        raise DemoError(f"The api did not accept events at {path}: {error}") from error
     if result["accepted"] != USERS:
-        raise DemoError(f"The api did not take all events at {path}: {result}")
+        raise DemoError(f"The api did not accept all events at {path}: {result}")
 
 
 def _published_file(children: Children, past: Sequence[datetime]) -> Sent:

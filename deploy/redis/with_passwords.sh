@@ -1,6 +1,6 @@
 #!/bin/sh
-# Prints users.acl with the hash of each user's password, read from the file of the user's name in a folder.
-# Who has no file there keeps no password, and cannot sign in.
+# Prints users.acl with the hash of each user's password, read from the file named after the user in FOLDER.
+# A user without a file gets no password and cannot sign in.
 #
 #   with_passwords.sh FOLDER > /etc/authtally/users.acl
 set -eu
@@ -11,7 +11,7 @@ while read -r line; do
     user=${line#user }
     user=${user%% *}
     if [ -s "$folder/$user" ]; then
-        # As $(…) does: without the newline that editors leave.
+        # $(…) removes the newline that editors append.
         hash=$(printf %s "$(cat "$folder/$user")" | sha256sum)
         line="$line #${hash%% *}"
     fi

@@ -239,7 +239,7 @@ def operate(log: Log, folder: Path, settings: dict[str, str], make_anew: Callabl
     run("positions", "allow-unexpected", topic, "0", "200")
     run("positions", "rebuild-index", "--all", "--yes")
     make_anew()
-    assert "made anew" in run("positions", "reset", topic, "0", "--to", "latest", "--yes")
+    assert "created again" in run("positions", "reset", topic, "0", "--to", "latest", "--yes")
     run("snapshot", "restore", "ledger.snapshot", "--replace")
     run("snapshot", "save", "large.snapshot", key_prefix=LARGE)
     run("snapshot", "restore", "--without-kafka", "large.snapshot", key_prefix=AGAIN)

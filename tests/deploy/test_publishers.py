@@ -214,7 +214,7 @@ def test_events_are_sent_again_until_they_are_taken(auth: AuthServer, ingest: In
     auth.do("modifyAccessToken", UPDATE, grant="password", user="bob")
     wait_until(lambda: len(ingest.requests) == 5)
     logged = auth.logged()
-    assert logged.count("publishing fails and is tried again, 503") == 1, "one line for an outage"
+    assert logged.count("publishing fails and is retried, 503") == 1, "one line for an outage"
     assert "publishing again" in logged
 
 
@@ -252,7 +252,7 @@ def test_an_api_that_is_gone_blocks_no_login_and_costs_bounded_memory(
     logins = [auth.do("forceReAuthentication", POST, session="s", user="alice", at=now_ms()) for _ in range(50)]
     assert all(call.answer is False for call in logins)
     assert max(call.took_s for call in calls + logins) < NOBODY_WAITS_S
-    wait_until(lambda: "publishing fails and is tried again" in auth.logged())
+    wait_until(lambda: "publishing fails and is retried" in auth.logged())
 
 
 def test_what_did_not_fit_is_logged(auth: AuthServer, ingest: Ingest, init: Init) -> None:

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Installs what the tests run against and Debian has. Safe to repeat; needs root or sudo only when something is missing.
+# Installs the servers and tools of the tests from Debian. Safe to repeat; needs root or sudo only if one is missing.
 set -euo pipefail
 
-# command it provides    Debian package
+# command                Debian packages, the first available one is installed
 needed="
 java                     openjdk-17-jre-headless default-jre-headless
 javac                    openjdk-17-jdk-headless default-jdk-headless
@@ -20,7 +20,7 @@ cc                       gcc
 chromium                 chromium
 "
 
-# Where Debian puts nginx, and not everybody looks.
+# Debian installs nginx into /usr/sbin, which is not in every user's PATH.
 PATH=$PATH:/usr/sbin
 
 missing=()
@@ -40,13 +40,13 @@ as_root=()
 if [ "$(id -u)" -ne 0 ]; then
     as_root=(sudo)
 fi
-# Services that a package would start on its own ports are not wanted: the tests start their own.
+# RUNLEVEL=1 keeps packages from starting services on their default ports; the tests start their own servers.
 quietly=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1)
 
 "${quietly[@]}" apt-get update -qq
 for packages in "${missing[@]}"; do
     installed=no
-    # The first name that this release of Debian has.
+    # Install the first package that this release of Debian has.
     for package in $packages; do
         if apt-cache show "$package" > /dev/null 2>&1; then
             "${quietly[@]}" apt-get install -y -qq --no-install-recommends "$package" > /dev/null

@@ -29,15 +29,15 @@ FORMATS = (
 
 @click.command()
 @click.argument("file", metavar="FILE|-")
-@click.option("--format", "form", type=click.Choice(FORMATS), default="native", show_default=True, help="Whose events.")
 @click.option(
-    "--dry-run", is_flag=True, help="Publish nothing: tell what would be rejected, and what each month holds."
+    "--format", "form", type=click.Choice(FORMATS), default="native", show_default=True, help="The format of FILE."
 )
+@click.option("--dry-run", is_flag=True, help="Publish nothing; print the rejected elements and the figures per month.")
 @click.option("--rejects", metavar="FILE", help="Write rejected elements here: line, index, reason, detail, value.")
-@click.option("--state", metavar="FILE", help="Where progress is kept.  [default: FILE.published; none for -]")
-@click.option("--restart", is_flag=True, help="Begin again, whatever the state says.")
-@click.option("--source", default="", metavar="NAME", help="Part of the ids that are given: see above.")
-@click.option("--no-ids", is_flag=True, help="Give no ids: what a cut-off run sends again counts twice.")
+@click.option("--state", metavar="FILE", help="File that stores progress.  [default: FILE.published; none for -]")
+@click.option("--restart", is_flag=True, help="Ignore the stored progress and start at the beginning.")
+@click.option("--source", default="", metavar="NAME", help="Name of the input, part of generated event ids: see above.")
+@click.option("--no-ids", is_flag=True, help="Generate no event ids; events that a resumed run repeats count twice.")
 @json_option
 def publish(
     file: str,
@@ -50,25 +50,26 @@ def publish(
     no_ids: bool,
     as_json: bool,
 ) -> None:
-    """Publish events from a file, or from standard input (-), to the topics of AUTHTALLY_TOPICS.
+    """Publish events from a file or standard input (-) to Kafka, into the topics of AUTHTALLY_TOPICS.
 
-    FILE holds JSON Lines, arrays of any size, or objects printed over several lines, in UTF-8, gzipped or not. Each
-    element becomes events of ours as --format says; "login", "token" and "account" are native events without a type.
+    Use it to load an export of another product, or events of the time before the live connection. FILE contains JSON
+    Lines, JSON arrays of any size or multi-line JSON objects, in UTF-8, gzipped or not. --format names the product that
+    wrote it; "login", "token" and "account" are native events without the field "type".
 
     \b
       authtally publish --format keycloak --dry-run events.json.gz
       authtally publish --format keycloak --rejects bad.jsonl events.json.gz
       zcat old/*.gz | authtally publish --format auth0 --state old.state -
 
-    Every event is acknowledged by all in-sync replicas. A run that is cut off goes on when the same command is given
-    again: what was acknowledged is passed by, and at most its last second is sent once more. So that this counts once,
-    an event without an id gets one from the content of the input up to it and from --source: the same input gives the
-    same ids. They hold for AUTHTALLY_DEDUPE_WINDOW_S and cost the ledger memory that long. Inputs that begin with the
-    very same elements and are not the same need another --source each.
+    All in-sync replicas acknowledge every event. After an interruption, repeat the same command: it skips the
+    acknowledged events and sends at most the last second again. Repeated events count once, because an event without
+    an id gets one, computed from --source and the input up to that event; the same input gives the same ids. The worker
+    recognises an id for AUTHTALLY_DEDUPE_WINDOW_S seconds and needs memory for it that long. Two different inputs that
+    begin with identical elements need a different --source each.
 
-    Records carry the time of sending, since Kafka's retention goes by it; day and month follow each event's own time.
+    Kafka records carry the time of sending, because retention uses it. Day and month follow each event's own time.
 
-    Exit status: 0 all published, 1 something was rejected or failed, 2 wrong settings or options, 130 stopped.
+    Exit status: 0 all published, 1 an element was rejected or failed, 2 wrong settings or options, 130 stopped.
     """
     from deploy.cli import environment
     from deploy.cli.publish import publish as run
@@ -92,19 +93,19 @@ def publish(
 
 @click.command("import-stat")
 @click.argument("file", metavar="[FILE|-]", required=False)
-@click.option("--source", metavar="TEXT", help="Where the figures are from.  [default: the file's name]")
-@click.option("--replace", is_flag=True, help="Also months that are imported or counted already.")
-@click.option("--remove", multiple=True, metavar="MONTH", help="Take an imported month out again; may be repeated.")
-@click.option("--dry-run", is_flag=True, help="Change nothing: tell what would be imported or removed.")
+@click.option("--source", metavar="TEXT", help="Origin of the figures, shown with them.  [default: the file's name]")
+@click.option("--replace", is_flag=True, help="Also import months that are already imported or counted.")
+@click.option("--remove", multiple=True, metavar="MONTH", help="Remove an imported month; may be repeated.")
+@click.option("--dry-run", is_flag=True, help="Change nothing; print the months that would be imported or removed.")
 @json_option
 def import_stat(
     file: str | None, source: str | None, replace: bool, remove: tuple[str, ...], dry_run: bool, as_json: bool
 ) -> None:
-    """Import past monthly figures of the whole deployment, so that history before a move shows. No file: list them.
+    """Import monthly figures of another system, so that answers cover the time before. Without FILE, list them.
 
-    FILE is a JSON answer of Janssen's or Gluu's statistics, in any of their shapes, or a CSV: a month in the form
-    2025-03 or 202503, its active users, then in any order logins and tokens by grant and token type. An empty cell is
-    a figure that is not known.
+    FILE is a JSON answer of the statistics of Janssen or Gluu, in any of their shapes, or a CSV. A CSV has the month
+    (2025-03 or 202503), its active users, then in any order logins and tokens by grant and token type. An empty cell
+    means that the figure is not known.
 
     \b
       month,active_users,logins,authorization_code/access_token,client_credentials/access_token
@@ -118,10 +119,11 @@ def import_stat(
       authtally import-stat past.json
       authtally import-stat --remove 2025-03
 
-    All months are written in one step, or none. A month that the ledger counts itself is shown from there, imported or
-    not. Imported months are figures, not sketches: they add to no union, no realm and no client.
+    Either all months are written, in one step, or none. If the ledger has counted a month itself, answers use the
+    ledger's figures. Imported months are numbers of the whole deployment, without the users behind them: they add
+    nothing to a range of several months, to a realm or to a client.
 
-    Exit status: 0 done, 1 something is wrong and nothing was changed, 2 wrong settings or options.
+    Exit status: 0 done, 1 a fault was found and nothing was changed, 2 wrong settings or options.
     """
     from deploy.cli import import_stat
 
@@ -140,15 +142,16 @@ def import_stat(
 @click.argument("month", metavar="YYYY-MM")
 @json_option
 def recount(month: str, as_json: bool) -> None:
-    """Count a month once more from Kafka, in another way, and compare with the ledger.
+    """Count a month again from Kafka by independent code, and compare the result with the ledger.
 
-    Users by another library's HyperLogLog over their plain ids, or one by one up to 100,000; logins, tokens and account
-    events by plain sums: exactly. Reads all records of the month that Kafka still has, in this one process.
+    Use it to audit figures. Logins, tokens and account events are plain sums and must agree exactly. Users are kept one
+    by one up to 100,000, then in the HyperLogLog of another library. The command reads all records of the month that
+    Kafka still has, in one process.
 
     \b
       authtally recount 2026-10
 
-    Exit status: 0 all agree, 1 something differs or Kafka no longer has it all, 2 wrong settings or options.
+    Exit status: 0 all agree, 1 a figure differs or Kafka lacks records of the month, 2 wrong settings or options.
     """
     from deploy.cli.verify.recount import recount as run
 
@@ -158,7 +161,7 @@ def recount(month: str, as_json: bool) -> None:
 
 @click.group()
 def snapshot() -> None:
-    """The ledger as a file. Without one, figures live as long as the store, and come back only as far as Kafka goes."""
+    """Save, check, restore and verify the ledger as a file. Kafka alone restores only events that it still has."""
 
 
 file_argument: Callable[[Any], Any] = click.argument("file", type=click.Path(path_type=Path))
@@ -166,19 +169,24 @@ file_argument: Callable[[Any], Any] = click.argument("file", type=click.Path(pat
 
 @snapshot.command("save")
 @file_argument
-@click.option("--keep", type=click.IntRange(1), metavar="N", help="FILE is a folder: keep its newest N snapshots.")
+@click.option(
+    "--keep",
+    type=click.IntRange(1),
+    metavar="N",
+    help="FILE is a folder: keep its N newest snapshots, delete older ones.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace FILE if it exists.")
 @json_option
 def snapshot_save(file: Path, keep: int | None, overwrite: bool, as_json: bool) -> None:
-    """Write the whole ledger to FILE while workers go on; in a folder, to a file named by the time.
+    """Write the whole ledger to FILE while workers run. If FILE is a folder, the file's name is the present time.
 
     \b
       authtally snapshot save ledger.snapshot
       authtally snapshot save --keep 30 /var/backups/authtally
 
-    Each shard is as of one position. The file gets its name when it is whole and on disk.
+    Each shard is saved as of one position. The file gets its name only after it is complete and on disk.
 
-    Exit status: 0 saved, 1 not, 2 wrong settings or options.
+    Exit status: 0 saved, 1 not saved, 2 wrong settings or options.
     """
     from deploy.cli import snapshot
 
@@ -189,12 +197,12 @@ def snapshot_save(file: Path, keep: int | None, overwrite: bool, as_json: bool) 
 @file_argument
 @json_option
 def snapshot_show(file: Path, as_json: bool) -> None:
-    """Check every byte of FILE, and tell what is in it. Asks no server.
+    """Check every byte of the snapshot FILE and print its contents. Connects to no server.
 
     \b
       authtally snapshot show ledger.snapshot
 
-    Exit status: 0 whole, 1 damaged or unreadable.
+    Exit status: 0 complete and undamaged, 1 damaged or unreadable.
     """
     from deploy.cli import snapshot
 
@@ -203,22 +211,23 @@ def snapshot_show(file: Path, as_json: bool) -> None:
 
 @snapshot.command("restore")
 @file_argument
-@click.option("--replace", is_flag=True, help="Also shards that the store counts already, and imported months.")
-@click.option("--without-kafka", is_flag=True, help="Do not compare with Kafka's topics; workers do so anyway.")
-@click.option("--dry-run", is_flag=True, help="Change nothing: tell what would be restored.")
+@click.option("--replace", is_flag=True, help="Overwrite shards and imported months that the store already has.")
+@click.option("--without-kafka", is_flag=True, help="Skip the comparison with Kafka's topics; workers repeat it.")
+@click.option("--dry-run", is_flag=True, help="Change nothing; print what would be restored.")
 @json_option
 def snapshot_restore(file: Path, replace: bool, without_kafka: bool, dry_run: bool, as_json: bool) -> None:
-    """Restore FILE into an empty store, of any kind and layout; workers then count what came since.
+    """Restore the snapshot FILE into an empty store. Workers then count the events since the snapshot from Kafka.
 
     \b
       authtally snapshot restore --dry-run ledger.snapshot
       authtally snapshot restore ledger.snapshot
 
-    The whole file is checked first, and compared with the settings, with Kafka's topics and with what the store holds:
-    nothing is written if anything speaks against it. Each shard is restored as a whole or not at all, and no worker
-    counts into it meanwhile. A run that was cut off is finished by the same command.
+    The store may be another product or layout than the saved one: Redis or Valkey, one server, Sentinel or Cluster. The
+    command first checks the whole file and compares it with the settings, with Kafka's topics and with the store; on
+    any conflict it writes nothing. Each shard is restored completely or not at all, and no worker counts into it
+    meanwhile. After an interruption, repeat the same command.
 
-    Exit status: 0 restored, 1 not, 2 wrong settings or options.
+    Exit status: 0 restored, 1 not restored, 2 wrong settings or options.
     """
     from deploy.cli import snapshot
 
@@ -229,24 +238,29 @@ def snapshot_restore(file: Path, replace: bool, without_kafka: bool, dry_run: bo
 
 @snapshot.command("verify")
 @click.argument("file", type=click.Path(path_type=Path), required=False)
-@click.option("--from-start", is_flag=True, help="No FILE: count all of Kafka's log, which must begin at offset 0.")
-@click.option("--scratch-url", metavar="URL", help="A store to count in.  [default: one of our own, authtally[demo]]")
+@click.option(
+    "--from-start", is_flag=True, help="Without FILE: replay Kafka's log from offset 0, which it must still have."
+)
+@click.option(
+    "--scratch-url", metavar="URL", help="Redis to replay into.  [default: starts the one of authtally[demo]]"
+)
 @json_option
 def snapshot_verify(file: Path | None, from_start: bool, scratch_url: str | None, as_json: bool) -> None:
-    """Count again what came since FILE, by the worker's own code, and compare every key with the live ledger.
+    """Replay the events since the snapshot FILE by the worker's code, and compare every key with the live ledger.
 
     \b
       authtally snapshot verify last-week.snapshot
       authtally snapshot verify --from-start
 
-    The ledger goes on meanwhile: each shard is compared at a position of its own. Imported months, deletes of inventory
-    rows and observations do not follow from the log and are left out. Takes room for two copies of the largest shard.
+    Use it to prove that the ledger contains exactly what the log says. Workers may run: each shard is compared at one
+    position of its own. Imported months, deletes of inventory rows and observations are skipped, because they do not
+    follow from the log. The scratch Redis needs memory for two copies of the largest shard.
 
-    Records without a usable timestamp were judged by the clock at that time: what may differ for that alone is listed
-    apart. A ledger of an older version is verified from its upgrade on: FILE must have been saved since then.
+    Records without a usable timestamp were judged by the clock of that time; keys that may differ for this reason only
+    are listed separately. After an upgrade of the ledger's format, FILE must have been saved since the upgrade.
 
-    Exit status: 0 all agree, 1 something differs or cannot be verified, 2 wrong settings or options, 3 all agree but
-    for what depends on the clock.
+    Exit status: 0 all agree, 1 a key differs or a shard cannot be verified, 2 wrong settings or options, 3 all agree
+    except keys that depend on the clock.
     """
     if (file is None) != from_start:
         raise click.UsageError("either FILE or --from-start")

@@ -1,4 +1,4 @@
-"""How `authtally --help` reads, what `--json` makes of errors, and what a shell completes."""
+"""The text of `authtally --help`, errors as JSON, and the words that a shell completes."""
 
 from __future__ import annotations
 
@@ -15,44 +15,44 @@ PROGRAM: Final = "authtally"
 SHELLS: Final = ("bash", "zsh", "fish")
 
 HELP: Final = f"""\
-Statistics for identity systems: auth events from Kafka, tallies in Redis, answers over HTTP.
+Statistics for identity systems: auth events from Kafka, counts in Redis, answers over HTTP.
 
-Auth servers publish logins, tokens and account events to Kafka. Workers fold them into a ledger in Redis, each event
-once. The api answers from there: active users, logins, tokens by grant type, in the dialects of Janssen, Gluu, Auth0
-and LinOTP, and in its own.
+Auth servers publish logins, tokens and account events to Kafka. Workers count each event once into the ledger, a set
+of keys in Redis. The api answers from the ledger: active users, logins, tokens by grant type, in the dialects of
+Janssen, Gluu, Auth0 and LinOTP, and in its own.
 
 \b
-A site in four commands, and a look without any:
-  {PROGRAM} doctor       is everything there, and does it fit together?
-  {PROGRAM} worker       count; start more of them, up to one a partition
-  {PROGRAM} api          answer over HTTP, port 8080 unless AUTHTALLY_API_PORT says otherwise
-  {PROGRAM} report       what it answers, as tables
-  {PROGRAM} demo         broker, store, worker and api on this machine, with sample events
+A site in four commands, and a demo that needs no site:
+  {PROGRAM} doctor       check settings, Kafka, Redis, ledger and access
+  {PROGRAM} worker       count events; start up to one worker per partition
+  {PROGRAM} api          answer over HTTP, on port 8080 unless AUTHTALLY_API_PORT is set
+  {PROGRAM} report       print the api's answers as tables
+  {PROGRAM} demo         run broker, store, worker and api on this machine, with sample events
 
 \b
 Settings are AUTHTALLY_NAME=value in the environment, then in a file .env in the current folder, then in the folder of
-secret files that AUTHTALLY_SECRETS_DIR names. Both services may share them; a name that no setting has is an error.
-  {PROGRAM} worker --check     the effective values, or every fault at once; likewise of the api
+secret files that AUTHTALLY_SECRETS_DIR names. Worker and api may share them; an unknown AUTHTALLY_ name is an error.
+  {PROGRAM} worker --check     print the effective values, or all faults; the same for the api
 
 \b
 In scripts
-  --json prints one JSON document to stdout, for errors too: "error" and "exit_status".
-  Progress and remarks go to stderr: a bar on a terminal, elsewhere a line now and then.
-  What moves, sends or records something is a dry run until --yes.
+  --json prints one JSON document to stdout, also for errors: "error" and "exit_status".
+  Progress and remarks go to stderr: a bar on a terminal, otherwise a line every 30 s.
+  A command that moves, sends or records something is a dry run without --yes.
 
 \b
 Exit status
   0    done
-  1    failed, or found what was looked for: problems, differences, rejected events
+  1    failed, or found problems, differences or rejected events
   2    wrong settings or options: the call must change
   130  stopped by Ctrl-C or SIGTERM before it was done
 
-{PROGRAM} COMMAND --help tells of one command, with examples.
+{PROGRAM} COMMAND --help explains one command, with examples.
 """
 
 
 class SettingsUsageError(click.ClickException):
-    """Wrong settings: one line each, by name."""
+    """Wrong settings, printed one per line by name."""
 
     exit_code = 2
 
@@ -66,7 +66,7 @@ class SettingsUsageError(click.ClickException):
 
 
 class HelpGroup(click.Group):
-    """Lists its commands by what they are for, and tells errors as JSON where that was asked for."""
+    """A group that lists its commands by section and prints errors as JSON for `--json`."""
 
     def __init__(self, *, sections: Mapping[str, Sequence[click.Command]], **more: Any) -> None:
         super().__init__(**more)
@@ -115,14 +115,14 @@ def topics(_context: click.Context, _parameter: click.Parameter, incomplete: str
 
 
 def reasons(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Why records became dead letters."""
+    """The reasons of dead letters."""
     from schemas.events import REASONS
 
     return [CompletionItem(name, help=why) for name, why in REASONS.items() if name.startswith(incomplete)]
 
 
 def words(*known: str) -> Any:
-    """Completes one of `known`; others may be given too."""
+    """A completer for `known`; the argument accepts other words too."""
 
     def complete(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
         return [CompletionItem(word) for word in known if word.startswith(incomplete)]

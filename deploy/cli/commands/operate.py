@@ -16,14 +16,14 @@ from deploy.cli.commands.options import json_option, settings_errors_as_usage, w
     "services",
     type=click.Choice(("worker", "api")),
     multiple=True,
-    help="Look at what this one needs only.  [default: both]",
+    help="Check only the needs of this service; may be repeated.  [default: both]",
 )
 @click.option("--backup-age", metavar="AGE", help="Age of the oldest backup of Redis: 36h, 7d.")
 @click.option(
     "--backups",
     metavar="FOLDER",
     type=click.Path(path_type=Path),
-    help="Folder of backups or snapshots: its oldest file is it.",
+    help="Folder of backups or snapshots; the oldest file gives the age.",
 )
 @click.option(
     "--timeout",
@@ -31,21 +31,22 @@ from deploy.cli.commands.options import json_option, settings_errors_as_usage, w
     show_default=True,
     metavar="SECONDS",
     type=click.FloatRange(0.1, 120),
-    help="How long each server may take.",
+    help="Longest wait for each server.",
 )
 @json_option
 def doctor(
     services: tuple[str, ...], backup_age: str | None, backups: Path | None, timeout: float, as_json: bool
 ) -> None:
-    """Look at settings, Kafka, Redis, ledger and access, and say what to do about each finding. Changes nothing.
+    """Check settings, Kafka, Redis, ledger and access, and advise on each finding. Changes nothing.
 
     \b
       authtally doctor
       authtally doctor --service worker --backups /var/backups/redis
       authtally doctor --backup-age 7d --json | jq '.findings[] | select(.verdict == "problem")'
 
-    A finding is ok; a warning, which holds nothing up today; a problem; or unknown, where a right is missing to look:
-    it says which. Kafka must reach back to the oldest backup of Redis, or what was counted in between is lost with it.
+    Run it before the first start, after changes and when figures stop. A finding is ok, a warning (nothing is blocked
+    today), a problem, or unknown (a right to check it is missing; the finding names it). Kafka must keep events for
+    longer than the age of the oldest backup of Redis: restoring that backup loses the events that Kafka no longer has.
 
     Exit status: 0 no problem, 1 problems, 2 wrong settings or options.
     """
@@ -53,7 +54,7 @@ def doctor(
 
     from deploy.cli.doctor import Options, age_of, oldest_in
     from deploy.cli.doctor import doctor as run
-    from deploy.cli.doctor.topics import Backup
+    from deploy.cli.doctor.retention import Backup
 
     if backup_age and backups:
         raise click.UsageError("either --backup-age or --backups")
@@ -70,20 +71,20 @@ def doctor(
 
 @click.group()
 def positions() -> None:
-    """Show, move or repair shards: their positions, limits and indexes."""
+    """Show, move or repair shards: their positions, limits and indexes. A shard is one partition and its counts."""
 
 
 @positions.command("show")
 @json_option
 def positions_show(as_json: bool) -> None:
-    """Position, log start and end, lag of every shard, and whether its topic is still the same.
+    """Print position, log start, log end and lag of every shard, and whether its topic is still the same.
 
     \b
       authtally positions show
       authtally positions show --json | jq '[.shards[].lag] | add'
 
-    untimed: records without a usable timestamp. unexpected: records that met a defect, and how many of them are allowed
-    before the partition stops.
+    The position is the next offset to count. untimed: records without a usable timestamp. unexpected: records that were
+    not counted because of a defect, and the number at which the partition stops.
     """
     from deploy.cli import positions
 
@@ -97,13 +98,16 @@ def positions_show(as_json: bool) -> None:
     "--to",
     required=True,
     metavar="earliest|latest|OFFSET",
-    help="The position to count from.",
+    help="The offset to continue from.",
     shell_complete=manual.words("earliest", "latest"),
 )
 @yes_option
 @json_option
 def positions_reset(topic: str, partition: int, to: str, yes: bool, as_json: bool) -> None:
-    """Move one shard; says what is counted twice or not at all. A dry run unless confirmed.
+    """Move the position of one shard, after printing which offsets count twice or never. A dry run without --yes.
+
+    Use it when doctor or a stopped partition asks for it, such as after a topic was created again. Events that count
+    twice double logins, tokens and account events; active users stay right.
 
     \b
       authtally positions reset auth.logins 3 --to earliest
@@ -121,13 +125,14 @@ def positions_reset(topic: str, partition: int, to: str, yes: bool, as_json: boo
 @click.argument("number", metavar="N", type=click.IntRange(0))
 @json_option
 def positions_allow_unexpected(topic: str, partition: int, number: int, as_json: bool) -> None:
-    """Let a partition go on that stopped because of unexpected records: it may hold N of them in all.
+    """Allow N unexpected records in a partition, so that a partition that stopped because of them continues.
 
     \b
       authtally positions allow-unexpected auth.logins 3 200
 
-    Such records met a defect of this program. They are dead letters, and their number is limited: a defect that meets
-    all records must not empty a topic into the dead letters. Report the defect first; its log line names the offset.
+    An unexpected record is one that a defect of this program kept from being counted; it becomes a dead letter. Their
+    number is limited, because a defect that affects every record would turn the whole topic into dead letters. Report
+    the defect first; the log line `unexpected record` names the offset.
     """
     from deploy.cli import positions
     from schemas.ledger.keys import Shard
@@ -138,18 +143,19 @@ def positions_allow_unexpected(topic: str, partition: int, number: int, as_json:
 @positions.command("rebuild-index")
 @click.argument("topic", required=False, shell_complete=manual.topics)
 @click.argument("partition", required=False, type=click.IntRange(0))
-@click.option("--all", "every", is_flag=True, help="All shards that the ledger holds.")
+@click.option("--all", "every", is_flag=True, help="All shards of the ledger.")
 @yes_option
 @json_option
 def positions_rebuild_index(topic: str | None, partition: int | None, every: bool, yes: bool, as_json: bool) -> None:
-    """Add the periods that have keys to the index, where it lost them. A dry run unless confirmed.
+    """Add days and months that have counts but are missing from a shard's index. A dry run without --yes.
 
     \b
       authtally positions rebuild-index --all
       authtally positions rebuild-index auth.logins 3 --yes
 
-    Repairs what versions of format 1 did when one record had a timestamp far ahead: they hid every day. Also removes
-    such timestamps from progress and days. Safe while workers run, and safe to repeat.
+    Answers leave out periods that are not in the index. Versions with ledger format 1 removed them from it when one
+    record had a timestamp far in the future. The command also removes such timestamps from the ledger. It is safe while
+    workers run, and safe to repeat.
     """
     from deploy.cli import index_repair
     from schemas.ledger.keys import Shard
@@ -162,13 +168,13 @@ def positions_rebuild_index(topic: str | None, partition: int | None, every: boo
 
 @click.group("dead-letters")
 def dead_letters() -> None:
-    """What could not be counted."""
+    """List and resend dead letters: records that could not be counted."""
 
 
 @dead_letters.command("list")
 @json_option
 def dead_letters_list(as_json: bool) -> None:
-    """Counts by reason, and a few samples without their values.
+    """Print the number of dead letters by reason and topic, and a few samples without their values.
 
     \b
       authtally dead-letters list
@@ -180,17 +186,18 @@ def dead_letters_list(as_json: bool) -> None:
 
 
 @dead_letters.command("resend")
-@click.option("--reason", help="Only those of this reason.", shell_complete=manual.reasons)
+@click.option("--reason", help="Only dead letters with this reason.", shell_complete=manual.reasons)
 @yes_option
 @json_option
 def dead_letters_resend(reason: str | None, yes: bool, as_json: bool) -> None:
-    """Send records again to the topics they came from, each once. A dry run unless confirmed.
+    """Send dead letters to their original topics again, each once, after the cause is fixed. A dry run without --yes.
 
     \b
       authtally dead-letters resend
       authtally dead-letters resend --reason impossible_time --yes
 
-    What was resent is remembered: a second run sends nothing. A run that is killed sends at most its last batch again.
+    The ledger stores which ones were resent, so a second run sends nothing. A run after one that was killed sends at
+    most the last batch again.
     """
     from deploy.cli import dead_letters
 
@@ -199,18 +206,22 @@ def dead_letters_resend(reason: str | None, yes: bool, as_json: bool) -> None:
 
 @click.group()
 def settings() -> None:
-    """Settings that a ledger was counted with."""
+    """Change settings that the ledger records, such as MAX_LABELS."""
 
 
 @settings.command("adopt")
 @yes_option
 @json_option
 def settings_adopt(yes: bool, as_json: bool) -> None:
-    """Go on counting with changed settings, recording from which position they hold. A dry run unless confirmed.
+    """Record changed settings in the ledger, with the position from which they apply. A dry run without --yes.
 
     \b
       authtally settings adopt
       authtally settings adopt --yes
+
+    A worker refuses to count with settings that differ from those in the ledger, because figures of both would mix.
+    This command accepts the change: counts made so far stay as they are. Stop the workers first. Some settings, such as
+    the time zone and the hash key, can never change.
     """
     from deploy.cli import settings_adopt
 
@@ -219,32 +230,43 @@ def settings_adopt(yes: bool, as_json: bool) -> None:
 
 @click.group()
 def topics() -> None:
-    """The topics that the worker reads, and that of the dead letters."""
+    """Create the topics that the worker reads, and the dead-letter topic."""
 
 
 @topics.command("create")
-@click.option("--partitions", default=6, show_default=True, type=click.IntRange(1, 100_000), help="Of each topic.")
-@click.option("--replicas", default=-1, type=click.IntRange(-1, 127), help="Copies of each.  [default: the brokers']")
-@click.option("--keep-days", default=7, show_default=True, type=click.IntRange(1, 36_500), help="Of what is read.")
 @click.option(
-    "--keep-dead-letters-days", default=30, show_default=True, type=click.IntRange(1, 36_500), help="Of dead letters."
+    "--partitions", default=6, show_default=True, type=click.IntRange(1, 100_000), help="Partitions per topic."
 )
-@click.option("--dry-run", is_flag=True, help="Make nothing: tell what would be made.")
+@click.option(
+    "--replicas",
+    default=-1,
+    type=click.IntRange(-1, 127),
+    help="Replicas of each partition.  [default: the brokers' default]",
+)
+@click.option("--keep-days", default=7, show_default=True, type=click.IntRange(1, 36_500), help="Retention of events.")
+@click.option(
+    "--keep-dead-letters-days",
+    default=30,
+    show_default=True,
+    type=click.IntRange(1, 36_500),
+    help="Retention of dead letters.",
+)
+@click.option("--dry-run", is_flag=True, help="Create nothing; print the topics that would be created.")
 @json_option
 def topics_create(
     partitions: int, replicas: int, keep_days: int, keep_dead_letters_days: int, dry_run: bool, as_json: bool
 ) -> None:
-    """Make the topics of AUTHTALLY_TOPICS and AUTHTALLY_DEAD_LETTER_TOPIC that are missing; change none that is there.
+    """Create the missing topics of AUTHTALLY_TOPICS and AUTHTALLY_DEAD_LETTER_TOPIC. Changes no existing topic.
 
     \b
       authtally topics create --dry-run
       authtally topics create --partitions 12 --replicas 3
 
-    OTP topics and the dead letters get one partition, whatever --partitions says. As many workers as there are
-    partitions can share the work; adding partitions later sends keys elsewhere. Kafka should keep what is read for
-    longer than the oldest backup of Redis is old.
+    OTP topics and the dead-letter topic always get one partition. The number of partitions limits the number of workers
+    that share the work; adding partitions later moves keys to other partitions. Keep events for longer than the age of
+    the oldest backup of Redis.
 
-    Exit status: 0 all are there and fit, 1 not, 2 wrong settings or options.
+    Exit status: 0 all exist and are usable, 1 a topic is not usable, 2 wrong settings or options.
     """
     from deploy.cli import environment, topics
     from schemas.settings import KafkaSettings

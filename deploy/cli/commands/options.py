@@ -1,4 +1,4 @@
-"""What commands have in common: options, and settings whose faults are told."""
+"""Options and settings handling that commands share."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from deploy.cli.commands.help import SettingsUsageError
 
 @contextmanager
 def settings_errors_as_usage() -> Iterator[None]:
-    """Turn SettingsError into one line per fault on stderr, or JSON, and exit status 2."""
+    """Turn SettingsError into one line per fault on stderr, or into JSON, and exit status 2."""
     from schemas.settings import SettingsError
 
     try:
@@ -30,7 +30,9 @@ def worker_settings() -> Any:
         return environment.load(WorkerSettings)
 
 
-json_option: Callable[[Any], Any] = click.option("--json", "as_json", is_flag=True, help="Answer as JSON.")
+json_option: Callable[[Any], Any] = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON document instead of text."
+)
 
 
-yes_option: Callable[[Any], Any] = click.option("--yes", is_flag=True, help="Do it without asking.")
+yes_option: Callable[[Any], Any] = click.option("--yes", is_flag=True, help="Make the change without asking.")

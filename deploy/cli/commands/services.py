@@ -11,48 +11,50 @@ from deploy.cli.commands.options import json_option, settings_errors_as_usage
 from deploy.cli.json_output import print_json
 
 
-def _show(settings: Any, as_json: bool) -> None:
+def _checked(kind: type[Any], *, check: bool, as_json: bool) -> bool:
+    """Load the settings of a service, and print them for `--check`; whether the command ends with that."""
+    from deploy.cli import environment
     from schemas.settings import effective
 
-    if as_json:
-        print_json({"settings": effective(settings)})
-        return
-    for name, value in effective(settings).items():
-        click.echo(f"{name}={value}")
+    values = environment.load(kind)
+    if check and as_json:
+        print_json({"settings": effective(values)})
+    elif check:
+        for name, value in effective(values).items():
+            click.echo(f"{name}={value}")
+    return check
 
 
 check_option: Callable[[Any], Any] = click.option(
-    "--check", is_flag=True, help="Print the effective settings, or every fault at once, and exit."
+    "--check", is_flag=True, help="Print the effective settings, or all faults, and exit."
 )
 
 
 def _check_alone(check: bool, as_json: bool) -> None:
     if as_json and not check:
-        raise click.UsageError("--json goes with --check")
+        raise click.UsageError("--json is allowed only with --check")
 
 
 @click.command()
 @check_option
 @json_option
 def worker(check: bool, as_json: bool) -> None:
-    """Run a worker: events from Kafka into Redis.
+    """Run a worker, which reads events from Kafka and counts them in Redis.
 
     \b
       authtally worker --check
       authtally worker
 
-    Start as many as there are partitions; they share them out. SIGTERM ends one, and another goes on where it stood.
+    Workers share the partitions of the topics; start at most one per partition. SIGTERM stops a worker, and the others
+    continue from its positions.
 
-    Exit status: 0 stopped, 1 it cannot work, which its last line explains, 2 wrong settings.
+    Exit status: 0 stopped, 1 it cannot work (the last log line gives the reason), 2 wrong settings.
     """
     _check_alone(check, as_json)
     with settings_errors_as_usage():
         from aggregator.settings import WorkerSettings
-        from deploy.cli import environment
 
-        values = environment.load(WorkerSettings)
-        if check:
-            _show(values, as_json)
+        if _checked(WorkerSettings, check=check, as_json=as_json):
             return
         from aggregator.__main__ import main as run
 
@@ -63,24 +65,22 @@ def worker(check: bool, as_json: bool) -> None:
 @check_option
 @json_option
 def api(check: bool, as_json: bool) -> None:
-    """Run the api: answers from Redis over HTTP.
+    """Run the api, which answers questions over HTTP from the counts in Redis.
 
     \b
       authtally api --check
       authtally api
 
-    Start as many as there are requests for; with several, AUTHTALLY_CACHE_REDIS_URL lets them share what they keep.
+    Start as many processes as the load needs. With several, set AUTHTALLY_CACHE_REDIS_URL: they then share sessions,
+    rate limits and cached answers.
 
     Exit status: 0 stopped, 2 wrong settings.
     """
     _check_alone(check, as_json)
     with settings_errors_as_usage():
         from api.settings.settings import ApiSettings
-        from deploy.cli import environment
 
-        values = environment.load(ApiSettings)
-        if check:
-            _show(values, as_json)
+        if _checked(ApiSettings, check=check, as_json=as_json):
             return
         from api.__main__ import main as run
 
@@ -89,17 +89,19 @@ def api(check: bool, as_json: bool) -> None:
 
 @click.command()
 @click.option("--events", default=60_000, show_default=True, type=click.IntRange(1000), help="Events to publish.")
-@click.option("--port", default=8080, show_default=True, type=click.IntRange(1, 65_535), help="Where the api answers.")
-@click.option("--token", default="demo-token", show_default=True, help="The bearer token that the api accepts.")
-@click.option("--exit", "then_exit", is_flag=True, help="Check every answer against what was published, and exit.")
+@click.option("--port", default=8080, show_default=True, type=click.IntRange(1, 65_535), help="Port of the api.")
+@click.option("--token", default="demo-token", show_default=True, help="Bearer token that the api accepts.")
+@click.option("--exit", "then_exit", is_flag=True, help="Check every answer against the published events, then exit.")
 def demo(events: int, port: int, token: str, then_exit: bool) -> None:
-    """Run everything on this machine with sample events, until Ctrl-C; leaves nothing behind.
+    """Run broker, store, worker and api on this machine with sample events, until Ctrl-C. Leaves no files behind.
 
     \b
       authtally demo
       authtally demo --events 5000 --port 8888 --exit
 
-    Exit status: 0 ended after it was ready, 1 failed or, with --exit, an answer was wrong, 130 stopped before.
+    Use it to try authtally without a site; it needs the package authtally[demo].
+
+    Exit status: 0 stopped after it was ready, 1 failed (with --exit also: an answer was wrong), 130 stopped earlier.
     """
     from deploy.demo.run import run
 

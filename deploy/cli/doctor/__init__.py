@@ -1,4 +1,4 @@
-"""`authtally doctor`: everything that a site needs and that can be looked at, with what to do about each finding."""
+"""`authtally doctor`: check everything that a site needs, and advise on each finding."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ from aggregator.ledger.store import SOCKET_TIMEOUT_S, UNREACHABLE, connect, desc
 from aggregator.settings import WorkerSettings
 from api.settings.settings import ApiSettings
 from deploy.cli import environment
-from deploy.cli.doctor import access, ledger, redis_server, store, topics
+from deploy.cli.doctor import access, ledger, redis_server, retention, store, topics
 from deploy.cli.doctor.findings import Finding, Verdict, count
 from deploy.cli.doctor.kafka import Kafka, KafkaQueries
-from deploy.cli.doctor.topics import BACKUP, Backup, Needs
+from deploy.cli.doctor.retention import BACKUP, Backup
+from deploy.cli.doctor.topics import Needs
 from deploy.cli.json_output import print_json
 from deploy.cli.operations import consumer, fetched_ends
 from schemas.connections.redis_clients import open_server
@@ -50,24 +51,24 @@ def age_of(text: str) -> float:
     """`36h`, `7d`, `90m` or seconds. Raises ValueError."""
     found = re.fullmatch(r"(\d{1,9}(?:\.\d{1,3})?)\s*([smhdw]?)", text.strip().lower(), re.ASCII)
     if found is None:
-        raise ValueError(f"{text!r} is no time such as 36h, 7d or 90m")
+        raise ValueError(f"{text!r} is not a duration such as 36h, 7d or 90m")
     return float(found[1]) * UNITS[found[2] or "s"]
 
 
 def oldest_in(folder: Path, now: float) -> Backup:
-    """The oldest file of a folder of backups. Raises ValueError when there is none."""
+    """The oldest file of a folder of backups. Raises ValueError if there is none."""
     try:
         files = [path for path in folder.iterdir() if path.is_file()]
         oldest = min(files, key=lambda path: path.stat().st_mtime, default=None)
         if oldest is None:
-            raise ValueError(f"{folder} holds no file")
+            raise ValueError(f"{folder} contains no file")
         return Backup(max(now - oldest.stat().st_mtime, 0), oldest.name, certain=True)
     except OSError as error:
         raise ValueError(f"{folder}: {error.strerror}") from error
 
 
 def doctor(options: Options) -> int:
-    """Look at everything and tell; the exit status."""
+    """Check everything and print the findings; the exit status."""
     logs.configure("error", "text")
     began = time.monotonic()
     findings: list[Finding] = []
@@ -87,7 +88,7 @@ def doctor(options: Options) -> int:
 
 
 def _settings(kind: type[Any], service: str, findings: list[Finding]) -> Any:
-    """The settings of a service, or None and a finding for each fault."""
+    """The settings of a service; None, and a finding per fault, if they are wrong."""
     check = f"settings.{service}"
     try:
         values = environment.load(kind)
@@ -103,7 +104,7 @@ def _settings(kind: type[Any], service: str, findings: list[Finding]) -> Any:
 
 
 class _Site:
-    """What there is to look at: of either service's settings, or both."""
+    """The servers that the settings of one service, or of both, name."""
 
     def __init__(self, worker: WorkerSettings | None, api: ApiSettings | None, options: Options) -> None:
         self._worker, self._api, self._options = worker, api, options
@@ -137,7 +138,7 @@ class _Site:
         try:
             questions.connect()
         except KafkaException as error:
-            advice = "correct what it names, or let this machine reach the brokers"
+            advice = "correct the setting that it names, or allow this machine to reach the brokers"
             setting, _, found = questions.diagnose(error).partition(": ")
             return [Finding("kafka.connection", setting, "problem", found, advice)]
         self._kafka = kafka = questions.found
@@ -167,13 +168,13 @@ class _Site:
             found += topics.configured(kafka, name)
         lacking = codecs.missing()
         found += [topics.compression(kafka, name, lacking) for name in kafka.topics if name in inputs]
-        more = [topics.retention(kafka, name) for name in kafka.topics if name in inputs]
+        more = [retention.retention(kafka, name) for name in kafka.topics if name in inputs]
         more += [topics.dead_letters(kafka, settings.dead_letter_topic, inputs)]
-        more += [*topics.backup(kafka, inputs, oldest), topics.newest(kafka, now_ms)]
+        more += [*retention.backup(kafka, inputs, oldest), topics.newest(kafka, now_ms)]
         return found + [finding for finding in more if finding is not None]
 
     def _correct_ends(self, settings: WorkerSettings) -> None:
-        """A position beyond an end is looked at once more by a fetch: some brokers tell ends that are none."""
+        """Check the ends below a shard's position by a fetch, because some brokers return ends that are too low."""
         assert self._kafka is not None
         held = self._store.shards if self._store else None
         positions = {shard: at for shard, (at, _) in (held or {}).items()}
@@ -188,13 +189,13 @@ class _Site:
         try:
             self._kafka.ends |= fetched_ends(reader, doubtful)
         except KafkaException:
-            # What was told is all that can be known.
+            # The ends of ListOffsets stay.
             return
         finally:
             reader.close()
 
     async def _query_store(self, settings: CommonSettings) -> list[Finding]:
-        # One of the shipped users is to have what it is shipped with, anybody else what the services need.
+        # A user of the shipped ACL file needs its own rights; any other user needs those of the services.
         user = urlsplit(settings.redis_url.get_secret_value()).username
         services = [name for name, there in (("worker", self._worker), ("api", self._api)) if there]
         roles = {name: commands_of(name) for name in ([user] if user in SHIPPED else services)}
@@ -205,7 +206,7 @@ class _Site:
         except UNREACHABLE as error:
             result = await diagnose_unreachable(settings, error)
             setting, found = result.split(": ", 1) if result.startswith(PREFIX) and ": " in result else ("", result)
-            advice = f"correct {setting or 'the settings of Redis'}, or let this machine reach the server"
+            advice = f"correct {setting or 'the settings of Redis'}, or allow this machine to reach the server"
             return [Finding("redis.connection", setting, "problem", found, advice)]
         finally:
             await client.aclose()
@@ -217,7 +218,7 @@ class _Site:
     async def _query_cache(self, ledger: store.Store) -> Finding:
         assert self._api is not None
         if self._api.cache_redis_url is None:
-            result = f"{PREFIX}CACHE_REDIS_URL is not set: right for one api process, not for several"
+            result = f"{PREFIX}CACHE_REDIS_URL is not set, which is right for a single api process only"
             return Finding("redis.cache", "", "ok", result)
         url = self._api.cache_redis_url.get_secret_value()
         client = open_server(url, SOCKET_TIMEOUT_S, self._api)
@@ -226,7 +227,7 @@ class _Site:
                 info = await client.info()
         except UNREACHABLE as error:
             found = describe_error(error).partition(": ")[2]
-            advice = f"correct {PREFIX}CACHE_REDIS_URL; without it limits and sessions are each process's own"
+            advice = f"correct {PREFIX}CACHE_REDIS_URL; without it, api processes do not share limits and sessions"
             return Finding("redis.cache", "", "problem", found or str(error), advice)
         finally:
             await client.aclose()
@@ -252,7 +253,7 @@ def _needs(worker: WorkerSettings | None, api: ApiSettings | None) -> Needs:
 
 
 def commands_of(user: str) -> set[str]:
-    """What the shipped ACL file gives to a user."""
+    """The commands that the shipped ACL file allows a user."""
     text = resources.files("deploy").joinpath("redis", "users.acl").read_text(encoding="utf-8")
     (line,) = (line for line in text.splitlines() if line.startswith(f"user {user} "))
     return {word[1:] for word in line.split() if word.startswith("+") and not word.startswith("+@")}
@@ -277,7 +278,7 @@ def _report(findings: list[Finding], counts: Mapping[Verdict, int]) -> None:
 
 
 def _merged(findings: list[Finding]) -> Iterator[Finding]:
-    """What is the same of several subjects, once."""
+    """Findings that differ in their subject only, merged into one."""
     alike: dict[Finding, list[str]] = {}
     for finding in findings:
         alike.setdefault(finding._replace(subject=""), []).append(finding.subject)

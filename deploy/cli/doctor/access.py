@@ -1,4 +1,4 @@
-"""What `authtally doctor` finds of the api's access: who is let in, and what the issuer says when it is asked."""
+"""Checks of `authtally doctor` on the api's access: authenticators, and the issuer's endpoints."""
 
 from __future__ import annotations
 
@@ -24,30 +24,30 @@ from schemas.settings import PREFIX
 MAX_BYTES: Final = 1 << 20
 SKEW_S: Final = 5.0
 TOO_MUCH_S: Final = 60.0
-"""By then tokens look expired, or not valid yet."""
+"""Beyond it, valid tokens appear expired or not yet valid."""
 
 
 class Answer(NamedTuple):
     status: int
     body: Any
-    """JSON, or None where it is none."""
+    """The parsed JSON; None if it is not JSON."""
     ahead_s: float | None
-    """How far the server's clock is ahead of ours, by its Date; None where it has none."""
+    """The server's clock minus ours, by its Date header; None without one."""
 
 
 class NoAnswerError(Exception):
-    """Nothing came back; the text says why."""
+    """The server did not answer; the text gives the reason."""
 
 
 def local(settings: ApiSettings) -> Iterator[Finding]:
-    """What the settings say by themselves."""
+    """Findings on the settings alone; asks no server."""
     if "none" in settings.auth:
         where = f"{settings.api_host}:{settings.api_port}"
         if _is_loopback(settings.api_host):
-            found = f"{PREFIX}AUTH=none: whoever is on this machine reads everything"
+            found = f"{PREFIX}AUTH=none: every user of this machine can read everything"
             yield Finding("access.ways", where, "warning", found, f"set {PREFIX}AUTH before others can reach it")
         else:
-            found = f"{PREFIX}AUTH=none on an address that others can reach: anybody reads everything"
+            found = f"{PREFIX}AUTH=none on an address that others can reach: everyone can read everything"
             yield Finding("access.ways", where, "problem", found, f"set {PREFIX}AUTH to static, jwt or introspection")
     else:
         result = [f"{PREFIX}AUTH={','.join(settings.auth)}"]
@@ -65,7 +65,7 @@ def local(settings: ApiSettings) -> Iterator[Finding]:
 
 
 async def of_issuer(settings: ApiSettings, patience_s: float) -> AsyncIterator[Finding]:
-    """What the issuer's servers answer."""
+    """Findings on the answers of the issuer's servers."""
     timeout = ClientTimeout(total=patience_s)
     async with ClientSession(timeout=timeout) as session:
         asked = []
@@ -80,24 +80,24 @@ async def of_issuer(settings: ApiSettings, patience_s: float) -> AsyncIterator[F
 
 async def _keys(session: ClientSession, settings: ApiSettings) -> list[Finding]:
     url, setting = settings.auth_jwks_url, f"{PREFIX}AUTH_JWKS_URL"
-    check, advice = "access.keys", f"correct {setting}: the issuer's configuration names it as jwks_uri"
+    check, advice = "access.keys", f"correct {setting}: it is jwks_uri in the issuer's configuration"
     try:
         answer = await _ask(session, "GET", url)
     except NoAnswerError as error:
-        return [Finding(check, url, "problem", f"no answer: {error}", f"{advice}; or let this machine reach it")]
+        return [Finding(check, url, "problem", f"no answer: {error}", f"{advice}; or allow this machine to reach it")]
     published = answer.body.get("keys") if isinstance(answer.body, dict) else None
     if answer.status != 200 or not isinstance(published, list):
         return [Finding(check, url, "problem", f"no key set: status {answer.status}", advice)]
     usable = [key for key in published if isinstance(key, dict) and signing_key(key) is not None]
     if not usable:
-        found = f"{len(published)} keys, but none that signs with RS, PS, ES or EdDSA: no token can be verified"
+        found = f"{len(published)} keys, but none for RS, PS, ES or EdDSA: no token can be verified"
         return [Finding(check, url, "problem", found, "let the issuer sign with an asymmetric key")]
     findings = [Finding(check, url, "ok", f"{len(usable)} signing keys"), *_clock(url, answer)]
     return [*findings, *_in_the_clear(check, url)]
 
 
 async def _issuer(session: ClientSession, settings: ApiSettings) -> list[Finding]:
-    """Against its own configuration, where it publishes one (OpenID Connect Discovery)."""
+    """Compare the settings with the issuer's configuration (OpenID Connect Discovery), if it publishes one."""
     issuer, check = settings.auth_issuer, "access.issuer"
     if urlsplit(issuer).scheme not in ("http", "https"):
         return []
@@ -106,7 +106,7 @@ async def _issuer(session: ClientSession, settings: ApiSettings) -> list[Finding
     except NoAnswerError:
         answer = Answer(0, None, None)
     if answer.status != 200 or not isinstance(answer.body, dict):
-        found = "its configuration cannot be read here, so nothing was compared"
+        found = "its configuration cannot be read from here, so nothing was compared"
         return [
             Finding(
                 check, issuer, "unknown", found, f"make sure that tokens carry exactly this iss: {PREFIX}AUTH_ISSUER"
@@ -115,17 +115,18 @@ async def _issuer(session: ClientSession, settings: ApiSettings) -> list[Finding
     named = answer.body.get("issuer")
     if named != issuer:
         found = f"calls itself {str(named)[:200]!r}: its tokens are refused"
-        return [Finding(check, issuer, "problem", found, f"set {PREFIX}AUTH_ISSUER to exactly that")]
+        return [Finding(check, issuer, "problem", found, f"set {PREFIX}AUTH_ISSUER to exactly this name")]
     keys = answer.body.get("jwks_uri")
     if keys != settings.auth_jwks_url:
         found = f"publishes its keys at {str(keys)[:200]}, not at {settings.auth_jwks_url}"
-        return [Finding(check, issuer, "warning", found, f"set {PREFIX}AUTH_JWKS_URL to that, unless on purpose")]
-    return [Finding(check, issuer, "ok", "is who it says, and publishes its keys there")]
+        advice = f"set {PREFIX}AUTH_JWKS_URL to that address, unless the difference is intended"
+        return [Finding(check, issuer, "warning", found, advice)]
+    return [Finding(check, issuer, "ok", "its configuration confirms its name and the address of its keys")]
 
 
 async def _introspection(session: ClientSession, settings: ApiSettings) -> list[Finding]:
     url, check = settings.auth_introspection_url, "access.introspection"
-    # As api/auth/introspection.py signs in; the token is nobody's.
+    # Credentials as in api/auth/introspection.py, and a random token that the issuer never issued.
     login = encode_basic_auth(
         quote_plus(settings.auth_client_id), quote_plus(settings.auth_client_secret.get_secret_value())
     )
@@ -133,19 +134,19 @@ async def _introspection(session: ClientSession, settings: ApiSettings) -> list[
     try:
         answer = await _ask(session, "POST", url, data=form, headers={"Authorization": login})
     except NoAnswerError as error:
-        advice = f"correct {PREFIX}AUTH_INTROSPECTION_URL, or let this machine reach it"
+        advice = f"correct {PREFIX}AUTH_INTROSPECTION_URL, or allow this machine to reach it"
         return [Finding(check, url, "problem", f"no answer: {error}", advice)]
     if answer.status in (400, 401, 403):
         found = f"refuses client {settings.auth_client_id!r}: status {answer.status}"
-        advice = f"correct {PREFIX}AUTH_CLIENT_ID and {PREFIX}AUTH_CLIENT_SECRET, or let the client introspect"
+        advice = f"correct {PREFIX}AUTH_CLIENT_ID and {PREFIX}AUTH_CLIENT_SECRET, or allow the client to introspect"
         return [Finding(check, url, "problem", found, advice)]
     active = answer.body.get("active") if isinstance(answer.body, dict) else None
     if answer.status != 200 or active is not False:
-        found = f"does not answer as RFC 7662 says: status {answer.status}"
+        found = f"its answer does not follow RFC 7662: status {answer.status}"
         if active is True:
-            found = "calls a token active that it never issued: anybody would be let in"
+            found = "it reports a token as active that it never issued: every token would be accepted"
         return [Finding(check, url, "problem", found, f"correct {PREFIX}AUTH_INTROSPECTION_URL")]
-    findings = [Finding(check, url, "ok", "takes our client, and knows a bad token"), *_clock(url, answer)]
+    findings = [Finding(check, url, "ok", "accepts our client, and rejects a wrong token"), *_clock(url, answer)]
     return [*findings, *_in_the_clear(check, url)]
 
 
@@ -160,7 +161,9 @@ def _clock(url: str, answer: Answer) -> list[Finding]:
     if apart < TOO_MUCH_S:
         return [Finding(check, host, "warning", found, "synchronise both by NTP")]
     return [
-        Finding(check, host, "problem", f"{found}: good tokens are refused, bad ones pass", "synchronise both by NTP")
+        Finding(
+            check, host, "problem", f"{found}: valid tokens are refused, expired ones pass", "synchronise both by NTP"
+        )
     ]
 
 
@@ -168,7 +171,7 @@ def _in_the_clear(check: str, url: str) -> list[Finding]:
     parts = urlsplit(url)
     if parts.scheme == "https" or _is_loopback(parts.hostname or ""):
         return []
-    found = "http: whoever is in between decides who is let in"
+    found = "http: an attacker on the network can forge the answers and so grant access"
     return [Finding(check, url, "warning", found, "use https")]
 
 
@@ -180,7 +183,7 @@ async def _ask(session: ClientSession, method: str, url: str, **more: Any) -> An
             body = await read_at_most(response.content, MAX_BYTES)
             status, date = response.status, response.headers.get("Date")
     except TimeoutError as error:
-        raise NoAnswerError("nothing in time") from error
+        raise NoAnswerError("timeout") from error
     except (ClientError, OSError, ValueError) as error:
         raise NoAnswerError(str(error) or type(error).__name__) from error
     try:
@@ -192,7 +195,7 @@ async def _ask(session: ClientSession, method: str, url: str, **more: Any) -> An
 
 def _ahead(date: str | None, now: float) -> float | None:
     try:
-        # A Date tells whole seconds, cut off.
+        # A Date has whole seconds, rounded down.
         return None if date is None else parsedate_to_datetime(date).timestamp() + 0.5 - now
     except ValueError:
         return None

@@ -1,4 +1,4 @@
-"""What `authtally doctor` looks at, and how it says what it found."""
+"""The checks of `authtally doctor`, and the findings that they return."""
 
 from __future__ import annotations
 
@@ -9,60 +9,60 @@ from typing import Final, Literal, NamedTuple
 from aggregator.clocks import CLOCKS_APART_MS
 
 APART_S: Final = CLOCKS_APART_MS / 1000
-"""Clocks that differ by more keep workers from counting."""
+"""Workers count nothing while clocks differ by more."""
 
 Verdict = Literal["ok", "unknown", "warning", "problem"]
 
 CHECKS: Final = {
-    "settings.worker": "every setting of the worker",
-    "settings.api": "every setting of the api, with the files that they name",
-    "kafka.connection": "brokers answer, and take us",
-    "kafka.rights": "what our principal may do with topics and group",
+    "settings.worker": "the worker's settings are complete and consistent",
+    "settings.api": "the api's settings and the files that they name are complete and consistent",
+    "kafka.connection": "the brokers answer and accept our credentials",
+    "kafka.rights": "our principal has the necessary rights on topics and group",
     "kafka.topic": "each topic exists; an OTP topic has exactly one partition",
-    "kafka.group": "workers at work, and no more than partitions",
-    "kafka.copies": "copies of each partition, in sync, and how many must acknowledge",
-    "kafka.cleanup": "no topic is compacted, which takes events away before they expire",
+    "kafka.group": "workers run, and not more than there are partitions",
+    "kafka.copies": "each partition has several replicas in sync, and more than one must acknowledge",
+    "kafka.cleanup": "no topic is compacted, because compaction removes events before they expire",
     "kafka.compression": "the worker can read the codecs that producers or `compression.type` choose",
-    "kafka.retention": "how long events wait for a worker that is down",
-    "kafka.backup": "Kafka reaches back to the oldest backup of Redis, or what was counted since is lost with it",
-    "kafka.dead_letters": "a dead letter of the largest record fits",
-    "redis.connection": "the ledger's store answers, and takes us",
-    "redis.version": "Redis 7 or Valkey 8 at least",
-    "redis.layout": "alone, Cluster or Sentinel: as the settings say, and whole",
-    "redis.eviction": "nothing is evicted",
-    "redis.memory": "room is left",
-    "redis.persistence": "the ledger outlives a restart",
-    "redis.replication": "it is a primary, and its replicas follow",
-    "redis.rights": "what our user may do",
-    "redis.cache": "what api processes share lies apart from the ledger",
-    "ledger.settings": "shards were counted with these settings",
-    "ledger.topics": "shards are of the topics that Kafka has now",
-    "ledger.positions": "positions lie inside Kafka's log",
-    "ledger.lag": "what waits to be counted",
-    "ledger.format": "shards have the format of this version",
-    "ledger.untimed": "records have timestamps that can be used",
-    "ledger.unexpected": "no record met a defect of this program",
-    "ledger.index": "the newest days that have counts are in the index, or answers leave them out",
-    "access.ways": "who is let in",
-    "access.issuer": "the issuer is who AUTH_ISSUER says",
-    "access.keys": "the issuer's keys can be had, and verify signatures",
-    "access.introspection": "the introspection endpoint takes our client",
-    "access.clock": "this machine's clock against the issuer's",
-    "clock.redis": "this machine's clock against that of Redis, by which periods expire",
-    "clock.records": "records do not come from the future; nor do brokers, where they give records their time",
+    "kafka.retention": "Kafka keeps events long enough for a worker that is down",
+    "kafka.backup": "Kafka still has the events since the oldest backup of Redis; a restore needs them",
+    "kafka.dead_letters": "the dead letter of the largest record fits into the dead-letter topic",
+    "redis.connection": "the ledger's store answers and accepts our credentials",
+    "redis.version": "the store is Redis 7 or Valkey 8, or later",
+    "redis.layout": "the store is a single server, Cluster or Sentinel as in the settings, and all of it is available",
+    "redis.eviction": "the store evicts no keys",
+    "redis.memory": "memory is left",
+    "redis.persistence": "the ledger survives a restart",
+    "redis.replication": "the server is a primary, and its replicas follow",
+    "redis.rights": "our user has the necessary rights",
+    "redis.cache": "the data that api processes share is separate from the ledger",
+    "ledger.settings": "the shards were counted with these settings",
+    "ledger.topics": "the shards belong to the topics that Kafka has now",
+    "ledger.positions": "the positions are inside Kafka's log",
+    "ledger.lag": "the records that wait are recent",
+    "ledger.format": "the shards have the format of this version",
+    "ledger.untimed": "records have usable timestamps",
+    "ledger.unexpected": "no record failed because of a defect of this program",
+    "ledger.index": "the newest days that have counts are in the index; answers leave out others",
+    "access.ways": "the api requires authentication",
+    "access.issuer": "the issuer's name is AUTH_ISSUER",
+    "access.keys": "the issuer's keys can be fetched and can verify signatures",
+    "access.introspection": "the introspection endpoint accepts our client",
+    "access.clock": "this machine's clock agrees with the issuer's",
+    "clock.redis": "this machine's clock agrees with that of Redis, by which periods expire",
+    "clock.records": "no record's timestamp, set by a producer or a broker, is in the future",
 }
-"""Every check by its name, which scripts may go by."""
+"""The checks by name. Names are stable, because scripts use them."""
 
 
 class Finding(NamedTuple):
-    """`subject` is whom it is about: a topic, a server, a shard; empty where there is only one."""
+    """One result of a check. `subject` is a topic, server or shard; empty if there is only one."""
 
     check: str
     subject: str
     verdict: Verdict
     found: str
     advice: str = ""
-    """What to do about it; empty for ok."""
+    """The action to take; empty for ok."""
 
 
 def count(findings: Iterable[Finding]) -> dict[Verdict, int]:
@@ -71,7 +71,7 @@ def count(findings: Iterable[Finding]) -> dict[Verdict, int]:
 
 
 def span(seconds: float) -> str:
-    """A length of time in words: two of its units at most."""
+    """A duration in words, with at most two units."""
     left = round(abs(seconds))
     parts: list[str] = []
     for unit, size in (("day", 86_400), ("h", 3600), ("min", 60), ("s", 1)):

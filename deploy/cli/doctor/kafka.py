@@ -1,4 +1,4 @@
-"""What `authtally doctor` asks of Kafka: once who is there, then everything else at the same time."""
+"""Kafka queries of `authtally doctor`: first the brokers, then everything else concurrently."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ class Partition(NamedTuple):
 
 @dataclass
 class Topic:
-    """What Kafka tells of one topic. None is what it does not tell: not permitted, or a broker that does not know."""
+    """One topic in Kafka. None means unknown: not permitted, or not supported by the broker."""
 
     id: str
     partitions: dict[int, Partition]
     operations: frozenset[str] | None = None
     config: Mapping[str, str] | None = None
     no_config: str = ""
-    """Why there is no configuration."""
+    """The reason for which the configuration is unknown."""
 
 
 class Moment(NamedTuple):
-    """The first offset of each partition at or after a time; absent where there is none, or nobody knows."""
+    """The first offset of each partition at or after a time; absent if there is none or it is unknown."""
 
     offsets: dict[Shard, int]
     known: bool
@@ -48,7 +48,7 @@ class Moment(NamedTuple):
 
 @dataclass
 class Kafka:
-    """Everything that was asked. `missing` topics do not exist, `hidden` ones may not be looked at."""
+    """All answers. `missing` topics do not exist; our principal may not describe `hidden` ones."""
 
     brokers: int = 0
     cluster_id: str = ""
@@ -56,7 +56,7 @@ class Kafka:
     missing: list[str] = field(default_factory=list)
     hidden: list[str] = field(default_factory=list)
     unanswered: dict[str, str] = field(default_factory=dict)
-    """Topics that Kafka told nothing of, and what it said instead."""
+    """Topics for which Kafka returned another error, and its text."""
     members: int | None = None
     no_group: str = ""
     group_operations: frozenset[str] | None = None
@@ -68,7 +68,7 @@ class Kafka:
 
 
 class KafkaQueries:
-    """One conversation with Kafka. Blocking; each step ends within `patience_s`."""
+    """Queries to one Kafka. Blocking; each step ends within `patience_s`."""
 
     def __init__(self, settings: KafkaSettings, topics: Iterable[str], patience_s: float) -> None:
         self._admin = KafkaAdmin(settings)
@@ -80,14 +80,14 @@ class KafkaQueries:
         return self._admin.diagnose(error)
 
     def connect(self) -> None:
-        """Raises KafkaException when no broker answers or takes us."""
-        # Of all topics: to ask for one by its name might make it.
+        """Raises KafkaException if no broker answers or accepts our credentials."""
+        # Lists all topics, because asking for one by its name may create it.
         there = self._admin.client.list_topics(timeout=self._patience_s)
         self.found.brokers = len(there.brokers)
         self.found.cluster_id = there.cluster_id or ""
 
     def describe(self, group: str | None) -> None:
-        """Topics, their configuration, the group. What may not be asked is noted, and nothing raised."""
+        """Read topics, their configuration and the group. Missing rights are recorded, not raised."""
         client, within = self._admin.client, {"request_timeout": self._patience_s}
         described = client.describe_topics(TopicCollection(self._topics), include_authorized_operations=True, **within)
         resources = [ConfigResource(ConfigResource.Type.TOPIC, topic) for topic in self._topics]
@@ -125,7 +125,7 @@ class KafkaQueries:
         if config:
             topic.config = config
         else:
-            topic.no_config = "this broker tells none"
+            topic.no_config = "this broker returns none"
 
     def _group(self, name: str) -> Future[Any]:
         asked: Future[Any] = self._admin.client.describe_consumer_groups(
@@ -140,7 +140,7 @@ class KafkaQueries:
             except KafkaException as error:
                 if error.args[0].code() in REFUSED:
                     raise
-                # The first question about any group makes brokers create a topic, and may fail for that.
+                # The first query for any group makes brokers create a topic, and may fail because of it.
                 result = self._answer(self._group(name))
         except KafkaException as error:
             refused = error.args[0].code() in REFUSED
@@ -150,7 +150,7 @@ class KafkaQueries:
         self.found.group_operations = _operations(result.authorized_operations)
 
     def read_logs(self, moments_ms: Mapping[str, int]) -> None:
-        """Where logs begin and end, and their offsets at the times given."""
+        """Read the logs' starts and ends, and their offsets at the given times (ms)."""
         shards = [
             Shard(topic, number)
             for topic, result in self.found.topics.items()

@@ -1,4 +1,4 @@
-"""Judges what the ledger holds against the settings and against Kafka: as a worker would, before it starts."""
+"""Checks of the ledger against the settings and Kafka, the same that a worker makes before it starts."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ LATE: Final = "late"
 LATE_S: Final = 300
 Meta = Mapping[str, str]
 MOST: Final = 5
-"""Shards that are named one by one."""
+"""Largest number of shards that a finding names."""
 
 
 def settings(store: Store, now: WorkerSettings) -> Iterator[Finding]:
-    """What a worker would refuse for. Each difference once, whatever number of shards it is about."""
+    """The differences because of which a worker would refuse to count, each once for all its shards."""
     differ: dict[str, list[str]] = {}
     for shard, (_, meta) in (store.shards or {}).items():
         if shard.topic not in now.topics:
@@ -34,8 +34,8 @@ def settings(store: Store, now: WorkerSettings) -> Iterator[Finding]:
             if found := settings_conflict(meta, {name: values[name]}):
                 differ.setdefault(found, []).append(shard.tag)
     for found, tags in differ.items():
-        what, _, ways = found.partition(": ")
-        yield Finding("ledger.settings", _listed(tags), "problem", what, ways)
+        what, _, remedies = found.partition(": ")
+        yield Finding("ledger.settings", _listed(tags), "problem", what, remedies)
     ours = sum(shard.topic in now.topics for shard in store.shards or {})
     if ours and not differ:
         yield Finding("ledger.settings", "", "ok", f"{ours} shards were counted with these settings")
@@ -43,33 +43,32 @@ def settings(store: Store, now: WorkerSettings) -> Iterator[Finding]:
         yield Finding("ledger.settings", "", "ok", f"nothing is counted yet under {PREFIX}KEY_PREFIX={now.key_prefix}")
     elsewhere = sorted({shard.topic for shard in store.shards or {}} - set(now.topics))
     if elsewhere:
-        found = f"counted before, but not among {PREFIX}TOPICS now: their figures stay, and do not grow"
-        yield Finding(
-            "ledger.topics", ", ".join(elsewhere), "warning", found, f"put them back into {PREFIX}TOPICS, or not"
-        )
+        found = f"counted before, but not in {PREFIX}TOPICS now: their figures stay, and do not grow"
+        advice = f"add them to {PREFIX}TOPICS again, unless they were removed on purpose"
+        yield Finding("ledger.topics", ", ".join(elsewhere), "warning", found, advice)
 
 
 def formats(store: Store) -> Iterator[Finding]:
-    """Shards of an older format, which workers upgrade. A newer one is told by `settings`: workers refuse it."""
+    """Shards of an older format, which workers upgrade. `settings` reports a newer one, which workers refuse."""
     older: dict[int, list[str]] = {}
     for shard, (_, meta) in (store.shards or {}).items():
         if (held := int(meta.get(fields.FORMAT, FORMAT))) < FORMAT:
             older.setdefault(held, []).append(shard.tag)
     for held, tags in older.items():
         found = f"format {held}: the next range that a worker of this version counts upgrades it to {FORMAT}"
-        advice = "keep a snapshot to go back to (authtally snapshot save), then start new workers one by one: see "
+        advice = "save a snapshot for a way back (authtally snapshot save), then start new workers one by one: see "
         yield Finding("ledger.format", _listed(tags), "warning", found, f"{advice}docs/rolling-upgrades.md")
     if store.shards is not None and not older:
         yield Finding("ledger.format", "", "ok", f"format {FORMAT}")
 
 
 def records(store: Store, kafka: Kafka | None, now_ms: int) -> Iterator[Finding]:
-    """Records that had no usable timestamp or met a defect, and indexes that lack periods."""
+    """Untimed records, unexpected records, and indexes that lack periods."""
     if store.shards is None:
         return
     if store.counted is None:
         advice = "run it with the user operator of deploy/redis/users.acl, or grant +hmget +scard +exists +zmscore"
-        yield Finding("ledger.index", "", "unknown", "the user of REDIS_URL may not look at it", advice)
+        yield Finding("ledger.index", "", "unknown", "the user of REDIS_URL may not read it", advice)
         return
     yield from _untimed(store.counted, kafka)
     yield from _unexpected(store.counted, store.shards)
@@ -102,7 +101,7 @@ def _unexpected(counted: Mapping[Shard, Counted], shards: Mapping[Shard, tuple[i
     for shard, number in holding.items():
         allowed = int(shards[shard][1].get(fields.UNEXPECTED_ALLOWED, fields.ALLOWED_AT_FIRST))
         command = f"authtally positions allow-unexpected {shard.topic} {shard.partition} {number + 100}"
-        found = f"{number} unexpected records ({allowed} are allowed): a defect kept them from being counted"
+        found = f"{number} unexpected records ({allowed} are allowed) were not counted because of a defect"
         advice = "report the log lines `unexpected record`; then: authtally dead-letters resend --reason unexpected"
         if number < allowed:
             yield Finding("ledger.unexpected", shard.tag, "warning", found, advice)
@@ -126,14 +125,14 @@ def _index(counted: Mapping[Shard, Counted], now_ms: int) -> Iterator[Finding]:
         if held.last_record_ms is not None and not RecordTime.of(held.last_record_ms, now_ms).usable
     ]
     if times:
-        found = "the newest record timestamp is none that a clock gave: figures show it as their time"
+        found = "the newest record timestamp is not usable, and answers show it as their time"
         yield Finding("ledger.index", _listed(times), "warning", found, repair)
     if not lacking and not times:
         yield Finding("ledger.index", "", "ok", "the newest periods that have counts are in the index")
 
 
 def against_kafka(store: Store, kafka: Kafka, now: WorkerSettings) -> Iterator[Finding]:
-    """Topic ids, positions and lag of the shards whose topics Kafka told of."""
+    """Topic ids, positions and lag of the shards whose log ends are known."""
     shards = {
         shard: result
         for shard, result in (store.shards or {}).items()
@@ -141,11 +140,11 @@ def against_kafka(store: Store, kafka: Kafka, now: WorkerSettings) -> Iterator[F
     }
     anew = {shard.topic for shard, (_, meta) in shards.items() if _is_another(kafka, shard, meta.get("topic_id", ""))}
     for topic in sorted(anew):
-        found = "the topic was deleted and made anew: its partitions are stopped"
-        advice = f"to count it on top of the old figures: authtally positions reset {topic} PARTITION --to earliest"
+        found = "the topic was deleted and created again: its partitions are stopped"
+        advice = f"to add its events to the old figures: authtally positions reset {topic} PARTITION --to earliest"
         yield Finding("ledger.topics", topic, "problem", found, advice)
     if shards and not anew:
-        yield Finding("ledger.topics", "", "ok", "every shard is of the topic that Kafka has")
+        yield Finding("ledger.topics", "", "ok", "every shard belongs to the topic that Kafka has")
     positions = {shard: at for shard, (at, _) in shards.items() if at is not None and shard.topic not in anew}
     outside = 0
     for shard, at in positions.items():
@@ -155,10 +154,10 @@ def against_kafka(store: Store, kafka: Kafka, now: WorkerSettings) -> Iterator[F
             yield finding
     if outside > MOST:
         yield Finding(
-            "ledger.positions", "", "problem", f"{outside - MOST} more lie outside", "authtally positions show"
+            "ledger.positions", "", "problem", f"{outside - MOST} more are outside", "authtally positions show"
         )
     if positions and not outside:
-        yield Finding("ledger.positions", "", "ok", f"{len(positions)} positions lie inside the logs")
+        yield Finding("ledger.positions", "", "ok", f"{len(positions)} positions are inside the logs")
     yield from _lag(kafka, positions, now)
 
 
@@ -170,15 +169,15 @@ def _is_another(kafka: Kafka, shard: Shard, known: str) -> bool:
 def _outside(shard: Shard, at: int, kafka: Kafka) -> Finding | None:
     start, end = kafka.starts.get(shard, 0), kafka.ends[shard]
     if at == fields.RESTORING:
-        advice = "if nobody is at it any more, repeat: authtally snapshot restore FILE"
+        advice = "if the restore does not run any more, repeat it: authtally snapshot restore FILE"
         return Finding("ledger.positions", shard.tag, "problem", "is being restored", advice)
     if at > end:
         advice = f"to count the log again: authtally positions reset {shard.topic} {shard.partition} --to earliest"
-        found = f"stands at {at}, beyond the log's end {end}: the partition is stopped"
+        found = f"position {at} is beyond the log's end {end}: the partition is stopped"
         return Finding("ledger.positions", shard.tag, "problem", found, advice)
     if at < start:
-        found = f"stands at {at}, the log begins at {start}: retention deleted {start - at:,} offsets uncounted"
-        advice = "raise retention, and run workers that keep up; what is lost is counted as lost"
+        found = f"position {at} is below the log's start {start}: {start - at:,} offsets were deleted uncounted"
+        advice = "raise retention, and run enough workers; the worker counts these offsets as lost"
         return Finding("ledger.positions", shard.tag, "problem", found, advice)
     return None
 
@@ -191,19 +190,19 @@ def _lag(kafka: Kafka, positions: dict[Shard, int], now: WorkerSettings) -> Iter
     waiting = {shard: kafka.ends[shard] - at for shard, at in stands.items() if at < kafka.ends[shard]}
     total = sum(waiting.values())
     if not total:
-        yield Finding("ledger.lag", "", "ok", "nothing waits")
+        yield Finding("ledger.lag", "", "ok", "no record waits")
         return
     found = f"{total:,} records wait"
     late = kafka.moments.get(LATE)
-    # A record older than LATE_S waits where the first younger one lies beyond the position; where there is no younger
-    # one, all that wait are older.
+    # A record older than LATE_S waits if the first younger one is beyond the position. If there is no younger one, all
+    # waiting records are older.
     behind = [
         shard.tag
         for shard in waiting
         if late and late.known and late.offsets.get(shard, kafka.ends[shard]) > stands[shard]
     ]
     if behind:
-        advice = "look whether workers run (/health/ready names what holds them up); start more, up to one a partition"
+        advice = "check that workers run (/health/ready names what blocks them); start more, up to one per partition"
         yield Finding("ledger.lag", _listed(behind), "warning", f"{found}, for more than {span(LATE_S)}", advice)
     else:
         yield Finding("ledger.lag", "", "ok", found)

@@ -1,4 +1,4 @@
-"""Judges what the ledger's store told of itself. Asks nothing."""
+"""Checks of the facts that the ledger's store returned. Pure: connects to nothing."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from deploy.cli.doctor.findings import APART_S, Finding, span
+from deploy.cli.doctor.retention import Backup
 from deploy.cli.doctor.store import SentinelFacts, Server, Store
-from deploy.cli.doctor.topics import Backup
 from schemas.settings import PREFIX, CommonSettings
 
 NEEDED: Final = {"redis": 7, "valkey": 8}
@@ -20,8 +20,8 @@ SKEW_S: Final = 5.0
 def assess(store: Store, settings: CommonSettings) -> Iterator[Finding]:
     for server in store.servers:
         if not server.info:
-            found, advice = "its user may not ask INFO: nothing of it can be told", "grant the user of REDIS_URL +info"
-            yield Finding("redis.version", server.name, "unknown", found, advice)
+            advice = "grant the user of REDIS_URL +info"
+            yield Finding("redis.version", server.name, "unknown", "its user may not run INFO", advice)
             continue
         yield _version(server)
         yield _layout(server, settings)
@@ -37,7 +37,7 @@ def assess(store: Store, settings: CommonSettings) -> Iterator[Finding]:
 
 
 def oldest_known(store: Store) -> Backup | None:
-    """What a crash falls back to where Redis writes RDB files only; with an append-only file it is next to nothing."""
+    """The RDB file to which a crash resets a Redis without an append-only file; None with one, which loses little."""
     ages = [
         time.time() - int(server.info["rdb_last_save_time"])
         for server in store.servers
@@ -53,19 +53,20 @@ def _version(server: Server) -> Finding:
     result = f"{name.capitalize()} {version}"
     if not major.isdecimal() or int(major) < NEEDED[name]:
         advice = "use Redis 7 or Valkey 8, or later"
-        return Finding("redis.version", server.name, "problem", f"{result} lacks what the worker's script uses", advice)
+        found = f"{result} lacks commands that the worker's script uses"
+        return Finding("redis.version", server.name, "problem", found, advice)
     return Finding("redis.version", server.name, "ok", result)
 
 
 def _layout(server: Server, settings: CommonSettings) -> Finding:
     is_cluster = bool(int(server.info.get("cluster_enabled", 0)))
     if is_cluster != settings.redis_cluster:
-        word = "a" if is_cluster else "no"
+        word = "is" if is_cluster else "is not"
         return Finding(
             "redis.layout",
             server.name,
             "problem",
-            f"{PREFIX}REDIS_CLUSTER is {'on' if settings.redis_cluster else 'off'}, but this is {word} Cluster",
+            f"{PREFIX}REDIS_CLUSTER is {'on' if settings.redis_cluster else 'off'}, but the server {word} a Cluster",
             f"set {PREFIX}REDIS_CLUSTER={'on' if is_cluster else 'off'}",
         )
     if not is_cluster:
@@ -75,12 +76,12 @@ def _layout(server: Server, settings: CommonSettings) -> Finding:
     state, slots = server.cluster.get("cluster_state"), server.cluster.get("cluster_slots_ok")
     if state is None:
         advice = "grant the user of REDIS_URL +cluster|info"
-        return Finding("redis.layout", server.name, "unknown", "its user may not ask CLUSTER INFO", advice)
+        return Finding("redis.layout", server.name, "unknown", "its user may not run CLUSTER INFO", advice)
     if state != "ok" or slots != SLOTS:
         advice = "redis-cli --cluster check, and --cluster fix"
         return Finding("redis.layout", server.name, "problem", f"Cluster state {state}, {slots} slots served", advice)
     return Finding(
-        "redis.layout", server.name, "ok", f"Cluster of {server.cluster.get('cluster_size')} primaries, whole"
+        "redis.layout", server.name, "ok", f"Cluster of {server.cluster.get('cluster_size')} primaries, complete"
     )
 
 
@@ -88,7 +89,7 @@ def _eviction(server: Server) -> Finding:
     policy = server.info.get("maxmemory_policy")
     if policy == "noeviction":
         return Finding("redis.eviction", server.name, "ok", "maxmemory-policy noeviction")
-    found = f"maxmemory-policy {policy}: an evicted key is a wrong figure, and workers refuse to start"
+    found = f"maxmemory-policy {policy}: an evicted key makes a figure wrong, so workers refuse to start"
     return Finding("redis.eviction", server.name, "problem", found, "CONFIG SET maxmemory-policy noeviction")
 
 
@@ -99,7 +100,7 @@ def _memory(server: Server) -> Finding:
     found = f"{used >> 20:,} of {most >> 20:,} MB used"
     if used < FULL * most:
         return Finding("redis.memory", server.name, "ok", found)
-    advice = f"raise maxmemory, or keep less: {PREFIX}RETAIN_DAYS, {PREFIX}USERS_BY, {PREFIX}COUNTS_BY"
+    advice = f"raise maxmemory, or store less: {PREFIX}RETAIN_DAYS, {PREFIX}USERS_BY, {PREFIX}COUNTS_BY"
     if used < most:
         return Finding("redis.memory", server.name, "warning", found, advice)
     return Finding("redis.memory", server.name, "problem", f"{found}: nothing can be counted", advice)
@@ -113,26 +114,26 @@ def _persistence(server: Server) -> Finding:
         if info.get(field, "ok") != "ok"
     ]
     if failed:
-        advice = "look at its log: disk full, no right to write, or no memory to fork"
+        advice = "read its log: disk full, no right to write, or no memory to fork"
         return Finding("redis.persistence", name, "problem", f"the last {' and '.join(failed)} write failed", advice)
     if int(info.get("aof_enabled", 0)):
         sync = (server.config or {}).get("appendfsync")
         return Finding("redis.persistence", name, "ok", "append-only file" + (f", appendfsync {sync}" if sync else ""))
-    keep = "CONFIG SET appendonly yes, and in its configuration file: only that much is lost which Kafka still has"
+    keep = "CONFIG SET appendonly yes, also in its configuration file: a crash then loses only what Kafka still has"
     if server.config is None:
-        found = "no append-only file; its user may not ask CONFIG GET save"
+        found = "no append-only file; its user may not run CONFIG GET save"
         return Finding("redis.persistence", name, "unknown", found, "grant the user of REDIS_URL +config|get")
     if not server.config.get("save"):
-        found = "nothing is written to disk: a restart forgets every month that Kafka no longer has"
+        found = "nothing is written to disk: a restart loses every month that Kafka no longer has"
         return Finding("redis.persistence", name, "problem", found, keep)
     age = span(time.time() - int(info["rdb_last_save_time"]))
-    return Finding("redis.persistence", name, "ok", f"RDB file only, of {age} ago: Kafka replays what a crash takes")
+    return Finding("redis.persistence", name, "ok", f"RDB file only, {age} old: Kafka replays what a crash loses")
 
 
 def _replication(server: Server) -> Finding:
     name, info = server.name, server.info
     if info.get("role") != "master":
-        found = f"a replica of {info.get('master_host')}:{info.get('master_port')}: it takes no writes"
+        found = f"a replica of {info.get('master_host')}:{info.get('master_port')}, which accepts no writes"
         advice = f"name the primary in {PREFIX}REDIS_URL, or the sentinels with {PREFIX}REDIS_SENTINEL"
         return Finding("redis.replication", name, "problem", found, advice)
     replicas = [result for field, result in info.items() if field.startswith("slave") and isinstance(result, dict)]
@@ -140,33 +141,33 @@ def _replication(server: Server) -> Finding:
     needed = int((server.config or {}).get("min-replicas-to-write") or 0)
     if needed > online:
         found = f"min-replicas-to-write {needed}, but {online} replicas follow: writes are refused"
-        return Finding("redis.replication", name, "problem", found, "bring the replicas back, or lower it")
+        return Finding("redis.replication", name, "problem", found, "start the replicas again, or lower the number")
     if online < len(replicas):
         found = f"{online} of {len(replicas)} replicas follow"
-        return Finding("redis.replication", name, "warning", found, "look at the logs of the others")
+        return Finding("redis.replication", name, "warning", found, "read the logs of the others")
     return Finding("redis.replication", name, "ok", f"primary with {online} replicas" if online else "no replica")
 
 
 def _sentinel(result: SentinelFacts) -> Finding:
     down = {"s_down", "o_down", "disconnected"} & set(result.flags.split(","))
     if down:
-        found = f"sentinels think that {result.address} is down ({result.flags})"
-        return Finding("redis.layout", "sentinel", "problem", found, "look at its log")
+        found = f"sentinels report {result.address} as down ({result.flags})"
+        return Finding("redis.layout", "sentinel", "problem", found, "read its log")
     if result.others + 1 < max(result.quorum, 2) or result.others + 1 < 3:
-        found = f"{result.others + 1} sentinels, quorum {result.quorum}: too few to agree when one is away"
-        return Finding("redis.layout", "sentinel", "warning", found, "run three, each on a machine of its own")
+        found = f"{result.others + 1} sentinels, quorum {result.quorum}: too few to agree while one is down"
+        return Finding("redis.layout", "sentinel", "warning", found, "run three, each on another machine")
     if not result.replicas:
         found = "no replica to fail over to"
-        return Finding("redis.layout", "sentinel", "warning", found, "add one")
+        return Finding("redis.layout", "sentinel", "warning", found, "add a replica")
     return Finding("redis.layout", "sentinel", "ok", f"{result.others + 1} sentinels, quorum {result.quorum}")
 
 
 def clocks(store: Store) -> Iterator[Finding]:
-    """The clock of each server against this machine's, as far apart as workers tolerate, or less."""
+    """Compare the clock of each server with this machine's; workers tolerate a difference up to APART_S."""
     for server in store.servers:
         if server.ahead_s is None:
             advice = "grant the user of REDIS_URL +time"
-            yield Finding("clock.redis", server.name, "unknown", "its user may not ask TIME", advice)
+            yield Finding("clock.redis", server.name, "unknown", "its user may not run TIME", advice)
         elif abs(server.ahead_s) > SKEW_S:
             found = (
                 f"its clock is {span(server.ahead_s)} {'ahead of' if server.ahead_s > 0 else 'behind'} this machine's"
@@ -187,13 +188,13 @@ def _rights(store: Store) -> Finding:
         )
     if store.refused:
         lacking = " ".join(f"+{command}" for command in store.refused)
-        advice = "grant it that; deploy/redis/users.acl has users with all they need"
+        advice = "grant it; deploy/redis/users.acl has users with all necessary rights"
         return Finding("redis.rights", "", "problem", f"the user of REDIS_URL lacks {lacking}", advice)
-    return Finding("redis.rights", "", "ok", "the user of REDIS_URL may do what it must")
+    return Finding("redis.rights", "", "ok", "the user of REDIS_URL has all necessary rights")
 
 
 def cache(ledger: Store, settings: Any, info: dict[str, Any]) -> Finding:
-    """CACHE_REDIS_URL, which answered INFO with `info`, against the ledger's store."""
+    """Compare the server of CACHE_REDIS_URL, whose INFO is `info`, with the ledger's store."""
     from urllib.parse import urlsplit
 
     def database(url: str) -> str:
@@ -206,12 +207,10 @@ def cache(ledger: Store, settings: Any, info: dict[str, Any]) -> Finding:
             "redis.cache",
             "",
             "problem",
-            "CACHE_REDIS_URL is the ledger's own database: what readers cause could fill it",
-            f"give {PREFIX}CACHE_REDIS_URL a database, or better a server, of its own",
+            "CACHE_REDIS_URL is the ledger's own database: entries that requests cause could fill it",
+            f"set {PREFIX}CACHE_REDIS_URL to another database, or better to another server",
         )
     if same_server and int(info.get("maxmemory", 0)):
-        found = "another database of the ledger's server, with whose maxmemory it fills up"
-        return Finding("redis.cache", "", "warning", found, "give it a server of its own, which may evict")
-    return Finding(
-        "redis.cache", "", "ok", "another database of the same server" if same_server else "a server of its own"
-    )
+        found = "another database of the ledger's server, which shares its maxmemory"
+        return Finding("redis.cache", "", "warning", found, "use another server, which may evict")
+    return Finding("redis.cache", "", "ok", "another database of the same server" if same_server else "another server")

@@ -1,4 +1,4 @@
-"""What `authtally doctor` asks of the ledger's store: each server of it, and what the ledger holds of our topics."""
+"""Redis queries of `authtally doctor`: facts of each server, and the ledger's shards."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ for i = 1, #ARGV do
 end
 return refused
 """
-"""Of the calls in ARGV, those that our user may not make. Makes none, and needs no more rights than to run it."""
+"""Returns the calls in ARGV that our user may not make. Makes none of them, and needs only the right to run scripts."""
 
 CALLS: Final = (
     *("APPEND KEY 1", "DEL KEY", "EVAL 1 0", "EVALSHA 1 0", "EVAL_RO 1 0", "EXISTS KEY", "EXPIREAT KEY 1", "GET KEY"),
@@ -48,30 +48,30 @@ CALLS: Final = (
     *("ZCARD KEY", "ZCOUNT KEY 0 0", "ZMSCORE KEY 1", "ZRANGE KEY 0 0", "ZREMRANGEBYRANK KEY 0 0"),
     *("ZREMRANGEBYSCORE KEY 0 0", "ZREVRANGE KEY 0 0", "ZREVRANGEBYSCORE KEY 0 0"),
 )
-"""Whole and valid, each: both Redis 7.0 and Valkey 9.1 crash when they are asked about a call that lacks arguments."""
+"""Each call is valid: Redis 7.0 and Valkey 9.1 crash on acl_check_cmd of a call that lacks arguments."""
 
 SAMPLE: Final = 20
-"""Shards whose index is looked at: what empties one has come to all of them."""
+"""Shards whose index is checked: a cause that empties one index affects all of them."""
 SAMPLE_DAYS: Final = 40
 QUERIED: Final = ("save", "appendfsync", "min-replicas-to-write")
 
 
 @dataclass
 class Server:
-    """One server that answers for part of the ledger, or for all of it."""
+    """One server that has all of the ledger or a part of it."""
 
     name: str
     info: Mapping[str, Any]
     ahead_s: float | None
-    """How far its clock is ahead of ours; None where it may not be asked."""
+    """Its clock minus ours; None without the right to ask."""
     config: Mapping[str, str] | None = None
-    """What CONFIG GET tells of ASKED; None where it may not be asked."""
+    """CONFIG GET of QUERIED; None without the right to ask."""
     cluster: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass
 class SentinelFacts:
-    """What a sentinel says of the master that it watches."""
+    """The answer of a sentinel about the master that it watches."""
 
     address: str
     flags: str
@@ -81,14 +81,14 @@ class SentinelFacts:
 
 
 class Counted(NamedTuple):
-    """What the ledger holds of a shard that tells whether its records and its index are sound."""
+    """The counts of a shard that show faults of its records and its index."""
 
     untimed: int
     """Records without a usable timestamp."""
     unexpected: int
     last_record_ms: int | None
     unindexed: Sequence[str]
-    """Of the periods that were looked at, those that have counts and are not in the index."""
+    """The checked periods that have counts and are not in the index."""
 
 
 @dataclass
@@ -96,15 +96,15 @@ class Store:
     servers: list[Server]
     sentinel: SentinelFacts | None
     shards: dict[Shard, tuple[int | None, Mapping[str, str]]] | None
-    """Position and meta of every shard that is registered; None where this kind of client cannot read them here."""
+    """Position and meta of every registered shard; None if the client's kind (Cluster or not) is wrong."""
     refused: Sequence[str] | None
-    """Commands that our user may not give; None where that cannot be found out."""
+    """Commands that our user may not run; None if this is unknown."""
     counted: Mapping[Shard, Counted] | None = None
-    """Of the first SAMPLE shards their index too; None where our user may not look."""
+    """For the first SAMPLE shards with `unindexed`; None if our user lacks the rights."""
 
 
 async def inspect(client: Client, prefix: str, roles: Mapping[str, Collection[str]]) -> Store:
-    """Ask everything; of rights, about the commands of each role. Raises RedisError, OSError when nobody answers."""
+    """Read all facts; checks rights for the commands of each role. Raises RedisError, OSError without an answer."""
     if isinstance(client, RedisCluster):
         await client.initialize()
         nodes: list[Any] = client.get_primaries()
@@ -114,7 +114,7 @@ async def inspect(client: Client, prefix: str, roles: Mapping[str, Collection[st
     try:
         shards = await _shards(client, prefix)
     except (AskError, ClusterDownError):
-        # A Cluster, asked as if it were one server.
+        # A Cluster behind a client for a single server.
         return Store(servers, None, None, None)
     refused = await _refused(client, prefix, roles)
     try:
@@ -143,7 +143,7 @@ async def _counted(client: Client, prefix: str, shard: Shard, with_index: bool) 
     asking.scard(of.unexpected)
     for period in periods:
         asking.exists(of.counts(period, EVERYTHING))
-    # Behind the counts: a period that a worker adds meanwhile is in the index then too.
+    # Read after the counts, so that the index has a period that a worker adds meanwhile.
     if periods:
         asking.zmscore(of.index, periods)
     unexpected, *found = await asking.execute()
@@ -155,7 +155,7 @@ async def _counted(client: Client, prefix: str, shard: Shard, with_index: bool) 
 
 
 def _newest_periods(last_event_ms: int) -> list[str]:
-    """Days and months that an index most likely holds: those before the newest event, in any time zone."""
+    """The days and months up to the newest event, in any time zone; the index most likely has them."""
     newest = datetime.fromtimestamp(last_event_ms / 1000, UTC).date() + timedelta(days=1)
     days = list(Span.ending(newest, SAMPLE_DAYS).days)
     return [*map(day_key, days), *sorted({Month.of(day).key for day in days})]
@@ -164,13 +164,13 @@ def _newest_periods(last_event_ms: int) -> list[str]:
 async def _refused(client: Client, prefix: str, roles: Mapping[str, Collection[str]]) -> list[str] | None:
     refused: set[str] = set()
     for role, commands in roles.items():
-        # The api writes to few keys only; this is how one of them begins.
+        # The api may write to few keys only; this is one of them.
         key = keys.temporary(prefix, "doctor", "rights") if role == "api" else keys.shards(prefix)
         calls = [call for call in CALLS if call.partition(" ")[0].lower() in commands]
         try:
             found = await cast(Any, client.eval(REFUSED, 1, key, *calls))
         except ResponseError:
-            # No right to run scripts at all, or a server older than the question.
+            # No right to run scripts, or a server without acl_check_cmd.
             return None
         refused |= {call.partition(" ")[0].lower() for call in found}
     return sorted(refused)

@@ -1,4 +1,4 @@
-"""`authtally publish`: a file or a stream of events into Kafka, converted, acknowledged, and resumable."""
+"""`authtally publish`: convert a file or stream of events and publish it to Kafka; an interrupted run can resume."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class _Input(NamedTuple):
 
 
 def publish(settings: PublishSettings, options: Options) -> int:
-    """Run the command; the exit status, 0 when nothing was rejected. Raises click.ClickException."""
+    """Run the command; the exit status, 0 if nothing was rejected. Raises click.ClickException."""
     try:
         with _open(options.file) as given:
             if options.dry_run:
@@ -102,7 +102,7 @@ def _publish(settings: PublishSettings, options: Options, given: _Input) -> int:
         Rejects(options.rejects, state.tally.rejects_bytes if state else 0) as rejects,
     ):
         run = Run(settings, options, rejects, state, source)
-        # A state that cannot be written must not be found out about when there is something to write.
+        # Saved once before the start, so that a state file that cannot be written fails now.
         run.save(run.account.tally(), run.account.link)
         problem = run.run(shown, stop)
     _report(options, run, time.monotonic() - began, problem, stopped=stop.requested_at)
@@ -115,7 +115,7 @@ def _report(options: Options, run: Run, seconds: float, problem: str | None, *, 
     stats, path = run.account, options.state_path
     sent = run.acknowledged
     again = f"{sent.elements:,} elements are acknowledged. " + (
-        "Run the same command to go on." if path else "Without --state the next run begins from the beginning."
+        "Run the same command to continue." if path else "Without --state the next run starts at the beginning."
     )
     if options.as_json:
         result: dict[str, Any] = stats.as_document() | {
@@ -128,7 +128,7 @@ def _report(options: Options, run: Run, seconds: float, problem: str | None, *, 
         print_json(result)
     else:
         if run.resumed_at:
-            click.echo(f"{run.resumed_at:,} elements were acknowledged before and were passed by.")
+            click.echo(f"{run.resumed_at:,} elements were acknowledged before and were skipped.")
         click.echo(
             f"Published {sent.events:,} events from {sent.elements:,} elements"
             + (" in all" if run.resumed_at else "")
@@ -143,7 +143,7 @@ def _report(options: Options, run: Run, seconds: float, problem: str | None, *, 
 
 def _report_rest(stats: RunStats) -> None:
     if stats.ignored:
-        click.echo(f"{stats.ignored:,} elements tell nothing that is counted and were left out.")
+        click.echo(f"{stats.ignored:,} elements are of kinds that are not counted and were left out.")
     if not stats.rejected:
         return
     click.echo(f"{stats.rejected.total():,} rejected:")

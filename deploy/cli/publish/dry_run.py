@@ -1,4 +1,4 @@
-"""What `authtally publish --dry-run` finds out: per month, events by kind and users, in bounded memory."""
+"""The result of `authtally publish --dry-run`: users and events by kind per month, in bounded memory."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from schemas.ledger.periods import Month
 from schemas.settings import KafkaSettings
 
 EXACT: Final = 4096
-"""Users of a month that are held one by one (260 KB), as the ledger does; then they go into a sketch of 64 KB."""
+"""Users of a month that are kept one by one (260 KB), as in the ledger; more go into a sketch of 64 KB."""
 ERROR: Final = 0.00408
-"""The finest that the package has: 2^16 registers, whose standard error is 1.04/256 = 0.41 %."""
+"""The package's smallest standard error: 2^16 registers give 1.04/256 = 0.41 %."""
 
 KINDS: Final = ("logins", "failed_logins", "activity_only", "token_answers", "tokens", "account_events", "otp_events")
 
 
 class Users:
-    """Distinct users, exact while few."""
+    """Distinct users, exact up to EXACT."""
 
     def __init__(self) -> None:
         self._exact: set[int] = set()
@@ -52,7 +52,7 @@ class Users:
 
 
 class DryRun:
-    """Takes in events, each once; months are few, whatever the input holds: no event is from before 2000."""
+    """Counts events by month. The number of months is bounded, because no event is from before 2000."""
 
     def __init__(self, settings: KafkaSettings, user_scope: str, active_on: frozenset[str]) -> None:
         self._zone = settings.zone
@@ -80,7 +80,7 @@ class DryRun:
             self._users.setdefault(month, Users()).add(int.from_bytes(digest, "big"))
 
     def months(self) -> dict[str, dict[str, Any]]:
-        """By month (`2026-11`): `active_users`, whether `exact` or its `standard_error`, and a number per kind."""
+        """Per month (`2026-11`): `active_users`, `exact`, `standard_error` unless exact, and a number per kind."""
         found: dict[str, dict[str, Any]] = {}
         for month in sorted(self._kinds):
             users = self._users.get(month, Users())

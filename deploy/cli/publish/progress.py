@@ -1,4 +1,4 @@
-"""How far `authtally publish` is: of its input by bytes, at a rate in events."""
+"""Progress of `authtally publish`: the share by bytes of the input, the rate by events."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from deploy.progress import Job, progress
 
 
 class Shown:
-    """What is said of the run: how much of the input was read, and how many events a second came of it."""
+    """Reports the bytes read and the events made of them to a progress job."""
 
     def __init__(self, job: Job, source: Source) -> None:
         self._job, self._source = job, source

@@ -1,4 +1,4 @@
-"""One pass of `authtally publish` over its input: past what was acknowledged before, then sending."""
+"""One pass of `authtally publish` over its input: skip the acknowledged elements, then send the rest."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ STOP_S: Final = 10.0
 
 
 class PublishSettings(KafkaSettings):
-    """What `publish` reads; the last two for a dry run only, as the worker understands them."""
+    """Settings of `publish`. A dry run uses the last two, which have the same meaning for the worker."""
 
     user_scope: Literal["global", "realm"] = "global"
     active_on: Listed[ActiveOn] = ("login", "refresh")
@@ -52,7 +52,7 @@ class Options:
 
     @property
     def state_path(self) -> Path | None:
-        """Beside the input by default; what can be read only once has none unless asked for."""
+        """By default beside the input; none for a stream, which can be read only once, unless `--state` names one."""
         if self.state is not None or self.file == STDIN or not Path(self.file).is_file():
             return self.state
         return Path(self.file + ".published")
@@ -63,7 +63,7 @@ class _Stopped(BaseException):
 
 
 class StopRequest:
-    """Asked by a signal. Only waiting for input is cut short: whatever else runs finishes its element."""
+    """A signal's request to stop. Only waiting for input is interrupted; other work finishes its element."""
 
     def __init__(self, stream: Readable) -> None:
         self.requested_at = False
@@ -95,7 +95,7 @@ class StopRequest:
 
 
 def state_to_resume(options: Options) -> State | None:
-    """What a run before has left. Raises StateError when it is not of the same call."""
+    """The state of an earlier run. Raises StateError if its options differ."""
     path = options.state_path
     if path is None or options.restart or (state := load(path)) is None:
         return None
@@ -103,14 +103,14 @@ def state_to_resume(options: Options) -> State | None:
         was, now = getattr(state, name), getattr(options, name)
         if was != now:
             raise StateError(
-                f"{path}: this input was begun with {name} {was!r}, not {now!r}; "
-                "go on with that, or begin again with --restart"
+                f"{path}: the first run used {name} {was!r}, not {now!r}; "
+                "use the same option, or start at the beginning with --restart"
             )
     return state
 
 
 class Run:
-    """One pass over the input: past what was acknowledged before, then sending."""
+    """One pass over the input: skip the acknowledged elements, then send the rest."""
 
     def __init__(
         self, settings: PublishSettings, options: Options, rejects: Rejects, state: State | None, source: Source
@@ -135,7 +135,7 @@ class Run:
         )
 
     def run(self, shown: Shown, stop: StopRequest) -> str | None:
-        """Skip, send, wait for the last acknowledgement; what went wrong, in words. Raises StateError."""
+        """Skip, send, wait for the last acknowledgement; returns the error's text, if any. Raises StateError."""
         try:
             self._skip(shown)
             sending = Sending(self._settings, self._reached, lambda: stop.requested_at)
@@ -163,7 +163,7 @@ class Run:
         return problem
 
     def _skip(self, shown: Shown) -> None:
-        """Pass by what was acknowledged before. Raises StateError when the input is not what it was."""
+        """Skip the acknowledged elements. Raises StateError if the input has changed."""
         state = self._state
         if state is None or not state.tally.elements:
             return
@@ -177,8 +177,8 @@ class Run:
                 break
         if skipped != state.tally.elements or link.hex() != state.link:
             raise StateError(
-                f"{self._path}: the input is not the one that was begun: it differs within its first "
-                f"{state.tally.elements:,} elements. Name another state with --state, or begin again with --restart"
+                f"{self._path}: this is another input than that of the first run: it differs within its first "
+                f"{state.tally.elements:,} elements. Use another --state, or start at the beginning with --restart"
             )
 
     def _send(self, sending: Sending, shown: Shown, stop: StopRequest) -> None:

@@ -1,4 +1,4 @@
-"""From elements to events, and what became of each: published, ignored, rejected and why."""
+"""Converts elements to events and counts the results: published, ignored, rejected by reason."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ class Example(NamedTuple):
 
 
 class Rejects:
-    """The file that rejected elements go to, a JSON object a line; with no path, only examples are kept."""
+    """The file of rejected elements, one JSON object per line. Without a path, only examples are kept."""
 
     def __init__(self, path: Path | None, resumed_at: int = 0) -> None:
-        """`resumed_at`: how much of the file stands; what a run before wrote behind it comes again."""
+        """`resumed_at`: length of the file to keep; the rest is truncated, because its elements are read again."""
         self.examples: dict[str, list[Example]] = {}
         self.size = resumed_at
         self._path = path
@@ -45,7 +45,7 @@ class Rejects:
             return
         try:
             self._file = path.open("r+b" if resumed_at and path.exists() else "wb")
-            # A file that was moved away since is begun anew.
+            # A file that was moved away meanwhile starts empty.
             self.size = min(resumed_at, self._file.seek(0, 2))
             self._file.truncate(self.size)
             self._file.seek(self.size)
@@ -78,7 +78,7 @@ class Rejects:
         self.size += len(line)
 
     def flush(self) -> None:
-        """Before a state is saved that counts on what was written."""
+        """Flush before a state is saved that contains the file's length."""
         if self._file is not None:
             try:
                 self._file.flush()
@@ -87,7 +87,7 @@ class Rejects:
 
 
 class RunStats:
-    """Takes elements in order; `tally` and `link` stand for all of them up to the latest."""
+    """Takes elements in order; `tally` and `link` cover all of them up to the latest."""
 
     def __init__(
         self, adapter: Adapter, link: bytes, rejects: Rejects, *, ids: bool, before: ElementCounts | None = None
@@ -104,13 +104,13 @@ class RunStats:
         return ElementCounts(self.elements, self.events, self.ignored, dict(self.rejected), self.rejects.size)
 
     def add(self, raw: bytes, source: Source) -> Iterator[Event]:
-        """The events of an element of `source`. Rejects are noted; an exhausted iterator has settled the element."""
+        """The events of an element of `source`; counts rejects. Exhaust the iterator before the next element."""
         self.link = next_link(self.link, raw)
         if source.too_long:
             bad = BadRecordError("too_long", f"the line is longer than {MAX_ELEMENT} bytes")
             parts = [Element(0, raw, bad=bad)]
         else:
-            # The time of sending is the record's timestamp, which the worker will compare with.
+            # The time of sending becomes the record's timestamp, by which the worker judges the event's time.
             parts = self._adapter(raw, (), RecordTime(time.time_ns() // 1_000_000))
         for part in parts:
             if part.bad is not None:
@@ -123,7 +123,7 @@ class RunStats:
         self.elements += 1
 
     def _with_id(self, event: Event, index: int, parts: int) -> Event:
-        """Give an id that only this element has, and that it has again when it is sent again."""
+        """Give the event an id that is unique to its element and the same in every run."""
         which = f"/{index}" if parts > 1 else ""
         return msgspec.structs.replace(event, id=f"publish:{self.link.hex()}{which}")
 

@@ -1,4 +1,4 @@
-"""Producing with an account of what was acknowledged: in bounded memory, and never stopping to wait for one batch."""
+"""Sends events and tracks how far they are acknowledged, in bounded memory and without waiting for single batches."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from schemas.settings import PREFIX, KafkaSettings
 
 STALL_TIMEOUT_S: Final = 10.0
 MESSAGE_TIMEOUT_S: Final = 120
-"""How long an event is tried before the run ends. Kafka may lose a broker and elect anew meanwhile."""
+"""Retry time per event before the run ends. It is longer than the loss of a broker and a leader election."""
 QUEUED: Final = 50_000
 QUEUED_KB: Final = 65_536
 SEGMENT: Final = 2_000
-"""Elements between two points that a later run can go on from."""
+"""Elements between two points at which a later run can resume."""
 SEGMENT_S: Final = 1.0
 SEGMENTS: Final = 25
 
 
 class SendingError(Exception):
-    """Kafka takes no more; the text says what to change."""
+    """Kafka accepts no more events; the text names the remedy."""
 
 
 class StoppedError(Exception):
-    """Asked to stop while waiting for Kafka."""
+    """A stop was requested while waiting for Kafka."""
 
 
 class _Segment:
-    """A stretch of elements: what a state file says once all its events are acknowledged."""
+    """Consecutive elements, with the counts to store once all their events are acknowledged."""
 
     __slots__ = ("began", "elements", "failures", "link", "outstanding", "tally")
 
@@ -55,15 +55,15 @@ class _Segment:
 
 
 class Sending:
-    """Sends events in order and calls `acknowledged(tally, link)` for ever later points of the input.
+    """Sends events in order and calls `acknowledged(tally, link)` for increasing points of the input.
 
-    An element belongs to a point once `element_done` was called after the last of its events. Not safe for threads.
+    Call `element_done` after the last event of each element. Not thread-safe.
     """
 
     def __init__(
         self, settings: KafkaSettings, acknowledged: Callable[[ElementCounts, bytes], None], stopped: Callable[[], bool]
     ) -> None:
-        """Raises SendingError when no broker answers. `stopped` is asked while waiting."""
+        """Raises SendingError if no broker answers. `stopped` is called while waiting."""
         self._acknowledged = acknowledged
         self._stopped = stopped
         self._failures: list[KafkaError] = []
@@ -82,18 +82,19 @@ class Sending:
         try:
             self._there = set(self._producer.list_topics(timeout=STALL_TIMEOUT_S).topics)
         except KafkaException as error:
-            # What it has to tell of its connections it tells when polled.
+            # Polling runs error_cb with the errors of the connections.
             self._producer.poll(0)
             result = [str(failure.str()) for failure in self._failures]
             raise SendingError(kafka_diagnosis.diagnose(settings, result, error.args[0].str())) from error
 
     def send(self, event: Outgoing) -> None:
-        """Hand one event over; waits while too much is on its way. Raises SendingError, StoppedError."""
+        """Queue one event; waits while the queue is full. Raises SendingError, StoppedError."""
         if event.topic not in self._there:
             raise SendingError(f"Kafka has no topic {event.topic} ({PREFIX}TOPICS): create it first")
         while True:
             try:
-                # No timestamp: the time of sending. Retention goes by it, and would delete history on arrival.
+                # No timestamp, so it is the time of sending: with the event's own time, retention would delete history
+                # on arrival.
                 self._producer.produce(event.topic, event.value, event.key, on_delivery=self._now.delivered)
             except BufferError:
                 self._wait(0.1)
@@ -104,7 +105,7 @@ class Sending:
         self._now.outstanding += 1
 
     def element_done(self, tally: Callable[[], ElementCounts], link: bytes) -> None:
-        """All events of an element were sent; `tally` and `link` are those up to here. Raises SendingError."""
+        """Note that all events of an element were sent. `tally` and `link` cover it. Raises SendingError."""
         self._now.elements += 1
         if self._now.elements % 100 and self._now.elements < SEGMENT:
             return
@@ -123,9 +124,9 @@ class Sending:
             raise SendingError(f"Kafka did not acknowledge all events within {timeout_s:g} s")
 
     def give_up(self, timeout_s: float) -> None:
-        """Take what acknowledgements still come, then forget what is queued: the next run sends that again."""
+        """Wait for outstanding acknowledgements, then drop the queue, which the next run sends again."""
         if not self._failures:
-            # The first trouble is told already.
+            # The caller has reported the first error already.
             with suppress(SendingError):
                 self._drain(timeout_s)
         self._producer.purge()
@@ -147,7 +148,7 @@ class Sending:
         self._now = _Segment(now, self._failures)
 
     def _poll(self, wait_s: float) -> None:
-        """Serve delivery reports, and tell how far the acknowledged stretch now reaches."""
+        """Serve delivery reports, and report the latest point below which everything is acknowledged."""
         self._producer.poll(wait_s)
         reached: _Segment | None = None
         while self._segments and not self._segments[0].outstanding:
@@ -158,7 +159,7 @@ class Sending:
             raise self._failed(self._failures[0])
 
     def _on_error(self, error: KafkaError) -> None:
-        # Others mend themselves, or end in a delivery report.
+        # Other errors are temporary or end in a delivery report.
         if error.fatal() or error.code() == KafkaError._AUTHENTICATION:
             self._failures.append(error)
 
@@ -167,4 +168,4 @@ class Sending:
         text = str(error.str())
         if error.code() == KafkaError._UNSUPPORTED_FEATURE or "dempoten" in text:
             text += f" (a broker without idempotent producers needs {PREFIX}KAFKA_IDEMPOTENCE=off)"
-        return SendingError(f"Kafka did not take an event: {text}")
+        return SendingError(f"Kafka did not accept an event: {text}")

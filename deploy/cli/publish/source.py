@@ -1,7 +1,7 @@
-"""What `authtally publish` reads: JSON Lines, arrays, or objects over several lines, of any size, gzip or not.
+"""The input of `authtally publish`: JSON Lines, arrays or multi-line objects of any size, gzipped or not.
 
-Elements are cut out of the stream by their brackets and strings alone and never parsed here: what is between the cuts
-is the adapter's to judge, so a bad element costs itself and no other. Memory holds one chunk and one element.
+The stream is split into elements by brackets and strings only. The adapter parses each element, so a bad one does not
+affect others. Memory contains one chunk and one element.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import IO, Final, Protocol, cast
 
 CHUNK: Final = 1 << 18
 MAX_ELEMENT: Final = 1 << 20
-"""Bytes of one element. What auth servers publish is a thousandth of it."""
+"""Largest element in bytes. Events of auth servers are a thousandth of it."""
 
 GZIP: Final = b"\x1f\x8b"
 BOM: Final = b"\xef\xbb\xbf"
@@ -22,25 +22,25 @@ UTF_16: Final = (b"\xff\xfe", b"\xfe\xff")
 SPACE: Final = re.compile(rb"[ \t\r\n]*")
 
 _STRING: Final = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
-# From anywhere outside a string to the next bracket; with commas, where those separate elements. Possessive: a text
-# without an end is given up at once, not tried in every way.
+# From a position outside a string to the next bracket, or to the next bracket or comma. Possessive quantifiers make a
+# text without an end fail at once instead of backtracking.
 _TO_BRACKET: Final = re.compile(rb'[^"{}\[\]]*+(?:%s[^"{}\[\]]*+)*+([{}\[\]])' % _STRING, re.DOTALL)
 _TO_COMMA: Final = re.compile(rb'[^"{}\[\],]*+(?:%s[^"{}\[\],]*+)*+([{}\[\],])' % _STRING, re.DOTALL)
 _OPEN: Final = b"{["
 
 
 class InputError(Exception):
-    """Nothing behind this point of the input can be told apart; what came before it stands."""
+    """The input cannot be split into elements after this point; earlier elements are valid."""
 
 
 class Readable(Protocol):
-    """`read1` gives what is there already: lines of a pipe are published as they come."""
+    """`read1` returns the available bytes, so lines of a pipe are published as they arrive."""
 
     def read1(self, size: int = -1, /) -> bytes: ...
 
 
 class _Counted:
-    """A stream that knows how much of it was read, and whose head can be looked at."""
+    """A stream that counts the bytes read and can return its beginning without consuming it."""
 
     def __init__(self, stream: Readable) -> None:
         self._stream = stream
@@ -60,7 +60,7 @@ class _Counted:
         return taken
 
     read = read1
-    """What gzip calls; it copes with less than it asked for."""
+    """gzip calls `read`; it accepts fewer bytes than it asked for."""
 
     def _next(self) -> bytes:
         chunk = self._stream.read1(CHUNK)
@@ -69,7 +69,7 @@ class _Counted:
 
 
 class Source:
-    """Iterate once: the bytes of each element, in order. `line` and `offset` are those of the latest one."""
+    """Iterates once over the bytes of each element, in order. `line` and `offset` belong to the latest one."""
 
     def __init__(self, stream: Readable) -> None:
         counted = _Counted(stream)
@@ -83,22 +83,22 @@ class Source:
         self._dropped_bytes = 0
         self._dropped_lines = 0
         self.too_long = False
-        """Whether the latest element was longer than MAX_ELEMENT; of such a line only the beginning is given."""
+        """Whether the latest element was longer than MAX_ELEMENT; only the beginning of such a line is returned."""
         self._start = 0
 
     @property
     def read_bytes(self) -> int:
-        """Bytes taken from the stream, still compressed if they came so."""
+        """Bytes read from the stream, before decompression."""
         return self._counted.read_bytes
 
     @property
     def line(self) -> int:
-        """The line that the latest element begins in, from 1."""
+        """The line in which the latest element begins, from 1."""
         return self._dropped_lines + self._data.count(b"\n", 0, max(0, self._start)) + 1
 
     @property
     def offset(self) -> int:
-        """The byte that the latest element begins at, uncompressed."""
+        """The byte at which the latest element begins, uncompressed."""
         return self._dropped_bytes + self._start
 
     def __iter__(self) -> Iterator[bytes]:
@@ -116,7 +116,7 @@ class Source:
                 yield self._line()
 
     def _fill(self) -> bool:
-        """Read more behind what is not used yet; False at the end."""
+        """Append more data to the unused rest; False at the end."""
         if self._ended:
             return False
         try:
@@ -136,7 +136,7 @@ class Source:
         return True
 
     def _skip_space(self) -> bool:
-        """Move to the next byte that is no space; False at the end."""
+        """Move to the next byte that is not white space; False at the end."""
         while True:
             found = SPACE.match(self._data, self._at)
             self._at = found.end() if found else self._at
@@ -148,7 +148,7 @@ class Source:
                 return False
 
     def _line(self) -> bytes:
-        """One line; or, of an object that a printer has spread over lines, all of them."""
+        """One line, or all lines of a multi-line object."""
         searched = 0
         while (end := self._data.find(b"\n", self._at + searched)) < 0:
             searched = len(self._data) - self._at
@@ -160,7 +160,8 @@ class Source:
         if end - self._at > MAX_ELEMENT:
             return self._long_line()
         line = self._data[self._at : end].rstrip()
-        # Only a line of a single brace: what else does not end in its line was cut off, and must not take others along.
+        # Only a line with a single brace begins a multi-line object. Any other unfinished line was truncated, and must
+        # not swallow the lines after it.
         if line == b"{":
             return self._object()
         self._at = end
@@ -195,7 +196,7 @@ class Source:
                 return element
 
     def _array(self) -> Iterator[bytes]:
-        """The elements of an array whose opening bracket is behind us, up to its closing one."""
+        """The elements of an array, from after its opening bracket to its closing one."""
         opened = self._dropped_bytes + self._at - 1
         while self._skip_space():
             if self._data[self._at] == ord("]"):
@@ -230,4 +231,4 @@ class Source:
         return self._fill()
 
     def _truncated_error(self, opened: int) -> InputError:
-        return InputError(f"the array that begins at byte {opened} is cut off: it has no closing bracket")
+        return InputError(f"the array that begins at byte {opened} is truncated: it has no closing bracket")

@@ -1,7 +1,7 @@
-"""Up to where `authtally publish` has come, on disk: what it says was acknowledged, was.
+"""The state file of `authtally publish`: how many elements are acknowledged, never more than really are.
 
-An element is known by the digest of everything up to it, so a file that differs from the one that was begun is found
-out, and an element without an id gets one that it has again on every later run.
+The digest of everything up to an element identifies it. So a changed input is detected, and an element without an id
+gets the same generated id in every run.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ DIGEST_BYTES: Final = 16
 
 
 def first_link(source: str) -> bytes:
-    """Where the chain of digests begins; another for every `--source`."""
+    """The first digest of the chain; it differs for each `--source`."""
     return hashlib.blake2b(source.encode(), digest_size=DIGEST_BYTES, person=b"authtally-pub").digest()
 
 
 def next_link(link: bytes, element: bytes) -> bytes:
-    """The digest of all elements up to this one. The link before it has a fixed length: nothing can shift."""
+    """The digest of all elements up to this one. The fixed length of `link` makes the concatenation unambiguous."""
     return hashlib.blake2b(link + element, digest_size=DIGEST_BYTES).digest()
 
 
 class ElementCounts(msgspec.Struct, frozen=True):
-    """What became of the elements up to a point of the input, over all runs."""
+    """Results of the elements up to a point of the input, over all runs."""
 
     elements: int = 0
     events: int = 0
     ignored: int = 0
     rejected: dict[str, int] = {}
     rejects_bytes: int = 0
-    """Length of the file of rejects up to here: a resumed run goes on from there."""
+    """Length of the file of rejects at this point, where a resumed run continues."""
 
 
 class State(msgspec.Struct, frozen=True):
@@ -51,11 +51,11 @@ class State(msgspec.Struct, frozen=True):
 
 
 class StateError(Exception):
-    """The state file is none, or one of another input."""
+    """The state file is not valid, or belongs to another input."""
 
 
 def load(path: Path) -> State | None:
-    """None when there is no such file. Raises StateError."""
+    """The state; None if there is no such file. Raises StateError."""
     try:
         text = path.read_bytes()
     except FileNotFoundError:
@@ -66,14 +66,14 @@ def load(path: Path) -> State | None:
         state = msgspec.json.decode(text, type=State)
         bytes.fromhex(state.link)
     except (msgspec.DecodeError, ValueError) as error:
-        raise StateError(f"{path} is no state of publish: {error}") from error
+        raise StateError(f"{path} is not a state file of publish: {error}") from error
     if state.version != FORMAT:
-        raise StateError(f"{path} is of another version of authtally ({state.version}, not {FORMAT})")
+        raise StateError(f"{path} has another file format ({state.version}, not {FORMAT})")
     return state
 
 
 def save(path: Path, state: State) -> None:
-    """Replace the file at once: a crash leaves the old one or the new one. Raises StateError."""
+    """Replace the file atomically: a crash leaves the old one or the new one. Raises StateError."""
     beside = path.with_name(path.name + ".new")
     try:
         with beside.open("wb") as file:
@@ -82,4 +82,4 @@ def save(path: Path, state: State) -> None:
             os.fsync(file.fileno())
         beside.replace(path)
     except OSError as error:
-        raise StateError(f"{path}: {error.strerror}; choose another with --state") from error
+        raise StateError(f"{path}: {error.strerror}; name another file with --state") from error

@@ -1,4 +1,4 @@
-"""`authtally report`: what a running api answers, in the terminal."""
+"""`authtally report`: print answers of a running api in the terminal."""
 
 from __future__ import annotations
 
@@ -36,18 +36,18 @@ QUESTIONS: Final[dict[str, tuple[str, ...]]] = {
     "m2m": ("month", "realm", "limit"),
     "pipeline": (),
 }
-"""Each is a route under `/v1`, and these are the parameters that it takes."""
+"""Each question is a route under `/v1`, with the parameters that it takes."""
 
 
 class ReportSettings(BaseSettings):
-    """Where the api is, and who asks."""
+    """Address of the api, and the token for it."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, env_file=".env", extra="ignore", frozen=True, hide_input_in_errors=True
     )
 
-    url: str = Field("http://127.0.0.1:8080", description="For `authtally report`: where the api answers.")
-    token: SecretStr = Field(SecretStr(""), description="For `authtally report`: the bearer token.")
+    url: str = Field("http://127.0.0.1:8080", description="Address of the api, for `authtally report`.")
+    token: SecretStr = Field(SecretStr(""), description="Bearer token, for `authtally report`.")
 
     @field_validator("url")
     @classmethod
@@ -56,7 +56,7 @@ class ReportSettings(BaseSettings):
 
 
 def http_url(url: str) -> str:
-    """Raises ValueError when it is none."""
+    """The URL of an api without a trailing slash. Raises ValueError if it is not one."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
         raise ValueError("must be the http:// or https:// URL of an api, without a query")
@@ -69,7 +69,7 @@ class Api(NamedTuple):
 
 
 class _NoRedirects(HTTPRedirectHandler):
-    """Following one would hand the token to whoever it names."""
+    """Never follows redirects: the target would receive the token."""
 
     def redirect_request(
         self, req: Request, fp: IO[bytes], code: int, msg: str, headers: Message, newurl: str
@@ -78,7 +78,7 @@ class _NoRedirects(HTTPRedirectHandler):
 
 
 def report(api: Api, question: str, parameters: Mapping[str, str], *, as_json: bool) -> None:
-    """Ask, and print the answer. Raises click.ClickException, with status 2 when the question is at fault."""
+    """Ask the api and print its answer. Raises click.ClickException, with exit status 2 for a wrong question."""
     known = QUESTIONS[question]
     for name in parameters:
         if name not in known:
@@ -92,13 +92,13 @@ def report(api: Api, question: str, parameters: Mapping[str, str], *, as_json: b
         TABLES[question](answer)
     except (KeyError, TypeError, AttributeError) as error:
         raise click.ClickException(
-            f"{api.url} answers in a form that this version cannot show ({type(error).__name__}: {error}); "
-            "--json shows it as it is"
+            f"{api.url} returned an answer that this version cannot print ({type(error).__name__}: {error}); "
+            "--json prints it unchanged"
         ) from error
 
 
 def token_of(settings: ReportSettings, file: str | None) -> str:
-    """The token of a file, or of the environment; empty where there is none. Raises click.ClickException."""
+    """The token from a file or the environment; empty if there is none. Raises click.ClickException."""
     named = f"--token-file {file}" if file else f"{PREFIX}TOKEN"
     if file is None:
         token = settings.token.get_secret_value().strip()
@@ -110,12 +110,14 @@ def token_of(settings: ReportSettings, file: str | None) -> str:
         if not token:
             raise click.ClickException(f"{named}: is empty")
     if not token.isascii() or not token.isprintable() or " " in token:
-        raise click.ClickException(f"{named}: is no bearer token: it has spaces, line breaks or letters beyond ASCII")
+        raise click.ClickException(
+            f"{named}: is not a bearer token: it contains spaces, line breaks or characters beyond ASCII"
+        )
     return token
 
 
 def ask(api: Api, path: str, parameters: Mapping[str, str]) -> dict[str, Any]:
-    """The answer's JSON. Raises click.ClickException that says what to change."""
+    """The answer's JSON. Raises click.ClickException with the remedy."""
     url = f"{api.url}{path}" + (f"?{urlencode(parameters)}" if parameters else "")
     headers = {"Accept": "application/json"} | ({"Authorization": f"Bearer {api.token}"} if api.token else {})
     try:
@@ -133,19 +135,19 @@ def ask(api: Api, path: str, parameters: Mapping[str, str]) -> dict[str, Any]:
     except ValueError:
         answer = None
     if not isinstance(answer, dict):
-        raise click.ClickException(f"{PREFIX}URL: {api.url} is no api of authtally: it answers no JSON object")
+        raise click.ClickException(f"{PREFIX}URL: {api.url} is not an api of authtally: its answer is no JSON object")
     return answer
 
 
 def _why(error: Exception) -> str:
     reason = error.reason if isinstance(error, URLError) else error
     if isinstance(reason, (TimeoutError, socket.timeout)):
-        return f"nothing within {TIMEOUT_S:g} s"
+        return f"timeout after {TIMEOUT_S:g} s"
     return str(getattr(reason, "strerror", None) or reason)
 
 
 def refusal(api: Api, status: int, headers: Mapping[str, str], body: bytes) -> click.ClickException:
-    """What a refused question means for who asked it."""
+    """The error for an answer that is not 200, with the remedy."""
     try:
         problem = json.loads(body)
     except ValueError:
@@ -155,17 +157,17 @@ def refusal(api: Api, status: int, headers: Mapping[str, str], body: bytes) -> c
         why = "does not accept the token" if api.token else "asks for a token"
         return click.ClickException(f"{api.url} {why}: set {PREFIX}TOKEN or --token-file to one with scope {SCOPE}")
     if status == 403:
-        return click.ClickException(f"{api.url} refuses this to the token: {detail or f'it needs scope {SCOPE}'}")
+        return click.ClickException(f"{api.url} does not allow this token to read it: {detail or f'needs {SCOPE}'}")
     if status in (429, 503):
         wait = headers.get("Retry-After")
-        result = detail or ("it is busy." if status == 429 else "it cannot read its figures now.")
+        result = detail or ("too many requests." if status == 429 else "the ledger cannot be read now.")
         return click.ClickException(f"{api.url}: {result}" + (f" Try again in {wait} s." if wait else ""))
     if status == 400 and detail:
         wrong = click.ClickException(detail)
         wrong.exit_code = WRONG_QUESTION
         return wrong
     if status in (301, 302, 303, 307, 308):
-        return click.ClickException(f"{PREFIX}URL: {api.url} redirects to {headers.get('Location')}: name that instead")
+        return click.ClickException(f"{PREFIX}URL: {api.url} redirects to {headers.get('Location')}: use that address")
     if status == 404:
         return click.ClickException(f"{PREFIX}URL: {api.url} has no /v1: is it an api of authtally of this version?")
     return click.ClickException(f"{api.url} answers with status {status}" + (f": {detail}" if detail else ""))

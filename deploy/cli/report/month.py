@@ -1,4 +1,4 @@
-"""A month as the ledger holds it, for signing: its figures, what they were counted with, and up to where."""
+"""Signs and verifies the report of a month: its figures, the settings they were counted with, the log positions."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from api.ledger.statistics import Counts, Statistics
 from api.ledger.status import PipelineStatus
 from api.ledger.users import ActiveUsers
 from deploy.cli.operations import show_table
-from deploy.cli.report.signing import SignatureError, private_key, public_key, read_report, signed_with, verified
+from deploy.cli.report.signing import SignatureError, private_key, public_key, read_file, signed_with, verified
 from schemas.ledger import fields
 from schemas.ledger.periods import Month
 from schemas.ledger.scopes import EVERYTHING, OTHER, Scope
 from schemas.settings import PREFIX, CommonSettings
 
-UNTOLD: Final = frozenset({"topic_id", "user_hash_key"})
-"""Of what a shard was counted with: told beside it, or of no use to who has not the key."""
+NOT_REPORTED: Final = frozenset({"topic_id", "user_hash_key"})
+"""Fields of meta that `settings` lacks: the first is reported beside it, the second is useless without the key."""
 
 
 def sign(settings: CommonSettings, key_file: Path, text: str | None, output: Path | None) -> None:
-    """Write the signed report of a month, the last one that is over unless told. Raises click.ClickException."""
+    """Write the signed report of a month; by default the last complete one. Raises click.ClickException."""
     key = private_key(key_file)
     today = Month.of(datetime.now(settings.zone).date())
     try:
@@ -52,16 +52,16 @@ def sign(settings: CommonSettings, key_file: Path, text: str | None, output: Pat
 
 
 def verify(file: Path, key_file: Path, *, as_json: bool) -> None:
-    """Show a report if its signature holds. Raises click.ClickException."""
+    """Print a report if its signature is valid. Raises click.ClickException."""
     key = public_key(key_file)
     try:
-        signed = verified(read_report(file), key)
+        signed = verified(read_file(file), key)
     except SignatureError as error:
         raise click.ClickException(f"{file}: {error}") from error
     if as_json:
         click.echo(orjson.dumps(signed, option=orjson.OPT_INDENT_2).decode())
         return
-    click.echo(f"{file}: signed, and as it was signed, on {signed['made']}.")
+    click.echo(f"{file}: the signature is valid; signed on {signed['made']}.")
     users, logins = signed["active_users"], signed["logins"]
     show_table(
         ("month", "active users", "error", "logins", "failed logins", "tokens"),
@@ -89,7 +89,7 @@ async def _month(settings: CommonSettings, month: Month) -> dict[str, Any]:
     client = open_ledger(settings)
     try:
         statistics = Statistics(client, settings)
-        # Before: whatever lies below these positions is in the figures.
+        # Read before the figures, which therefore contain everything below these positions.
         before = await statistics.pipeline_status()
         held = await statistics.find_periods([month.key])
         if month.key in held.shards:
@@ -111,7 +111,7 @@ async def _month(settings: CommonSettings, month: Month) -> dict[str, Any]:
 
 
 def _positions(before: PipelineStatus, after: PipelineStatus) -> list[dict[str, Any]]:
-    """What the figures cover: everything below `offset`, and nothing from `offset_after` on."""
+    """The positions that the figures cover: everything below `offset`, and nothing from `offset_after` on."""
     later = {shard.keys.shard: shard.position for shard in after.shards}
     return [
         {
@@ -121,7 +121,7 @@ def _positions(before: PipelineStatus, after: PipelineStatus) -> list[dict[str, 
             "offset": shard.position,
             "offset_after": later.get(shard.keys.shard),
             "lost": shard.progress.get(fields.LOST, 0),
-            "settings": dict(sorted((name, value) for name, value in shard.meta.items() if name not in UNTOLD)),
+            "settings": dict(sorted((name, value) for name, value in shard.meta.items() if name not in NOT_REPORTED)),
         }
         for shard in before.shards
     ]
@@ -143,7 +143,7 @@ async def _counted(statistics: Statistics, settings: CommonSettings, month: str)
         **result[EVERYTHING],
         "active_clients": _users(await statistics.active_clients(month)),
         "realms": [
-            {"realm": scope.names[0], **result[scope]} for scope in realms if result[scope] != _figures(_NOBODY, {})
+            {"realm": scope.names[0], **result[scope]} for scope in realms if result[scope] != _figures(_NO_USERS, {})
         ],
         "imported_from": None,
     }
@@ -152,16 +152,16 @@ async def _counted(statistics: Statistics, settings: CommonSettings, month: str)
 async def _imported(statistics: Statistics, month: str) -> dict[str, Any]:
     found = (await statistics.imported()).get(month)
     if found is None or found.active is None:
-        raise click.ClickException(f"{month}: the ledger holds nothing of this month")
+        raise click.ClickException(f"{month}: the ledger has no figures of this month")
     return {
         **_figures(ActiveUsers(found.active, 0.0), found.counts),
-        "active_clients": _users(_NOBODY),
+        "active_clients": _users(_NO_USERS),
         "realms": [],
         "imported_from": found.source,
     }
 
 
-_NOBODY = ActiveUsers(0, 0.0)
+_NO_USERS = ActiveUsers(0, 0.0)
 
 
 def _figures(active: ActiveUsers, counts: Counts | Mapping[tuple[str, ...], int]) -> dict[str, Any]:
@@ -187,5 +187,5 @@ def _figures(active: ActiveUsers, counts: Counts | Mapping[tuple[str, ...], int]
 
 
 def _users(active: ActiveUsers) -> dict[str, Any]:
-    # As text: the shortest decimals of a number are not the same everywhere, and a signature wants them to be.
+    # A string, because JSON writers print fractions in different ways, and a signature needs identical bytes.
     return {"value": active.count, "exact": active.exact, "standard_error": f"{active.standard_error:.6f}"}

@@ -1,7 +1,7 @@
-"""`authtally report --sign`: a month's figures with the log positions that they cover, signed (Ed25519, RFC 8032).
+"""Signs and verifies documents with Ed25519 (RFC 8032), for `authtally report --sign`.
 
-What is signed is the canonical JSON of `signed`: members in order of their names, no space, UTF-8. All names are ASCII
-and all numbers whole, so that RFC 8785 and any other canonical form agree on it.
+The signature covers the canonical JSON of `signed`: members sorted by name, no white space, UTF-8. All names are ASCII
+and all numbers are integers, so RFC 8785 and other canonical forms give the same bytes.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ MAX_BYTES: Final = 64 << 20
 
 
 class SignatureError(Exception):
-    """The report is not what the holder of the key signed; says why."""
+    """The report is not the one that the key's owner signed; the text gives the reason."""
 
 
 def canonical(signed: dict[str, Any]) -> bytes:
-    """The bytes that a signature is of."""
+    """The bytes that a signature covers."""
     return orjson.dumps(signed, option=orjson.OPT_SORT_KEYS)
 
 
 def fingerprint(key: Ed25519PublicKey) -> str:
-    """SHA-256 of the key as it stands in its PEM, for telling keys apart."""
+    """SHA-256 of the key in its PEM, to distinguish keys."""
     return hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
 
 
 def signed_with(key: Ed25519PrivateKey, result: dict[str, Any]) -> dict[str, Any]:
-    """The report in its envelope."""
+    """The envelope of a report: `signed` and `signature`."""
     signed = {"type": TYPE, "version": VERSION, **result}
     value = base64.b64encode(key.sign(canonical(signed))).decode()
     return {
@@ -54,80 +54,78 @@ def signed_with(key: Ed25519PrivateKey, result: dict[str, Any]) -> dict[str, Any
 
 
 def verified(text: bytes, key: Ed25519PublicKey) -> dict[str, Any]:
-    """What was signed. Raises SignatureError."""
+    """The signed report. Raises SignatureError."""
     envelope = _strict(text)
     if set(envelope) != {"signed", "signature"}:
-        raise SignatureError("is no signed report: it must hold `signed` and `signature`, and nothing else")
+        raise SignatureError("is not a signed report: it must contain `signed` and `signature` only")
     signed, signature = envelope["signed"], envelope["signature"]
     if not isinstance(signed, dict) or not isinstance(signature, dict):
-        raise SignatureError("is no signed report")
+        raise SignatureError("is not a signed report")
     if set(signature) != {"algorithm", "key", "value"} or signature["algorithm"] != ALGORITHM:
         raise SignatureError(f"is not signed with {ALGORITHM}")
     if signature["key"] != fingerprint(key):
         raise SignatureError(f"is signed with another key: SHA-256 {signature['key']}, this one is {fingerprint(key)}")
     try:
         value = base64.b64decode(signature["value"], validate=True)
-        # One signature has one text: the last letter carries bits that decoding drops.
+        # Reject a second encoding of the same signature: decoding ignores some bits of the last character.
         if base64.b64encode(value).decode() != signature["value"]:
             raise ValueError
         key.verify(value, canonical(signed))
     except (InvalidSignature, ValueError, TypeError) as error:
         raise SignatureError("was changed after it was signed, or was never signed with this key") from error
     if signed.get("type") != TYPE or signed.get("version") != VERSION:
-        raise SignatureError(f"is signed, but is no {TYPE} of version {VERSION}")
+        raise SignatureError(f"is signed, but is not an {TYPE} of version {VERSION}")
     return signed
 
 
 def _strict(text: bytes) -> dict[str, Any]:
-    """A JSON object that every reader takes alike: no name twice, no number that is not whole."""
+    """A JSON object that all readers parse alike: no repeated names, integers only."""
 
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)
         if len(found) != len(pairs):
-            raise SignatureError("names something twice")
+            raise SignatureError("has the same name twice in one object")
         return found
 
     def whole(number: str) -> Any:
-        raise SignatureError(f"holds {number}, which is no whole number")
+        raise SignatureError(f"contains {number}, which is not an integer")
 
     try:
         envelope = json.loads(text.decode(), object_pairs_hook=once, parse_float=whole, parse_constant=whole)
     except (ValueError, RecursionError) as error:
-        raise SignatureError("is no JSON") from error
+        raise SignatureError("is not JSON") from error
     if not isinstance(envelope, dict):
-        raise SignatureError("is no signed report")
+        raise SignatureError("is not a signed report")
     return envelope
 
 
 def private_key(path: Path) -> Ed25519PrivateKey:
     """Raises click.ClickException."""
+    pem = read_file(path)
     try:
-        key = load_pem_private_key(path.read_bytes(), None)
-    except OSError as error:
-        raise click.ClickException(f"{path}: {error.strerror}") from error
+        key = load_pem_private_key(pem, None)
     except TypeError as error:
-        raise click.ClickException(f"{path}: is encrypted: keep it unencrypted, readable by its user alone") from error
+        raise click.ClickException(f"{path}: is encrypted: store it unencrypted, readable by its user only") from error
     except (ValueError, UnsupportedAlgorithm) as error:
-        raise click.ClickException(f"{path}: is no private key in PEM") from error
+        raise click.ClickException(f"{path}: is not a private key in PEM") from error
     if not isinstance(key, Ed25519PrivateKey):
-        raise click.ClickException(f"{path}: is no {ALGORITHM} key: openssl genpkey -algorithm ed25519")
+        raise click.ClickException(f"{path}: is not an {ALGORITHM} key: openssl genpkey -algorithm ed25519")
     return key
 
 
 def public_key(path: Path) -> Ed25519PublicKey:
     """Raises click.ClickException."""
+    pem = read_file(path)
     try:
-        key = load_pem_public_key(path.read_bytes())
-    except OSError as error:
-        raise click.ClickException(f"{path}: {error.strerror}") from error
+        key = load_pem_public_key(pem)
     except (ValueError, UnsupportedAlgorithm) as error:
-        raise click.ClickException(f"{path}: is no public key in PEM: openssl pkey -in KEYFILE -pubout") from error
+        raise click.ClickException(f"{path}: is not a public key in PEM: openssl pkey -in KEYFILE -pubout") from error
     if not isinstance(key, Ed25519PublicKey):
-        raise click.ClickException(f"{path}: is no {ALGORITHM} key")
+        raise click.ClickException(f"{path}: is not an {ALGORITHM} key")
     return key
 
 
-def read_report(path: Path) -> bytes:
+def read_file(path: Path) -> bytes:
     """Raises click.ClickException."""
     try:
         with path.open("rb") as opened:

@@ -1,4 +1,4 @@
-"""How `authtally report` lays out each answer."""
+"""Tables of `authtally report`, one function per kind of answer."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def overview(answer: Answer) -> None:
     show_table(("", "day", "before", "change", "month", "before", "change"), rows)
     if month.get("unattributed"):
         number = _number(month["unattributed"]["value"])
-        click.echo(f"{number} failed logins of the month named clients that are not known.")
+        click.echo(f"{number} failed logins of the month have an unknown client.")
     for title, name in (("Failed logins", "failed_logins_by_reason"), ("Tokens", "tokens_by_grant_type")):
         if month[name]:
             result = ", ".join(f"{key} {_number(count)}" for key, count in _largest_first(month[name]))
@@ -89,7 +89,7 @@ def series(answer: Answer) -> None:
     _head(f"{answer['from']} to {answer['to']} by {answer['granularity']} ({answer['timezone']})", answer)
     rows: Sequence[Answer] = answer["items"]
     estimated = any("value" in row for row in rows)
-    # The period's name says its days; only a week's does not.
+    # The name of a period gives its days, except for a week.
     hidden = {*ERROR, "imported"} | (set() if answer["granularity"] == "week" else {"from", "to"})
     columns = [name for name in _columns(rows) if name not in hidden]
     remarks = any(row.get("imported") for row in rows)
@@ -151,9 +151,9 @@ def _head(what: str, answer: Answer) -> None:
     for name, value in (answer.get("filters") or {}).items():
         click.echo(f"only {name} {value}")
     if answer.get("complete") is False:
-        click.echo("Some labels came after a limit (MAX_LABELS) and are not told apart.")
+        click.echo("Some labels exceed the limit MAX_LABELS and are counted together.")
     if answer.get("unattributed"):
-        click.echo(f"{_number(answer['unattributed'])} failed logins named clients that are not known.")
+        click.echo(f"{_number(answer['unattributed'])} failed logins have an unknown client.")
     for setting, at in (answer.get("since") or {}).items():
         click.echo(f"{setting} has its present value only since {at or 'an unknown time'}")
     click.echo()

@@ -1,4 +1,4 @@
-"""`authtally snapshot`: what the operator's commands say and answer; the work is in the files beside this one."""
+"""`authtally snapshot`: output and errors of the commands; the files beside this one do the work."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from deploy.cli.operations import Log, logs_of, show_table
 from deploy.cli.snapshot.copying import NotWholeError
 from deploy.cli.snapshot.file import Contents, SnapshotError, contents
 from deploy.cli.snapshot.lease import InTheWayError
+from deploy.cli.snapshot.planning import Plan, plan
 from deploy.cli.snapshot.redis_connections import MovedAwayError, close
-from deploy.cli.snapshot.restoring import Plan, plan
 from deploy.cli.snapshot.restoring import restore as run_restore
 from deploy.cli.snapshot.saving import Saved, place_of, thin_out
 from deploy.cli.snapshot.saving import save as run_save
@@ -34,7 +34,7 @@ T = TypeVar("T")
 def save(settings: WorkerSettings, file: Path, keep: int | None, *, overwrite: bool, as_json: bool) -> None:
     """Write a snapshot. Raises click.ClickException."""
     if keep is not None and not file.is_dir():
-        raise click.UsageError("--keep wants a folder, where snapshots get names of their own")
+        raise click.UsageError("--keep needs a folder instead of a file name")
     path = place_of(file, datetime.now(UTC))
     if path.exists() and not overwrite:
         raise click.ClickException(f"{path}: exists; --overwrite replaces it")
@@ -65,7 +65,7 @@ def save(settings: WorkerSettings, file: Path, keep: int | None, *, overwrite: b
 
 
 def show(file: Path, *, as_json: bool) -> None:
-    """Check a whole file and tell what is in it. Raises click.ClickException."""
+    """Check a whole file and print its contents. Raises click.ClickException."""
     held = checked(file)
     if as_json:
         print_json({**held.header, "file": str(file), "bytes": held.size, "shards": held.shards, "whole": True})
@@ -83,7 +83,7 @@ def restore(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Write a snapshot back. Raises click.ClickException."""
+    """Restore a snapshot. Raises click.ClickException."""
     held = checked(file)
     in_kafka = kafka_of(settings, held) if ask_kafka else None
     planned = with_connection(settings, lambda client: plan(client, settings, file, held, in_kafka, replace=replace))
@@ -122,7 +122,7 @@ def restore(
 
 
 def _report(file: Path, held: Contents, planned: Plan, report: dict[str, Any], *, dry_run: bool) -> None:
-    _table(held.shards, planned.remarks | dict.fromkeys(planned.done, "restored already"))
+    _table(held.shards, planned.remarks | dict.fromkeys(planned.done, "already restored"))
     click.echo(_heading(file, held))
     if planned.refused:
         return
@@ -131,17 +131,17 @@ def _report(file: Path, held: Contents, planned: Plan, report: dict[str, Any], *
     else:
         click.echo(
             f"Restored {len(report['restored'])} shards: {report['keys']:,} keys in {report['seconds']:.1f} s; "
-            f"{report['expired']:,} had expired. Workers go on from these positions."
+            f"{report['expired']:,} had expired. Workers continue from these positions."
         )
 
 
 def kafka_of(settings: WorkerSettings, held: Contents) -> dict[Shard, Log]:
-    """Kafka's view of a snapshot's partitions. Raises click.ClickException."""
+    """The partitions in Kafka of a snapshot's topics. Raises click.ClickException."""
     return logs_of(settings, {held_shard["topic"] for held_shard in held.shards})
 
 
 def checked(file: Path) -> Contents:
-    """The contents of a whole and undamaged file. Raises click.ClickException."""
+    """The contents of a file, after a check of every byte. Raises click.ClickException."""
     with progress("checking", "bytes") as job:
         try:
             return contents(file, job.add)
@@ -150,7 +150,7 @@ def checked(file: Path) -> Contents:
 
 
 def with_connection(settings: WorkerSettings, ask: Callable[[Client], Awaitable[T]]) -> T:
-    """Run one conversation with a store, however long. Raises click.ClickException for what goes wrong there."""
+    """Run `ask` with a connection to the store, without a time limit. Raises click.ClickException."""
     logs.configure("error", settings.log_format)
 
     async def conversation() -> T:
@@ -171,7 +171,7 @@ def with_connection(settings: WorkerSettings, ask: Callable[[Client], Awaitable[
 def _heading(file: Path, held: Contents) -> str:
     began = datetime.fromisoformat(held.header["began"]).strftime(STARTED)
     return (
-        f"{file}: whole, {held.size:,} bytes, of {began}, by authtally {held.header['authtally']}, "
+        f"{file}: complete, {held.size:,} bytes, saved {began} by authtally {held.header['authtally']}, "
         f"key prefix {held.header['key_prefix']}"
     )
 

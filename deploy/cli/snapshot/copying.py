@@ -1,8 +1,8 @@
-"""Copies one shard as of one position while its worker goes on, and stops neither the worker nor the store.
+"""Copies one shard as of one position while its worker runs, without stopping the worker or the store.
 
-Keys are copied some at a time, those that change meanwhile again, until so little is left that one short step reads
-all of it together with the position. The step holds only if the position is still what it was when everything that
-had changed was known: whatever changes a shard's figures moves its position. So the copy is of that position, whole.
+Keys are copied in batches, and again if they change meanwhile, until one short script can read the rest together with
+the position. That last step is valid only if the position has not moved since all changes were known. Every change of a
+shard's counts moves its position, so the copy then is complete as of that position.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from schemas.ledger import fields
 from schemas.ledger.keys import ShardKeys
 
 PIECE: Final = 256 << 10
-"""A key that weighs more is copied in pieces, so that no command takes the store long."""
+"""A key of more weight is copied in pieces, so that no command blocks the store for long."""
 STEP: Final = 512 << 10
-"""What one step reads: half a megabyte or 8,000 members, some 2 ms of the store's time."""
+"""Weight of one step: half a megabyte or 8,000 members, about 2 ms of the store's time."""
 MEMBER: Final = 64
-"""What a member of a hash or set is taken to weigh: reading it costs as much as that many bytes of a string."""
+"""Weight of a member of a hash or set: reading it costs as much as that many bytes of a string."""
 TRIES: Final = 8
-"""Steps that fail before twice as much may be read in one."""
+"""Failed last steps after which the limit of a step doubles."""
 TRIES_IN_PIECES: Final = 3
-"""Copies of a large key that changed under each of them, before it is left to the last step."""
+"""Copies of a large key that changed during each of them; then the key is left to the last step."""
 
 WEIGH: Final = """
 local found = {}
@@ -82,12 +82,12 @@ end
 return {at, weight, read()}
 """
 )
-"""ARGV: the position, and how much to read at most. Answers the position; where it is that one the weight; where that
-is not too much, the values: all of one moment."""
+"""ARGV: the expected position and the largest weight. Returns the position; if it is the expected one, also the weight;
+if that is within the limit, also all values, read at one moment."""
 
 
 class NotWholeError(Exception):
-    """The shard cannot be copied as it is; says why."""
+    """The shard cannot be copied; the text gives the reason."""
 
 
 @dataclass(slots=True)
@@ -95,17 +95,17 @@ class Copied:
     position: int
     meta: dict[str, str]
     entries: int = 0
-    """Keys written, those that changed meanwhile more than once."""
+    """Number of written keys; a key that changed meanwhile counts each time."""
     steps: int = 0
-    """Last steps that it took."""
+    """Number of last steps tried."""
     longest_ms: float = 0.0
-    """The longest that one command kept the store, as seen from here."""
+    """Longest duration of one command, measured by the client."""
 
 
 async def copy_shard(client: Client, of: ShardKeys, into: Writer) -> Copied | None:
-    """Write every key of a shard as of one position; None of a shard that has none.
+    """Write every key of a shard as of one position; returns None if the shard has no position.
 
-    Raises RedisError, MovedAwayError: then nothing of what was written holds. Raises NotWholeError.
+    Raises RedisError, MovedAwayError: the written entries are then invalid. Raises NotWholeError.
     """
     async with watching(client, of.position, of.base) as (line, watch):
         clustered = isinstance(client, RedisCluster)
@@ -115,7 +115,7 @@ async def copy_shard(client: Client, of: ShardKeys, into: Writer) -> Copied | No
         if at is None:
             return None
         if int(at) == fields.RESTORING:
-            raise NotWholeError(f"{of.shard.tag} is only half restored: repeat its restore first")
+            raise NotWholeError(f"{of.shard.tag} is only partly restored: repeat its restore first")
         copied = await _Copy(line, watch, of, into).run()
         if clustered:
             await is_same_node(line, of.position)
@@ -131,8 +131,8 @@ class _Copy:
         self._into = into
         self._copied: Copied = Copied(0, {})
         self._torn: dict[bytes, int] = {}
-        """Large keys that changed while they were copied, and how often."""
-        # The api changes these, and moves no position.
+        """Number of copies of each large key that changed during them."""
+        # The api changes these keys without moving the position.
         self._unguarded = of.delete_watermarks(0)[:-1].encode(), of.external_rows(0, 0)[:-3].encode()
 
     async def run(self) -> Copied:
@@ -148,18 +148,18 @@ class _Copy:
             if whole:
                 self._copied.entries = self._into.keys - before
                 return self._copied
-        raise NotWholeError(f"{self._of.shard.tag} was emptied meanwhile")
+        raise NotWholeError(f"{self._of.shard.tag} was deleted meanwhile")
 
     async def _last_step(self, position: bytes, most: int) -> tuple[bytes | None, bool]:
-        """Read what has changed since it was copied, if the shard is still at `position`.
+        """Read the keys that changed since they were copied, if the shard is still at `position`.
 
-        Answers where it is, and whether that was it.
+        Returns the present position, and whether the copy is complete.
         """
         watch, of = self._watch, self._of
-        # 1. Everything that changed up to this position is known from here on.
+        # 1. Wait until every change up to this position is known.
         await watch.sync()
         changed = sorted(watch.changed | {of.position.encode(), of.meta.encode()})
-        # 2. Read only if the shard is still there: then nothing else has changed.
+        # 2. Read only if the position has not moved: then no other key has changed.
         (at, *more), took_ms = await self._timed(
             "EVAL_RO", READ_AT, 1 + len(changed), of.position, *changed, position, most
         )
@@ -168,7 +168,7 @@ class _Copy:
         if len(more) == 1:
             await self._copy(changed)
             return await self._line.call("GET", of.position), False
-        # 3. A delete by the api moves no position; that it came after the step cannot be told, so once more.
+        # 3. A delete by the api moves no position. It may have come before or after the step, so try again.
         watch.changed.difference_update(changed)
         await watch.sync()
         if any(name.startswith(self._unguarded) for name in watch.changed):
@@ -184,7 +184,7 @@ class _Copy:
         return at, True
 
     async def _copy(self, found: Sequence[bytes]) -> None:
-        """Copy keys, at whatever moment each is read; those that change later are in the watch."""
+        """Copy keys, each as of its own moment; the watch collects those that change later."""
         batch: list[bytes] = []
         total = 0
         for name, (kind, weight, expires_ms) in zip(found, await self._weigh(found), strict=True):
@@ -203,7 +203,7 @@ class _Copy:
             await self._copy_batch(batch)
 
     async def _copy_batch(self, batch: list[bytes]) -> None:
-        # Struck off before it is read: a change in between only means once more.
+        # Removed before the read: a change in between then only causes another copy.
         self._watch.changed.difference_update(batch)
         found, took_ms = await self._timed("EVAL_RO", READ, 1 + len(batch), self._of.position, *batch)
         self._copied.longest_ms = max(self._copied.longest_ms, took_ms)
@@ -244,7 +244,7 @@ class _Copy:
 
 
 async def copy_keys(line: RedisConnection, keys: Iterable[tuple[str, str]], into: Writer) -> None:
-    """Write keys that belong to no shard, each as of its own moment: by full name and by the name in the file."""
+    """Write keys that belong to no shard, each as of its own moment. `keys`: full name and name in the file."""
     for name, short in keys:
         ((kind, expires_ms, value),) = await line.call("EVAL_RO", READ, 2, name, name)
         into.add(Entry(short.encode(), kind.decode(), expires_ms, False, value))

@@ -1,11 +1,12 @@
-"""A snapshot as a file: frames behind a heading, each compressed, each bound to all that came before by a checksum.
+"""The file format of a snapshot: a heading and compressed frames, each with a checksum over everything before it.
 
     heading   MAGIC, version of the format (2 bytes)
-    frame     kind (1 byte), length of the payload (4 bytes), payload (zlib), BLAKE2b of 128 bits over the checksum
-              before, kind, length and payload; the first goes on from the heading. Numbers are little-endian.
+    frame     kind (1 byte), length of the payload (4 bytes), payload (zlib), checksum: BLAKE2b of 128 bits over the
+              checksum before (that of the heading for the first frame), kind, length and payload. Numbers are
+              little-endian.
 
-One HEADER; per section a BEGIN, any number of KEYS, an END; last CONTENTS, behind which nothing may follow. So a byte
-that changed, a frame that is missing, moved or of another file, and an end that was cut off are all found.
+The frames are one HEADER; per section a BEGIN, any number of KEYS and an END; last CONTENTS, which ends the file. The
+checksums reveal changed bytes, frames that are missing, moved or of another file, and a truncated end.
 """
 
 from __future__ import annotations
@@ -25,10 +26,10 @@ MAGIC: Final = b"authtally snapshot\n"
 VERSION: Final = 1
 DIGEST_BYTES: Final = 16
 MAX_FRAME: Final = 64 << 20
-"""Neither a payload nor what it unpacks to is ever longer."""
+"""Upper limit of a payload, compressed and uncompressed."""
 FLUSH_BYTES: Final = 1 << 20
 LEVEL: Final = 3
-"""Of zlib: dense sketches hardly shrink, and higher levels cost several times as much for a few percent."""
+"""Level of zlib: dense sketches hardly shrink, and higher levels cost several times as much for a few percent."""
 
 HEADER: Final = b"H"
 BEGIN: Final = b"B"
@@ -37,29 +38,29 @@ END: Final = b"E"
 CONTENTS: Final = b"Z"
 
 GONE: Final = "none"
-"""The kind of an entry that takes back what was said of its key before; Redis's own word for no key."""
+"""The kind of an entry that cancels earlier entries of its key; TYPE returns this word if there is no key."""
 
 
 class SnapshotError(Exception):
-    """The file cannot be used; says which and why."""
+    """The file cannot be used; the text names the file and the reason."""
 
 
 class Entry(NamedTuple):
-    """A key, or a piece of one. A later entry of the same key replaces the earlier ones, unless it is `more` of it."""
+    """A key or a piece of one. A later entry of the same key replaces earlier ones, unless `more` appends to them."""
 
     name: bytes
-    """Without what all keys of its section begin with."""
+    """The key without the common prefix of its section."""
     kind: str
-    """As TYPE names it."""
+    """The type, as TYPE returns it."""
     expires_ms: int
-    """Unix milliseconds; below 0: never."""
+    """Unix milliseconds; negative for no expiry."""
     more: bool
     value: Any
     """Bytes, or a flat list of bytes: members; fields and values; members and scores."""
 
     @property
     def weight(self) -> int:
-        """Roughly its bytes."""
+        """Approximate size in bytes."""
         if isinstance(self.value, list):
             return len(self.name) + sum(map(len, self.value)) + 8 * len(self.value)
         return len(self.name) + len(self.value or b"")
@@ -86,7 +87,7 @@ class Mark(NamedTuple):
 
 
 class Writer:
-    """Writes a snapshot beside its place, and moves it there when it is whole: a killed run leaves no half of one."""
+    """Writes to a temporary file and renames it when it is complete, so a killed run leaves no partial snapshot."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -100,7 +101,7 @@ class Writer:
     def __enter__(self) -> Self:
         with suppress(FileNotFoundError):
             self._aside.unlink()
-        # Digests of users and names of realms are nobody else's business.
+        # Only the owner may read it: it contains digests of users and names of realms.
         descriptor = os.open(self._aside, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         self._file = os.fdopen(descriptor, "wb")
         heading = MAGIC + VERSION.to_bytes(2, "little")
@@ -137,7 +138,7 @@ class Writer:
         return Mark(self._file.tell(), self._digest)
 
     def rewind(self, mark: Mark) -> None:
-        """Forget what was written since."""
+        """Discard everything that was written after the mark."""
         self._entries, self._weight = [], 0
         self._file.flush()
         self._file.seek(mark.at)
@@ -145,7 +146,7 @@ class Writer:
         self._digest = mark.digest
 
     def done(self, contents: dict[str, Any]) -> int:
-        """Close the file, on disk before it gets its name; its size."""
+        """Write the contents, flush to disk, then rename the file; returns its size."""
         self.write_document(CONTENTS, contents)
         self._file.flush()
         size = self._file.tell()
@@ -167,7 +168,7 @@ class Writer:
 
 
 def frames(path: Path) -> Iterator[Frame]:
-    """Every frame, each checked before it is given; the last is CONTENTS. Raises SnapshotError."""
+    """Every frame, checked before it is yielded; the last is CONTENTS. Raises SnapshotError."""
     try:
         with path.open("rb") as file:
             yield from _frames(path, file)
@@ -178,10 +179,10 @@ def frames(path: Path) -> Iterator[Frame]:
 def _frames(path: Path, file: IO[bytes]) -> Iterator[Frame]:
     heading = file.read(len(MAGIC) + 2)
     if heading[: len(MAGIC)] != MAGIC or len(heading) < len(MAGIC) + 2:
-        raise SnapshotError(f"{path}: is no snapshot of authtally")
+        raise SnapshotError(f"{path}: is not a snapshot of authtally")
     version = int.from_bytes(heading[len(MAGIC) :], "little")
     if version != VERSION:
-        raise SnapshotError(f"{path}: has version {version} of the format, this version of authtally reads {VERSION}")
+        raise SnapshotError(f"{path}: has file format {version}, this version of authtally reads {VERSION}")
     digest = _digest(b"", heading)
     while True:
         at = file.tell()
@@ -190,13 +191,13 @@ def _frames(path: Path, file: IO[bytes]) -> Iterator[Frame]:
         packed = file.read(min(length, MAX_FRAME))
         held = file.read(DIGEST_BYTES)
         if len(head) < 5 or len(packed) < min(length, MAX_FRAME) or len(held) < DIGEST_BYTES:
-            raise SnapshotError(f"{path}: is cut off at byte {at + len(head) + len(packed) + len(held)}, or damaged")
+            raise SnapshotError(f"{path}: is truncated at byte {at + len(head) + len(packed) + len(held)}, or damaged")
         digest = _digest(digest, head, packed)
         if held != digest:
-            raise SnapshotError(f"{path}: wrong checksum behind byte {at}: the file is damaged")
+            raise SnapshotError(f"{path}: wrong checksum after byte {at}: the file is damaged")
         frame = Frame(head[:1], _unpacked(path, at, packed))
         if frame.kind == CONTENTS and file.read(1):
-            raise SnapshotError(f"{path}: goes on behind its end, byte {file.tell() - 1}")
+            raise SnapshotError(f"{path}: continues after its end, byte {file.tell() - 1}")
         yield frame
         if frame.kind == CONTENTS:
             return
@@ -209,7 +210,7 @@ def _unpacked(path: Path, at: int, packed: bytes) -> bytes:
     except zlib.error as error:
         raise SnapshotError(f"{path}: byte {at}: {error}") from error
     if not unpacking.eof:
-        raise SnapshotError(f"{path}: byte {at}: a frame of more than {MAX_FRAME >> 20} MB")
+        raise SnapshotError(f"{path}: byte {at}: the frame is larger than {MAX_FRAME >> 20} MB")
     return payload
 
 
@@ -220,21 +221,51 @@ def _digest(before: bytes, *parts: bytes) -> bytes:
     return state.digest()
 
 
+def sections(path: Path, on_progress: Callable[[str, int], None]) -> Iterator[tuple[str, Iterator[Entry]]]:
+    """Each section's name and entries; read the entries before the next section. Raises SnapshotError.
+
+    `on_progress` gets the section and the bytes of each payload.
+    """
+    found = frames(path)
+
+    def entries(section: str) -> Iterator[Entry]:
+        for frame in found:
+            on_progress(section, len(frame.payload))
+            if frame.kind == END:
+                return
+            yield from frame.entries
+
+    for frame in found:
+        if frame.kind == BEGIN:
+            section = str(frame.document["section"])
+            yield section, entries(section)
+
+
+def entries_of(path: Path, section: str) -> Iterator[Entry]:
+    """The entries of one section. Raises SnapshotError."""
+    for name, entries in sections(path, lambda *_: None):
+        if name == section:
+            yield from entries
+            return
+        for _ in entries:
+            pass
+
+
 class Contents(NamedTuple):
-    """What a whole, undamaged file says of itself."""
+    """The contents of a complete, undamaged file."""
 
     header: dict[str, Any]
     shards: list[dict[str, Any]]
-    """As their END frames tell them, in the file's order."""
+    """The documents of the END frames, in the file's order."""
     id: str
-    """Of this very file: no other has it."""
+    """Unique id of this file."""
     size: int
     unpacked: int
-    """Bytes of all payloads."""
+    """Bytes of all payloads, uncompressed."""
 
 
 def contents(path: Path, on_progress: Callable[[int], None] = lambda _: None) -> Contents:
-    """Read and check the whole file; `told` learns bytes as they are read. Raises SnapshotError."""
+    """Read and check the whole file; `on_progress` gets the bytes of each payload. Raises SnapshotError."""
     header: dict[str, Any] = {}
     last: dict[str, Any] = {}
     unpacked = 0

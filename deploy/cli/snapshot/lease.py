@@ -1,4 +1,4 @@
-"""One restore of a ledger at a time: a second one would write into shards that the first has opened to workers."""
+"""A lease that allows one restore per ledger: a second one would write into shards in which workers count already."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from aggregator.ledger.store import UNREACHABLE, Client
 from schemas.ledger import keys
 
 LEASE_S: Final = 10.0
-"""How long a restore that was killed keeps others waiting."""
+"""Others wait this long after a restore was killed."""
 LEASE_MS: Final = int(LEASE_S * 1000)
 POLL_S: Final = 0.5
 
@@ -28,11 +28,11 @@ if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('UNLINK', KEYS[1]) end
 
 
 class InTheWayError(Exception):
-    """The store holds something that a restore would write over, or another restore is under way."""
+    """A shard moved, or another restore is running."""
 
 
 class Lease:
-    """Ours until `check` raises: when it could not be kept, as after a process stood still for longer."""
+    """Ours until `check` raises, which it does when renewal failed for LEASE_S, such as in a suspended process."""
 
     def __init__(self, client: Client, key: str) -> None:
         self._client, self._key = client, key
@@ -43,7 +43,7 @@ class Lease:
         """Raises InTheWayError."""
         if time.monotonic() > self._until:
             raise InTheWayError(
-                f"{self._key}: this restore stood still for {LEASE_S:g} s, and another one may have begun: repeat"
+                f"{self._key}: this restore was suspended for {LEASE_S:g} s, and another one may have begun: repeat"
             )
 
     async def take(self) -> bool:
@@ -54,7 +54,7 @@ class Lease:
         return True
 
     async def keep(self) -> None:
-        """Again and again, for ever. Returns when it is somebody else's."""
+        """Renew until cancelled. Returns when another process has the lease."""
         while True:
             await asyncio.sleep(LEASE_S / 5)
             asked = time.monotonic()
@@ -70,13 +70,13 @@ class Lease:
 
 @asynccontextmanager
 async def alone(client: Client, key_prefix: str) -> AsyncIterator[Lease]:
-    """Waits for one that was killed. Raises InTheWayError while another goes on, RedisError."""
+    """Hold the lease. Waits for the expiry of a killed restore's. Raises InTheWayError, RedisError."""
     key = keys.restoring(key_prefix)
     lease = Lease(client, key)
     patience = time.monotonic() + LEASE_S + 1
     while not await lease.take():
         if time.monotonic() > patience:
-            raise InTheWayError(f"{key}: another restore is under way; when it has ended, repeat")
+            raise InTheWayError(f"{key}: another restore is running; repeat when it has ended")
         await asyncio.sleep(POLL_S)
     keeping = asyncio.create_task(lease.keep())
     try:

@@ -1,8 +1,8 @@
-"""Connections to the one server that holds a shard, and a watch over which of its keys change.
+"""Connections to the server that has a shard, and a watch on the shard's keys that change.
 
-The watch is Redis's own (CLIENT TRACKING in broadcasting mode): the server names every key with the shard's beginning
-that anybody changes, deletes or lets expire, workers of any version included, and remembers nothing for it. What it
-names comes on a connection of its own; `sync` returns when all is there that changed before it was called.
+The watch uses CLIENT TRACKING in broadcasting mode: the server names every key with the shard's prefix that any client
+changes or deletes, or that expires, and keeps no state for it. The names arrive on a separate connection; `sync`
+returns when all changes before its call have arrived.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from aggregator.ledger.store import SOCKET_TIMEOUT_S, Client
 
 CHANNEL: Final = b"__redis__:invalidate"
 SCAN_COUNT: Final = 1_000
-"""Keys that one SCAN looks at: 0.2 ms of the store's time."""
+"""Keys per SCAN: 0.2 ms of the store's time."""
 
 Command = Sequence[Any]
 
 
 class MovedAwayError(Exception):
-    """The shard's slot is on its way to another server, or has gone there."""
+    """The shard's slot is moving to another server, or has moved."""
 
 
 class RedisConnection:
-    """One connection. Replies are bytes, or lists of them."""
+    """One connection. Replies are bytes or lists of bytes."""
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
@@ -41,7 +41,7 @@ class RedisConnection:
         return (await self.pipe([command]))[0]
 
     async def pipe(self, commands: Sequence[Command]) -> list[Any]:
-        """Send all, then read all replies. Raises the first error among them."""
+        """Send all commands, then read all replies. Raises the first error among them."""
         await self._connection.send_packed_command(self._connection.pack_commands(commands))
         replies = []
         failure: ResponseError | None = None
@@ -65,7 +65,7 @@ class RedisConnection:
 
 
 async def close(client: Client) -> None:
-    """Close a client, and those that ask the Sentinels for it, which it leaves open."""
+    """Close a client and its connections to Sentinels, which its own `aclose` leaves open."""
     await client.aclose()
     pool = None if isinstance(client, RedisCluster) else client.connection_pool
     if isinstance(pool, SentinelConnectionPool):
@@ -75,7 +75,7 @@ async def close(client: Client) -> None:
 
 @asynccontextmanager
 async def connect_to(client: Client, key: str) -> AsyncIterator[RedisConnection]:
-    """A connection of its own to the server that holds `key`. Raises RedisError."""
+    """A new connection to the server that has `key`. Raises RedisError."""
     if isinstance(client, RedisCluster):
         await client.initialize()
         node: Any = client.get_node_from_key(key)
@@ -83,7 +83,7 @@ async def connect_to(client: Client, key: str) -> AsyncIterator[RedisConnection]
     else:
         pool: Any = client.connection_pool
         made, options = pool.connection_class, pool.connection_kwargs
-    # Messages about keys arrive like any reply in this version of the protocol, and nothing else differs here.
+    # In RESP2 messages about keys arrive like replies; other replies are the same here.
     connection = made(**{**options, "protocol": 2})
     await connection.connect()
     line = RedisConnection(connection)
@@ -94,7 +94,7 @@ async def connect_to(client: Client, key: str) -> AsyncIterator[RedisConnection]
 
 
 class Watch:
-    """The keys that have changed since it began, or since they were struck off."""
+    """The keys that have changed since the watch began, or since they were removed from `changed`."""
 
     def __init__(self, line: RedisConnection, listener: RedisConnection) -> None:
         self._line = line
@@ -105,26 +105,26 @@ class Watch:
 
     async def sync(self) -> None:
         """Return when every change made before the call is in `changed`. Raises RedisError."""
-        # A server writes what it has to say about changes before it turns to its next requests. So the answer to a
-        # request that is sent now comes behind what was to say about all before it.
+        # A server writes its messages about changes before it handles the next requests, so the reply to a request that
+        # is sent now arrives after the messages about all earlier changes.
         flags = await self._line.call("CLIENT", "TRACKINGINFO")
         if b"on" not in flags[1] or b"broken_redirect" in flags[1]:
-            raise RedisConnectionError("the server no longer tells which keys change")
+            raise RedisConnectionError("the server no longer reports changed keys")
         self._answered.clear()
         await self._listener.send("PING")
         async with asyncio.timeout(SOCKET_TIMEOUT_S):
             await self._answered.wait()
         if self._failure is not None:
-            raise RedisConnectionError(f"the server no longer tells which keys change: {self._failure}")
+            raise RedisConnectionError(f"the server no longer reports changed keys: {self._failure}")
 
     async def listen(self) -> None:
         try:
             while True:
                 kind, *message = await self._listener.reply(float("inf"))
                 if kind == b"message":
-                    # None instead of keys: all of them (FLUSHALL).
+                    # None instead of keys means all keys: FLUSHALL.
                     if message[1] is None:
-                        raise RedisConnectionError("the store was emptied meanwhile")
+                        raise RedisConnectionError("all keys of the store were deleted meanwhile")
                     self.changed.update(message[1])
                 elif kind.lower() == b"pong":
                     self._answered.set()
@@ -135,23 +135,23 @@ class Watch:
 
 @asynccontextmanager
 async def watching(client: Client, key: str, base: str) -> AsyncIterator[tuple[RedisConnection, Watch]]:
-    """A connection to the server that holds `key`, and a watch over all keys that begin with `base`."""
+    """A connection to the server that has `key`, and a watch on all keys with the prefix `base`."""
     async with connect_to(client, key) as line, connect_to(client, key) as listener:
         number = await listener.call("CLIENT", "ID")
         await listener.call("SUBSCRIBE", CHANNEL)
         await line.call("CLIENT", "TRACKING", "ON", "REDIRECT", number, "BCAST", "PREFIX", base)
         watch = Watch(line, listener)
-        hearing = asyncio.create_task(watch.listen())
+        listening = asyncio.create_task(watch.listen())
         try:
             yield line, watch
         finally:
-            hearing.cancel()
+            listening.cancel()
             with suppress(asyncio.CancelledError):
-                await hearing
+                await listening
 
 
 async def names(line: RedisConnection, base: str, keep: Iterable[bytes] = ()) -> AsyncIterator[list[bytes]]:
-    """All keys that begin with `base` on the server, some at a time, save those to `keep` out."""
+    """All keys with the prefix `base` on the server, in batches, without those in `keep`."""
     pattern = "".join(f"\\{char}" if char in "*?[]\\^" else char for char in base) + "*"
     kept = set(keep)
     cursor = b"0"
@@ -166,7 +166,7 @@ async def names(line: RedisConnection, base: str, keep: Iterable[bytes] = ()) ->
 
 
 async def is_same_node(line: RedisConnection, key: str) -> None:
-    """Raises MovedAwayError while the slot of `key` is on its way elsewhere. For a line to a Cluster's node."""
+    """Raises MovedAwayError while the slot of `key` is moving to another node. `line` is to a Cluster's node."""
     slot = await line.call("CLUSTER", "KEYSLOT", key)
     mine = next(row for row in (await line.call("CLUSTER", "NODES")).splitlines() if b"myself" in row)
     if b"[%d-" % slot in mine:

@@ -1,4 +1,4 @@
-"""`authtally snapshot save`: the whole ledger into a file, while workers write."""
+"""`authtally snapshot save`: write the whole ledger to a file while workers run."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from schemas.settings import effective
 SUFFIX: Final = ".snapshot"
 TRIES: Final = 3
 COMMON: Final = "common"
-"""Names the section of what belongs to no shard."""
+"""The section of the keys that belong to no shard."""
 
 
 @dataclass
@@ -40,21 +40,21 @@ class Saved:
 
 
 def common(prefix: str) -> dict[str, str]:
-    """Keys that belong to no shard, by their name in the file; `shards` itself follows from what is restored."""
+    """Keys that belong to no shard, by their name in the file. Not `shards`: a restore registers shards."""
     return {"imported": keys.imported(prefix), "resent": keys.resent(prefix), "recordings": keys.recordings(prefix)}
 
 
 def place_of(file: Path, now: datetime) -> Path:
-    """FILE, or in a folder a name of its own that sorts by time."""
+    """`file`; if it is a folder, a file in it whose name sorts by time."""
     return file / f"authtally-{now:%Y%m%dT%H%M%SZ}{SUFFIX}" if file.is_dir() else file
 
 
 async def save(
     client: Client, settings: WorkerSettings, path: Path, on_progress: Callable[[str, int, int], None] = lambda *_: None
 ) -> Saved:
-    """Write a snapshot. `told` learns the shard begun, how many are done, and of how many.
+    """Write a snapshot. `on_progress` gets the shard, the number of finished ones and the number of all.
 
-    Raises SnapshotError, RedisError, NotWholeError; then there is no file.
+    Raises SnapshotError, RedisError, NotWholeError; no file is left then.
     """
     began, now = time.monotonic(), datetime.now(UTC)
     saved = Saved(path, uuid4().hex)
@@ -85,7 +85,7 @@ async def save(
             ended = datetime.now(UTC).isoformat(timespec="seconds")
             saved.bytes = into.done({"shards": saved.shards, "ended": ended})
     except OSError as error:
-        # A server that takes too long is an OSError too.
+        # TimeoutError of a slow server is an OSError too.
         if isinstance(error, (RedisError, TimeoutError)):
             raise
         raise SnapshotError(f"{path}: {error.strerror or error}") from error
@@ -94,7 +94,7 @@ async def save(
 
 
 async def _copy_with_retries(client: Client, of: ShardKeys, into: Writer) -> dict[str, Any] | None:
-    """Copy one shard; anew when its server goes away or its slot moves in between."""
+    """Copy one shard; start again if its server is lost or its slot moves meanwhile."""
     mark = into.mark()
     for tries in range(TRIES):
         try:
@@ -115,17 +115,17 @@ async def _copy_with_retries(client: Client, of: ShardKeys, into: Writer) -> dic
 
 
 def section(shard: Shard, copied: Copied) -> dict[str, Any]:
-    """What the file says of a shard."""
+    """The document of a shard's END frame."""
     return {"section": shard.tag, "topic": shard.topic, "partition": shard.partition, **asdict(copied)}
 
 
 def recorded(settings: WorkerSettings) -> dict[str, str]:
-    """Settings as `--check` prints them, secrets masked: for who reads the file years later."""
+    """Settings as `--check` prints them, with secrets masked, as a record for later readers of the file."""
     return effective(settings)
 
 
 def thin_out(folder: Path, keep: int) -> list[Path]:
-    """Remove all but the newest `keep` of a folder's snapshots; what was removed."""
+    """Delete all but the newest `keep` snapshots of a folder; returns the deleted files."""
     found = sorted(folder.glob(f"authtally-????????T??????Z{SUFFIX}"))
     old = found[:-keep] if keep else []
     for path in old:

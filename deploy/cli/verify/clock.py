@@ -1,7 +1,7 @@
-"""Which keys of a shard a replay may leave otherwise because a clock took part in counting.
+"""Finds the keys of a shard that may differ after a replay because a clock took part in counting.
 
-A record without a usable timestamp is judged by the store's clock at that time. A later replay can differ in two ways
-only: an event that was more than 24 h ahead then is not any more, or the record's own timestamp is usable by now.
+A record without a usable timestamp is judged by the store's clock of that time. A later replay can differ in two ways
+only: an event that was more than 24 h ahead is not ahead any more, or the record's timestamp has become usable.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from aggregator.settings import WorkerSettings
 from deploy.cli.snapshot.redis_connections import RedisConnection
-from deploy.cli.verify.recount import events_of
+from deploy.cli.verify.plain_counting import events_of
 from deploy.cli.verify.replay import KafkaRecord
 from schemas.events import RecordTime
 from schemas.ledger import fields
@@ -21,11 +21,11 @@ from schemas.ledger.keys import ShardKeys
 
 
 class Judged(NamedTuple):
-    """Numbers in one copy of a shard."""
+    """Counts of one copy of a shard."""
 
     untimed: int
     impossible: int
-    """Events whose time was impossible, by whatever clock."""
+    """Events with an impossible time, by record timestamp or clock."""
 
 
 async def judged(line: RedisConnection, of: ShardKeys) -> Judged:
@@ -35,12 +35,12 @@ async def judged(line: RedisConnection, of: ShardKeys) -> Judged:
 
 @dataclass
 class Untimed:
-    """Untimed records of the part that is replayed, as they read now. `of` names the keys of either copy."""
+    """The untimed records among the replayed ones, judged by the present clock. `of` has the keys of either copy."""
 
     settings: WorkerSettings
     of: ShardKeys
     periods: set[str] = field(default_factory=set)
-    """Those of their events that would count now."""
+    """The periods of their events that would count now."""
 
     def read(self, records: Sequence[KafkaRecord], now_ms: int) -> None:
         for record in records:
@@ -52,11 +52,11 @@ class Untimed:
                 self.periods |= {f"{local:%Y-%m-%d}", f"{local:%Y-%m}"}
 
     def explains(self, name: str, base: Judged, ledger: Judged, log: Judged) -> bool:
-        """Whether the clock alone may be why the key `name`, without its shard's beginning, differs."""
+        """Whether the clock alone may explain a difference of the key `name`, which lacks the shard's prefix."""
         if ledger.untimed == base.untimed:
             return False
         if ledger.untimed > log.untimed:
-            # Some of the timestamps are usable by now, and nothing says which.
+            # Some timestamps have become usable, and it is unknown which.
             return True
         if ledger.impossible <= log.impossible:
             return False

@@ -1,4 +1,4 @@
-"""Compares two copies of a shard in one store, key by key, and says what differs."""
+"""Compares two copies of a shard in one store, key by key, and describes the differences."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from schemas.ledger.keys import ShardKeys
 AT_ONCE: Final = 100
 SINCE_FORMAT: Final = fields.since(fields.FORMAT)
 EXPIRES_SOON_S: Final = 900
-"""A key that is this close to its end may have gone from one copy first."""
+"""A key that is this close to its expiry may have expired in one copy only."""
 SHOWN: Final = 5
-"""Fields of one key that are named."""
+"""Largest number of fields named per key."""
 SKETCH: Final = b"HYLL"
 HEADER_BYTES: Final = 16
-"""Of a HyperLogLog: magic, encoding, and the cached estimate, which readers write."""
+"""Header of a HyperLogLog: magic, encoding and the cached estimate, which readers write."""
 
 
 class Difference(NamedTuple):
     key: str
-    """Without the beginning that its shard's keys share."""
+    """The key without its shard's prefix."""
     detail: str
 
 
 class Comparison:
-    """`ledger` is what is checked, `log` what the log says."""
+    """`ledger` has the keys to check, `log` those of the replayed log."""
 
     def __init__(self, line: RedisConnection, ledger: ShardKeys, log: ShardKeys) -> None:
         self._line = line
         self._ledger, self._log = ledger, log
         self.keys = 0
-        """Compared so far."""
+        """Number of keys compared so far."""
 
     async def differences(self) -> AsyncIterator[Difference]:
         freed = await self._freed()
@@ -51,10 +51,10 @@ class Comparison:
             for name, exists in zip(short, there, strict=True):
                 if not exists and not await self._expires(theirs + name):
                     self.keys += 1
-                    yield Difference(name.decode(), "not in the ledger, but in the log")
+                    yield Difference(name.decode(), "missing in the ledger, exists by the log")
 
     def _follows(self, name: bytes, freed: dict[str, int]) -> bool:
-        """Whether a key follows from the log: not what is observed, nor what deletes leave of an inventory."""
+        """Whether a key follows from the log: observations and deletes of inventory rows do not."""
         log = self._log
         full = log.base + name.decode()
         if full == log.observed or full.startswith(
@@ -69,7 +69,7 @@ class Comparison:
         return not (full.startswith(days) and full[len(days) :].split(":")[0] in freed)
 
     async def _freed(self) -> dict[str, int]:
-        """By the number of each realm of which rows were deleted: how many chunks are gone."""
+        """The number of freed chunks, by the number of each realm whose rows were deleted."""
         beginning, found = self._ledger.delete_watermarks(0)[:-1], {}
         async for some in names(self._line, beginning):
             for name in some:
@@ -106,7 +106,7 @@ class Comparison:
                 there = theirs if kind == b"none" else ours
                 if await self._expires(there):
                     return None
-                return "not in the log, but in the ledger" if log_kind == b"none" else "not in the ledger"
+                return "exists in the ledger, missing by the log" if log_kind == b"none" else "missing in the ledger"
             return f"a {kind.decode()} in the ledger, a {log_kind.decode()} by the log"
         if kind == b"hash":
             mine, other = _pairs(value), _pairs(log_value)
@@ -134,7 +134,7 @@ class Comparison:
         if value[:4] == log_value[:4] == SKETCH:
             if value[HEADER_BYTES:] == log_value[HEADER_BYTES:]:
                 return None
-            # Equal registers may be packed in two ways; dense there is one. Both keys are only copies.
+            # Equal registers have several sparse encodings, but one dense one. Both keys are copies, so convert them.
             for key in (ours, theirs):
                 await self._line.call("PFDEBUG", "TODENSE", key)
             dense, log_dense = await self._line.pipe([("GET", ours), ("GET", theirs)])
@@ -156,7 +156,7 @@ class Comparison:
             for first in range(0, length, PIECE):
                 bounds = first, first + PIECE - 1
                 if await call("GETRANGE", ours, *bounds) != await call("GETRANGE", theirs, *bounds):
-                    return f"differs behind byte {first}"
+                    return f"differs after byte {first}"
             return None
         scan, state = {
             b"hash": ("HSCAN", "HMGET"),
@@ -180,13 +180,13 @@ class Comparison:
         return None
 
     async def _expires(self, key: bytes) -> bool:
-        """Whether a key goes about now, so that the clock alone may have taken it from one copy."""
+        """Whether a key expires about now, so that it may be missing in one copy because of the clock."""
         at_ms: int = await self._line.call("PEXPIRETIME", key)
         return at_ms == -2 or 0 <= at_ms < (time.time() + EXPIRES_SOON_S) * 1000
 
 
 def _drop_what_no_log_has(meta: dict[bytes, bytes]) -> None:
-    """What operators write, and the moment of an upgrade, whose offset stays."""
+    """Drop the fields that operators write, and the time of an upgrade; its offset stays."""
     for name in (fields.RESTORED, fields.UNEXPECTED_ALLOWED):
         meta.pop(name.encode(), None)
     since = meta.pop(SINCE_FORMAT.encode(), None)
@@ -195,7 +195,7 @@ def _drop_what_no_log_has(meta: dict[bytes, bytes]) -> None:
 
 
 def _unexpired(index: dict[bytes, bytes]) -> dict[bytes, bytes]:
-    """Without the periods that each copy drops with its next range, by the clock."""
+    """The index without the periods that the next range drops, because their expiry depends on the clock."""
     return {period: at for period, at in index.items() if float(at) > time.time() + EXPIRES_SOON_S}
 
 

@@ -1,26 +1,21 @@
-"""`authtally recount`: a month counted once more from Kafka, in another way, against what the ledger says.
+"""`authtally recount`: count a month again from Kafka by independent code, and compare the result with the ledger.
 
-Nothing here is the worker's: events are read one by one, users go by their plain ids into a HyperLogLog of another
-library with another hash, and counters are plain sums. Only the reading of events, which is the contract, is shared.
+Counting shares no code with the worker, except for the decoding of events: see plain_counting.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import click
 from confluent_kafka import KafkaException
-from hyperloglog import HyperLogLog
-from msgspec.structs import replace
 
 from aggregator.settings import WorkerSettings
 from api.ledger.client import UNREACHABLE, open_ledger
@@ -28,19 +23,13 @@ from api.ledger.statistics import Counts, Statistics
 from api.ledger.users import ActiveUsers
 from deploy.cli.operations import Log, kafka_errors_as_usage, logs_of, show_table
 from deploy.cli.snapshot import print_json
+from deploy.cli.verify.plain_counting import HOUR_MS, Recounted, Repeats, events_of
 from deploy.cli.verify.replay import KafkaRecord, LogReader, ReplayError
 from deploy.progress import progress
-from schemas.adapters.registry import ADAPTERS
 from schemas.events import (
-    DECODERS,
     MAX_AHEAD,
-    AccountEvent,
-    BadRecordError,
     Event,
-    Login,
     RecordTime,
-    TokenIssued,
-    decode,
 )
 from schemas.ledger import fields
 from schemas.ledger.inventory import BINDINGS
@@ -49,13 +38,7 @@ from schemas.ledger.periods import Month
 from schemas.ledger.scopes import EVERYTHING
 from schemas.settings import PREFIX
 
-QUERY_ERROR: Final = 0.005
-RECOUNT_ERROR: Final = 1.04 / math.sqrt(1 << 16)
-"""Relative standard error of the other library's largest sketch, which it takes for ASKED_ERROR: 0.41 %."""
-EXACT_UP_TO: Final = 100_000
-"""Users that are counted one by one, 16 bytes each, before the sketch alone goes on."""
 SIGMAS: Final = 3
-HOUR_MS: Final = 3_600_000
 SUMS: Final = ("logins", "failed logins", "tokens", "account events")
 TRIES: Final = 5
 
@@ -65,74 +48,15 @@ class Figure(NamedTuple):
     ledger: int
     recount: int
     bound: int
-    """How far apart they may be."""
+    """Allowed difference of the two."""
 
     @property
     def agrees(self) -> bool:
         return abs(self.ledger - self.recount) <= self.bound
 
 
-@dataclass
-class Recounted:
-    """What a month holds, by plain counting."""
-
-    sums: Counter[str] = field(default_factory=Counter)
-    few: set[bytes] | None = field(default_factory=set)
-    """Users one by one; None once they are too many."""
-    sketch: Any = field(default_factory=lambda: HyperLogLog(QUERY_ERROR))
-    records: int = 0
-
-    def add_user(self, user: str) -> None:
-        if self.few is not None:
-            digest = hashlib.sha256(user.encode()).digest()[:16]
-            if digest in self.few:
-                return
-            self.few.add(digest)
-            if len(self.few) > EXACT_UP_TO:
-                self.few = None
-        self.sketch.add(user)
-
-    @property
-    def users(self) -> int:
-        return len(self.sketch) if self.few is None else len(self.few)
-
-    @property
-    def error(self) -> float:
-        return RECOUNT_ERROR if self.few is None else 0.0
-
-
-class Repeats:
-    """The ids of a partition's events, by hour, as far back as the window reaches behind the newest of them."""
-
-    def __init__(self, window_s: int, most: int) -> None:
-        # An event may be dated so far ahead, and must not make its neighbours' ids expire.
-        self._hours_back = math.ceil(window_s / 3600) + math.ceil(MAX_AHEAD.total_seconds() / 3600)
-        self._most = most if window_s else 0
-        self._hours: dict[int, set[bytes]] = {}
-        self._begins = -math.inf
-        """Hours before it were given up for want of room."""
-
-    def has(self, event_id: str, at_ms: int) -> bool:
-        """Whether the id was there before; it is from now on. `at_ms`: the record's time, or the event's if untimed."""
-        if not self._most:
-            return False
-        hour, digest = at_ms // HOUR_MS, hashlib.sha256(event_id.encode()).digest()[:16]
-        newest = max(hour, max(self._hours, default=hour))
-        for old in [held for held in self._hours if held < newest - self._hours_back]:
-            del self._hours[old]
-        if any(digest in held for held in self._hours.values()):
-            return True
-        if hour >= max(newest - self._hours_back, self._begins):
-            self._hours.setdefault(hour, set()).add(digest)
-            while sum(map(len, self._hours.values())) > self._most:
-                oldest = min(self._hours)
-                del self._hours[oldest]
-                self._begins = oldest if oldest == newest else oldest + 1
-        return False
-
-
 def recount(settings: WorkerSettings, text: str, *, as_json: bool) -> bool:
-    """Count and tell; whether all agrees. Raises click.ClickException."""
+    """Count the month and print the comparison; whether all figures agree. Raises click.ClickException."""
     try:
         month = Month.of_key(text)
     except ValueError as error:
@@ -143,7 +67,7 @@ def recount(settings: WorkerSettings, text: str, *, as_json: bool) -> bool:
     except UNREACHABLE as error:
         raise click.ClickException(f"{PREFIX}REDIS_URL: {error or type(error).__name__}") from error
     if not counts and not users.count:
-        raise click.ClickException(f"{month.key}: the ledger counted nothing in this month")
+        raise click.ClickException(f"{month.key}: the ledger has no counts of this month")
     with progress("recounting", "offsets") as job:
         found, missing = _of_kafka(settings, month, positions, unexpected, logs, job.of)
     figures = list(_compared(found, counts, users, moved))
@@ -175,18 +99,18 @@ def recount(settings: WorkerSettings, text: str, *, as_json: bool) -> bool:
     )
     click.echo(f"{found.records:,} records read.")
     for reason in missing:
-        click.echo(f"{reason}: the recount is not of the whole month")
+        click.echo(f"{reason}: the recount does not cover the whole month")
     return agree
 
 
 Unexpected = Mapping[Shard, AbstractSet[int]]
-"""Offsets of records that a defect kept the worker from counting: every replay of its ledger skips them."""
+"""Offsets of unexpected records, which every replay of the ledger skips."""
 
 
 async def _of_ledger(
     settings: WorkerSettings, month: Month
 ) -> tuple[dict[Shard, int], int, Counts, ActiveUsers, Unexpected]:
-    """Positions of the shards of TOPICS, how far they moved meanwhile, the figures, and offsets to skip."""
+    """Positions of the shards of TOPICS, records counted meanwhile, the figures, and the offsets to skip."""
     client = open_ledger(settings)
     try:
         statistics = Statistics(client, settings)
@@ -211,7 +135,7 @@ async def _positions(statistics: Statistics, settings: WorkerSettings) -> dict[S
     elsewhere = sorted(shard.tag for shard in found if shard.topic not in settings.topics)
     if elsewhere:
         raise click.ClickException(
-            f"{PREFIX}TOPICS does not name the topics of {', '.join(elsewhere)}, which the ledger counted too"
+            f"{PREFIX}TOPICS lacks the topics of {', '.join(elsewhere)}, which the ledger counted too"
         )
     return {shard: at for shard, at in found.items() if at is not None}
 
@@ -222,9 +146,9 @@ def _of_kafka(
     positions: Mapping[Shard, int],
     unexpected: Unexpected,
     logs: Mapping[Shard, Log],
-    result: Callable[[str, int, int], None],
+    on_progress: Callable[[str, int, int], None],
 ) -> tuple[Recounted, list[str]]:
-    """The recount, and what stands against its being of the whole month."""
+    """The recount, and the reasons for which it may not cover the whole month."""
     found, missing = Recounted(), []
     reader = LogReader(settings)
     try:
@@ -235,7 +159,7 @@ def _of_kafka(
             if log is None:
                 missing.append(f"{shard.tag}: Kafka has no such partition")
                 continue
-            reason = _count_partition(settings, month, shard, end, log, unexpected[shard], reader, found, result)
+            reason = _count_partition(settings, month, shard, end, log, unexpected[shard], reader, found, on_progress)
             if reason:
                 missing.append(f"{shard.tag}: {reason}")
     except KafkaException as error:
@@ -256,9 +180,11 @@ def _count_partition(
     unexpected: AbstractSet[int],
     reader: LogReader,
     found: Recounted,
-    result: Callable[[str, int, int], None],
+    on_progress: Callable[[str, int, int], None],
 ) -> str | None:
-    # No record before this one may tell of the month; ids of the window before it may be repeated in it.
+    """Add the month's events of one partition; the reason for which the log may lack some of them."""
+    # Records older than this cannot have events of the month. Reading begins one window earlier, because repeated ids
+    # in the month may first appear there.
     first_day = month.span.first
     begins = datetime(first_day.year, first_day.month, 1, tzinfo=settings.zone) - MAX_AHEAD
     since_ms = int(begins.timestamp() * 1000)
@@ -267,7 +193,7 @@ def _count_partition(
     try:
         start = reader.first_since(shard, wanted_ms, log)
     except KafkaException:
-        # A broker that finds no offsets by time: then all of the log is read.
+        # The broker cannot find offsets by time, so the whole log is read.
         start = log.start
     first: KafkaRecord | None = None
     repeats = Repeats(settings.dedupe_window_s, settings.dedupe_max_ids)
@@ -288,46 +214,16 @@ def _count_partition(
                 if event.id is not None and repeats.has(event.id, at_ms):
                     continue
                 if _day(event, settings) == (month.year, month.month):
-                    _count(settings, event, found)
-        result(f"recounting {shard.tag}", at - start, end - start)
+                    found.add(event, settings)
+        on_progress(f"recounting {shard.tag}", at - start, end - start)
     if log.start and start == log.start and (first is None or first.timestamp >= since_ms):
-        return f"Kafka has nothing below offset {log.start}, and the month may begin there"
+        return f"Kafka has no offset below {log.start}, and the month may begin before it"
     return None
-
-
-def events_of(name: str, record: KafkaRecord, at: RecordTime) -> Iterator[Event]:
-    """The events of a record that count; bad ones are dead letters, and none of the month's."""
-    if name in DECODERS:
-        try:
-            yield decode(name, record.value, at)
-        except BadRecordError:
-            return
-        return
-    for element in ADAPTERS[name](record.value, record.headers, at):
-        for place, event in enumerate(element.events):
-            # Several events of one element carry one id between them, and each counts.
-            yield event if event.id is None or not place else replace(event, id=f"{event.id} {place}")
 
 
 def _day(event: Event, settings: WorkerSettings) -> tuple[int, int]:
     local = event.time.astimezone(settings.zone)
     return local.year, local.month
-
-
-def _count(settings: WorkerSettings, event: Event, found: Recounted) -> None:
-    active = False
-    if isinstance(event, Login):
-        found.sums["logins"] += event.success and event.counted
-        found.sums["failed logins"] += not event.success
-        active = event.success and "login" in settings.active_on
-    elif isinstance(event, TokenIssued):
-        found.sums["tokens"] += len(event.tokens)
-        active = event.grant_type == "refresh_token" and "refresh" in settings.active_on
-    elif isinstance(event, AccountEvent):
-        found.sums["account events"] += 1
-    if active and isinstance(event, (Login, TokenIssued)) and event.user_id:
-        of_realm = f"{event.realm or ''}\0" if settings.user_scope == "realm" else ""
-        found.add_user(of_realm + event.user_id)
 
 
 def _compared(found: Recounted, counts: Counts, users: ActiveUsers, moved: int) -> Iterator[Figure]:

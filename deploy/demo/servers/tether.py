@@ -1,6 +1,6 @@
-"""Run a command that dies with its parent: `python tether.py PARENT_PID COMMAND…` (Linux).
+"""Runs a command that is killed when its parent ends: `python tether.py PARENT_PID COMMAND…` (Linux).
 
-Runs as a program of its own, before exec, since code between fork and exec of a process with threads may deadlock.
+This is a separate program, because code between fork and exec may deadlock in a process with threads.
 """
 
 import ctypes

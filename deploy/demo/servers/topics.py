@@ -1,4 +1,4 @@
-"""What tests and demo need of a broker's administration, whichever broker it is."""
+"""Administration of a broker for tests and demo; works with any Kafka-compatible broker."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def admin(bootstrap: str) -> Any:
 
 
 def broker_answers(bootstrap: str) -> bool:
-    """Whether a broker answers a metadata request and knows itself."""
+    """Whether a broker answers a metadata request and lists itself."""
     try:
         return bool(admin(bootstrap).list_topics(timeout=2).brokers)
     except KafkaException:
@@ -25,9 +25,9 @@ def broker_answers(bootstrap: str) -> bool:
 
 
 def create_topics(bootstrap: str, partitions: Mapping[str, int], config: Mapping[str, str] | None = None) -> None:
-    """Create topics (name to number of partitions, one copy each) and wait until they are there.
+    """Create topics (name to number of partitions, with one replica) and wait until they exist.
 
-    Raises KafkaException when one exists already.
+    Raises KafkaException if one exists already.
     """
     client = admin(bootstrap)
     wanted = [NewTopic(name, count, 1, config=dict(config or {})) for name, count in partitions.items()]

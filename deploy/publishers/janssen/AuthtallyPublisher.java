@@ -37,14 +37,14 @@ import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
 /**
- * Publishes what Janssen Auth Server does to authtally's POST /v1/events: as an update-token script the tokens, by
- * grant type and kind; as a post-authentication script the logins. The same file for both; README.md beside it says how.
+ * Publishes events of Janssen Auth Server to authtally's POST /v1/events: tokens by grant type and kind as an
+ * update-token script, logins as a post-authentication script. Use the same file for both; ../README.md has the steps.
  *
- * <p>It never holds up nor fails the server: events wait in a bounded queue for one background thread, what does not fit
- * is counted and logged, and nothing that goes wrong leaves its methods. Each event has an id, so sending one twice
- * counts it once.
+ * <p>It never delays or fails the server: events wait in a bounded queue for one background thread, events that do not
+ * fit are counted and logged, and its methods throw no exceptions. Each event has an id, so an event that is sent twice
+ * counts once.
  *
- * <p>One class and no more, since Janssen loads exactly one from a script: no nested or anonymous ones here.
+ * <p>There are no nested or anonymous classes, because Janssen loads exactly one class from a script.
  */
 public class AuthtallyPublisher implements UpdateTokenType, PostAuthnType {
 
@@ -75,7 +75,7 @@ public class AuthtallyPublisher implements UpdateTokenType, PostAuthnType {
         return init(null, attributes);
     }
 
-    /** False, and with it the product's own way of reporting a script's fault, when an attribute is missing or wrong. */
+    /** Returns false if an attribute is missing or wrong; the product then reports the script as faulty. */
     @Override
     public boolean init(CustomScript script, Map<String, SimpleCustomProperty> attributes) {
         url = attribute(attributes, "url", "");
@@ -108,7 +108,7 @@ public class AuthtallyPublisher implements UpdateTokenType, PostAuthnType {
         return true;
     }
 
-    /** What waits is tried once more, in the background. */
+    /** The background thread tries to send the waiting events once more. */
     @Override
     public boolean destroy(Map<String, SimpleCustomProperty> attributes) {
         stopping = true;
@@ -123,7 +123,7 @@ public class AuthtallyPublisher implements UpdateTokenType, PostAuthnType {
         return 11;
     }
 
-    // Update token. True: the token may be made, and other scripts go on with it.
+    // Update token. True lets the server issue the token and run other scripts.
 
     @Override
     public boolean modifyAccessToken(Object accessToken, Object context) {
@@ -158,7 +158,7 @@ public class AuthtallyPublisher implements UpdateTokenType, PostAuthnType {
         return 0;
     }
 
-    // Post-authentication. Asked at every authorization request of a session; forces nothing.
+    // Post-authentication. Called at every authorization request of a session; forces nothing.
 
     @Override
     public boolean forceReAuthentication(Object context) {
@@ -185,7 +185,8 @@ public class AuthtallyPublisher implements UpdateTokenType, PostAuthnType {
             String user = grant.getUserId();
             if (user != null && !user.isEmpty()) {
                 event.put("user_id", user);
-                // Under its original grant a refresh is no activity by itself, as it is in Janssen's own statistics.
+                // A refresh counted under its original grant makes no user active here, but it does in Janssen's own
+                // statistics, so report the activity separately.
                 if (refreshing && !refreshIsItsOwnGrant && kind.equals("access_token")) {
                     JSONObject activity = event("login", Instant.parse(event.getString("time")), grant.getClientId());
                     publish(activity.put("user_id", user).put("counted", false));
@@ -207,13 +208,14 @@ public class AuthtallyPublisher implements UpdateTokenType, PostAuthnType {
             long at = session.getAuthenticationTime().getTime();
             User user = session.getUser();
             String name = user != null ? user.getUserId() : session.getSessionAttributes().get("auth_user");
-            // A session that goes on is asked about again and again, and was told when it began.
+            // Later requests of a session repeat its login, which was reported when the session began.
             if (name == null || name.isEmpty() || System.currentTimeMillis() - at > loginAgeMs) {
                 return;
             }
             Client client = of.getClient();
             JSONObject event = event("login", Instant.ofEpochMilli(at), client == null ? null : client.getClientId());
-            // The same for every request of this session: counted once. A digest, as the session's id opens it.
+            // The id is the same for every request of the session, so its login counts once. It is a digest, because
+            // the session's id gives access to the session.
             publish(event.put("user_id", name).put("id", digest(session.getId() + " " + at)));
         } catch (RuntimeException | LinkageError e) {
             log.error("authtally: a login is not counted", e);
@@ -260,7 +262,7 @@ public class AuthtallyPublisher implements UpdateTokenType, PostAuthnType {
                     wait = Math.min(2 * wait, LONGEST_WAIT_MS);
                 }
             } catch (InterruptedException e) {
-                // The script ends: what is left is sent without waiting.
+                // The script ends: send the rest without waiting.
             } catch (RuntimeException | LinkageError e) {
                 log.error("authtally: {} events are lost", batch.size(), e);
                 batch.clear();
@@ -268,7 +270,7 @@ public class AuthtallyPublisher implements UpdateTokenType, PostAuthnType {
         }
     }
 
-    /** Whether the batch is done with: taken, or refused in a way that no repetition mends. */
+    /** Returns whether the batch is finished: accepted, or refused such that a retry cannot succeed. */
     private boolean post(List<JSONObject> batch) {
         int status = 0;
         String answer = "";
@@ -302,7 +304,7 @@ public class AuthtallyPublisher implements UpdateTokenType, PostAuthnType {
             log.error("authtally: {} events are refused with {}: {}", batch.size(), status, shortened(answer));
         } else if (!failing) {
             failing = true;
-            log.warn("authtally: publishing fails and is tried again, {}: {}", status, shortened(answer));
+            log.warn("authtally: publishing fails and is retried, {}: {}", status, shortened(answer));
         }
         return hopeless;
     }
@@ -322,11 +324,11 @@ public class AuthtallyPublisher implements UpdateTokenType, PostAuthnType {
                 log.error("authtally: {} events are rejected: {}", rejected.length(), shortened(rejected.toString()));
             }
         } catch (JSONException e) {
-            log.debug("authtally: taken, with an answer that is no JSON");
+            log.debug("authtally: accepted, with an answer that is not JSON");
         }
     }
 
-    /** Read anew for every batch where it is a file: tokens are renewed. */
+    /** A file is read again for every batch, because tokens are renewed. */
     private String bearer() throws IOException {
         if (tokenFile.isEmpty()) {
             return token;

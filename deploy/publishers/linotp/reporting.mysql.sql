@@ -1,5 +1,5 @@
 -- Rows of LinOTP's table `reporting` after number @after, one JSON object per line, oldest first. MySQL 5.7 or MariaDB 10.2.
--- LinOTP writes local times without an offset: @zone is where its server stands, '+01:00' or a name that MySQL knows.
+-- LinOTP writes local times without an offset. @zone is the time zone of its server: '+01:00' or a name known to MySQL.
 SELECT JSON_OBJECT(
   'id', id,
   'timestamp', DATE_FORMAT(CONVERT_TZ(timestamp, @zone, '+00:00'), '%Y-%m-%dT%H:%i:%s.%fZ'),

@@ -1,5 +1,5 @@
 -- Rows of LinOTP's table `reporting` after number :after, one JSON object per line, oldest first.
--- LinOTP writes local times without an offset: :'zone' is where its server stands, such as Europe/Berlin.
+-- LinOTP writes local times without an offset. :'zone' is the time zone of its server, such as Europe/Berlin.
 SELECT json_build_object(
   'id', id,
   'timestamp', to_char(timestamp AT TIME ZONE :'zone' AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),

@@ -1,5 +1,5 @@
 -- Rows of LinOTP's table `reporting` after number :after, one JSON object per line, oldest first.
--- LinOTP writes local times without an offset: 'utc' takes them for this machine's.
+-- LinOTP writes local times without an offset. 'utc' converts them from this machine's time zone.
 SELECT json_object(
   'id', id,
   'timestamp', strftime('%Y-%m-%dT%H:%M:%fZ', timestamp, 'utc'),

@@ -1,8 +1,8 @@
 #!/bin/sh
-# Streams LinOTP's reporting table: every INTERVAL_S seconds, the rows after the last one that Kafka has.
+# Streams LinOTP's reporting table: every INTERVAL_S seconds it publishes the rows after the last published one.
 #
-# The arguments are a command that prints them, one JSON object per line, for the number in its environment as AFTER.
-# LAST names the file that keeps the number. Rows published twice, after a crash in between, are counted once.
+# The arguments are a command that prints the rows with numbers above $AFTER, one JSON object per line. LAST names the
+# file that stores the last number. Rows that are published twice, after a crash, count once.
 set -eu
 last=${LAST:-linotp-reporting.last}
 interval=${INTERVAL_S:-60}

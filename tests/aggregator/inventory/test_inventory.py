@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from aggregator.inventory.fold import decode_records, fold_inventory
+from aggregator.inventory.state import InventoryCache
 from aggregator.ledger.ledger import Applied, LedgerDefectError, Refused
 from schemas.ledger.inventory import NO_REALM, ROWS_PER_CHUNK
 from tests.aggregator import ledgers
@@ -203,6 +204,7 @@ async def test_bad_events_are_dead_letters_and_stop_nothing(redis_url: str) -> N
         await counter.open()
         records = log([*bad, state(T[0], "S", "token_init", "a")])
         await counter.count_cut(records)
+        assert isinstance(counter.known, InventoryCache)
         assert counter.known.inventory is not None
         delta = fold_inventory(
             decode_records("otp", records, counter.rules, NOW_MS),
@@ -231,8 +233,8 @@ async def test_tokens_in_many_realms_end_a_range_early(redis_url: str) -> None:
     events = [state(T[0], f"S{n}", "token_init", *realms) for n in range(100)]
     async with Inventories(redis_url) as counter:
         await counter.open()
-        stock = counter.known.inventory
-        assert stock is None
+        assert isinstance(counter.known, InventoryCache)
+        assert counter.known.inventory is None
         await counter.count_cut(log(events[:1]))
         assert counter.known.inventory is not None
         result = decode_records("otp", log(events), counter.rules, NOW_MS)

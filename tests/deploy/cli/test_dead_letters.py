@@ -165,7 +165,7 @@ def test_a_crash_before_remembering_sends_the_batch_again(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(dead_letters, "_remember", crash)
+        patch.setattr(dead_letters.resending, "_write_resent", crash)
         assert deployment.run("dead-letters", "resend", "--yes").exit_code == 1
 
     assert "Resent 4." in deployment.run("dead-letters", "resend", "--yes").output

@@ -104,7 +104,7 @@ def test_an_imported_month_gives_way_only_to_replace(store: Store) -> None:
 
     refused = store.bring(other, "--source", "again")
     assert refused.exit_code == 1
-    assert "2025-03: held already; --replace to import anyway. Nothing was changed" in refused.output
+    assert "2025-03: already in the ledger; use --replace to import anyway. Nothing was changed" in refused.output
     assert "imported from past.csv" in refused.output
     assert store.held == IMPORTED
 
@@ -126,10 +126,10 @@ def test_a_month_that_the_ledger_counts_needs_replace(store: Store, expires: flo
     first = store.bring(TWO)
     assert (first.exit_code, store.held == {}) == ((1, True) if held else (0, False))
     if held:
-        assert "counted by the ledger itself, which is what shows" in first.output
+        assert "counted by the ledger itself; answers use that" in first.output
         assert store.bring(TWO, "--replace").exit_code == 0
         assert store.held == IMPORTED
-        assert "the ledger's own figures are shown" in store.run().output
+        assert "answers use the ledger's own figures" in store.run().output
 
 
 def test_months_are_listed_and_removed(store: Store) -> None:

@@ -109,12 +109,12 @@ def test_an_older_format_is_no_setting_to_adopt(counted: Deployment) -> None:
     counted.redis.hset(counted.keys(0).meta, "format", "99")
     refused = counted.run("settings", "adopt", "--yes")
     assert refused.exit_code == 1
-    assert "the ledger has format 99, this version knows" in refused.output
+    assert "the ledger has format 99, this version reads" in refused.output
 
 
 def test_a_refusal_is_printed_as_json_with_the_exit_status(counted: Deployment) -> None:
     refused = counted.run("settings", "adopt", "--yes", "--json", AUTHTALLY_TIMEZONE="Europe/Berlin")
     assert refused.exit_code == 1
     result = json.loads(refused.stdout)
-    assert "AUTHTALLY_TIMEZONE cannot change under figures already counted" in result["error"]
+    assert "AUTHTALLY_TIMEZONE cannot change in a ledger that has counts" in result["error"]
     assert result["exit_status"] == 1

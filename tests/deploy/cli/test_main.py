@@ -101,7 +101,7 @@ def test_help_says_how_to_begin_and_what_each_command_is_for() -> None:
     for word in ("doctor", "worker", "api", "report", "AUTHTALLY_NAME=value", ".env", "--json", "130"):
         assert word in result
     lines = result.splitlines()
-    titles = ["Run:", "Operate:", "Data:", "Look:", "Shell:"]
+    titles = ["Run:", "Operate:", "Data:", "Read:", "Shell:"]
     assert [line for line in lines if line in titles] == titles
     assert "Other commands:" not in result
     for name in COMMANDS:
@@ -130,8 +130,8 @@ ERRORS = [
     (["publish", "--json", "--format", "none", "-"], 2, "'none' is not one of"),
     (["positions", "reset", "auth.logins", "--json"], 2, "Missing argument 'PARTITION'"),
     (["report", "--url", "http://127.0.0.1:1", "--json"], 1, "AUTHTALLY_URL: no answer"),
-    (["worker", "--json"], 2, "--json goes with --check"),
-    (["doctor", "--json", "--backup-age", "old"], 2, "'old' is no time"),
+    (["worker", "--json"], 2, "--json is allowed only with --check"),
+    (["doctor", "--json", "--backup-age", "old"], 2, "'old' is not a duration"),
     (["nonsense", "--json"], 2, "No such command 'nonsense'"),
 ]
 

@@ -84,8 +84,8 @@ def test_more_unexpected_records_are_allowed_by_command(deployment: Deployment) 
     assert too_few.exit_code == 0, too_few.output
     assert "The partition stops at the next unexpected record: allow more than 100." in too_few.output
     done = deployment.run(*allow, "101")
-    assert f"{deployment.topic}-0 holds 100 unexpected records; 101 are allowed, 100 were." in done.output
-    assert "goes on with it within seconds" in done.output
+    assert f"{deployment.topic}-0 has 100 unexpected records; allowed: 101 (before: 100)." in done.output
+    assert "continues within seconds" in done.output
     assert deployment.redis.hget(of.meta, fields.UNEXPECTED_ALLOWED) == "101"
     assert deployment.position() == 1
     assert "stops at the next unexpected record" not in deployment.run("positions", "show").output
@@ -108,7 +108,7 @@ def test_offsets_of_a_topic_that_is_gone_are_not_passed_over_in_the_one_made_ane
     assert deployment.redis.smembers(of.unexpected) == {"0"}
     deployment.redis.hset(of.meta, "topic_id", "another")
     done = deployment.run(*reset)
-    assert "The topic was deleted and made anew" in done.output
+    assert "The topic was deleted and created again" in done.output
     assert not deployment.redis.exists(of.unexpected)
 
 

@@ -151,7 +151,7 @@ def test_what_is_wrong_outside_is_named(
 
     assert failed.exit_code == 1
     assert why in failed.output
-    assert "0 elements are acknowledged. Run the same command to go on." in failed.output
+    assert "0 elements are acknowledged. Run the same command to continue." in failed.output
     assert kafka.run(file).exit_code == 0
     assert len(kafka.sent("login")) == 1
 
@@ -159,7 +159,7 @@ def test_what_is_wrong_outside_is_named(
 FILES = [
     pytest.param(("missing.jsonl",), "missing.jsonl: No such file", id="no input"),
     pytest.param(("events.jsonl", "--rejects", "no/where"), "--rejects no/where: No such file", id="rejects"),
-    pytest.param(("events.jsonl", "--state", "no/where"), "choose another with --state", id="state"),
+    pytest.param(("events.jsonl", "--state", "no/where"), "name another file with --state", id="state"),
 ]
 
 

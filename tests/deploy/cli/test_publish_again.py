@@ -57,12 +57,18 @@ def test_a_second_run_sends_nothing_and_a_longer_file_only_what_is_new(kafka: Ka
 
 
 CHANGES = [
-    pytest.param("events.jsonl", [login("eve"), login("bob")], (), "is not the one that was begun", id="other content"),
-    pytest.param("events.jsonl", [login("ada")], (), "is not the one that was begun", id="shorter"),
-    pytest.param("events.jsonl", None, ("--format", "keycloak"), "begun with format 'native'", id="another format"),
-    pytest.param("events.jsonl", None, ("--source", "b"), "begun with source ''", id="another source"),
-    pytest.param("events.jsonl.published", ["nonsense"], (), "is no state of publish", id="no state"),
-    pytest.param("events.jsonl.published", [{"version": 1}], (), "is no state of publish", id="half a state"),
+    pytest.param(
+        "events.jsonl",
+        [login("eve"), login("bob")],
+        (),
+        "is another input than that of the first run",
+        id="other content",
+    ),
+    pytest.param("events.jsonl", [login("ada")], (), "is another input than that of the first run", id="shorter"),
+    pytest.param("events.jsonl", None, ("--format", "keycloak"), "first run used format 'native'", id="another format"),
+    pytest.param("events.jsonl", None, ("--source", "b"), "first run used source ''", id="another source"),
+    pytest.param("events.jsonl.published", ["nonsense"], (), "is not a state file of publish", id="no state"),
+    pytest.param("events.jsonl.published", [{"version": 1}], (), "is not a state file of publish", id="half a state"),
 ]
 
 
@@ -87,7 +93,7 @@ def test_what_stands_before_a_broken_end_is_published(kafka: Kafka, tmp_path: Pa
     path.write_text(json.dumps([login("ada"), login("bob")])[:-1])
     cut = kafka.run(str(path))
     assert cut.exit_code == 1
-    assert "is cut off: it has no closing bracket. 1 elements are acknowledged" in cut.output
+    assert "is truncated: it has no closing bracket. 1 elements are acknowledged" in cut.output
     path.write_text(json.dumps([login("ada"), login("bob")]))
     assert kafka.run(str(path)).exit_code == 0
     assert sorted(sent.event.user_id for sent in kafka.sent("login")) == ["ada", "bob"]
@@ -146,7 +152,7 @@ def test_a_broker_that_goes_away_ends_the_run_and_the_next_continues(
         )
     assert failed.exit_code == 1
     assert "Kafka did not" in failed.output
-    assert "Run the same command to go on." in failed.output
+    assert "Run the same command to continue." in failed.output
     stood_at = json.loads((tmp_path / "s").read_text())["tally"]["elements"]
     assert stood_at < 5000
 

@@ -56,9 +56,9 @@ def test_elements_come_as_they_were_written(data: bytes, elements: list[bytes], 
 
 
 BROKEN = [
-    pytest.param(b'[{"a":1},{"b":2}', 1, "the array that begins at byte 0 is cut off", id="no closing bracket"),
-    pytest.param(b'1\n[{"a":1},{"b":"', 2, "the array that begins at byte 2 is cut off", id="cut off in a string"),
-    pytest.param(b"[", 0, "the array that begins at byte 0 is cut off", id="cut off at once"),
+    pytest.param(b'[{"a":1},{"b":2}', 1, "the array that begins at byte 0 is truncated", id="no closing bracket"),
+    pytest.param(b'1\n[{"a":1},{"b":"', 2, "the array that begins at byte 2 is truncated", id="cut off in a string"),
+    pytest.param(b"[", 0, "the array that begins at byte 0 is truncated", id="cut off at once"),
     pytest.param(b'[1,"' + b"a" * 2 * MAX_ELEMENT, 1, "line 1, byte 3, has no end", id="an endless string"),
     pytest.param(b"{\n" + b"{" * 2 * MAX_ELEMENT, 0, "line 1, byte 0, has no end", id="an endless object"),
     pytest.param(gzip.compress(b"1\n2\n")[:-4], 2, "gzip stream is broken", id="gzip cut off"),

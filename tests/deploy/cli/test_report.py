@@ -116,7 +116,7 @@ SERIES = [
     ),
     pytest.param(
         ("logins", "--granularity", "month", "--from", "2024-06-01", "--to", "2024-06-30", "--group-by", "client_id"),
-        ["3 failed logins named clients that are not known.", "2024-06 acme __other__ 0 3"],
+        ["3 failed logins have an unknown client.", "2024-06 acme __other__ 0 3"],
         id="logins by client",
     ),
     pytest.param(
@@ -157,8 +157,8 @@ def test_the_token_may_come_from_a_file_and_the_url_from_the_call(api: str, tmp_
 REFUSALS = [
     pytest.param((), {"token": ""}, 1, "asks for a token: set AUTHTALLY_TOKEN or --token-file", id="no token"),
     pytest.param((), {"token": "nobody"}, 1, "does not accept the token: set AUTHTALLY_TOKEN", id="unknown token"),
-    pytest.param((), {"token": "stranger"}, 1, "refuses this to the token", id="another scope"),
-    pytest.param((), {"token": "a\nb"}, 1, "AUTHTALLY_TOKEN: is no bearer token", id="a token of two lines"),
+    pytest.param((), {"token": "stranger"}, 1, "does not allow this token to read it", id="another scope"),
+    pytest.param((), {"token": "a\nb"}, 1, "AUTHTALLY_TOKEN: is not a bearer token", id="a token of two lines"),
     pytest.param(("--token-file", "none"), {}, 1, "--token-file none: No such file", id="no token file"),
     pytest.param(
         ("logins", "--from", "2024-02-31"), {}, 2, "`from`: 2024-02-31 is not a day of the calendar", id="no such day"
@@ -212,12 +212,12 @@ def other() -> Iterator[str]:
 
 
 STRANGE = [
-    pytest.param("/200", "is no api of authtally: it answers no JSON object", id="a page"),
-    pytest.param("/200/half", "answers in a form that this version cannot show", id="another version"),
-    pytest.param("/302", "redirects to http://elsewhere.example/: name that instead", id="a redirect"),
+    pytest.param("/200", "is not an api of authtally: its answer is no JSON object", id="a page"),
+    pytest.param("/200/half", "returned an answer that this version cannot print", id="another version"),
+    pytest.param("/302", "redirects to http://elsewhere.example/: use that address", id="a redirect"),
     pytest.param("/404", "has no /v1", id="no route"),
-    pytest.param("/429", "it is busy", id="too often"),
-    pytest.param("/503", "it cannot read its figures now. Try again in 7 s.", id="no ledger"),
+    pytest.param("/429", "too many requests", id="too often"),
+    pytest.param("/503", "the ledger cannot be read now. Try again in 7 s.", id="no ledger"),
     pytest.param("/500", "answers with status 500", id="a fault"),
 ]
 

@@ -190,13 +190,13 @@ def test_nothing_can_be_added(envelope: dict[str, Any], pair: tuple[Path, Path])
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("", "is no JSON"),
-        ("[]", "is no signed report"),
-        ("[" * 100_000, "is no JSON"),
-        ('{"signed": 1, "signature": 2}', "is no signed report"),
-        ('{"signed": {}, "signed": {}, "signature": {}}', "names something twice"),
-        ('{"signed": {"value": 7.5}, "signature": {}}', "no whole number"),
-        ('{"signed": {"value": NaN}, "signature": {}}', "no whole number"),
+        ("", "is not JSON"),
+        ("[]", "is not a signed report"),
+        ("[" * 100_000, "is not JSON"),
+        ('{"signed": 1, "signature": 2}', "is not a signed report"),
+        ('{"signed": {}, "signed": {}, "signature": {}}', "has the same name twice"),
+        ('{"signed": {"value": 7.5}, "signature": {}}', "not an integer"),
+        ('{"signed": {"value": NaN}, "signature": {}}', "not an integer"),
         ('{"signed": {}, "signature": {"algorithm": "none", "key": "", "value": ""}}', "is not signed with Ed25519"),
     ],
 )
@@ -216,7 +216,7 @@ def test_another_key_and_another_kind_of_text_are_refused(envelope: dict[str, An
     key = key_of(pair)
     foreign = {"type": "an invoice", "version": 1}
     signature = {**envelope["signature"], "value": base64.b64encode(key.sign(canonical(foreign))).decode()}
-    with pytest.raises(SignatureError, match="is signed, but is no authtally month report"):
+    with pytest.raises(SignatureError, match="is signed, but is not an authtally month report"):
         verified(json.dumps({"signed": foreign, "signature": signature}).encode(), key.public_key())
 
 
@@ -232,17 +232,17 @@ def test_an_imported_month_says_from_where(store: str, pair: tuple[Path, Path], 
     ("arguments", "status", "why"),
     [
         (("--sign", "none.key"), 1, "none.key: No such file"),
-        (("--sign", "report.pub", "--month", MONTH), 1, "is no private key in PEM"),
-        (("--sign", "rsa.key", "--month", MONTH), 1, "is no Ed25519 key"),
+        (("--sign", "report.pub", "--month", MONTH), 1, "is not a private key in PEM"),
+        (("--sign", "rsa.key", "--month", MONTH), 1, "is not an Ed25519 key"),
         (("--sign", "locked.key", "--month", MONTH), 1, "is encrypted"),
         (("--sign", "report.key", "--month", "June"), 2, "not a month in format YYYY-MM"),
-        (("--sign", "report.key", "--month", "2023-01"), 1, "2023-01: the ledger holds nothing of this month"),
-        (("logins", "--sign", "report.key"), 2, "takes --month and --output, and nothing else"),
-        (("--sign", "report.key", "--realm", "acme"), 2, "takes --month and --output, and nothing else"),
-        (("verify", "report.json"), 2, "report verify FILE --key KEYFILE"),
+        (("--sign", "report.key", "--month", "2023-01"), 1, "2023-01: the ledger has no figures of this month"),
+        (("logins", "--sign", "report.key"), 2, "takes --month and --output, and no other option"),
+        (("--sign", "report.key", "--realm", "acme"), 2, "takes --month and --output, and no other option"),
+        (("verify", "report.json"), 2, "report verify takes FILE and --key KEYFILE"),
         (("verify", "none.json", "--key", "report.pub"), 1, "none.json: No such file"),
-        (("verify", "report.pub", "--key", "report.pub"), 1, "report.pub: is no JSON"),
-        (("verify", "report.pub", "--key", "report.key"), 1, "report.key: is no public key in PEM"),
+        (("verify", "report.pub", "--key", "report.pub"), 1, "report.pub: is not JSON"),
+        (("verify", "report.pub", "--key", "report.key"), 1, "report.key: is not a public key in PEM"),
     ],
 )
 def test_a_wrong_call_says_what_is_wrong(

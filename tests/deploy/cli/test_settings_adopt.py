@@ -31,7 +31,7 @@ def test_adopting_records_value_and_position(deployment: Deployment) -> None:
     deployment.produce(login("eve", realm="acme"))
     deployment.count_up_to(3, settings=changed)
     again = deployment.run("settings", "adopt", "--yes", **changed)
-    assert "Nothing differs" in again.output
+    assert "No difference" in again.output
 
 
 def test_what_can_never_change_is_refused_without_showing_it(deployment: Deployment) -> None:
@@ -46,6 +46,6 @@ def test_what_can_never_change_is_refused_without_showing_it(deployment: Deploym
     )
 
     assert refused.exit_code == 1
-    assert "AUTHTALLY_USER_HASH_KEY cannot change under figures already counted" in refused.output
+    assert "AUTHTALLY_USER_HASH_KEY cannot change in a ledger that has counts" in refused.output
     assert meta["user_hash_key"] not in refused.output
     assert deployment.redis.hgetall(deployment.keys(0).meta) == meta

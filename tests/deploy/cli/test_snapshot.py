@@ -125,7 +125,7 @@ def test_verify_and_recount_agree_and_name_what_was_tampered_with(
         "3 keys differ",
         f"counts:{month}:all: login ",
         "labels: 0 members only in the ledger, 1 only by the log",
-        "clients:1999-01: not in the log, but in the ledger",
+        "clients:1999-01: exists in the ledger, missing by the log",
     ):
         assert said in differs.output
     assert site.client.info("keyspace").keys() == {"db0"}
@@ -147,9 +147,9 @@ def test_a_snapshot_of_a_topic_made_anew_is_refused(deployment: Deployment, tmp_
 
     refused = deployment.run("snapshot", "restore", str(file))
     assert refused.exit_code == 1
-    assert f"{deployment.topic}-0: the snapshot is of topic id " in refused.output
-    assert "was made anew" in refused.output
+    assert f"{deployment.topic}-0: the snapshot has topic id " in refused.output
+    assert "was created again" in refused.output
     assert deployment.redis.dbsize() == 0
     cannot = deployment.run("snapshot", "verify", str(file))
     assert cannot.exit_code == 1
-    assert "The ledger holds no shard of these TOPICS." in cannot.output
+    assert "The ledger has no shard of these TOPICS." in cannot.output

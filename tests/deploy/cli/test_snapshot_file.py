@@ -105,13 +105,13 @@ def test_every_end_that_was_cut_off_is_found(whole: bytes, folder: Path) -> None
 @pytest.mark.parametrize(
     ("damage", "why"),
     [
-        pytest.param(lambda it: b"", "is no snapshot of authtally", id="empty"),
-        pytest.param(lambda it: b"PK" + it[2:], "is no snapshot of authtally", id="another file"),
-        pytest.param(lambda it: it[:19] + b"\x02" + it[20:], "has version 2 of the format", id="another version"),
-        pytest.param(lambda it: it + b"\n", "goes on behind its end", id="something behind"),
-        pytest.param(lambda it: it + it, "goes on behind its end", id="twice"),
-        pytest.param(lambda it: it[:-1], "is cut off at byte", id="cut off"),
-        pytest.param(lambda it: it[:200] + b"?" + it[201:], "wrong checksum behind byte", id="changed"),
+        pytest.param(lambda it: b"", "is not a snapshot of authtally", id="empty"),
+        pytest.param(lambda it: b"PK" + it[2:], "is not a snapshot of authtally", id="another file"),
+        pytest.param(lambda it: it[:19] + b"\x02" + it[20:], "has file format 2", id="another version"),
+        pytest.param(lambda it: it + b"\n", "continues after its end", id="something behind"),
+        pytest.param(lambda it: it + it, "continues after its end", id="twice"),
+        pytest.param(lambda it: it[:-1], "is truncated at byte", id="cut off"),
+        pytest.param(lambda it: it[:200] + b"?" + it[201:], "wrong checksum after byte", id="changed"),
     ],
 )
 def test_a_damaged_file_is_refused_by_name(whole: bytes, folder: Path, damage: object, why: str) -> None:
@@ -123,7 +123,7 @@ def test_a_frame_that_unpacks_to_too_much_is_refused(tmp_path: Path, monkeypatch
     path = write(tmp_path / "ledger.snapshot", [Entry(b"big", "string", -1, False, bytes(100_000))])
     assert path.stat().st_size < len(zlib.compress(bytes(100_000))) + 1_000
     monkeypatch.setattr(snapshot_file, "MAX_FRAME", 50_000)
-    with pytest.raises(SnapshotError, match="a frame of more than"):
+    with pytest.raises(SnapshotError, match="the frame is larger than"):
         contents(path)
 
 

@@ -278,7 +278,7 @@ def test_one_restore_waits_for_no_other_that_is_running(file: Path, redis_url: s
         client.set(keys.restoring(PREFIX), "somebody else's", px=60_000)
         refused = restore(redis_url, file)
         assert refused.exit_code == 1
-        assert "another restore is under way" in refused.output
+        assert "another restore is running" in refused.output
         assert client.keys() == [keys.restoring(PREFIX)]
 
 
@@ -342,7 +342,7 @@ def test_a_shard_that_is_half_restored_is_not_saved(redis_url: str, tmp_path: Pa
         client.set(ShardKeys(PREFIX, LOGINS).position, fields.RESTORING)
     refused = run(redis_url, "save", tmp_path / "ledger.snapshot")
     assert refused.exit_code == 1
-    assert "auth.logins-3 is only half restored" in refused.output
+    assert "auth.logins-3 is only partly restored" in refused.output
     assert list(tmp_path.iterdir()) == []
 
 

@@ -58,7 +58,7 @@ class RunningDemo:
         self.output = Path(environment["TMPDIR"]).with_name("output")
         with self.output.open("wb") as output:
             self.process = subprocess.Popen(command(self.port), env=environment, stdout=output, stderr=output)
-        wait_until(lambda: "Ctrl-C ends it" in self.text or self.process.poll() is not None, 120)
+        wait_until(lambda: "Ctrl-C stops the demo" in self.text or self.process.poll() is not None, 120)
         assert self.process.poll() is None, self.text
 
     @property

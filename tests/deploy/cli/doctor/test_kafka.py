@@ -48,17 +48,22 @@ TOPIC_FAULTS = [
         {"max_message_bytes": "1000"},
         "kafka.dead_letters",
         "problem",
-        "wait for ever",
+        "wait forever",
         id="none fits",
     ),
     pytest.param(
-        "dead", {"max_message_bytes": "500000"}, "kafka.dead_letters", "warning", "kept cut", id="large ones are cut"
+        "dead",
+        {"max_message_bytes": "500000"},
+        "kafka.dead_letters",
+        "warning",
+        "are truncated",
+        id="large ones are cut",
     ),
-    pytest.param("input", {"cleanup_policy": "compact"}, "kafka.cleanup", "problem", "equal keys", id="compacted"),
-    pytest.param("dead", {"cleanup_policy": "compact,delete"}, "kafka.cleanup", "problem", "equal keys", id="dead too"),
+    pytest.param("input", {"cleanup_policy": "compact"}, "kafka.cleanup", "problem", "last event", id="compacted"),
+    pytest.param("dead", {"cleanup_policy": "compact,delete"}, "kafka.cleanup", "problem", "last event", id="dead too"),
     pytest.param("input", {"retention_ms": "3600000"}, "kafka.retention", "warning", "1 h", id="an hour kept"),
     pytest.param("input", {"retention_ms": "3600000"}, "kafka.backup", "problem", "2 days old", id="an older backup"),
-    pytest.param("input", {"min_insync_replicas": "2"}, "kafka.copies", "problem", "nobody can publish", id="too few"),
+    pytest.param("input", {"min_insync_replicas": "2"}, "kafka.copies", "problem", "publishing fails", id="too few"),
 ]
 
 
@@ -109,14 +114,14 @@ def test_a_topic_that_is_missing_is_a_problem(patient: Patient) -> None:
 
 def test_an_otp_topic_of_two_partitions_is_a_problem(patient: Patient) -> None:
     found = patient.examine(topics=f"{patient.topic}=otp")
-    assert "2 partitions, but otp events are counted in their order" in found.text("kafka.topic", "problem")
+    assert "2 partitions, but otp events must be counted in order" in found.text("kafka.topic", "problem")
 
 
 def test_a_log_that_was_cut_since_the_backup_is_a_problem(patient: Patient) -> None:
     patient.deployment.produce(login("ada"), login("bob"), login("eve"))
     settled(admin(patient.deployment.broker), "delete_records", [TopicPartition(patient.topic, 0, 2)])
     found = patient.examine()
-    assert "partition 0 holds nothing from before the oldest backup" in found.text("kafka.backup", "problem")
+    assert "partition 0 has no record from before the oldest backup" in found.text("kafka.backup", "problem")
 
 
 def test_without_a_backup_that_is_known_its_age_is_asked_for(patient: Patient) -> None:
@@ -127,7 +132,7 @@ def test_the_oldest_file_of_a_folder_is_the_oldest_backup(patient: Patient, tmp_
     folder = tmp_path / "backups"
     folder.mkdir()
     refused = patient.deployment.run("doctor", "--backups", str(folder))
-    assert (refused.exit_code, "holds no file" in refused.output) == (2, True)
+    assert (refused.exit_code, "contains no file" in refused.output) == (2, True)
     for name, days in (("old.rdb", 9), ("new.rdb", 1)):
         (folder / name).touch()
         os.utime(folder / name, (time.time() - 86_400 * days,) * 2)
@@ -208,7 +213,7 @@ def test_a_principal_without_rights_gets_the_missing_ones_named(
         wrong = patient.examine("--service", "worker", "--timeout", "3", **there, kafka_sasl_password="wrong")
     lacking = {finding["subject"]: finding["found"] for finding in found.of("kafka.rights", "problem")}
     assert lacking == {
-        patient.otp: "our principal may not even look at it",
+        patient.otp: "our principal may not describe it",
         patient.dead_letters: "our principal lacks the right Write",
         patient.deployment.environment["AUTHTALLY_KAFKA_GROUP"]: "our principal lacks the right Read",
     }

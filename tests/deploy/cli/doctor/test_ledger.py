@@ -44,10 +44,10 @@ def open_shard(patient: Patient, position: int, topic_id: str = "") -> None:
 @pytest.mark.parametrize(
     ("position", "topic_id", "check", "words"),
     [
-        (9, "", "ledger.positions", "stands at 9, beyond the log's end 3"),
-        (1, "", "ledger.positions", "retention deleted 1 offsets uncounted"),
+        (9, "", "ledger.positions", "position 9 is beyond the log's end 3"),
+        (1, "", "ledger.positions", "1 offsets were deleted uncounted"),
         (fields.RESTORING, "", "ledger.positions", "is being restored"),
-        (3, "another", "ledger.topics", "deleted and made anew"),
+        (3, "another", "ledger.topics", "deleted and created again"),
     ],
     ids=["beyond the end", "below the start", "being restored", "another topic"],
 )
@@ -161,10 +161,20 @@ def test_clocks_that_keep_workers_from_counting_are_a_problem(ahead_s: float, ve
 @pytest.mark.parametrize(
     ("config", "ahead_s", "verdict", "words"),
     [
-        (None, 3600, "warning", "holds a record that is 1 h ahead"),
-        ({"message.timestamp.type": "CreateTime"}, 3600, "warning", "holds a record that is 1 h ahead"),
-        ({"message.timestamp.type": "LogAppendTime"}, 300, "warning", "brokers give records their time, and are 5 min"),
-        ({"message.timestamp.type": "LogAppendTime"}, 3600, "problem", "brokers give records their time, and are 1 h"),
+        (None, 3600, "warning", "has a record that is 1 h ahead"),
+        ({"message.timestamp.type": "CreateTime"}, 3600, "warning", "has a record that is 1 h ahead"),
+        (
+            {"message.timestamp.type": "LogAppendTime"},
+            300,
+            "warning",
+            "set the timestamps, and their clock is 5 min",
+        ),
+        (
+            {"message.timestamp.type": "LogAppendTime"},
+            3600,
+            "problem",
+            "set the timestamps, and their clock is 1 h",
+        ),
     ],
 )
 def test_brokers_that_stamp_records_report_their_own_clock(

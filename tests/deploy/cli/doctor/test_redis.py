@@ -39,7 +39,7 @@ def test_a_store_that_is_configured_wrongly_is_named(
 
 def test_a_cluster_is_distinguished_from_a_single_server(patient: Patient, cluster: str) -> None:
     whole = patient.examine("--service", "worker", redis_url=cluster, redis_cluster="on")
-    assert "Cluster of 2 primaries, whole" in {finding["found"] for finding in whole.of("redis.layout", "ok")}
+    assert "Cluster of 2 primaries, complete" in {finding["found"] for finding in whole.of("redis.layout", "ok")}
     single = patient.examine("--service", "worker", redis_cluster="on")
     assert single.text("redis.connection", "problem")
 
