@@ -19,6 +19,22 @@ demo: setup
 test: setup
 	$(BIN)/pytest -n 3 --dist loadfile
 
+# Tests of pure code: no server, browser, Java or root, and under a minute. FAST names them; the marker leaves out the rest.
+FAST := tests/test_docs.py tests/test_rooms.py tests/test_words.py tests/schemas tests/corpus tests/aggregator/fold \
+	tests/aggregator/inventory/test_reading.py tests/aggregator/kafka \
+	tests/aggregator/test_metrics.py tests/api/ingest/test_fast_path.py \
+	tests/deploy/cli/test_publish_source.py tests/deploy/cli/test_snapshot_file.py \
+	tests/deploy/cli/test_snapshot_schedule.py tests/deploy/demo/test_sample_events.py tests/deploy/test_capacity.py \
+	tests/deploy/test_grafana.py tests/deploy/test_kubernetes.py
+
+test-fast: setup
+	$(BIN)/pytest -n 2 --dist loadfile -m "not servers and not chaos" $(FAST)
+
+# The share of lines and branches that the fast tests run. make coverage COVER=tests for all tests.
+COVER ?= $(FAST) -m "not servers and not chaos"
+coverage: setup
+	$(BIN)/pytest -n 2 --dist loadfile --cov --cov-report term:skip-covered $(COVER)
+
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

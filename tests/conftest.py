@@ -1,4 +1,4 @@
-"""Real servers for every test that wants one, and the rule that CI knows no skipped test."""
+"""Fixtures of real servers, and the rule that a skipped test fails in CI."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 import pytest
 import redis
@@ -26,7 +26,7 @@ Server = TypeVar("Server", bound=Valkey)
 
 
 def wait_until(predicate: Callable[[], object], timeout_s: float = 10, what: str = "") -> None:
-    """Return as soon as `predicate()` is true; fail the test when it is not within `timeout_s`."""
+    """Return as soon as `predicate()` is true; fail the test after `timeout_s`."""
     deadline = time.monotonic() + timeout_s
     while not predicate():
         if time.monotonic() > deadline:
@@ -45,7 +45,7 @@ async def wait_until_async(predicate: Callable[[], object], timeout_s: float = 1
 
 @pytest.fixture(autouse=True)
 def logs_as_they_were() -> Iterator[None]:
-    """A test that has a service set up its log lines leaves those of others as they were."""
+    """Restores the logging configuration after each test: some tests let a service change it."""
     handlers, level = logging.root.handlers[:], logging.root.level
     yield
     logging.root.handlers[:] = handlers
@@ -55,7 +55,7 @@ def logs_as_they_were() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def valkey() -> Iterator[Valkey]:
-    """One Valkey for the session. A test that kills or fills a store starts its own."""
+    """One Valkey for the session. A test that kills or fills a server starts its own."""
     with Valkey() as server:
         yield server
 
@@ -71,7 +71,7 @@ def redis_url(valkey: Valkey) -> str:
 
 @pytest.fixture(scope="session")
 def redis_7_binary() -> Path:
-    """Debian's Redis 7. It knows TLS, and Valkey's binary, as the embedded pair has it, does not."""
+    """Debian's Redis 7, which supports TLS; the embedded Valkey does not."""
     binary = shutil.which("redis-server")
     if binary is None:
         pytest.skip("no redis-server on PATH: tests/servers/install_test_servers.sh installs it")
@@ -102,7 +102,7 @@ def apache_kafka_server() -> Iterator[ApacheKafka]:
 
 @pytest.fixture
 def apache_kafka(apache_kafka_server: ApacheKafka) -> str:
-    """Bootstrap address of a real Apache Kafka; the test is marked `apache_kafka` and skipped where Java is missing."""
+    """Bootstrap address of a real Apache Kafka; the test is marked `apache_kafka`, and skipped without Java."""
     return apache_kafka_server.address
 
 
@@ -114,7 +114,7 @@ class CreateTopic(Protocol):
 
 @pytest.fixture
 def create_topic() -> CreateTopic:
-    """Makes a topic whose name nobody else has: `name` with a random end. Answers the full name."""
+    """Creates a topic named `name` with a random suffix, and returns the full name."""
 
     def create(
         bootstrap: str, partitions: int = 1, name: str = "events", config: Mapping[str, str] | None = None
@@ -126,10 +126,17 @@ def create_topic() -> CreateTopic:
     return create
 
 
+SERVERS: Final = {"valkey", "redis_7_binary", "tansu", "apache_kafka_server", "cluster", "demo", "server"}
+"""Fixtures that start a server or need an installed one."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if isinstance(item, pytest.Function) and "apache_kafka_server" in item.fixturenames:
-            item.add_marker("apache_kafka")
+        if isinstance(item, pytest.Function):
+            if "apache_kafka_server" in item.fixturenames:
+                item.add_marker("apache_kafka")
+            if SERVERS.intersection(item.fixturenames):
+                item.add_marker("servers")
 
 
 def in_ci() -> bool:
@@ -137,7 +144,7 @@ def in_ci() -> bool:
 
 
 def _refuse_skip(report: Any) -> None:
-    # An expected failure reports itself as skipped too, and is none.
+    # pytest also reports an expected failure as skipped.
     if report.skipped and in_ci() and not hasattr(report, "wasxfail"):
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
         report.outcome = "failed"
@@ -160,7 +167,7 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
 
 @contextmanager
 def clustered(kind: type[Server]) -> Iterator[tuple[Server, Server]]:
-    """Two masters that share the slots."""
+    """A cluster of two masters that share the slots."""
     options = ("--cluster-enabled", "yes")
     with kind(options=options) as one, kind(options=options) as two:
         nodes: list[Any] = [redis.Redis.from_url(server.url) for server in (one, two)]

@@ -128,7 +128,23 @@ def test_the_settings_that_pages_name_exist() -> None:
     assert {name for name in named if name.lower() not in known} == set()
 
 
-@pytest.mark.parametrize("target", ["demo", "test", "lint", "docs", "bench", "chaos", "pictures", "audit", "sbom"])
+@pytest.mark.parametrize(
+    "target",
+    [
+        "demo",
+        "test",
+        "test-fast",
+        "coverage",
+        "contracts",
+        "lint",
+        "docs",
+        "bench",
+        "chaos",
+        "pictures",
+        "audit",
+        "sbom",
+    ],
+)
 def test_the_targets_that_pages_name_exist(target: str) -> None:
     assert re.search(rf"\bmake {target}\b", TEXT)
     assert re.search(rf"^{target}: setup\b", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)

@@ -1,4 +1,4 @@
-"""Logs made by chance, and what the ledger must hold after them, reckoned in the plainest way."""
+"""Random logs, and what the ledger must hold after them, by a plain calculation."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NOW_MS = 1_950_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class LogRecord:
-    """A Kafka record, as far as anything here looks at one."""
+    """The parts of a Kafka record that a fold reads."""
 
     offset: int
     timestamp: int
@@ -29,7 +29,7 @@ class LogRecord:
 
 
 def record(offset: int, event: Mapping[str, object] | bytes | None, timestamp_ms: int | None = None) -> LogRecord:
-    """A record of an event; stamped with the event's own time unless told otherwise."""
+    """A record of an event; its timestamp is the event's own time unless `timestamp_ms` is given."""
     if not isinstance(event, Mapping):
         return LogRecord(offset, timestamp_ms or 0, event)
     if timestamp_ms is None:

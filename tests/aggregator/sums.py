@@ -1,4 +1,4 @@
-"""What ranges add up to, in plain memory: what the ledger does with tallies, without a store."""
+"""The sums of range deltas in memory: what the ledger's script does, without a store."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Chunk = tuple[str, int, int]
 
 @dataclass
 class Sums:
-    """One shard. Two are equal when everything that a ledger would hold of them is."""
+    """One shard. Two are equal if a ledger would hold the same for both."""
 
     counts: defaultdict[object, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     users: defaultdict[object, set[str]] = field(default_factory=lambda: defaultdict(set))
@@ -88,13 +88,13 @@ class Sums:
         assert len(held) >= at, "no holes: the script refuses them"
         held[at : at + len(packed)] = packed
 
-    def complete(self, stock: InventoryState, told: Sequence[DecodedEvent]) -> None:
-        """Let a stock know what these events need of this one."""
-        stock.tokens.update({serial: self.tokens.get(serial) for serial in unknown_tokens(told, stock)})
-        stock.holders.update({holder: self.holders.get(holder, 0) for holder in unknown_holders(told, stock)})
+    def complete(self, stock: InventoryState, events: Sequence[DecodedEvent]) -> None:
+        """Put into `stock` the tokens and holders that these events need."""
+        stock.tokens.update({serial: self.tokens.get(serial) for serial in unknown_tokens(events, stock)})
+        stock.holders.update({holder: self.holders.get(holder, 0) for holder in unknown_holders(events, stock)})
 
     def settle(self, known: ShardCache) -> None:
-        """Take over what `known` learned, once all is added."""
+        """Take over the ids and the inventory of `known`, once all deltas are added."""
         self.ids, self.given_up_before = known.seen_ids.hours, known.seen_ids.evicted_before
         assert self.labels == known.labels
         assert known.seen_ids.digests == {digest for held in self.ids.values() for digest in held}

@@ -36,10 +36,10 @@ META = {"topic_id": "one"}
         (5, META, "one", (10, 10), SkipLost(5, 10), "all records deleted"),
         (5, META, "", (0, 10), StartAt(5), "a broker without topic ids"),
         (5, {}, "one", (0, 10), StartAt(5), "a ledger opened where there were none"),
-        (11, META, "one", (0, 10), StartAt(11), "an end asked for a moment ago: the fetch will tell"),
+        (11, META, "one", (0, 10), StartAt(11), "the end was read a moment ago: the fetch decides"),
     ],
 )
-def test_where_reading_goes_on(
+def test_where_reading_continues(
     position: int | None, meta: dict[str, str], topic_id: str, bounds: tuple[int, int], expected: object, why: str
 ) -> None:
     assert decide_start(SHARD, ShardState(position, frozenset(), meta), topic_id, LogBounds(*bounds)) == expected, why
@@ -94,7 +94,7 @@ def test_each_setting_that_changes_counts_is_named_with_the_ways_on(name: str) -
     assert ("authtally settings adopt" in result) == (name not in NEVER_ADOPTED)
 
 
-def test_the_hash_keys_fingerprint_is_not_told() -> None:
+def test_the_fingerprint_of_the_hash_key_is_not_printed() -> None:
     result = settings_conflict(HELD | {"user_hash_key": "0011223344556677"}, HELD)
     assert result is not None
     assert "0011223344556677" not in result

@@ -1,4 +1,4 @@
-"""What the worker tells before anything has happened, and what it tells no more."""
+"""The metrics of a new worker, and those that disappear with a shard."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from schemas.ledger.keys import Shard
 
 def test_every_counter_of_a_topic_begins_at_zero() -> None:
     metrics.init(["fresh"])
-    told = {
+    shown = {
         (sample.name, *(value for name, value in sample.labels.items() if name != "topic")): sample.value
         for family in REGISTRY.collect()
         for sample in family.samples
@@ -27,7 +27,7 @@ def test_every_counter_of_a_topic_begins_at_zero() -> None:
     expected = {("authtally_events_total", result) for result in ("counted", "duplicates", "ignored", "dead")}
     expected |= {("authtally_dead_letters_total", reason) for reason in REASONS}
     expected |= {("authtally_refused_scripts_total", reason) for reason in ("ahead", "behind", "empty")}
-    assert told == dict.fromkeys(
+    assert shown == dict.fromkeys(
         [*expected, ("authtally_lost_offsets_total",), ("authtally_untimed_records_total",)], 0
     )
 
@@ -41,13 +41,13 @@ def test_every_counter_of_a_topic_begins_at_zero() -> None:
         (10, None, "empty", "Redis lost everything"),
     ],
 )
-def test_a_refusal_tells_where_the_ledger_stood(
+def test_a_refusal_logs_the_position_of_the_ledger(
     start: int, stands: int | None, reason: RefusalReason, why: str
 ) -> None:
     assert metrics.refusal_reason(start, stands) == reason, why
 
 
-def test_nothing_is_told_of_a_shard_that_has_left() -> None:
+def test_a_shard_that_has_left_has_no_metrics() -> None:
     shard = Shard("left", 3)
     for gauge in (metrics.LAG, metrics.POSITION, metrics.LAST_EVENT):
         gauge.labels(*shard).set(7)
@@ -56,7 +56,7 @@ def test_nothing_is_told_of_a_shard_that_has_left() -> None:
     assert REGISTRY.get_sample_value("authtally_lag_events", {"topic": "left", "partition": "3"}) is None
 
 
-async def test_a_trouble_is_told_by_where_it_is() -> None:
+async def test_an_unready_component_is_shown_by_name() -> None:
     port = free_port()
     problems: dict[str, list[str]] = {"redis": ["no connection"], "stopped": ["one", "two"]}
     health = Health("127.0.0.1", port, lambda: problems)

@@ -48,7 +48,7 @@ class LedgerWriter:
         for user in users:
             parts[part_of(user) % k].append(user)
         for part, members in parts.items():
-            # Without members too: that the first one is there tells that they all are.
+            # Without members too: the first one's presence stands for all.
             self._client.pfadd(names.users(period, scope, part), *members)
 
     def tokens(

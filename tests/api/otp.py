@@ -56,7 +56,7 @@ def value(answer: Answer) -> Any:
 
 
 async def rows(api: Api, query: str = "") -> list[dict[str, Any]]:
-    """The rows that `show` tells, in the documented shape."""
+    """The rows that `show` returns, in the documented shape."""
     found = value(await api.get(f"/reporting/show?{query}"))
     assert found["resultset"]["report_rows"] >= len(found["data"])
     data: list[dict[str, Any]] = found["data"]

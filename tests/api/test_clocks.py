@@ -173,7 +173,7 @@ async def test_a_step_of_the_wall_clock_changes_no_duration(
 
 
 async def test_a_token_ends_by_the_wall_clock(clock: Clock) -> None:
-    """Its expiry was told by the issuer, whose clock is not set back with ours."""
+    """Its expiry is from the issuer, whose clock is not set back with ours."""
     expires, asked = clock.now + 30, list[str]()
 
     class Issuers:
@@ -236,7 +236,7 @@ async def test_a_file_that_could_not_be_read_is_read_when_it_can_be(clock: Clock
 async def test_a_file_that_fails_while_it_is_read_is_tried_again_though_it_looks_the_same(
     clock: Clock, tmp_path: Path
 ) -> None:
-    """Its stamp is that of the reading that failed: a stamp kept before the reading would hide it for ever."""
+    """Its stamp is that of the reading that failed: a stamp kept before the reading would hide it forever."""
     path = tmp_path / "quotas.json"
     path.write_text('{"tenant": 1}')
     quotas = QuotasFile(path, clock.handed)

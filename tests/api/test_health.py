@@ -47,7 +47,7 @@ def faults_of(monkeypatch: pytest.MonkeyPatch, **environment: str) -> list[str]:
         ),
     ],
 )
-def test_all_faults_are_told_at_once_by_name(
+def test_all_faults_are_reported_at_once_by_name(
     monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], named: list[str]
 ) -> None:
     faults = faults_of(monkeypatch, **environment)
@@ -109,7 +109,7 @@ async def test_metrics_count_requests_and_where_answers_came_from(serve: Serve, 
     assert grown("authtally_api_request_seconds_count", dialect="janssen") == 2, "those that were not ready"
 
 
-def test_metrics_tell_no_figures_of_users_or_tokens() -> None:
+def test_metrics_show_no_figures_of_users_or_tokens() -> None:
     names = {family.name for family in REGISTRY.collect()}
     assert not [name for name in names if "user" in name or "token" in name]
 

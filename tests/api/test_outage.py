@@ -77,7 +77,7 @@ async def test_the_api_starts_without_redis_and_says_so(serve: Serve, capsys: py
     assert "AUTHTALLY_REDIS_URL" in capsys.readouterr().out
 
 
-async def test_what_nobody_expected_shows_no_traceback(
+async def test_an_unexpected_error_shows_no_traceback(
     serve: Serve, redis_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     names = open_ledger(redis_url).hold("2026-11")

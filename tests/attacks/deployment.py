@@ -29,7 +29,7 @@ KEPT: Final = ("realm", "client", "node")
 
 
 class Target(NamedTuple):
-    """Where it listens, and the folder whose name nobody is told."""
+    """Where it listens, and the folder whose name must not be answered."""
 
     address: tuple[str, int]
     folder: Path

@@ -53,7 +53,7 @@ UNAVAILABLE: Final = frozenset({"/v1/live"})
 """May be 503 while all is well: as many listen as may."""
 TEXTS: Final = frozenset({"text/html", "text/javascript", "text/css", "image/svg+xml"})
 SECRETS: Final = (TOKEN, LIMITED, WEBHOOK)
-TOLD_NOBODY: Final = re.compile(
+NEVER_ANSWERED: Final = re.compile(
     "|".join(
         [
             "Traceback",
@@ -76,7 +76,7 @@ def keep(reply: Reply, path: str, method: bytes = b"GET") -> None:
     body = gzip.decompress(reply.body) if reply.headers.get("content-encoding") == "gzip" and reply.body else reply.body
     # Fixed files are ours, and not made of what was asked.
     if reply.media not in TEXTS:
-        found = TOLD_NOBODY.search(result + body.decode("utf-8", "replace"))
+        found = NEVER_ANSWERED.search(result + body.decode("utf-8", "replace"))
         assert found is None, (found, reply)
         assert not_http(reply) or not any(secret in text for secret in SECRETS for text in (result, body.decode())), (
             reply

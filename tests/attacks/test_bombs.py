@@ -36,7 +36,7 @@ GZIP, ZLIB = 16 + zlib.MAX_WBITS, zlib.MAX_WBITS
 def bombs() -> dict[str, tuple[bytes, bytes, int]]:
     """Encoding, body and the refusal of each."""
     gigabyte = zeros(1024, GZIP)
-    assert len(gigabyte) < 2**20, "small enough to be looked at"
+    assert len(gigabyte) < 2**20, "small enough to be read"
     return {
         "1 GiB of zeros": (b"gzip", gigabyte, 413),
         "the same as zlib": (b"deflate", zeros(1024, ZLIB), 413),
@@ -59,7 +59,7 @@ def test_a_body_of_a_thousand_members_is_taken() -> None:
             assert b"".join(_Decompressor().pieces(gzip.compress(b"a") * members)) == b"a" * members
 
 
-def test_bombs_fill_no_memory_and_keep_nobody_out(
+def test_bombs_fill_no_memory_and_block_no_other(
     redis_url: str, broker: str, create_topic: CreateTopic, tmp_path: Path, bombs: dict[str, tuple[bytes, bytes, int]]
 ) -> None:
     tokens = tmp_path / "tokens.json"

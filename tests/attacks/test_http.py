@@ -1,4 +1,4 @@
-"""Whatever is sent to whatever surface: no fault of ours, nothing told that is nobody's business, nothing forged."""
+"""Hostile requests to every surface: no 500, no internal detail in an answer, nothing forged."""
 
 from __future__ import annotations
 

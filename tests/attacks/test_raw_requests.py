@@ -33,7 +33,7 @@ def get(target: bytes, headers: bytes = b"", version: bytes = b"HTTP/1.1") -> by
 
 
 CHUNKED = b"Transfer-Encoding: chunked\r\n"
-# Whatever follows would be read as a request of its own by whoever understood the length otherwise.
+# A server that understands the length otherwise would read the rest as a request of its own.
 SMUGGLING = [
     Case(post(b"Content-Length: 5\r\n" + CHUNKED, b"0\r\n\r\n" + SMUGGLED), 400, "both lengths"),
     Case(post(CHUNKED + b"Content-Length: 5\r\n", b"0\r\n\r\n" + SMUGGLED), 400, "both lengths, the other way round"),
@@ -103,7 +103,7 @@ UNDERSTOOD = [
     Case(get(b"/health/live", b"Expect: \xed\xa0\x80\r\n"), 417, "an expectation that is no text"),
     Case(get(b"/nowhere", b"Expect: \xff\r\n"), 417, "the same of a path that is not there"),
     Case(b"PUT /v1/overview HTTP/1.1\r\n" + HOST + b"Expect: \xff\r\n\r\n", 417, "or with another method"),
-    Case(get(b"/health/live", b"Expect: 200-ok\r\n"), 417, "one that nobody meets"),
+    Case(get(b"/health/live", b"Expect: 200-ok\r\n"), 417, "one that no server meets"),
     Case(get(b"/health/live", b"Expect: 100-Continue\r\n"), 200, "one that is met"),
     Case(get(b"/dashboard/0123456789abcdef/../../../../etc/passwd"), 404, "out of the folder"),
     Case(get(b"/dashboard/0123456789abcdef/..%2f..%2f..%2fapp.toml"), 404, "the same, encoded"),
@@ -137,7 +137,7 @@ def test_what_is_odd_has_one_meaning(plain_target: Target, case: Case) -> None:
     assert alive(plain_target)
 
 
-def test_nobody_is_sent_where_the_host_header_says(plain_target: Target) -> None:
+def test_no_redirect_follows_the_host_header(plain_target: Target) -> None:
     for path in (b"/", b"/v1/overview", b"/dashboard", b"/reporting/show", b"/openapi.json"):
         with Connection(plain_target.address) as connection:
             reply = connection.ask(b"GET " + path + b" HTTP/1.1\r\nHost: evil.example\r\n\r\n")

@@ -48,7 +48,7 @@ VALUES: dict[str, Sequence[str]] = {
     "limit": ("1", "10"),
 }
 OF_ALL = re.compile(r'"as_of":\{[^}]*\}|authtally_(?:newest_event|lag|data_age)\w*.*')
-"""How far the whole ledger has come, which every answer tells everybody by design."""
+"""How far the whole ledger has come, which every answer contains by design."""
 
 
 def events(realm: str, client: str, chance: Random) -> list[dict[str, Any]]:
@@ -122,7 +122,7 @@ def question(chance: Random, surface: str) -> str:
     return chance.choice(of.paths) + "?" + "&".join(pairs)
 
 
-def told(answer: Answer) -> tuple[int, str, str]:
+def parts(answer: Answer) -> tuple[int, str, str]:
     return answer.status, answer.headers["Content-Type"], OF_ALL.sub("", answer.text)
 
 
@@ -136,23 +136,23 @@ async def test_a_limited_bearer_is_answered_as_if_alone(apis: tuple[Api, Api], s
         others = [await together.get(path, other) for other in ("all", "theirs") if surface != "deletes"]
         for _ in range(2):
             seen, expected = await together.get(path, "mine"), await alone.get(path, "mine")
-            assert told(seen) == told(expected), path
+            assert parts(seen) == parts(expected), path
             assert THEIRS not in seen.text.replace(path, "") or THEIRS in path, path
             answered += seen.status == 200
-        differing += any(told(other) != told(seen) for other in others)
+        differing += any(parts(other) != parts(seen) for other in others)
     assert answered > QUESTIONS / 4
     assert differing > 5 or surface == "deletes", "the others have figures of their own"
 
 
-async def test_a_limited_listener_hears_of_its_own_realms_only(apis: tuple[Api, Api]) -> None:
-    heard = []
+async def test_a_limited_listener_gets_its_own_realms_only(apis: tuple[Api, Api]) -> None:
+    received = []
     for api in apis:
         async with aiohttp.ClientSession() as session:
             headers = {"Authorization": "Bearer mine"}
             async with session.get(api.url + today.PATH, headers=headers) as response:
                 data = (await response.content.readuntil(b"\n\n")).split(b"data: ")[1]
-        heard.append({name: value for name, value in json.loads(data).items() if name != "as_of"})
-    assert heard[0] == heard[1]
+        received.append({name: value for name, value in json.loads(data).items() if name != "as_of"})
+    assert received[0] == received[1]
 
 
 async def test_the_tag_of_anothers_answer_is_of_no_use(apis: tuple[Api, Api]) -> None:

@@ -36,7 +36,7 @@ def unread(address: tuple[str, int]) -> socket.socket:
     return connection
 
 
-def test_files_that_nobody_takes_do_not_fill_memory(redis_url: str) -> None:
+def test_files_that_are_not_read_do_not_fill_memory(redis_url: str) -> None:
     with ApiProcess(redis_url=redis_url, auth="none") as api, ExitStack() as stack:
         api.get(ASKED.split()[1].decode())
         before = api.rss_bytes
@@ -48,7 +48,7 @@ def test_files_that_nobody_takes_do_not_fill_memory(redis_url: str) -> None:
 
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="Linux lets go of them by itself")
-async def test_whoever_takes_nothing_is_let_go(redis_url: str) -> None:
+async def test_a_client_that_reads_nothing_is_disconnected(redis_url: str) -> None:
     runner = build_runner(build_app(read(ApiSettings, redis_url=redis_url, auth=("none",))))
     await runner.setup()
     try:
@@ -76,7 +76,7 @@ def test_a_form_that_trickles_in_is_given_up(plain_target: Target, path: str, mo
         assert time.monotonic() - began < 5
 
 
-def test_a_body_that_nobody_reads_holds_its_connection_for_seconds_only(plain_target: Target) -> None:
+def test_a_body_that_is_not_read_holds_its_connection_for_seconds_only(plain_target: Target) -> None:
     def trickled() -> bool:
         try:
             connection.socket.sendall(b"x")

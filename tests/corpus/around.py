@@ -43,7 +43,7 @@ HEADERS: Final[Mapping[str, Named]] = {
     "null value": Named((("trace", None), ("", None)), "Kafka allows a header without a value"),
     "empty name": Named((("", b"x"), ("", b"")), "Kafka allows a name of no characters"),
     "bytes": Named((("traceparent", b"\xff\xfe\0"), ("é\0", b"x")), "values are bytes, names any text"),
-    "name of bytes": Named((("\udcff\udcfe\udcfd\udcfc", b"x"),), "a broker never looks at names"),
+    "name of bytes": Named((("\udcff\udcfe\udcfd\udcfc", b"x"),), "a broker never reads names"),
     "many": Named(tuple((f"h{number}", b"x" * 100) for number in range(200)), "a header for each hop"),
     "CloudEvents nulls": Named(
         (("ce_specversion", None), ("ce_id", b""), ("ce_time", None), ("CE_type", b""), ("content-type", None)),

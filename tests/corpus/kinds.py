@@ -134,7 +134,7 @@ _TEXTS: Final[Mapping[str, Kind]] = {
     "long user of a failure": Kind(
         "what an attacker typed does not hide the failure", other=True, change={"user": "u" * 10_000}, only=_LOGINS
     ),
-    "nobody": Kind("a success of nobody", LATE + "dead/missing_field", change={"user": ""}, only=_LOGINS),
+    "nobody": Kind("a success without a user", LATE + "dead/missing_field", change={"user": ""}, only=_LOGINS),
 }
 _TIMES: Final[Mapping[str, Kind]] = {
     "no own time": Kind(

@@ -74,7 +74,7 @@ class Row(NamedTuple):
         value = kind.frame
         if value is not None:
             for part in range(value.count(b"%b")):
-                one = filled(_told(binding, self.kind), own_ms, ident if kind.same_id else f"{ident}.{part}")
+                one = filled(_sample(binding, self.kind), own_ms, ident if kind.same_id else f"{ident}.{part}")
                 value = value.replace(b"%b", one, 1)
         needed = [(name, filled(given, own_ms, ident)) for name, given in kind.headers]
         return Record(
@@ -140,7 +140,7 @@ def counts(outcomes: Sequence[Outcome]) -> dict[str, Counter[str]]:
     return found
 
 
-def _told(binding: Binding, name: str) -> bytes:
+def _sample(binding: Binding, name: str) -> bytes:
     """The record of a binding with the change of a kind."""
     kind = KINDS[name]
     if name == "ignored":
@@ -148,9 +148,9 @@ def _told(binding: Binding, name: str) -> bytes:
     return changed(binding.other if kind.other else binding.good, binding, kind.change)
 
 
-def changed(told: Mapping[str, Any], binding: Binding, change: Mapping[Role, Any]) -> bytes:
+def changed(sample: Mapping[str, Any], binding: Binding, change: Mapping[Role, Any]) -> bytes:
     """One of the binding's records as JSON, with other values at some of its paths."""
-    written: Any = deepcopy(told)
+    written: Any = deepcopy(sample)
     for role, value in change.items():
         *outer, field = binding.paths[role]
         inner = written

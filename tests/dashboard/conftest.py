@@ -61,7 +61,7 @@ def store() -> Iterator[Valkey]:
 
 @pytest_asyncio.fixture(**MODULE)
 async def site(store: Valkey, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
-    """The sample, to whoever asks."""
+    """The sample, without access control."""
     await fill(store.url)
     quotas = tmp_path_factory.mktemp("quotas") / "quotas.json"
     quotas.write_text(QUOTAS)

@@ -1,4 +1,4 @@
-"""One look at the dashboard: a page, and the record of all that it did."""
+"""One page view of the dashboard, and the record of all that it did."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ addEventListener("securitypolicyviolation", (event) =>
   console.error(`violates ${event.effectiveDirective}: ${event.blockedURI} ${event.sourceFile}:${event.lineNumber}`));
 """
 EXPECTED: Final = "Failed to load resource"
-"""How the console tells of statuses such as 401, which tests ask for."""
+"""The console's words for statuses such as 401, which tests cause."""
 
 
 @asynccontextmanager

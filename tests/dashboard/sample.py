@@ -59,7 +59,7 @@ def inventory() -> list[dict[str, object]]:
 
 
 async def fill(redis_url: str, **settings: Any) -> None:
-    """Counts all of it, and looks at the ends of the logs."""
+    """Counts all of it, and reads the ends of the logs."""
     await count(redis_url, events(), **KEPT | settings)
     await write(redis_url, inventory(), **KEPT | settings)
     await observe_ends(redis_url, NOW, **settings)

@@ -1,4 +1,4 @@
-"""What the page is told before anybody has signed in, and which settings of it are wrong."""
+"""The page's configuration before sign-in, and which of its settings are wrong."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ JWT: dict[str, Any] = {
 }
 
 
-async def test_it_tells_how_to_sign_in_and_what_is_kept(redis_url: str) -> None:
+async def test_it_has_how_to_sign_in_and_what_is_kept(redis_url: str) -> None:
     async with Site(redis_url, dashboard_client_id="dashboard", timezone="Europe/Berlin", **JWT) as site:
         assert await site.get(PATH) == {
             "auth": ["jwt"],
@@ -48,13 +48,13 @@ async def test_it_tells_how_to_sign_in_and_what_is_kept(redis_url: str) -> None:
         }
 
 
-async def test_without_access_control_nobody_signs_in(redis_url: str) -> None:
+async def test_without_access_control_no_one_signs_in(redis_url: str) -> None:
     async with Site(redis_url) as site:
         result = await site.get(PATH)
         assert (result["sign_in"], result["openid"]) == (False, None)
 
 
-async def test_no_secret_is_told(redis_url: str, tmp_path: Path) -> None:
+async def test_no_secret_is_answered(redis_url: str, tmp_path: Path) -> None:
     secrets = {
         "auth": ("jwt", "introspection"),
         "auth_introspection_url": "https://login.example.com/introspect",
@@ -71,7 +71,12 @@ async def test_no_secret_is_told(redis_url: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "setting", "sentence", "why"),
     [
-        ({"auth": ("none",)}, "CLIENT_ID", "names neither jwt nor introspection", "nobody would take its tokens"),
+        (
+            {"auth": ("none",)},
+            "CLIENT_ID",
+            "names neither jwt nor introspection",
+            "no authenticator would accept its tokens",
+        ),
         ({"auth_issuer": "main"}, "CLIENT_ID", "AUTH_ISSUER must be the http", "an issuer that cannot be gone to"),
         ({"dashboard_connect_origins": "https://a.example/token"}, "CONNECT_ORIGINS", "no origin", "a path"),
         ({"dashboard_connect_origins": "https://a.example;script-src"}, "CONNECT_ORIGINS", "no origin", "a directive"),

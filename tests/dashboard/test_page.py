@@ -1,4 +1,4 @@
-"""What the page shows is what the API answers, for any filter, in any way to look at it."""
+"""The page shows what the API answers, for any filter and any view."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ async def test_days_are_picked_by_their_dates(look: Look, site: Site) -> None:
     assert [row[0] for row in (await page.table("curve"))[1]] == ["2026-11-02", "2026-11-03", "2026-11-04"]
 
 
-async def test_a_year_is_told_by_the_month(look: Look, site: Site) -> None:
+async def test_a_year_is_shown_by_the_month(look: Look, site: Site) -> None:
     page = await look(site, "/?range=12m")
     await page.drawn()
     _, rows = await page.table("logins")
@@ -228,7 +228,7 @@ async def test_every_chart_downloads_as_a_picture_and_as_csv(look: Look, site: S
         assert len((await (await table.value).path()).read_text("utf-8-sig").splitlines()) > 1, name
 
 
-async def test_hovering_tells_exact_figures_and_how_exact_they_are(look: Look, site: Site) -> None:
+async def test_hovering_shows_exact_figures_and_how_exact_they_are(look: Look, site: Site) -> None:
     page = await look(site, "/?range=7d")
     await page.drawn()
     plot = page.chart("curve").locator(".plot")

@@ -125,7 +125,7 @@ async def test_another_tab_is_not_signed_in(page: PageProbe) -> None:
     ],
     ids=["unknown", "no token", "without the scope", "expired"],
 )
-async def test_a_useless_token_is_told_at_once(page: PageProbe, text: str, says: str) -> None:
+async def test_a_useless_token_is_reported_at_once(page: PageProbe, text: str, says: str) -> None:
     await page.go("/")
     await paste(page, text)
     await is_out(page, says)
@@ -165,7 +165,7 @@ async def test_the_issuer_signs_in_and_the_view_is_kept(page: PageProbe, provide
     assert "code=" not in await page.page.evaluate("location.href + document.referrer")
 
 
-async def test_what_the_issuer_refuses_is_told(page: PageProbe, provider: Provider) -> None:
+async def test_a_refusal_of_the_issuer_is_shown(page: PageProbe, provider: Provider) -> None:
     provider.refuses = "<b>Not today</b>"
     await page.go("/?range=7d")
     await page.page.get_by_role("button", name="Sign in at").click()
@@ -176,7 +176,7 @@ async def test_what_the_issuer_refuses_is_told(page: PageProbe, provider: Provid
     await is_in(page)
 
 
-async def test_an_answer_that_nobody_asked_for_is_not_used(page: PageProbe, provider: Provider) -> None:
+async def test_an_unrequested_answer_is_not_used(page: PageProbe, provider: Provider) -> None:
     await page.go("/?range=7d&code=stolen&state=guessed&iss=https://elsewhere.example")
     await is_out(page, "not started in this tab")
     assert page.page.url == f"{page.site.url}/?range=7d"
@@ -192,7 +192,7 @@ async def test_an_answer_that_nobody_asked_for_is_not_used(page: PageProbe, prov
     ],
     ids=["another nonce", "another issuer", "without the scope"],
 )
-async def test_an_answer_that_is_wrong_signs_nobody_in(
+async def test_a_wrong_answer_signs_no_one_in(
     page: PageProbe, provider: Provider, changes: dict[str, Any], says: str
 ) -> None:
     for name, value in changes.items():
@@ -203,7 +203,7 @@ async def test_an_answer_that_is_wrong_signs_nobody_in(
     assert await stored(page) == "{}"
 
 
-async def test_an_issuer_that_does_not_answer_is_told(look: Look, filled: str, tmp_path: Path) -> None:
+async def test_an_issuer_that_does_not_answer_is_reported(look: Look, filled: str, tmp_path: Path) -> None:
     async with Provider() as provider:
         given = settings(tmp_path, provider)
     async with Site(filled, ahead_s=0, **given) as site:
@@ -213,7 +213,7 @@ async def test_an_issuer_that_does_not_answer_is_told(look: Look, filled: str, t
         await is_out(page, "does not answer")
 
 
-async def test_a_token_endpoint_elsewhere_has_to_be_allowed(
+async def test_a_token_endpoint_elsewhere_must_be_allowed(
     look: Look, filled: str, tmp_path: Path, provider: Provider
 ) -> None:
     provider.token_host = "localhost"

@@ -101,7 +101,7 @@ CASES: Final = [
     Case("AuthtallyLagGrowing", "shrinking", {f"authtally_stable_lag_events{{{SHARD}}}": "900000-2000x60"}, "45m", []),
     Case("AuthtallyLagGrowing", "still short", {f"authtally_stable_lag_events{{{SHARD}}}": "0+20x60"}, "45m", []),
     Case("AuthtallyPartitionStopped", "stopped", {f"authtally_partition_stopped{{{SHARD}}}": "1x9"}, "3m", [PARTITION]),
-    Case("AuthtallyPartitionStopped", "goes on", {f"authtally_partition_stopped{{{SHARD}}}": "0x9"}, "3m", []),
+    Case("AuthtallyPartitionStopped", "not stopped", {f"authtally_partition_stopped{{{SHARD}}}": "0x9"}, "3m", []),
     Case("AuthtallyOffsetsLost", "while it runs", {LOST: "0x20 70x20"}, "22m", [{"topic": "t"}]),
     Case("AuthtallyOffsetsLost", "before it was first scraped", {LOST: "_x20 70x20"}, "22m", [{"topic": "t"}]),
     Case("AuthtallyOffsetsLost", "long ago", {LOST: "70x60"}, "50m", []),
@@ -154,7 +154,7 @@ CASES: Final = [
     Case("AuthtallyApiDown", "up", UP, "6m", []),
     Case("AuthtallyApiErrors", "a tenth", {GOOD: "0+90x20", FAILED: "0+10x20"}, "15m", [{"dialect": "own"}]),
     Case("AuthtallyApiErrors", "a hundredth", {GOOD: "0+99x20", FAILED: "0+1x20"}, "15m", []),
-    Case("AuthtallyApiErrors", "nobody asks", {GOOD: "7x20", FAILED: "7x20"}, "15m", []),
+    Case("AuthtallyApiErrors", "no requests", {GOOD: "7x20", FAILED: "7x20"}, "15m", []),
     Case(
         "AuthtallyApiSlow",
         "two seconds",

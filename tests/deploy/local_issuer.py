@@ -27,7 +27,7 @@ class LocalIssuer:
 
         class Answering(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                issuer.answer(self, *issuer.told(self.path))
+                issuer.answer(self, *issuer.answer_to(self.path))
 
             def do_POST(self) -> None:
                 self.rfile.read(int(self.headers["Content-Length"]))
@@ -44,19 +44,19 @@ class LocalIssuer:
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
         self.url = f"http://127.0.0.1:{self._server.server_port}"
 
-    def told(self, path: str) -> tuple[int, object]:
+    def answer_to(self, path: str) -> tuple[int, object]:
         if path == "/keys":
             return 200, {"keys": self.keys}
         if path == "/.well-known/openid-configuration":
             return 200, {"issuer": self.calls_itself or self.url, "jwks_uri": f"{self.url}/keys"}
         return 404, {}
 
-    def answer(self, to: BaseHTTPRequestHandler, status: int, told: object) -> None:
-        body = json.dumps(told).encode()
+    def answer(self, to: BaseHTTPRequestHandler, status: int, body: object) -> None:
+        payload = json.dumps(body).encode()
         to.send_response(status)
-        to.send_header("Content-Length", str(len(body)))
+        to.send_header("Content-Length", str(len(payload)))
         to.end_headers()
-        to.wfile.write(body)
+        to.wfile.write(payload)
 
     @property
     def settings(self) -> dict[str, str]:

@@ -373,7 +373,7 @@ def test_everything_else_is_refused(redis_7: Store, valkeys: tuple[Store, Store]
             client.execute_command(*command)
 
 
-def test_nobody_signs_in_without_a_password_of_their_own(redis_7: Store, tmp_path: Path) -> None:
+def test_no_one_signs_in_without_a_password_of_their_own(redis_7: Store, tmp_path: Path) -> None:
     with redis_7.connect("default") as client, pytest.raises(redis.AuthenticationError):
         client.ping()
     # As shipped no user has a password, so that none can sign in at all.

@@ -1,4 +1,4 @@
-"""The capacity page tells what its formula says, and the formula what a real store takes."""
+"""The capacity page shows the results of its formula, and the formula those of a real store."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ def test_the_secrets_stay_when_they_are_made_again_and_are_shut_away(made: Path)
     assert all(len(word) == 48 for word in words)
 
 
-def test_redis_is_told_digests_of_the_passwords(made: Path) -> None:
+def test_redis_gets_digests_of_the_passwords(made: Path) -> None:
     acl = (made / "secrets/users.acl").read_text()
     for user in ("worker", "api", "operator"):
         password = (made / f"secrets/{user}_password").read_text().strip()
@@ -114,7 +114,7 @@ def test_its_settings_are_taken(made: Path, tmp_path: Path, name: str, monkeypat
 
 
 class Guarded(Valkey):
-    """A store that nobody may ask anything without signing in: being told so is its answer."""
+    """A store that refuses every command without authentication; that refusal is its answer."""
 
     def answers(self) -> bool:
         with redis.Redis(host=HOST, port=self.port) as client:

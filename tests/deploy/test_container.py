@@ -1,4 +1,4 @@
-"""The image without a container engine: linted, its build run as a script, and what comes out of it used."""
+"""The image without a container engine: linted, its build run as a script, and the result used."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ LOGINS = Shard("auth.logins", 1)
 ONE = {"redis_cluster": "off"}
 
 
-def told(redis_url: str, *arguments: object, **settings: str) -> dict[str, Any]:
+def printed(redis_url: str, *arguments: object, **settings: str) -> dict[str, Any]:
     done = run(redis_url, "positions", "rebuild-index", *arguments, "--json", settings=ONE | settings)
     assert done.exit_code == 0, done.output
     found: dict[str, Any] = json.loads(done.stdout)
@@ -54,17 +54,17 @@ def test_a_damaged_ledger_gets_every_day_back(redis_url: str, cluster: str, clus
         assert all(not DAYS & damaged[shard].keys() for shard in COUNTED)
         assert len(impossible(client)) == len(SHARDS) + 1
 
-        dry = told(url, "--all", **settings)
+        dry = printed(url, "--all", **settings)
         assert dry["changed"] is False
         assert indexes(client) == damaged
-        done = told(url, "--all", "--yes", **settings)
+        done = printed(url, "--all", "--yes", **settings)
         assert done["changed"] is True
         assert indexes(client) == whole
         assert impossible(client) == set()
         assert sum(each["added"] for each in done["shards"]) == sum(len(each["periods"]) for each in dry["shards"]) > 20
         assert [each["removed"] for each in done["shards"]] == [1, 1, 2, 1, 1, 1]
 
-        again = told(url, "--all", "--yes", **settings)
+        again = printed(url, "--all", "--yes", **settings)
         assert again["changed"] is False
         assert not any(each["periods"] or each["times"] for each in again["shards"])
         client.flushall()
@@ -105,16 +105,16 @@ def test_a_period_whose_keys_expire_at_different_times_is_hidden_when_the_first_
         counts = of(LOGINS).counts("2026-11-25", EVERYTHING)
         sooner = client.expiretime(counts) - 86_400
         client.expireat(counts, sooner)
-        assert told(redis_url, "--all", "--yes")["changed"] is True
+        assert printed(redis_url, "--all", "--yes")["changed"] is True
         assert client.zscore(of(LOGINS).index, "2026-11-25") == sooner
 
 
-def test_months_kept_for_ever_have_no_expiry(redis_url: str) -> None:
+def test_months_kept_forever_have_no_expiry(redis_url: str) -> None:
     restore(redis_url, WHOLE)
     with redis.Redis.from_url(redis_url, decode_responses=True) as client:
         before = indexes(client)
         client.delete(of(LOGINS).index)
-        (shard,) = [each for each in told(redis_url, "auth.logins", "1", "--yes")["shards"] if each["added"]]
+        (shard,) = [each for each in printed(redis_url, "auth.logins", "1", "--yes")["shards"] if each["added"]]
         assert shard["periods"]["2026-11"] is None
         assert indexes(client) == before
 
@@ -123,7 +123,7 @@ def test_a_shard_that_is_being_restored_is_left_alone(redis_url: str) -> None:
     restore(redis_url, DAMAGED)
     with redis.Redis.from_url(redis_url, decode_responses=True) as client:
         client.set(of(LOGINS).position, fields.RESTORING)
-        (shard,) = told(redis_url, "auth.logins", "1", "--yes")["shards"]
+        (shard,) = printed(redis_url, "auth.logins", "1", "--yes")["shards"]
         assert "being restored" in shard["unfit"]
         assert DAYS.isdisjoint(indexes(client)[LOGINS])
 
@@ -131,7 +131,7 @@ def test_a_shard_that_is_being_restored_is_left_alone(redis_url: str) -> None:
 def test_the_shipped_operator_may_repair(redis_url: str) -> None:
     with Store() as store:
         restore(store.url_of("operator"), DAMAGED)
-        assert told(store.url_of("operator"), "--all", "--yes")["changed"] is True
+        assert printed(store.url_of("operator"), "--all", "--yes")["changed"] is True
         with store.watcher() as client:
             assert all(indexes(client)[shard].keys() >= DAYS for shard in COUNTED)
 
@@ -146,7 +146,7 @@ def test_a_worker_counts_on_while_its_index_is_rebuilt(redis_url: str) -> None:
             wait_until(lambda: int(client.get(keys.position) or 0) > 200, 30)
             for _ in range(5):
                 client.delete(keys.index)
-                told(redis_url, *shard, "--yes")
+                printed(redis_url, *shard, "--yes")
                 days = {f"2026-11-{day:02}" for day in range(1, 29)}
                 assert days <= set(client.zrange(keys.index, 0, -1))
             writer.kill()

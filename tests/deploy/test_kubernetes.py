@@ -163,7 +163,7 @@ def test_who_scales_a_service_is_alone_in_it(folder: str) -> None:
 
 
 @each_folder
-def test_keda_is_told_of_the_group_that_the_worker_is_in(folder: str) -> None:
+def test_keda_reads_the_group_of_the_worker(folder: str) -> None:
     spec = the(folder, "ScaledObject")["spec"]
     assert set(spec) <= SCALED_OBJECT
     (trigger,) = spec["triggers"]

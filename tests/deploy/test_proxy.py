@@ -202,7 +202,7 @@ async def test_a_question_arrives_as_it_was_asked(proxy: type[Proxy], api: Recor
         "Host": "auth.example",
     }
     query = "/jans-auth/restv1/internal/stat?month=202611+202612%20202701&format=%2520&empty="
-    # Caddy answers for the hosts that it is told of.
+    # Caddy answers for the hosts in its configuration.
     sent["Host"] = "auth.example" if proxy is Nginx else ""
     async with aiohttp.ClientSession() as session:
         with proxy(await listen(api.runner), await listen(auth_server.runner)) as server:
@@ -250,8 +250,8 @@ async def test_the_api_answers_behind_it(
 
 
 def test_every_route_of_a_product_is_in_both_but_its_health_check() -> None:
-    nobody: dict[str, Any] = {"auth": ("none",)}
-    app = build_app(ApiSettings(**nobody))
+    without_auth: dict[str, Any] = {"auth": ("none",)}
+    app = build_app(ApiSettings(**without_auth))
     products = tuple(dialect.PREFIX for dialect in (janssen, gluu, auth0))
     served = {resource.canonical for resource in app.router.resources()}
     taken = {

@@ -76,7 +76,7 @@ def init(auth: AuthServer, ingest: Ingest) -> Init:
     return start
 
 
-def told(event: dict[str, Any]) -> dict[str, Any]:
+def without_ids(event: dict[str, Any]) -> dict[str, Any]:
     """An event without what differs each time."""
     return {name: value for name, value in event.items() if name not in ("id", "time")}
 
@@ -100,7 +100,7 @@ def test_tokens_are_published_by_grant_and_kind(auth: AuthServer, ingest: Ingest
     wait_until(lambda: len(ingest.events) == 4)
     own = {"type": "token", "realm": "acme", "node": "as1"}
     code = own | {"grant_type": "authorization_code", "client_id": "web", "user_id": "älice"}
-    assert [told(event) for event in ingest.events] == [
+    assert [without_ids(event) for event in ingest.events] == [
         code | {"tokens": ["access_token"]},
         code | {"tokens": ["refresh_token"]},
         code | {"tokens": ["id_token"]},
@@ -157,7 +157,7 @@ def test_a_refresh_is_activity_under_either_grant(
     auth.do("modifyAccessToken", UPDATE, **refresh)
     wait_until(lambda: len(ingest.events) == len(expected))
     common = {"client_id": "web", "node": "as1"}
-    assert [told(event) for event in ingest.events] == [common | event for event in expected]
+    assert [without_ids(event) for event in ingest.events] == [common | event for event in expected]
 
 
 def test_a_login_is_published_with_one_id_however_often_its_session_is_asked_about(
@@ -178,7 +178,7 @@ def test_a_login_is_published_with_one_id_however_often_its_session_is_asked_abo
     auth.do("forceReAuthentication", POST, session="last", user="carol", at=at)
     wait_until(lambda: any(event["user_id"] == "carol" for event in ingest.events))
     login = {"type": "login", "node": "as1"}
-    assert [told(event) for event in ingest.events] == [
+    assert [without_ids(event) for event in ingest.events] == [
         login | {"user_id": "alice", "client_id": "web"},
         login | {"user_id": "alice", "client_id": "app"},
         login | {"user_id": "alice", "client_id": "web"},
@@ -218,7 +218,7 @@ def test_events_are_sent_again_until_they_are_taken(auth: AuthServer, ingest: In
     assert "publishing again" in logged
 
 
-def test_what_is_refused_for_good_is_told_and_not_sent_again(auth: AuthServer, ingest: Ingest, init: Init) -> None:
+def test_what_is_refused_for_good_is_logged_and_not_sent_again(auth: AuthServer, ingest: Ingest, init: Init) -> None:
     ingest.statuses = [400]
     init(UPDATE)
     auth.do("modifyAccessToken", UPDATE, grant="password", user="alice")
@@ -237,11 +237,11 @@ def silent() -> Iterator[socket.socket]:
         yield listener
 
 
-@pytest.mark.parametrize("where", ["nobody listens", "nobody answers"])
-def test_an_api_that_is_gone_holds_up_nobody_and_costs_bounded_memory(
+@pytest.mark.parametrize("where", ["nothing listens", "nothing answers"])
+def test_an_api_that_is_gone_blocks_no_login_and_costs_bounded_memory(
     auth: AuthServer, silent: socket.socket, init: Init, where: str
 ) -> None:
-    port = free_port() if where == "nobody listens" else silent.getsockname()[1]
+    port = free_port() if where == "nothing listens" else silent.getsockname()[1]
     url = f"http://127.0.0.1:{port}/v1/events"
     init(UPDATE, url=url, queue="5", timeout_ms="200")
     init(POST, url=url, queue="5", timeout_ms="200")
@@ -255,7 +255,7 @@ def test_an_api_that_is_gone_holds_up_nobody_and_costs_bounded_memory(
     wait_until(lambda: "publishing fails and is retried" in auth.logged())
 
 
-def test_what_did_not_fit_is_told(auth: AuthServer, ingest: Ingest, init: Init) -> None:
+def test_what_did_not_fit_is_logged(auth: AuthServer, ingest: Ingest, init: Init) -> None:
     ingest.statuses = [503] * 3
     init(UPDATE, queue="5")
     for _ in range(50):
@@ -298,7 +298,7 @@ def test_what_goes_wrong_in_a_script_goes_no_further(auth: AuthServer, ingest: I
         ({"url": "http://127.0.0.1:1/v1/events", "token": "t", "refresh_as": "x"}, "refresh_as is original or"),
     ],
 )
-def test_a_wrong_attribute_is_named_and_the_product_told(
+def test_a_wrong_attribute_is_named_and_the_product_informed(
     auth: AuthServer, attributes: dict[str, str], named: str
 ) -> None:
     for script in (UPDATE, POST):
@@ -318,7 +318,7 @@ def test_a_token_file_is_read_anew(auth: AuthServer, ingest: Ingest, init: Init,
     assert [request.headers["Authorization"] for request in ingest.requests] == ["Bearer first", "Bearer second"]
 
 
-def test_the_products_are_told_the_api_version_with_two_arguments(auth: AuthServer) -> None:
+def test_the_products_get_the_api_version_with_two_arguments(auth: AuthServer) -> None:
     assert auth.do("getApiVersion", UPDATE).answer == 11
 
 

@@ -65,7 +65,7 @@ def run(command: str, folder: Path, kafka: str, **settings: str) -> Result:
     return CliRunner().invoke(main, [named.get(word, word) for word in command.split()], env=environment)
 
 
-def tells_in_one_line(done: Result, setting: str) -> None:
+def fails_in_one_line(done: Result, setting: str) -> None:
     assert isinstance(done.exception, SystemExit), done.exception
     assert done.exit_code == 1
     (line,) = done.stderr.strip().splitlines()
@@ -77,25 +77,25 @@ def tells_in_one_line(done: Result, setting: str) -> None:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_redis_is_away(command: str, layout: str, kafka: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    tells_in_one_line(run(command, tmp_path, kafka, **AWAY[layout]), "REDIS_URL")
+    fails_in_one_line(run(command, tmp_path, kafka, **AWAY[layout]), "REDIS_URL")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_redis_refuses_the_password(command: str, kafka: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with Valkey(password="right") as store:
-        tells_in_one_line(run(command, tmp_path, kafka, REDIS_URL=store.url.replace("right", "wrong")), "REDIS_URL")
+        fails_in_one_line(run(command, tmp_path, kafka, REDIS_URL=store.url.replace("right", "wrong")), "REDIS_URL")
 
 
 @pytest.mark.parametrize("command", OF_KAFKA)
 def test_kafka_is_away(command: str, redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     done = run(command, tmp_path, f"{HOST}:{free_port()}", REDIS_URL=redis_url)
-    tells_in_one_line(done, "KAFKA_BOOTSTRAP_SERVERS")
+    fails_in_one_line(done, "KAFKA_BOOTSTRAP_SERVERS")
 
 
 @pytest.mark.parametrize("layout", AWAY)
-def test_the_doctor_tells_it_as_a_finding(
+def test_the_doctor_reports_it_as_a_finding(
     layout: str, kafka: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

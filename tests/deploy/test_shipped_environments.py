@@ -36,7 +36,7 @@ TOPICS: Final = (
     *("auth.dead-letter", "keycloak.events"),
 )
 HASH_KEY: Final = "a key of more than sixteen characters"
-KAFKA_PASSWORD: Final = "of nobody but a test"
+KAFKA_PASSWORD: Final = "of a test only"
 
 
 class Site(NamedTuple):

@@ -65,7 +65,7 @@ class Site:
     def run(self, *arguments: object, **settings: str) -> Result:
         return fixtures.run(self.redis_url, *arguments, settings=self.settings | settings)
 
-    def told(self, *arguments: object, **settings: str) -> dict[str, Any]:
+    def printed(self, *arguments: object, **settings: str) -> dict[str, Any]:
         done = self.run(*arguments, "--json", **settings)
         found: dict[str, Any] = json.loads(done.stdout)
         assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
@@ -119,7 +119,7 @@ def damaged(own_broker: str, redis_url: str, tmp_path: Path) -> Iterator[Site]:
 
 def agrees(site: Site, month: str) -> bool:
     """Whether a month is what counting it from Kafka in another way finds."""
-    found = site.told("recount", month)
+    found = site.printed("recount", month)
     assert min(figure["recount"] for figure in found["figures"] if figure["name"] in ("active users", "logins")) > 0
     return bool(found["agree"])
 
@@ -161,7 +161,7 @@ def test_figures_and_ids_go_on_after_an_upgrade(site: Site, tmp_path: Path) -> N
 
 def test_what_is_verified_begins_at_the_upgrade(site: Site, tmp_path: Path) -> None:
     site.count(*(login(f"user-{number}", partition) for number in range(20) for partition in (0, 1)))
-    of_logins = [each for each in site.told("snapshot", "verify", "--from-start")["shards"] if each["replayed"] == 0]
+    of_logins = [each for each in site.printed("snapshot", "verify", "--from-start")["shards"] if each["replayed"] == 0]
     assert {each["topic"] for each in of_logins} == set(PARTITIONS)
     since = site.start[LOGINS[0].tag]
     verdicts = {each["verdict"] for each in of_logins if each["topic"] == "auth.logins" and each["partition"] == 0}
@@ -174,7 +174,7 @@ def test_what_is_verified_begins_at_the_upgrade(site: Site, tmp_path: Path) -> N
     }
 
     # This snapshot stands where the first ranges of this version began.
-    shards = site.told("snapshot", "verify", WHOLE)["shards"]
+    shards = site.printed("snapshot", "verify", WHOLE)["shards"]
     assert {each["verdict"] for each in shards if each["topic"] == "auth.logins"} == {"agrees"}
     assert {each["replayed"] for each in shards if each["topic"] == "auth.logins"} == {20}
 
@@ -183,10 +183,10 @@ def test_what_is_verified_begins_at_the_upgrade(site: Site, tmp_path: Path) -> N
     file = tmp_path / "since.snapshot"
     assert site.run("snapshot", "save", file).exit_code == 0
     site.count(*(login(f"later-{number}", partition) for number in range(20) for partition in (0, 1)))
-    found = site.told("snapshot", "verify", file)
+    found = site.printed("snapshot", "verify", file)
     assert (found["status"], found["agree"], found["depends_on_clock"]) == (0, True, False)
     site.redis.hincrby(of(LOGINS[1]).counts(DAY, EVERYTHING), fields.LOGIN, 1)
-    assert site.told("snapshot", "verify", file)["status"] == 1
+    assert site.printed("snapshot", "verify", file)["status"] == 1
 
 
 def test_a_damaged_ledger_counts_on_and_is_repaired(damaged: Site) -> None:
@@ -199,7 +199,7 @@ def test_a_damaged_ledger_counts_on_and_is_repaired(damaged: Site) -> None:
     # The day of the newest events came back by itself, those before do not.
     assert set(damaged.redis.zrange(of(LOGINS[1]).index, 0, -1)) & DAYS == {DAY}
 
-    done = damaged.told("positions", "rebuild-index", "--all", "--yes")
+    done = damaged.printed("positions", "rebuild-index", "--all", "--yes")
     assert done["changed"] is True
     assert all(set(damaged.redis.zrange(of(shard).index, 0, -1)) >= DAYS for shard in LOGINS)
     assert all(damaged.progress(fields.LAST_RECORD, shard) < FAR_AHEAD_MS for shard in LOGINS)
@@ -213,13 +213,13 @@ def test_unexpected_records_are_skipped_by_every_replay(site: Site) -> None:
     site.redis.sadd(of(LOGINS[0]).unexpected, start + 1)
     site.count(*(login(f"user-{number}") for number in range(4)))
     assert site.progress(fields.dead("unexpected")) == 1
-    shards = site.told("snapshot", "verify", WHOLE)["shards"]
+    shards = site.printed("snapshot", "verify", WHOLE)["shards"]
     (verdict,) = [each["verdict"] for each in shards if (each["topic"], each["partition"]) == LOGINS[0]]
     assert verdict == "agrees"
     assert agrees(site, "2026-11")
 
 
-def test_what_a_clock_decided_is_told_apart_from_what_differs(site: Site, tmp_path: Path) -> None:
+def test_a_clocks_decisions_are_separated_from_differences(site: Site, tmp_path: Path) -> None:
     site.count(login("user-1", 0), login("user-1", 1))
     file = tmp_path / "since.snapshot"
     assert site.run("snapshot", "save", file).exit_code == 0
@@ -238,7 +238,7 @@ def test_what_a_clock_decided_is_told_apart_from_what_differs(site: Site, tmp_pa
     wait_until(lambda: time.time() > possible_at, 20)
 
     def verified() -> tuple[int, dict[str, Any], set[str]]:
-        found = site.told("snapshot", "verify", file, topics="auth.logins=login")
+        found = site.printed("snapshot", "verify", file, topics="auth.logins=login")
         first, second = found["shards"]
         assert found["depends_on_clock"] == (found["status"] == 3)
         assert found["agree"] is False

@@ -19,7 +19,12 @@ def log_ends(bootstrap: str, shards: Iterable[Shard]) -> dict[Shard, int]:
     """The offset after the last record or marker of each partition."""
     # Uncommitted, so that an open transaction would show as an end never reached.
     consumer: Any = Consumer(
-        {"bootstrap.servers": bootstrap, "group.id": "reckoning", "isolation.level": "read_uncommitted", "log_level": 0}
+        {
+            "bootstrap.servers": bootstrap,
+            "group.id": "expected-counts",
+            "isolation.level": "read_uncommitted",
+            "log_level": 0,
+        }
     )
     try:
         return {shard: consumer.get_watermark_offsets(TopicPartition(*shard), timeout=10)[1] for shard in shards}
@@ -55,7 +60,7 @@ def differences(
         allowed |= {of.meta, of.position, of.progress, of.observed, of.labels, of.index, of.ids, of.unexpected}
         if of.shard not in expected:
             found += _same(f"{tag}: progress", client.hgetall(of.progress), {})
-    found += [f"nobody asked for {key}" for key in sorted(there - allowed)]
+    found += [f"unexpected key {key}" for key in sorted(there - allowed)]
     return found
 
 

@@ -33,4 +33,4 @@ def restart_from_snapshot(site: Site) -> None:
     site.wait_until_moved(MOVES_S)
     site.store.kill()
     site.store.start()
-    wait_until(lambda: all(at > saved[of] for of, at in site.positions().items()), MOVES_S, "all goes on")
+    wait_until(lambda: all(at > saved[of] for of, at in site.positions().items()), MOVES_S, "every shard moves on")

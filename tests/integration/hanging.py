@@ -1,6 +1,6 @@
 """The worker with a defect, and with something that never ends when it stops. Run as a program with the kind of hang.
 
-It fails on one record in a way that nobody foresaw, as failing.py does.
+It fails on one record with an unexpected exception, as failing.py does.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tests.integration import failing
 LONG_S: Final = 300
 
 
-async def for_ever(*_: Any) -> None:
+async def forever(*_: Any) -> None:
     await asyncio.Event().wait()
 
 
@@ -51,12 +51,12 @@ def stop(how: Callable[..., Any]) -> Callable[[], None]:
 
 KINDS: Final[dict[str, Callable[[], None]]] = {
     "nothing": lambda: None,
-    "awaits for ever": stop(for_ever),
+    "awaits forever": stop(forever),
     "event loop blocked": stop(blocked),
     "interpreter lock kept": stop(with_the_lock),
     "socket that says nothing": stop(on_a_socket),
     "thread that is no daemon": a_thread_stays,
-    "consumer's thread": lambda: setattr(ConsumerThread, "on_thread_stop", for_ever),
+    "consumer's thread": lambda: setattr(ConsumerThread, "on_thread_stop", forever),
     "consumer's thread blocked": lambda: setattr(ConsumerThread, "on_thread_stop", blocked),
 }
 

@@ -156,14 +156,14 @@ class Site:
         """Have the store run a command while the workers hold ranges that they could not apply. Needs a flow.
 
         The store is stopped, so that what flows meanwhile piles up in the workers; the command is in its socket when it
-        goes on, so at most the one range that each topic had sent can come before it.
+        continues, so at most the one range that each topic had sent can come before it.
         """
         connection = self.raw.connection_pool.get_connection()
         try:
             self.store.pause()
             try:
                 before = self.publisher.published
-                wait_until(lambda: self.publisher.published > before + QUEUED_EVENTS, what="the flow goes on")
+                wait_until(lambda: self.publisher.published > before + QUEUED_EVENTS, what="the flow continues")
                 connection.send_command(*command)
             finally:
                 self.store.resume()

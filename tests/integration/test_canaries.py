@@ -68,7 +68,7 @@ def forms(planted: str) -> dict[str, bytes]:
     return found
 
 
-def told(where: dict[str, bytes], planted: dict[str, dict[str, bytes]]) -> list[str]:
+def leaks(where: dict[str, bytes], planted: dict[str, dict[str, bytes]]) -> list[str]:
     return [
         f"{name} as {form} in {place}"
         for place, content in where.items()
@@ -118,7 +118,7 @@ def ask(api: ApiProcess) -> dict[str, bytes]:
     return answers
 
 
-def test_nothing_secret_is_kept_logged_or_told(
+def test_nothing_secret_is_kept_logged_or_answered(
     make_site: MakeSite, embedded: Broker, store: Valkey, tmp_path: Path
 ) -> None:
     site = make_site(embedded, store=store, log_level="debug")
@@ -153,8 +153,8 @@ def test_nothing_secret_is_kept_logged_or_told(
     assert b"acme" in b"".join(kept.values())
 
     plain = {text: {"itself": text.encode()} for text in PLANTED}
-    assert told(answers | headers | logs | kept, plain) == []
-    assert told(kept, {USER: forms(USER), EVENT_ID: forms(EVENT_ID)}) == []
+    assert leaks(answers | headers | logs | kept, plain) == []
+    assert leaks(kept, {USER: forms(USER), EVENT_ID: forms(EVENT_ID)}) == []
 
 
 def _wait_until_counted(site: Site, worker: WorkerProcess) -> float:

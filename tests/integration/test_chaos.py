@@ -105,9 +105,9 @@ class Mixed:
     def hang_the_store(self) -> None:
         self.site.store.pause()
         try:
-            # Past the socket timeout of 5 s: whether the last scripts run when it goes on, no worker can know.
+            # Past the socket timeout of 5 s: a worker cannot know if the last scripts run when it continues.
             before = self.site.publisher.published
-            wait_until(lambda: self.site.publisher.published > before + 14_000, 60, "the flow goes on")
+            wait_until(lambda: self.site.publisher.published > before + 14_000, 60, "the flow continues")
         finally:
             self.site.store.resume()
 

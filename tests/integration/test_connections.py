@@ -1,4 +1,4 @@
-"""Connections that ask nothing, or never to the end: they cost little, go by themselves, and keep nobody out."""
+"""Idle and unfinished connections: they cost little, are closed by the server, and block no other client."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def many_files() -> None:
 
 
 @pytest.mark.usefixtures("many_files")
-def test_ten_thousand_idle_connections_keep_nobody_out(redis_url: str) -> None:
+def test_ten_thousand_idle_connections_block_no_other(redis_url: str) -> None:
     with ApiProcess(redis_url=redis_url, auth="none") as api, ExitStack() as stack:
         before = api.rss_bytes
         for number in range(IDLE):

@@ -1,4 +1,4 @@
-"""A worker that crashes, or is told to end, ends in time whatever hangs, and says what hung."""
+"""A worker that crashes or is stopped ends in time even if something hangs, and logs what hung."""
 
 from __future__ import annotations
 
@@ -62,14 +62,14 @@ def test_a_crash_ends_the_worker_whatever_hangs(embedded: Broker, make_site: Mak
 
 
 def test_readiness_and_liveness_name_the_crash(embedded: Broker, make_site: MakeSite) -> None:
-    site, worker = start(make_site, embedded, "awaits for ever")["awaits for ever"]
+    site, worker = start(make_site, embedded, "awaits forever")["awaits forever"]
     crash(site, worker)
     assert worker.wait_until_troubled("crashed", "OSError", timeout_s=2)
     assert worker.alive() is False
     assert worker.metric("authtally_unready", component="crashed") == 1
     # What it waits for is in no thread's stack.
     assert worker.wait(ENDS_S) == STATUS
-    assert "in for_ever" in worker.log
+    assert "in forever" in worker.log
 
 
 @pytest.mark.apache_kafka

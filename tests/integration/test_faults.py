@@ -21,7 +21,7 @@ def test_five_kills_of_workers_in_mid_stream_change_no_counter(apache: Broker, m
     site = make_site(apache)
     with site.publisher.flow():
         for kill in range(KILLS + 1):
-            # A dead member keeps its share of a group for its session of 10 s; with another group's name nobody waits
+            # A dead member keeps its share of a group for its session of 10 s; with another group's name no one waits
             # for that. The group has no say in what is counted: positions are the ledger's.
             worker = site.workers.start(kafka_group=f"{site.logins}.{kill}").wait_until_ready()
             site.wait_until_moved()
@@ -108,7 +108,7 @@ def test_a_store_restarted_from_an_older_snapshot_ends_equal(embedded: Broker, m
     assert site.differences() == []
 
 
-def test_a_worker_without_its_store_is_unready_and_alive_and_goes_on(embedded: Broker, make_site: MakeSite) -> None:
+def test_a_worker_without_its_store_is_unready_and_alive_and_continues(embedded: Broker, make_site: MakeSite) -> None:
     site = make_site(embedded)
     worker = site.workers.start().wait_until_ready()
     with site.publisher.flow():
@@ -130,7 +130,7 @@ def test_a_store_that_hangs_past_the_socket_timeout_ends_equal(embedded: Broker,
         site.wait_until_moved()
         site.store.pause()
         try:
-            # Its last script may or may not run once it goes on; the worker sends it again and cannot know.
+            # Its last script may or may not run once it continues; the worker sends it again and cannot know.
             assert "AUTHTALLY_REDIS_URL" in worker.wait_until_troubled("no connection")
         finally:
             site.store.resume()
@@ -163,7 +163,7 @@ def test_sigterm_in_mid_stream_ends_a_worker_within_seconds_with_0(apache: Broke
         site.wait_until_moved()
         worker.terminate()
         assert worker.wait(timeout_s=8) == 0
-        # It has left the group, so nobody waits for its session to end.
+        # It has left the group, so no one waits for its session to end.
         site.workers.start().wait_until_ready(timeout_s=8)
         site.wait_until_moved()
     assert site.differences() == []

@@ -180,7 +180,7 @@ UNREADABLE: Final = [
 
 
 @pytest.mark.parametrize(("damage", "error"), UNREADABLE)
-def test_a_batch_that_nobody_can_read_stops_its_partition_and_no_other_until_it_is_passed(
+def test_an_unreadable_batch_stops_its_partition_and_no_other_until_it_is_passed(
     embedded: Broker, make_site: MakeSite, damage: Callable[[bytes], bytes], error: str
 ) -> None:
     site = make_site(embedded, partitions=2)
@@ -261,8 +261,8 @@ async def test_letters_carry_usable_times_where_the_broker_does_not_take_ours(
     assert times == {str(stamp): usable_ms if stamp == usable_ms else clock_ms for stamp in stamps}
 
 
-async def test_letters_that_nobody_waits_for_any_more_are_given_up(apache: Broker, make_site: MakeSite) -> None:
-    """As after a rebalance: whoever has the partition now sends its own."""
+async def test_letters_without_a_waiting_range_are_given_up(apache: Broker, make_site: MakeSite) -> None:
+    """As after a rebalance: the partition's new owner sends its own."""
     site = make_site(apache, partitions=1)
     site.remove_topic(site.dead_letters)
     sender, asked = DeadLetters(settings_of(site), {}), []

@@ -1,4 +1,4 @@
-"""Events over HTTP into Apache Kafka: acknowledged by all replicas, idempotent, and told apart when only a part is."""
+"""Events over HTTP into Apache Kafka: acknowledged by all replicas, idempotent, and answered singly if some fail."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def own_kafka() -> Iterator[ApacheKafka]:
         yield server
 
 
-def test_a_topic_that_is_missing_is_told_apart(valkey: Valkey, apache_kafka: str, create_topic: CreateTopic) -> None:
+def test_a_missing_topic_is_answered_apart(valkey: Valkey, apache_kafka: str, create_topic: CreateTopic) -> None:
     logins = create_topic(apache_kafka, 3)
     topics = f"{logins}=login,nobody.made.this=account"
     with serve(valkey, apache_kafka, topics=topics, ingest_timeout_s="2") as api:

@@ -118,7 +118,7 @@ def topic_made_anew(site: Site, new_events: int, running: bool) -> None:
     assert site.raw_figures(old) == kept
 
 
-def test_a_stopped_partition_stays_stopped_through_a_rebalance_and_goes_on_once_reset(
+def test_a_stopped_partition_stays_stopped_through_a_rebalance_and_continues_once_reset(
     apache: Broker, make_site: MakeSite
 ) -> None:
     site = make_site(apache, partitions=1)

@@ -69,7 +69,7 @@ def move(address: MovingAddress, store: Valkey) -> float:
     """Seconds until the next count on `store`."""
     before, began = counted(store), time.monotonic()
     address.target = store.port
-    wait_until(lambda: counted(store) > before, 20, "counting goes on")
+    wait_until(lambda: counted(store) > before, 20, "counting continues")
     return time.monotonic() - began
 
 
@@ -117,7 +117,7 @@ def callers(of: Any) -> list[Any]:
 def loading(source: Valkey) -> Iterator[Valkey]:
     """A server with the same data that takes seconds to load it."""
     with client(source) as of:
-        # Some that nobody reads: each takes a millisecond.
+        # Some unread ones: each takes a millisecond.
         of.mset({f"filler:{number}": number for number in range(4000)})
         of.save()
     options = ("--key-load-delay", "1000", "--loading-process-events-interval-bytes", "1024")
@@ -148,7 +148,7 @@ def test_a_worker_waits_for_a_server_that_loads(
         worker.wait_until_troubled("AUTHTALLY_REDIS_URL", "still loading its data")
         wait_until(lambda: new.running and new.answers(), 30, "it has loaded")
         before, began = counted(new), time.monotonic()
-        wait_until(lambda: counted(new) > before, 20, "counting goes on")
+        wait_until(lambda: counted(new) > before, 20, "counting continues")
         assert time.monotonic() - began < COUNTS_S
 
 
@@ -185,7 +185,7 @@ def test_an_api_does_not_go_on_reading_an_old_primary(
 
     assert months()
     with client(old) as of:
-        # It answers reads as before, and follows nobody who would bring it news.
+        # It answers reads as before, and no primary updates it.
         of.replicaof(HOST, free_port())
     address.target = new.port
     with client(old) as of:

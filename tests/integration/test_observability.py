@@ -1,4 +1,4 @@
-"""What a real worker and api tell, scraped by a real Prometheus with the shipped configuration, rules and panels."""
+"""Metrics of a real worker and api in a real Prometheus, with the shipped configuration, rules and panels."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def up(prometheus: Prometheus) -> dict[str, float]:
     return {labels["job"]: value for labels, value in prometheus.query("up")}
 
 
-def told(worker: WorkerProcess, api: ApiProcess) -> dict[str, str]:
+def pages_of(worker: WorkerProcess, api: ApiProcess) -> dict[str, str]:
     """What each of the services' own pages of metrics says."""
     return {
         "worker": worker.metrics(),
@@ -136,7 +136,7 @@ def test_promtool_finds_nothing_against_the_metrics(worker: WorkerProcess, api: 
         tool = promtool()
     except PrometheusMissingError as missing:
         pytest.skip(str(missing))
-    text = told(worker, api)[page]
+    text = pages_of(worker, api)[page]
     done = subprocess.run(
         (tool, "check", "metrics"), input=text, capture_output=True, text=True, timeout=30, check=False
     )
@@ -146,7 +146,7 @@ def test_promtool_finds_nothing_against_the_metrics(worker: WorkerProcess, api: 
 
 def test_every_metric_asked_for_exists(worker: WorkerProcess, api: ApiProcess) -> None:
     known = {"up"}
-    for text in told(worker, api).values():
+    for text in pages_of(worker, api).values():
         for family in text_string_to_metric_families(text):
             ends = {"counter": ["_total"], "histogram": ["_bucket", "_count", "_sum"]}.get(family.type, [""])
             known |= {family.name + end for end in ends}
@@ -156,13 +156,13 @@ def test_every_metric_asked_for_exists(worker: WorkerProcess, api: ApiProcess) -
     assert len(names) > 30
 
 
-def test_the_apis_own_page_tells_nothing_of_users(worker: WorkerProcess, api: ApiProcess) -> None:
-    page = told(worker, api)["api"]
+def test_the_apis_own_page_has_nothing_of_users(worker: WorkerProcess, api: ApiProcess) -> None:
+    page = pages_of(worker, api)["api"]
     assert "authtally_api_requests_total" in page
     assert not re.search(r"active_users|otp|quota|m2m", page)
 
 
-def test_active_users_of_day_week_and_month_quotas_and_otp_tokens_are_told(prometheus: Prometheus) -> None:
+def test_active_users_of_day_week_and_month_quotas_and_otp_tokens_are_shown(prometheus: Prometheus) -> None:
     periods = {labels["period"] for labels, _ in prometheus.query("authtally_active_users")}
     assert periods == {"day", "week", "month"}
     assert prometheus.query('authtally_m2m_tokens_limit{scope="tenant"} == 1000')

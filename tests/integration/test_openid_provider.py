@@ -325,7 +325,7 @@ async def test_a_token_in_use_is_refused_once_it_has_expired(
     token = issued(keycloak)
     expires = claims(token)["exp"]
     async with served(clock, redis_url=store.url, **settings(keycloak)) as api:
-        # Looked at half a minute before its end, so that the minute for which it may be remembered ends after it.
+        # Checked half a minute before its end, so that the minute for which it may be remembered ends after it.
         clock.now = expires - 30
         assert (await api.get(f"{GLUU}?month=202111", token)).status == 200
         clock.now = expires - 0.1

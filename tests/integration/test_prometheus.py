@@ -82,7 +82,7 @@ def apis(store: Valkey, tokens_file: str) -> Iterator[dict[str, ApiProcess]]:
     settings = {"redis_url": store.url, "auth": "static", "auth_tokens_file": tokens_file}
     with (
         ApiProcess(**settings) as documented,
-        # In source shape a second call in the interval is refused, so nobody scrapes more often than it lasts.
+        # In source shape a second call in the interval is refused, so scrapes must not be more frequent.
         ApiProcess(**settings, janssen_shape="source", gluu_shape="source", gluu_interval_s="0") as source,
     ):
         yield {"documented": documented, "source": source}
@@ -101,10 +101,10 @@ def scrape(job: str, api: ApiProcess, path: str, token: str = TOKEN, **rest: Any
 
 @pytest.fixture(scope="module")
 def prometheus(apis: dict[str, ApiProcess]) -> Iterator[Prometheus]:
-    """Scrapes both products in both shapes, the api's own metrics, and with a token that nobody knows."""
+    """Scrapes both products in both shapes, the api's own metrics, and with an unknown token."""
     documented, source = apis["documented"], apis["source"]
     try:
-        # The source shape calls its text JSON, as the products do. Prometheus 2 does not mind; 3 wants to be told.
+        # The source shape calls its text JSON, as the products do. Prometheus 2 accepts that; 3 needs a setting.
         result = {"fallback_scrape_protocol": "PrometheusText0.0.4"} if major_version() >= 3 else {}
         server = Prometheus(
             [
@@ -148,7 +148,7 @@ def values(prometheus: Prometheus, expression: str) -> list[float]:
 
 
 def stored(prometheus: Prometheus, job: str) -> Figures:
-    # The last value told, not that of now: a later scrape that a busy machine did not finish would hide it.
+    # The last value scraped, not that of now: a later scrape that a busy machine did not finish would hide it.
     found = prometheus.query(f'last_over_time({{__name__=~"{"|".join(HELP)}",job="{job}"}}[10m])')
     figures = {(labels["__name__"], labels["month"], labels.get("grantType", "")): value for labels, value in found}
     assert len(figures) == len(found), "no series but these"
@@ -198,7 +198,7 @@ def test_a_scrape_with_a_bad_token_is_down_and_says_why(prometheus: Prometheus) 
         'authtally_api_access_refusals_total{job="operations",reason="refused"}',
     ],
 )
-def test_the_apis_own_metrics_tell_of_the_other_scrapes(prometheus: Prometheus, series: str) -> None:
+def test_the_apis_own_metrics_count_the_other_scrapes(prometheus: Prometheus, series: str) -> None:
     wait_until_scraped(prometheus, "operations")
     wait_until(lambda: sum(values(prometheus, series)) > 0, 60, series)
 

@@ -174,7 +174,7 @@ def test_events_reach_kafka_by_http_and_by_publish_through_each_way(
     assert not any(secret in done.stdout + done.stderr for secret in SECRETS)
     assert site.log_ends()[site.shards[0]] == 2
     if name == "scram-512":
-        refused = publish(AUTHTALLY_KAFKA_SASL_PASSWORD="nobody's")
+        refused = publish(AUTHTALLY_KAFKA_SASL_PASSWORD="wrong")
         assert refused.returncode != 0
         assert "AUTHTALLY_KAFKA_SASL_PASSWORD: refused by the broker" in refused.stderr
 
@@ -253,7 +253,7 @@ def faults(secured: Secured) -> dict[str, tuple[dict[str, str], tuple[str, ...]]
             ("AUTHTALLY_KAFKA_SECURITY_PROTOCOL", "no SASL"),
         ),
         "a wrong password": (
-            secured.way("scram-512", kafka_sasl_password="nobody's"),
+            secured.way("scram-512", kafka_sasl_password="wrong"),
             ("AUTHTALLY_KAFKA_SASL_USERNAME", "AUTHTALLY_KAFKA_SASL_PASSWORD"),
         ),
         "a mechanism that the broker does not know": (
@@ -261,7 +261,7 @@ def faults(secured: Secured) -> dict[str, tuple[dict[str, str], tuple[str, ...]]
             ("AUTHTALLY_KAFKA_SASL_MECHANISM=PLAIN", "SCRAM-SHA-512"),
         ),
         "a wrong secret": (
-            secured.way("oauth", kafka_oauth_client_secret="nobody's"),
+            secured.way("oauth", kafka_oauth_client_secret="wrong"),
             ("AUTHTALLY_KAFKA_OAUTH_CLIENT_SECRET", "401"),
         ),
         "no endpoint": (
@@ -271,7 +271,7 @@ def faults(secured: Secured) -> dict[str, tuple[dict[str, str], tuple[str, ...]]
     }
 
 
-def told(settings: WorkerSettings) -> str:
+def errors_of(settings: WorkerSettings) -> str:
     """What the admin client finds to be wrong."""
     admin = KafkaAdmin(settings)
     with pytest.raises(KafkaException) as failed:
@@ -279,11 +279,11 @@ def told(settings: WorkerSettings) -> str:
     return admin.diagnose(failed.value)
 
 
-def test_each_fault_is_told_by_its_setting(secured: Secured) -> None:
+def test_each_fault_names_its_setting(secured: Secured) -> None:
     table = faults(secured)
     settings = [ledgers.settings("redis://127.0.0.1:1", **given) for given, _ in table.values()]
     with ThreadPoolExecutor(len(table)) as pool:
-        for (error, (_, named)), text in zip(table.items(), pool.map(told, settings), strict=True):
+        for (error, (_, named)), text in zip(table.items(), pool.map(errors_of, settings), strict=True):
             assert all(name in text for name in named), (error, text)
             assert not any(secret in text for secret in SECRETS)
 

@@ -1,4 +1,4 @@
-"""Redis behind Sentinel: a primary that dies with its last writes, and one that is told to give up its place."""
+"""Redis behind Sentinel: a primary that dies with its last writes, and one that must give up its place."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class Watched(NamedTuple):
 
     @property
     def settings(self) -> dict[str, str]:
-        """Of whoever follows; the user is `USER` in the URL."""
+        """The ACL lines of a follower; the user is `USER` in the URL."""
         listed = ",".join(sentinel.address for sentinel in self.sentinels)
         return {
             "redis_url": f"rediss://USER:{PASSWORD}@{listed}/0",
@@ -138,18 +138,18 @@ def in_step(store: Store) -> bool:
             return False
 
 
-def users_told(api: ApiProcess, month: str) -> int | None:
-    """None while the api has none to tell."""
+def answered_users(api: ApiProcess, month: str) -> int | None:
+    """None while the api has no answer."""
     answer = api.get(f"/jans-auth/restv1/internal/stat?month={month}")
     return answer.json["response"].get(month, {}).get("monthly_active_users") if answer.status == 200 else None
 
 
-def _wait_until_told(api: ApiProcess, month: str, users: int) -> None:
-    wait_until(lambda: users_told(api, month) == users, 10, f"{users} users of {month}")
+def _wait_until_answered(api: ApiProcess, month: str, users: int) -> None:
+    wait_until(lambda: answered_users(api, month) == users, 10, f"{users} users of {month}")
 
 
 def agree(site: Site, api: ApiProcess) -> None:
-    """The ledger holds what was published, and the api tells so of every month."""
+    """The ledger holds what was published, and the api answers so for every month."""
     assert site.differences() == []
     users: dict[str, set[str]] = {}
     for expected in site.publisher.expected.values():
@@ -158,7 +158,7 @@ def agree(site: Site, api: ApiProcess) -> None:
                 users.setdefault(period.replace("-", ""), set()).update(active)
     assert users
     for month, active in users.items():
-        _wait_until_told(api, month, len(active))
+        _wait_until_answered(api, month, len(active))
 
 
 def test_worker_and_api_follow_a_failover_that_loses_writes_and_one_that_does_not(

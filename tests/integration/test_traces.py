@@ -43,7 +43,7 @@ def collector() -> Iterator[Collector]:
         yield found
 
 
-def test_a_worker_tells_one_span_for_each_batch_and_of_a_refusal(
+def test_a_worker_exports_one_span_for_each_batch_and_refusal(
     embedded: Broker, make_site: MakeSite, collector: Collector
 ) -> None:
     site = make_site(embedded, otlp_endpoint=collector.url, OTEL_BSP_SCHEDULE_DELAY=SOON_MS)
@@ -93,7 +93,7 @@ def offsets(collector: Collector) -> dict[tuple[str, str], list[tuple[int, int]]
 
 
 class TracedApi(ApiProcess):
-    """Told of its collector by OpenTelemetry's own variables."""
+    """Its collector is set by OpenTelemetry's own variables."""
 
     collector: Collector
 
@@ -102,7 +102,7 @@ class TracedApi(ApiProcess):
         return super().environment() | own | {"OTEL_SERVICE_NAME": "statistics of the tests"}
 
 
-def test_an_api_tells_one_span_for_each_request(redis_url: str, collector: Collector, tmp_path: Path) -> None:
+def test_an_api_exports_one_span_for_each_request(redis_url: str, collector: Collector, tmp_path: Path) -> None:
     (tmp_path / "tokens.json").write_text(json.dumps([listed(TOKEN)]))
     api = TracedApi(redis_url=redis_url, auth="static", auth_tokens_file=str(tmp_path / "tokens.json"))
     api.collector = collector
@@ -145,7 +145,7 @@ def test_a_collector_that_takes_nothing_holds_nothing_up(
     with site.publisher.flow():
         wait_until(lambda: worker.lines("traces are not sent"), 30, "the worker says so")
         collector.status = 200
-        wait_until(lambda: worker.lines("traces are sent again"), 30, "and that it goes on")
+        wait_until(lambda: worker.lines("traces are sent again"), 30, "and counting continues")
     assert site.differences() == []
     assert len(worker.lines("traces are not sent")) == 1, "once, not once a batch"
 
@@ -196,10 +196,10 @@ def test_traces_are_wanted_by_our_setting_or_the_standard_ones(
         monkeypatch.setenv(name, value)
     assert traces.is_enabled(setting) is wanted
     app = build_app(read(ApiSettings, auth=("none",), otlp_endpoint=setting))
-    assert len(app.middlewares) == wanted, "no middleware where there is nothing to tell"
+    assert len(app.middlewares) == wanted, "no middleware where there is nothing to export"
 
 
-def test_where_nobody_wants_traces_their_libraries_are_not_loaded(tmp_path: Path) -> None:
+def test_without_a_collector_the_trace_libraries_are_not_loaded(tmp_path: Path) -> None:
     script = (
         "import sys\n"
         "import aggregator.app, api.app\n"

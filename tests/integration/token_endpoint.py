@@ -21,14 +21,14 @@ class TokenEndpoint:
 
     audience: Final = "kafka"
     client_id: Final = "counts"
-    client_secret: Final = "known to nobody else"
+    client_secret: Final = "known to no one else"
 
     def __init__(self, lifetime_s: int = 300) -> None:
         self.lifetime_s = lifetime_s
         self.refuses_with: int | None = None
         """A status that is answered instead of tokens."""
         self.answers: tuple[int, Any] | None = None
-        """What is answered whoever asks."""
+        """The answer to every caller, if set."""
         self.issued: list[dict[str, str]] = []
         """The forms that were answered with a token."""
         self.asked = 0
@@ -79,14 +79,14 @@ class TokenEndpoint:
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                self._tell(200 if self.path == "/jwks" else 404, endpoint.jwks())
+                self._send(200 if self.path == "/jwks" else 404, endpoint.jwks())
 
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"])).decode()
                 form = {name: values[0] for name, values in parse_qs(body).items()}
-                self._tell(*endpoint.answer(self.headers.get("Authorization", ""), form))
+                self._send(*endpoint.answer(self.headers.get("Authorization", ""), form))
 
-            def _tell(self, status: int, body: Any) -> None:
+            def _send(self, status: int, body: Any) -> None:
                 content = json.dumps(body).encode()
                 self.send_response(status)
                 self.send_header("Content-Type", "application/json")

@@ -56,14 +56,14 @@ class WorkerProcess:
         try:
             body = self._health("ready", 2)
         except OSError:
-            return False, ["nobody listens"]
+            return False, ["nothing listens"]
         return body["ready"], body["troubles"]
 
     def alive(self) -> bool:
         return bool(self._health("live", 5)["alive"])
 
     def _health(self, name: str, timeout_s: float) -> Any:
-        """Raises OSError where nobody listens."""
+        """Raises OSError where nothing listens."""
         try:
             with urllib.request.urlopen(f"http://{HOST}:{self.port}/health/{name}", timeout=timeout_s) as answer:
                 return json.load(answer)

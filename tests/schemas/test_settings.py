@@ -1,4 +1,4 @@
-"""Settings check themselves, and tell all their faults at once."""
+"""Settings report all their faults at once."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ def produce_and_read(bootstrap: str, topic: str, value: bytes) -> bytes:
         consumer.close()
 
 
-def test_valkey_keeps_its_data_through_a_kill_when_told_to(home: Path) -> None:
+def test_valkey_keeps_its_data_through_a_kill_when_persistent(home: Path) -> None:
     with Valkey(options=("--appendonly", "yes", "--appendfsync", "always"), password="secret") as server:
         with redis.Redis.from_url(server.url) as client:
             client.set("name", "kept")

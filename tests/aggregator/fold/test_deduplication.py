@@ -65,7 +65,7 @@ def test_without_a_window_every_event_counts() -> None:
     assert counted(login(0, 0, "a"), login(1, 0, "a"), dedupe_window_s=0) == (2, 0)
 
 
-def test_a_repeat_makes_nobody_active_and_nothing_known() -> None:
+def test_a_repeat_makes_no_user_active_and_no_label_known() -> None:
     rules = CountingRules.of(ledgers.settings("redis://nowhere"))
     log = [login(0, 0, "a"), login(1, 0, "a", realm="acme", client_id="web")]
     delta = fold("login", log, 2, ShardCache(set()), rules, NOW_MS)
@@ -107,7 +107,7 @@ def digest(number: int) -> bytes:
 
 
 def plain(log: list[tuple[int, int]], window_hours: int) -> list[bool]:
-    """Repeats, reckoned in the plainest way, with room for all."""
+    """The repeats, by a plain calculation without a limit."""
     held: dict[int, int] = {}
     newest = -1
     result = []
@@ -122,7 +122,7 @@ def plain(log: list[tuple[int, int]], window_hours: int) -> list[bool]:
 
 
 @given(st.lists(ids, max_size=60), st.integers(1, 4))
-def test_repeats_are_those_of_a_plain_reckoning(log: list[tuple[int, int]], window_hours: int) -> None:
+def test_repeats_equal_those_of_a_plain_calculation(log: list[tuple[int, int]], window_hours: int) -> None:
     sieve = Deduplicator(SeenIds(), window_hours * 3600, 1000, NOW_MS)
     result = [sieve.is_duplicate(digest(event_id), minute * MINUTE_MS) for event_id, minute in log]
     assert result == plain(log, window_hours)
@@ -172,7 +172,7 @@ async def test_any_cutting_leaves_the_same_ids_in_the_ledger(
     assert found[0] == found[1]
 
 
-async def test_a_look_at_ids_is_void_when_the_shard_has_moved_on(redis_url: str) -> None:
+async def test_ids_that_were_read_are_void_when_the_shard_has_moved_on(redis_url: str) -> None:
     async with Counting(redis_url) as counter:
         await counter.open()
         await counter.count([login(0, 0, "a")], 0, 1)

@@ -1,4 +1,4 @@
-"""A million clients that nobody has heard of: what is kept stays bounded, and totals stay exact."""
+"""A million unknown clients: memory stays bounded, and totals stay exact."""
 
 from __future__ import annotations
 

@@ -155,9 +155,9 @@ TOKEN: dict[str, object] = LOGIN | {"tokens": ["access_token"]}
         ("login", LOGIN, "refresh", 0, "logins do not make active here"),
         ("token", TOKEN | {"grant_type": "refresh_token"}, "login,refresh", 1, "a refresh"),
         ("token", TOKEN | {"grant_type": "refresh_token"}, "login", 0, "refreshes do not make active here"),
-        ("token", TOKEN | {"grant_type": "refresh_token", "user_id": None}, "login,refresh", 0, "nobody named"),
+        ("token", TOKEN | {"grant_type": "refresh_token", "user_id": None}, "login,refresh", 0, "no user is named"),
         ("token", TOKEN | {"grant_type": "authorization_code"}, "login,refresh", 0, "its login counted already"),
-        ("token", TOKEN | {"grant_type": "client_credentials"}, "login,refresh", 0, "a service account is nobody"),
+        ("token", TOKEN | {"grant_type": "client_credentials"}, "login,refresh", 0, "a service account is no user"),
         ("account", LOGIN | {"kind": "signup"}, "login,refresh", 0, "an account event"),
     ],
 )

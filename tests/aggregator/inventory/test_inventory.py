@@ -95,7 +95,7 @@ async def test_cutting_the_log_elsewhere_leaves_the_same_bytes(redis_url: str) -
     assert found[0] == found[1] == found[2]
 
 
-async def test_rows_go_on_over_chunks_and_their_places_are_told(redis_url: str) -> None:
+async def test_rows_continue_over_chunks_and_the_chunk_starts_are_stored(redis_url: str) -> None:
     model = Model(ZoneInfo("UTC"))
     events = [
         state((START + timedelta(minutes=n)).isoformat(), f"S{n}", "token_init", "a") for n in range(2 * ROWS_PER_CHUNK)
@@ -258,7 +258,7 @@ async def test_a_replayed_range_changes_nothing(redis_url: str) -> None:
             assert ledgers.contents(client) == before
 
 
-async def test_what_is_no_row_in_the_store_is_told_before_anything_is_written(redis_url: str) -> None:
+async def test_a_damaged_row_in_the_store_is_an_error_before_anything_is_written(redis_url: str) -> None:
     async with Inventories(redis_url) as counter:
         await counter.open()
         await counter.count_cut(log([state(T[0], "S", "token_init", "a")]))

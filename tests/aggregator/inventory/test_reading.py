@@ -47,7 +47,7 @@ def test_times_are_cut(name: str, value: bytes, why: str) -> None:
         (None, "empty_value", "a tombstone"),
         (b"", "not_json", "nothing"),
         (BOM + BOM + written(), "not_json", "two marks"),
-        (written(serial="x" * 257), "too_long", "nobody types a serial"),
+        (written(serial="x" * 257), "too_long", "no one types such a serial"),
         (written(user_id="ü" * 513), "too_long", "over the limit in bytes"),
         (written(time="9999-12-31T23:59:59-14:00"), "impossible_time", "no such time in UTC"),
     ],

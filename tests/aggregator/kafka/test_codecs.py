@@ -63,7 +63,7 @@ def test_a_batch_that_grows_too_large_is_refused_and_takes_no_memory(name: str) 
 @pytest.mark.parametrize(
     ("payload", "why"),
     [
-        (XERIAL + struct.pack(">i", -4), "a block of -4 bytes: aiokafka reads it for ever"),
+        (XERIAL + struct.pack(">i", -4), "a block of -4 bytes: aiokafka reads it forever"),
         (XERIAL + struct.pack(">i", 0), "an empty block"),
         (XERIAL + struct.pack(">i", 2**31 - 1) + b"xx", "a block longer than the batch"),
         (XERIAL + b"\x00\x00", "half a length"),

@@ -123,7 +123,7 @@ async def test_whole_batches_are_handed_out_up_to_the_limit_and_the_position_fol
     assert not fetched.has_more()
 
 
-def test_results_of_fetches_are_made_and_told_apart_by_the_name_that_is_replaced() -> None:
+def test_fetch_results_are_created_and_distinguished_by_the_name_that_is_replaced() -> None:
     assert "FetchResult(" in inspect.getsource(fetcher.Fetcher._proc_fetch_request)
     assert "type(res_or_error) is FetchResult" in inspect.getsource(fetcher.Fetcher.fetched_records)
 
@@ -193,7 +193,7 @@ def test_faust_keeps_no_numbers_for_topics_without_acks() -> None:
     assert "acks" in inspect.signature(faust.App.topic).parameters
 
 
-def test_uvloop_tells_of_a_closed_connection_in_words_that_are_known() -> None:
+def test_uvloop_reports_a_closed_connection_in_known_words() -> None:
     """redis-py hands its error on as it is; a worker that did not know it would end."""
 
     async def write() -> None:
@@ -234,7 +234,7 @@ def test_aiokafka_makes_its_connections_of_the_class_that_its_module_names() -> 
     assert "conn = AIOKafkaConnection(" in inspect.getsource(aiokafka.conn.create_conn)
 
 
-async def test_redis_py_tells_of_a_connection_that_it_closed_itself_in_words_that_are_known() -> None:
+async def test_redis_py_reports_a_connection_that_it_closed_itself_in_known_words() -> None:
     """Another task of a Cluster's client closes it between the look whether it is there and the write."""
 
     class Closing(redis.asyncio.Connection):
@@ -262,7 +262,7 @@ async def test_nothing_is_committed_for_partitions_that_others_have_by_now() -> 
         await consumer.stop()
 
 
-async def test_a_state_that_nobody_has_sought_yet_says_so_instead_of_telling_a_position() -> None:
+async def test_a_state_without_a_seek_raises_instead_of_returning_a_position() -> None:
     tp = TopicPartition("logins", 0)
     state = Assignment({tp}).state_value(tp)
     assert not state.has_valid_position

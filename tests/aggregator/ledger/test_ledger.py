@@ -33,7 +33,7 @@ async def counter(redis_url: str) -> AsyncIterator[Counting]:
 
 
 @pytest.mark.parametrize("zone", ["UTC", "America/St_Johns", "Pacific/Chatham"])
-async def test_counts_and_users_equal_a_plain_reckoning(redis_url: str, zone: str) -> None:
+async def test_counts_and_users_equal_a_plain_calculation(redis_url: str, zone: str) -> None:
     async with Counting(redis_url, timezone=zone) as counter:
         log, expected = logins(1, 3000, ZoneInfo(zone))
         await counter.open()

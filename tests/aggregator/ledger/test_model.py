@@ -2,7 +2,7 @@
 
 Fold, ledger and script are the real ones, the store is a real server. What chance decides is who does what when: ranges
 cut anywhere, applied late, twice or never; crashes before and after a script; workers that go on from where they
-believe to be; and a store that falls back to any earlier state of its own without telling anybody.
+believe to be; and a store that falls back to any earlier state of its own without any error.
 """
 
 from __future__ import annotations
@@ -227,7 +227,7 @@ class Model(RuleBasedStateMachine):
             self.raw.close()
 
     async def _drain(self) -> None:
-        """Every worker goes on with what it has in hand, then one of them with what is left."""
+        """Every worker applies the ranges that it holds, then one of them the rest of the log."""
         for worker in self.workers:
             while worker.held:
                 await self._count_one(worker, *worker.held.pop(0), self._apply)

@@ -95,7 +95,7 @@ async def test_both_services_show_their_certificate(store: Store, authority: Aut
         await client.close()
 
 
-async def test_each_fault_of_tls_is_told_by_its_setting(
+async def test_each_tls_error_names_its_setting(
     store: Store, redis_7_binary: Path, authority: Authority, tmp_path: Path, redis_url: str
 ) -> None:
     stranger = Authority(tmp_path, "stranger")
@@ -120,7 +120,7 @@ async def test_each_fault_of_tls_is_told_by_its_setting(
     assert "AUTHTALLY_REDIS_URL: the server's certificate is for other host names" in found
 
 
-async def test_a_user_who_lacks_a_right_is_told(store: Store, authority: Authority) -> None:
+async def test_a_missing_right_is_named(store: Store, authority: Authority) -> None:
     ours: Any = store.settings | shown(authority, "another")
     found = await trouble(store.url_of("cache"), **ours)
     assert found is not None

@@ -1,4 +1,4 @@
-"""Tokens that somebody made up, or bent: none gets in, and none is told from no token at all."""
+"""Forged and altered tokens: all are refused, with the same answer as no token at all."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ def later() -> int:
     return int(time.time()) + 600
 
 
-def at(claim: str, told: bytes) -> str:
+def at(claim: str, value: bytes) -> str:
     """A token of ours with a time that JSON can write and no clock can show."""
     moment = later()
     return by_us(
-        text(claims(**{claim: moment})).replace(f'"{claim}": {moment}'.encode(), f'"{claim}": '.encode() + told)
+        text(claims(**{claim: moment})).replace(f'"{claim}": {moment}'.encode(), f'"{claim}": '.encode() + value)
     )
 
 
@@ -192,7 +192,7 @@ FORGED: Final = [
     Forged("jku", lambda: by_stranger(jku=f"{ATTACKER}/jwks", kid="stranger")),
     Forged("x5u", lambda: by_stranger(x5u=f"{ATTACKER}/chain.pem", kid="stranger")),
     Forged("x5c", lambda: by_stranger(x5c=[base64.b64encode(public(Encoding.DER)).decode()], kid="stranger")),
-    Forged("x5t of nobody", lambda: by_stranger(x5t=b64(hashlib.sha256(b"").digest()[:20]))),
+    Forged("x5t of no certificate", lambda: by_stranger(x5t=b64(hashlib.sha256(b"").digest()[:20]))),
     Forged("kid: a file without bytes", lambda: confused(b"", kid="../../../../dev/null")),
     Forged("kid: a way out of a query", lambda: confused(b"key", kid="x' UNION SELECT 'key'--")),
     Forged("kid: a command", lambda: confused(b"", kid="|/bin/true")),
@@ -207,7 +207,7 @@ FORGED: Final = [
     # Keys that are there for something else
     Forged("a key for encryption", lambda: with_rsa(signing(head(kid="enc"), claims()), FOR_ENCRYPTION)),
     Forged("a key of 1,024 bits", lambda: with_rsa(signing(head(kid="weak"), claims()), WEAK)),
-    Forged("a curve that nobody registered for ES256", lambda: ec_raw(BITCOIN, "bitcoin", 32)),
+    Forged("a curve that is not registered for ES256", lambda: ec_raw(BITCOIN, "bitcoin", 32)),
     Forged("ES256 on P-384", lambda: ec_raw(P384, "p384", 48)),
     Forged(
         "an RSA signature under the kid of an EC key", lambda: with_rsa(signing(head(alg="RS256", kid="ec"), claims()))
@@ -283,7 +283,7 @@ async def test_no_forged_token_gets_in(serve: Serve, redis_url: str, issuer: Iss
     }
     expected = without.status, without.json, without.headers.get("WWW-Authenticate")
     assert {how: answer for how, answer in result.items() if answer != expected} == {}
-    # Those among them whose kid nobody knows asked for the keys anew at most once.
+    # Those with an unknown kid caused at most one new request for the keys.
     assert issuer.key_fetches <= 2
     assert (await api.get(STAT, token())).status == 200
 

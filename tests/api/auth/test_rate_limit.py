@@ -1,4 +1,4 @@
-"""A bucket of requests a caller: what is let in, what is told, and that processes share it."""
+"""The rate limit per caller: which requests pass, what answers say of it, and that processes share it."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ async def test_a_shared_bucket_goes_when_it_is_full(clock: Clock, shared: Client
     await take(limit(clock, shared, per_s=20), 3, "somebody@example.com")
     with redis.Redis.from_url(redis_url) as server:
         (key,) = server.keys()
-        assert b"somebody" not in key, "who asks is nobody's business in a store"
+        assert b"somebody" not in key, "the caller's name must not be in a store"
         assert 0 < server.pttl(key) <= 150
         wait_until(lambda: server.dbsize() == 0)
 

@@ -93,7 +93,7 @@ async def test_only_a_bearer_with_the_scope_opens_one(api: Api) -> None:
     assert (answer.status, answer.json["result"]["error"]["code"]) == (200, 410)
     session = await opened(api)
     renewed = await api.get(f"/admin/getsession?session={session}", headers={"Cookie": f"admin_session={session}"})
-    assert renewed.status == 401, "a session does not renew itself for ever"
+    assert renewed.status == 401, "a session does not renew itself forever"
 
 
 async def test_it_ends_in_time(api: Api, clock: Clock) -> None:

@@ -99,7 +99,7 @@ async def test_an_empty_answer_is_kept_for_ten_seconds(clock: Clock, work: Work)
     assert work.calls == 2
 
 
-async def test_an_answer_tells_its_age_and_lifetime(
+async def test_an_answer_has_its_age_and_lifetime(
     serve: Serve, redis_url: str, ledger: LedgerWriter, clock: Clock
 ) -> None:
     ledger.few_users("2026-11", range(5))

@@ -1,4 +1,4 @@
-"""ETag and If-None-Match: whoever has an answer already is told so, in every dialect."""
+"""ETag and If-None-Match: an unchanged answer is 304, in every dialect."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def counted(ledger: LedgerWriter) -> None:
 
 
 @pytest.mark.parametrize("path", PATHS)
-async def test_who_has_the_answer_is_told_so(serve: Serve, redis_url: str, clock: Clock, path: str) -> None:
+async def test_an_answer_that_the_client_has_is_304(serve: Serve, redis_url: str, clock: Clock, path: str) -> None:
     api = await serve(redis_url=redis_url)
     first = await api.get(path)
     etag = first.headers["ETag"]

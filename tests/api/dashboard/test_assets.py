@@ -32,7 +32,7 @@ async def page(api: Api) -> str:
     return answer.text
 
 
-async def test_the_page_needs_no_token_and_tells_no_figures(serve: Serve, redis_url: str, issuer: Issuer) -> None:
+async def test_the_page_needs_no_token_and_has_no_figures(serve: Serve, redis_url: str, issuer: Issuer) -> None:
     api = await serve(redis_url=redis_url, **by_jwt(issuer))
     assert "<h1>authtally</h1>" in await page(api)
     assert (await api.get("/v1/overview")).status == 401
@@ -84,7 +84,7 @@ async def test_files_of_another_version_are_not_kept(api: Api) -> None:
     assert answer.body == (FOLDER / "main.js").read_bytes()
 
 
-async def test_files_are_packed_for_whoever_takes_it(api: Api) -> None:
+async def test_files_are_compressed_for_clients_that_accept_it(api: Api) -> None:
     path = f"/dashboard/{own_digest()}/board.js"
     plain, packed = await api.get(path, headers=PLAIN), await api.get(path, headers={"Accept-Encoding": "gzip"})
     assert (plain.headers.get("Content-Encoding"), packed.headers["Content-Encoding"]) == (None, "gzip")

@@ -1,4 +1,4 @@
-"""Live figures: told when they change, to who may see them, for as long as they may; and never in the way of a stop."""
+"""Live figures: sent when they change, to callers with access while they have it; they do not delay a stop."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ async def passing_time(clock: Clock) -> AsyncIterator[None]:
     ticking.cancel()
 
 
-async def test_it_tells_todays_figures_and_as_what(serve: Serve, redis_url: str, clock: Clock) -> None:
+async def test_it_sends_todays_figures_with_their_names(serve: Serve, redis_url: str, clock: Clock) -> None:
     await count(redis_url, SEEN)
     api = await serve(redis_url=redis_url, **FAST)
     async with listening(api) as listener:
@@ -120,7 +120,7 @@ async def test_it_tells_todays_figures_and_as_what(serve: Serve, redis_url: str,
         }
 
 
-async def test_it_tells_the_same_as_the_overview(serve: Serve, redis_url: str, clock: Clock) -> None:
+async def test_it_sends_the_same_as_the_overview(serve: Serve, redis_url: str, clock: Clock) -> None:
     await count(redis_url, SEEN)
     api = await serve(redis_url=redis_url, **FAST)
     overview = (await api.get("/v1/overview")).json
@@ -133,7 +133,7 @@ async def test_it_tells_the_same_as_the_overview(serve: Serve, redis_url: str, c
     assert figures["as_of"] == overview["as_of"]
 
 
-async def test_a_change_is_told_and_nothing_else_is(
+async def test_a_change_is_sent_and_nothing_else_is(
     serve: Serve, redis_url: str, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await count(redis_url, SEEN)
@@ -213,7 +213,7 @@ async def test_who_may_not_or_asks_wrongly_is_refused_before_a_stream_begins(
     assert ("WWW-Authenticate" in answer.headers) == (status == 401)
 
 
-async def test_realms_that_are_not_told_apart_are_refused(serve: Serve, redis_url: str, tmp_path: Path) -> None:
+async def test_realms_that_are_not_counted_apart_are_refused(serve: Serve, redis_url: str, tmp_path: Path) -> None:
     bearers = by_file(tmp_path, listed("acme", realms=["acme"], **READER))
     answer = await (await serve(redis_url=redis_url, users_by=(), **bearers)).get(LIVE, "acme")
     assert answer.status == 403
@@ -258,7 +258,7 @@ async def test_a_stream_ends_when_its_token_does(serve: Serve, redis_url: str, c
     async with listening(api, principal) as listener:
         await listener.figures()
         clock.now += 31
-        assert await listener.block() == b"", "an end in order, so that the page asks again and is told why not"
+        assert await listener.block() == b"", "an orderly end, so that the page asks again and gets the reason"
     assert (await api.get(LIVE, principal)).status == 401
 
 
@@ -270,7 +270,7 @@ async def test_a_stream_ends_a_minute_after_its_token_was_withdrawn(
     async with listening(api, "opaque") as listener:
         await listener.figures()
         clock.now += 61
-        await wait_until_async(lambda: issuer.introspections == 2, what="the token is looked at again")
+        await wait_until_async(lambda: issuer.introspections == 2, what="the token is checked again")
         issuer.active.clear()
         async with passing_time(clock):
             assert await listener.block() == b""
@@ -290,7 +290,7 @@ async def test_a_stream_ends_when_its_bearer_gets_other_realms(
         assert (await listener.figures())["dead_letters"] is None
 
 
-async def test_a_ledger_that_goes_is_told_and_comes_back(serve: Serve, clock: Clock) -> None:
+async def test_a_ledger_that_goes_is_reported_and_comes_back(serve: Serve, clock: Clock) -> None:
     with Valkey() as store:
         await count(store.url, SEEN)
         api = await serve(redis_url=store.url, **FAST)
@@ -334,7 +334,7 @@ async def test_who_does_not_read_holds_no_place_and_delays_no_stop(
     serve: Serve, redis_url: str, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(live, "WRITE_TIMEOUT_S", 0.2)
-    # More than the buffers between us hold, told again and again.
+    # More than the buffers between client and server hold.
     monkeypatch.setattr(feeds, "sse_event", lambda name, data: b"event: figures\ndata: " + b" " * 8_000_000 + b"\n\n")
     api = await serve(redis_url=redis_url, **FAST)
     reader, writer = await asyncio.open_connection("127.0.0.1", int(api.url.rpartition(":")[2]), limit=1024)

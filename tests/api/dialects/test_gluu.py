@@ -130,6 +130,6 @@ async def test_the_source_shape_looks_up_what_is_no_month(serve: Serve, redis_ur
     assert (answer.status, answer.json) == (200, {"response": {}})
 
 
-async def test_health_check_tells_of_the_store(serve: Serve, redis_url: str) -> None:
+async def test_health_check_reports_the_store(serve: Serve, redis_url: str) -> None:
     answer = await (await serve(redis_url=redis_url)).get("/oxauth/sys/health-check")
     assert (answer.status, answer.json) == (200, {"status": "running", "db_status": "online"})

@@ -18,7 +18,7 @@ CIBA = "urn:openid:params:grant-type:ciba"
 OCTOBER_TOKENS = {"password": PASSWORD, CIBA: {"access_token": 1, "id_token": 0, "refresh_token": 0, "uma_token": 0}}
 OCTOBER = {"monthly_active_users": 3, "token_count_per_granttype": OCTOBER_TOKENS}
 NOVEMBER = {"monthly_active_users": 5, "token_count_per_granttype": {"password": PASSWORD}}
-# `logout_status_jwt` is counted, and told by the server, but no document names it.
+# `logout_status_jwt` is counted and returned by the server, but no document names it.
 NOVEMBER_IN_SOURCE = NOVEMBER | {"token_count_per_granttype": {"password": PASSWORD | {"logout_status_jwt": 9}}}
 
 
@@ -149,7 +149,7 @@ REFUSED = [
 REFUSED_BY_SOURCE = [
     Refused("month=202610&start-month=202610&end-month=202611", "together", "month with both bounds"),
     Refused("start-month=202611&end-month=202611", "before", "start = end"),
-    Refused("start-month=abcdef&end-month=202611", "start-month", "no month: 500 there, which helps nobody"),
+    Refused("start-month=abcdef&end-month=202611", "start-month", "no month: 500 there, which helps no client"),
     Refused("", "are needed", "nothing"),
 ]
 
@@ -175,7 +175,7 @@ async def test_bad_questions_in_the_source_shape(serve: Serve, redis_url: str, c
     assert case.says in answer.json["reason"]
 
 
-async def test_a_body_that_is_no_form_is_told_so(serve: Serve, redis_url: str) -> None:
+async def test_a_body_that_is_no_form_is_refused_as_such(serve: Serve, redis_url: str) -> None:
     answer = await (await serve(redis_url=redis_url)).post(STAT, '{"month": "202611"}', "application/json")
     assert (answer.status, answer.json["error"]) == (400, "invalid_request")
     assert "application/x-www-form-urlencoded" in answer.json["error_description"]
@@ -247,7 +247,7 @@ async def test_a_parser_reads_the_metrics_text_of_both_shapes(
     assert samples["refresh_token", "202610", CIBA] == 0
 
 
-async def test_health_check_tells_of_the_store(serve: Serve, redis_url: str) -> None:
+async def test_health_check_reports_the_store(serve: Serve, redis_url: str) -> None:
     answer = await (await serve(redis_url=redis_url)).get("/jans-auth/sys/health-check")
     assert (answer.status, answer.json) == (200, {"status": "running", "db_status": "online"})
     answer = await (await serve(redis_url="redis://127.0.0.1:1/0")).get("/jans-auth/sys/health-check")

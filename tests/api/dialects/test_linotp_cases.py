@@ -29,11 +29,11 @@ class Tokens:
     def __init__(self, start: str = "2026-11-20T10:00:00") -> None:
         self.at = datetime.fromisoformat(start).replace(tzinfo=UTC)
         self.serial = count(1)
-        self.told: list[Event] = []
+        self.events: list[Event] = []
 
     def change(self, serial: str, event: str, *realms: str, user: str | None = None, **rest: Any) -> None:
         of = {} if user is None else {"user_id": user}
-        self.told.append(state(self.at.isoformat(), serial, event, *realms, **of, **rest))
+        self.events.append(state(self.at.isoformat(), serial, event, *realms, **of, **rest))
         self.at += timedelta(seconds=1)
 
     def init(self, *realms: str, user: str | None = None, active: bool = True) -> str:
@@ -60,7 +60,7 @@ async def serve_with(serve: Serve, redis_url: str, folder: Path, *policies: str,
 
 async def test_1_init_token_makes_one_row(serve: Serve, redis_url: str, tmp_path: Path, tokens: Tokens) -> None:
     tokens.init(MIX, user="hans")
-    await write(redis_url, tokens.told)
+    await write(redis_url, tokens.events)
     api = await serve_with(serve, redis_url, tmp_path, policy("reporting", "token_total", BOTH))
     assert len(await rows(api)) == 1
 
@@ -72,13 +72,13 @@ async def test_2_reporting_status_active(serve: Serve, redis_url: str, tmp_path:
     tokens.init(DEF, user="hans")
     tokens.init(MIX, user="lorca")
     tokens.init(OTHER)
-    await write(redis_url, tokens.told)
+    await write(redis_url, tokens.events)
     recorded = policy("reporting", "token_total, token_status=active", BOTH)
     api = await serve_with(serve, redis_url, tmp_path, recorded)
     assert len(await rows(api)) == 12
-    tokens.told.clear()
+    tokens.events.clear()
     tokens.change(second, "token_disable", DEF, user="hans", active=False)
-    await write(redis_url, tokens.told)
+    await write(redis_url, tokens.events)
     assert len(await rows(api, "status=active")) == 7
 
 
@@ -86,7 +86,7 @@ async def test_3_multi_actions_in_reporting_policy(
     serve: Serve, redis_url: str, tmp_path: Path, tokens: Tokens
 ) -> None:
     tokens.init(MIX, user="hans")
-    await write(redis_url, tokens.told)
+    await write(redis_url, tokens.events)
     action = "token_total,token_status=active,token_status=inactive"
     api = await serve_with(serve, redis_url, tmp_path, policy("reporting", action, BOTH))
     assert {row["parameter"]: row["count"] for row in await rows(api)} == {"total": 1, "active": 1, "inactive": 0}
@@ -119,7 +119,7 @@ async def test_6_an_enrolment_in_selfservice_makes_one_row(
     serve: Serve, redis_url: str, tmp_path: Path, tokens: Tokens
 ) -> None:
     tokens.init(DEF, user="passthru_user1")
-    await write(redis_url, tokens.told)
+    await write(redis_url, tokens.events)
     selfservice = policy("selfservice", "enrollHMAC", DEF)
     api = await serve_with(serve, redis_url, tmp_path, policy("reporting", "token_total", BOTH), selfservice)
     assert len(await rows(api)) == 1
@@ -143,7 +143,7 @@ def period_of(*days: str) -> list[Event]:
     for day, realms, user, active in made:
         result.at = datetime.fromisoformat(f"{day}T00:00:01+00:00")
         result.init(*realms, user=user, active=active)
-    return result.told
+    return result.events
 
 
 NULLS = dict.fromkeys(FIVE.split(","))
@@ -188,7 +188,7 @@ async def test_8_reporting_maximum_is_not_what_is_left(
     tokens.init(OTHER)
     for serial in of_hans:
         tokens.change(serial, "token_remove", active=False, assigned=False, deleted=True)
-    await write(redis_url, tokens.told)
+    await write(redis_url, tokens.events)
     recorded = policy("reporting", "token_total, token_status=active", BOTH)
     api = await serve_with(serve, redis_url, tmp_path, recorded)
     found = value(await api.get("/reporting/maximum?realms=mydefrealm,%20mymixrealm"))
@@ -214,7 +214,7 @@ def seven(tokens: Tokens) -> list[Event]:
     tokens.init(DEF, user="lorca")
     tokens.init(OTHER)
     tokens.init()
-    return tokens.told
+    return tokens.events
 
 
 @pytest.mark.parametrize("shape", ["documented", "source"])
@@ -247,7 +247,7 @@ async def test_12_reporting_show_paging(serve: Serve, redis_url: str, tmp_path: 
     for _ in range(25):
         tokens.init(DEF, user="lorca")
         tokens.init(MIX, user="hans")
-    await write(redis_url, tokens.told)
+    await write(redis_url, tokens.events)
     policies = policy("reporting", "token_total"), policy("reporting.access", "show")
     api = await serve_with(serve, redis_url, tmp_path, *policies)
     found = value(await api.get("/reporting/show?page=3&pagesize=12"))
@@ -266,7 +266,7 @@ async def test_13_token_user_license(serve: Serve, redis_url: str, tmp_path: Pat
         tokens.at = datetime(2018, 11, day, tzinfo=UTC)
         for user in ("hans", "rollo", "susi", "horst"):
             tokens.init("myDefRealm", user=user)
-    await write(redis_url, tokens.told)
+    await write(redis_url, tokens.events)
     policies = policy("reporting", "token_user_total,"), policy("reporting.access", "show")
     api = await serve_with(serve, redis_url, tmp_path, *policies)
     first = await rows(api, "status=total%20users&realms=mydefrealm&date=2018-11-17")
@@ -281,7 +281,7 @@ async def test_14_tokens_and_users_are_recorded_together(
     serve: Serve, redis_url: str, tmp_path: Path, tokens: Tokens
 ) -> None:
     tokens.init()
-    await write(redis_url, tokens.told)
+    await write(redis_url, tokens.events)
     more = {"client": "*", "time": "* * * * * *;", "active": "True", "user": "*"}
     api = await serve_with(serve, redis_url, tmp_path, policy("reporting", "token_total, token_user_total, ", **more))
     assert [(row["parameter"], row["count"]) for row in await rows(api)] == [("total", 1), ("total users", 0)]
@@ -326,7 +326,7 @@ async def test_17_each_change_makes_a_row_per_status(
     serial = tokens.init(DEF, user="hans")
     tokens.change(serial, "token_disable", DEF, user="hans", active=False)
     tokens.change(serial, "token_enable", DEF, user="hans")
-    await write(redis_url, tokens.told)
+    await write(redis_url, tokens.events)
     action = "token_total, " + ", ".join(f"token_status={status}" for status in FIVE.split(",")[1:])
     api = await serve_with(serve, redis_url, tmp_path, policy("reporting", action, DEF))
     found = await rows(api)
@@ -335,8 +335,8 @@ async def test_17_each_change_makes_a_row_per_status(
     written(tmp_path, policy("admin", "*"))
     clock.now += 2
     assert len(await rows(api)) == 15
-    tokens.told.clear()
+    tokens.events.clear()
     tokens.at += timedelta(hours=4)
     tokens.change(serial, "token_disable", DEF, user="hans", active=False)
-    await write(redis_url, tokens.told)
+    await write(redis_url, tokens.events)
     assert len(await rows(api)) == 15, "without a policy nothing is recorded"

@@ -1,4 +1,4 @@
-"""A request's id: taken from the caller or made, told in the answer, and on every line that the request leaves."""
+"""A request's id: taken from the caller or made, returned in the answer, and on every line that the request leaves."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_any_other_is_replaced_by_one_made_here(headers: dict[str, str]) -> None
         "/v1/logins?from=nonsense",
     ],
 )
-async def test_every_surface_tells_the_id(serve: Serve, redis_url: str, path: str) -> None:
+async def test_every_surface_returns_the_id(serve: Serve, redis_url: str, path: str) -> None:
     api = await serve(redis_url=redis_url)
     assert len((await api.get(path)).headers["X-Request-Id"]) == 16
     # The second answer may lie ready.
@@ -88,7 +88,7 @@ async def test_every_surface_tells_the_id(serve: Serve, redis_url: str, path: st
         assert (await api.get(path, headers={"X-Request-Id": "caller-7"})).headers["X-Request-Id"] == "caller-7"
 
 
-async def test_an_answer_that_lay_ready_tells_only_an_id_that_was_given(serve: Serve, redis_url: str) -> None:
+async def test_a_cached_answer_returns_only_an_id_that_was_given(serve: Serve, redis_url: str) -> None:
     api = await serve(redis_url=redis_url)
     first = await api.get(JANSSEN, headers={"X-Request-Id": "caller-7"})
     ready = await api.get(JANSSEN)
@@ -98,7 +98,7 @@ async def test_an_answer_that_lay_ready_tells_only_an_id_that_was_given(serve: S
 
 
 @pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
+def log_stream(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
     """What is logged as operators set it up; what was set before comes back."""
     root, kept = logging.getLogger(), (logging.getLogger().handlers[:], logging.getLogger().level)
     configured = structlog.get_config()
@@ -111,27 +111,29 @@ def told(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
     structlog.configure(**configured)
 
 
-def lines(told: io.StringIO, event: str) -> list[dict[str, Any]]:
-    return [line for line in map(json.loads, told.getvalue().splitlines()) if line["event"] == event]
+def lines(log_stream: io.StringIO, event: str) -> list[dict[str, Any]]:
+    return [line for line in map(json.loads, log_stream.getvalue().splitlines()) if line["event"] == event]
 
 
-async def test_every_line_of_a_request_carries_its_id_and_no_other_does(serve: Serve, told: io.StringIO) -> None:
+async def test_every_line_of_a_request_carries_its_id_and_no_other_does(serve: Serve, log_stream: io.StringIO) -> None:
     with Valkey() as store:
         api = await serve(redis_url=store.url)
     assert (await api.get(JANSSEN, headers={"X-Request-Id": "caller-7"})).status == 503
-    (line,) = lines(told, "ledger unreachable")
+    (line,) = lines(log_stream, "ledger unreachable")
     assert line["request_id"] == "caller-7"
     structlog.get_logger("of somebody else").info("between requests")
-    (between,) = lines(told, "between requests")
+    (between,) = lines(log_stream, "between requests")
     assert "request_id" not in between
 
 
-async def test_a_traceback_tells_no_variables(serve: Serve, redis_url: str, told: io.StringIO, tmp_path: Path) -> None:
+async def test_a_traceback_has_no_variables(
+    serve: Serve, redis_url: str, log_stream: io.StringIO, tmp_path: Path
+) -> None:
     with redis.Redis.from_url(redis_url) as server:
         server.sadd(shards("authtally:"), "no shard")
     api = await serve(redis_url=redis_url, **by_file(tmp_path, listed("hush-hush")))
     assert (await api.get(JANSSEN, "hush-hush", {"X-Request-Id": "caller-7"})).status == 500
-    (line,) = lines(told, "request failed")
+    (line,) = lines(log_stream, "request failed")
     assert line["request_id"] == "caller-7"
     assert any(frame["name"] == "serve" for frame in line["exception"][0]["frames"])
     # The token stands among the variables of several of its frames.
@@ -139,7 +141,7 @@ async def test_a_traceback_tells_no_variables(serve: Serve, redis_url: str, told
 
 
 async def test_no_line_holds_a_token(
-    serve: Serve, redis_url: str, told: io.StringIO, tmp_path: Path, issuer: Issuer
+    serve: Serve, redis_url: str, log_stream: io.StringIO, tmp_path: Path, issuer: Issuer
 ) -> None:
     tokens = {"opaque-token-of-ada", token(sub="user-ada"), "listed-token-of-ada"}
     for sources in (by_jwt(issuer), by_introspection(issuer), by_file(tmp_path, listed("listed-token-of-ada"))):
@@ -150,7 +152,7 @@ async def test_no_line_holds_a_token(
                 await api.get(f"/reporting/show?session={one}")
                 await api.get(f"/v1/overview?token={one}", one)
         issuer.down = False
-    text = told.getvalue()
+    text = log_stream.getvalue()
     assert text
     assert [one for one in (*tokens, "user-ada") if one in text] == []
 

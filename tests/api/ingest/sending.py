@@ -54,7 +54,7 @@ def key_of(event_id: str) -> bytes:
 
 def records(bootstrap: str, topic: str) -> list[Record]:
     """Everything in a topic, partition by partition."""
-    # Up to each partition's end as reading finds it: asked for, the embedded broker tells too early ones.
+    # Up to each partition's end as reading finds it: the embedded broker answers too early ends.
     consumer: Any = Consumer(
         {
             "bootstrap.servers": bootstrap,

@@ -55,7 +55,7 @@ CLOUD_EVENT = {
     "datacontenttype": "application/json",
     "data": {"tenant": "acme", "client": "web", "outcome": "success"},
 }
-SECRET = "a secret that nobody guesses"
+SECRET = "a secret that no one guesses"
 
 
 def lines(*events: object) -> bytes:

@@ -116,7 +116,7 @@ def test_the_usual_goes_the_short_way(sent: list[dict[str, Any]], why: str) -> N
         (LOGIN | {"realm": "東" * 86}, "258 bytes in 86 characters"),
         (LOGIN | {"time": "1999-12-31T23:59:59Z"}, "too early"),
         (LOGIN | {"time": "2026-11-21T10:00:01Z"}, "too late"),
-        (LOGIN | {"time": "2026-11-20T12:00:00+02:00"}, "to be told in UTC"),
+        (LOGIN | {"time": "2026-11-20T12:00:00+02:00"}, "to be converted to UTC"),
         (LOGIN | {"type": "account", "kind": ""}, "an empty kind"),
         (LOGIN | {"time": "2026-10-31T23:59:59.9999999Z"}, "a fraction to be cut"),
         (LOGIN | {"success": False, "reason": "x" * 257}, "a long field of a failure"),

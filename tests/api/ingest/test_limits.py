@@ -32,7 +32,7 @@ LIMITS = {"ingest_max_bytes": 4096, "ingest_max_events": 10}
 
 
 async def in_pieces(body: bytes) -> AsyncIterator[bytes]:
-    """Sent chunked: nobody says beforehand how long it is."""
+    """Sent chunked: its length is not known beforehand."""
     for start in range(0, len(body), 1000):
         yield body[start : start + 1000]
 
@@ -110,7 +110,7 @@ async def test_too_many_events_are_refused(make_site: MakeSite, body: Any, why: 
     assert (await site.send([LOGIN] * 10)).json["accepted"] == 10
 
 
-async def test_a_sender_in_haste_is_told_to_wait(make_site: MakeSite, tmp_path: Path, clock: Clock) -> None:
+async def test_a_sender_in_haste_must_wait(make_site: MakeSite, tmp_path: Path, clock: Clock) -> None:
     tokens = by_file(tmp_path, *(listed(name, scopes=["events:write"]) for name in ("a", "b")))
     site = await make_site(**tokens, ingest_rate_limit=2, ingest_rate_per_s=0.5)
     assert [(await site.send(LOGIN, token="a")).status for _ in range(3)] == [202, 202, 429]
@@ -172,7 +172,7 @@ async def test_a_sender_that_goes_away_leaves_nothing_behind(make_site: MakeSite
     assert answer.status == 202
 
 
-async def test_without_a_limit_on_haste_nobody_is_told_to_wait(make_site: MakeSite) -> None:
+async def test_without_a_limit_on_haste_no_sender_must_wait(make_site: MakeSite) -> None:
     site = await make_site(ingest_rate_limit=0)
     assert {(await site.send(LOGIN)).status for _ in range(20)} == {202}
 

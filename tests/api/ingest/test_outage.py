@@ -1,4 +1,4 @@
-"""What a sender is told when Kafka is gone, frozen, or takes a part; and that it then comes back."""
+"""The answers to a sender while Kafka is gone, is frozen or takes only a part; and that it then comes back."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ async def test_kafka_gone_is_a_503_and_back_a_202(make_site: MakeSite, own_broke
     assert {record.value.get("id") for record in site.holds("login")} >= {"a", "b"}
 
 
-async def test_many_senders_are_each_told_of_their_own_events(make_site: MakeSite) -> None:
+async def test_each_of_many_senders_gets_the_result_of_its_own_events(make_site: MakeSite) -> None:
     site = await make_site()
     sizes = [1, 7, 100, 2500]
     answers = await asyncio.gather(
@@ -105,7 +105,7 @@ async def test_each_failed_record_is_found_by_its_place(broker: str, create_topi
     assert [record.value["n"] for record in records(broker, topic)] == [0, 1, 2]
 
 
-async def test_a_closing_producer_tells_whoever_waits() -> None:
+async def test_a_closing_producer_answers_waiting_senders() -> None:
     producer = EventProducer(settings("127.0.0.1:1", **{"message.timeout.ms": 300}))
     sending = asyncio.create_task(producer.send({"events": made(3)}))
     await asyncio.sleep(0)

@@ -41,7 +41,7 @@ LOGIN = {"type": "login", "time": "2026-11-20T10:00:00Z", "user_id": "alice"}
         ),
     ],
 )
-def test_faults_are_told_by_name(
+def test_faults_are_reported_by_name(
     monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], named: list[str], why: str
 ) -> None:
     for name, value in ({"AUTH": "none"} | environment).items():

@@ -85,7 +85,7 @@ async def page(
     phases=(Phase.explicit, Phase.reuse, Phase.generate),
 )
 @given(events=logs(), data=st.data())
-async def test_any_log_is_told_as_a_plain_table(
+async def test_any_log_gives_the_rows_of_a_plain_table(
     redis_url: str, events: list[dict[str, Any]], data: st.DataObject
 ) -> None:
     model = Model(BERLIN)
@@ -215,7 +215,7 @@ async def test_memory_is_freed_once_every_status_is_deleted(redis_url: str, wide
         streams = await inventory.streams()
         some = ALL - {3}
         assert await delete(inventory, streams, RECORDED_FROM_START, some, date(2026, 1, 1), utc) > 0
-        assert held("rows") == chunks, "one status is still told"
+        assert held("rows") == chunks, "one status is still answered"
         await delete(inventory, streams, RECORDED_FROM_START, {3}, date(2026, 1, 1), utc)
         assert 3 < held("rows") < chunks
         assert held("days") == 2, "those of the year before are gone with the chunks that held it"

@@ -79,7 +79,7 @@ async def test_a_wrong_password_behind_sentinel_is_refused(sentinel: Sentinel) -
 
 
 @pytest.mark.parametrize("kind", [{"redis_sentinel": "ledger"}, {"redis_cluster": True}, {}])
-async def test_nobody_there_is_found_out_within_two_seconds(kind: dict[str, object]) -> None:
+async def test_an_absent_server_is_noticed_within_two_seconds(kind: dict[str, object]) -> None:
     client = open_ledger(settings(redis_url="redis://127.0.0.1:1", **kind))
     started = time.monotonic()
     with pytest.raises(UNREACHABLE):

@@ -147,7 +147,7 @@ async def test_tokens_add_up_over_shards_and_nothing_else_counts_as_one(
     assert figures.tokens == {"password": {"access_token": 5, "id_token": 1}, "a/b %": {"x/y": 4}}
 
 
-async def test_a_month_is_told_until_it_expires_by_the_clock_of_the_store(
+async def test_a_month_is_answered_until_it_expires_by_the_clock_of_the_store(
     client: Client, redis_url: str, ledger: LedgerWriter
 ) -> None:
     """Keys expire by that clock. The api's own, and what records say, may be years away from it."""
@@ -255,10 +255,10 @@ async def test_counters_are_summed_by_period(client: Client, redis_url: str, led
         ("account", "signup"): 14,
         ("token", "password", "access_token"): 3,
     }
-    assert counts == {DAY: found}, "what has expired or never was is not told"
+    assert counts == {DAY: found}, "what has expired or never was is not answered"
 
 
-async def test_a_day_tells_its_first_and_last_record(client: Client, redis_url: str, ledger: LedgerWriter) -> None:
+async def test_a_day_has_its_first_and_last_record(client: Client, redis_url: str, ledger: LedgerWriter) -> None:
     with redis.Redis.from_url(redis_url) as server:
         for shard, first, last in ((SHARDS[0], 20, 30), (SHARDS[1], 10, 25)):
             names = ledger.hold(DAY, shard)
@@ -266,7 +266,7 @@ async def test_a_day_tells_its_first_and_last_record(client: Client, redis_url: 
     assert await statistics(client, redis_url).record_times([DAY, "2026-11-21"]) == {DAY: (10, 30)}
 
 
-async def test_months_counted_elsewhere_are_told_where_the_ledger_has_none(
+async def test_months_counted_elsewhere_are_answered_where_the_ledger_has_none(
     client: Client, redis_url: str, ledger: LedgerWriter
 ) -> None:
     ledger.few_users("2026-11", USERS[:3])

@@ -1,4 +1,4 @@
-"""Policy files: the document's own are valid, what nobody enforces is refused, and changes count from their time."""
+"""Policy files: the document's own are valid, what is not enforced is refused, and changes count from their time."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_the_documented_policies_are_a_valid_file() -> None:
         ("[a]\naction = 'token_total' and", "line 2: 'and' follows the closing quote"),
     ],
 )
-def test_what_is_wrong_is_told_with_its_place(text: str, fault: str) -> None:
+def test_errors_are_reported_with_their_place(text: str, fault: str) -> None:
     with pytest.raises(ValueError) as raised:
         parse(text)
     assert fault in str(raised.value)

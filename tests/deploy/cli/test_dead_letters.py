@@ -127,7 +127,7 @@ def test_header_names_that_are_not_utf_8_go_back_escaped_and_marked(deployment: 
     ]
 
 
-def test_what_comes_back_is_not_sent_for_ever(deployment: Deployment) -> None:
+def test_a_returning_letter_is_not_sent_forever(deployment: Deployment) -> None:
     deployment.produce(BAD[0])
     deployment.count_up_to(1)
     assert "Resent 1." in deployment.run("dead-letters", "resend", "--yes").output

@@ -25,7 +25,7 @@ def counted(deployment: Deployment) -> Deployment:
     return deployment
 
 
-def test_positions_are_told_with_numbers(counted: Deployment) -> None:
+def test_positions_are_printed_with_numbers(counted: Deployment) -> None:
     assert answer(counted, "positions", "show")["shards"] == [
         {
             "topic": counted.topic,
@@ -44,7 +44,7 @@ def test_positions_are_told_with_numbers(counted: Deployment) -> None:
     ]
 
 
-def test_a_move_is_told_and_made_only_with_yes(counted: Deployment) -> None:
+def test_a_move_is_printed_and_made_only_with_yes(counted: Deployment) -> None:
     reset = ("positions", "reset", counted.topic, "0", "--to", "1")
     result = {
         "topic": counted.topic,
@@ -61,7 +61,7 @@ def test_a_move_is_told_and_made_only_with_yes(counted: Deployment) -> None:
     assert counted.position() == 1
 
 
-def test_dead_letters_are_told_without_values_and_sent_only_with_yes(counted: Deployment) -> None:
+def test_dead_letters_are_printed_without_values_and_sent_only_with_yes(counted: Deployment) -> None:
     listed = answer(counted, "dead-letters", "list")
     assert listed["letters"] == [
         {"reason": reason, "topic": counted.topic, "records": 1, "resent": 0}
@@ -83,7 +83,7 @@ def test_dead_letters_are_told_without_values_and_sent_only_with_yes(counted: De
     }
 
 
-def test_adopted_settings_are_told_and_recorded_only_with_yes(counted: Deployment) -> None:
+def test_adopted_settings_are_printed_and_recorded_only_with_yes(counted: Deployment) -> None:
     changed = {"AUTHTALLY_MAX_LABELS": "5"}
     adopt = ("settings", "adopt")
     changes = [
@@ -112,7 +112,7 @@ def test_an_older_format_is_no_setting_to_adopt(counted: Deployment) -> None:
     assert "the ledger has format 99, this version reads" in refused.output
 
 
-def test_what_is_refused_is_told_as_json_with_the_exit_status(counted: Deployment) -> None:
+def test_a_refusal_is_printed_as_json_with_the_exit_status(counted: Deployment) -> None:
     refused = counted.run("settings", "adopt", "--yes", "--json", AUTHTALLY_TIMEZONE="Europe/Berlin")
     assert refused.exit_code == 1
     result = json.loads(refused.stdout)

@@ -1,4 +1,4 @@
-"""Commands tell every fault at once, by name, and start fast."""
+"""Commands report every fault at once, by name, and start fast."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_check_prints_effective_values_with_secrets_masked() -> None:
 
 
 @pytest.mark.parametrize("arguments", [["worker", "--check"], ["worker"], ["positions", "show"]])
-def test_all_faults_are_told_at_once(arguments: list[str]) -> None:
+def test_all_faults_are_reported_at_once(arguments: list[str]) -> None:
     refused = CliRunner().invoke(
         main, arguments, env={"AUTHTALLY_EXACT_UP_TO": "many", "AUTHTALLY_KAFKA_GRUOP": "x", "AUTHTALLY_NONSENSE": "x"}
     )
@@ -57,7 +57,7 @@ def test_all_faults_are_told_at_once(arguments: list[str]) -> None:
     assert result["AUTHTALLY_KAFKA_GRUOP"].endswith("did you mean AUTHTALLY_KAFKA_GROUP?")
 
 
-def test_check_of_the_api_tells_its_faults() -> None:
+def test_check_of_the_api_reports_its_faults() -> None:
     refused = CliRunner().invoke(main, ["api", "--check"], env={"AUTHTALLY_API_PORT": "99999999"})
     assert refused.exit_code == 2
     assert "AUTHTALLY_API_PORT" in refused.output
@@ -93,10 +93,10 @@ def every_command() -> Iterator[tuple[str, click.Command]]:
 
 
 COMMANDS = dict(every_command())
-RUN_FOR_EVER = {"demo", "completion"}
+RUN_FOREVER = {"demo", "completion"}
 
 
-def test_help_tells_how_to_begin_and_what_each_command_is_for() -> None:
+def test_help_says_how_to_begin_and_what_each_command_is_for() -> None:
     result = CliRunner().invoke(main, ["--help"]).output
     for word in ("doctor", "worker", "api", "report", "AUTHTALLY_NAME=value", ".env", "--json", "130"):
         assert word in result
@@ -116,7 +116,7 @@ def test_every_command_has_a_line_and_an_example(name: str) -> None:
     assert re.search(rf"^ +(?:\S.*\| |eval \"\$\()?authtally {name}\b", result, re.MULTILINE), result
 
 
-@pytest.mark.parametrize("name", sorted(COMMANDS.keys() - RUN_FOR_EVER))
+@pytest.mark.parametrize("name", sorted(COMMANDS.keys() - RUN_FOREVER))
 def test_every_command_that_answers_does_so_as_json_too(name: str) -> None:
     assert any("--json" in parameter.opts for parameter in COMMANDS[name].params)
 
@@ -157,7 +157,7 @@ def test_effective_values_are_json_too_with_secrets_masked() -> None:
     assert (result["AUTHTALLY_TIMEZONE"], result["AUTHTALLY_USER_HASH_KEY"]) == ("UTC", "********")
 
 
-def test_an_answer_that_was_told_is_not_followed_by_a_second_document(tmp_path: Path) -> None:
+def test_a_printed_answer_is_not_followed_by_a_second_document(tmp_path: Path) -> None:
     (tmp_path / "past.csv").write_text("month,active_users\n2025-13,5\n")
     failed = CliRunner().invoke(main, ["import-stat", "--json", "past.csv"], env={"AUTHTALLY_USER_HASH_KEY": KEY})
     assert failed.exit_code == 1

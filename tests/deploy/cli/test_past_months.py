@@ -22,22 +22,24 @@ MARCH = PastMonth(Month(2025, 3), 5, COUNTS)
 APRIL = PastMonth(Month(2025, 4), 6, {})
 
 
-def told(answer: Any) -> bytes:
+def answer_body(answer: Any) -> bytes:
     return json.dumps(answer, indent=1).encode()
 
 
 FORMS = [
-    pytest.param(told({"response": {"202503": FIGURES, "202504": {"monthly_active_users": 6}}}), id="map, documented"),
     pytest.param(
-        told({"response": {"202504": {"month": "202504", "monthly_active_users": 6}, "202503": FIGURES}}),
+        answer_body({"response": {"202503": FIGURES, "202504": {"monthly_active_users": 6}}}), id="map, documented"
+    ),
+    pytest.param(
+        answer_body({"response": {"202504": {"month": "202504", "monthly_active_users": 6}, "202503": FIGURES}}),
         id="map with months inside, jsonmonth in source",
     ),
     pytest.param(
-        told({"response": [{"month": "202503"} | FIGURES, {"month": "202504", "monthly_active_users": 6}]}),
+        answer_body({"response": [{"month": "202503"} | FIGURES, {"month": "202504", "monthly_active_users": 6}]}),
         id="list, source",
     ),
     pytest.param(
-        told(
+        answer_body(
             [
                 {"month": "202503", "montly_active_users": 5, "token_count_per_granttype": TOKENS},
                 {"month": "202504", "montly_active_users": 6, "monthly_active_users": 6},
@@ -45,7 +47,9 @@ FORMS = [
         ),
         id="bare list, documented with its misspelling",
     ),
-    pytest.param(b"\xef\xbb\xbf" + told({"202503": FIGURES, "202504": {"monthly_active_users": 6}}), id="bare map"),
+    pytest.param(
+        b"\xef\xbb\xbf" + answer_body({"202503": FIGURES, "202504": {"monthly_active_users": 6}}), id="bare map"
+    ),
     pytest.param(
         b"month,active_users,authorization_code/access_token,authorization_code/id_token,"
         b"client_credentials/access_token\n2025-03,5,10,7,2\n202504,6,,,\n",
@@ -70,11 +74,14 @@ def test_other_figures_are_read() -> None:
     (row,) = read(f"month,active_users,{grant}/access_token\n2025-03,5,0\n".encode(), NOW)
     assert row.counts == {("token", grant, "access_token"): 0}
     exported = {"data": {"202503": 5, "202504": 6}, "mau-signature": "5c9d"}
-    assert [(row.month, row.active) for row in read(told(exported), NOW)] == [(Month(2025, 3), 5), (Month(2025, 4), 6)]
+    assert [(row.month, row.active) for row in read(answer_body(exported), NOW)] == [
+        (Month(2025, 3), 5),
+        (Month(2025, 4), 6),
+    ]
 
 
 def item(**more: Any) -> bytes:
-    return told({"response": {"202503": FIGURES | more}})
+    return answer_body({"response": {"202503": FIGURES | more}})
 
 
 HEADER = b"month,active_users,logins\n"
@@ -84,21 +91,23 @@ FAULTS = [
     pytest.param(b"# HELP monthly_active_users x\n", ["line 1: neither a JSON answer nor a CSV"], id="metrics"),
     pytest.param(b'{"response":', ["not JSON"], id="cut off"),
     pytest.param(b'{"a":' * 100_000, ["not JSON"], id="deep"),
-    pytest.param(told({"error": "access_denied"}), ["an error, not an answer: 'access_denied'"], id="an error"),
+    pytest.param(answer_body({"error": "access_denied"}), ["an error, not an answer: 'access_denied'"], id="an error"),
     pytest.param(b"[]", ["contains no month"], id="an empty list"),
-    pytest.param(told({"response": 5}), ["neither an object by month nor a list"], id="a number"),
+    pytest.param(answer_body({"response": 5}), ["neither an object by month nor a list"], id="a number"),
     pytest.param(b'{"202503":1,"202503":2}', ["'202503' appears twice in one object"], id="a key twice"),
     pytest.param(b'{"202503":NaN}', ["not a number: NaN"], id="NaN"),
-    pytest.param(told([FIGURES]), ["entry 1: month: is missing"], id="no month"),
-    pytest.param(told([5]), ["entry 1: not an object: 5"], id="a list of numbers"),
-    pytest.param(told({"202513": FIGURES}), ["202513: month: neither YYYYMM nor YYYY-MM: '202513'"], id="13th month"),
+    pytest.param(answer_body([FIGURES]), ["entry 1: month: is missing"], id="no month"),
+    pytest.param(answer_body([5]), ["entry 1: not an object: 5"], id="a list of numbers"),
+    pytest.param(
+        answer_body({"202513": FIGURES}), ["202513: month: neither YYYYMM nor YYYY-MM: '202513'"], id="13th month"
+    ),
     pytest.param(item(month="202504"), ["202503: month: is '202504'"], id="two months in one"),
     pytest.param(item(monthly_active_users=-1), ["202503: monthly_active_users: not between"], id="negative"),
     pytest.param(item(monthly_active_users=1.5), ["monthly_active_users: not a whole number: 1.5"], id="fraction"),
     pytest.param(item(monthly_active_users=True), ["monthly_active_users: not a whole number: True"], id="true"),
     pytest.param(item(monthly_active_users=10**400), ["monthly_active_users: not between"], id="huge"),
     pytest.param(item(montly_active_users=9), ["montly_active_users has another value"], id="two figures"),
-    pytest.param(told({"202503": {}}), ["202503: monthly_active_users: is missing"], id="no figure"),
+    pytest.param(answer_body({"202503": {}}), ["202503: monthly_active_users: is missing"], id="no figure"),
     pytest.param(item(token_count_per_granttype=[]), ["token_count_per_granttype: not an object"], id="tokens"),
     pytest.param(
         item(token_count_per_granttype={"password": {"access_token": "5"}}),

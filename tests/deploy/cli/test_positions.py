@@ -52,7 +52,7 @@ def test_other_targets_are_refused(to: str) -> None:
         target_of(to, LOG)
 
 
-def test_show_tells_position_lag_and_topic(deployment: Deployment) -> None:
+def test_show_prints_position_lag_and_topic(deployment: Deployment) -> None:
     deployment.produce(login("ada"), login("bob"), login("eve"))
     deployment.count_up_to(3)
     deployment.produce(login("mia"))

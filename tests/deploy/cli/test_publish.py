@@ -1,4 +1,4 @@
-"""`authtally publish`: what a file holds arrives, converted, and what does not is told."""
+"""`authtally publish`: good elements of a file arrive converted, and bad ones are reported."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_foreign_events_are_converted(kafka: Kafka, tmp_path: Path) -> None:
 BAD = ("not json", login("ada", id="x", time="1970-01-01T00:00:00Z"), {"type": "login"})
 
 
-def test_what_is_rejected_is_told_and_written_and_the_rest_arrives(kafka: Kafka, tmp_path: Path) -> None:
+def test_rejected_elements_are_reported_and_written_and_the_rest_arrives(kafka: Kafka, tmp_path: Path) -> None:
     file = written(tmp_path / "events.jsonl", login("ada"), BAD[0], "", BAD[1], login("bob"), BAD[2])
 
     done = kafka.run(file, "--rejects", str(tmp_path / "bad.jsonl"))
@@ -93,7 +93,7 @@ def test_what_is_rejected_is_told_and_written_and_the_rest_arrives(kafka: Kafka,
     assert all(each["detail"] for each in bad)
 
 
-def test_a_dry_run_tells_all_of_it_and_sends_nothing(kafka: Kafka, tmp_path: Path) -> None:
+def test_a_dry_run_reports_all_of_it_and_sends_nothing(kafka: Kafka, tmp_path: Path) -> None:
     months = [login(f"u{number % 7}", time=f"2026-0{1 + number % 2}-01T00:30:00Z") for number in range(100)]
     refresh = {"type": "token", "time": "2026-03-01T00:00:00Z", "grant_type": "refresh_token", "tokens": ["a", "b"]}
     events = [*months, login("x", success=False), refresh | {"user_id": "r"}, refresh | {"grant_type": "password"}]

@@ -1,4 +1,4 @@
-"""`authtally publish` goes on where it ended: each element arrives at least once, under the same id."""
+"""`authtally publish` continues where it ended: each element arrives at least once, under the same id."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ class Dying(io.BytesIO):
         return super().read1(2000)
 
 
-def test_a_broker_that_goes_away_ends_the_run_and_the_next_goes_on(
+def test_a_broker_that_goes_away_ends_the_run_and_the_next_continues(
     kafka: Kafka, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("deploy.cli.publish.sending.MESSAGE_TIMEOUT_S", 2)

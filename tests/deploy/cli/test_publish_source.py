@@ -68,7 +68,7 @@ BROKEN = [
 
 
 @pytest.mark.parametrize(("data", "before", "why"), BROKEN)
-def test_where_nothing_can_be_told_apart_the_input_ends(data: bytes, before: int, why: str) -> None:
+def test_an_unreadable_border_ends_the_input(data: bytes, before: int, why: str) -> None:
     elements = iter(Source(io.BytesIO(data)))
     for _ in range(before):
         next(elements)

@@ -223,7 +223,7 @@ STRANGE = [
 
 
 @pytest.mark.parametrize(("path", "why"), STRANGE)
-def test_whatever_a_server_answers_is_told(other: str, path: str, why: str) -> None:
+def test_any_answer_of_a_server_is_reported(other: str, path: str, why: str) -> None:
     failed = run(other + path)
     assert failed.exit_code == 1
     assert why in failed.output

@@ -72,7 +72,7 @@ def envelope(store: str, pair: tuple[Path, Path]) -> dict[str, Any]:
     return found
 
 
-def test_it_tells_figures_positions_and_settings(envelope: dict[str, Any]) -> None:
+def test_it_contains_figures_positions_and_settings(envelope: dict[str, Any]) -> None:
     signed = envelope["signed"]
     assert signed["active_users"] == {"value": 7, "exact": True, "standard_error": "0.000000"}
     assert signed["logins"] == {

@@ -32,13 +32,13 @@ def run(site: Site, *arguments: object) -> Result:
     return CliRunner().invoke(main, list(map(str, arguments)), env=environment)
 
 
-def told(result: Result) -> dict[str, Any]:
+def printed(result: Result) -> dict[str, Any]:
     assert result.exit_code == 0, result.output
     found: dict[str, Any] = json.loads(result.stdout)
     return found
 
 
-def test_a_ledger_saved_while_it_counts_and_restored_later_goes_on_exactly(
+def test_a_ledger_saved_while_it_counts_and_restored_later_continues_exactly(
     embedded: Broker, make_site: MakeSite, tmp_path: Path
 ) -> None:
     site = make_site(embedded, partitions=2, exact_up_to=BOUND)
@@ -46,7 +46,7 @@ def test_a_ledger_saved_while_it_counts_and_restored_later_goes_on_exactly(
     file = tmp_path / "ledger.snapshot"
     with site.publisher.flow():
         site.wait_until_moved()
-        saved = told(run(site, "snapshot", "save", file, "--json"))
+        saved = printed(run(site, "snapshot", "save", file, "--json"))
         site.wait_until_moved()
     stands = {Shard(each["topic"], each["partition"]): each["position"] for each in saved["shards"]}
     later = site.wait_until_counted()
@@ -56,7 +56,7 @@ def test_a_ledger_saved_while_it_counts_and_restored_later_goes_on_exactly(
     site.client.flushall()
     refused = run(site, "snapshot", "restore", file)
     assert refused.exit_code in (0, 1)
-    done = told(run(site, "snapshot", "restore", file, "--replace", "--json"))
+    done = printed(run(site, "snapshot", "restore", file, "--replace", "--json"))
     assert sorted(done["restored"]) == sorted(shard.tag for shard in stands)
     assert all(remark.endswith("offsets to replay") for remark in done["remarks"].values())
     site.publisher.publish(EVENTS)
@@ -72,7 +72,7 @@ def test_a_worker_leaves_a_shard_alone_until_it_is_restored(
     site.publisher.publish(EVENTS)
     site.wait_until_counted()
     file = tmp_path / "ledger.snapshot"
-    told(run(site, "snapshot", "save", file, "--json"))
+    printed(run(site, "snapshot", "save", file, "--json"))
 
     # What a restore leaves that was killed on its way.
     of = ShardKeys(PREFIX, site.shards[0])
@@ -82,7 +82,7 @@ def test_a_worker_leaves_a_shard_alone_until_it_is_restored(
     worker.wait_until_troubled("is being restored", "authtally snapshot restore")
     assert site.client.get(of.position) == str(fields.RESTORING)
 
-    assert told(run(site, "snapshot", "restore", file, "--replace", "--json"))["restored"]
+    assert printed(run(site, "snapshot", "restore", file, "--replace", "--json"))["restored"]
     site.publisher.publish(EVENTS)
     assert site.differences() == []
 
@@ -100,17 +100,17 @@ def test_verify_and_recount_agree_and_name_what_was_tampered_with(
     site.publisher.send_bad(site.shards[0], b"nope", "not_json")
     site.publisher.flush()
     site.wait_until_counted()
-    told(run(site, "snapshot", "save", file, "--json"))
+    printed(run(site, "snapshot", "save", file, "--json"))
     with site.publisher.flow():
         site.wait_until_moved()
         for source in (file, "--from-start"):
-            found = told(run(site, "snapshot", "verify", source, "--json"))
+            found = printed(run(site, "snapshot", "verify", source, "--json"))
             assert found["agree"]
             assert sum(each["keys"] for each in found["shards"]) > 500
     site.wait_until_counted()
     of = ShardKeys(PREFIX, site.shards[0])
     month = min(period for period in site.client.zrange(of.index, 0, -1) if len(period) == 7)
-    figures = {each["name"]: each for each in told(run(site, "recount", month, "--json"))["figures"]}
+    figures = {each["name"]: each for each in printed(run(site, "recount", month, "--json"))["figures"]}
     assert figures["logins"]["bound"] == 0
     assert min(figures[name]["recount"] for name in ("active users", "logins", "failed logins", "tokens")) > 0
 

@@ -273,7 +273,7 @@ def test_a_restore_that_is_killed_is_finished_by_the_same_command(origin: tuple[
             assert contents(redis_url) == contents(url)
 
 
-def test_one_restore_waits_for_no_other_that_goes_on(file: Path, redis_url: str) -> None:
+def test_one_restore_waits_for_no_other_that_is_running(file: Path, redis_url: str) -> None:
     with redis.Redis.from_url(redis_url, decode_responses=True) as client:
         client.set(keys.restoring(PREFIX), "somebody else's", px=60_000)
         refused = restore(redis_url, file)
@@ -348,7 +348,7 @@ def test_a_shard_that_is_half_restored_is_not_saved(redis_url: str, tmp_path: Pa
 
 @pytest.mark.parametrize("large", [False, True])
 def test_a_shard_is_copied_as_of_one_position_while_ranges_pour_in(redis_url: str, tmp_path: Path, large: bool) -> None:
-    """Counters tell how many events a copy holds; all of it must be of the position that it says."""
+    """Counters say how many events a copy holds; all of it must be of the position that it says."""
     of = ShardKeys(PREFIX, LOGINS)
     writer = subprocess.Popen((sys.executable, "-m", "tests.deploy.load", redis_url, str(int(large))))
     try:

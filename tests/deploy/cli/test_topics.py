@@ -92,7 +92,7 @@ def test_dead_letters_have_room_and_nothing_is_deleted_by_size(apache_kafka: str
 
 
 @pytest.mark.apache_kafka
-def test_more_copies_than_brokers_is_told(apache_kafka: str) -> None:
+def test_more_copies_than_brokers_is_refused(apache_kafka: str) -> None:
     refused = Named(apache_kafka, uuid.uuid4().hex[:8]).run("--replicas", "3")
     assert refused.exit_code == 1
     assert "replication factor" in refused.stderr.lower()

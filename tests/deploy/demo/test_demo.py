@@ -77,7 +77,7 @@ class RunningDemo:
         return found
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 def test_it_runs_until_it_is_stopped(places: dict[str, str], stop: signal.Signals) -> None:
     demo = RunningDemo(places)
@@ -96,13 +96,13 @@ def test_it_runs_until_it_is_stopped(places: dict[str, str], stop: signal.Signal
     assert [pid for pid in children.values() if Path(f"/proc/{pid}").exists()] == []
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
-@pytest.mark.parametrize(("victim", "told"), [("aggregator", "The worker ended"), ("valkey", "valkey ended")])
-def test_a_child_that_dies_ends_the_demo_with_its_name(places: dict[str, str], victim: str, told: str) -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize(("victim", "message"), [("aggregator", "The worker ended"), ("valkey", "valkey ended")])
+def test_a_child_that_dies_ends_the_demo_with_its_name(places: dict[str, str], victim: str, message: str) -> None:
     demo = RunningDemo(places)
     os.kill(demo.children()[victim], signal.SIGKILL)
     assert demo.process.wait(20) == 1
-    assert told in demo.text
+    assert message in demo.text
     assert "Its last lines:" in demo.text
 
 

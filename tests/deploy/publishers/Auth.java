@@ -32,15 +32,15 @@ public class Auth {
         PythonInterpreter interpreter = arguments[0].endsWith(".class") ? null : interpreter(arguments[0]);
         BufferedReader in = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
         for (String line = in.readLine(); line != null; line = in.readLine()) {
-            JSONObject told = new JSONObject(line);
-            String type = told.getString("script");
-            String name = type + told.getInt("number");
+            JSONObject call = new JSONObject(line);
+            String type = call.getString("script");
+            String name = type + call.getInt("number");
             if (!scripts.containsKey(name)) {
                 scripts.put(name, made(interpreter, type));
             }
             Object script = scripts.get(name);
-            Object[] given = given(told);
-            Method method = method(script, told.getString("do"), given.length);
+            Object[] given = given(call);
+            Method method = method(script, call.getString("do"), given.length);
             long started = System.nanoTime();
             Object answer = method.invoke(script, given);
             double took = (System.nanoTime() - started) / 1e9;
@@ -75,49 +75,49 @@ public class Auth {
         throw new IllegalArgumentException(name);
     }
 
-    private static Object[] given(JSONObject told) {
-        switch (told.getString("do")) {
+    private static Object[] given(JSONObject call) {
+        switch (call.getString("do")) {
             case "init":
-                return new Object[] {new CustomScript(), attributes(told)};
+                return new Object[] {new CustomScript(), attributes(call)};
             case "destroy":
-                return new Object[] {attributes(told)};
+                return new Object[] {attributes(call)};
             case "getApiVersion":
                 return new Object[0];
             case "forceReAuthentication":
             case "forceAuthorization":
-                return new Object[] {authentication(told)};
+                return new Object[] {authentication(call)};
             default:
-                return new Object[] {new Object(), token(told)};
+                return new Object[] {new Object(), token(call)};
         }
     }
 
-    private static Map<String, SimpleCustomProperty> attributes(JSONObject told) {
+    private static Map<String, SimpleCustomProperty> attributes(JSONObject call) {
         Map<String, SimpleCustomProperty> attributes = new HashMap<>();
-        JSONObject given = told.optJSONObject("attributes", new JSONObject());
+        JSONObject given = call.optJSONObject("attributes", new JSONObject());
         given.keySet().forEach(name -> attributes.put(name, new SimpleCustomProperty(given.getString(name))));
         return attributes;
     }
 
-    private static Object token(JSONObject told) {
-        if (told.has("broken")) {
+    private static Object token(JSONObject call) {
+        if (call.has("broken")) {
             return new ExternalUpdateTokenContext(null, null);
         }
-        GrantType type = told.has("grant") ? new GrantType(told.getString("grant")) : null;
-        String client = told.optString("client", null);
-        HttpServletRequest request = name -> told.optString(name, null);
-        AuthorizationGrant grant = new AuthorizationGrant(type, told.optString("user", null), client);
-        return new ExternalUpdateTokenContext(grant, told.has("grant_type") ? request : null);
+        GrantType type = call.has("grant") ? new GrantType(call.getString("grant")) : null;
+        String client = call.optString("client", null);
+        HttpServletRequest request = name -> call.optString(name, null);
+        AuthorizationGrant grant = new AuthorizationGrant(type, call.optString("user", null), client);
+        return new ExternalUpdateTokenContext(grant, call.has("grant_type") ? request : null);
     }
 
-    private static Object authentication(JSONObject told) {
-        if (told.has("broken")) {
+    private static Object authentication(JSONObject call) {
+        if (call.has("broken")) {
             return new Object();
         }
         Map<String, String> attributes = new HashMap<>();
-        attributes.put("auth_user", told.optString("auth_user", null));
-        Date at = told.has("at") ? new Date(told.getLong("at")) : null;
-        User user = told.has("user") ? new User(told.getString("user")) : null;
-        Client client = told.has("client") ? new Client(told.getString("client")) : null;
-        return new ExternalPostAuthnContext(client, new SessionId(told.optString("session"), user, at, attributes));
+        attributes.put("auth_user", call.optString("auth_user", null));
+        Date at = call.has("at") ? new Date(call.getLong("at")) : null;
+        User user = call.has("user") ? new User(call.getString("user")) : null;
+        Client client = call.has("client") ? new Client(call.getString("client")) : null;
+        return new ExternalPostAuthnContext(client, new SessionId(call.optString("session"), user, at, attributes));
     }
 }

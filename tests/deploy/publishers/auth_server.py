@@ -80,11 +80,11 @@ class AuthServer:
             encoding="utf-8",
         )
 
-    def do(self, what: str, script: str, **told: Any) -> Answer:
+    def do(self, what: str, script: str, **arguments: Any) -> Answer:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._started.add(script)
-        call = {"do": what, "script": script, "number": self._number} | told
+        call = {"do": what, "script": script, "number": self._number} | arguments
         self._process.stdin.write(json.dumps(call) + "\n")
         self._process.stdin.flush()
         line = self._process.stdout.readline()

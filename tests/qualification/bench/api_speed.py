@@ -107,7 +107,7 @@ def write(url: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What wrk tells of one run."""
+    """The results that wrk prints of one run."""
 
     per_second: float
     p50_ms: float
@@ -121,10 +121,10 @@ class Bare(ServerProcess):
 
     def __init__(self, answer: bytes, headers: dict[str, str]) -> None:
         super().__init__()
-        self._told = {"path": PATH, "body": answer.decode(), "headers": headers}
+        self._answer = {"path": PATH, "body": answer.decode(), "headers": headers}
 
     def prepare(self) -> None:
-        (self.folder / "answer.json").write_text(json.dumps(self._told))
+        (self.folder / "answer.json").write_text(json.dumps(self._answer))
 
     def command(self) -> Sequence[str | Path]:
         return (sys.executable, Path(__file__).with_name("bare_api.py"), str(self.port), "answer.json")
@@ -224,14 +224,14 @@ def load(url: str, headers: dict[str, str], seconds: int) -> Load:
     return parse(subprocess.run(command, check=True, capture_output=True, text=True, timeout=seconds + 30).stdout)
 
 
-def parse(told: str) -> Load:
-    """What wrk prints. Raises RuntimeError when it tells of errors, or not what it used to tell."""
-    if "Non-2xx" in told or "Socket errors" in told:
-        raise RuntimeError(f"void: not all answers were good:\n{told}")
-    rate = re.search(r"Requests/sec:\s+([\d.]+)", told)
-    times = dict(re.findall(r"^\s+(50|99)%\s+([\d.]+[a-z]+)$", told, re.MULTILINE))
+def parse(printed: str) -> Load:
+    """What wrk prints. Raises RuntimeError for errors and for an unknown format."""
+    if "Non-2xx" in printed or "Socket errors" in printed:
+        raise RuntimeError(f"void: not all answers were good:\n{printed}")
+    rate = re.search(r"Requests/sec:\s+([\d.]+)", printed)
+    times = dict(re.findall(r"^\s+(50|99)%\s+([\d.]+[a-z]+)$", printed, re.MULTILINE))
     if rate is None or len(times) != 2:
-        raise RuntimeError(f"wrk's words are unknown:\n{told}")
+        raise RuntimeError(f"wrk's words are unknown:\n{printed}")
     return Load(float(rate[1]), _ms(times["50"]), _ms(times["99"]))
 
 
@@ -357,7 +357,7 @@ async def _commands(url: str) -> tuple[float, list[int]]:
 
 
 def _at_once(store: Valkey, say: Callable[[str], None]) -> dict[str, Any]:
-    """Many ask for the same year that nobody has asked for: how often it is computed."""
+    """Many ask for the same year, which is not cached: how often it is computed."""
     with ApiProcess(**_settings(store, "none", "")) as api:
         before = answers_by_source(api.get("/metrics").text)
         bodies = uvloop.run(_ask_at_once(f"http://{api.address}"))
@@ -383,7 +383,7 @@ async def _ask_at_once(address: str) -> set[bytes]:
             async with session.get(address + path) as response:
                 return await response.read()
 
-        # Connected before, so that nobody waits in the listening socket's queue while others are answered.
+        # Connected before, so that no one waits in the listening socket's queue while others are answered.
         await asyncio.gather(*(ask("/health/live") for _ in range(ASKED_AT_ONCE)))
         return set(await asyncio.gather(*(ask(YEAR) for _ in range(ASKED_AT_ONCE))))
 

@@ -1,4 +1,4 @@
-"""What is measured: each arm reads the whole prefilled sample once, in a process of its own."""
+"""The measured arms: each reads the whole prefilled sample once, in a process of its own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What it costs to count an event with an id once: the worker with its window of deduplication against without."""
+"""The cost of deduplication: the worker with a window beside the worker without."""
 
 from __future__ import annotations
 

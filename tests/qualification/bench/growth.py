@@ -174,7 +174,7 @@ def _follow(
     data_limit: int | None = None,
     look: Callable[[int, int], None] = lambda _, __: None,
 ) -> Speed:
-    """Start workers, see them through until the ledger has consumed `until` events; `look` is told pid and consumed."""
+    """Start workers and wait until the ledger has consumed `until` events; `look` is called with pid and consumed."""
     environment = of.environment(stack, **(settings or {}))
 
     def limit() -> None:
@@ -189,7 +189,7 @@ def _follow(
             )
         return _timed(processes, client, of.shards, until, look)
     finally:
-        # One by one, and not for ever: a worker that is told to stop while its group settles anew takes its time.
+        # One by one, and with a limit: a worker that is stopped during a rebalance takes its time.
         for process in processes:
             stop_child(process, STOP_S)
 

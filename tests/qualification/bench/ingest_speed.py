@@ -40,13 +40,13 @@ TIMEOUT_S: Final = 10.0
 GOALS: Final = {100: 0.8, 1: None}
 """Events/s against the bare handler, by events in a request; single ones are shown only."""
 CONNECTIONS: Final = {100: 32, 1: 64}
-# A run writes some hundred megabytes that nobody reads.
+# A run writes some hundred megabytes that are not read.
 TOPIC_CONFIG: Final = {"segment.bytes": "67108864", "retention.bytes": "67108864"}
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What wrk tells of one run, in events; and what the process under load spent on it."""
+    """The results that wrk prints of one run, in events; and what the process under load spent on it."""
 
     per_second: float
     per_cpu_second: float
@@ -61,13 +61,13 @@ class Bare(ServerProcess):
 
     def __init__(self, producer: dict[str, Any], topic: str) -> None:
         super().__init__()
-        self._told = {"path": PATH, "properties": producer, "topic": topic}
+        self._answer = {"path": PATH, "properties": producer, "topic": topic}
 
     def prepare(self) -> None:
-        (self.folder / "told.json").write_text(json.dumps(self._told))
+        (self.folder / "answer.json").write_text(json.dumps(self._answer))
 
     def command(self) -> Sequence[str | Path]:
-        return (sys.executable, Path(__file__).with_name("bare_ingest.py"), str(self.port), "told.json")
+        return (sys.executable, Path(__file__).with_name("bare_ingest.py"), str(self.port), "answer.json")
 
     def answers(self) -> bool:
         return accepts(self.port)

@@ -41,7 +41,7 @@ class Size(NamedTuple):
     """Of a run whose speed is taken, of logins as of tokens."""
     pairs: int
     states: int
-    """Of the run after which the store is looked at."""
+    """The run after which the store is inspected."""
 
 
 QUICK: Final = Size(100_000, 300_000, 2, 300_000)

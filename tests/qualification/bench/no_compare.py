@@ -14,7 +14,7 @@ def without_compare(script: str) -> str:
     """The script, applying whatever comes. Raises ValueError when it no longer has the comparison to leave out."""
     if script.count(COMPARE) != 1:
         raise ValueError("the script's comparison is not where it was")
-    # A position that is not there must still be told apart: opening a shard starts from it.
+    # A missing position must still be distinguished: opening a shard starts from it.
     return script.replace(COMPARE, "if have == '' and ARGV[1] ~= '' then")
 
 

@@ -1,4 +1,4 @@
-"""Callers with good tokens while somebody else sends made-up ones: 100,000, each with a key id that nobody knows."""
+"""Callers with good tokens during a flood of 100,000 forged ones, each with an unknown key id."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def measure(quick: bool, say: Callable[[str], None]) -> dict[str, Any]:
 
 
 def made_up(good: str, number: int) -> bytes:
-    """A request whose token nobody signed. Whole and well-formed, so that only its key id tells."""
+    """A request with an unsigned token, well-formed except for its unknown key id."""
     head, claims, signature = good.split(".")
     result = json.loads(base64.urlsafe_b64decode(head + "=="))
     other = base64.urlsafe_b64encode(json.dumps(result | {"kid": f"unknown-{number}"}).encode()).decode().rstrip("=")

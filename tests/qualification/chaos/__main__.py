@@ -24,7 +24,7 @@ def sound(record: dict[str, Any]) -> bool:
     verdict = record["verdict"]
     return not any(
         (
-            *(verdict[name] for name in ("lost", "duplicated", "told_lost", "differences")),
+            *(verdict[name] for name in ("lost", "duplicated", "reported_lost", "differences")),
             *(record[name] for name in ("late", "kafka_or_producer_wrong", "dead_letters_missing")),
             record.get("dead_letters_not_due"),
             record["api"]["wrong"],

@@ -1,4 +1,4 @@
-"""A second deployment beside the cluster: one store address, which moves to the replica that takes over."""
+"""A second deployment beside the cluster, with one store address that moves to the promoted replica."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def commands(text: bytes) -> Iterator[tuple[int, list[bytes]]]:
 
 
 def _number(text: bytes, at: int, sign: bytes) -> tuple[int, int]:
-    """The number behind a sign, and what comes after its line; -1 where there is none."""
+    """The number behind a sign, and the offset after its line; -1 if there is none."""
     end = text.find(b"\r\n", at, at + 32)
     if end < 0 or not text.startswith(sign, at) or not text[at + 1 : end].isdigit():
         return -1, at

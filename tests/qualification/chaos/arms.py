@@ -1,4 +1,4 @@
-"""Control arms: counting that is known to be wrong, which these faults must show. Run as a program with an arm's name.
+"""Control arms: wrong implementations, which the fault runs must detect. Run as a program with an arm's name.
 
 `no-compare` is the worker with a script that applies whatever comes. `plain-faust` counts as Faust's documentation
 shows it and commits Kafka's offsets; `faust-defaults` does so with Faust's own timeouts.
@@ -26,7 +26,7 @@ def no_compare() -> None:
 
     if ledger.SCRIPT.count(COMPARE) != 1:
         raise ValueError("ledger.lua compares positions in another way than this arm knows")
-    # A position that is not there must still be told apart: opening a shard starts from it.
+    # A missing position must still be distinguished: opening a shard starts from it.
     script = ledger.SCRIPT.replace(COMPARE, "if have == '' and ARGV[1] ~= '' then")
     ledger.__dict__["SCRIPT"] = script
     ledger.__dict__["SCRIPT_SHA"] = hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()

@@ -1,4 +1,4 @@
-"""How long a worker takes from a crash to its exit. Run as a program.
+"""Measures the time of a worker from a crash to its exit. Run as a program.
 
 `python -m tests.qualification.chaos.crashes --crashes 30 --out FILE`: each worker counts a flow for a while. Then a
 fold raises
@@ -132,7 +132,7 @@ def _until_exit(worker: WorkerProcess, kind: str) -> Exit:
     return Exit(kind, None, None, round(ready_s, 2))
 
 
-def crashes(number: int, at_once: int, works_s: float, tell: Callable[[str], None]) -> list[Exit]:
+def crashes(number: int, at_once: int, works_s: float, report: Callable[[str], None]) -> list[Exit]:
     """That many crashes, of several workers at a time."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="authtally-crashes-")))
@@ -148,7 +148,7 @@ def crashes(number: int, at_once: int, works_s: float, tell: Callable[[str], Non
             found = []
             for turn in range(place, number, at_once):
                 found.append(benches[place].crash(kinds[(turn // at_once + place) % len(kinds)], works_s))
-                tell(f"{turn + 1}: {found[-1]}")
+                report(f"{turn + 1}: {found[-1]}")
             return found
 
         with ThreadPoolExecutor(at_once) as pool:

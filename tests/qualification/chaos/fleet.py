@@ -56,7 +56,7 @@ class Fleet:
         self._is_old = [False] * size
         self.members: list[WorkerProcess] = []
         self.ended: list[str] = []
-        """Why workers ended that nobody had ended, a line each."""
+        """Why workers ended that the harness had not ended, a line each."""
         self._expected: set[int] = set()
         self._lock = threading.RLock()
         self._closed = threading.Event()

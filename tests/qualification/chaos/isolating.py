@@ -1,4 +1,4 @@
-"""How long a worker takes to isolate records on which its fold raises. Run as a program.
+"""Measures how long a worker takes to isolate records on which its fold raises. Run as a program.
 
 `python -m tests.qualification.chaos.isolating --out FILE`: one range of 20,000 records, in process, into a real store.
 A fold that
@@ -46,7 +46,7 @@ SHARD: Final = Shard("isolating.logins", 0)
 
 
 class Record(NamedTuple):
-    """A Kafka record, as far as a fold looks at one."""
+    """The parts of a Kafka record that a fold reads."""
 
     offset: int
     timestamp: int

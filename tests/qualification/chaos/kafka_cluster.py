@@ -53,7 +53,7 @@ class Broker(ApacheKafka):
             "broker.session.timeout.ms": "5000",
             "controller.quorum.election.timeout.ms": "2000",
             "controller.quorum.fetch.timeout.ms": "4000",
-            # A transaction that nobody ends is aborted soon after its time.
+            # A transaction that is not ended is aborted soon after its timeout.
             "transaction.abort.timed.out.transaction.cleanup.interval.ms": "1000",
             "num.network.threads": "2",
             "num.io.threads": "4",

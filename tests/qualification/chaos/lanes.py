@@ -1,4 +1,4 @@
-"""What one partition was sent, what Kafka acknowledged of it, and what its log turned out to hold."""
+"""The events sent to one partition, those that Kafka acknowledged, and those that its log contains."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Lane:
         self.acknowledged = 0
         self.opened = 0
         self.unknown: list[int] = []
-        """Keys of which the producer was not told that they are in the log."""
+        """Keys without an acknowledgement of the producer."""
         self.twice: list[int] = []
         """Keys that the log holds more than once, which no producer may cause."""
         self.bad_at: list[int] = []

@@ -64,7 +64,7 @@ class Ledger:
         self.events_per_s = 0
         self.most_behind = 2_000_000
         self.behind = 0
-        """Events that are not counted yet, as whoever watches says."""
+        """Events that are not counted yet, by the last measurement."""
         self._producer = self._make_producer()
         self._lock = threading.Lock()
         self._ended = threading.Event()
@@ -124,7 +124,7 @@ class Ledger:
             except BufferError:
                 self._producer.poll(0.05)
             except KafkaException as error:
-                # Only a new producer goes on after a fatal error; what the old one had in hand is unknown.
+                # Only a new producer continues after a fatal error; what the old one had in hand is unknown.
                 if not error.args[0].fatal():
                     raise
                 self._producer.purge()

@@ -19,7 +19,7 @@ OVERLAPS = 0.25
 
 @dataclass(frozen=True)
 class Done:
-    """One fault. `recovered_s`: until every shard had moved on; None where nobody waited for it."""
+    """One fault. `recovered_s`: until every shard had moved on; None if it was not waited for."""
 
     at_s: float
     kind: str
@@ -35,7 +35,7 @@ class Nemesis:
         site: Site,
         seed: int,
         kinds: Collection[str],
-        tell: Callable[[str], None],
+        report: Callable[[str], None],
         *,
         timed: bool = True,
         weighs: bool = True,
@@ -44,7 +44,7 @@ class Nemesis:
         self._site = site
         self._chance = random.Random(seed)
         self._kinds = [KINDS[name] for name in sorted(kinds)]
-        self._tell = tell
+        self._report = report
         self._timed, self._weighs = timed, weighs
         self._began = time.monotonic()
         self.done: list[Done] = []
@@ -99,4 +99,4 @@ class Nemesis:
         site.watch.clear()
         self.done.append(Done(round(at_s, 1), kind.name, what, recovered_s))
         result = "not waited for" if recovered_s is None else f"moved on after {recovered_s} s"
-        self._tell(f"{len(self.done):4} {at_s:8.1f} s  {kind.name}: {what}; {result}")
+        self._report(f"{len(self.done):4} {at_s:8.1f} s  {kind.name}: {what}; {result}")

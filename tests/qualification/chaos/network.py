@@ -1,4 +1,4 @@
-"""The proxy as a child process, and the line to it."""
+"""The proxy as a child process, and the connection to it."""
 
 from __future__ import annotations
 

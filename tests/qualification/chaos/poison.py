@@ -1,4 +1,4 @@
-"""Hostile records as data: what each must become is known from the contract, whatever the worker does.
+"""Hostile records as data, each with the outcome that the contract requires.
 
 A record's fate depends on its specimen, its timestamp and the true time alone. `SERIAL` in a value or an id stands for
 a number that no other record of the run has.
@@ -158,7 +158,7 @@ def _any(kind: str, now_ms: int) -> list[Specimen]:
     return [
         Specimen(
             "defect",
-            "nobody foresaw what is in it",
+            "its content is unforeseen",
             _json(_zoned(good) | {"user_id": RAISES.decode()}),
             (Dead(UNEXPECTED),),
             defect=True,
@@ -247,7 +247,7 @@ def _logins(now_ms: int) -> list[Specimen]:
         )
 
     return [
-        Specimen("no user", "a success of nobody", _json(_zoned(good) | {"user_id": ""}), (empty,)),
+        Specimen("no user", "a success without a user", _json(_zoned(good) | {"user_id": ""}), (empty,)),
         Specimen(
             "long user",
             "over its limit in a success",

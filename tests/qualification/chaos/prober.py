@@ -1,4 +1,4 @@
-"""Asks the apis all along: no answer may be wrong, none may hang, and refusals need a store that is away."""
+"""Queries the apis during a run: no answer may be wrong or hang, and a 503 needs an unreachable store."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Prober:
         for api in self.apis:
             api.close()
 
-    # What the nemesis tells.
+    # Written by the nemesis.
 
     def store_goes(self) -> None:
         """The store may refuse, and lose its last writes, from now on."""
@@ -101,16 +101,16 @@ class Prober:
         else:
             self.wrong.append(f"{name}: {reply.status} {reply.text[:100]}")
 
-    def _judge(self, number: int, name: str, told: Any, cached: bool, might: bool) -> None:
+    def _judge(self, number: int, name: str, answer: Any, cached: bool, might: bool) -> None:
         self.outcomes[f"{name} 200"] += 1
-        value = sum(row.get("logins", 0) + row.get("failed", 0) for row in told["items"])
+        value = sum(row.get("logins", 0) + row.get("failed", 0) for row in answer["items"])
         if value > self._ledger.sent:
-            self.wrong.append(f"{name}: tells {value} logins, {self._ledger.sent} events were sent")
+            self.wrong.append(f"{name}: answers {value} logins, {self._ledger.sent} events were sent")
         if cached:
             return
         if might:
-            # A store that lost its last writes tells less until they are counted again.
+            # A store that lost its last writes answers less until they are counted again.
             self._most[number] = 0
         elif value < self._most.get(number, 0):
-            self.wrong.append(f"{name}: tells {value} logins after {self._most[number]}")
+            self.wrong.append(f"{name}: answers {value} logins after {self._most[number]}")
         self._most[number] = max(value, self._most.get(number, 0))

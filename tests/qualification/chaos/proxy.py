@@ -99,7 +99,7 @@ async def main(control: int, pairs: list[str]) -> None:
 
     for port, lane in lanes.items():
         await asyncio.start_server(lane.serve, HOST, port, limit=PIECE)
-    # Last, so that whoever is answered here finds the others listening.
+    # Last, so that a client that is answered here finds the others listening.
     async with await asyncio.start_server(obey, HOST, control) as server:
         await server.serve_forever()
 

@@ -1,4 +1,4 @@
-"""How long a killed worker's partitions stand still: ours beside Faust with its own timeouts. Run as a program.
+"""Measures how long the partitions of a killed worker wait, beside Faust with its default timeouts. Run as a program.
 
 `python -m tests.qualification.chaos.recovery --kills 5 --out FILE`: two workers each, one is killed and started again
 at once; timed
@@ -38,7 +38,7 @@ RECOVERS_S: Final = 400
 ARMS: Final = {"authtally": MODULE, "Faust's defaults": program("faust-defaults")}
 
 
-def times(arm: str, kills: int, tell: Callable[[str], None]) -> list[float]:
+def times(arm: str, kills: int, report: Callable[[str], None]) -> list[float]:
     """Seconds until all partitions had their next commit, of each kill."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="authtally-recovery-")))
@@ -63,7 +63,7 @@ def times(arm: str, kills: int, tell: Callable[[str], None]) -> list[float]:
         committed = _in_store(client, ledger) if ours else stack.enter_context(_InKafka(kafka.address, ledger))
         fleet.start()
         ledger.flow(EVENTS_PER_S)
-        return [_kill(fleet, number % 2, committed, arm, tell) for number in range(kills)]
+        return [_kill(fleet, number % 2, committed, arm, report) for number in range(kills)]
 
 
 def _in_store(client: Any, ledger: Ledger) -> Callable[[], Mapping[Shard, int]]:
@@ -86,7 +86,7 @@ class _InKafka:
 
 
 def _kill(
-    fleet: Fleet, number: int, committed: Callable[[], Mapping[Shard, int]], arm: str, tell: Callable[[str], None]
+    fleet: Fleet, number: int, committed: Callable[[], Mapping[Shard, int]], arm: str, report: Callable[[str], None]
 ) -> float:
     for _ in range(2):
         _wait_until_moved(committed)
@@ -102,7 +102,7 @@ def _kill(
     fleet.kill(number, 0, note)
     wait_for(lambda: _beyond(committed(), at), RECOVERS_S, f"{arm}: every partition has its next commit")
     took_s = round(time.monotonic() - struck, 2)
-    tell(f"{arm}: {took_s} s")
+    report(f"{arm}: {took_s} s")
     return took_s
 
 

@@ -36,7 +36,7 @@ class Owner(NamedTuple):
 
 
 class Node(Valkey):
-    """One node. `announced` is the port that clients are told."""
+    """One node. `announced` is the port that clients get."""
 
     name = "node"
     # Of a log of hundreds of megabytes that is never made anew, while all else has the machine.
@@ -172,10 +172,10 @@ class RedisCluster:
         )
 
     def owner(self, slot: int) -> Owner:
-        """Raises RedisError while nobody knows."""
+        """Raises RedisError while no node knows."""
         numbers = {node.port: number for number, node in enumerate(self.nodes)}
         numbers |= {node.announced: number for number, node in enumerate(self.nodes)}
-        # Whoever knows the newest configuration is right; those who were away learn it soon.
+        # The node with the newest configuration is right; those that were away get it soon.
         known: list[tuple[int, Owner]] = []
         for node in self.nodes:
             if not node.up:
@@ -186,7 +186,7 @@ class RedisCluster:
                         owner = Owner(numbers[primary[1]], [numbers[replica[1]] for replica in replicas])
                         known.append((int(node.client.cluster("info")["cluster_current_epoch"]), owner))
         if not known:
-            raise redis.ConnectionError(f"nobody knows slot {slot}")
+            raise redis.ConnectionError(f"no node knows slot {slot}")
         return max(known, key=lambda one: one[0])[1]
 
     def primaries(self) -> list[int]:
@@ -242,7 +242,7 @@ class RedisCluster:
 
 
 def _follows(node: Node, primary: str) -> bool:
-    # Refused until the two have heard of each other.
+    # Refused until the two know each other.
     return bool(node.ask("CLUSTER", "REPLICATE", primary) == "OK")
 
 

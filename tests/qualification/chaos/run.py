@@ -1,4 +1,4 @@
-"""One run: a site, a flow, a nemesis, then the reckoning and its record."""
+"""One run: a site, a flow, a nemesis, then the verdict and its record."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Order:
     logs: Path | None = None
 
 
-def run(order: Order, tell: Callable[[str], None]) -> dict[str, Any]:
+def run(order: Order, report: Callable[[str], None]) -> dict[str, Any]:
     """The record of a run; its `verdict` says what was lost. Raises LateError, TimeoutError when it cannot end."""
     keeps_ledger = order.arm in LEDGERS
     kinds = set(order.kinds) - (set() if keeps_ledger else HARMLESS)
@@ -71,9 +71,9 @@ def run(order: Order, tell: Callable[[str], None]) -> dict[str, Any]:
         program=_program(order.arm, kinds),
     )
     began = time.monotonic()
-    tell(f"seed {order.seed}, arm {order.arm}, {len(kinds)} kinds of faults, up to {order.minutes:g} min")
+    report(f"seed {order.seed}, arm {order.arm}, {len(kinds)} kinds of faults, up to {order.minutes:g} min")
     with Site(plan) as site:
-        nemesis = Nemesis(site, order.seed, kinds, tell, timed=keeps_ledger, weighs=not order.once)
+        nemesis = Nemesis(site, order.seed, kinds, report, timed=keeps_ledger, weighs=not order.once)
         site.ledger.flow(order.events_per_s)
         if site.annex is not None:
             site.annex.ledger.flow(EVENTS_PER_S)
@@ -93,7 +93,7 @@ def run(order: Order, tell: Callable[[str], None]) -> dict[str, Any]:
             nemesis.torment(over)
             for ledger in site.ledgers:
                 ledger.stop()
-            tell(f"{len(nemesis.done)} faults, {site.ledger.sent} events sent; now everything must be counted")
+            report(f"{len(nemesis.done)} faults, {site.ledger.sent} events sent; now everything must be counted")
             ends, late = _wait_until_counted(site, keeps_ledger)
             site.ledger.audit(ends)
             verdict = _judge(site, ends, keeps_ledger)
@@ -102,7 +102,7 @@ def run(order: Order, tell: Callable[[str], None]) -> dict[str, Any]:
                 verdict, late = verdict + more, late or late_too
             letters = _wrong_letters(site) if keeps_ledger else ([], [])
         except BaseException:
-            tell(_last_words(site))
+            report(_last_words(site))
             raise
         finally:
             if order.logs:

@@ -190,5 +190,5 @@ class Site:
         return int(key_slot(ShardKeys(PREFIX, shard).position.encode()))
 
     def home(self, shard: Shard) -> Node:
-        """The node that holds a shard. Raises RedisError while nobody knows."""
+        """The node that holds a shard. Raises RedisError while no node knows."""
         return self.store.nodes[self.store.owner(self.slot(shard)).primary]

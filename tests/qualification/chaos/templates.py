@@ -1,4 +1,4 @@
-"""A few thousand seeded events that a run sends over and over: what each adds to a ledger is known once and for all."""
+"""A few thousand seeded events that a run sends repeatedly; each one's effect on a ledger is computed once."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def first_ms() -> int:
 class Templates:
     """Events of one topic. The same seed gives the same ones, apart from the day on which it runs.
 
-    `plain` ones have no ids and no bad record among them, for whoever knows nothing of either.
+    `plain` ones have no ids and no bad record among them, for workers that support neither.
     """
 
     def __init__(self, topic: str, event: str, seed: int, plain: bool = False) -> None:

@@ -59,7 +59,7 @@ def test_fates_by_timestamp(stamp: str, timed: str, timeless: str) -> None:
 
 
 @pytest.mark.parametrize("event", ["login", "token", "cloudevents"])
-def test_names_tell_specimens_apart_and_reasons_are_known(event: str) -> None:
+def test_names_of_specimens_are_unique_and_reasons_are_known(event: str) -> None:
     held = corpus(event, NOW_MS)
     assert len({one.name for one in held}) == len(held)
     assert {one.reason for each in held for one in each.becomes if isinstance(one, Dead)} <= REASONS.keys()

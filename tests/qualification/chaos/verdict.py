@@ -19,11 +19,11 @@ SHOWN = 5
 
 @dataclass(frozen=True)
 class Verdict:
-    """Of the events that the logs hold. `told_lost` are those that a shard itself says it could not read."""
+    """Of the events that the logs hold. `reported_lost` are those that a shard itself says it could not read."""
 
     lost: int
     duplicated: int
-    told_lost: int
+    reported_lost: int
     differences: int
     examples: list[str]
 
@@ -31,7 +31,7 @@ class Verdict:
         return Verdict(
             self.lost + other.lost,
             self.duplicated + other.duplicated,
-            self.told_lost + other.told_lost,
+            self.reported_lost + other.reported_lost,
             self.differences + other.differences,
             self.examples + other.examples,
         )

@@ -1,4 +1,4 @@
-"""Watches every shard's position on every node, and times how long each takes to move after a moment."""
+"""Reads every shard's position on every node, and measures how long each takes to move after a fault."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Watch:
         self.positions: dict[Shard, int] = dict.fromkeys(shards, 0)
         self._marks: list[Mark] = []
         self.quiet: set[Shard] = set()
-        """Shards that get events now and then only: that they stand tells nothing of how long they were held up."""
+        """Shards that get events now and then only: their standing still does not show how long they were held up."""
         self._doing, self._calm = "", True
         self.promotions: list[tuple[str, Mark]] = []
         """What was going on, and how the new primary's shards followed."""
@@ -104,7 +104,7 @@ class Watch:
                     pipeline.get(ShardKeys(PREFIX, shard).position)
                 with contextlib.suppress(redis.RedisError, OSError):
                     role, *found = pipeline.execute(raise_on_error=False)
-                    # A replica answers MOVED, as does whoever has not the slot.
+                    # A replica answers MOVED, as does a node without the slot.
                     if isinstance(role, Exception):
                         continue
                     if role[0] == "master":

@@ -12,7 +12,7 @@ from schemas.events import Event, RecordTime
 
 RECORD_MS = 1_767_229_200_000
 RECORD = RecordTime(RECORD_MS)
-"""When the record was written: an hour after what it tells."""
+"""When the record was written: an hour after its event."""
 RECORDED_AT = datetime(2026, 1, 1, 1, tzinfo=UTC)
 AT = datetime(2026, 1, 1, 0, 0, 0, 123_000, tzinfo=UTC)
 AT_MS = 1_767_225_600_123

@@ -88,7 +88,7 @@ BOTH = ("access_token", "refresh_token")
         (
             streamed("seccft", user_id="M2M@clients"),
             [token(grant_type="client_credentials", user_id=None)],
-            "a machine that has a user id is nobody",
+            "a machine with a user id is no user",
         ),
         (streamed("sertft"), [token(grant_type="refresh_token")], "whether refreshing makes active is a setting"),
         (
@@ -124,7 +124,7 @@ BOTH = ("access_token", "refresh_token")
         (streamed("limit_wc"), [failed(reason="locked")], "too many failures of one account"),
         (streamed("fsa"), [failed(reason="silent_authentication")], "apart, since apps try this all the time"),
         (streamed("feacft"), [], "a refused exchange is no login"),
-        (streamed("fepft"), [], "its `fp` tells"),
+        (streamed("fepft"), [], "its `fp` decides"),
         (streamed("ss"), [account(kind="signup")], "sign-up"),
         (streamed("fs"), [account(kind="signup_failed")], "and not"),
         (streamed("pwd_leak", user_id=None), [account(kind="leaked_password", user_id=None)], "at a login"),

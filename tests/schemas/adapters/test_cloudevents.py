@@ -61,7 +61,7 @@ ALL_THREE = ("access_token", "id_token", "refresh_token")
             [login(), token(grant_type="authorization_code", tokens=ALL_THREE)],
             "a login and the tokens that it gave",
         ),
-        (event(LOGIN, without(SHORT, "tokens")), [login()], "a grant whose tokens nobody named"),
+        (event(LOGIN, without(SHORT, "tokens")), [login()], "a grant without named tokens"),
         (event(LOGIN), [Login(time=AT, user_id="alice", id=common["id"])], "no data: the subject signed in"),
         (without(event(LOGIN), "data"), [Login(time=AT, user_id="alice", id=common["id"])], "none at all"),
         (
@@ -98,7 +98,7 @@ ALL_THREE = ("access_token", "id_token", "refresh_token")
         (
             without(event(TOKEN, NATIVE_TOKEN), "subject"),
             [token(grant_type="password", tokens=("access_token",), user_id=None)],
-            "tokens of nobody",
+            "tokens of no user",
         ),
         (event(ACCOUNT, {"tenant": "shop", "client": "web", "kind": "signup"}), [account(kind="signup")], "account"),
         (
@@ -191,7 +191,7 @@ def test_binary_mode_reads_its_headers(headers: list[Header], body: object, expe
     assert events("cloudevents", body, headers) == [expected], why
 
 
-def test_structured_mode_is_told_by_its_content_type() -> None:
+def test_structured_mode_is_recognised_by_its_content_type() -> None:
     headers = [*KAFKA[:4], ("Content-Type", b"application/cloudevents+json; charset=UTF-8")]
     assert events("cloudevents", event(LOGIN, SHORT), headers)[0] == login()
 

@@ -51,7 +51,7 @@ BOM = b"\xef\xbb\xbf"
         (b"\n".join([b"{}"] * (MAX_ELEMENTS + 1)), ["bad"], "too many"),
     ],
 )
-def test_a_record_has_as_many_elements_as_it_tells(record: bytes, kinds: list[str], why: str) -> None:
+def test_a_record_has_as_many_elements_as_it_contains(record: bytes, kinds: list[str], why: str) -> None:
     found = elements("native", record)
     assert [one.index for one in found] == list(range(len(kinds)))
     assert ["bad" if one.bad else "good" for one in found] == kinds, why

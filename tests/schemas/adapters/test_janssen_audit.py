@@ -52,7 +52,7 @@ TOKEN = TokenIssued(grant_type="unknown", tokens=("access_token",), user_id="ali
         (audited("SESSION_AUTHENTICATED"), [login(counted=False)], "activity, and no second login"),
         (audited("SESSION_AUTHENTICATED", success=False), [], "no activity"),
         (audited("SESSION_UNAUTHENTICATED"), [], "before the user has said who it is"),
-        (audited("TOKEN_REQUEST"), [TOKEN], "no grant is told, and of the kinds only one is certain"),
+        (audited("TOKEN_REQUEST"), [TOKEN], "no grant is named, and only one kind is certain"),
         (audited("TOKEN_REQUEST", success=False), [], "nothing was issued"),
         (audited("CLIENT_REGISTRATION"), [account(kind="client_registered")], "client registration"),
         (audited("CLIENT_UPDATE"), [account(kind="client_updated")], "and update"),

@@ -86,7 +86,7 @@ PASSWORD = {"username": "alice", "grant_type": "password", "token_id": "t", "ref
         (
             user_event("CLIENT_LOGIN", {"username": "service-account-svc"}, userId="5eaf", clientId="svc"),
             [token(grant_type="client_credentials", user_id=None, client_id="svc")],
-            "a service account has a user id and is nobody",
+            "a service account has a user id and is no user",
         ),
         (user_event("CLIENT_LOGIN"), [token(grant_type="client_credentials", user_id=None)], "even unnamed"),
         (
@@ -140,7 +140,7 @@ PASSWORD = {"username": "alice", "grant_type": "password", "token_id": "t", "ref
         (
             user_event("IDENTITY_PROVIDER_LOGIN_ERROR", {}, userId=None, error="identity_provider_login_failure"),
             [failed(user_id="", reason="identity_provider_login_failure")],
-            "nothing else tells of it",
+            "nothing else reports it",
         ),
         (user_event("REGISTER", {"register_method": "form"}), [account(kind="signup")], "sign-up"),
         (user_event("REGISTER_ERROR", {}, error="email_in_use"), [account(kind="signup_failed")], "and not"),

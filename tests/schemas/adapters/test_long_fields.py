@@ -25,7 +25,7 @@ NATIVE = [
     (FAILED | {"reason": LONG}, {"reason": OTHER}, "an error text"),
     (FAILED | {"reason": HUGE}, {"reason": OTHER}, "a very long one"),
     *((FAILED | {name: LONG_BYTES}, {name: OTHER}, "over it in bytes") for name in ("realm", "client_id", "reason")),
-    (FAILED | {"user_id": LONG_ID}, {"user_id": ""}, "nobody has such a user id"),
+    (FAILED | {"user_id": LONG_ID}, {"user_id": ""}, "no user has such an id"),
     (FAILED | {"user_id": "ü" * 600}, {"user_id": ""}, "over it in bytes"),
     (
         FAILED | {"user_id": LONG_ID, "realm": LONG, "client_id": LONG_BYTES, "node": LONG, "reason": LONG},

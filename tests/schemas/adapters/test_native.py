@@ -32,7 +32,7 @@ def test_many_events_come_at_once(records: object) -> None:
     assert [one.events for one in elements("native", records)] == [(event,) for event in OURS]
 
 
-def test_times_are_told_in_utc() -> None:
+def test_times_are_converted_to_utc() -> None:
     assert events("native", LOGIN | {"time": "2026-01-01T05:30:00.123+05:30"}) == [OURS[0]]
 
 

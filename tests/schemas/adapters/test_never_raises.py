@@ -16,7 +16,7 @@ from schemas.adapters.elements import Headers
 from schemas.adapters.registry import ADAPTERS
 from schemas.events import BOM, BadRecordError, RecordTime
 
-# What the adapters look at, so that random records come near to good ones.
+# Fields that the adapters read, so that random records are similar to good ones.
 WORDS = sorted(
     keycloak.COUNTED.keys()
     | auth0_logs.CODES.keys()

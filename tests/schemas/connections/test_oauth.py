@@ -79,7 +79,7 @@ def test_a_token_is_used_to_its_end_while_the_endpoint_is_away_and_asked_for_onc
         ((200, {"access_token": "a", "expires_in": 0}), "the answer contains no token"),
     ],
 )
-def test_what_is_no_token_is_told_by_its_setting(endpoint: TokenEndpoint, answer: Any, named: str) -> None:
+def test_an_answer_without_a_token_names_its_setting(endpoint: TokenEndpoint, answer: Any, named: str) -> None:
     endpoint.answers = answer
     with pytest.raises(TokenError) as failed:
         fetch(settings(endpoint))
@@ -95,7 +95,7 @@ def test_a_token_that_does_not_say_for_how_long_is_asked(endpoint: TokenEndpoint
     assert fetch(settings(endpoint)).lifetime_s == 300
 
 
-def test_nobody_there_is_told_by_the_url(endpoint: TokenEndpoint) -> None:
+def test_an_absent_endpoint_is_named_by_its_url(endpoint: TokenEndpoint) -> None:
     began = time.monotonic()
     with pytest.raises(TokenError, match=r"AUTHTALLY_KAFKA_OAUTH_TOKEN_URL=http://127.0.0.1:1/: no answer"):
         fetch(settings(endpoint, kafka_oauth_token_url="http://127.0.0.1:1/"))

@@ -1,4 +1,4 @@
-"""Certificates in settings: what is wrong with a file is told by the setting that names it."""
+"""Certificates in settings: an error in a file names its setting."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def kafka(authority: Authority, **files: Any) -> dict[str, str]:
     return {"kafka_security_protocol": "SSL", "kafka_ssl_cafile": str(authority.file)} | names
 
 
-def test_kafkas_files_are_told_apart(authority: Authority, tmp_path: Path) -> None:
+def test_errors_name_which_of_kafkas_files_is_wrong(authority: Authority, tmp_path: Path) -> None:
     one, other = authority.sign("one"), authority.sign("other")
     locked = authority.sign("locked", password=LOCK)
     nonsense = tmp_path / "nonsense"

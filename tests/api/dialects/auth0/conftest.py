@@ -66,7 +66,7 @@ def counted(
 
 @pytest.fixture
 def november(redis_url: str) -> None:
-    """Two days, the second in two shards; a day in between that nobody logged in on."""
+    """Two days, the second in two shards; a day without logins in between."""
     counts = {"login": 5, "signup": 2, "leaked_password": 1, "client_registered": 9}
     counted(redis_url, "2026-11-17", counts, written=("2026-11-17T00:00:01.250Z", "2026-11-17T23:59:59.999Z"))
     counted(redis_url, "2026-11-19", {"login": 7}, written=("2026-11-19T08:00Z", "2026-11-19T09:00Z"))

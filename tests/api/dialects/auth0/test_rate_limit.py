@@ -1,4 +1,4 @@
-"""How often `/api/v2/stats` may be asked, and how its answers tell."""
+"""The rate limit of `/api/v2/stats`, and its headers."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from tests.api.dialects.auth0.conftest import ACTIVE, DAILY, READ
 from tests.api.sources import by_file, listed
 
 
-def told(answer: Answer) -> tuple[int, list[int]]:
+def limits(answer: Answer) -> tuple[int, list[int]]:
     return answer.status, [int(answer.headers[f"x-ratelimit-{name}"]) for name in ("limit", "remaining", "reset")]
 
 
-async def test_every_answer_tells_what_is_left(serve: Serve, redis_url: str, clock: Clock, tmp_path: Path) -> None:
+async def test_every_answer_has_what_is_left(serve: Serve, redis_url: str, clock: Clock, tmp_path: Path) -> None:
     tokens = by_file(tmp_path, listed("one", scopes=READ), listed("two", scopes=READ))
     api = await serve(redis_url=redis_url, auth0_rate_limit=3, auth0_rate_per_s=0.5, **tokens)
     now = int(clock.now)
     # The second one is cached, the third a refusal, and both questions take from one bucket.
-    assert told(await api.get(ACTIVE, "one")) == (200, [3, 2, now + 2])
-    assert told(await api.get(ACTIVE, "one")) == (200, [3, 1, now + 4])
-    assert told(await api.get(f"{DAILY}?from=1", "one")) == (400, [3, 0, now + 6])
+    assert limits(await api.get(ACTIVE, "one")) == (200, [3, 2, now + 2])
+    assert limits(await api.get(ACTIVE, "one")) == (200, [3, 1, now + 4])
+    assert limits(await api.get(f"{DAILY}?from=1", "one")) == (400, [3, 0, now + 6])
     refused = await api.get(ACTIVE, "one")
-    assert told(refused) == (429, [3, 0, now + 6])
+    assert limits(refused) == (429, [3, 0, now + 6])
     assert refused.headers["Retry-After"] == "2"
     assert refused.json == {
         "statusCode": 429,
@@ -34,7 +34,7 @@ async def test_every_answer_tells_what_is_left(serve: Serve, redis_url: str, clo
     }
     assert (await api.get(ACTIVE, "two")).status == 200
     clock.now += 2
-    assert told(await api.get(ACTIVE, "one")) == (200, [3, 0, now + 8])
+    assert limits(await api.get(ACTIVE, "one")) == (200, [3, 0, now + 8])
 
 
 async def test_bad_tokens_of_one_address_are_limited_too(serve: Serve, redis_url: str, tmp_path: Path) -> None:

@@ -82,7 +82,7 @@ def refusals() -> float:
     return REGISTRY.get_sample_value("authtally_api_requests_total", {"dialect": "auth0", "status": "4xx"}) or 0
 
 
-async def test_the_sdk_waits_as_it_is_told_to(
+async def test_the_sdk_waits_as_the_headers_say(
     serve: Serve, redis_url: str, clock: Clock, connections: httpx.Client
 ) -> None:
     api = await serve(redis_url=redis_url, auth0_rate_limit=1, auth0_rate_per_s=1)

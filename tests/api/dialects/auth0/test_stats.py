@@ -56,7 +56,7 @@ async def test_the_window_moves_at_midnight_of_the_time_zone(
     assert (await utc.get(ACTIVE)).text == "3"
 
 
-async def test_nobody_is_zero(api: Api) -> None:
+async def test_no_user_is_zero(api: Api) -> None:
     assert (await api.get(ACTIVE, "good")).body == b"0"
 
 
@@ -86,13 +86,13 @@ async def test_a_bearer_of_realms_sees_their_union(api: Api, ledger: LedgerWrite
         ("?from=20240229&to=20240301", [], "a leap day is a day"),
     ],
 )
-async def test_daily_tells_the_days_of_its_window(api: Api, query: str, days: list[str], why: str) -> None:
+async def test_daily_has_the_days_of_its_window(api: Api, query: str, days: list[str], why: str) -> None:
     answer = await api.get(DAILY + query, "good")
     assert (answer.status, answer.json) == (200, [ROWS[day] for day in days]), why
 
 
 @pytest.mark.usefixtures("november")
-async def test_days_without_data_are_zeros_when_told_so(serve: Serve, redis_url: str) -> None:
+async def test_days_without_data_are_zeros_when_configured_so(serve: Serve, redis_url: str) -> None:
     api = await serve(redis_url=redis_url, auth0_zero_fill=True)
     answer = await api.get(f"{DAILY}?from=20261117&to=20261119")
     start = "2026-11-18T00:00:00.000Z"
@@ -198,7 +198,7 @@ NO_SCOPE: Final = {
         ("Bearer good good", BAD_HEADER),
     ],
 )
-async def test_refusals_tell_what_is_missing(
+async def test_refusals_name_what_is_missing(
     api: Api, path: str, authorization: str | None, refusal: dict[str, Any]
 ) -> None:
     answer = await api.get(path, headers={} if authorization is None else {"Authorization": authorization})

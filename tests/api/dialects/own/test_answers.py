@@ -42,7 +42,7 @@ async def test_an_answer_says_how_fresh_and_whole_it_is(api: Api, redis_url: str
     assert (await query_api(api, "/v1/logins?from=2028-03-01"))["since"] == {}, "older than what was asked"
 
 
-async def test_estimates_tell_their_error(serve: Serve, redis_url: str, clock: Clock) -> None:
+async def test_estimates_have_their_error(serve: Serve, redis_url: str, clock: Clock) -> None:
     clock.now = datetime.fromisoformat("2028-03-02" + NOON).timestamp()
     await count(redis_url, [login("2028-03-01" + NOON, f"user-{n}") for n in range(3000)], exact_up_to=100)
     api = await serve(redis_url=redis_url, exact_up_to=100)
@@ -108,7 +108,7 @@ async def test_answers_are_kept_for_ten_seconds(api: Api, redis_url: str, clock:
     assert (await query_api(api, path))["items"][0]["succeeded"] == 3
 
 
-async def test_months_counted_elsewhere_are_told_and_marked(api: Api, redis_url: str) -> None:
+async def test_months_counted_elsewhere_are_answered_and_marked(api: Api, redis_url: str) -> None:
     with redis.Redis.from_url(redis_url) as server:
         server.hset(
             "authtally:imported",

@@ -33,7 +33,7 @@ async def samples(api: Api) -> dict[tuple[str, ...], float]:
     }
 
 
-async def test_day_week_and_month_so_far_are_told(serve: Serve, redis_url: str, clock: Clock) -> None:
+async def test_day_week_and_month_so_far_are_shown(serve: Serve, redis_url: str, clock: Clock) -> None:
     clock.now = datetime.fromisoformat(TUESDAY).timestamp()
     await count(redis_url, EVENTS)
     result = await samples(await serve(redis_url=redis_url))
@@ -56,7 +56,7 @@ async def test_a_week_reaches_back_into_the_month_before(serve: Serve, redis_url
     assert (result["active_users", "week"], result["active_users", "month"]) == (2, 1)
 
 
-async def test_where_no_days_are_kept_the_month_is_told_alone(serve: Serve, redis_url: str, clock: Clock) -> None:
+async def test_where_no_days_are_kept_only_the_month_is_shown(serve: Serve, redis_url: str, clock: Clock) -> None:
     clock.now = datetime.fromisoformat(TUESDAY).timestamp()
     await count(redis_url, EVENTS, retain_days=0)
     result = await samples(await serve(redis_url=redis_url))

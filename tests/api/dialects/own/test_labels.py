@@ -112,7 +112,7 @@ async def test_trailing_days_are_united(api: Api, query: str, expected: dict[str
     assert expected.items() <= found.items(), why
 
 
-async def test_a_trailing_period_tells_its_days(api: Api) -> None:
+async def test_a_trailing_period_has_its_days(api: Api) -> None:
     """And is no other question's answer: both reach over the same days."""
     (item,) = (await query_api(api, "/v1/active-users?trailing=7&from=2028-03-01&to=2028-03-01"))["items"]
     assert (item["period"], item["from"], item["to"]) == ("2028-03-01", "2028-02-24", "2028-03-01")

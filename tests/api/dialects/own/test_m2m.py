@@ -66,7 +66,7 @@ def usage(used: int, limit: int | None, projected: int) -> dict[str, Any]:
     }
 
 
-async def test_usage_is_told_per_client_against_its_quota_with_a_projection(api: Api) -> None:
+async def test_usage_is_answered_per_client_against_its_quota_with_a_projection(api: Api) -> None:
     result = (await api.get("/v1/m2m")).json
     assert result["tenant"] == usage(15, 100, 30)
     assert result["items"] == [
@@ -94,7 +94,7 @@ async def test_clients_of_one_realm_and_the_largest_first(api: Api) -> None:
     assert result["active_clients"] == {"value": 2, "exact": True, "standard_error": 0.0}
 
 
-async def test_gauges_tell_the_same_so_that_an_alert_can_be_written(api: Api) -> None:
+async def test_gauges_show_the_same_so_that_an_alert_can_be_written(api: Api) -> None:
     answer = await api.get("/v1/metrics")
     assert answer.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
     samples = {
@@ -118,7 +118,7 @@ def test_a_changed_file_counts_at_once(path: Path, clock: Clock) -> None:
     assert files.current().tenant == 100
     path.write_text(json.dumps({"tenant": 7}))
     os.utime(path, ns=(1, 1))
-    assert files.current().tenant == 100, "looked at once a second"
+    assert files.current().tenant == 100, "checked once a second"
     clock.now += 1
     assert files.current().tenant == 7
     path.write_text("{")

@@ -52,7 +52,7 @@ def logs(draw: st.DrawFn) -> tuple[date, Log]:
 
 
 def spans(granularity: str, asked: Span) -> list[Span]:
-    """The reckoning of which days an item is of."""
+    """The days that an item covers, by a plain calculation."""
     if granularity == "range":
         return [asked]
     if granularity == "day":
@@ -74,7 +74,7 @@ def within(value: int, exact: int, error: float) -> bool:
     units=st.sampled_from((1, 3, 256)),
 )
 @example(log=(EDGES[0], []), zone="UTC", bound=4096, units=256)
-def test_figures_of_any_days_are_those_of_a_plain_reckoning(
+def test_figures_of_any_days_are_those_of_a_plain_calculation(
     valkey: Valkey, log: tuple[date, Log], zone: str, bound: int, units: int
 ) -> None:
     """`units` is how much is read at once: few make every question a wide one."""

@@ -60,7 +60,7 @@ async def test_filters(api: Api, query: str, expected: list[tuple[str, str, int]
     assert [tuple(item.values()) for item in await items(api, query)] == expected, why
 
 
-async def test_days_tell_their_end_and_their_maximum(api: Api) -> None:
+async def test_days_have_their_end_and_their_maximum(api: Api) -> None:
     found = await items(api, "from=2026-11-15&to=2026-11-20&realm=acme&status=total")
     assert [(item["date"][-2:], item["count"], item["maximum"]) for item in found] == [
         ("16", 1, 1),
@@ -76,7 +76,7 @@ async def test_a_window_after_the_last_change_knows_what_was_there(api: Api) -> 
     assert [item["count"] for item in found] == [2, 2]
 
 
-async def test_what_was_deleted_is_told_no_longer(api: Api) -> None:
+async def test_deleted_rows_are_answered_no_longer(api: Api) -> None:
     assert (await api.get("/reporting/delete_before?date=2026-11-18&status=total&realms=acme")).json
     found = await items(api, "from=2026-11-15&to=2026-11-20&realm=acme&status=total")
     assert [item["date"][-2:] for item in found] == ["18", "19", "20"]
@@ -120,7 +120,7 @@ async def test_a_bearer_sees_its_realms_only(serve: Serve, redis_url: str, tmp_p
     assert "acme" not in text
 
 
-async def test_gauges_tell_each_realm_and_status(api: Api) -> None:
+async def test_gauges_show_each_realm_and_status(api: Api) -> None:
     text = (await api.get("/v1/metrics")).text
     assert 'authtally_otp_tokens{realm="acme",status="active&assigned"} 2.0' in text
     assert 'authtally_otp_tokens{realm="/:no realm:/",status="total"} 1.0' in text
@@ -135,7 +135,7 @@ async def test_without_an_inventory_there_is_nothing(serve: Serve, redis_url: st
 async def test_a_state_that_a_defect_kept_from_counting_makes_it_incomplete(
     serve: Serve, redis_url: str, tmp_path: Path
 ) -> None:
-    """Nobody knows of which realm it was: it is told to all who ask."""
+    """Its realm is unknown, so every caller gets it."""
     await write(redis_url, LOG)
     await count(redis_url, [login("2026-11-20T10:00:00Z", "ada")], partitions=1)
     scopes = ["stats:read", "metrics:read"]

@@ -50,14 +50,14 @@ async def test_active_users_of_any_days(api: Api, query: str, expected: dict[str
     assert answer["definition"] == {"active_on": ["login", "refresh"], "user_scope": ["global"]}
 
 
-async def test_weeks_and_months_tell_their_days(api: Api) -> None:
+async def test_weeks_and_months_have_their_days(api: Api) -> None:
     (week,) = (await query_api(api, "/v1/active-users?granularity=week&from=2027-01-01&to=2027-01-01"))["items"]
     assert (week["from"], week["to"]) == ("2026-12-28", "2027-01-03")
     (month,) = (await query_api(api, "/v1/active-users?granularity=month&from=2028-02-01&to=2028-02-01"))["items"]
     assert (month["from"], month["to"]) == ("2028-02-01", "2028-02-29")
 
 
-async def test_groups_come_largest_first_and_tell_what_was_left_out(api: Api) -> None:
+async def test_groups_come_largest_first_and_with_what_was_left_out(api: Api) -> None:
     path = "/v1/active-users?granularity=range&from=2025-12-31&group_by="
     answer = await query_api(api, path + "realm")
     assert [(item["realm"], item["value"]) for item in answer["items"]] == [("acme", 2), ("globex", 2)]
@@ -209,7 +209,7 @@ async def test_a_day_turns_where_the_time_zone_says(serve: Serve, redis_url: str
     assert values(await query_api(api, "/v1/active-users?from=2026-10-25"))["2026-10-25"] == 1
 
 
-async def test_figures_that_retention_has_taken_are_refused_not_told_as_zero(
+async def test_figures_that_retention_has_taken_are_refused_not_answered_as_zero(
     serve: Serve, redis_url: str, clock: Clock
 ) -> None:
     clock.now = datetime.fromisoformat("2028-03-02" + NOON).timestamp()

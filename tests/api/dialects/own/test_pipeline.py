@@ -56,7 +56,7 @@ async def test_books_that_do_not_add_up_say_so(api: Api, redis_url: str) -> None
     assert (answer["items"][0]["adds_up"], answer["total"]["adds_up"]) == (False, False)
 
 
-async def test_what_was_seen_beside_the_log_is_told_with_its_time(api: Api, redis_url: str) -> None:
+async def test_observations_are_answered_with_their_time(api: Api, redis_url: str) -> None:
     with redis.Redis.from_url(redis_url) as server:
         server.hset(LOGINS.observed, fields.END, fields.observation(12, AT_MS))
         server.hset(LOGINS.observed, fields.STABLE_END, fields.observation(9, AT_MS))
@@ -69,7 +69,7 @@ async def test_what_was_seen_beside_the_log_is_told_with_its_time(api: Api, redi
     assert found["refused"] == 3
 
 
-async def test_the_window_of_deduplication_is_told_in_whole_hours(api: Api, redis_url: str, clock: Clock) -> None:
+async def test_the_window_of_deduplication_is_answered_in_whole_hours(api: Api, redis_url: str, clock: Clock) -> None:
     found = await partition(api)
     assert found["ids_held"] == 2
     assert (found["ids_from"], found["ids_until"]) == ("2026-11-20T12:00:00.000Z", "2026-11-20T13:00:00.000Z")
@@ -80,7 +80,7 @@ async def test_the_window_of_deduplication_is_told_in_whole_hours(api: Api, redi
     assert (await partition(api))["ids_given_up_before"] == "2026-11-20T12:00:00.000Z"
 
 
-async def test_records_without_a_usable_time_and_unexpected_ones_are_told(api: Api, redis_url: str) -> None:
+async def test_records_without_a_usable_time_and_unexpected_ones_are_answered(api: Api, redis_url: str) -> None:
     with redis.Redis.from_url(redis_url) as server:
         server.hset(LOGINS.progress, mapping={fields.UNTIMED: 4, fields.dead("no_time"): 1})
         server.hset(LOGINS.progress, mapping={fields.dead("unexpected"): 2, fields.CONSUMED: 8})
@@ -99,7 +99,7 @@ async def test_records_without_a_usable_time_and_unexpected_ones_are_told(api: A
     assert 'authtally_pipeline_dead_letters{partition="0",reason="no_time",topic="auth.logins"} 1.0' in gauges
 
 
-async def test_a_raised_allowance_is_told(api: Api, redis_url: str) -> None:
+async def test_a_raised_allowance_is_answered(api: Api, redis_url: str) -> None:
     with redis.Redis.from_url(redis_url) as server:
         server.hset(LOGINS.meta, fields.UNEXPECTED_ALLOWED, 250)
     assert (await partition(api))["unexpected_allowed"] == 250

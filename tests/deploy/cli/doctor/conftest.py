@@ -18,12 +18,12 @@ from tests.deploy.local_issuer import LocalIssuer
 
 class Found(NamedTuple):
     status: int
-    told: dict[str, Any]
+    printed: dict[str, Any]
 
     def of(self, check: str, verdict: str | None = None) -> list[dict[str, str]]:
         return [
             finding
-            for finding in self.told["findings"]
+            for finding in self.printed["findings"]
             if finding["check"] == check and verdict in (None, finding["verdict"])
         ]
 
@@ -61,7 +61,7 @@ class Patient:
         )
         assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
         found = Found(done.exit_code, json.loads(done.stdout))
-        assert {finding["check"] for finding in found.told["findings"]} <= CHECKS.keys()
+        assert {finding["check"] for finding in found.printed["findings"]} <= CHECKS.keys()
         return found
 
 

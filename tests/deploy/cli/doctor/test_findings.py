@@ -1,4 +1,4 @@
-"""`authtally doctor` finds nothing where all is well, and tells programs and people the same of what is not."""
+"""`authtally doctor` finds nothing in a healthy deployment, and reports faults to programs and people alike."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ def test_a_healthy_site_has_no_problems(patient: Patient) -> None:
     finally:
         stop_child(worker, 10)
     assert found.of("kafka.group", "ok")[0]["found"] == "1 worker, up to 2 could share the work"
-    assert [finding for finding in found.told["findings"] if finding["verdict"] in ("problem", "unknown")] == []
+    assert [finding for finding in found.printed["findings"] if finding["verdict"] in ("problem", "unknown")] == []
     # One broker is one copy: no test of ours has three.
-    assert {finding["check"] for finding in found.told["findings"] if finding["verdict"] == "warning"} == {
+    assert {finding["check"] for finding in found.printed["findings"] if finding["verdict"] == "warning"} == {
         "kafka.copies"
     }
     assert found.status == 0
-    assert found.told["healthy"] is True
-    assert found.told["counts"]["ok"] == len(found.told["findings"]) - found.told["counts"]["warning"]
+    assert found.printed["healthy"] is True
+    assert found.printed["counts"]["ok"] == len(found.printed["findings"]) - found.printed["counts"]["warning"]
     # Each check has looked.
-    assert {finding["check"] for finding in found.told["findings"]} >= CHECKS.keys() - {"clock.records"}
+    assert {finding["check"] for finding in found.printed["findings"]} >= CHECKS.keys() - {"clock.records"}
 
 
 def test_people_read_the_same(patient: Patient) -> None:
@@ -53,7 +53,7 @@ def test_people_read_the_same(patient: Patient) -> None:
     assert re.fullmatch(r"\d+ ok,( \d+ unknown,)? \d+ warnings?, 1 problem\.", lines[-1]), result.stdout
 
 
-def test_every_wrong_setting_is_a_finding_and_the_other_service_is_looked_at(patient: Patient) -> None:
+def test_every_wrong_setting_is_a_finding_and_the_other_service_is_checked(patient: Patient) -> None:
     found = patient.examine(max_labels="many", retain_days="-1", timezonne="UTC")
     assert {finding["subject"] for finding in found.of("settings.worker", "problem")} == {
         "AUTHTALLY_MAX_LABELS",

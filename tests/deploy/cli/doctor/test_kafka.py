@@ -76,11 +76,11 @@ def test_a_topic_that_is_configured_wrongly_is_named(
     found = patient.examine("--service", "worker", "--backup-age", "2d")
     assert words in found.text(check, verdict)
     assert topic in found.text(check, verdict)
-    assert found.status == (1 if found.told["counts"]["problem"] else 0)
+    assert found.status == (1 if found.printed["counts"]["problem"] else 0)
 
 
 @pytest.mark.parametrize("codec", ["producer", "uncompressed", *CODECS])
-def test_the_codec_of_a_topic_is_told_and_readable(patient: Patient, codec: str) -> None:
+def test_the_codec_of_a_topic_is_reported_and_readable(patient: Patient, codec: str) -> None:
     configure(patient.deployment.broker, patient.topic, compression_type=codec)
     found = {finding["subject"]: finding["found"] for finding in patient.examine().of("kafka.compression", "ok")}
     assert found[patient.topic] == f"compression.type={codec}: the worker reads gzip, snappy, lz4, zstd"
@@ -168,7 +168,7 @@ def is_described(broker: str) -> bool:
         return False
 
 
-def test_a_principal_without_rights_is_told_which_are_missing(
+def test_a_principal_without_rights_gets_the_missing_ones_named(
     patient: Patient, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     scram = "org.apache.kafka.common.security.scram.ScramLoginModule required ;"
@@ -223,7 +223,7 @@ def test_a_principal_without_rights_is_told_which_are_missing(
     assert "AUTHTALLY_KAFKA_SASL_PASSWORD" in wrong.text("kafka.connection", "problem")
 
 
-def test_a_broker_that_tells_little_leaves_unknowns(broker: str, persistent: Valkey, tmp_path: Path) -> None:
+def test_a_broker_that_answers_little_leaves_unknowns(broker: str, persistent: Valkey, tmp_path: Path) -> None:
     deployment = Deployment(broker, persistent.url, tmp_path, tmp_path.name)
     done = deployment.run("doctor", "--service", "worker", "--json")
     deployment.redis.close()

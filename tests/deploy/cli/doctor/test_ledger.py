@@ -22,7 +22,7 @@ from tests.deploy.conftest import PREFIX, login
 DAY_MS: Final = 86_400_000
 
 
-def test_a_ledger_that_was_counted_otherwise_is_told_with_the_ways_on(patient: Patient) -> None:
+def test_a_ledger_that_was_counted_otherwise_is_reported_with_the_remedies(patient: Patient) -> None:
     patient.deployment.produce(login("ada"))
     patient.deployment.count_up_to(1)
     found = patient.examine(timezone="Europe/Berlin", max_labels="5")
@@ -60,7 +60,7 @@ def test_a_position_that_stops_a_partition_is_named(
     assert words in patient.examine("--service", "worker").text(check, "problem")
 
 
-def test_what_has_waited_for_long_is_told_from_what_came_just_now(patient: Patient) -> None:
+def test_records_that_wait_for_long_are_distinguished_from_new_ones(patient: Patient) -> None:
     producer: Any = Producer({"bootstrap.servers": patient.deployment.broker, "log_level": 0})
     producer.produce(patient.topic, login("ada"), partition=0)
     assert producer.flush(10) == 0
@@ -71,14 +71,14 @@ def test_what_has_waited_for_long_is_told_from_what_came_just_now(patient: Patie
     assert found.startswith(f"{patient.topic}-1: 2 records wait, for more than 5 min")
 
 
-def test_records_from_the_future_are_told(patient: Patient) -> None:
+def test_records_from_the_future_are_reported(patient: Patient) -> None:
     producer: Any = Producer({"bootstrap.servers": patient.deployment.broker, "log_level": 0})
     producer.produce(patient.topic, login("ada"), partition=0, timestamp=int(time.time() * 1000) + 1_800_000)
     assert producer.flush(10) == 0
     assert "ahead of this machine's clock" in patient.examine("--service", "worker").text("clock.records", "warning")
 
 
-def test_a_shard_of_an_older_format_is_told_before_a_worker_upgrades_it(patient: Patient) -> None:
+def test_a_shard_of_an_older_format_is_reported_before_a_worker_upgrades_it(patient: Patient) -> None:
     patient.deployment.produce(login("ada"))
     patient.deployment.count_up_to(1)
     assert patient.examine("--service", "worker").text("ledger.format", "ok") == ": format 2 → "
@@ -118,7 +118,7 @@ def test_records_without_a_usable_timestamp_name_topic_and_setting(
 
 
 @pytest.mark.parametrize(("number", "verdict"), [(1, "warning"), (99, "warning"), (100, "problem")])
-def test_unexpected_records_are_told_with_the_command(patient: Patient, number: int, verdict: str) -> None:
+def test_unexpected_records_are_reported_with_the_command(patient: Patient, number: int, verdict: str) -> None:
     patient.deployment.produce(login("ada"))
     patient.deployment.count_up_to(1)
     of = patient.deployment.keys(0)
@@ -129,7 +129,7 @@ def test_unexpected_records_are_told_with_the_command(patient: Patient, number: 
     assert (command in found) == (verdict == "problem")
 
 
-def test_an_index_that_lost_periods_is_told_with_the_repair(patient: Patient) -> None:
+def test_an_index_that_lost_periods_is_reported_with_the_repair(patient: Patient) -> None:
     patient.deployment.produce(login("ada"))
     patient.deployment.count_up_to(1)
     of, client = patient.deployment.keys(0), patient.deployment.redis
@@ -177,7 +177,7 @@ def test_clocks_that_keep_workers_from_counting_are_a_problem(ahead_s: float, ve
         ),
     ],
 )
-def test_brokers_that_stamp_records_tell_their_own_clock(
+def test_brokers_that_stamp_records_report_their_own_clock(
     config: dict[str, str] | None, ahead_s: int, verdict: str, words: str
 ) -> None:
     kafka = Kafka(topics={"t": Topic("", {}, config=config)}, newest_ms={Shard("t", 0): ahead_s * 1000})

@@ -37,14 +37,14 @@ def test_a_store_that_is_configured_wrongly_is_named(
     assert words in found.text(check, verdict)
 
 
-def test_a_cluster_is_told_from_a_single_server(patient: Patient, cluster: str) -> None:
+def test_a_cluster_is_distinguished_from_a_single_server(patient: Patient, cluster: str) -> None:
     whole = patient.examine("--service", "worker", redis_url=cluster, redis_cluster="on")
     assert "Cluster of 2 primaries, complete" in {finding["found"] for finding in whole.of("redis.layout", "ok")}
     single = patient.examine("--service", "worker", redis_cluster="on")
     assert single.text("redis.connection", "problem")
 
 
-def test_a_user_who_may_not_look_is_told_which_right_is_missing(patient: Patient) -> None:
+def test_a_user_without_a_right_gets_it_named(patient: Patient) -> None:
     client: Any = patient.deployment.redis
     client.execute_command("ACL", "SETUSER", "blind", "on", ">pw", f"~{PREFIX}*", "+@all", "-config", "-time")
     try:
@@ -52,7 +52,7 @@ def test_a_user_who_may_not_look_is_told_which_right_is_missing(patient: Patient
         assert "+time" in found.text("clock.redis", "unknown")
         # A worker judges events by it.
         assert "lacks +time" in found.text("redis.rights", "problem")
-        assert found.told["counts"]["problem"] == 1
+        assert found.printed["counts"]["problem"] == 1
         client.execute_command("ACL", "SETUSER", "blind", "-info")
         found = patient.examine("--service", "worker", redis_url=patient.store.url.replace("//", "//blind:pw@"))
         assert "+info" in found.text("redis.version", "unknown")
@@ -81,7 +81,7 @@ def test_the_shipped_users_have_the_rights_that_they_need(patient: Patient, user
         there = {"redis_url": store.url_of(user), "key_prefix": "authtally:"}
         found = patient.examine("--service", service, "--backup-age", "1d", **there)
         assert found.verdicts("redis.rights") == {"ok"}
-        assert found.told["counts"]["problem"] == 0
+        assert found.printed["counts"]["problem"] == 0
         with store.watcher() as watcher:
             watcher.execute_command("ACL", "SETUSER", user, "-set")
         assert "lacks +set" in patient.examine("--service", service, **there).text("redis.rights", "problem")
@@ -103,9 +103,9 @@ def test_every_command_of_the_shipped_users_is_asked_about(user: str) -> None:
         ({"redis_url": "redis://:wrong@{address}/0"}, "wrong or missing user or password"),
         ({"redis_url": "redis://127.0.0.1:1/0"}, "no connection"),
     ],
-    ids=["a wrong password", "nobody there"],
+    ids=["a wrong password", "no server"],
 )
-def test_a_store_that_does_not_take_us_is_a_problem_and_the_rest_is_looked_at(
+def test_a_store_that_does_not_take_us_is_a_problem_and_the_rest_is_checked(
     patient: Patient, settings: dict[str, str], words: str
 ) -> None:
     with Valkey(password="right") as store:

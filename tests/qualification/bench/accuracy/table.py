@@ -110,7 +110,7 @@ def documented_errors() -> list[float]:
 
 
 def _held(client: Any, place: Scope) -> dict[str, int]:
-    """What a scope's month takes over all shards: the sketches' own bytes, and memory as the store reckons it."""
+    """What a scope's month takes over all shards: the sketches' own bytes, and memory as the store reports it."""
     length = memory = sketched = 0
     for part in range(sample.PARTITIONS):
         of = ShardKeys(PREFIX, Shard(sample.LOGINS, part))

@@ -48,7 +48,7 @@ class Additions:
                 users[period, realm].add(user)
 
     def saw(self, more: int) -> None:
-        """Count records as done; every so often look at the watch."""
+        """Count records as done; read the clock from time to time."""
         self._seen += more
         speed = self._stopwatch.saw(self._seen)
         if speed is not None:

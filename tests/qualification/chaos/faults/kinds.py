@@ -51,7 +51,7 @@ class Server(Protocol):
 
 
 class Pausing(Protocol):
-    """A process that stops at once, and later goes on where it stood."""
+    """A process that stops at once, and later continues."""
 
     def pause(self) -> None: ...
 

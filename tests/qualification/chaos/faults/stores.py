@@ -41,7 +41,7 @@ def primary_killed(site: Site, chance: random.Random) -> str:
 
 @fault(weight=1, store=True)
 def all_nodes_killed(site: Site, chance: random.Random) -> str:
-    """Nobody of the cluster answers any more, then all come back."""
+    """No node of the cluster answers, then all come back."""
     for node in site.store.nodes:
         node.kill()
     site.struck()
@@ -187,7 +187,7 @@ def store_address_moved(site: Site, chance: random.Random) -> str:
 
 @fault(weight=1, store=True)
 def log_rewritten(site: Site, chance: random.Random) -> str:
-    """No harm by itself: what makes the log of commands short again, while all goes on."""
+    """No harm by itself: it makes the log of commands short again, during normal work."""
     number = chance.randrange(len(site.store.nodes))
     rewrite(site.store.nodes[number])
     return f"node {number}"
