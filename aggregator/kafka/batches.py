@@ -96,7 +96,7 @@ class WholeBatches:
         return WholeBatch(batch, self._written[start : self._at])
 
     def beyond(self) -> int | None:
-        """The offset after the last batch handed out, from the next batch's header; None if no next batch was fetched."""
+        """The offset after the last batch handed out, from the next batch's header; None if none was fetched."""
         if len(self._written) - self._at < OVERHEAD:
             return None
         return cast(int, struct.unpack_from(">q", self._written, self._at)[0])
