@@ -28,7 +28,7 @@ REQUESTS: Final = Counter(
 )
 REQUEST_SECONDS: Final = Histogram(
     "authtally_api_request_seconds",
-    "Seconds from a request's headers to its answer, excluding answers from this process's cache; by route and status class.",
+    "Seconds from a request's headers to its answer, without answers from this process's cache; by route and class.",
     ["dialect", "route", "status"],
     buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2),
     registry=REGISTRY,
