@@ -7,7 +7,7 @@ from typing import Final
 
 import structlog
 
-from aggregator.ledger.ledger import Ledger
+from aggregator.ledger.ledger import CLOCK_AGE_S, Ledger
 from schemas.ledger.keys import Shard
 from schemas.telemetry.build import RELEASED
 from schemas.time.clock import SYSTEM, Clock
@@ -35,7 +35,7 @@ class StoreClocks:
     async def agree(self, shard: Shard) -> bool:
         """Whether events of a shard can be judged. Updates `errors`. Waits for Redis."""
         disagreed = shard in self.errors
-        store_ms = await self._ledger.now_ms(shard, *((0.0,) if disagreed else ()))
+        store_ms = await self._ledger.now_ms(shard, 0.0 if disagreed else CLOCK_AGE_S)
         error = clock_error(store_ms, self.worker_ms())
         if error is None:
             if self.errors.pop(shard, None):
@@ -55,7 +55,7 @@ def clock_error(store_ms: int, worker_ms: int) -> str | None:
     store, worker = (f"{datetime.fromtimestamp(ms / 1000, UTC):%Y-%m-%dT%H:%M:%SZ}" for ms in (store_ms, worker_ms))
     shown = f"the store's clock says {store}, this worker's {worker}"
     if min(store_ms, worker_ms) < _RELEASED_MS:
-        return f"{shown}: one is before {RELEASED}, the release of this version. Set it right"
+        return f"{shown}: one is before {RELEASED}, the release of this version. Correct that clock"
     if abs(store_ms - worker_ms) > CLOCKS_APART_MS:
-        return f"{shown}: they differ by more than {CLOCKS_APART_MS // 60_000} minutes. Set them right"
+        return f"{shown}: they differ by more than {CLOCKS_APART_MS // 60_000} minutes. Correct them"
     return None

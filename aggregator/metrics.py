@@ -28,11 +28,14 @@ DEAD_LETTERS: Final = Counter(
     "authtally_dead_letters", "Records sent to the dead-letter topic, by topic and reason.", ["topic", "reason"]
 )
 RANGE_RECORDS: Final = Histogram(
-    "authtally_range_records", "Records per applied range.", ["topic"], buckets=(0, 1, 10, 100, 1_000, 5_000, 20_000)
+    "authtally_range_records",
+    "Records per range, applied or not.",
+    ["topic"],
+    buckets=(0, 1, 10, 100, 1_000, 5_000, 20_000),
 )
 RANGE_SECONDS: Final = Histogram(
     "authtally_range_seconds",
-    "Seconds from the start of a range to its application.",
+    "Seconds from taking up a range to its end, applied or not.",
     ["topic"],
     buckets=(0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10),
 )

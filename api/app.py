@@ -40,7 +40,7 @@ DIALECTS: Final = (janssen, gluu, auth0, own)
 
 ISSUER_TIMEOUT_S: Final = 1.5
 MAX_HEAD_BYTES: Final = 16_384
-"""Limit of the request line and of each header: twice our own limit, so that our refusal has the product's shape."""
+"""Limit of the request line and of each header. Endpoints check half of it, and refuse in the product's shape."""
 KEEPALIVE_S: Final = 75.0
 """Longer than the minute after which proxies close idle connections, so no proxy sends into a closing one."""
 

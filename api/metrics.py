@@ -28,7 +28,7 @@ REQUESTS: Final = Counter(
 )
 REQUEST_SECONDS: Final = Histogram(
     "authtally_api_request_seconds",
-    "Seconds from a request's headers to its answer, without answers ready in this process; by route and status class.",
+    "Seconds from a request's headers to its answer, without answers from this process's cache; by route and class.",
     ["dialect", "route", "status"],
     buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2),
     registry=REGISTRY,
@@ -110,7 +110,7 @@ class Requests:
         self._by: dict[tuple[str, int], _RouteMetrics] = {}
 
     def begin(self) -> float:
-        """The start time, which the caller must pass to `end` in any case."""
+        """The start time, which the caller must pass to `end`, even if the request fails."""
         Requests.under_way += 1
         return perf_counter()
 

@@ -1,4 +1,4 @@
-"""The fold of logins, token answers and account events; needs nothing from the store but the shard cache."""
+"""The fold of logins, token answers and account events; needs the shard cache only and reads nothing from the store."""
 
 from __future__ import annotations
 

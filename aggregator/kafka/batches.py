@@ -78,7 +78,7 @@ class WholeBatches:
         self._written = memoryview(written)
         self._at = 0
         self._fetched = MemoryRecords(written)
-        # aiokafka would skip the offset of an incomplete first batch, and end the consumer.
+        # If the first batch is incomplete, aiokafka would skip an offset and stop the consumer.
         self._cut_short = bool(written) and not self._fetched.has_next()
 
     def has_next(self) -> bool:
@@ -96,7 +96,7 @@ class WholeBatches:
         return WholeBatch(batch, self._written[start : self._at])
 
     def beyond(self) -> int | None:
-        """The offset after the last batch handed out, from the header of the next batch; None if there is none."""
+        """The offset after the last batch handed out, from the next batch's header; None if none was fetched."""
         if len(self._written) - self._at < OVERHEAD:
             return None
         return cast(int, struct.unpack_from(">q", self._written, self._at)[0])

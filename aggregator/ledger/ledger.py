@@ -253,7 +253,7 @@ class Ledger:
         return answer if isinstance(answer, Refused) else Applied(frozenset())
 
     async def _run(self, shard: Shard, step: Step) -> list[int] | Refused:
-        """The numbers, from 1, of the users additions that are in sketches."""
+        """1-based indexes of the entries of `users` whose users are now in sketches."""
         arguments = step.arguments
         answer = await self._redis.until_ok(lambda: self._eval(step.key_names, arguments))
         done, reply, clock = cast(tuple[int, Any, int], answer)

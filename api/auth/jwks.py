@@ -17,9 +17,9 @@ from schemas.time.clock import Clock
 log = structlog.get_logger(__name__)
 
 UNKNOWN_KID_INTERVAL_S: Final = 30.0
-"""Least time between two fetches for unknown kids: otherwise anyone could make us flood the issuer."""
+"""Minimum interval between fetches for unknown kids: otherwise anyone could make us flood the issuer."""
 EMPTY_INTERVAL_S: Final = 1.0
-"""Least time between two fetches while there are no keys at all."""
+"""Minimum interval between fetches while there are no keys at all."""
 REFRESH_S: Final = 600.0
 """Age at which keys are fetched again even if the kid is known, so that revoked keys disappear."""
 MAX_AGE_S: Final = 86_400.0
@@ -99,7 +99,7 @@ class Jwks:
         return self._keys.get(kid)
 
     def _fetch_if_due(self) -> asyncio.Task[None] | None:
-        """The running fetch, a new one, or None if the last one is too recent."""
+        """The running or a new fetch; None if the last fetch was too recent."""
         distance = UNKNOWN_KID_INTERVAL_S if self._keys else EMPTY_INTERVAL_S
         if self._fetching is None and self._clock() - self._tried >= distance:
             self._tried = self._clock()

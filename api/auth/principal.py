@@ -38,4 +38,4 @@ def _names(value: object) -> frozenset[str]:
         return frozenset(value.split())
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
         return frozenset(value)
-    raise ValueError("neither a text nor a list of texts")
+    raise ValueError("neither a string nor a list of strings")

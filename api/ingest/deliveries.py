@@ -106,9 +106,9 @@ def restrict_to_realms(event: Event, realms: Collection[str]) -> Event:
     """
     if isinstance(event, OtpTokenState):
         # A serial has one state across all realms: this sender could move a token out of another realm.
-        raise _OutsideRealmsError(REALM, "an OTP token state is accepted only from a bearer of all realms")
+        raise _OutsideRealmsError(REALM, "an OTP token state is accepted only with a token for all realms")
     if event.realm is None or event.realm not in realms:
-        raise _OutsideRealmsError(REALM, "this bearer may not write to the event's realm")
+        raise _OutsideRealmsError(REALM, "this token may not write to the event's realm")
     if event.id is None:
         return event
     own = f"{event.realm}/{event.id}"

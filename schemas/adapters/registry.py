@@ -1,4 +1,4 @@
-"""The adapters by the names that `TOPICS`, webhooks and `publish --format` use. A new product adds one line here."""
+"""The adapters by the names that `TOPICS` uses. `publish --format` and the webhooks have lists of their own."""
 
 from __future__ import annotations
 

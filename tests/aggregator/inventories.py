@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 
 import redis
 
+from aggregator.inventory.state import InventoryCache
 from schemas.ledger import inventory
 from schemas.ledger.inventory import COUNTED_STATUSES, NO_REALM
 from schemas.ledger.keys import Shard, ShardKeys
@@ -39,6 +40,7 @@ class Inventories(Counting):
 
     def __init__(self, redis_url: str, shard: Shard = SHARD, *, remember: bool = True, **given: Any) -> None:
         super().__init__(redis_url, shard, remember=remember, **given)
+        self.known: InventoryCache = InventoryCache(set())
 
 
 @dataclass

@@ -166,8 +166,8 @@ def test_what_is_verified_begins_at_the_upgrade(site: Site, tmp_path: Path) -> N
     since = site.start[LOGINS[0].tag]
     verdicts = {each["verdict"] for each in of_logins if each["topic"] == "auth.logins" and each["partition"] == 0}
     assert verdicts == {
-        f"format 2 holds from offset {since} on, and counting again would begin at 0: "
-        "verify from a snapshot that was saved since the upgrade"
+        f"format 2 applies from offset {since} on, and the replay would begin at 0: "
+        "verify from a snapshot that was saved after the upgrade"
     }
     assert {each["verdict"] for each in of_logins if each["topic"] != "auth.logins"} == {
         "the ledger has format 1, this version counts by format 2: verify with the version before"
@@ -253,7 +253,7 @@ def test_a_clocks_decisions_are_separated_from_differences(site: Site, tmp_path:
     assert f"counts:{DAY}:all" not in keys
     lines = site.run("snapshot", "verify", file, topics="auth.logins=login").output
     assert f"agrees; {len(keys)} keys depend on the clock" in lines
-    assert "1 of its records had no usable timestamp" in lines
+    assert "1 records had no usable timestamp" in lines
 
     site.redis.hincrby(of(LOGINS[0]).counts("2026-10-28", EVERYTHING), fields.LOGIN, 1)
     status, shard, keys_after = verified()

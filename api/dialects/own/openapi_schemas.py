@@ -155,7 +155,7 @@ _PARTITION: Final = _object(
         "unexpected": {**WHOLE, "description": "Records not counted because of a defect; all are dead letters."},
         "unexpected_allowed": _or_null(WHOLE, "The number of `unexpected` beyond which the partition stops."),
         "lost": _or_null(WHOLE, "Offsets that the log deleted before they were read; not consumed."),
-        "refused": _or_null(WHOLE, "Scripts that wrote nothing because the stored position was another one."),
+        "refused": _or_null(WHOLE, "Scripts that wrote nothing: the stored position was not the start of the range."),
         "refused_last": _or_null(TIME, "The time of the last refusal."),
         "ids_held": {**WHOLE, "description": "Event ids by which duplicates are recognised."},
         "ids_from": _or_null(TIME, "The start of the window of these ids, by record time."),

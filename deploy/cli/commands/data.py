@@ -252,8 +252,8 @@ def snapshot_verify(file: Path | None, from_start: bool, scratch_url: str | None
       authtally snapshot verify last-week.snapshot
       authtally snapshot verify --from-start
 
-    Use it to prove that the ledger contains exactly what the log says. Workers may run: each shard is compared at one
-    position of its own. Imported months, deletes of inventory rows and observations are skipped, because they do not
+    Use it to prove that the ledger contains exactly the counts of the log. Workers may run: each shard is compared at
+    its own position. Imported months, deletes of inventory rows and observations are skipped, because they do not
     follow from the log. The scratch Redis needs memory for two copies of the largest shard.
 
     Records without a usable timestamp were judged by the clock of that time; keys that may differ for this reason only

@@ -99,7 +99,7 @@ def letter_of(message: Any) -> Letter | None:
     if foreign_and_ours is None:
         # Header names that are not UTF-8 cannot be ours: the worker escapes those of the record.
         return None
-    # The last header of a name wins: the record's own headers stand before ours.
+    # The last header of a name wins: the record's own headers come before ours.
     given = {name: (value or b"").decode(errors="replace") for name, value in foreign_and_ours}
     try:
         identity = Identity(

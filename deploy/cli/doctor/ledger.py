@@ -138,14 +138,16 @@ def against_kafka(store: Store, kafka: Kafka, now: WorkerSettings) -> Iterator[F
         for shard, result in (store.shards or {}).items()
         if shard.topic in now.topics and shard in kafka.ends
     }
-    anew = {shard.topic for shard, (_, meta) in shards.items() if _is_another(kafka, shard, meta.get("topic_id", ""))}
-    for topic in sorted(anew):
+    recreated = {
+        shard.topic for shard, (_, meta) in shards.items() if _is_another(kafka, shard, meta.get("topic_id", ""))
+    }
+    for topic in sorted(recreated):
         found = "the topic was deleted and created again: its partitions are stopped"
         advice = f"to add its events to the old figures: authtally positions reset {topic} PARTITION --to earliest"
         yield Finding("ledger.topics", topic, "problem", found, advice)
-    if shards and not anew:
+    if shards and not recreated:
         yield Finding("ledger.topics", "", "ok", "every shard belongs to the topic that Kafka has")
-    positions = {shard: at for shard, (at, _) in shards.items() if at is not None and shard.topic not in anew}
+    positions = {shard: at for shard, (at, _) in shards.items() if at is not None and shard.topic not in recreated}
     outside = 0
     for shard, at in positions.items():
         finding = _outside(shard, at, kafka)
@@ -186,8 +188,8 @@ def _lag(kafka: Kafka, positions: dict[Shard, int], now: WorkerSettings) -> Iter
     bound = [shard for shard in kafka.ends if shard.topic in now.topics]
     if not bound:
         return
-    stands = {shard: positions.get(shard, kafka.starts.get(shard, 0)) for shard in bound}
-    waiting = {shard: kafka.ends[shard] - at for shard, at in stands.items() if at < kafka.ends[shard]}
+    applied = {shard: positions.get(shard, kafka.starts.get(shard, 0)) for shard in bound}
+    waiting = {shard: kafka.ends[shard] - at for shard, at in applied.items() if at < kafka.ends[shard]}
     total = sum(waiting.values())
     if not total:
         yield Finding("ledger.lag", "", "ok", "no record waits")
@@ -199,7 +201,7 @@ def _lag(kafka: Kafka, positions: dict[Shard, int], now: WorkerSettings) -> Iter
     behind = [
         shard.tag
         for shard in waiting
-        if late and late.known and late.offsets.get(shard, kafka.ends[shard]) > stands[shard]
+        if late and late.known and late.offsets.get(shard, kafka.ends[shard]) > applied[shard]
     ]
     if behind:
         advice = "check that workers run (/health/ready names what blocks them); start more, up to one per partition"

@@ -1,4 +1,4 @@
-"""`authtally snapshot verify`: prove that the ledger contains what the log says, by a replay from a snapshot.
+"""`authtally snapshot verify`: prove that the ledger contains exactly the counts of the log, by a replay.
 
 Per shard, the scratch store gets a copy of the live ledger as of one position, and the snapshot's shard (or an empty
 one). The worker's code replays Kafka into the latter up to that position, and every key of the two is compared. Skipped

@@ -8,7 +8,7 @@ from tests.deploy.cli.doctor.conftest import Patient
 
 
 def test_anybody_let_in_from_outside_is_a_problem(patient: Patient) -> None:
-    assert "anybody" in patient.examine(auth="none", api_host="0.0.0.0").text("access.ways", "problem")
+    assert "everyone can read" in patient.examine(auth="none", api_host="0.0.0.0").text("access.ways", "problem")
     assert "this machine" in patient.examine(auth="none").text("access.ways", "warning")
 
 

@@ -138,7 +138,7 @@ def test_an_index_that_lost_periods_is_reported_with_the_repair(patient: Patient
     client.zrem(of.index, "2026-06-01")
     found = patient.examine("--service", "worker")
     assert f"{of.shard.tag}: periods that have counts, such as 2026-06-01" in found.text("ledger.index", "problem")
-    assert "none that a clock gave" in found.text("ledger.index", "warning")
+    assert "is not usable" in found.text("ledger.index", "warning")
     done = patient.deployment.run("positions", "rebuild-index", "--all", "--yes")
     assert "Added 1 periods and removed 1 timestamps." in done.output
     assert patient.examine("--service", "worker").verdicts("ledger.index") == {"ok"}

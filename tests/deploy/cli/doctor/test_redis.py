@@ -23,7 +23,7 @@ STORE_FAULTS = [
     pytest.param(
         ("--min-replicas-to-write", "1"), "redis.replication", "problem", "writes are refused", id="too few replicas"
     ),
-    pytest.param(("--replicaof", "127.0.0.1 1"), "redis.replication", "problem", "takes no writes", id="a replica"),
+    pytest.param(("--replicaof", "127.0.0.1 1"), "redis.replication", "problem", "accepts no writes", id="a replica"),
     pytest.param(("--cluster-enabled", "yes"), "redis.layout", "problem", "REDIS_CLUSTER=on", id="a Cluster"),
 ]
 
