@@ -74,14 +74,14 @@ async def test_no_secret_is_answered(redis_url: str, tmp_path: Path) -> None:
         (
             {"auth": ("none",)},
             "CLIENT_ID",
-            "names neither jwt nor introspection",
+            "lists neither jwt nor introspection",
             "no authenticator would accept its tokens",
         ),
         ({"auth_issuer": "main"}, "CLIENT_ID", "AUTH_ISSUER must be the http", "an issuer that cannot be gone to"),
-        ({"dashboard_connect_origins": "https://a.example/token"}, "CONNECT_ORIGINS", "no origin", "a path"),
-        ({"dashboard_connect_origins": "https://a.example;script-src"}, "CONNECT_ORIGINS", "no origin", "a directive"),
-        ({"dashboard_connect_origins": "*"}, "CONNECT_ORIGINS", "no origin", "everybody"),
-        ({"dashboard_connect_origins": "https://me@a.example"}, "CONNECT_ORIGINS", "no origin", "a user"),
+        ({"dashboard_connect_origins": "https://a.example/token"}, "CONNECT_ORIGINS", "is not an origin", "a path"),
+        ({"dashboard_connect_origins": "https://a.example;script-src"}, "CONNECT_ORIGINS", "is not an origin", "a directive"),
+        ({"dashboard_connect_origins": "*"}, "CONNECT_ORIGINS", "is not an origin", "everybody"),
+        ({"dashboard_connect_origins": "https://me@a.example"}, "CONNECT_ORIGINS", "is not an origin", "a user"),
     ],
 )
 async def test_settings_that_could_not_work_are_refused(

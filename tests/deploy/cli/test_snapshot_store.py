@@ -217,7 +217,7 @@ def test_a_shard_that_is_counted_already_gives_way_only_to_replace(origin: tuple
     before = contents(redis_url)
     refused = restore(redis_url, file)
     assert refused.exit_code == 1
-    for said in ("auth.logins-3: the store counts it already, up to 3000", "authtally:imported: the store holds"):
+    for said in ("auth.logins-3: the store has it already, up to position 3000", "authtally:imported: the store holds"):
         assert said in refused.output
     assert contents(redis_url) == before
 
@@ -292,7 +292,7 @@ async def test_a_restore_that_stood_still_writes_no_more(redis_url: str) -> None
         async with alone(client, PREFIX) as lease:
             lease.check()
             await client.set(keys.restoring(PREFIX), "somebody else's")
-            with pytest.raises(InTheWayError, match="stood still"):
+            with pytest.raises(InTheWayError, match="was suspended"):
                 await asyncio.wait_for(write(lease), 30)
         assert await client.get(keys.restoring(PREFIX)) == "somebody else's"
         await client.delete(keys.restoring(PREFIX))
