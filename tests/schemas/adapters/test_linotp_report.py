@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -90,7 +91,7 @@ def test_bad_rows_are_refused_by_field(change: dict[str, Any], reason: str, said
 
 def test_the_query_makes_what_the_adapter_reads() -> None:
     query = Path(deploy.__file__).parent / "publishers" / "linotp" / "reporting.sqlite.sql"
-    with sqlite3.connect(":memory:") as database:
+    with closing(sqlite3.connect(":memory:")) as database:
         columns = "id INTEGER, timestamp TEXT, event TEXT, realm TEXT, parameter TEXT, count INTEGER"
         database.execute(f"CREATE TABLE reporting ({columns})")
         for number in (6, 7, 8):
