@@ -79,7 +79,12 @@ async def test_no_secret_is_answered(redis_url: str, tmp_path: Path) -> None:
         ),
         ({"auth_issuer": "main"}, "CLIENT_ID", "AUTH_ISSUER must be the http", "an issuer that cannot be gone to"),
         ({"dashboard_connect_origins": "https://a.example/token"}, "CONNECT_ORIGINS", "is not an origin", "a path"),
-        ({"dashboard_connect_origins": "https://a.example;script-src"}, "CONNECT_ORIGINS", "is not an origin", "a directive"),
+        (
+            {"dashboard_connect_origins": "https://a.example;script-src"},
+            "CONNECT_ORIGINS",
+            "is not an origin",
+            "a directive",
+        ),
         ({"dashboard_connect_origins": "*"}, "CONNECT_ORIGINS", "is not an origin", "everybody"),
         ({"dashboard_connect_origins": "https://me@a.example"}, "CONNECT_ORIGINS", "is not an origin", "a user"),
     ],

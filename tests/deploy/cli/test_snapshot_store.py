@@ -217,7 +217,10 @@ def test_a_shard_that_is_counted_already_gives_way_only_to_replace(origin: tuple
     before = contents(redis_url)
     refused = restore(redis_url, file)
     assert refused.exit_code == 1
-    for said in ("auth.logins-3: the store has it already, up to position 3000", "authtally:imported: the store has another"):
+    for said in (
+        "auth.logins-3: the store has it already, up to position 3000",
+        "authtally:imported: the store has another",
+    ):
         assert said in refused.output
     assert contents(redis_url) == before
 
