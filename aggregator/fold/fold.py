@@ -59,12 +59,11 @@ def fold(
     native = name in DECODERS
     items: Sequence[Any] = records if native else adapter_events(ADAPTERS[name], records, now_ms)
     decode: Any = DECODERS[name].decode if native else require_event
-    labels_of: Any = LABELS_OF[DECODERS[name].type] if native else None
     classifier = Classifier(rules, cache)
     buckets = classifier.buckets
     deduplicator = Deduplicator(cache.seen_ids, rules.dedupe_window_s, rules.dedupe_max_ids, now_ms)
     is_duplicate, digest_of = deduplicator.is_duplicate, rules.digest.event_id
-    is_login = name == "login"
+    is_login, is_token = name == "login", name == "token"
     timestamps, untimed = record_times([item.timestamp for item in items], now_ms)
     # An event between `since` and `until` is of `day` and plausible for every record: nearly all take this fast path.
     plausible = datetime.fromtimestamp(min(timestamps, default=now_ms) / 1000, UTC) + MAX_AHEAD
@@ -92,8 +91,22 @@ def fold(
                 day, since, until = classifier.local_day(time)
                 since, until = max(since, EARLIEST), min(until, plausible)
             if not native:
-                is_login, labels_of = type(event) is Login, LABELS_OF[type(event)]
-            key = day, labels_of(event)
+                is_login, is_token = type(event) is Login, type(event) is TokenIssued
+            # Written out: `_key` takes 0.15 µs more, a fifth of the fold.
+            if is_login:
+                key: tuple[object, ...] = (
+                    day,
+                    event.realm,
+                    event.client_id,
+                    event.node,
+                    event.success,
+                    event.counted,
+                    event.reason,
+                )
+            elif is_token:
+                key = (day, event.realm, event.client_id, event.node, event.grant_type, event.tokens)
+            else:
+                key = (day, event.realm, event.client_id, event.kind)
             user_id, event_id = event.user_id, event.id
             bucket = buckets.get(key)
             if (
@@ -103,7 +116,7 @@ def fold(
             ):
                 checked = check(event)
                 if checked is not event:
-                    event, key = checked, (day, labels_of(checked))
+                    event, key = checked, _key(day, checked)
                     user_id, bucket = event.user_id, buckets.get(key)
             if event_id is not None and rules.dedupe_window_s:
                 at_ms = _ms(time) if untimed and number in untimed else timestamp_ms
@@ -150,6 +163,11 @@ def fold(
     consumed = folded if native else sum(item.starts_element for item in items[:folded])
     delta.record_progress(consumed, duplicates, ignored, note_skipped(delta, skipped, now_ms))
     return delta
+
+
+def _key(day: int, event: Any) -> tuple[object, ...]:
+    """The day of an event and the fields that decide where it counts."""
+    return (day, *LABELS_OF[type(event)](event))
 
 
 def note_skipped(delta: RangeDelta, skipped: Sequence[Record], now_ms: int) -> int:
