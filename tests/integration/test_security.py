@@ -250,7 +250,7 @@ def faults(secured: Secured) -> dict[str, tuple[dict[str, str], tuple[str, ...]]
         "SASL to a port without": (
             secured.way("scram-512", **clear | {"kafka_security_protocol": "SASL_PLAINTEXT"})
             | {"kafka_bootstrap_servers": secured.kafka.address},
-            ("AUTHTALLY_KAFKA_SECURITY_PROTOCOL", "no SASL"),
+            ("AUTHTALLY_KAFKA_SECURITY_PROTOCOL", "does not support SASL"),
         ),
         "a wrong password": (
             secured.way("scram-512", kafka_sasl_password="wrong"),
