@@ -6,8 +6,9 @@ an argument: it replaces record timestamps that are not usable.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from itertools import repeat
 from operator import attrgetter
 from typing import Any, Final
 
@@ -73,7 +74,10 @@ def fold(
     user_additions = duplicates = ignored = 0
     item: Any = None
 
-    for number, (item, timestamp_ms) in enumerate(zip(items, timestamps, strict=True)):
+    timed_flags: Iterable[bool] = repeat(True)
+    if untimed:
+        timed_flags = [place not in untimed for place in range(len(timestamps))]
+    for item, timestamp_ms, timed in zip(items, timestamps, timed_flags, strict=False):
         if user_additions >= MAX_USER_ADDITIONS and (native or item.starts_record):
             delta.end = item.offset
             break
@@ -119,7 +123,7 @@ def fold(
                     event, key = checked, _key(day, checked)
                     user_id, bucket = event.user_id, buckets.get(key)
             if event_id is not None and rules.dedupe_window_s:
-                at_ms = _ms(time) if untimed and number in untimed else timestamp_ms
+                at_ms = timestamp_ms if timed else _ms(time)
                 if is_duplicate(digest_of(event_id), at_ms):
                     duplicates += native or item.starts_element
                     continue
@@ -134,7 +138,7 @@ def fold(
             continue
 
         bucket.events += 1
-        if not untimed or number not in untimed:
+        if timed:
             if timestamp_ms > bucket.last_ms:
                 bucket.last_ms = timestamp_ms
             if timestamp_ms < bucket.first_ms:
