@@ -9,11 +9,20 @@ import pytest
 from prometheus_client import REGISTRY
 
 from aggregator import metrics
+from aggregator.assignment import Assignment
+from aggregator.clocks import StoreClocks
+from aggregator.counting import RangeCounter
+from aggregator.fold.range_delta import RangeDelta
 from aggregator.health import COMPONENTS, Health
+from aggregator.kafka.dead_letters import DeadLetters
+from aggregator.ledger.ledger import Ledger
+from aggregator.ledger.store import connect
 from aggregator.metrics import RefusalReason
 from deploy.demo.servers import free_port
 from schemas.events import REASONS
 from schemas.ledger.keys import Shard
+from schemas.telemetry.traces import NO_TRACES
+from tests.aggregator import ledgers
 
 
 def test_every_counter_of_a_topic_begins_at_zero() -> None:
@@ -74,3 +83,19 @@ async def test_an_unready_component_is_shown_by_name() -> None:
         assert 'authtally_unready{component="redis"} 0.0\n' in await to_thread(result)
     finally:
         await health.stop()
+
+
+async def test_the_lag_of_a_replay_is_that_of_the_records_being_read() -> None:
+    settings = ledgers.settings("redis://127.0.0.1:1")
+    client = connect(settings)
+    ledger = Ledger(client, settings)
+    assignment, letters = Assignment(ledger, settings), DeadLetters(settings, {})
+    counter = RangeCounter(settings, ledger, letters, assignment, StoreClocks(ledger))
+    shard = Shard("auth.logins", 0)
+    for newest_ms in (2_000, 1_000):
+        delta = RangeDelta(1)
+        delta.note_record_times([newest_ms], frozenset())
+        with NO_TRACES.span("count", "consumer", {}) as span:
+            counter._record_metrics(shard, delta, span)
+    assert counter.last_record_ms[shard] == 1_000, "a week that is read again is a week old"
+    await client.aclose()
