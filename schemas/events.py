@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from schemas.ledger import inventory
+from schemas.ledger.fields import FAILURE_KINDS
 from schemas.ledger.inventory import micros
 from schemas.ledger.scopes import OTHER
 from schemas.time.rfc3339 import cut_time
@@ -143,9 +144,6 @@ ANY: Final = "native"
 """The name for events of any type, each with its `type`."""
 _STRICT: Final[dict[str, msgspec.json.Decoder[Any]]] = {**DECODERS, ANY: msgspec.json.Decoder(Event)}
 
-FAILURES: Final = frozenset({"signup_failed", "locked_out", "leaked_password"})
-"""Kinds of account events whose fields an attacker may have typed, as in a failed login."""
-
 BOM: Final = b"\xef\xbb\xbf"
 """Some editors and serializers write it before JSON in UTF-8."""
 
@@ -229,7 +227,7 @@ AnEvent = TypeVar("AnEvent", bound=Event)
 def is_failure(event: Event) -> bool:
     """Whether an attacker may have typed its fields."""
     return (isinstance(event, Login) and not event.success) or (
-        isinstance(event, AccountEvent) and event.kind in FAILURES
+        isinstance(event, AccountEvent) and event.kind in FAILURE_KINDS
     )
 
 

@@ -34,7 +34,7 @@ KINDS: Final = (
     "signup_failed",
 )
 FAILURE_KINDS: Final = frozenset({"leaked_password", "locked_out", "signup_failed"})
-"""Kinds of account events without a success, so an attacker may have typed their client."""
+"""Kinds of account events without a success, so an attacker may have typed their fields, as in a failed login."""
 FAILURE_REASONS: Final = (
     "invalid_credentials",
     "locked",
