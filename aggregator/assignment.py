@@ -20,7 +20,7 @@ from aggregator.kafka.transport import Consumer, LogBounds, Range
 from aggregator.ledger.ledger import Ledger, LedgerDefectError, Refused, ShardState
 from aggregator.settings import FORMAT, NEVER_ADOPTED, WorkerSettings
 from schemas.ledger import fields
-from schemas.ledger.inventory import BINDINGS
+from schemas.ledger.inventory import INVENTORY_BINDINGS
 from schemas.ledger.keys import Shard
 from schemas.settings import PREFIX
 
@@ -100,7 +100,7 @@ def decide_start(
 
 def order_violation(shard: Shard, binding: str) -> StopReading | None:
     """The stop of a partition other than 0 of a topic whose events need an order; None if it may be read."""
-    if binding not in BINDINGS or shard.partition == 0:
+    if binding not in INVENTORY_BINDINGS or shard.partition == 0:
         return None
     return StopReading(
         f"{shard.tag} is not read: {shard.topic} is bound to {binding}, whose events are counted in their order, so it "

@@ -11,7 +11,7 @@ import structlog
 from aggregator import metrics
 from aggregator.fold.deduplication import SeenIds, effective_window_s
 from aggregator.fold.range_delta import RangeDelta, ShardCache
-from aggregator.folds import Folds
+from aggregator.fold_factory import FoldFactory
 from aggregator.ledger.ledger import Applied, Ledger, Refused, ShardState
 from aggregator.settings import FORMAT, WorkerSettings
 from schemas.ledger import fields
@@ -38,7 +38,9 @@ class CachedShard:
 class ShardCaches:
     """Loads, updates and drops the caches of all shards."""
 
-    def __init__(self, settings: WorkerSettings, ledger: Ledger, folds: Folds, worker_ms: Callable[[], int]) -> None:
+    def __init__(
+        self, settings: WorkerSettings, ledger: Ledger, folds: FoldFactory, worker_ms: Callable[[], int]
+    ) -> None:
         """`worker_ms` returns the worker's clock, Unix ms."""
         self._settings = settings
         self._ledger = ledger

@@ -53,7 +53,7 @@ class DecodedEvent(NamedTuple):
 
 
 def decode_records(name: str, records: Sequence[Record], rules: CountingRules, now_ms: int) -> list[DecodedEvent]:
-    """Decode and check records of a topic bound to `name`, one of `schemas.ledger.inventory.BINDINGS`."""
+    """Decode and check records of a topic bound to `name`, one of `schemas.ledger.inventory.INVENTORY_BINDINGS`."""
     if name not in DECODERS:
         return [
             _validated(item, item.value, RecordTime.of(item.timestamp, now_ms), rules)

@@ -11,7 +11,15 @@ from api.ledger.client import Client, Command
 from api.ledger.statistics import Statistics
 from api.ledger.users import chunks
 from schemas.ledger import fields
-from schemas.ledger.inventory import BINDINGS, COUNTED_STATUSES, ROWS_PER_CHUNK, RealmTotals, Row, row_of, row_times
+from schemas.ledger.inventory import (
+    COUNTED_STATUSES,
+    INVENTORY_BINDINGS,
+    ROWS_PER_CHUNK,
+    RealmTotals,
+    Row,
+    row_of,
+    row_times,
+)
 from schemas.ledger.keys import ShardKeys
 from schemas.ledger.scopes import OTHER
 
@@ -53,7 +61,11 @@ class Inventory:
     async def shards(self) -> list[ShardKeys]:
         shards = await self._statistics.shards()
         bound = await self.run([("HGET", shard.meta, "topics") for shard in shards])
-        return [shard for shard, to in zip(shards, bound, strict=True) if to is not None and to.decode() in BINDINGS]
+        return [
+            shard
+            for shard, to in zip(shards, bound, strict=True)
+            if to is not None and to.decode() in INVENTORY_BINDINGS
+        ]
 
     async def streams(self) -> list[Stream]:
         """Every realm of every inventory, in order of name."""

@@ -30,7 +30,7 @@ TOTAL_USERS: Final = "total users"
 COUNTED_STATUSES: Final = (*STATUSES, TOTAL_USERS)
 """The counts of a row, in the order of maxima: the nine statuses, and the distinct users."""
 
-BINDINGS: Final = frozenset({"otp", "otp-count", "linotp-report"})
+INVENTORY_BINDINGS: Final = frozenset({"otp", "otp-count", "linotp-report"})
 """Bindings that make a topic an inventory topic: one partition, read in order."""
 
 ROWS_PER_CHUNK: Final = 272

@@ -12,8 +12,8 @@ from aggregator.fold.fold import fold
 from aggregator.fold.range_delta import CountingRules, RangeDelta, ShardCache
 from aggregator.inventory.fold import DecodedEvent, EventReader, fold_inventory, unknown_holders, unknown_tokens
 from aggregator.inventory.state import InventoryCache, InventoryChanges, InventoryDelta, InventoryState
-from schemas.ledger.inventory import BINDINGS as INVENTORY
 from schemas.ledger.inventory import DAY_BYTES, HEADER_BYTES, Token, pack_chunk_start
+from schemas.ledger.inventory import INVENTORY_BINDINGS as INVENTORY
 from tests.aggregator.logs import LogRecord
 
 Span = tuple[int, int]

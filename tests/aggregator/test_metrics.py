@@ -21,7 +21,6 @@ from aggregator.metrics import RefusalReason
 from deploy.demo.servers import free_port
 from schemas.events import REASONS
 from schemas.ledger.keys import Shard
-from schemas.telemetry.traces import NO_TRACES
 from tests.aggregator import ledgers
 
 
@@ -95,7 +94,6 @@ async def test_the_lag_of_a_replay_is_that_of_the_records_being_read() -> None:
     for newest_ms in (2_000, 1_000):
         delta = RangeDelta(1)
         delta.note_record_times([newest_ms], frozenset())
-        with NO_TRACES.span("count", "consumer", {}) as span:
-            counter._record_metrics(shard, delta, span)
+        counter._record_metrics(shard, delta)
     assert counter.last_record_ms[shard] == 1_000, "a week that is read again is a week old"
     await client.aclose()

@@ -19,7 +19,7 @@ from api.inventory.maxima import Calendar, calendars
 from api.ledger.client import Command
 from api.ledger.statistics import Statistics
 from api.ledger.status import PipelineStatus
-from schemas.ledger.inventory import BINDINGS, COUNTED_STATUSES, canonical_status, micros, unpack_external
+from schemas.ledger.inventory import COUNTED_STATUSES, INVENTORY_BINDINGS, canonical_status, micros, unpack_external
 from schemas.ledger.periods import Span
 
 PATH: Final = "/v1/otp-tokens"
@@ -206,7 +206,7 @@ async def current_counts(inventory: Inventory, streams: Sequence[Stream]) -> dic
 
 def is_whole(status: PipelineStatus) -> bool:
     """False if a state was not counted because of a defect. Its realm is unknown, so this holds for all realms."""
-    return not any(shard.unexpected for shard in status.shards if shard.meta.get("topics") in BINDINGS)
+    return not any(shard.unexpected for shard in status.shards if shard.meta.get("topics") in INVENTORY_BINDINGS)
 
 
 async def gauges(

@@ -16,7 +16,7 @@ from deploy.cli.verify.plain_counting import events_of
 from deploy.cli.verify.replay import KafkaRecord
 from schemas.events import RecordTime
 from schemas.ledger import fields
-from schemas.ledger.inventory import BINDINGS
+from schemas.ledger.inventory import INVENTORY_BINDINGS
 from schemas.ledger.keys import ShardKeys
 
 
@@ -61,7 +61,7 @@ class Untimed:
         if ledger.impossible <= log.impossible:
             return False
         key, of = self.of.base + name, self.of
-        if self.settings.topics[of.shard.topic] in BINDINGS or of.period_of(key) in self.periods:
+        if self.settings.topics[of.shard.topic] in INVENTORY_BINDINGS or of.period_of(key) in self.periods:
             return True
         kept_beside = {of.progress, of.labels, of.index, of.ids, *map(of.clients, self.periods)}
         return key in kept_beside or key.startswith(of.ids_of(0)[:-1])

@@ -32,7 +32,7 @@ from schemas.events import (
     RecordTime,
 )
 from schemas.ledger import fields
-from schemas.ledger.inventory import BINDINGS
+from schemas.ledger.inventory import INVENTORY_BINDINGS
 from schemas.ledger.keys import Shard, ShardKeys
 from schemas.ledger.periods import Month
 from schemas.ledger.scopes import EVERYTHING
@@ -154,7 +154,7 @@ def _of_kafka(
     try:
         for shard, end in sorted(positions.items()):
             log = logs.get(shard)
-            if settings.topics[shard.topic] in BINDINGS:
+            if settings.topics[shard.topic] in INVENTORY_BINDINGS:
                 continue
             if log is None:
                 missing.append(f"{shard.tag}: Kafka has no such partition")
