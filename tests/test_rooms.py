@@ -24,7 +24,7 @@ CONNECTIONS: Final = "schemas/connections/"
 FAUST: Final = {"aggregator/app.py", "aggregator/kafka/transport.py", "aggregator/__main__.py"}
 LAYERS: Final = {
     "aggregator": (
-        *("fold", "inventory", "kafka", "ledger", "folds", "clocks", "shard_caches", "slots", "isolation"),
+        *("fold", "inventory", "kafka", "ledger", "fold_factory", "clocks", "shard_caches", "slots", "isolation"),
         *("assignment", "counting", "progress", "startup", "app", "__main__"),
     ),
     "api": (
