@@ -126,7 +126,7 @@ def settings_conflict(meta: Mapping[str, str], settings: Mapping[str, str]) -> s
         if name == "format":
             if int(stored) <= FORMAT:
                 continue
-            return f"the ledger has format {stored}, this version knows {FORMAT}: run a newer version"
+            return f"the ledger has format {stored}, this version reads formats up to {FORMAT}: run a newer version"
         setting = PREFIX + name.upper()
         remedies = f"restore the old value, or count from the start under another {PREFIX}KEY_PREFIX"
         if name not in NEVER_ADOPTED:

@@ -89,7 +89,7 @@ def test_a_shard_of_an_older_format_is_reported_before_a_worker_upgrades_it(pati
     assert found.verdicts("ledger.settings") == {"ok"}
     patient.deployment.redis.hset(of.meta, fields.FORMAT, "99")
     refused = patient.examine("--service", "worker").text("ledger.settings", "problem")
-    assert "the ledger has format 99, this version knows 2" in refused
+    assert "the ledger has format 99, this version reads formats up to 2" in refused
     assert "run a newer version" in refused
 
 
