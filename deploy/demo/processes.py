@@ -85,6 +85,8 @@ class Children:
             # The days of the sample are in the past and would expire.
             "RETAIN_DAYS": "forever",
             "INGEST": "on",
+            # The dates of the documentation's examples are in the past too.
+            "INGEST_MAX_AGE_DAYS": "36500",
             "WORKER_HOST": HOST,
             "WORKER_PORT": str(self.worker_port),
             "API_HOST": HOST,

@@ -13,7 +13,7 @@ from typing import Any, Final
 import pytest
 
 from deploy.demo.servers import Valkey, create_topics
-from tests.api.ingest.sending import records
+from tests.api.ingest.sending import NATIVE, records
 from tests.conftest import CreateTopic, wait_until
 from tests.integration.api_process import ApiProcess, Reply
 from tests.servers import ApacheKafka, JavaMissingError
@@ -62,7 +62,7 @@ def test_a_missing_topic_is_answered_apart(valkey: Valkey, apache_kafka: str, cr
         assert 'error="UNKNOWN_TOPIC_OR_PART"' in api.get("/metrics").text
         assert send(api, login(3)).status == 202
     held = sorted(record.value["id"] for record in records(apache_kafka, logins))
-    assert held == ["login-1", "login-2", "login-3"]
+    assert held == [f"{NATIVE}login-{number}" for number in (1, 2, 3)]
 
 
 def test_a_killed_broker_loses_nothing_that_was_acknowledged(valkey: Valkey, own_kafka: ApacheKafka) -> None:
@@ -85,7 +85,7 @@ def test_a_killed_broker_loses_nothing_that_was_acknowledged(valkey: Valkey, own
         own_kafka.start()
         wait_until(lambda: take(3) == 202, 60, "events are taken again")
         assert "kafka acknowledges events again" in api.log.read_text()
-    held = [record.value["id"] for record in records(own_kafka.address, "logins")]
+    held = [record.value["id"].removeprefix(NATIVE) for record in records(own_kafka.address, "logins")]
     assert set(acknowledged) <= set(held)
 
 
@@ -114,7 +114,7 @@ def test_what_is_published_and_what_is_posted_meet_in_one_partition(
         assert send(api, events).json["accepted"] == len(events)
     where: dict[str, set[int]] = {}
     for record in records(apache_kafka, logins):
-        where.setdefault(record.value["id"], set()).add(record.partition)
+        where.setdefault(record.value["id"].removeprefix(NATIVE), set()).add(record.partition)
     assert len(where) == len(events)
     assert all(len(partitions) == 1 for partitions in where.values()), where
     assert len(set.union(*where.values())) > 1
