@@ -182,7 +182,7 @@ def test_a_hostile_sender_changes_no_figure_of_another_tenant(
 def test_an_event_counts_twice_by_two_routes_and_once_by_one(
     make_site: MakeSite, apache: Broker, tmp_path: Path
 ) -> None:
-    """The price of ids that nobody else can use up: the webhook's event is not the one from Kafka."""
+    """The price of ids that no other sender can use up: the webhook's event is not the one from Kafka."""
     site = make_site(apache)
     settings = {"auth": "none", "ingest": "on", "cache_ttl_s": "0"}
     site.workers.start().wait_until_ready()
