@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from importlib.metadata import version
 from typing import Final
 
 import structlog
@@ -53,7 +54,9 @@ def build_app(settings: ApiSettings, clock: Clock = SYSTEM) -> web.Application:
     ledger = open_ledger(settings)
     statistics = Statistics(ledger, settings)
     shared = open_shared(settings, settings.cache_redis_url)
-    store = None if shared is None else SharedStore(shared, settings.key_prefix, settings.cache_grace_s, clock)
+    store = None
+    if shared is not None:
+        store = SharedStore(shared, settings.key_prefix, settings.cache_grace_s, clock, version("authtally"))
     cache = Cache(clock, random.random, settings.cache_grace_s, store)
     services = Services(ledger, statistics, cache, Access(clock), clock, [], shared)
     tracing = Tracing(settings.otlp_endpoint) if traces.is_enabled(settings.otlp_endpoint) else None

@@ -14,7 +14,8 @@ from aiohttp import hdrs, web
 from api.auth.access import Access
 from api.auth.principal import Principal
 from api.auth.rate_limit import Allowance, RateLimit
-from api.cache.cache import Cache, CacheEntry, ResponseBody
+from api.cache.cache import Cache, Figures, ResponseBody
+from api.cache.entries import Body
 from api.cache.responses import entry_response, matches_etag, not_modified
 from api.http.bounded_read import TooLongError, read_at_most
 from api.http.errors import ApiError, BadRequestError, ErrorBody, InternalError, TooManyRequestsError
@@ -38,13 +39,19 @@ CHALLENGE: Final = 'Bearer realm="authtally"'
 
 
 class Question(Protocol):
-    """A parsed question. `key` identifies it among the questions of its dialect."""
+    """A parsed question. `key` identifies its figures among those of its dialect, `form` the format of the answer."""
 
     @property
     def key(self) -> str: ...
 
+    @property
+    def form(self) -> str: ...
+
     async def read(self, statistics: Statistics, realms: Collection[str] | None) -> Any:
         """The figures that `render` needs. `realms` limits them; None is all realms."""
+
+    def is_partial(self, figures: Any) -> bool:
+        """Whether the figures lack a period that was asked for, or are incomplete: they are cached only briefly."""
 
 
 Q = TypeVar("Q", bound=Question)
@@ -58,11 +65,14 @@ class Dialect(Protocol[Q]):
     """The name and every setting that changes answers: processes with different settings may share a cache."""
     scope: str
     ttl_s: float
+    figures: Any
+    """The type of the figures. They are cached as MessagePack, so `render` always gets them decoded as this type."""
 
     def parse(self, parameters: Mapping[str, str]) -> Q:
         """Raises BadRequestError."""
 
-    def render(self, question: Q, figures: Any) -> ResponseBody: ...
+    def render(self, question: Q, figures: Any) -> ResponseBody:
+        """Depends on `figures` and on the question's key and form alone: other questions with these get its result."""
 
     def render_error(self, error: ApiError) -> ErrorBody: ...
 
@@ -148,8 +158,8 @@ class Endpoint:
         self._boundary = Boundary(dialect.name)
         self._hits = Hits(dialect.name)
         services.hits.append(self._hits)
-        # Fast path: (raw path, Authorization) -> (cache key, end of the token's verification). Holds no answers.
-        self._fast_path: dict[tuple[str, str | None], tuple[str, float]] = {}
+        # Fast path: (raw path, Authorization) -> (cache key, form, end of the token's verification). Holds no answers.
+        self._fast_path: dict[tuple[str, str | None], tuple[str, str, float]] = {}
 
     async def get(self, request: web.Request) -> web.StreamResponse:
         request_key = request.raw_path, request.headers.get(hdrs.AUTHORIZATION)
@@ -157,14 +167,15 @@ class Endpoint:
         if fast_path is not None:
             now = self._clock.monotonic()
             entry = self._cache.fresh(fast_path[0], now)
-            if entry is not None and now < fast_path[1]:
-                if hdrs.IF_NONE_MATCH in request.headers and _is_current(request, entry):
+            body = None if entry is None else entry.bodies.get(fast_path[1])
+            if entry is not None and body is not None and now < fast_path[2]:
+                if hdrs.IF_NONE_MATCH in request.headers and _is_current(request, body):
                     CACHE_ANSWERS.labels("hit").inc()
                     REQUESTS.labels(self._dialect.name, "3xx").inc()
-                    response = not_modified(entry, now)
+                    response = not_modified(entry, body, now)
                 else:
                     self._hits.count += 1
-                    response = entry_response(entry, now)
+                    response = entry_response(entry, body, now)
                 # Only a request id that the caller sent: the fast path logs nothing that a new id could refer to.
                 if REQUEST_ID in request.headers:
                     response.headers[REQUEST_ID] = request_id_of(request.headers)
@@ -190,18 +201,23 @@ class Endpoint:
             self._admit()
         key = self._key(question, principal.realms)
 
-        async def compute() -> ResponseBody:
-            return self._dialect.render(question, await question.read(self._services.statistics, principal.realms))
+        async def compute() -> Figures:
+            figures = await question.read(self._services.statistics, principal.realms)
+            return Figures(figures, partial=question.is_partial(figures))
 
-        entry = await self._cache.get(key, self._dialect.ttl_s, compute)
+        dialect = self._dialect
+        entry = await self._cache.get(key, dialect.ttl_s, compute, dialect.figures)
+        body = self._cache.body(
+            key, entry, question.form, lambda: dialect.render(question, entry.figures(dialect.figures))
+        )
         # Not behind a limit: every request must be counted against its caller.
         if request_key is not None and self._limit is None:
             if len(self._fast_path) >= MAX_FAST_PATHS:
                 self._fast_path.clear()
-            self._fast_path[request_key] = key, expires_at
-        if request_key is not None and _is_current(request, entry):
-            return not_modified(entry, self._clock.monotonic())
-        return entry_response(entry, self._clock.monotonic())
+            self._fast_path[request_key] = key, question.form, expires_at
+        if request_key is not None and _is_current(request, body):
+            return not_modified(entry, body, self._clock.monotonic())
+        return entry_response(entry, body, self._clock.monotonic())
 
     async def _authenticate(self, request: web.Request, headers: dict[str, str]) -> tuple[Principal, float]:
         authorization = request.headers.get(hdrs.AUTHORIZATION)
@@ -242,8 +258,8 @@ def error_headers(error: ApiError, status: int, unavailable_s: float = RETRY_S) 
     return headers
 
 
-def _is_current(request: web.Request, entry: CacheEntry) -> bool:
-    return matches_etag(entry.etag, request.headers.getall(hdrs.IF_NONE_MATCH, ()))
+def _is_current(request: web.Request, body: Body) -> bool:
+    return matches_etag(body.etag, request.headers.getall(hdrs.IF_NONE_MATCH, ()))
 
 
 def _rate_limit_headers(allowance: Allowance, now: float) -> dict[str, str]:

@@ -13,9 +13,8 @@ from typing import Final
 import orjson
 import structlog
 
-from api.cache.cache import ResponseBody
+from api.cache.cache import Figures
 from api.dialects.own import today
-from api.dialects.own.rendering import JSON
 from api.endpoint import Services
 from api.http.errors import UnavailableError
 from api.settings.settings import ApiSettings
@@ -98,13 +97,11 @@ class Feed:
         except Exception:  # the outermost step: listeners get the event `unavailable`
             log.exception("live figures failed")
             return None
-        return None if entry.stale else entry.content
+        return None if entry.stale else orjson.dumps(entry.figures(dict))
 
-    async def _compute(self) -> ResponseBody:
+    async def _compute(self) -> Figures:
         day = datetime.fromtimestamp(self._services.clock.now(), self._zone).date()
-        return ResponseBody(
-            orjson.dumps(await today.read(self._services.statistics, self._realms, day, self._zone)), JSON
-        )
+        return Figures(await today.read(self._services.statistics, self._realms, day, self._zone))
 
 
 class Feeds:

@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from http import HTTPStatus
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 from zoneinfo import ZoneInfo
 
 import orjson
@@ -31,6 +31,7 @@ from api.http.errors import (
     TooManyRequestsError,
     UnauthorizedError,
 )
+from api.ledger.retention import oldest_kept
 from api.ledger.statistics import ActiveUsers, Statistics
 from api.settings.settings import ApiSettings
 from schemas.ledger import fields
@@ -83,6 +84,7 @@ class Day(NamedTuple):
 @dataclass(frozen=True)
 class ActiveQuestion:
     window: Window
+    form: str = ""
 
     @property
     def key(self) -> str:
@@ -92,25 +94,30 @@ class ActiveQuestion:
     async def read(self, statistics: Statistics, realms: Collection[str] | None) -> ActiveUsers:
         """Raises BadRequestError if days are kept for less than the window."""
         scopes = statistics.scopes_of(realms)
-        await _require_days(statistics, WINDOW_DAYS)
+        await _require_kept(statistics, self.window.first, self.window.last)
         return await statistics.active_over(self.window.days, scopes)
+
+    def is_partial(self, figures: ActiveUsers) -> bool:
+        return not figures.count
 
 
 @dataclass(frozen=True)
 class DailyQuestion:
     window: Window
+    today: date
+    form: str = ""
 
     @property
     def key(self) -> str:
-        return f"{day_key(self.window.first)} {day_key(self.window.last)}"
+        return f"{day_key(self.window.first)} {day_key(self.window.last)} {day_key(self.today)}"
 
     async def read(self, statistics: Statistics, realms: Collection[str] | None) -> list[Day]:
-        """The days with counts. Raises BadRequestError if no days are kept.
+        """The days with counts. Raises BadRequestError if some are no longer kept.
 
         A bearer limited to realms gets no record times: they may belong to records of other realms.
         """
         scopes = statistics.scopes_of(realms)
-        await _require_days(statistics, 1)
+        await _require_kept(statistics, self.window.first, self.today)
         counts = await statistics.counts(self.window.days, scopes)
         # For a limited bearer a day needs a count: other realms' events may be why the day exists.
         held = [day for day in self.window.days if counts.get(day) or (realms is None and day in counts)]
@@ -121,6 +128,9 @@ class DailyQuestion:
             first_ms, last_ms = record_times.get(day, (None, None))
             rows.append(Day(day, logins, signups, leaked, first_ms, last_ms))
         return rows
+
+    def is_partial(self, figures: Sequence[Day]) -> bool:
+        return len(figures) < len(self.window.days)
 
 
 class _Auth0Dialect:
@@ -152,16 +162,19 @@ class _Auth0Dialect:
 
 class ActiveUsersDialect(_Auth0Dialect):
     variant = "auth0 active-users"
+    figures: Any = ActiveUsers
 
     def parse(self, parameters: Mapping[str, str]) -> ActiveQuestion:
         _reject_unknown(parameters, ())
         return ActiveQuestion(Window.until(self._today()))
 
     def render(self, question: ActiveQuestion, users: ActiveUsers) -> ResponseBody:
-        return ResponseBody(b"%d" % users.count, JSON, empty=not users.count)
+        return ResponseBody(b"%d" % users.count, JSON)
 
 
 class DailyDialect(_Auth0Dialect):
+    figures: Any = list[Day]
+
     def __init__(self, settings: ApiSettings, clock: Clock) -> None:
         super().__init__(settings, clock)
         self._zero_fill = settings.auth0_zero_fill
@@ -177,24 +190,27 @@ class DailyDialect(_Auth0Dialect):
             raise BadRequestError("'from' date cannot be greater than 'to' date.")
         if (window.last - window.first).days >= MAX_DAYS:
             raise BadRequestError(f"'from' and 'to' cannot span more than {MAX_DAYS} days.")
-        return DailyQuestion(window)
+        return DailyQuestion(window, self._today())
 
     def render(self, question: DailyQuestion, days: Sequence[Day]) -> ResponseBody:
         rows = days
         if self._zero_fill:
             known = {day.date: day for day in days}
             rows = [known.get(day) or Day(day, 0, 0, 0, None, None) for day in question.window.days]
-        return ResponseBody(orjson.dumps([_row(day) for day in rows]), JSON, empty=not days)
+        return ResponseBody(orjson.dumps([_row(day) for day in rows]), JSON)
 
 
-async def _require_days(statistics: Statistics, needed: int) -> None:
-    """Raises BadRequestError: a figure with missing days would look complete."""
-    kept = await statistics.retain_days()
+async def _require_kept(statistics: Statistics, first: date, today: date) -> None:
+    """Raises BadRequestError: days that are no longer kept would look like days without events."""
+    status = await statistics.pipeline_status()
+    kept = status.minimum_setting("retain_days")
     if kept == 0:
         raise BadRequestError("This deployment keeps months only, no daily figures (RETAIN_DAYS is 0).")
-    # Retention starts after the day itself, so the window's first day needs one day less.
-    if kept is not None and kept < needed - 1:
-        raise BadRequestError(f"Daily figures must be kept for {needed - 1} days, but RETAIN_DAYS is {kept} here.")
+    if first < (oldest := oldest_kept(status, today)[0]):
+        raise BadRequestError(
+            f"Days before {day_key(oldest)} are no longer kept: RETAIN_DAYS is {kept} here, "
+            f"and the first day asked for is {day_key(first)}."
+        )
 
 
 def _day(parameters: Mapping[str, str], name: str) -> date | None:

@@ -40,6 +40,7 @@ class Interval:
 
 class Gluu:
     name = "gluu"
+    figures = stat.FIGURES
 
     def __init__(self, settings: ApiSettings) -> None:
         self.shape = settings.gluu_shape
@@ -68,7 +69,7 @@ class Gluu:
             }
             for row in figures
         }
-        return stat.json_body({"response": months}, figures)
+        return stat.json_body({"response": months})
 
     def render_error(self, error: ApiError) -> ErrorBody:
         return stat.render_error(error, self.shape)

@@ -24,6 +24,7 @@ PREFIX: Final = "/jans-auth"
 
 class Janssen:
     name = "janssen"
+    figures = stat.FIGURES
 
     def __init__(self, settings: ApiSettings) -> None:
         self.shape = settings.janssen_shape
@@ -63,11 +64,11 @@ class Janssen:
             return stat.metrics_body(figures, self.shape)
         flat = question.format == "jsonmonth"
         if self.shape == "documented":
-            return stat.json_body([self._flat(row) for row in figures] if flat else self._by_month(figures), figures)
+            return stat.json_body([self._flat(row) for row in figures] if flat else self._by_month(figures))
         rows = [{"month": row.month.compact} | self._row(row) for row in figures]
         # The real server swaps the two documented forms.
         document = {str(row["month"]): row for row in rows} if flat else rows
-        return stat.json_body({"response": document}, figures)
+        return stat.json_body({"response": document})
 
     def _row(self, row: MonthFigures) -> dict[str, object]:
         return {

@@ -48,6 +48,8 @@ SOURCE_DESCRIPTIONS: Final = {
 
 Format = Literal["json", "jsonmonth", "openmetrics"]
 
+FIGURES: Final = list[MonthFigures]
+
 
 @dataclass(frozen=True)
 class StatQuestion:
@@ -58,7 +60,14 @@ class StatQuestion:
 
     @property
     def key(self) -> str:
-        return f"{self.format} {' '.join(month.compact for month in self.months)}"
+        return " ".join(month.compact for month in self.months)
+
+    @property
+    def form(self) -> str:
+        return self.format
+
+    def is_partial(self, figures: Sequence[MonthFigures]) -> bool:
+        return len(figures) < len(self.months)
 
     async def read(self, statistics: Statistics, realms: Collection[str] | None) -> list[MonthFigures]:
         return await statistics.months(self.months, realms)
@@ -121,8 +130,8 @@ def tokens_per_grant(figures: MonthFigures, shape: Shape) -> dict[str, dict[str,
     return document
 
 
-def json_body(document: object, figures: Sequence[MonthFigures]) -> ResponseBody:
-    return ResponseBody(orjson.dumps(document), JSON, empty=not figures)
+def json_body(document: object) -> ResponseBody:
+    return ResponseBody(orjson.dumps(document), JSON)
 
 
 def metrics_body(figures: Sequence[MonthFigures], shape: Shape) -> ResponseBody:
@@ -151,7 +160,7 @@ def metrics_body(figures: Sequence[MonthFigures], shape: Shape) -> ResponseBody:
         )
     ]
     content_type = JSON if shape == "source" else METRICS
-    return ResponseBody("".join(lines).encode(), content_type, empty=not figures)
+    return ResponseBody("".join(lines).encode(), content_type)
 
 
 def _labels(**labels: str) -> str:

@@ -16,7 +16,7 @@ REJECTED: Final[dict[str, Any]] = {
         "required": ["index", "reason", "detail"],
         "properties": {
             "index": {"type": "integer", "minimum": 0, "description": "Index in the body, from 0."},
-            "reason": {"type": "string", "description": "A dead letter's reason, or realm, no_topic."},
+            "reason": {"type": "string", "description": "A dead letter's reason, or realm, no_topic, too_old."},
             "detail": {"type": "string", "description": "Names fields and limits, never values."},
         },
     },

@@ -32,6 +32,9 @@ WEBHOOKS: Final = {"keycloak": "keycloak", "auth0": "auth0-logs", "fusionauth": 
 """The webhook's name in its path and setting, and the adapter for its format."""
 PATHS: Final = {EVENTS: "/v1/events"} | {name: f"/v1/ingest/{name}" for name in WEBHOOKS}
 
+ID_ROUTES: Final = {EVENTS: "native"}
+"""The route's name in event ids, where it is not that of its path."""
+
 NATIVE_MEDIA: Final = frozenset(
     {"application/json", "application/x-ndjson", "application/ndjson", "application/jsonl", "application/json-lines"}
 )
@@ -56,7 +59,7 @@ class Ingest:
             size, per_s = settings.ingest_rate_limit, settings.ingest_rate_per_s
             self._limit = RateLimit(NAME, size, per_s, settings.key_prefix, services.clock, services.shared)
         self._in_flight = InFlightBytes(settings.ingest_max_in_flight_bytes)
-        self._converter = Converter(topics_by_event(settings.topics), settings.ingest_max_events)
+        self._topics = topics_by_event(settings.topics)
         self._producer: EventProducer | None = None
 
     def routes(self) -> list[web.RouteDef]:
@@ -84,11 +87,15 @@ class Ingest:
     def _handler(self, name: str, senders: SenderAuth, choose_adapter: AdapterChoice) -> Handler:
         boundary = Boundary(NAME, way=name)
         responses = DeliveryResponses(name, self._settings.ingest_timeout_s)
+        settings = self._settings
+        converter = Converter(
+            ID_ROUTES.get(name, name), self._topics, settings.ingest_max_events, settings.ingest_max_age_days
+        )
 
         async def take(request: web.Request) -> web.StreamResponse:
             async def accept(_: ResponseHeaders) -> web.Response:
                 try:
-                    return await self._accept(request, senders, choose_adapter, responses)
+                    return await self._accept(request, senders, choose_adapter, converter, responses)
                 except ApiError as error:
                     INGEST_REFUSALS.labels(name, getattr(error, "cause", "access")).inc()
                     raise
@@ -98,7 +105,12 @@ class Ingest:
         return take
 
     async def _accept(
-        self, request: web.Request, senders: SenderAuth, choose_adapter: AdapterChoice, responses: DeliveryResponses
+        self,
+        request: web.Request,
+        senders: SenderAuth,
+        choose_adapter: AdapterChoice,
+        converter: Converter,
+        responses: DeliveryResponses,
     ) -> web.Response:
         sender = await senders.authenticate(request)
         await self._check_rate(sender)
@@ -106,7 +118,7 @@ class Ingest:
         with BoundedBody(self._in_flight, self._settings.ingest_max_bytes) as bounded:
             body = await bounded.read(request)
             now_ms = int(self._services.clock.now() * 1000)
-            delivery = self._converter.convert(adapter, body, headers, now_ms, sender.realms)
+            delivery = converter.convert(adapter, body, headers, now_ms, sender.realms)
             del body
             if self._producer is None:
                 raise RuntimeError("the producer is not open")

@@ -227,6 +227,9 @@ class ApiSettings(KafkaSettings):
         1_048_576, ge=1024, description="Largest accepted body of events in bytes, uncompressed."
     )
     ingest_max_events: int = Field(10_000, ge=1, description="Most events in one body.")
+    ingest_max_age_days: int = Field(
+        35, ge=1, le=36_500, description="Age in days beyond which an event over HTTP is rejected."
+    )
     ingest_max_in_flight_bytes: Annotated[int, AfterValidator(_holds_one_body)] = Field(
         16_777_216, description="Most bytes of bodies held until Kafka acknowledges their events; beyond it 429."
     )

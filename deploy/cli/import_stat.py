@@ -53,9 +53,19 @@ class Held(NamedTuple):
 
 
 def import_months(
-    settings: WorkerSettings, file: str, source: str | None, *, replace: bool, dry_run: bool, as_json: bool
+    settings: WorkerSettings,
+    file: str,
+    source: str | None,
+    *,
+    replace: bool,
+    instead: bool,
+    dry_run: bool,
+    as_json: bool,
 ) -> None:
-    """Write the months of `file`, all of them or none. Raises click.ClickException."""
+    """Write the months of `file`, all of them or none. Raises click.ClickException.
+
+    `replace` permits months that are imported already, `instead` months of which events were counted.
+    """
     source = source or ("standard input" if file == STDIN else Path(file).name)
     if len(source) > MAX_SOURCE or not source.isprintable():
         message = f"must have at most {MAX_SOURCE} characters, all printable"
@@ -71,8 +81,10 @@ def import_months(
         raise click.ClickException(f"{file}: nothing was imported") from error
     held = _held(settings, [row.month for row in months])
     remarks = {row.month: _remark(row.month, held) for row in months}
-    clash = [month.key for month, remark in remarks.items() if remark]
-    refused = bool(clash) and not replace
+    refusals = [] if replace else [(row.month.key, "--replace") for row in months if row.month in held.imported]
+    refusals += [] if instead else [(row.month.key, "--instead") for row in months if row.month in held.counted]
+    clash = sorted({month for month, _ in refusals})
+    refused = bool(clash)
     if not refused and not dry_run:
         there = _replace(settings, months, source, replace=replace)
         if there and not replace:
@@ -80,15 +92,14 @@ def import_months(
             raise click.ClickException(message)
     if as_json:
         result = [_as_document(row, source) | {"held": remarks[row.month] or None} for row in months]
-        print_json({"months": result, "refused": clash if refused else [], "written": not refused and not dry_run})
+        print_json({"months": result, "refused": clash, "written": not refused and not dry_run})
     else:
         show_table(
             ("month", "active users", "logins", "tokens", ""),
             ((*_figures(row), remarks[row.month]) for row in months),
         )
     if refused:
-        message = f"{', '.join(clash)}: already in the ledger; use --replace to import anyway. Nothing was changed"
-        raise click.ClickException(message)
+        raise click.ClickException(f"{_needed(refusals)}. Nothing was changed")
     if not as_json:
         click.echo("Dry run: nothing was changed." if dry_run else f"Imported {len(months)} months from {source}.")
 
@@ -138,7 +149,7 @@ def show(settings: WorkerSettings, *, as_json: bool) -> None:
                 (
                     *_figures(row),
                     parts.get((fields.SOURCE,), ""),
-                    "answers use the ledger's own figures" if row.month in held.counted else "",
+                    "answers use the imported figures; events were counted too" if row.month in held.counted else "",
                 )
                 for row, parts in rows
             ),
@@ -201,10 +212,21 @@ def _replace(
     return with_ledger(settings, write)
 
 
+def _needed(refusals: Sequence[tuple[str, str]]) -> str:
+    """Each option that is missing, with its months."""
+    reasons = {"--replace": "already imported", "--instead": "the ledger has counted events of it"}
+    parts = []
+    for option, reason in reasons.items():
+        months = sorted({month for month, needed in refusals if needed == option})
+        if months:
+            parts.append(f"{', '.join(months)}: {reason}; use {option} to import anyway")
+    return "; ".join(parts)
+
+
 def _remark(month: Month, held: Held) -> str:
     remarks = []
     if month in held.counted:
-        remarks.append("counted by the ledger itself; answers use that")
+        remarks.append("events of it were counted")
     if month in held.imported:
         remarks.append(f"imported from {held.imported[month].get((fields.SOURCE,), 'another system')}")
     return "; ".join(remarks)

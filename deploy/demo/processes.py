@@ -90,6 +90,8 @@ class Children:
             "COUNTS_BY": "realm,client,node",
             "QUOTAS_FILE": str(self._quotas),
             "INGEST": "on",
+            # The dates of the documentation's examples are in the past too.
+            "INGEST_MAX_AGE_DAYS": "36500",
             "WORKER_HOST": HOST,
             "WORKER_PORT": str(self.worker_port),
             "API_HOST": HOST,

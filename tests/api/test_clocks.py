@@ -19,7 +19,7 @@ from api.auth.principal import Principal
 from api.auth.rate_limit import RateLimit
 from api.auth.sessions import Sessions
 from api.auth.static_tokens import StaticTokens
-from api.cache.cache import Cache, ResponseBody
+from api.cache.cache import Cache, Figures
 from api.dialects.gluu import Interval
 from api.http.errors import ForbiddenError
 from api.ledger.cooldown import RETRY_S, Cooldown
@@ -67,9 +67,9 @@ async def remembered_token(clock: Clock, *_: Any) -> Probe:
 async def kept_answer(clock: Clock, *_: Any) -> Probe:
     cache, computed = Cache(clock.handed, lambda: 0.0, 0), list[int]()
 
-    async def compute() -> ResponseBody:
+    async def compute() -> Figures:
         computed.append(1)
-        return ResponseBody(b"answer", "text/plain")
+        return Figures("answer")
 
     await cache.get("key", 60, compute)
 

@@ -161,6 +161,6 @@ def _wait_until_counted(site: Site, worker: WorkerProcess) -> float:
     def counted() -> float:
         return worker.metric("authtally_events_total", result="counted")
 
-    # One login by /v1/events and one by the webhook are the same event.
+    # At least one login; by /v1/events and by the webhook it is not the same event.
     wait_until(lambda: counted() >= 1 and worker.metric("authtally_events_total", result="dead") >= len(BAD), 60)
     return counted()

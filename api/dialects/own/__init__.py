@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from datetime import date, datetime
 from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 import orjson
 from aiohttp import hdrs, web
@@ -26,7 +26,7 @@ from api.dialects.own import (
 from api.dialects.own.gauges import GaugesQuestion
 from api.dialects.own.parameters import Parameters
 from api.dialects.own.pipeline import PipelineQuestion
-from api.endpoint import Endpoint, Question, Services
+from api.endpoint import Endpoint, Services
 from api.http.errors import ApiError, ErrorBody
 from api.inventory.inventory import Inventory
 from api.ledger.statistics import Statistics
@@ -38,18 +38,30 @@ METRICS: Final = "metrics:read"
 FORMATS: Final = ("json", "csv")
 
 
+class OwnQuestion(Protocol):
+    @property
+    def key(self) -> str: ...
+
+    async def read(self, statistics: Statistics, realms: Collection[str] | None) -> Any:
+        """An Answer, or GaugeFigures."""
+
+
 class Formatted(NamedTuple):
     """A question and the format of its answer."""
 
-    question: Question
+    question: OwnQuestion
     form: str
 
     @property
     def key(self) -> str:
-        return f"{self.form} {self.question.key}"
+        return self.question.key
 
     async def read(self, statistics: Statistics, realms: Collection[str] | None) -> Any:
-        return await self.question.read(statistics, realms)
+        figures = await self.question.read(statistics, realms)
+        return figures.without_copies if isinstance(figures, rendering.Answer) else figures
+
+    def is_partial(self, figures: Any) -> bool:
+        return bool(figures.partial)
 
 
 class Own:
@@ -57,12 +69,13 @@ class Own:
 
     name = "own"
     scope = READ
+    figures: Any = rendering.Answer
 
     def __init__(
         self,
         path: str,
         known: Collection[str],
-        parse_question: Callable[[Parameters], Question],
+        parse_question: Callable[[Parameters], OwnQuestion],
         format_: str,
         settings: ApiSettings,
     ) -> None:
@@ -89,8 +102,9 @@ class Gauges(Own):
     """Text for Prometheus, with its own scope: a scraper needs no access to statistics."""
 
     scope = METRICS
+    figures = gauges.GaugeFigures
 
-    def __init__(self, parse_question: Callable[[Parameters], Question], settings: ApiSettings) -> None:
+    def __init__(self, parse_question: Callable[[Parameters], OwnQuestion], settings: ApiSettings) -> None:
         super().__init__(gauges.PATH, (), parse_question, "", settings)
 
     def parse(self, parameters: Mapping[str, str]) -> Formatted:
@@ -118,7 +132,7 @@ def routes(settings: ApiSettings, services: Services) -> list[web.RouteDef]:
         by_client = "client" in settings.counts_by
         return GaugesQuestion(now(), parse_m2m(Parameters({}, ())) if by_client else None, inventory)
 
-    questions: dict[str, tuple[Collection[str], Callable[[Parameters], Question]]] = {
+    questions: dict[str, tuple[Collection[str], Callable[[Parameters], OwnQuestion]]] = {
         active_users.PATH: (active_users.PARAMETERS, lambda given: active_users.parse(given, settings, today())),
         overview.PATH: (overview.PARAMETERS, lambda given: overview.parse(given, settings, today())),
         labels.PATH: (labels.PARAMETERS, labels.parse),
@@ -145,7 +159,7 @@ def _parse_series(
 def _negotiated(
     path: str,
     known: Collection[str],
-    parse_question: Callable[[Parameters], Question],
+    parse_question: Callable[[Parameters], OwnQuestion],
     settings: ApiSettings,
     services: Services,
 ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from itertools import islice
@@ -13,8 +13,9 @@ from api.dialects.own import filters, window
 from api.dialects.own.completeness import is_complete
 from api.dialects.own.filters import Filters, Group
 from api.dialects.own.parameters import BadParameterError, Parameters
-from api.dialects.own.rendering import Answer, series_head, user_count
+from api.dialects.own.rendering import Answer, imported_count, series_head, user_count
 from api.dialects.own.window import Period, Window
+from api.ledger.imported import Imported, month_of
 from api.ledger.rolling import count_rolling
 from api.ledger.statistics import HeldPeriods, Statistics
 from api.ledger.status import PipelineStatus
@@ -48,25 +49,27 @@ class ActiveUsersQuestion:
         status = await statistics.pipeline_status()
         self.filters.require_kept(status)
         keys = list(dict.fromkeys(key for period in self.window.periods for key in period.keys))
-        window.require_kept(keys, status, self.window.today)
+        imported = await statistics.imported(realms, whole=self.filters.is_empty)
+        alone = {period.keys[0] for period in self.window.periods if len(period.keys) == 1}
+        window.require_kept(keys, status, self.window.today, imported=imported.keys() & alone)
         complete = await is_complete(statistics, status, self.filters.dimensions, realms, keys)
         changing = ("active_on", "users_by", "max_labels", "exact_up_to")
         document = series_head(status, self.window, self.filters, self.zone, changing, complete=complete)
         document["definition"] = definition(status)
         if self.filters.group_by is None:
             scopes = await self.filters.scopes(statistics, realms)
-            rows = await self._series(statistics, keys, scopes)
-            if realms is None and self.filters.is_empty and self.window.granularity == "month":
-                rows = await _with_imported(statistics, rows)
+            rows, held = await self._series(statistics, keys, scopes)
+            rows = [_standing(row, period, imported) for row, period in zip(rows, self.window.periods, strict=True)]
         else:
-            rows, left_out = await self._groups(statistics, status, keys, realms)
+            rows, left_out, held = await self._groups(statistics, status, keys, realms)
             document["left_out"] = {"groups": left_out}
         document["items"] = rows
-        return Answer(document, rows)
+        return Answer(document, rows, partial=not complete or not set(keys) <= {*held, *imported})
 
     async def _series(
         self, statistics: Statistics, keys: Sequence[str], scopes: Sequence[Scope]
-    ) -> list[dict[str, Any]]:
+    ) -> tuple[list[dict[str, Any]], Collection[str]]:
+        """A row per period, and the period keys that are held."""
         held = await statistics.find_periods(keys)
         periods = self.window.periods
         rolling_days = len(periods[0].keys)
@@ -76,12 +79,12 @@ class ActiveUsersQuestion:
             )
         else:
             users = await statistics.users.count([held.distinct_query(period.keys, scopes) for period in periods])
-        return [user_row(period, of) for period, of in zip(periods, users, strict=True)]
+        return [user_row(period, of) for period, of in zip(periods, users, strict=True)], held.shards.keys()
 
     async def _groups(
         self, statistics: Statistics, status: PipelineStatus, keys: Sequence[str], realms: Collection[str] | None
-    ) -> tuple[list[dict[str, Any]], int]:
-        """Rows of the largest groups, largest first, each with its periods; and the number of further groups."""
+    ) -> tuple[list[dict[str, Any]], int, Collection[str]]:
+        """Rows of the largest groups, largest first, each with its periods; the number of further groups; held keys."""
         groups = await self.filters.groups(statistics, realms)
         whole = self.window.keys
         held = (await statistics.find_periods(list(dict.fromkeys([*keys, *whole]))))._replace(known_by=groups.known_by)
@@ -95,7 +98,7 @@ class ActiveUsersQuestion:
             rows = [user_row(self.window.periods[0], of, group) for of, group in shown]
         else:
             rows = await self._each(statistics, held, [group for _, group in shown])
-        return rows, len(found) - len(shown)
+        return rows, len(found) - len(shown), held.shards.keys()
 
     async def _each(self, statistics: Statistics, held: HeldPeriods, groups: Sequence[Group]) -> list[dict[str, Any]]:
         cells = [(group, period) for group in groups for period in self.window.periods]
@@ -134,17 +137,10 @@ def _check_size(queries: Iterable[DistinctQuery]) -> list[DistinctQuery]:
     return found
 
 
-async def _with_imported(statistics: Statistics, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Fills months without counts of their own with imported figures and their source."""
-    imported = await statistics.imported()
-    document = []
-    for each in rows:
-        month = imported.get(each["period"])
-        if month is not None and month.active is not None and not each["value"]:
-            figures = {"value": month.active, "exact": False, "standard_error": None}
-            each = each | figures | {"imported": month.source}
-        document.append(each)
-    return document
+def _standing(row: dict[str, Any], period: Period, imported: Mapping[str, Imported]) -> dict[str, Any]:
+    """The row, with the imported figure and its source if its period is exactly an imported month."""
+    month = month_of(period.keys, imported)
+    return row if month is None else row | imported_count(month) | {"imported": month.source}
 
 
 def parse(parameters: Parameters, settings: ApiSettings, today: date) -> ActiveUsersQuestion:

@@ -42,14 +42,15 @@ class LabelsQuestion:
             rows += [
                 {"dimension": name, **dict(zip(COLUMNS[KINDS[name]], scope.names, strict=True))} for scope in found
             ]
+        complete = status.labels_complete(KINDS[name] for name in self.dimensions)
         document: dict[str, Any] = {
             "as_of": as_of(status),
             # Always for the whole deployment: labels have no periods by which to check a bearer's own realms.
-            "complete": status.labels_complete(KINDS[name] for name in self.dimensions),
+            "complete": complete,
             "items": rows[: self.limit],
             "left_out": {"groups": len(rows[self.limit :])},
         }
-        return Answer(document, rows[: self.limit])
+        return Answer(document, rows[: self.limit], partial=not complete or not rows)
 
     def _is_shown(self, scope: Scope, realms: Collection[str] | None) -> bool:
         """A node belongs to all realms, so a bearer or filter of some does not see it."""

@@ -68,14 +68,10 @@ SINCE: Final[Described] = {
 }
 FILTERS: Final[Described] = {"type": "object", "additionalProperties": TEXT}
 USAGE: Final[dict[str, Described]] = {
-    "used": WHOLE,
+    "used": _or_null(WHOLE, "Null if an imported month does not have it."),
     "limit": _or_null(WHOLE, "The limit in the quotas file."),
     "percent": _or_null(NUMBER, "Percentage of the limit."),
-    "projected": {
-        "type": "integer",
-        "minimum": 0,
-        "description": "The number at the month's end, at the present rate.",
-    },
+    "projected": _or_null(WHOLE, "The number at the month's end, at the present rate."),
     "projected_percent": _or_null(NUMBER, "Percentage of the limit."),
 }
 HEAD: Final[dict[str, Described]] = {
@@ -87,6 +83,9 @@ HEAD: Final[dict[str, Described]] = {
     "complete": COMPLETE,
     "since": SINCE,
 }
+IMPORTED: Final[Described] = {"type": "string", "description": "The source, in an imported month only."}
+COUNT: Final = _or_null(WHOLE, "Null if an imported month does not have it.")
+TODAY: Final = _or_null(WHOLE, "Null if no days are kept.")
 LEFT_OUT: Final = _object("Groups beyond `limit`, and their sum.", {"groups": WHOLE}, {"count": WHOLE})
 
 
@@ -99,13 +98,15 @@ def _counts(
     item = _object(
         "Counts of one period, and of one group where `group_by` is given.",
         {"period": TEXT, **DAYS, "exact": FLAG},
-        {**measures, **LABELS, **words},
+        {**measures, **LABELS, **words, "imported": IMPORTED},
     )
     return _object(f"Series of {name}.", {**HEAD, "items": _list(item)}, {"left_out": LEFT_OUT, **(head or {})})
 
 
-_BEFORE: Final = _object("The previous days.", {**DAYS, **FIGURE})
-_COMPARED: Final = _object("Distinct active users.", {**DAYS, **FIGURE, "previous": _BEFORE, "change": CHANGE})
+_BEFORE: Final = _object("The previous days.", {**DAYS, **FIGURE}, {"imported": IMPORTED})
+_COMPARED: Final = _object(
+    "Distinct active users.", {**DAYS, **FIGURE, "previous": _BEFORE, "change": CHANGE}, {"imported": IMPORTED}
+)
 _MEASURE: Final = _object("A count.", {"value": VALUE, "previous": VALUE, "change": CHANGE})
 _ACTIVITY: Final = _object(
     "Events of these days.",
@@ -196,17 +197,17 @@ SCHEMAS: Final[dict[str, Described]] = {
                 _object(
                     "Users of one period, and of one group where `group_by` is given.",
                     {"period": TEXT, **DAYS, **FIGURE},
-                    {**LABELS, "imported": TEXT},
+                    {**LABELS, "imported": IMPORTED},
                 )
             ),
         },
         {"left_out": LEFT_OUT},
     ),
     "Logins": _counts(
-        "logins", {"succeeded": WHOLE, "failed": WHOLE}, {"reason": TEXT}, {"unattributed": UNATTRIBUTED}
+        "logins", {"succeeded": COUNT, "failed": COUNT}, {"reason": TEXT}, {"unattributed": UNATTRIBUTED}
     ),
-    "Tokens": _counts("tokens", {"tokens": WHOLE}, {"grant_type": TEXT, "token_type": TEXT}),
-    "Accounts": _counts("accounts", {"events": WHOLE}, {"kind": TEXT}),
+    "Tokens": _counts("tokens", {"tokens": COUNT}, {"grant_type": TEXT, "token_type": TEXT}),
+    "Accounts": _counts("accounts", {"events": COUNT}, {"kind": TEXT}),
     "Overview": _object(
         "The figures of one day.",
         {
@@ -258,6 +259,7 @@ SCHEMAS: Final[dict[str, Described]] = {
             "items": _list(_object("One client.", {"realm": TEXT, "client_id": TEXT, **USAGE})),
             "left_out": _object("Clients beyond `limit`.", {"groups": WHOLE, "used": WHOLE}),
         },
+        {"imported": IMPORTED},
     ),
     "OtpTokens": _object(
         "One-time-password tokens.",
@@ -285,10 +287,7 @@ SCHEMAS: Final[dict[str, Described]] = {
             "date": DAY,
             "timezone": TEXT,
             "active_users": _object("Distinct active users.", FIGURE),
-            "logins": WHOLE,
-            "failed_logins": WHOLE,
-            "signups": WHOLE,
-            "tokens": WHOLE,
+            **dict.fromkeys(("logins", "failed_logins", "signups", "tokens"), TODAY),
             "as_of": ref("AsOf"),
             "dead_letters": _or_null(WHOLE, "All dead letters so far; null for bearers limited to realms."),
         },

@@ -80,7 +80,7 @@ class OtpTokensQuestion:
             "as_of": as_of(status),
             "complete": is_whole(status),
         }
-        return Answer({**head, "items": items}, items)
+        return Answer({**head, "items": items}, items, partial=not items or not head["complete"])
 
     async def _now(self, streams: Sequence[Stream]) -> list[dict[str, Any]]:
         self._check_size(streams, 1)

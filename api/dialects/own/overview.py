@@ -13,15 +13,15 @@ from api.dialects.own.active_users import definition
 from api.dialects.own.completeness import is_complete
 from api.dialects.own.filters import Filters
 from api.dialects.own.parameters import Parameters
-from api.dialects.own.rendering import Answer, as_of, user_count
+from api.dialects.own.rendering import Answer, as_of, imported_count, user_count
 from api.dialects.own.unattributed import FAILED, unattributed
-from api.dialects.own.window import is_kept
+from api.ledger.imported import Imported, month_of
+from api.ledger.retention import is_kept
 from api.ledger.statistics import Counts, Statistics, by_grant
 from api.ledger.status import PipelineStatus
-from api.ledger.users import ActiveUsers
 from api.settings.settings import ApiSettings
 from schemas.ledger import fields
-from schemas.ledger.periods import Month, Span, Week
+from schemas.ledger.periods import Month, Span, Week, day_key
 from schemas.ledger.scopes import Scope
 
 PATH: Final = "/v1/overview"
@@ -75,18 +75,20 @@ class OverviewQuestion:
         self.user_filters.require_kept(status)
         self.count_filters.require_kept(status)
         scopes = await self.user_filters.scopes(statistics, realms)
-        figures = await self._figures(statistics, status, scopes)
-        activity = await self._activity(statistics, status, scopes, realms)
-        months = await self._months(statistics, scopes, realms)
+        imported = await statistics.imported(realms, whole=self.user_filters.is_empty)
+        figures = await self._figures(statistics, status, scopes, imported)
+        activity = await self._activity(statistics, status, scopes, realms, imported)
+        months = await self._months(statistics, scopes, realms, imported)
         dimensions = (*self.user_filters.dimensions, "reason", "grant", "token", "kind")
-        keys = list(dict.fromkeys([*self._activity_keys(status), *(row["month"] for row in months)]))
+        keys = list(dict.fromkeys([*self._activity_keys(status, imported), *(row["month"] for row in months)]))
+        complete = await is_complete(statistics, status, dimensions, realms, keys)
         daily, rolling = figures["dau"]["value"], figures["rolling_30_days"]["value"]
         document: dict[str, Any] = {
             "date": self.day.isoformat(),
             "timezone": self.zone.key,
             "filters": self.user_filters.as_document,
             "as_of": as_of(status),
-            "complete": await is_complete(statistics, status, dimensions, realms, keys),
+            "complete": complete,
             "definition": definition(status),
             **figures,
             "stickiness": round(daily / rolling, 4) if daily is not None and rolling else None,
@@ -98,36 +100,52 @@ class OverviewQuestion:
         for name, of in activity.items():
             rows += [{"figure": f"{measure}_{name}"} | _csv_row(row) for measure, row in of.items() if "value" in row]
         rows += [{"figure": "month"} | _csv_row(row) for row in months]
-        return Answer(document, rows)
+        day_held = (await statistics.find_periods([day_key(self.day)])).shards
+        return Answer(document, rows, partial=not complete or not day_held)
 
     async def _figures(
-        self, statistics: Statistics, status: PipelineStatus, scopes: Sequence[Scope]
+        self,
+        statistics: Statistics,
+        status: PipelineStatus,
+        scopes: Sequence[Scope],
+        imported: Mapping[str, Imported],
     ) -> dict[str, dict[str, Any]]:
         asked = spans(self.day)
-        keys = {span: span.covering(self.today) for pair in asked.values() for span in pair}
-        document = [span for span in keys if is_kept(keys[span], status, self.today)]
-        held = await statistics.find_periods(list(dict.fromkeys(key for span in document for key in keys[span])))
-        users = await statistics.users.count([held.distinct_query(keys[span], scopes) for span in document])
-        found = dict(zip(document, users, strict=True))
+        every = {span: span.covering(self.today) for pair in asked.values() for span in pair}
+        standing = {span: month for span, keys in every.items() if (month := month_of(keys, imported)) is not None}
+        counted = [span for span in every if span not in standing and is_kept(every[span], status, self.today)]
+        held = await statistics.find_periods(list(dict.fromkeys(key for span in counted for key in every[span])))
+        users = await statistics.users.count([held.distinct_query(every[span], scopes) for span in counted])
+        found = {span: user_count(of) for span, of in zip(counted, users, strict=True)}
+        found |= {span: imported_count(month) | {"imported": month.source} for span, month in standing.items()}
         return {name: compared(pair, found) for name, pair in asked.items()}
 
-    def _activity_spans(self, status: PipelineStatus) -> dict[Span, list[str]]:
+    def _activity_spans(self, status: PipelineStatus, imported: Mapping[str, Imported]) -> dict[Span, list[str]]:
         """The days of `activity` and the previous ones, with the period keys that cover them; only those still kept."""
         pairs = [pair for name, pair in spans(self.day).items() if name in ("dau", "mau")]
         keys = {span: span.covering(self.today) for pair in pairs for span in pair}
-        return {span: of for span, of in keys.items() if is_kept(of, status, self.today)}
+        return {span: of for span, of in keys.items() if month_of(of, imported) or is_kept(of, status, self.today)}
 
-    def _activity_keys(self, status: PipelineStatus) -> list[str]:
-        return list(dict.fromkeys(key for keys in self._activity_spans(status).values() for key in keys))
+    def _activity_keys(self, status: PipelineStatus, imported: Mapping[str, Imported]) -> list[str]:
+        return list(dict.fromkeys(key for keys in self._activity_spans(status, imported).values() for key in keys))
 
     async def _activity(
-        self, statistics: Statistics, status: PipelineStatus, scopes: Sequence[Scope], realms: Collection[str] | None
+        self,
+        statistics: Statistics,
+        status: PipelineStatus,
+        scopes: Sequence[Scope],
+        realms: Collection[str] | None,
+        imported: Mapping[str, Imported],
     ) -> dict[str, dict[str, Any]]:
-        keys, periods = self._activity_spans(status), self._activity_keys(status)
+        keys, periods = self._activity_spans(status, imported), self._activity_keys(status, imported)
         held = await statistics.find_periods(periods)
         counts = await statistics.sum_counts(held, periods, scopes)
-        sums = {span: _sum([counts[key] for key in of]) for span, of in keys.items()}
-        found = {name: activity(spans(self.day)[of], sums) for name, of in (("day", "dau"), ("month", "mau"))}
+        sums = {
+            span: _sum([counts[key] for key in of]) if (month := month_of(of, imported)) is None else month.counts
+            for span, of in keys.items()
+        }
+        standing = {span for span, of in keys.items() if month_of(of, imported)}
+        found = {name: activity(spans(self.day)[of], sums, standing) for name, of in (("day", "dau"), ("month", "mau"))}
         if self.user_filters.by_client:
             failed = await unattributed(self.user_filters, statistics, realms, held, periods)
             without_client = (
@@ -139,12 +157,15 @@ class OverviewQuestion:
         return found
 
     async def _months(
-        self, statistics: Statistics, scopes: Sequence[Scope], realms: Collection[str] | None
+        self,
+        statistics: Statistics,
+        scopes: Sequence[Scope],
+        realms: Collection[str] | None,
+        imported: Mapping[str, Imported],
     ) -> list[dict[str, Any]]:
         last = Month.of(self.day)
         months = last.plus(1 - MONTHS).until(last)
-        elsewhere = await statistics.imported() if realms is None and self.user_filters.is_empty else {}
-        held = await statistics.find_periods([month.key for month in months])
+        held = await statistics.find_periods([month.key for month in months if month.key not in imported])
         own = [month.key for month in months if month.key in held.shards]
         users = dict(
             zip(own, await statistics.users.count([held.distinct_query([key], scopes) for key in own]), strict=True)
@@ -152,12 +173,11 @@ class OverviewQuestion:
         counts = await statistics.sum_counts(held, own, scopes)
         rows = []
         for month in months:
-            if month.key in users:
+            if month.key in imported:
+                other = imported[month.key]
+                rows.append(self._row(month, imported_count(other), other.counts, other.source))
+            elif month.key in users:
                 rows.append(self._row(month, user_count(users[month.key]), counts[month.key], None))
-            elif month.key in elsewhere:
-                other = elsewhere[month.key]
-                estimate = {"value": other.active, "exact": False, "standard_error": None}
-                rows.append(self._row(month, estimate, other.counts, other.source))
             else:
                 rows.append(self._row(month, {"value": None, "exact": False, "standard_error": None}, None, None))
         if self.user_filters.by_client:
@@ -167,9 +187,8 @@ class OverviewQuestion:
 
     def _row(self, month: Month, users: dict[str, Any], counts: Counts | None, imported: str | None) -> dict[str, Any]:
         document = dict.fromkeys(MEASURES) if counts is None else dict[str, int | None](measures(counts))
-        if imported is not None:
-            # A missing imported counter is unknown, not zero.
-            document = {name: count or None for name, count in document.items()}
+        if counts is not None and imported is not None:
+            document = imported_measures(counts)
         return {
             "month": month.key,
             "to_date": month.span.last >= self.today,
@@ -179,18 +198,23 @@ class OverviewQuestion:
         }
 
 
-def compared(pair: ComparedSpans, found: Mapping[Span, ActiveUsers]) -> dict[str, Any]:
+def compared(pair: ComparedSpans, found: Mapping[Span, Mapping[str, Any]]) -> dict[str, Any]:
     """A figure, the previous one, and the change. A value is null if its days are no longer kept."""
     nothing = {"value": None, "exact": False, "standard_error": None}
-    now, before = ({**_days(span), **(user_count(found[span]) if span in found else nothing)} for span in pair)
+    now, before = ({**_days(span), **found.get(span, nothing)} for span in pair)
     return now | {"previous": before, "change": _change(now["value"], before["value"])}
 
 
-def activity(pair: ComparedSpans, sums: Mapping[Span, Counts]) -> dict[str, Any]:
+def activity(pair: ComparedSpans, sums: Mapping[Span, Counts], imported: Collection[Span]) -> dict[str, Any]:
     """Logins, failures, sign-ups and tokens of some days, with those of the previous days."""
 
+    def figures(span: Span) -> Mapping[str, int | None]:
+        if span not in sums:
+            return dict.fromkeys(MEASURES)
+        return imported_measures(sums[span]) if span in imported else measures(sums[span])
+
     def document(measure: str) -> dict[str, Any]:
-        now, before = (None if span not in sums else measures(sums[span])[measure] for span in pair)
+        now, before = (figures(span)[measure] for span in pair)
         return _beside(now, before)
 
     counts = sums.get(pair.span, {})
@@ -223,6 +247,13 @@ def measures(counts: Counts) -> dict[str, int]:
         "signups": counts.get(SIGNUP, 0),
         "tokens": _tokens(counts),
     }
+
+
+def imported_measures(counts: Counts) -> dict[str, int | None]:
+    """Those of an imported month. A missing counter is unknown, not zero."""
+    known = {LOGIN: "logins", SIGNUP: "signups", (FAILED,): "failed_logins", (TOKEN,): "tokens"}
+    found = {known.get(parts) or known.get(parts[:1]) for parts in counts}
+    return {name: count if name in found else None for name, count in measures(counts).items()}
 
 
 def _tokens(counts: Counts) -> int:

@@ -32,7 +32,7 @@ class PipelineQuestion:
         rows = [partition(shard) | dedupe_window(windows[shard.keys.shard.tag]) for shard in status.shards]
         total: dict[str, Any] = {name: sum(row[name] or 0 for row in rows) for name in SUMMED}
         total["adds_up"] = all(row["adds_up"] for row in rows)
-        return Answer({"as_of": as_of(status), "total": total, "items": rows}, rows)
+        return Answer({"as_of": as_of(status), "total": total, "items": rows}, rows, partial=not rows)
 
 
 def partition(shard: ShardStatus) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Any, Final, NamedTuple
@@ -17,7 +17,8 @@ from api.dialects.own.parameters import BadParameterError, Parameters
 from api.dialects.own.rendering import Answer, series_head
 from api.dialects.own.unattributed import FAILED, unattributed
 from api.dialects.own.window import Window
-from api.ledger.statistics import Statistics
+from api.ledger.imported import Imported
+from api.ledger.statistics import HeldPeriods, Statistics
 from api.ledger.users import ShardScope
 from api.settings.settings import ApiSettings
 
@@ -62,6 +63,8 @@ ACCOUNTS: Final = Counter("/v1/accounts", {"account": ("events", ("kind",))}, {"
 COUNTERS: Final = (LOGINS, TOKENS, ACCOUNTS)
 
 Names = tuple[str, ...]
+Sums = dict[tuple[Names, int], dict[str, int]]
+"""The sum of each measure, by group and number of the period."""
 
 
 @dataclass(frozen=True)
@@ -87,23 +90,28 @@ class SeriesQuestion:
         status = await statistics.pipeline_status()
         self.filters.require_kept(status)
         keys = [period.keys[0] for period in self.window.periods]
-        window.require_kept(keys, status, self.window.today)
+        imported = await statistics.imported(realms, whole=self.filters.is_empty)
+        window.require_kept(keys, status, self.window.today, imported=imported)
         words = [self.counter.dimensions[word] for word in self.words]
         complete = await is_complete(statistics, status, (*self.filters.dimensions, *words), realms, keys)
         changing = ("counts_by", "max_labels", "topics")
         document = series_head(status, self.window, self.filters, self.zone, changing, complete=complete)
-        sums = await self._sums(statistics, keys, realms)
+        held = await statistics.find_periods([key for key in keys if key not in imported])
+        sums = await self._sums(statistics, held, keys, realms)
+        sources = {number: imported[key] for number, key in enumerate(keys) if key in imported}
+        for number, month in sources.items():
+            self._add(sums, (), number, month.counts.items())
         if self.columns:
-            rows, left_out = self._grouped(sums)
+            rows, left_out = self._grouped(sums, sources)
             document["left_out"] = left_out
         else:
-            rows = [self._row(number, (), sums[(), number]) for number in range(len(keys))]
+            rows = [self._row(number, (), sums[(), number], sources.get(number)) for number in range(len(keys))]
         document["items"] = rows
         if self.filters.by_client and FAILED in self.counter.counters:
             document[UNATTRIBUTED] = await self._unattributed(statistics, keys, realms)
             span = {"from": document["from"], "to": document["to"]}
             rows = [*rows, span | {UNATTRIBUTED: document[UNATTRIBUTED]}]
-        return Answer(document, rows)
+        return Answer(document, rows, partial=not complete or not set(keys) <= {*held.shards, *imported})
 
     async def _unattributed(
         self, statistics: Statistics, keys: Sequence[str], realms: Collection[str] | None
@@ -112,10 +120,9 @@ class SeriesQuestion:
         return None if found is None else sum(found.values())
 
     async def _sums(
-        self, statistics: Statistics, keys: Sequence[str], realms: Collection[str] | None
-    ) -> dict[tuple[Names, int], dict[str, int]]:
-        """By group and number of the period, the sum of each measure."""
-        held = await statistics.find_periods(keys)
+        self, statistics: Statistics, held: HeldPeriods, keys: Sequence[str], realms: Collection[str] | None
+    ) -> Sums:
+        """The counters of the periods that are held."""
         if self.filters.group_by is None:
             scopes = list(await self.filters.scopes(statistics, realms))
             named: dict[Any, Names] = dict.fromkeys(scopes, ())
@@ -124,7 +131,7 @@ class SeriesQuestion:
             held = held._replace(known_by=groups.known_by)
             named = {group.scope: tuple(group.columns.values()) for group in groups.rows}
         numbers = {key: number for number, key in enumerate(keys)}
-        sums: dict[tuple[Names, int], dict[str, int]] = defaultdict(lambda: defaultdict(int))
+        sums: Sums = defaultdict(lambda: defaultdict(int))
 
         def shard_scopes() -> Iterator[ShardScope]:
             reads = 0
@@ -139,17 +146,19 @@ class SeriesQuestion:
                     yield shard_scope
 
         async for shard_scope, counts in statistics.read_counts(list(shard_scopes())):
-            for (kind, *parts), count in counts:
-                measure, columns = self.counter.counters.get(kind, (None, ()))
-                if measure is None:
-                    continue
-                words = dict(zip(columns, parts, strict=True))
-                if all(word in words for word in self.words):
-                    group = (*named[shard_scope.scope], *(words[word] for word in self.words))
-                    sums[group, numbers[shard_scope.period]][measure] += count
+            self._add(sums, named[shard_scope.scope], numbers[shard_scope.period], counts)
         return sums
 
-    def _grouped(self, sums: dict[tuple[Names, int], dict[str, int]]) -> tuple[list[dict[str, Any]], dict[str, int]]:
+    def _add(self, sums: Sums, label: Names, number: int, counts: Iterable[tuple[Names, int]]) -> None:
+        for (kind, *parts), count in counts:
+            measure, columns = self.counter.counters.get(kind, (None, ()))
+            if measure is None:
+                continue
+            words = dict(zip(columns, parts, strict=True))
+            if all(word in words for word in self.words):
+                sums[(*label, *(words[word] for word in self.words)), number][measure] += count
+
+    def _grouped(self, sums: Sums, sources: Mapping[int, Imported]) -> tuple[list[dict[str, Any]], dict[str, int]]:
         """Rows of the largest groups, largest first, for periods with counts; and the sum of the other groups."""
         totals: dict[Names, int] = defaultdict(int)
         for (group, _), measures in sums.items():
@@ -159,7 +168,11 @@ class SeriesQuestion:
         rows: list[dict[str, Any]] = []
         for group in shown:
             numbers = range(len(self.window.periods))
-            rows += [self._row(number, group, sums[group, number]) for number in numbers if (group, number) in sums]
+            rows += [
+                self._row(number, group, sums[group, number], sources.get(number))
+                for number in numbers
+                if (group, number) in sums
+            ]
             if len(rows) > MAX_ROWS:
                 raise BadParameterError(
                     "group_by",
@@ -167,12 +180,16 @@ class SeriesQuestion:
                 )
         return rows, {"groups": len(others), "count": sum(totals[group] for group in others)}
 
-    def _row(self, number: int, group: Names, measures: dict[str, int]) -> dict[str, Any]:
+    def _row(self, number: int, group: Names, sums: Mapping[str, int], month: Imported | None) -> dict[str, Any]:
+        """`month` is the imported month of the row: its missing counters are unknown, not zero."""
         period = self.window.periods[number]
         span = {"from": period.span.first.isoformat(), "to": period.span.last.isoformat()}
         named = dict(zip(self.columns, group, strict=True))
-        counts = {name: measures.get(name, 0) for name in self.counter.measured(self.words)}
-        return {"period": period.name, **span, **named, **counts, "exact": True}
+        measured = self.counter.measured(self.words)
+        if month is not None:
+            counts = {name: sums.get(name) for name in measured}
+            return {"period": period.name, **span, **named, **counts, "exact": False, "imported": month.source}
+        return {"period": period.name, **span, **named, **{name: sums.get(name, 0) for name in measured}, "exact": True}
 
 
 def parse(counter: Counter, parameters: Parameters, settings: ApiSettings, today: date) -> SeriesQuestion:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -146,7 +147,7 @@ async def test_bad_questions_are_named(api: Api, query: str, message: str) -> No
 
 @pytest.mark.parametrize(
     ("days", "active", "daily"),
-    [("400", 200, 200), ("forever", 200, 200), ("29", 200, 200), ("28", 400, 200), ("0", 400, 400)],
+    [("400", 200, 200), ("forever", 200, 200), ("29", 200, 200), ("28", 400, 400), ("0", 400, 400)],
 )
 async def test_days_that_are_not_kept_are_no_zeros(
     api: Api, redis_url: str, days: str, active: int, daily: int
@@ -155,6 +156,29 @@ async def test_days_that_are_not_kept_are_no_zeros(
     answers = [await api.get(path, "good") for path in (ACTIVE, DAILY)]
     assert [answer.status for answer in answers] == [active, daily]
     assert all("RETAIN_DAYS" in answer.json["message"] for answer in answers if answer.status == 400)
+
+
+@pytest.mark.parametrize("zero_fill", [False, True])
+@pytest.mark.parametrize(
+    ("first", "last", "status"),
+    [("20261110", "20261120", 200), ("20261109", "20261120", 400), ("20261001", "20261005", 400)],
+)
+async def test_days_past_retention_are_refused_by_name(
+    serve: Serve, redis_url: str, clock: Clock, zero_fill: bool, first: str, last: str, status: int
+) -> None:
+    clock.now = datetime(2026, 11, 20, 12, tzinfo=UTC).timestamp()
+    retained(redis_url, "10")
+    api = await serve(redis_url=redis_url, auth0_zero_fill=zero_fill)
+    answer = await api.get(f"{DAILY}?from={first}&to={last}")
+    assert answer.status == status
+    if status == 400:
+        assert answer.json == {
+            "statusCode": 400,
+            "error": "Bad Request",
+            "message": "Days before 2026-11-10 are no longer kept: RETAIN_DAYS is 10 here, and the first day asked for "
+            f"is {first[:4]}-{first[4:6]}-{first[6:]}.",
+            "errorCode": "invalid_query_string",
+        }
 
 
 # who may ask

@@ -106,39 +106,3 @@ async def test_answers_are_kept_for_ten_seconds(api: Api, redis_url: str, clock:
     assert (await query_api(api, path))["items"][0]["succeeded"] == 2
     clock.now += 10.3
     assert (await query_api(api, path))["items"][0]["succeeded"] == 3
-
-
-async def test_months_counted_elsewhere_are_answered_and_marked(api: Api, redis_url: str) -> None:
-    with redis.Redis.from_url(redis_url) as server:
-        server.hset(
-            "authtally:imported",
-            mapping={
-                fields.imported("2027-12", fields.ACTIVE): 900,
-                fields.imported("2027-12", fields.SOURCE): "stat.json",
-                fields.imported("2027-12", "login"): 5000,
-                fields.imported("2028-03", fields.ACTIVE): 1,
-            },
-        )
-    answer = await query_api(api, "/v1/active-users?granularity=month&from=2027-12-01")
-    first, *_, last = answer["items"]
-    assert (first["value"], first["exact"], first["standard_error"], first["imported"]) == (
-        900,
-        False,
-        None,
-        "stat.json",
-    )
-    assert last["value"] == 2, "the ledger's own figure wins"
-    overview = await query_api(api, "/v1/overview")
-    found = {row["month"]: (row["value"], row["logins"], row["imported"]) for row in overview["months"]}
-    assert found["2027-12"] == (900, 5000, "stat.json")
-    assert found["2028-02"] == (1, 1, None)
-    assert found["2028-01"] == (None, None, None)
-    assert overview["billing"] == {
-        "average": 450.5,
-        "months_averaged": 2,
-        "maximum": 900,
-        "maximum_month": "2027-12",
-    }
-    janssen = await query_api(api, "/jans-auth/restv1/internal/stat?month=202712%20202803")
-    users = {month: row["monthly_active_users"] for month, row in janssen["response"].items()}
-    assert users == {"202712": 900, "202803": 2}
