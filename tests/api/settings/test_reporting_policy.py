@@ -45,7 +45,7 @@ def test_the_documented_policies_are_a_valid_file() -> None:
     statuses = ("total", *pairs, "active", "inactive", "assigned", "unassigned")
     assert found.recording == (RecordingPolicy(None, statuses),)
     actions = frozenset({"show", "period", "maximum", "delete_all", "delete_before"})
-    assert found.access == (AccessPolicy(None, actions, None),)
+    assert found.access == (AccessPolicy(("*",), actions, None),)
 
 
 @pytest.mark.parametrize(
