@@ -229,7 +229,7 @@ class ChangesBuilder:
         realm.rows = row + 1
 
     def _update_row(self, realm: _RealmFold) -> None:
-        """Set the counts of the last row, whose event goes on. The row keeps its time and its place."""
+        """Set the counts of the last row, whose event continues. The row keeps its time and its place."""
         total, active, assigned, both, users = realm.total, realm.active, realm.assigned, realm.both, realm.users
         counts = pack_counts(total, active, assigned, both, users)
         if realm.chunk_bytes:

@@ -167,7 +167,7 @@ class _Policy:
 
     @property
     def users(self) -> tuple[str, ...]:
-        """Conditions in order. An empty `user` matches nobody; LinOTP's import sets a missing one to `*`."""
+        """Conditions in order. An empty `user` matches no user; LinOTP's import sets a missing one to `*`."""
         conditions = _listed(self._attributes.get("user", "*"))
         for condition in conditions:
             if (reason := check_condition(condition)) is not None:

@@ -80,7 +80,7 @@ unpack_totals: Final = _TOTALS.unpack_from
 
 
 def pack_open_event(event: bytes, maxima: tuple[int, ...]) -> bytes:
-    """The end of a realm's packed totals while its last row belongs to an event that may go on.
+    """The end of a realm's packed totals while its last row belongs to an event that may continue.
 
     `event` is the digest of the event's id, eight bytes; `maxima` are those of the row's day without the row.
     """

@@ -93,7 +93,7 @@ async def test_the_maximum_of_a_day_does_not_contain_counts_within_an_event(redi
 
 
 @pytest.mark.parametrize("before", [ROWS_PER_CHUNK - 1, ROWS_PER_CHUNK, ROWS_PER_CHUNK + 1])
-async def test_an_event_goes_on_at_the_border_of_a_chunk(redis_url: str, before: int) -> None:
+async def test_an_event_continues_at_the_border_of_a_chunk(redis_url: str, before: int) -> None:
     events = [state(at(n), f"{n}", "token_init", "a") for n in range(before)]
     events += [state(at(before), f"e{n}", "token_init", "a", event_id="e1") for n in range(3)]
     events.append(state(at(before + 1), "last", "token_init", "a"))
@@ -104,7 +104,7 @@ async def test_an_event_goes_on_at_the_border_of_a_chunk(redis_url: str, before:
             assert [values[TOTAL] for *_, values in held.rows("a")] == expected
 
 
-async def test_an_event_goes_on_after_a_delete_freed_its_full_chunk(redis_url: str) -> None:
+async def test_an_event_continues_after_a_delete_freed_its_full_chunk(redis_url: str) -> None:
     events = [state(at(n), f"{n}", "token_init", "a") for n in range(ROWS_PER_CHUNK - 1)]
     events += [state(at(ROWS_PER_CHUNK), f"e{n}", "token_init", "a", event_id="e1") for n in range(2)]
     events.append(state(at(ROWS_PER_CHUNK + 1), "last", "token_init", "a"))
@@ -133,7 +133,7 @@ async def test_an_event_goes_on_after_a_delete_freed_its_full_chunk(redis_url: s
             1,
             "another one",
         ),
-        ([state(at(1), "1", "token_unassign", "a")], 0, "nobody's"),
+        ([state(at(1), "1", "token_unassign", "a")], 0, "no user"),
         (
             [
                 state(at(1), "1", "token_disable", "a", user_id="ada", active=False),

@@ -140,16 +140,16 @@ def test_the_policies_that_name_a_user_best_add_up(
         ("*, !ada", "ada", Match.NONE, "denied, also at the end"),
         ("-a*, ada", "ada", Match.NONE, "denied by a pattern"),
         ("-ada, *", "bob", Match.WILDCARD, "somebody else is denied"),
-        ("-ada", "bob", Match.NONE, "a denial allows nobody"),
-        ("", "ada", Match.NONE, "empty: nobody"),
-        (",", "ada", Match.NONE, "empty: nobody"),
+        ("-ada", "bob", Match.NONE, "a denial allows no user"),
+        ("", "ada", Match.NONE, "empty: no user"),
+        (",", "ada", Match.NONE, "empty: no user"),
         ("ada@acme", "ada@acme", Match.EXACT, "with the realm"),
         ("ada@ACME", "ada@acme", Match.PATTERN, "realms without case, as a pattern then"),
         ("ada@acme", "ada@globex", Match.NONE, "another realm"),
         ("ada@acme", "ada", Match.NONE, "without a realm"),
         ("*@acme", "ada@acme", Match.PATTERN, "everybody of the realm"),
         ("*@acme", "ada@acme2", Match.NONE, "the whole realm"),
-        ("-*@acme, *", "ada@acme", Match.NONE, "nobody of the realm"),
+        ("-*@acme, *", "ada@acme", Match.NONE, "no user of the realm"),
         ("ada", "ada@acme", Match.EXACT, "the name alone, of any realm"),
         ("ada@example.com", "ada@example.com", Match.EXACT, "a name that is an address"),
     ],
@@ -158,7 +158,7 @@ def test_users_match_as_in_linotp(users: str, subject: str, match: Match, why: s
     assert match_user(tuple(item.strip() for item in users.split(",") if item.strip()), subject) == match, why
 
 
-def test_a_missing_user_is_everybody_and_an_empty_one_nobody() -> None:
+def test_a_missing_user_is_every_user_and_an_empty_one_none() -> None:
     assert parse(ACCESS).allowed_realms("ada", "show") == AllowedRealms(None)
     assert parse(ACCESS + "user =").allowed_realms("ada", "show") is None
 
