@@ -72,7 +72,7 @@ def build_app(settings: ApiSettings, clock: Clock = SYSTEM) -> web.Application:
         app.add_routes(with_expect_handler(dialect.routes(settings, services)))
     reporting = Reporting(settings, services)
     app.add_routes(with_expect_handler(reporting.routes()))
-    app.cleanup_ctx.append(reporting.watch_lifespan)
+    app.cleanup_ctx.extend(reporting.lifespans)
     live = Live(settings, services)
     app.add_routes(with_expect_handler(live.routes()))
     app.on_shutdown.append(live.close)

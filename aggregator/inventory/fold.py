@@ -189,7 +189,8 @@ def fold_inventory(
                 duplicates += starts_element
                 continue
         if isinstance(event, OtpTokenState):
-            order = fold.fold_state(event, user)
+            event_key = b"" if event.event_id is None else rules.digest.event_id(event.event_id)
+            order = fold.fold_state(event, user, event_key)
             if order <= 0:
                 duplicates += order == 0
                 ignored += order < 0

@@ -65,13 +65,14 @@ if add.unexpected then
 end
 local inventory = add.inventory or {hashes = {}, strings = {}, rows = {}, maxima = {}}
 -- Flat lists. hashes: key, first and last item to set, first and last item to delete. strings: key, byte to write at,
--- item, 1 if the string is full. rows, which are sorted sets: key, first and last item of scores and members.
+-- item, 1 if the string is full with it, 2 if it was full before. rows, which are sorted sets: key, first and last item of scores and members.
 for at = 1, #inventory.hashes, 5 do
   must_be(KEYS[inventory.hashes[at]], 'hash')
 end
 for at = 1, #inventory.strings, 4 do
   -- STRLEN raises WRONGTYPE if the key has another type.
-  if redis.call('STRLEN', KEYS[inventory.strings[at]]) < inventory.strings[at + 1] then
+  local length = redis.call('STRLEN', KEYS[inventory.strings[at]])
+  if length < inventory.strings[at + 1] and not (length == 0 and inventory.strings[at + 3] == 2) then
     error({err = 'LEDGER ' .. KEYS[inventory.strings[at]] .. ' is shorter than ' .. inventory.strings[at + 1]})
   end
 end
@@ -190,7 +191,9 @@ for at = 1, #inventory.hashes, 5 do
 end
 for at = 1, #inventory.strings, 4 do
   local key, from, what, full = unpack(inventory.strings, at, at + 3)
-  redis.call('SETRANGE', KEYS[key], from, items[what])
+  if full ~= 2 or redis.call('EXISTS', KEYS[key]) == 1 then
+    redis.call('SETRANGE', KEYS[key], from, items[what])
+  end
   if full == 1 then
     -- APPEND and SETRANGE allocate twice the length; a full string is copied to free the spare half.
     redis.call('SET', KEYS[key], redis.call('GET', KEYS[key]))

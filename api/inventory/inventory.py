@@ -15,6 +15,7 @@ from schemas.ledger.inventory import (
     COUNTED_STATUSES,
     INVENTORY_BINDINGS,
     ROWS_PER_CHUNK,
+    WRITTEN_STATUSES,
     RealmTotals,
     Row,
     row_of,
@@ -40,9 +41,9 @@ class Stream(NamedTuple):
     totals: RealmTotals | None
     """None if the realm has only external rows."""
     external_statuses: tuple[int, ...]
-    """The statuses with external rows, by their index in COUNTED_STATUSES."""
+    """The statuses with external rows, by their index in WRITTEN_STATUSES."""
     delete_watermarks: Mapping[int, int] = {}
-    """By status: the first row that is not deleted."""
+    """By status, as its index in COUNTED_STATUSES: the first row that is not deleted."""
     freed: int = 0
     """Number of deleted chunks."""
 
@@ -75,7 +76,7 @@ class Inventory:
             realms, totals, reported = await self._client.run(commands)
             for realm, number in realms.items():
                 packed, mask = totals.get(number), int(reported.get(number, 0))
-                external = tuple(status for status in range(len(COUNTED_STATUSES)) if mask >> status & 1)
+                external = tuple(status for status in range(len(WRITTEN_STATUSES)) if mask >> status & 1)
                 unpacked = None if packed is None else RealmTotals.unpack(packed)
                 found.append(Stream(shard, realm.decode(), int(number), unpacked, external))
         return sorted(found, key=lambda stream: (stream.realm, stream.shard.base))

@@ -17,6 +17,7 @@ from schemas.ledger.inventory import (
     COUNTED_STATUSES,
     ROWS_PER_CHUNK,
     RealmTotals,
+    canonical_index,
     from_micros,
     micros,
     rows,
@@ -89,7 +90,10 @@ class Calendar:
 async def maxima(
     inventory: Inventory, table: Table, days: DayRange, zone: ZoneInfo
 ) -> dict[tuple[str, int], HighestCount]:
-    """Maxima of the visible rows by realm and status; those without rows are missing. Raises RowsDeletedError."""
+    """Maxima of the visible rows by realm and status, as its index in COUNTED_STATUSES; those without rows are missing.
+
+    Both spellings of a pair count together. Raises RowsDeletedError.
+    """
     found: dict[tuple[str, int], HighestCount] = {}
     for some in chunks(table.visible, STREAM_BATCH):
         await _stream_maxima(inventory, some, days, zone, found)
@@ -105,7 +109,11 @@ async def maxima(
             low, high = days.first.toordinal(), days.end.toordinal()
             inside = (int(count) for ordinal, count in by_day.items() if low <= int(ordinal) < high)
             last = (int(float(before[1])), unpack_external(before[0]).tokens) if before else None
-            _add(found, (listed.stream.realm, listed.status), HighestCount(max(inside, default=None), last))
+            _add(
+                found,
+                (listed.stream.realm, canonical_index(listed.status)),
+                HighestCount(max(inside, default=None), last),
+            )
     return found
 
 
@@ -156,7 +164,7 @@ async def _stream_maxima(
 def _by_status(visible: VisibleRows) -> Mapping[int, list[tuple[int, int]]]:
     ranges: dict[int, list[tuple[int, int]]] = {}
     for first, end, statuses in visible.segments:
-        for status, _ in statuses:
+        for status in dict.fromkeys(map(canonical_index, statuses)):
             held = ranges.setdefault(status, [])
             if held and held[-1][1] == first:
                 held[-1] = held[-1][0], end

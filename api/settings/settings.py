@@ -158,6 +158,13 @@ class ApiSettings(KafkaSettings):
     linotp_shape: Shape = Field(
         "documented", description="Whether /reporting answers as in LinOTP's documentation or as its source code does."
     )
+    linotp_realms: Listed[str] = Field(
+        (),
+        description="LinOTP's realms in its order: /reporting also lists those that have no rows yet.",
+    )
+    linotp_url: Annotated[str, AfterValidator(http_url)] = Field(
+        "", description="LinOTP's URL, asked whether an admin_session is valid; empty: only this api's own sessions."
+    )
     reporting_policy_file: Annotated[Path | None, AfterValidator(_policies)] = Field(
         None,
         description="File of LinOTP policies (scopes reporting, reporting.access); unset: every token may read all.",

@@ -18,6 +18,10 @@ caddy                    caddy
 faketime                 faketime
 cc                       gcc
 chromium                 chromium
+mariadbd                 mariadb-server
+mysql                    mariadb-client
+psql                     postgresql
+sqlite3                  sqlite3
 "
 
 # Debian installs nginx into /usr/sbin, which is not in every user's PATH.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from functools import partial
 from typing import Final, NamedTuple
@@ -16,13 +16,15 @@ from typing import Final, NamedTuple
 import structlog
 from aiohttp import hdrs, web
 
+from api.auth.basic import basic_credentials
+from api.auth.linotp_sessions import COOKIE, LinotpSessions
 from api.auth.principal import Principal
 from api.auth.sessions import Sessions
 from api.dialects.linotp import counts, envelope, parameters, show
 from api.dialects.linotp.counts import CountsQuestion, HighestCounts
-from api.dialects.linotp.errors import policy_error, render_error
+from api.dialects.linotp.errors import MethodError, UnknownPathError, policy_error, render_error
 from api.endpoint import Boundary, Headers, Services, parse_parameters, read_form, read_query
-from api.http.errors import BadRequestError, UnauthorizedError, UnavailableError
+from api.http.errors import UnauthorizedError, UnavailableError
 from api.inventory.deletes import delete
 from api.inventory.inventory import Inventory, RowsDeletedError, Stream
 from api.inventory.policy_history import PolicyFile
@@ -34,7 +36,6 @@ log = structlog.get_logger(__name__)
 
 NAME: Final = "linotp"
 SCOPE: Final = "reporting"
-COOKIE: Final = "admin_session"
 DEADLINE_S: Final = 10.0
 """The time until an answer must begin. An unreachable Redis is detected earlier, by its own timeout."""
 TRIES: Final = 3
@@ -63,6 +64,7 @@ class Reporting:
         self._shape = settings.linotp_shape
         self._open = "none" in settings.auth
         self._zone = settings.zone
+        self._realms = settings.linotp_realms
         self._services = services
         self._boundary = Boundary(NAME)
         self._clock = services.clock.now
@@ -71,7 +73,8 @@ class Reporting:
             settings.reporting_policy_file, services.ledger, settings.key_prefix, services.clock
         )
         self._sessions = Sessions(settings.reporting_session_s, settings.key_prefix, services.clock, services.shared)
-        self.watch_lifespan = self._policies.watch_lifespan
+        self._linotp = LinotpSessions(settings.linotp_url, SCOPE, services.clock) if settings.linotp_url else None
+        self.lifespans = [self._policies.watch_lifespan, *(() if self._linotp is None else (self._linotp.lifespan,))]
 
     def routes(self) -> list[web.RouteDef]:
         asking: dict[str, ReportHandler] = {"show": self._show, "period": self._period, "maximum": self._maximum}
@@ -81,11 +84,13 @@ class Reporting:
             handle, path = self._report_handler(action, answer), f"/reporting/{action}"
             found.append(web.post(path, handle))
             if action in asking or self._shape == "documented":
-                # No HEAD: it would run the handler, and delete.
-                found.append(web.get(path, handle, allow_head=False))
+                # A HEAD runs the handler: it must not delete.
+                found.append(web.get(path, handle, allow_head=action in asking))
         for action, handler in (("getsession", self._get_session), ("dropsession", self._drop_session)):
             handle, path = self._handler(action, handler), f"/admin/{action}"
             found += [web.post(path, handle), web.get(path, handle, allow_head=False)]
+        unmatched = self._handler("", partial(_unmatched, [*asking, *deleting]))
+        found.append(web.route("*", "/reporting/{action}", unmatched))
         return found
 
     def _report_handler(
@@ -100,7 +105,7 @@ class Reporting:
                 raise policy_error(action)
             for left in reversed(range(TRIES)):
                 streams = await self._inventory.streams()
-                known = list(dict.fromkeys(stream.realm for stream in streams))
+                known = parameters.known_realms(self._realms, dict.fromkeys(stream.realm for stream in streams))
                 realms = parameters.allowed_realms(arguments, known, allowed, principal)
                 chosen = set(realms)
                 mine = [stream for stream in streams if stream.realm in chosen]
@@ -138,10 +143,13 @@ class Reporting:
     async def _authenticate(self, request: web.Request, arguments: Parameters) -> Principal:
         """A bearer token, or a session whose cookie and parameter agree: another site cannot forge both (CSRF)."""
         authorization = request.headers.get(hdrs.AUTHORIZATION)
-        if authorization is None and not self._open:
+        # Clients send the header with which they got their session, Basic or Digest, with every request.
+        if not self._open and not (authorization or "").lower().startswith("bearer"):
             session_id = self._session_id(request, arguments)
             if session_id is not None:
                 principal = await self._sessions.principal(session_id)
+                if principal is None and self._linotp is not None:
+                    principal = await self._linotp.principal(session_id, authorization)
                 if principal is None:
                     ACCESS_REFUSALS.labels("session").inc()
                     raise UnauthorizedError
@@ -162,7 +170,11 @@ class Reporting:
     async def _get_session(
         self, request: web.Request, arguments: Parameters, headers: Mapping[str, str]
     ) -> web.StreamResponse:
-        principal, _ = await self._services.access.authenticate(request.headers.get(hdrs.AUTHORIZATION), SCOPE)
+        authorization = request.headers.get(hdrs.AUTHORIZATION)
+        if (credentials := basic_credentials(authorization)) is not None:
+            # LinOTP's scripts sign in with a password: here it is the token.
+            authorization = f"Bearer {credentials.password}"
+        principal, _ = await self._services.access.authenticate(authorization, SCOPE)
         opened = await self._sessions.open(principal)
         response = self._success(True)
         response.set_cookie(
@@ -190,9 +202,9 @@ class Reporting:
     # Questions.
 
     async def _show(self, asked: ReportRequest) -> web.StreamResponse:
-        question = show.parse(asked.parameters, self._zone)
+        question = show.parse(asked.parameters, self._shape, self._zone)
         async with asyncio.timeout(DEADLINE_S):
-            history = await self._policies.history()
+            history = await self._policies.history(question.spelled)
             shown = await show.read(question, self._inventory, asked.streams, history, self._shape, self._zone)
             parts = shown.parts(self._inventory)
             first = await anext(parts)
@@ -211,15 +223,13 @@ class Reporting:
     async def _highest(self, asked: ReportRequest, question: CountsQuestion) -> HighestCounts:
         async with asyncio.timeout(DEADLINE_S):
             history = await self._policies.history()
-            return await counts.read(question, self._inventory, asked.streams, history, self._zone)
+            return await counts.read(question, self._inventory, asked.streams, history, self._shape, self._zone)
 
     async def _delete_all(self, asked: ReportRequest) -> web.StreamResponse:
         return await self._delete(asked, parameters.deleted_statuses(asked.parameters, self._shape, all_of=True), None)
 
     async def _delete_before(self, asked: ReportRequest) -> web.StreamResponse:
-        before = parameters.day(asked.parameters, "date")
-        if before is None:
-            raise BadRequestError("Missing parameter: 'date'")
+        before = parameters.deleted_before(asked.parameters, self._shape)
         return await self._delete(
             asked, parameters.deleted_statuses(asked.parameters, self._shape, all_of=False), before
         )
@@ -239,6 +249,16 @@ class Reporting:
     def _success(self, value: object) -> web.Response:
         headers = {hdrs.CONTENT_TYPE: envelope.JSON, hdrs.CACHE_CONTROL: "no-store"}
         return web.Response(body=envelope.success(value, self._shape), headers=headers)
+
+
+async def _unmatched(
+    actions: Sequence[str], request: web.Request, arguments: Parameters, headers: Mapping[str, str]
+) -> web.StreamResponse:
+    """An unknown path, or a method that a known path does not accept."""
+    action = request.match_info["action"]
+    if action in actions:
+        raise MethodError(f"{request.method} is not allowed for /reporting/{action}.")
+    raise UnknownPathError(f"/reporting has no {action[:64]!r}, only {', '.join(actions)}.")
 
 
 async def _read_parameters(request: web.Request) -> Parameters:

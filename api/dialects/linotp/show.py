@@ -34,10 +34,14 @@ Row = tuple[str, str, str, str, str, int, str, str, str]
 
 
 class ShowQuestion(NamedTuple):
-    """`since_us` None is all time, in microseconds since 1970; `statuses` are indexes of COUNTED_STATUSES."""
+    """`since_us` None is all time, in microseconds since 1970; `statuses` are indexes of WRITTEN_STATUSES.
+
+    `spelled` are the statuses as the caller writes them.
+    """
 
     since_us: int | None
     statuses: frozenset[int]
+    spelled: frozenset[str]
     page: Page
     order: Order
     form: str
@@ -73,12 +77,14 @@ class RowsPage(NamedTuple):
 
     async def parts(self, inventory: Inventory) -> AsyncIterator[bytes]:
         """The body in parts of about PART_BYTES. Raises RowsDeletedError if rows were deleted meanwhile."""
-        before, after, between, written = b"", b"", b",\n", envelope.json_row
+        before, after = envelope.frame_rows(self.pages, self._lines, self.shape)
+        between, written = b",\n", envelope.json_row
         if self.form == "csv":
             # LinOTP takes the head from the first row: without rows there is none.
-            before, between, written = envelope.CSV_HEAD if self._lines else b"", b"", envelope.csv_row
-        else:
-            before, after = envelope.frame_rows(self.pages, self._lines, self.shape)
+            before, after = envelope.CSV_HEAD if self._lines else b"", b""
+            between, written = b"", envelope.csv_row
+        elif self.shape == "source":
+            between, written = b",", envelope.source_row
         part = bytearray(before)
         separator = b""
         async for row in self._rows(inventory):
@@ -112,13 +118,14 @@ class RowsPage(NamedTuple):
         return envelope.columns(line, self.names[line.shard].get(line.event, ""), self.zone)
 
 
-def parse(arguments: Mapping[str, str], zone: ZoneInfo) -> ShowQuestion:
+def parse(arguments: Mapping[str, str], shape: Shape, zone: ZoneInfo) -> ShowQuestion:
     """Raises BadRequestError."""
     since = parameters.day(arguments, "date")
     return ShowQuestion(
         None if since is None else micros(datetime.combine(since, time(), zone)),
-        parameters.shown_statuses(arguments),
-        parameters.page(arguments),
+        parameters.shown_statuses(arguments, shape),
+        parameters.spelled_statuses(arguments, shape),
+        parameters.page(arguments, shape),
         parameters.order(arguments),
         "csv" if arguments.get("outform") == "csv" else "json",
     )
@@ -156,6 +163,8 @@ async def send(
         return web.Response(body=first, headers=headers)
     response = web.StreamResponse(headers=headers)
     await response.prepare(request)
+    if request.method == hdrs.METH_HEAD:
+        return response
     try:
         await response.write(first)
         await response.write(second)

@@ -19,15 +19,20 @@ from api.inventory.maxima import Calendar, calendars
 from api.ledger.client import Command
 from api.ledger.statistics import Statistics
 from api.ledger.status import PipelineStatus
-from schemas.ledger.inventory import COUNTED_STATUSES, INVENTORY_BINDINGS, canonical_status, micros, unpack_external
+from schemas.ledger.inventory import (
+    COUNTED_STATUSES,
+    INVENTORY_BINDINGS,
+    WRITTEN_STATUSES,
+    canonical_index,
+    canonical_status,
+    micros,
+    unpack_external,
+)
 from schemas.ledger.periods import Span
 
 PATH: Final = "/v1/otp-tokens"
 PARAMETERS: Final = ("from", "to", "realm", "status")
-STATUSES: Final = (
-    *COUNTED_STATUSES,
-    *("&".join(reversed(name.split("&"))) for name in COUNTED_STATUSES if "&" in name),
-)
+STATUSES: Final = WRITTEN_STATUSES
 """The values of `status`: a pair in either order."""
 DEFAULT_DAYS: Final = 30
 MAX_DAYS: Final = 400
@@ -144,7 +149,10 @@ class OtpTokensQuestion:
 
     async def _external_counts(self, streams: Sequence[Stream], days: Span) -> list[tuple[date, Key, Count]]:
         asked = [
-            (stream, status) for stream in streams for status in stream.external_statuses if status in self.statuses
+            (stream, status)
+            for stream in streams
+            for status in stream.external_statuses
+            if canonical_index(status) in self.statuses
         ]
         commands: list[Command] = []
         for stream, status in asked:
@@ -152,19 +160,22 @@ class OtpTokensQuestion:
             commands.append(("HGETALL", stream.shard.external_days(stream.number, status)))
             for day in days.days:
                 end = micros(datetime.combine(day + timedelta(days=1), time(), self.zone))
-                commands.append(("ZREVRANGEBYSCORE", key, f"({end}", "-inf", "LIMIT", 0, 1))
+                commands.append(("ZREVRANGEBYSCORE", key, f"({end}", "-inf", "WITHSCORES", "LIMIT", 0, 1))
         replies = iter(await self.inventory.run(commands))
-        found = []
+        found: dict[tuple[str, int, int, date], tuple[float, str, Count]] = {}
         for stream, status in asked:
             maxima = {int(ordinal): int(count) for ordinal, count in next(replies).items()}
             before = 0
             for day in days.days:
                 if rows := next(replies):
-                    count = unpack_external(rows[0]).tokens
+                    count, at_us = unpack_external(rows[0]).tokens, float(rows[1])
                     highest = max(count, before, maxima.get(day.toordinal(), 0))
-                    found.append((day, (stream.realm, status), Count(count, highest)))
+                    # Both spellings of a pair are one figure: the later row is valid.
+                    key_of = stream.shard.base, stream.number, canonical_index(status), day
+                    if key_of not in found or at_us > found[key_of][0]:
+                        found[key_of] = at_us, stream.realm, Count(count, highest)
                     before = count
-        return found
+        return [(day, (realm, status), count) for (_, _, status, day), (_, realm, count) in found.items()]
 
 
 def _day_ends(stream: Stream, calendar: Calendar, days: Span) -> Iterator[tuple[date, tuple[int, ...] | None, int]]:
@@ -193,14 +204,20 @@ async def current_counts(inventory: Inventory, streams: Sequence[Stream]) -> dic
         (stream, status)
         for stream in streams
         for status in stream.external_statuses
-        if (stream.realm, status) not in found
+        if (stream.realm, canonical_index(status)) not in found
     ]
     commands: list[Command] = [
-        ("ZREVRANGE", stream.shard.external_rows(stream.number, status), 0, 0) for stream, status in asked
+        ("ZREVRANGE", stream.shard.external_rows(stream.number, status), 0, 0, "WITHSCORES") for stream, status in asked
     ]
+    latest: dict[tuple[str, int, int], tuple[float, str, int]] = {}
     for (stream, status), rows in zip(asked, await inventory.run(commands), strict=True):
         if rows:
-            external[stream.realm, status] += unpack_external(rows[0]).tokens
+            # Both spellings of a pair are one figure: the later row is valid.
+            key_of = stream.shard.base, stream.number, canonical_index(status)
+            found_row = float(rows[1]), stream.realm, unpack_external(rows[0]).tokens
+            latest[key_of] = max(latest.get(key_of, found_row), found_row)
+    for (_, _, status), (_, realm, tokens) in latest.items():
+        external[realm, status] += tokens
     return {**external, **found}
 
 
@@ -216,7 +233,7 @@ async def gauges(
     counts = await current_counts(inventory, await visible_streams(inventory, realms))
     family = GaugeMetricFamily(
         "authtally_otp_tokens",
-        "One-time-password tokens, and users with tokens (`total users`), by realm and status.",
+        "One-time-password tokens, and users with active tokens (`total users`), by realm and status.",
         labels=["realm", "status"],
     )
     for (realm, status), count in sorted(counts.items()):
