@@ -3,10 +3,14 @@
 Ids are grouped by hour of their record's timestamp, or of the event's own time if the timestamp is not usable. The ids
 held are a function of the log: an hour is dropped when an id of a much later hour arrives or when there are too many
 ids, never by a clock.
+
+A realm that holds more than half of the ids puts further ones into a second, smaller window, the excess. It drops its
+oldest hours by itself, so that no realm can displace the ids of another.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -27,28 +31,61 @@ class SeenIds:
     """By hour since the Unix epoch."""
     evicted_before: int = NOTHING_EVICTED
     """The first hour whose ids are complete; ids of earlier hours were evicted because of DEDUPE_MAX_IDS."""
+    realms: dict[int, dict[str, int]] = field(default_factory=dict)
+    """By hour: the number of ids by realm. Ids of format 1 belong to no realm."""
+    excess: SeenIds | None = None
+    """Ids beyond their realm's share, without `realms`."""
     digests: set[bytes] = field(init=False)
+    by_realm: dict[str, int] = field(init=False)
+    """The number of ids by realm."""
 
     def __post_init__(self) -> None:
         self.digests = {digest for held in self.hours.values() for digest in held}
+        self.by_realm = {}
+        for numbers in self.realms.values():
+            _add(self.by_realm, numbers)
 
     @classmethod
-    def from_packed(cls, hours: Mapping[int, bytes], evicted_before: int = NOTHING_EVICTED) -> SeenIds:
+    def from_packed(
+        cls,
+        hours: Mapping[int, bytes],
+        evicted_before: int = NOTHING_EVICTED,
+        realms: Mapping[int, dict[str, int]] | None = None,
+    ) -> SeenIds:
         """From the ledger's format: per hour, the concatenated digests."""
         starts_by_hour = {hour: range(0, len(held), DIGEST_BYTES) for hour, held in hours.items()}
         return cls(
             {hour: [hours[hour][at : at + DIGEST_BYTES] for at in starts] for hour, starts in starts_by_hour.items()},
             evicted_before,
+            dict(realms or {}),
         )
 
     def update(self, result: DedupeResult) -> None:
         """Take over the changes of an applied range."""
         for hour in result.dropped:
             self.digests.difference_update(self.hours.pop(hour, ()))
+            _add(self.by_realm, self.realms.pop(hour, {}), sign=-1)
         for hour, more in result.new.items():
             self.hours.setdefault(hour, []).extend(more)
             self.digests.update(more)
+        for hour, numbers in result.realms.items():
+            _add(self.realms.setdefault(hour, {}), numbers)
+            _add(self.by_realm, numbers)
         self.evicted_before = result.evicted_before
+        if result.excess is not None:
+            self.excess = self.excess or SeenIds()
+            self.excess.update(result.excess)
+            if not self.excess.hours and self.excess.evicted_before == NOTHING_EVICTED:
+                self.excess = None
+
+
+def _add(numbers: dict[str, int], more: Mapping[str, int], sign: int = 1) -> None:
+    for realm, number in more.items():
+        total = numbers.get(realm, 0) + sign * number
+        if total:
+            numbers[realm] = total
+        else:
+            numbers.pop(realm, None)
 
 
 @dataclass(slots=True)
@@ -59,19 +96,23 @@ class DedupeResult:
     dropped: set[int] = field(default_factory=set)
     """Hours that were held before the range."""
     evicted_before: int = NOTHING_EVICTED
+    realms: dict[int, Counter[str]] = field(default_factory=dict)
+    """By hour: the number of new ids by realm."""
+    excess: DedupeResult | None = None
+    """The changes of the excess; None if there are none."""
+    over_share: int = 0
+    """Number of ids beyond their realm's share."""
 
 
-class Deduplicator:
-    """Recognises repeated event ids in log order, for one range."""
+class _Window:
+    """Ids by hour, for one range: at most `max_ids`, the oldest hours are evicted first."""
 
-    def __init__(self, seen: SeenIds, window_s: int, max_ids: int, now_ms: int) -> None:
-        """`now_ms` is the store's clock: no usable time lies more than 24 h ahead of it."""
-        self.result = DedupeResult(evicted_before=seen.evicted_before)
+    def __init__(self, seen: SeenIds, window_hours: int, max_ids: int, latest: int) -> None:
+        """Hours after `latest` are dropped."""
+        self._result = DedupeResult(evicted_before=seen.evicted_before)
         self._seen = seen
         self._digests = seen.digests
-        # Rounded up: an id from the very end of an hour must stay for a whole window after it. AHEAD_HOURS more: an
-        # event with a time so far ahead must not make its neighbours' ids expire.
-        self._window_hours = -(-window_s // HOUR_S) + AHEAD_HOURS
+        self._window_hours = window_hours
         self._max_ids = max_ids
         self._held = len(seen.digests)
         self._hours = set(seen.hours)
@@ -79,63 +120,159 @@ class Deduplicator:
         self._new: set[bytes] = set()
         self._evicted: set[bytes] = set()
         """Digests of dropped hours."""
-        # The hour of the last record, in ms, and the list of its new ids; None if the hour is too old to keep ids.
-        self._hour_start_ms = self._hour_end_ms = 0
         self._bucket: list[bytes] | None = None
-        latest = now_ms // HOUR_MS + AHEAD_HOURS
+        """The new ids of the last record's hour; None if the hour is too old to keep ids."""
         if self._newest > latest:
             # Written by format 1, which trusted every record timestamp: such an hour would keep out all later ids.
             for beyond in [hour for hour in self._hours if hour > latest]:
                 self._drop(beyond)
             self._newest = max(self._hours, default=NOTHING_EVICTED)
-            self.result.evicted_before = min(self.result.evicted_before, latest)
+            self._result.evicted_before = min(self._result.evicted_before, latest)
 
-    def is_duplicate(self, digest: bytes, record_ms: int) -> bool:
-        """Whether an id is a repeat; if not, it is kept from now on."""
-        if not self._hour_start_ms <= record_ms < self._hour_end_ms:
-            self._enter_hour(record_ms // HOUR_MS)
-        if digest in self._new or (digest in self._digests and digest not in self._evicted):
-            return True
-        if self._bucket is not None:
-            self._new.add(digest)
-            self._bucket.append(digest)
-            self._held += 1
-            if self._held > self._max_ids:
-                self._evict()
-        return False
+    def holds(self, digest: bytes) -> bool:
+        return digest in self._new or (digest in self._digests and digest not in self._evicted)
 
-    def _enter_hour(self, hour: int) -> None:
-        self._hour_start_ms, self._hour_end_ms = hour * HOUR_MS, (hour + 1) * HOUR_MS
-        self._bucket = None
+    def pass_to(self, hour: int) -> None:
+        """Drop the hours that are older than the window before `hour`, if it is the newest one."""
         if hour > self._newest:
             self._newest = hour
             for old in [held for held in self._hours if held < hour - self._window_hours]:
                 self._drop(old)
+
+    def _enter(self, hour: int) -> None:
+        self._bucket = None
+        self.pass_to(hour)
         # An older hour would be the next one to be dropped.
-        if hour >= max(self._newest - self._window_hours, self.result.evicted_before):
+        if hour >= max(self._newest - self._window_hours, self._result.evicted_before):
             # Held even if all its ids are repeats: the next range must start from the same newest hour.
             self._hours.add(hour)
-            self._bucket = self.result.new.setdefault(hour, [])
+            self._bucket = self._result.new.setdefault(hour, [])
+
+    def add(self, digest: bytes, hour: int) -> None:
+        """Keep an id, unless its hour is too old."""
+        self._enter(hour)
+        if self._bucket is not None:
+            self._new.add(digest)
+            self._bucket.append(digest)
+            self._held += 1
+            self._evict()
 
     def _evict(self) -> None:
         while self._held > self._max_ids:
             oldest = min(self._hours)
             self._drop(oldest)
             # An hour that alone exceeds the limit starts again with the later ids: the window is then under an hour.
-            self.result.evicted_before = oldest if oldest == self._newest else oldest + 1
-        self._enter_hour(self._newest)
-        self._hour_start_ms = self._hour_end_ms = 0
+            self._result.evicted_before = oldest if oldest == self._newest else oldest + 1
 
     def _drop(self, hour: int) -> None:
         self._hours.discard(hour)
-        new = self.result.new.pop(hour, [])
+        new = self._result.new.pop(hour, [])
         self._new.difference_update(new)
         self._held -= len(new)
         held = self._seen.hours.get(hour)
-        if held is not None and hour not in self.result.dropped:
-            self.result.dropped.add(hour)
+        if held is not None and hour not in self._result.dropped:
+            self._result.dropped.add(hour)
             self._evicted.update(held)
             self._held -= len(held)
+
+    def finish(self) -> DedupeResult:
+        return self._result
+
+
+class Deduplicator(_Window):
+    """Recognises repeated event ids in log order, for one range."""
+
+    def __init__(self, seen: SeenIds, window_s: int, max_ids: int, now_ms: int, max_new: int) -> None:
+        """`now_ms` is the store's clock: no usable time lies more than 24 h ahead of it.
+
+        `max_new` is the most ids that the range can have.
+        """
+        # Rounded up: an id from the very end of an hour must stay for a whole window after it. AHEAD_HOURS more: an
+        # event with a time so far ahead must not make its neighbours' ids expire.
+        window_hours = -(-window_s // HOUR_S) + AHEAD_HOURS
+        latest = now_ms // HOUR_MS + AHEAD_HOURS
+        self._share = max_ids // 2
+        # Realms are counted one by one only if one of them can exceed its share in this range; otherwise at its end.
+        may_exceed = max(seen.by_realm.values(), default=0) + max_new > self._share
+        self._by_realm: dict[str, int] | None = dict(seen.by_realm) if may_exceed else None
+        self._realms: list[str] = []
+        """The realms of `_bucket`."""
+        self._new_realms: dict[int, list[str]] = {}
+        super().__init__(seen, window_hours, max_ids, latest)
+        self._excess: _Window | None = None
+        if may_exceed or seen.excess is not None:
+            self._excess = _Window(seen.excess or SeenIds(), window_hours, max(self._share, 1), latest)
+            self._excess.pass_to(self._newest)
+        # The hour of the last record, in ms.
+        self._hour_start_ms = self._hour_end_ms = 0
+
+    def is_repeat(self, digest: bytes, record_ms: int) -> bool:
+        """Whether an id is a repeat; does not keep it."""
+        if not self._hour_start_ms <= record_ms < self._hour_end_ms:
+            self._enter(record_ms // HOUR_MS)
+        return self.holds(digest) or (self._excess is not None and self._excess.holds(digest))
+
+    def is_duplicate(self, digest: bytes, record_ms: int, realm: str) -> bool:
+        """Whether an id is a repeat; if not, it is kept from now on, in the share of `realm`."""
+        if not self._hour_start_ms <= record_ms < self._hour_end_ms:
+            self._enter(record_ms // HOUR_MS)
+        if digest in self._new or (digest in self._digests and digest not in self._evicted):
+            return True
+        if self._excess is not None and self._excess.holds(digest):
+            return True
+        if self._bucket is not None:
+            if self._by_realm is not None and not self._is_within_share(digest, record_ms, realm):
+                return False
+            self._new.add(digest)
+            self._bucket.append(digest)
+            self._realms.append(realm)
+            self._held += 1
+            if self._held > self._max_ids:
+                self._evict()
+        return False
+
+    def _is_within_share(self, digest: bytes, record_ms: int, realm: str) -> bool:
+        """Whether a realm may keep another id in the window; otherwise it is kept in the excess."""
+        if self._by_realm is None or self._excess is None:
+            return True
+        number = self._by_realm.get(realm, 0)
+        if number > self._share:
+            self._result.over_share += 1
+            self._excess.add(digest, record_ms // HOUR_MS)
+            return False
+        self._by_realm[realm] = number + 1
+        return True
+
+    def _enter(self, hour: int) -> None:
+        self._hour_start_ms, self._hour_end_ms = hour * HOUR_MS, (hour + 1) * HOUR_MS
+        super()._enter(hour)
+        if self._excess is not None:
+            self._excess.pass_to(self._newest)
+        if self._bucket is not None:
+            self._realms = self._new_realms.setdefault(hour, [])
+
+    def _evict(self) -> None:
+        super()._evict()
+        self._enter(self._newest)
+        self._hour_start_ms = self._hour_end_ms = 0
+
+    def _drop(self, hour: int) -> None:
+        new = self._new_realms.pop(hour, [])
+        if self._by_realm is not None:
+            _add(self._by_realm, Counter(new), sign=-1)
+            if hour not in self._result.dropped:
+                _add(self._by_realm, self._seen.realms.get(hour, {}), sign=-1)
+        super()._drop(hour)
+
+    def finish(self) -> DedupeResult:
+        """The changes of the range."""
+        self._result.realms = {hour: Counter(realms) for hour, realms in self._new_realms.items() if realms}
+        if self._excess is not None:
+            excess = self._excess.finish()
+            before = self._seen.excess or SeenIds()
+            if excess.new or excess.dropped or excess.evicted_before != before.evicted_before:
+                self._result.excess = excess
+        return self._result
 
 
 def pack(digests: Iterable[bytes]) -> bytes:
@@ -143,9 +280,12 @@ def pack(digests: Iterable[bytes]) -> bytes:
     return b"".join(digests)
 
 
-def effective_window_s(hours: Iterable[int], evicted_before: int, window_s: int) -> int:
+def effective_window_s(seen: SeenIds, window_s: int) -> int:
     """Age up to which a repeat is certainly recognised: DEDUPE_WINDOW_S, or less if ids were evicted."""
-    newest = max(hours, default=None)
-    if newest is None or newest - evicted_before >= -(-window_s // HOUR_S):
+    newest = max(seen.hours, default=None)
+    if newest is None:
+        return window_s
+    evicted_before = max(each.evicted_before for each in (seen, seen.excess) if each is not None)
+    if newest - evicted_before >= -(-window_s // HOUR_S):
         return window_s
     return max(newest - evicted_before, 0) * HOUR_S

@@ -12,7 +12,7 @@ from api.ingest.fast_path import decode_batch
 from api.ingest.records import Records
 from schemas.adapters.elements import Adapter, Headers
 from schemas.adapters.native import native
-from schemas.events import MAX_ID_BYTES, Event, OtpTokenState, RecordTime
+from schemas.events import MAX_ID_BYTES, Event, Login, OtpTokenState, RecordTime, TokenIssued
 from schemas.outgoing import Outgoing, UnboundError, outgoing
 from schemas.settings import PREFIX
 
@@ -102,13 +102,17 @@ def _rejection(index: int, reason: str, detail: str) -> Rejection:
 def restrict_to_realms(event: Event, realms: Collection[str]) -> Event:
     """The event of a sender that is limited to `realms`. Raises _OutsideRealmsError for an event of another realm.
 
-    The id is prefixed with the realm: a sender of one realm could otherwise use up the event ids of another.
+    Its node is dropped. The id is prefixed with the realm: a sender of one realm could otherwise use up the event ids
+    of another.
     """
     if isinstance(event, OtpTokenState):
         # A serial has one state across all realms: this sender could move a token out of another realm.
         raise _OutsideRealmsError(REALM, "an OTP token state is accepted only with a token for all realms")
     if event.realm is None or event.realm not in realms:
         raise _OutsideRealmsError(REALM, "this token may not write to the event's realm")
+    if isinstance(event, (Login, TokenIssued)) and event.node is not None:
+        # A node's figures, and the number of nodes that a shard knows, belong to all realms.
+        event = msgspec.structs.replace(event, node=None)
     if event.id is None:
         return event
     own = f"{event.realm}/{event.id}"
