@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date, datetime
@@ -38,6 +38,8 @@ class Bucket:
     users: GroupUsers | None
     is_new: bool
     """Whether its class was determined in this range."""
+    realm: str
+    """The realm of its class."""
     events: int = 0
     first_ms: int = 2**63
     last_ms: int = -(2**63)
@@ -76,7 +78,7 @@ class Classifier:
                 users = self._groups[event_class.user_group] = GroupUsers(
                     applied, len(event_class.periods) * len(event_class.user_group.scopes)
                 )
-        bucket = self.buckets[key] = Bucket(event_class, users, is_new)
+        bucket = self.buckets[key] = Bucket(event_class, users, is_new, event_class.realm)
         self._all_buckets.append(bucket)
         return bucket
 
@@ -88,12 +90,15 @@ class Classifier:
         kept = self._rules.users_by | self._rules.counts_by
         labels, before = self._labels, len(self._labels.new)
         overflowing: dict[str, None] = {}
+        refused: dict[str, None] = {}
         certain = True
 
-        def settled(dimension: str, name: str, found: str) -> str:
+        def settled(dimension: str, name: str, found: str, of_realm: str | None = None) -> str:
             nonlocal certain
             if labels.overflowed:
                 overflowing[dimension] = None
+                if of_realm is not None:
+                    refused[fields.refused(dimension, of_realm)] = None
             certain = certain and found == name
             return found
 
@@ -107,7 +112,7 @@ class Classifier:
             client_id = OTHER
             if realm != OTHER:
                 client_id = labels.admit_client(realm, event.client_id, may_add=success)
-                settled("client", event.client_id, client_id)
+                settled("client", event.client_id, client_id, realm)
             scopes.append(Scope("client", (realm, client_id)))
         node = None if isinstance(event, AccountEvent) else event.node
         if node and "node" in kept:
@@ -118,11 +123,14 @@ class Classifier:
             return settled(dimension, word, labels.admit_common_word(dimension, word))
 
         def own(dimension: str, word: str) -> str:
-            return settled(dimension, word, labels.admit_word(dimension, realm, word))
+            return settled(dimension, word, labels.admit_word(dimension, realm, word), realm)
 
         names = realm_names = _fields(event, common)
         if any(scope.dimension in _OF_REALMS for scope in counted_scopes):
             realm_names = _fields(event, own)
+            if realm_names == names:
+                # The same object, as in nearly all classes: its counters need no choice.
+                realm_names = names
         activates = False
         if isinstance(event, Login):
             activates = event.success and "login" in self._rules.active_on
@@ -142,7 +150,9 @@ class Classifier:
         if event.client_id and success and not isinstance(event, AccountEvent):
             # The client's own name, even if it has no label: the sketch has room for any number.
             client = self._rules.digest.client(event.realm or "", event.client_id)
-        event_class = EventClass(periods, names, realm_names, counted_scopes, group, realm, tuple(overflowing), client)
+        event_class = EventClass(
+            periods, names, realm_names, counted_scopes, group, realm, tuple(overflowing), tuple(refused), client
+        )
         if len(labels.new) > before:
             # A label just became known: earlier events of it counted under OTHER, later ones must not.
             for unsure in self._provisional:
@@ -154,6 +164,14 @@ class Classifier:
             self.event_classes[key] = event_class
         return event_class
 
+    def events_by_realm(self) -> Counter[str]:
+        """The events counted so far."""
+        found: Counter[str] = Counter()
+        for bucket in self._all_buckets:
+            if bucket.events:
+                found[bucket.realm] += bucket.events
+        return found
+
     @staticmethod
     def _is_kept(scope: Scope, by: frozenset[str]) -> bool:
         return scope == EVERYTHING or scope.dimension in by
@@ -161,12 +179,14 @@ class Classifier:
     def add_to(self, delta: RangeDelta) -> None:
         """Add every bucket and user group to the delta."""
         counts: dict[tuple[str, Scope], dict[str, int]] = defaultdict(dict)
+        shares = self._labels.new_shares.copy()
         for bucket in self._all_buckets:
             event_class, events = bucket.event_class, bucket.events
             if not events:
                 continue
+            common, own = event_class.fields, event_class.realm_fields
             for scope in event_class.scopes:
-                names = event_class.realm_fields if scope.dimension in _OF_REALMS else event_class.fields
+                names = common if own is common or scope.dimension not in _OF_REALMS else own
                 for period in event_class.periods:
                     increments = counts[period, scope]
                     for name in names:
@@ -174,6 +194,8 @@ class Classifier:
             if self._rules.keep_days and bucket.first_ms <= bucket.last_ms:
                 first, last = delta.record_times.get(event_class.periods[0], (bucket.first_ms, bucket.last_ms))
                 delta.record_times[event_class.periods[0]] = (min(first, bucket.first_ms), max(last, bucket.last_ms))
+            for field_ in event_class.refused:
+                shares[field_] += events
             for dimension in event_class.overflowed:
                 name = fields.overflowed(dimension)
                 delta.progress[name] = delta.progress.get(name, 0) + events
@@ -181,7 +203,7 @@ class Classifier:
                 for period in event_class.periods:
                     delta.clients.setdefault(period, set()).add(event_class.client)
         delta.counts = dict(counts)
-        delta.labels, delta.shares, delta.event_classes = self._labels.new, self._labels.new_shares, self.event_classes
+        delta.labels, delta.shares, delta.event_classes = self._labels.new, +shares, self.event_classes
 
         for group, users in self._groups.items():
             if not users.new:

@@ -11,7 +11,7 @@ oldest hours by itself, so that no realm can displace the ids of another.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -96,7 +96,7 @@ class DedupeResult:
     dropped: set[int] = field(default_factory=set)
     """Hours that were held before the range."""
     evicted_before: int = NOTHING_EVICTED
-    realms: dict[int, Counter[str]] = field(default_factory=dict)
+    realms: dict[int, Mapping[str, int]] = field(default_factory=dict)
     """By hour: the number of new ids by realm."""
     excess: DedupeResult | None = None
     """The changes of the excess; None if there are none."""
@@ -109,7 +109,7 @@ class _Window:
 
     def __init__(self, seen: SeenIds, window_hours: int, max_ids: int, latest: int) -> None:
         """Hours after `latest` are dropped."""
-        self._result = DedupeResult(evicted_before=seen.evicted_before)
+        self.result = DedupeResult(evicted_before=seen.evicted_before)
         self._seen = seen
         self._digests = seen.digests
         self._window_hours = window_hours
@@ -117,7 +117,8 @@ class _Window:
         self._held = len(seen.digests)
         self._hours = set(seen.hours)
         self._newest = max(self._hours, default=NOTHING_EVICTED)
-        self._new: set[bytes] = set()
+        self._new: dict[bytes, str] = {}
+        """The realm of each new id. Filled by item, which is faster than a set's `add`."""
         self._evicted: set[bytes] = set()
         """Digests of dropped hours."""
         self._bucket: list[bytes] | None = None
@@ -127,7 +128,7 @@ class _Window:
             for beyond in [hour for hour in self._hours if hour > latest]:
                 self._drop(beyond)
             self._newest = max(self._hours, default=NOTHING_EVICTED)
-            self._result.evicted_before = min(self._result.evicted_before, latest)
+            self.result.evicted_before = min(self.result.evicted_before, latest)
 
     def holds(self, digest: bytes) -> bool:
         return digest in self._new or (digest in self._digests and digest not in self._evicted)
@@ -143,16 +144,16 @@ class _Window:
         self._bucket = None
         self.pass_to(hour)
         # An older hour would be the next one to be dropped.
-        if hour >= max(self._newest - self._window_hours, self._result.evicted_before):
+        if hour >= max(self._newest - self._window_hours, self.result.evicted_before):
             # Held even if all its ids are repeats: the next range must start from the same newest hour.
             self._hours.add(hour)
-            self._bucket = self._result.new.setdefault(hour, [])
+            self._bucket = self.result.new.setdefault(hour, [])
 
-    def add(self, digest: bytes, hour: int) -> None:
+    def add(self, digest: bytes, hour: int, realm: str) -> None:
         """Keep an id, unless its hour is too old."""
         self._enter(hour)
         if self._bucket is not None:
-            self._new.add(digest)
+            self._new[digest] = realm
             self._bucket.append(digest)
             self._held += 1
             self._evict()
@@ -162,21 +163,19 @@ class _Window:
             oldest = min(self._hours)
             self._drop(oldest)
             # An hour that alone exceeds the limit starts again with the later ids: the window is then under an hour.
-            self._result.evicted_before = oldest if oldest == self._newest else oldest + 1
+            self.result.evicted_before = oldest if oldest == self._newest else oldest + 1
 
     def _drop(self, hour: int) -> None:
         self._hours.discard(hour)
-        new = self._result.new.pop(hour, [])
-        self._new.difference_update(new)
+        new = self.result.new.pop(hour, [])
+        for digest in new:
+            del self._new[digest]
         self._held -= len(new)
         held = self._seen.hours.get(hour)
-        if held is not None and hour not in self._result.dropped:
-            self._result.dropped.add(hour)
+        if held is not None and hour not in self.result.dropped:
+            self.result.dropped.add(hour)
             self._evicted.update(held)
             self._held -= len(held)
-
-    def finish(self) -> DedupeResult:
-        return self._result
 
 
 class Deduplicator(_Window):
@@ -195,9 +194,6 @@ class Deduplicator(_Window):
         # Realms are counted one by one only if one of them can exceed its share in this range; otherwise at its end.
         may_exceed = max(seen.by_realm.values(), default=0) + max_new > self._share
         self._by_realm: dict[str, int] | None = dict(seen.by_realm) if may_exceed else None
-        self._realms: list[str] = []
-        """The realms of `_bucket`."""
-        self._new_realms: dict[int, list[str]] = {}
         super().__init__(seen, window_hours, max_ids, latest)
         self._excess: _Window | None = None
         if may_exceed or seen.excess is not None:
@@ -206,50 +202,51 @@ class Deduplicator(_Window):
         # The hour of the last record, in ms.
         self._hour_start_ms = self._hour_end_ms = 0
 
+    @property
+    def is_duplicate(self) -> Callable[[bytes, int, str], bool]:
+        """Whether an id is a repeat; if not, it is kept from now on, in the share of the realm.
+
+        Takes the digest, the time of the record or of an untimed event in ms, and the realm.
+        """
+        return self._is_duplicate if self._excess is None else self._is_duplicate_by_share
+
     def is_repeat(self, digest: bytes, record_ms: int) -> bool:
         """Whether an id is a repeat; does not keep it."""
         if not self._hour_start_ms <= record_ms < self._hour_end_ms:
             self._enter(record_ms // HOUR_MS)
         return self.holds(digest) or (self._excess is not None and self._excess.holds(digest))
 
-    def is_duplicate(self, digest: bytes, record_ms: int, realm: str) -> bool:
-        """Whether an id is a repeat; if not, it is kept from now on, in the share of `realm`."""
+    def _is_duplicate(self, digest: bytes, record_ms: int, realm: str) -> bool:
         if not self._hour_start_ms <= record_ms < self._hour_end_ms:
             self._enter(record_ms // HOUR_MS)
         if digest in self._new or (digest in self._digests and digest not in self._evicted):
             return True
-        if self._excess is not None and self._excess.holds(digest):
-            return True
         if self._bucket is not None:
-            if self._by_realm is not None and not self._is_within_share(digest, record_ms, realm):
-                return False
-            self._new.add(digest)
+            self._new[digest] = realm
             self._bucket.append(digest)
-            self._realms.append(realm)
             self._held += 1
             if self._held > self._max_ids:
                 self._evict()
         return False
 
-    def _is_within_share(self, digest: bytes, record_ms: int, realm: str) -> bool:
-        """Whether a realm may keep another id in the window; otherwise it is kept in the excess."""
-        if self._by_realm is None or self._excess is None:
+    def _is_duplicate_by_share(self, digest: bytes, record_ms: int, realm: str) -> bool:
+        """The same, where a realm may exceed its share in this range or has done so before."""
+        if self.is_repeat(digest, record_ms):
             return True
-        number = self._by_realm.get(realm, 0)
-        if number > self._share:
-            self._result.over_share += 1
-            self._excess.add(digest, record_ms // HOUR_MS)
-            return False
-        self._by_realm[realm] = number + 1
-        return True
+        if self._by_realm is not None and self._excess is not None and self._bucket is not None:
+            number = self._by_realm.get(realm, 0)
+            if number > self._share:
+                self.result.over_share += 1
+                self._excess.add(digest, record_ms // HOUR_MS, realm)
+                return False
+            self._by_realm[realm] = number + 1
+        return self._is_duplicate(digest, record_ms, realm)
 
     def _enter(self, hour: int) -> None:
         self._hour_start_ms, self._hour_end_ms = hour * HOUR_MS, (hour + 1) * HOUR_MS
         super()._enter(hour)
         if self._excess is not None:
             self._excess.pass_to(self._newest)
-        if self._bucket is not None:
-            self._realms = self._new_realms.setdefault(hour, [])
 
     def _evict(self) -> None:
         super()._evict()
@@ -257,22 +254,32 @@ class Deduplicator(_Window):
         self._hour_start_ms = self._hour_end_ms = 0
 
     def _drop(self, hour: int) -> None:
-        new = self._new_realms.pop(hour, [])
         if self._by_realm is not None:
-            _add(self._by_realm, Counter(new), sign=-1)
-            if hour not in self._result.dropped:
+            new = self.result.new.get(hour, ())
+            _add(self._by_realm, Counter(map(self._new.__getitem__, new)), sign=-1)
+            if hour not in self.result.dropped:
                 _add(self._by_realm, self._seen.realms.get(hour, {}), sign=-1)
         super()._drop(hour)
 
-    def finish(self) -> DedupeResult:
-        """The changes of the range."""
-        self._result.realms = {hour: Counter(realms) for hour, realms in self._new_realms.items() if realms}
+    def finish(self, events_by_realm: Callable[[], Mapping[str, int]] | None = None) -> DedupeResult:
+        """The changes of the range.
+
+        `events_by_realm` returns the events that were not repeats. They equal the ids by realm, and save counting
+        those, if each event has kept an id, and all of them in one hour.
+        """
+        new = {hour: digests for hour, digests in self.result.new.items() if digests}
+        events = events_by_realm() if len(new) == 1 and events_by_realm is not None else {}
+        if events and len(self._new) == sum(events.values()):
+            self.result.realms = dict.fromkeys(new, events)
+        else:
+            realm_of = self._new.__getitem__
+            self.result.realms = {hour: Counter(map(realm_of, digests)) for hour, digests in new.items()}
         if self._excess is not None:
-            excess = self._excess.finish()
+            excess = self._excess.result
             before = self._seen.excess or SeenIds()
             if excess.new or excess.dropped or excess.evicted_before != before.evicted_before:
-                self._result.excess = excess
-        return self._result
+                self.result.excess = excess
+        return self.result
 
 
 def pack(digests: Iterable[bytes]) -> bytes:

@@ -129,7 +129,7 @@ def fold(
                     # The realm must have its label before it can keep the id; a repeat makes no label known.
                     bucket = classifier.open_bucket(key, day, event)
                     user_additions += len(bucket.event_class.periods)
-                if bucket is None or is_duplicate(digest, at_ms, bucket.event_class.realm):
+                if bucket is None or is_duplicate(digest, at_ms, bucket.realm):
                     duplicates += native or item.starts_element
                     continue
             elif bucket is None:
@@ -168,7 +168,7 @@ def fold(
         timestamps[:folded], untimed, None if native else [item.starts_record for item in items[:folded]]
     )
     classifier.add_to(delta)
-    delta.dedupe = deduplicator.finish()
+    delta.dedupe = deduplicator.finish(classifier.events_by_realm)
     consumed = folded if native else sum(item.starts_element for item in items[:folded])
     delta.record_progress(consumed, duplicates, ignored, note_skipped(delta, skipped, now_ms))
     return delta

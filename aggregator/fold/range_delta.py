@@ -108,6 +108,8 @@ class EventClass(NamedTuple):
     """The label of the realm, whose share the events' ids use; empty without a realm, or if realms are not kept."""
     overflowed: tuple[str, ...] = ()
     """Dimensions whose label the limit refused."""
+    refused: tuple[str, ...] = ()
+    """Fields of shares: the shares of the realm that had no room."""
     client: str | None = None
     """The digest of the active client."""
 

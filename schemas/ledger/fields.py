@@ -108,6 +108,11 @@ def share(member: str) -> str:
     return member.rpartition("/")[0]
 
 
+def refused(dimension: str, realm: str) -> str:
+    """In shares: events that count under OTHER because the share of their realm has no room."""
+    return _join("refused", dimension, realm)
+
+
 def realm(name: str) -> str:
     """In the realms of an hour's ids: a realm; empty for events without one."""
     return _join(name)

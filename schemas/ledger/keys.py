@@ -11,7 +11,7 @@
 | progress | hash | forever | counts of consumed events by result; lost offsets; first and last event time |
 | observed | hash | forever | log end and refused scripts, each with its time; written outside the script |
 | labels | set | forever | known labels: `realm/name`, `client/realm/name`, `reason/realm/word`, `all/reason/word` |
-| shares | hash | forever | number of clients and words that each realm made known: `client/realm`, `reason/realm` |
+| shares | hash | forever | clients and words of a realm (`client/realm`), events refused (`refused/client/realm`) |
 | unexpected | set | forever | offsets of unexpected records; every replay skips them |
 | index | sorted set | forever | periods held, scored by the Unix second at which they expire (`inf`: never) |
 | ids | hash | forever | number of event ids by hour; the hour before which ids were evicted |

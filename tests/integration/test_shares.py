@@ -134,7 +134,16 @@ def test_a_flood_of_one_realm_leaves_another_its_share_its_figures_and_its_ids(d
         for group_by in ("client_id", "reason"):
             assert deployment.answer(bearer, group_by)["complete"] is False, (bearer, group_by)
 
+    labels = {bearer: deployment.api.get("/v1/labels", bearer).json for bearer in ("acme", "hostile", "all")}
+    assert {bearer: each["complete"] for bearer, each in labels.items()} == {
+        "acme": True,
+        "hostile": False,
+        "all": False,
+    }
+    assert len(labels["acme"]["items"]) == 1 + VICTIM_CLIENTS
+
     deployment.send("acme", [login("acme", 0, client_id="one more")])
     deployment.wait_until_counted()
     # The answer of before is cached for a second.
     wait_until(lambda: not deployment.answer("acme", "client_id")["complete"], what="the victim exceeds its own share")
+    assert deployment.api.get("/v1/labels", "acme").json["complete"] is False

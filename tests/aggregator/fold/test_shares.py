@@ -93,7 +93,11 @@ def test_a_realm_makes_its_own_clients_known_and_takes_half_of_the_pool(
 ) -> None:
     sums = counted(events)
     assert known(sums, "client") == expected, why
-    assert sums.shares == {fields.share(fields.label("client", realm, "")): n for realm, n in expected.items()}
+    came = Counter(event["realm"] or "" for event in events)
+    assert sums.shares == {
+        **{fields.share(fields.label("client", realm, "")): number for realm, number in expected.items()},
+        **{fields.refused("client", realm): came[realm] - number for realm, number in expected.items()},
+    }
     assert month(sums)[fields.LOGIN] == len(events), "totals stay exact"
     refused = len(events) - sum(expected.values())
     assert sums.progress[fields.overflowed("client")] == refused
@@ -164,7 +168,8 @@ def test_labels_and_words_of_format_1_stay_known_and_use_no_share() -> None:
     acme = delta.counts["2026-11", Scope("realm", ("acme",))]
     assert delta.counts["2026-11", Scope("client", ("acme", "old 1999"))] == {fields.LOGIN: 1}
     assert acme[fields.failed("old")] == delta.counts["2026-11", EVERYTHING][fields.failed("old")] == 1
-    assert delta.shares == {"client/acme": HALF, "reason/acme": fields.MAX_WORDS}
+    refused = {fields.refused("client", "acme"): 100 - HALF}
+    assert delta.shares == {"client/acme": HALF, "reason/acme": fields.MAX_WORDS} | refused
     common = [member for member in delta.labels if member.startswith("all/reason/")]
     assert len(common) == fields.MAX_WORDS - 1, "the old reason has a place among those of everything"
 
