@@ -20,6 +20,7 @@ from tests.conftest import wait_until
 from tests.integration.api_process import ApiProcess
 from tests.integration.conftest import MakeSite
 from tests.integration.sites import PREFIX, Broker, Site
+from tests.integration.workers import WorkerProcess
 
 MAX_LABELS: Final = 10
 MAX_IDS: Final = 400
@@ -53,8 +54,9 @@ def failures(realm: str, count: int) -> list[dict[str, Any]]:
 class Deployment:
     """A worker and an api; each realm has a bearer of its own, `all` is one for all realms."""
 
-    def __init__(self, site: Site, api: ApiProcess) -> None:
+    def __init__(self, site: Site, worker: WorkerProcess, api: ApiProcess) -> None:
         self.site = site
+        self.worker = worker
         self.api = api
         self.of = ShardKeys(PREFIX, Shard(site.logins, 0))
         self.sent = 0
@@ -103,8 +105,7 @@ def deployment(make_site: MakeSite, embedded: Broker, tmp_path: Path) -> Iterato
             **kept,
         )
         stack.enter_context(api)
-        site.workers.start().wait_until_joined()
-        yield Deployment(site, api)
+        yield Deployment(site, site.workers.start().wait_until_joined(), api)
 
 
 def test_a_flood_of_one_realm_leaves_another_its_share_its_figures_and_its_ids(deployment: Deployment) -> None:
@@ -121,6 +122,11 @@ def test_a_flood_of_one_realm_leaves_another_its_share_its_figures_and_its_ids(d
     assert deployment.known("node") == {}, "a sender that is limited to realms names no node"
     progress = deployment.site.client.hgetall(deployment.of.progress)
     assert progress[fields.DUPLICATES] == str(VICTIM_CLIENTS), "each repeat of the victim is recognised"
+    excess = 2 * FLOOD - (MAX_IDS // 2 + 1)
+    assert deployment.worker.metric("authtally_dedupe_excess_ids_total", topic=deployment.site.logins) == excess
+    (partition, _) = deployment.api.get("/v1/pipeline", "all").json["items"]
+    share = VICTIM_CLIENTS + MAX_IDS // 2 + 1
+    assert share < partition["ids_held"] <= share + MAX_IDS // 2
 
     by_client = deployment.answer("acme", "client_id")
     assert by_client["complete"] is True
@@ -146,4 +152,4 @@ def test_a_flood_of_one_realm_leaves_another_its_share_its_figures_and_its_ids(d
     deployment.wait_until_counted()
     # The answer of before is cached for a second.
     wait_until(lambda: not deployment.answer("acme", "client_id")["complete"], what="the victim exceeds its own share")
-    assert deployment.api.get("/v1/labels", "acme").json["complete"] is False
+    wait_until(lambda: not deployment.api.get("/v1/labels", "acme").json["complete"], what="its labels are incomplete")
