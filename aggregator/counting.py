@@ -211,6 +211,7 @@ class RangeCounter:
         for result, events in results.items():
             metrics.EVENTS.labels(shard.topic, result).inc(events)
         metrics.UNTIMED.labels(shard.topic).inc(delta.progress.get(fields.UNTIMED, 0))
+        metrics.EXCESS_IDS.labels(shard.topic).inc(delta.dedupe.over_share)
         for name, events in delta.progress.items():
             kind, *rest = fields.split(name)
             if kind == "overflowed":

@@ -110,6 +110,11 @@ DEDUPE_WINDOW: Final = Gauge(
     "Age up to which a repeated event id is certainly recognised; below DEDUPE_WINDOW_S if ids were evicted.",
     ["topic", "partition"],
 )
+EXCESS_IDS: Final = Counter(
+    "authtally_dedupe_excess_ids",
+    "Event ids of realms that held more than half of DEDUPE_MAX_IDS; they are kept for a shorter time.",
+    ["topic"],
+)
 DEDUPE_IDS: Final = Gauge("authtally_dedupe_ids", "Event ids kept to recognise repeats.", ["topic", "partition"])
 BUILD: Final = Gauge("authtally_build_info", "Always 1; the label is the version.", ["version"])
 
@@ -126,6 +131,7 @@ def init(topics: Collection[str]) -> None:
             REFUSED.labels(topic, refusal)
         LOST.labels(topic)
         UNTIMED.labels(topic)
+        EXCESS_IDS.labels(topic)
 
 
 def refusal_reason(start: int, position: int | None) -> RefusalReason:

@@ -47,7 +47,8 @@ class WorkerSettings(KafkaSettings):
     max_labels: int = Field(
         1000,
         ge=1,
-        description="Names kept per shard of realms, clients and nodes each; others count under `__other__`.",
+        description="Realms and nodes kept per shard, each; of clients 16 per realm and twice this number more, "
+        "of which a realm takes half at most. Others count under `__other__`.",
     )
     retain_days: Annotated[int, Field(ge=0)] | Literal["forever"] = Field(
         400, description="Days for which daily figures are kept: a number, `forever`, or 0 to keep months only."
@@ -59,7 +60,10 @@ class WorkerSettings(KafkaSettings):
         86_400, ge=0, description="Seconds within which repeats of an event id are not counted; 0 counts every repeat."
     )
     dedupe_max_ids: int = Field(
-        500_000, ge=1, description="Event ids kept per shard; about 100 bytes each in the worker, 8 in Redis."
+        500_000,
+        ge=1,
+        description="Event ids kept per shard, about 100 bytes each in the worker, 8 in Redis. A realm that holds more "
+        "than half keeps further ids apart, half as many again.",
     )
     worker_host: str = Field("127.0.0.1", description="Address of metrics and health.")
     worker_port: int = Field(8090, ge=0, le=65535, description="Port of metrics and health; 0 selects a free one.")

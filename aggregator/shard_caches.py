@@ -106,5 +106,6 @@ class ShardCaches:
 
     def _record_window(self, shard: Shard, seen_ids: SeenIds) -> None:
         window_s = self._settings.dedupe_window_s
-        metrics.DEDUPE_WINDOW.labels(*shard).set(effective_window_s(seen_ids.hours, seen_ids.evicted_before, window_s))
-        metrics.DEDUPE_IDS.labels(*shard).set(len(seen_ids.digests))
+        metrics.DEDUPE_WINDOW.labels(*shard).set(effective_window_s(seen_ids, window_s))
+        excess = 0 if seen_ids.excess is None else len(seen_ids.excess.digests)
+        metrics.DEDUPE_IDS.labels(*shard).set(len(seen_ids.digests) + excess)

@@ -161,7 +161,7 @@ def fold_inventory(
     """
     delta = InventoryDelta(end)
     fold = ChangesBuilder(state, rules)
-    deduplicator = Deduplicator(cache.seen_ids, rules.dedupe_window_s, rules.dedupe_max_ids, now_ms)
+    deduplicator = Deduplicator(cache.seen_ids, rules.dedupe_window_s, rules.dedupe_max_ids, now_ms, len(events))
     consumed = duplicates = ignored = 0
     times: list[RecordTime] = []
     opens: list[bool] = []
@@ -185,7 +185,7 @@ def fold_inventory(
             continue
         if event.id is not None and rules.dedupe_window_s:
             at_ms = at.ms if at.usable else micros(event.time) // 1000
-            if deduplicator.is_duplicate(rules.digest.event_id(event.id), at_ms):
+            if deduplicator.is_duplicate(rules.digest.event_id(event.id), at_ms, _realm_of(event)):
                 duplicates += starts_element
                 continue
         if isinstance(event, OtpTokenState):
@@ -207,7 +207,14 @@ def fold_inventory(
         delta.first_event_ms, delta.last_event_ms = micros(first) // 1000, micros(last) // 1000
     untimed = frozenset(place for place, at in enumerate(times) if not at.usable)
     delta.note_record_times([at.ms for at in times], untimed, opens)
-    delta.dedupe = deduplicator.result
+    delta.dedupe = deduplicator.finish()
     delta.inventory = fold.finish()
     delta.record_progress(consumed, duplicates, ignored, note_skipped(delta, skipped, now_ms))
     return delta
+
+
+def _realm_of(event: OtpTokenState | OtpTokenCount) -> str:
+    """The realm whose share the event's id uses."""
+    if isinstance(event, OtpTokenCount):
+        return event.realm
+    return event.realms[0] if event.realms else ""

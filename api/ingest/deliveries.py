@@ -14,7 +14,7 @@ from api.ingest.fast_path import decode_batch
 from api.ingest.records import Records
 from schemas.adapters.elements import Adapter, Headers
 from schemas.adapters.native import native
-from schemas.events import Event, OtpTokenState, RecordTime
+from schemas.events import Event, Login, OtpTokenState, RecordTime, TokenIssued
 from schemas.outgoing import Outgoing, UnboundError, outgoing
 from schemas.settings import PREFIX
 
@@ -94,9 +94,12 @@ class Converter:
         return Delivery(Records.from_outgoing(outgoing_records), accepted, ignored, rejections)
 
     def _own(self, event: Event, realms: Collection[str] | None) -> Event:
-        """The event with an id of its sender's own. Raises _OutsideRealmsError."""
+        """The event with the sender's own id, and without a node if it is limited to realms. Raises _OutsideRealmsError."""
         if realms is not None:
             check_realm(event, realms)
+            if isinstance(event, (Login, TokenIssued)) and event.node is not None:
+                # A node's figures, and the number of nodes that a shard knows, belong to all realms.
+                event = msgspec.structs.replace(event, node=None)
         if event.id is None:
             return event
         prefix = self._prefix if realms is None else id_prefix(self._route, getattr(event, "realm", None))

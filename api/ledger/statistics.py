@@ -228,6 +228,14 @@ class Statistics:
                     known.setdefault(Scope(dimension, tuple(names)), set()).add(shard.shard)
         return known
 
+    async def refused_by_share(self, dimension: str, realms: Collection[str]) -> bool:
+        """Whether the share of one of the realms ever had no room for a label of the dimension."""
+        names = [fields.refused(dimension, realm) for realm in realms]
+        if not names:
+            return False
+        replies = await self.run([("HMGET", shard.shares, *names) for shard in await self.shards()])
+        return any(value is not None for values in replies for value in values)
+
     async def pipeline_status(self) -> PipelineStatus:
         """The status of each shard."""
         shards = await self.shards()

@@ -10,11 +10,14 @@
 | position | string | forever | the next offset to apply |
 | progress | hash | forever | counts of consumed events by result; lost offsets; first and last event time |
 | observed | hash | forever | log end and refused scripts, each with its time; written outside the script |
-| labels | set | forever | known labels, as `dimension/name` |
+| labels | set | forever | known labels: `realm/name`, `client/realm/name`, `reason/realm/word`, `all/reason/word` |
+| shares | hash | forever | clients and words of a realm (`client/realm`), events refused (`refused/client/realm`) |
 | unexpected | set | forever | offsets of unexpected records; every replay skips them |
 | index | sorted set | forever | periods held, scored by the Unix second at which they expire (`inf`: never) |
 | ids | hash | forever | number of event ids by hour; the hour before which ids were evicted |
 | ids of an hour | string | dedupe window, by record timestamps | digests of event ids seen, eight bytes each |
+| realms of an hour | hash | as the hour's ids | number of those ids by realm |
+| excess ids of an hour | string | as ids, or shorter | digests of ids beyond their realm's share |
 | written | hash | RETAIN_DAYS | first and last record timestamp (ms) counted into a day |
 | clients | HyperLogLog | as its period | active clients |
 | users | HyperLogLog | as its period | active users: period, scope, part 0…k-1 |
@@ -121,6 +124,7 @@ class ShardKeys:
         self.progress = base + "progress"
         self.observed = base + "observed"
         self.labels = base + "labels"
+        self.shares = base + "shares"
         self.index = base + "index"
         self.ids = base + "ids"
         self.unexpected = base + "unexpected"
@@ -134,6 +138,12 @@ class ShardKeys:
     def ids_of(self, hour: int) -> str:
         """`hour` in hours since the Unix epoch, of the record's timestamp."""
         return f"{self.base}ids:{hour}"
+
+    def id_realms_of(self, hour: int) -> str:
+        return f"{self.base}ids:{hour}:realms"
+
+    def excess_ids_of(self, hour: int) -> str:
+        return f"{self.base}ids:{hour}:excess"
 
     def record_times(self, day: str) -> str:
         return f"{self.base}written:{day}"

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from api.dialects.own.active_users import LIMIT, MAX_LIMIT
+from api.dialects.own.completeness import are_known
 from api.dialects.own.filters import COLUMNS
 from api.dialects.own.filters import DIMENSIONS as KINDS
 from api.dialects.own.parameters import Parameters
 from api.dialects.own.rendering import Answer, as_of
 from api.ledger.statistics import Statistics
+from api.ledger.status import PipelineStatus
 from schemas.ledger.scopes import Scope
 
 __all__ = ["DIMENSIONS", "MAX_LIMIT", "PARAMETERS", "PATH", "LabelsQuestion", "parse"]
@@ -42,15 +44,25 @@ class LabelsQuestion:
             rows += [
                 {"dimension": name, **dict(zip(COLUMNS[KINDS[name]], scope.names, strict=True))} for scope in found
             ]
-        complete = status.labels_complete(KINDS[name] for name in self.dimensions)
+        complete = await self._is_complete(statistics, status, realms)
         document: dict[str, Any] = {
             "as_of": as_of(status),
-            # Always for the whole deployment: labels have no periods by which to check a bearer's own realms.
             "complete": complete,
             "items": rows[: self.limit],
             "left_out": {"groups": len(rows[self.limit :])},
         }
         return Answer(document, rows[: self.limit], partial=not complete or not rows)
+
+    async def _is_complete(
+        self, statistics: Statistics, status: PipelineStatus, realms: Collection[str] | None
+    ) -> bool:
+        """Whether every label of all time was kept; for a limited bearer, every one of its realms."""
+        dimensions = {KINDS[name] for name in self.dimensions}
+        if realms is None:
+            return status.labels_complete(dimensions)
+        if "realm" in dimensions and not await are_known(statistics, status, realms):
+            return False
+        return "client" not in dimensions or not await statistics.refused_by_share("client", realms)
 
     def _is_shown(self, scope: Scope, realms: Collection[str] | None) -> bool:
         """A node belongs to all realms, so a bearer or filter of some does not see it."""

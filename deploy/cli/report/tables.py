@@ -151,7 +151,7 @@ def _head(what: str, answer: Answer) -> None:
     for name, value in (answer.get("filters") or {}).items():
         click.echo(f"only {name} {value}")
     if answer.get("complete") is False:
-        click.echo("Some labels exceed the limit MAX_LABELS and are counted together.")
+        click.echo("Some labels exceed a limit (MAX_LABELS) and are counted together.")
     if answer.get("unattributed"):
         click.echo(f"{_number(answer['unattributed'])} failed logins have an unknown client.")
     for setting, at in (answer.get("since") or {}).items():

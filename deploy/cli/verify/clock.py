@@ -63,5 +63,5 @@ class Untimed:
         key, of = self.of.base + name, self.of
         if self.settings.topics[of.shard.topic] in INVENTORY_BINDINGS or of.period_of(key) in self.periods:
             return True
-        kept_beside = {of.progress, of.labels, of.index, of.ids, *map(of.clients, self.periods)}
+        kept_beside = {of.progress, of.labels, of.shares, of.index, of.ids, *map(of.clients, self.periods)}
         return key in kept_beside or key.startswith(of.ids_of(0)[:-1])

@@ -82,33 +82,69 @@ class Recounted:
         return RECOUNT_ERROR if self.few is None else 0.0
 
 
+class _Hours:
+    """At most `most` ids by hour, each with its realm."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.hours: dict[int, dict[bytes, str]] = {}
+        self.by_realm: Counter[str] = Counter()
+        self._begins = -math.inf
+        """Earlier hours were dropped because there were more than `most` ids."""
+
+    def expire(self, before: int) -> None:
+        for old in [held for held in self.hours if held < before]:
+            self._drop(old)
+
+    def has(self, digest: bytes) -> bool:
+        return any(digest in held for held in self.hours.values())
+
+    def takes(self, hour: int, earliest: int) -> bool:
+        return hour >= max(earliest, self._begins)
+
+    def add(self, digest: bytes, hour: int, newest: int, realm: str) -> None:
+        self.hours.setdefault(hour, {})[digest] = realm
+        self.by_realm[realm] += 1
+        while sum(map(len, self.hours.values())) > self.most:
+            oldest = min(self.hours)
+            self._drop(oldest)
+            self._begins = oldest if oldest == newest else oldest + 1
+
+    def _drop(self, hour: int) -> None:
+        self.by_realm.subtract(self.hours.pop(hour).values())
+
+
 class Repeats:
     """The event ids of a partition by hour, as far back as the deduplication window reaches."""
 
     def __init__(self, window_s: int, most: int) -> None:
         # An event may be MAX_AHEAD in the future; the ids of its neighbours must not expire because of it.
         self._hours_back = math.ceil(window_s / 3600) + math.ceil(MAX_AHEAD.total_seconds() / 3600)
-        self._most = most if window_s else 0
-        self._hours: dict[int, set[bytes]] = {}
-        self._begins = -math.inf
-        """Earlier hours were dropped because there were more than `most` ids."""
+        self._counts = window_s > 0
+        self._ids = _Hours(most)
+        self._excess = _Hours(max(most // 2, 1))
+        """Ids of realms that held more than half."""
+        self._newest = -(2**62)
 
-    def has(self, event_id: str, at_ms: int) -> bool:
-        """Whether the id was added before; adds it. `at_ms` is the record's time, or the event's if untimed."""
-        if not self._most:
+    def has(self, event_id: str, at_ms: int, realm: str) -> bool:
+        """Whether the id was added before; adds it. `at_ms` is the record's time, or the event's if untimed.
+
+        `realm` is the label of the event's realm, empty without one.
+        """
+        if not self._counts:
             return False
         hour, digest = at_ms // HOUR_MS, hashlib.sha256(event_id.encode()).digest()[:16]
-        newest = max(hour, max(self._hours, default=hour))
-        for old in [held for held in self._hours if held < newest - self._hours_back]:
-            del self._hours[old]
-        if any(digest in held for held in self._hours.values()):
+        self._newest = max(hour, self._newest)
+        earliest = self._newest - self._hours_back
+        for ids in (self._ids, self._excess):
+            ids.expire(earliest)
+        if self._ids.has(digest) or self._excess.has(digest):
             return True
-        if hour >= max(newest - self._hours_back, self._begins):
-            self._hours.setdefault(hour, set()).add(digest)
-            while sum(map(len, self._hours.values())) > self._most:
-                oldest = min(self._hours)
-                del self._hours[oldest]
-                self._begins = oldest if oldest == newest else oldest + 1
+        if self._ids.takes(hour, earliest):
+            over = self._ids.by_realm[realm] > self._ids.most // 2
+            ids = self._excess if over else self._ids
+            if ids.takes(hour, earliest):
+                ids.add(digest, hour, self._newest, realm)
         return False
 
 

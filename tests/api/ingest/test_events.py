@@ -389,3 +389,14 @@ async def test_without_ingest_there_is_no_way_in(serve: Serve, redis_url: str) -
     async with aiohttp.ClientSession() as session:
         for path in ("/v1/events", "/v1/ingest/keycloak"):
             assert (await Sender(api.url, session)(LOGIN, path)).status == 404
+
+
+async def test_a_bearer_of_some_realms_names_no_node(make_site: MakeSite, tmp_path: Path) -> None:
+    """The figures of a node belong to all realms, and so does the number of nodes that a shard knows."""
+    limited = listed("acme's", scopes=["events:write"], realms=["acme"])
+    site = await make_site(**by_file(tmp_path, limited, listed("any", scopes=["events:write"])))
+    for token in ("acme's", "any"):
+        sent = [event | {"realm": "acme", "node": "made up", "id": f"{token} 1"} for event in (LOGIN, TOKEN)]
+        assert (await site.send(sent, token=token)).json["accepted"] == 2
+    for event in ("login", "token"):
+        assert sorted(record.value.get("node", "none") for record in site.holds(event)) == ["made up", "none"]
