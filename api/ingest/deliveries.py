@@ -94,7 +94,7 @@ class Converter:
         return Delivery(Records.from_outgoing(outgoing_records), accepted, ignored, rejections)
 
     def _own(self, event: Event, realms: Collection[str] | None) -> Event:
-        """The event with the sender's own id, and without a node if it is limited to realms. Raises _OutsideRealmsError."""
+        """The event with the sender's own id; without a node if it is limited to realms. Raises _OutsideRealmsError."""
         if realms is not None:
             check_realm(event, realms)
             if isinstance(event, (Login, TokenIssued)) and event.node is not None:
