@@ -135,6 +135,9 @@ def fold(
             continue
         except IgnoredError:
             ignored += 1
+            if item.unknown is not None:
+                # A name costs the script as much as a user.
+                user_additions += delta.note_unknown(item.unknown)
             continue
 
         bucket.events += 1

@@ -178,6 +178,8 @@ def fold_inventory(
         consumed += starts_element
         if event is None:
             ignored += 1
+            if from_adapter and item.unknown is not None:
+                delta.note_unknown(item.unknown)
             continue
         if isinstance(event, BadRecordError):
             record, value, nth = (item.record, item.raw, item.element_index) if from_adapter else (item, item.value, 0)

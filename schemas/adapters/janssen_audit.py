@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
+from schemas.adapters.elements import UnknownType
 from schemas.adapters.framing import ReadElement, adapter
 from schemas.adapters.timestamps import Number, checked_from_ms, from_text
 from schemas.events import AccountEvent, BadRecordError, Event, Login, RecordTime, TokenIssued, check
@@ -49,8 +50,7 @@ BY_AUTHORIZATION: Final[Rules] = _COMMON | {
 }
 """As documented: an authorization is a successful or failed login. A text is a kind of account event.
 
-Other actions are ignored: reads, validations, revocations, ends of sessions, and the requests of device and
-backchannel flows, whose tokens have their own TOKEN_REQUEST.
+IGNORED has the other actions.
 """
 BY_SESSION: Final[Rules] = _COMMON | {
     "USER_AUTHORIZATION": Mapping.ACTIVITY,
@@ -58,15 +58,25 @@ BY_SESSION: Final[Rules] = _COMMON | {
 }
 """The reverse: a login is an authenticated session, so one session for many clients is one login."""
 
+IGNORED: Final = frozenset(
+    {
+        *("CLIENT_READ", "USER_INFO", "TOKEN_VALIDATE", "TOKEN_REVOCATION", "SSA_CREATE", "SSA_READ"),
+        *("SESSION_UNAUTHENTICATED", "SESSION_DESTROYED"),
+        # Their tokens have a TOKEN_REQUEST of their own.
+        *("BACKCHANNEL_AUTHENTICATION", "BACKCHANNEL_DEVICE_REGISTRATION", "DEVICE_CODE_AUTHORIZATION"),
+    }
+)
+"""The other actions of Janssen (its Action enumeration)."""
+
 _DECODE: Final = msgspec.json.Decoder(Audited).decode
 
 
 def _reader(rules: Rules) -> ReadElement:
-    def read(raw: bytes, at: RecordTime) -> tuple[Event, ...]:
+    def read(raw: bytes, at: RecordTime) -> tuple[Event, ...] | UnknownType:
         record = _DECODE(raw)
         mapping = rules.get(record.action)
         if mapping is None:
-            return ()
+            return () if record.action in IGNORED else UnknownType.of(record.action)
         success = record.is_success if record.success is None else record.success
         if success is None:
             raise BadRecordError("missing_field", "Object missing required field `success`")
