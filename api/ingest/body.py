@@ -43,12 +43,12 @@ class InFlightBytes:
         if self._reserved + size > self._limit:
             return False
         self._reserved += size
-        INGEST_IN_FLIGHT_BYTES.set(self._reserved)
+        INGEST_IN_FLIGHT_BYTES.inc(size)
         return True
 
     def release(self, size: int) -> None:
         self._reserved -= size
-        INGEST_IN_FLIGHT_BYTES.set(self._reserved)
+        INGEST_IN_FLIGHT_BYTES.dec(size)
 
 
 class BoundedBody:

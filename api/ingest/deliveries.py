@@ -10,7 +10,7 @@ import msgspec
 from api.ingest.errors import Rejection, TooLargeError
 from api.ingest.fast_path import decode_batch
 from api.ingest.records import Records
-from schemas.adapters.elements import Adapter, Headers
+from schemas.adapters.elements import Adapter, Headers, count_unknown
 from schemas.adapters.native import native
 from schemas.events import MAX_ID_BYTES, Event, OtpTokenState, RecordTime
 from schemas.outgoing import Outgoing, UnboundError, outgoing
@@ -30,6 +30,8 @@ class Delivery(NamedTuple):
     accepted: int
     ignored: int
     rejections: list[Rejection]
+    unknown: dict[str, int] = {}
+    """Ignored elements by unknown event type."""
 
 
 class Converter:
@@ -63,6 +65,7 @@ class Converter:
         topics = self._topics
         outgoing_records: list[tuple[int, Outgoing]] = []
         rejections: list[Rejection] = []
+        unknown: dict[str, int] = {}
         accepted = ignored = 0
         for element in elements:
             index, events = element.index, element.events
@@ -71,6 +74,8 @@ class Converter:
                 continue
             if not events:
                 ignored += 1
+                if element.unknown is not None:
+                    count_unknown(unknown, element.unknown)
                 continue
             try:
                 if realms is not None:
@@ -83,7 +88,7 @@ class Converter:
                 rejections.append(_rejection(index, error.reason, str(error)))
             else:
                 accepted += 1
-        return Delivery(Records.from_outgoing(outgoing_records), accepted, ignored, rejections)
+        return Delivery(Records.from_outgoing(outgoing_records), accepted, ignored, rejections, unknown)
 
     def _too_many(self) -> TooLargeError:
         return TooLargeError(f"The body contains more than {self._max_events} events ({PREFIX}INGEST_MAX_EVENTS).")

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING, Final
 
-from aiohttp import web
+from aiohttp import ClientSession, ClientTimeout, web
+from pydantic import SecretStr
 
+from api.auth.jwks import Jwks
 from api.auth.principal import Principal
 from api.auth.rate_limit import RateLimit
 from api.endpoint import Boundary, Services
@@ -17,11 +19,13 @@ from api.ingest.deliveries import Converter
 from api.ingest.errors import RateLimitedError, UnsupportedMediaError, render_error
 from api.ingest.responses import DeliveryResponses
 from api.ingest.senders import SenderAuth
+from api.ingest.signatures import BodyHashJwt, HmacSha256, Signature
 from api.metrics import INGEST_REFUSALS
 from api.settings.settings import ApiSettings
 from schemas.adapters.elements import Adapter, Headers
 from schemas.adapters.registry import ADAPTERS
 from schemas.outgoing import topics_by_event
+from schemas.settings import PREFIX
 
 if TYPE_CHECKING:
     from api.ingest.producer import EventProducer
@@ -36,6 +40,7 @@ NATIVE_MEDIA: Final = frozenset(
     {"application/json", "application/x-ndjson", "application/ndjson", "application/jsonl", "application/json-lines"}
 )
 CLOUD_EVENTS_MEDIA: Final = frozenset({"application/cloudevents+json", "application/cloudevents-batch+json"})
+KEYS_TIMEOUT_S: Final = 5.0
 CLOUD_EVENT: Final = "ce-specversion"
 """The header that marks binary mode (CloudEvents HTTP binding §3)."""
 
@@ -56,6 +61,9 @@ class Ingest:
             size, per_s = settings.ingest_rate_limit, settings.ingest_rate_per_s
             self._limit = RateLimit(NAME, size, per_s, settings.key_prefix, services.clock, services.shared)
         self._in_flight = InFlightBytes(settings.ingest_max_in_flight_bytes)
+        # Bodies that are read before their sender is known: a flood of them leaves the others their room.
+        self._unverified = InFlightBytes(max(settings.ingest_max_in_flight_bytes // 4, settings.ingest_max_bytes))
+        self._fusionauth_keys: Jwks | None = None
         self._converter = Converter(topics_by_event(settings.topics), settings.ingest_max_events)
         self._producer: EventProducer | None = None
 
@@ -68,9 +76,30 @@ class Ingest:
         }
         routes = [web.post(PATHS[EVENTS], self._handler(EVENTS, SenderAuth(EVENTS, None, access), adapter_for))]
         for name, adapter in WEBHOOKS.items():
-            senders = SenderAuth(name, secret_of[name], access)
+            senders = SenderAuth(name, secret_of[name], access, self._signature_of(name, secret_of[name]))
             routes.append(web.post(PATHS[name], self._handler(name, senders, _always(ADAPTERS[adapter]))))
         return routes
+
+    def _signature_of(self, name: str, secret: SecretStr) -> Signature | None:
+        text = secret.get_secret_value()
+        if name == "keycloak" and text:
+            return HmacSha256(text)
+        if name == "fusionauth" and (text or self._settings.ingest_fusionauth_jwks_url):
+            return BodyHashJwt(text, lambda: self._fusionauth_keys)
+        return None
+
+    async def keys_lifespan(self, _: web.Application) -> AsyncIterator[None]:
+        """Fetch the keys of FusionAuth's signatures while the app runs."""
+        url = self._settings.ingest_fusionauth_jwks_url
+        if not url:
+            yield
+            return
+        async with ClientSession(timeout=ClientTimeout(total=KEYS_TIMEOUT_S)) as session:
+            setting = f"{PREFIX}INGEST_FUSIONAUTH_JWKS_URL"
+            self._fusionauth_keys = Jwks(url, session, self._services.clock, setting)
+            yield
+            await self._fusionauth_keys.close()
+            self._fusionauth_keys = None
 
     async def producer_lifespan(self, _: web.Application) -> AsyncIterator[None]:
         # Imported here: an api without ingest never loads librdkafka.
@@ -101,10 +130,15 @@ class Ingest:
         self, request: web.Request, senders: SenderAuth, choose_adapter: AdapterChoice, responses: DeliveryResponses
     ) -> web.Response:
         sender = await senders.authenticate(request)
-        await self._check_rate(sender)
+        if sender is not None:
+            await self._check_rate(sender)
         adapter, headers = choose_adapter(request)
-        with BoundedBody(self._in_flight, self._settings.ingest_max_bytes) as bounded:
+        in_flight = self._unverified if sender is None else self._in_flight
+        with BoundedBody(in_flight, self._settings.ingest_max_bytes) as bounded:
             body = await bounded.read(request)
+            if sender is None:
+                sender = await senders.authenticate_body(request, body)
+                await self._check_rate(sender)
             now_ms = int(self._services.clock.now() * 1000)
             delivery = self._converter.convert(adapter, body, headers, now_ms, sender.realms)
             del body

@@ -76,7 +76,7 @@ def _dry_run(settings: PublishSettings, options: Options, given: _Input) -> int:
         print_json({**stats.as_document(), "months": months, "error": str(broken) if broken else None})
     else:
         click.echo(f"Dry run: {stats.events:,} events would be published from {stats.elements:,} elements.")
-        _report_rest(stats)
+        _report_rest(stats, options.format)
         if months:
             click.echo()
             show_table(
@@ -134,16 +134,19 @@ def _report(options: Options, run: Run, seconds: float, problem: str | None, *, 
             + (" in all" if run.resumed_at else "")
             + f"; this run took {seconds:.1f} s."
         )
-        _report_rest(stats)
+        _report_rest(stats, options.format)
         if stopped:
             click.echo(f"Stopped. {again}")
     if problem:
         click.echo(f"Error: {problem}. {again}", err=True)
 
 
-def _report_rest(stats: RunStats) -> None:
+def _report_rest(stats: RunStats, form: str) -> None:
     if stats.ignored:
         click.echo(f"{stats.ignored:,} elements are of kinds that are not counted and were left out.")
+    if stats.unknown:
+        types = ", ".join(f"{name} ({count:,})" for name, count in sorted(stats.unknown.items()))
+        click.echo(f"Event types among them that --format {form} does not know: {types}")
     if not stats.rejected:
         return
     click.echo(f"{stats.rejected.total():,} rejected:")
