@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol
@@ -60,6 +60,8 @@ class CountingRules:
     dedupe_window_s: int
     dedupe_max_ids: int
     digest: Digest
+    realm_names: Mapping[str, str]
+    """Names of realms that foreign records give by id."""
 
     @classmethod
     def of(cls, settings: WorkerSettings) -> CountingRules:
@@ -75,6 +77,7 @@ class CountingRules:
             dedupe_window_s=settings.dedupe_window_s,
             dedupe_max_ids=settings.dedupe_max_ids,
             digest=Digest(settings.user_hash_key.get_secret_value()),
+            realm_names=settings.realm_names,
         )
 
 

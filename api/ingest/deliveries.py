@@ -30,7 +30,7 @@ class Delivery(NamedTuple):
     accepted: int
     ignored: int
     rejections: list[Rejection]
-    unknown: dict[str, int] = {}
+    unknown: dict[str, int]
     """Ignored elements by unknown event type."""
 
 
@@ -50,7 +50,7 @@ class Converter:
             if records is not None:
                 if len(records) > self._max_events:
                     raise self._too_many()
-                return Delivery(records, len(records), 0, [])
+                return Delivery(records, len(records), 0, [], {})
         return self._convert_each(adapter, body, headers, now_ms, realms)
 
     def _convert_each(

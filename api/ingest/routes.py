@@ -23,7 +23,7 @@ from api.ingest.signatures import BodyHashJwt, HmacSha256, Signature
 from api.metrics import INGEST_REFUSALS
 from api.settings.settings import ApiSettings
 from schemas.adapters.elements import Adapter, Headers
-from schemas.adapters.registry import ADAPTERS
+from schemas.adapters.registry import ADAPTERS, adapter_named
 from schemas.outgoing import topics_by_event
 from schemas.settings import PREFIX
 
@@ -77,7 +77,11 @@ class Ingest:
         routes = [web.post(PATHS[EVENTS], self._handler(EVENTS, SenderAuth(EVENTS, None, access), adapter_for))]
         for name, adapter in WEBHOOKS.items():
             senders = SenderAuth(name, secret_of[name], access, self._signature_of(name, secret_of[name]))
-            routes.append(web.post(PATHS[name], self._handler(name, senders, _always(ADAPTERS[adapter]))))
+            routes.append(
+                web.post(
+                    PATHS[name], self._handler(name, senders, _always(adapter_named(adapter, settings.realm_names)))
+                )
+            )
         return routes
 
     def _signature_of(self, name: str, secret: SecretStr) -> Signature | None:

@@ -214,14 +214,18 @@ class ApiSettings(KafkaSettings):
     )
     ingest_keycloak_secret: Secret = Field(
         SecretStr(""),
-        description="Secret of the webhook /v1/ingest/keycloak, sent or used to sign; empty: tokens (events:write) only.",
+        description=(
+            "Secret of the webhook /v1/ingest/keycloak, sent or used to sign; empty: only tokens with scope events:write."
+        ),
     )
     ingest_auth0_secret: Secret = Field(
         SecretStr(""), description="Secret of the webhook /v1/ingest/auth0; empty: only tokens with scope events:write."
     )
     ingest_fusionauth_secret: Secret = Field(
         SecretStr(""),
-        description="Secret of the webhook /v1/ingest/fusionauth, sent or used to sign; empty: tokens (events:write) only.",
+        description=(
+            "Secret of the webhook /v1/ingest/fusionauth, sent or used to sign; empty: only tokens with scope events:write."
+        ),
     )
     ingest_fusionauth_jwks_url: Url = Field(
         "",

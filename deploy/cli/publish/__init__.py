@@ -61,7 +61,7 @@ def _dry_run(settings: PublishSettings, options: Options, given: _Input) -> int:
     bound = topics_by_event(settings.topics)
     broken = None
     with showing(source, given.size) as shown, Rejects(options.rejects) as rejects:
-        stats = RunStats(options.adapter, first_link(options.source), rejects, ids=False)
+        stats = RunStats(options.adapter(settings), first_link(options.source), rejects, ids=False)
         shown.begin("reading", 0)
         try:
             for raw in source:

@@ -17,7 +17,7 @@ from deploy.cli.publish.sending import MESSAGE_TIMEOUT_S, Sending, SendingError,
 from deploy.cli.publish.source import InputError, Readable, Source
 from deploy.cli.publish.state import FORMAT, ElementCounts, State, StateError, first_link, load, next_link, save
 from schemas.adapters.elements import Adapter
-from schemas.adapters.registry import ADAPTERS
+from schemas.adapters.registry import adapter_named
 from schemas.outgoing import UnboundError, outgoing, topics_by_event
 from schemas.settings import ActiveOn, KafkaSettings, Listed
 
@@ -46,9 +46,8 @@ class Options:
     dry_run: bool
     as_json: bool
 
-    @property
-    def adapter(self) -> Adapter:
-        return ADAPTERS[ALIASES.get(self.format, self.format)]
+    def adapter(self, settings: PublishSettings) -> Adapter:
+        return adapter_named(ALIASES.get(self.format, self.format), settings.realm_names)
 
     @property
     def state_path(self) -> Path | None:
@@ -127,7 +126,7 @@ class Run:
         self.finished = False
         self.acknowledged = state.tally if state else ElementCounts()
         self.account = RunStats(
-            options.adapter,
+            options.adapter(settings),
             bytes.fromhex(state.link) if state else first_link(options.source),
             rejects,
             ids=options.ids,
