@@ -215,7 +215,8 @@ class ApiSettings(KafkaSettings):
     ingest_keycloak_secret: Secret = Field(
         SecretStr(""),
         description=(
-            "Secret of the webhook /v1/ingest/keycloak, sent or used to sign; empty: only tokens with scope events:write."
+            "Secret of the webhook /v1/ingest/keycloak, sent or used to sign; "
+            "empty: only tokens with scope events:write."
         ),
     )
     ingest_auth0_secret: Secret = Field(
@@ -224,7 +225,8 @@ class ApiSettings(KafkaSettings):
     ingest_fusionauth_secret: Secret = Field(
         SecretStr(""),
         description=(
-            "Secret of the webhook /v1/ingest/fusionauth, sent or used to sign; empty: only tokens with scope events:write."
+            "Secret of the webhook /v1/ingest/fusionauth, sent or used to sign; "
+            "empty: only tokens with scope events:write."
         ),
     )
     ingest_fusionauth_jwks_url: Url = Field(

@@ -57,7 +57,7 @@ def _open(file: str) -> Iterator[_Input]:
 
 def _dry_run(settings: PublishSettings, options: Options, given: _Input) -> int:
     summary = DryRun(settings, settings.user_scope, frozenset(settings.active_on))
-    source = Source(given.stream)
+    source = Source(given.stream, options.entry)
     bound = topics_by_event(settings.topics)
     broken = None
     with showing(source, given.size) as shown, Rejects(options.rejects) as rejects:
@@ -94,7 +94,7 @@ def _dry_run(settings: PublishSettings, options: Options, given: _Input) -> int:
 def _publish(settings: PublishSettings, options: Options, given: _Input) -> int:
     state = state_to_resume(options)
     stop = StopRequest(given.stream)
-    source = Source(stop)
+    source = Source(stop, options.entry)
     began = time.monotonic()
     with (
         stop.requested(),
