@@ -229,7 +229,7 @@ class ApiSettings(KafkaSettings):
             "empty: only tokens with scope events:write."
         ),
     )
-    ingest_fusionauth_jwks_url: Url = Field(
+    ingest_fusionauth_jwks_url: Annotated[str, AfterValidator(http_url)] = Field(
         "",
         description="URL of the keys by which FusionAuth signs its webhooks (RSA, EC): its /.well-known/jwks.json.",
     )

@@ -245,9 +245,13 @@ def _read(raw: bytes, at: RecordTime) -> tuple[Event, ...] | UnknownType:
 
 def _issued(type_: str, details: Details) -> tuple[str, ...]:
     """The issued tokens: no event lists them, but the details show them."""
-    if type_ == "TOKEN_EXCHANGE" and details.requested_token_type == ID_TOKEN:
-        # The answer's `access_token` field holds it; no access token is issued.
-        return ("id_token",)
+    if type_ == "TOKEN_EXCHANGE":
+        if details.requested_token_type == ID_TOKEN:
+            # The answer's `access_token` field holds it; no access token is issued.
+            return ("id_token",)
+        # The scope is that of the exchanged token. An id token comes only if the request asks for `openid` once more,
+        # which no event shows.
+        return _TOKENS[bool(details.refresh_token_id), False]
     # In a refresh `refresh_token_id` is the token that was used.
     refreshed = details.updated_refresh_token_id if type_ == "REFRESH_TOKEN" else details.refresh_token_id
     return _TOKENS[bool(refreshed), details.scope is not None and "openid" in details.scope.split()]

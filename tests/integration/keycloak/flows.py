@@ -8,13 +8,15 @@ import json
 import re
 import urllib.error
 import urllib.request
-from email.message import Message
+from http.client import HTTPMessage
 from typing import Any, Final
 from urllib.parse import parse_qs, urlencode, urljoin, urlsplit
 
 from tests.servers.keycloak import Keycloak
 
-REALM: Final = "hooked"
+HOOKED: Final = "hooked"
+MACHINES: Final = "machines"
+REALM_IDS: Final = {HOOKED: "8dcde252-ae62-4650-bb53-c59660f56892", MACHINES: "3f0c1c55-7d0e-4f4e-9a51-0d1c6a3a7a11"}
 CALLBACK: Final = "http://127.0.0.1:9/cb"
 TOKEN_TYPE: Final = "urn:ietf:params:oauth:token-type:"
 EXCHANGE: Final = "urn:ietf:params:oauth:grant-type:token-exchange"
@@ -26,7 +28,7 @@ class _Stay(urllib.request.HTTPRedirectHandler):
     """Follows redirects, but not to the client, where nothing listens."""
 
     def redirect_request(
-        self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Message, newurl: str
+        self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: HTTPMessage, newurl: str
     ) -> urllib.request.Request | None:
         return None if newurl.startswith(CALLBACK) else super().redirect_request(req, fp, code, msg, headers, newurl)
 
@@ -59,11 +61,32 @@ class Browser:
         return self.open(html.unescape(found[1]), **form)
 
 
+class Admin:
+    """The administrator that the environment variables of BOOTSTRAP create."""
+
+    BOOTSTRAP: Final = {"KC_BOOTSTRAP_ADMIN_USERNAME": "admin", "KC_BOOTSTRAP_ADMIN_PASSWORD": "of admin"}
+
+    def __init__(self, keycloak: Keycloak) -> None:
+        self._url = keycloak.url
+        form = {"client_id": "admin-cli", "grant_type": "password", "username": "admin", "password": "of admin"}
+        url = f"{keycloak.issuer('master')}/protocol/openid-connect/token"
+        with urllib.request.urlopen(url, urlencode(form).encode(), timeout=TIMEOUT_S) as answer:
+            self._token = json.load(answer)["access_token"]
+
+    def __call__(self, path: str, body: Any = None) -> Any:
+        """The JSON of `/admin/realms/…`: a GET, or a POST of `body`; None for an empty answer."""
+        headers = {"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"}
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(f"{self._url}/admin/realms/{path}", data, headers)
+        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
+            text = answer.read()
+            return json.loads(text) if text else None
+
+
 class Site:
     """One realm of a Keycloak."""
 
-    def __init__(self, keycloak: Keycloak, realm: str = REALM) -> None:
-        self.keycloak = keycloak
+    def __init__(self, keycloak: Keycloak, realm: str = HOOKED) -> None:
         self._endpoints = f"{keycloak.issuer(realm)}/protocol/openid-connect"
 
     def post(self, path: str, client: str, **form: str) -> Any:
@@ -99,3 +122,18 @@ class Site:
 
     def redeem(self, address: str, client: str = "cli") -> Any:
         return self.token(client, "authorization_code", code=self.code(address), redirect_uri=CALLBACK)
+
+    def approve_device(self, browser: Browser, device: Any) -> None:
+        """Enter the code of a device, as somebody who is signed in, and consent."""
+        page = browser.open(device["verification_uri_complete"])
+        code = re.search(r'name="code" value="([^"]+)"', page)
+        assert code, page
+        browser.submit(page, accept="Yes", code=code[1])
+
+    def register(self, browser: Browser, user: str) -> Any:
+        """Fill in the registration form; the client's answer to the code."""
+        found = re.search(r'href="([^"]*registration[^"]*)"', self.authorize(browser))
+        assert found
+        form = {"username": user, "email": f"{user}@hooked.example", "firstName": user, "lastName": "New"}
+        passwords = {"password": f"of {user}", "password-confirm": f"of {user}"}
+        return self.redeem(browser.submit(browser.open(html.unescape(found[1])), **form, **passwords))
