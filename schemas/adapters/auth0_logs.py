@@ -44,7 +44,7 @@ class Envelope(Item, frozen=True, gc=False):
 
 
 class Batch(Struct, frozen=True, gc=False):
-    logs: Raw | None = None
+    logs: Raw = Raw(b"")
 
 
 class Details(Struct, frozen=True, gc=False):
@@ -218,6 +218,7 @@ def auth0_logs(value: bytes | None, headers: Headers, at: RecordTime) -> list[El
             batch = _DECODE_BATCH(value.removeprefix(BOM))
         except UNDECODABLE:
             batch = Batch()
-        if batch.logs is not None and bytes(batch.logs).startswith(b"["):
-            return array_elements(_read, value, bytes(batch.logs), at)
+        logs = bytes(batch.logs)
+        if logs.startswith(b"["):
+            return array_elements(_read, value, logs, at)
     return elements(_read, value, at)

@@ -148,7 +148,7 @@ def test_the_api_answers_them(done: Done) -> None:
     today = datetime.now(UTC).date()
     query = f"granularity=month&from={today.replace(day=1)}&to={today}&realm={HOOKED}"
     answer = done.api.get(f"/v1/active-users?{query}").json
-    assert [item["active_users"] for item in answer["items"]] == [len(done.deeds.users)]
+    assert [item["value"] for item in answer["items"]] == [len(done.deeds.users)]
 
 
 def test_admin_events_are_ignored(done: Done) -> None:
