@@ -185,7 +185,7 @@ async def test_records_give_the_same_figures(done: Done, redis_url: str, source:
             await counting.open()
             await counting.count(log, 0, len(log))
     with redis.Redis.from_url(redis_url, decode_responses=True) as store:
-        # No field tells the refresh of a service account from that of a user.
+        # No field distinguishes the refresh of a service account from that of a user.
         assert figures(store, shards) == (deeds.counts, len(deeds.users) + 1)
         assert figures(store, shards, Scope("realm", (HOOKED,)))[1] == len(deeds.users)
         found = progress(store, shards)

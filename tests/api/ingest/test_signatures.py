@@ -32,7 +32,7 @@ PATH = {"keycloak": "/v1/ingest/keycloak", "fusionauth": "/v1/ingest/fusionauth"
 
 @pytest.fixture
 def tokens(tmp_path: Path) -> dict[str, Any]:
-    """Settings by which nobody is admitted without a token."""
+    """Settings by which no one is admitted without a token."""
     return by_file(tmp_path, listed("writer", scopes=["events:write"]))
 
 
@@ -101,7 +101,7 @@ async def jwks_url() -> AsyncIterator[str]:
         (fusionauth(EVENT + b" "), 401, "of another body"),
         (fusionauth(EVENT, request_body_sha256=hashlib.sha256(EVENT).hexdigest()), 401, "in hex"),
         (fusionauth(EVENT, request_body_sha256=None), 401, "without the claim"),
-        ({"X-FusionAuth-Signature-JWT": jwt.encode({}, None, "none")}, 401, "no signature"),
+        ({"X-FusionAuth-Signature-JWT": jwt.encode({}, "", "none")}, 401, "no signature"),
         ({"X-FusionAuth-Signature-JWT": "x" * 9000}, 401, "too long"),
         ({"X-FusionAuth-Signature-JWT": "a.b.c"}, 401, "no JWT"),
     ],

@@ -229,7 +229,7 @@ MACHINE = {"authDetails": {"realmId": "shop", "clientId": "svc", "userId": "5eaf
         (
             WEBHOOK | {"type": "access.LOGIN_ERROR", "error": "user_not_found", "authDetails": {"clientId": "web"}},
             [failed(user_id="", reason="user_not_found")],
-            "of nobody",
+            "of an unknown user",
         ),
         (
             WEBHOOK | MACHINE | {"type": "access.REFRESH_TOKEN", "details": {"refresh_token_id": "old"}},
