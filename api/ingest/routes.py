@@ -62,7 +62,8 @@ class Ingest:
             self._limit = RateLimit(NAME, size, per_s, settings.key_prefix, services.clock, services.shared)
         self._in_flight = InFlightBytes(settings.ingest_max_in_flight_bytes)
         # Bodies that are read before their sender is known: a flood of them leaves the others their room.
-        self._unverified = InFlightBytes(max(settings.ingest_max_in_flight_bytes // 4, settings.ingest_max_bytes))
+        part = max(settings.ingest_max_in_flight_bytes // 4, settings.ingest_max_bytes)
+        self._unverified = InFlightBytes(part, self._in_flight)
         self._fusionauth_keys: Jwks | None = None
         self._converter = Converter(topics_by_event(settings.topics), settings.ingest_max_events)
         self._producer: EventProducer | None = None
