@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, SecretStr
 
+from schemas.adapters.registry import OWN
 from schemas.ledger import accuracy
 from schemas.settings import ActiveOn, KafkaSettings, Listed, fingerprint
 
@@ -96,6 +97,8 @@ class WorkerSettings(KafkaSettings):
             "dedupe_max_ids": self.dedupe_max_ids,
             "topics": self.topics[topic],
         }
+        if self.topics[topic] not in OWN:
+            values["realm_names"] = ",".join(f"{realm}={name}" for realm, name in sorted(self.realm_names.items()))
         return {name: str(value) for name, value in values.items()}
 
 

@@ -83,7 +83,7 @@ def build_app(settings: ApiSettings, clock: Clock = SYSTEM) -> web.Application:
     if settings.ingest:
         ingest = Ingest(settings, services)
         app.add_routes(with_expect_handler(ingest.routes()))
-        app.cleanup_ctx.append(ingest.producer_lifespan)
+        app.cleanup_ctx.extend([ingest.producer_lifespan, ingest.keys_lifespan])
     return app
 
 

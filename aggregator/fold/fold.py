@@ -16,7 +16,7 @@ from aggregator.fold.adapter_events import IgnoredError, adapter_events, require
 from aggregator.fold.classifier import Classifier
 from aggregator.fold.deduplication import Deduplicator
 from aggregator.fold.range_delta import CountingRules, DeadLetter, RangeDelta, Record, ShardCache
-from schemas.adapters.registry import ADAPTERS
+from schemas.adapters.registry import adapter_named
 from schemas.events import (
     DECODERS,
     EARLIEST,
@@ -58,7 +58,9 @@ def fold(
     if not records and not skipped:
         return delta
     native = name in DECODERS
-    items: Sequence[Any] = records if native else adapter_events(ADAPTERS[name], records, now_ms)
+    items: Sequence[Any] = (
+        records if native else adapter_events(adapter_named(name, rules.realm_names), records, now_ms)
+    )
     decode: Any = DECODERS[name].decode if native else require_event
     classifier = Classifier(rules, cache)
     buckets = classifier.buckets
@@ -140,6 +142,9 @@ def fold(
             continue
         except IgnoredError:
             ignored += 1
+            if item.unknown is not None:
+                # A name costs the script as much as a user.
+                user_additions += delta.note_unknown(item.unknown)
             continue
 
         bucket.events += 1

@@ -61,6 +61,8 @@ class CountingRules:
     dedupe_window_s: int
     dedupe_max_ids: int
     digest: Digest
+    realm_names: Mapping[str, str]
+    """Names of realms that foreign records give by id."""
 
     @classmethod
     def of(cls, settings: WorkerSettings) -> CountingRules:
@@ -76,6 +78,7 @@ class CountingRules:
             dedupe_window_s=settings.dedupe_window_s,
             dedupe_max_ids=settings.dedupe_max_ids,
             digest=Digest(settings.user_hash_key.get_secret_value()),
+            realm_names=settings.realm_names,
         )
 
 
@@ -143,6 +146,8 @@ class RangeDelta:
     dead_letters: list[DeadLetter] = field(default_factory=list)
     unexpected: set[int] = field(default_factory=set)
     """Offsets of unexpected records."""
+    unknown_types: dict[str, int] = field(default_factory=dict)
+    """Ignored elements by unknown event type, in log order: the script keeps the first MAX_UNKNOWN_TYPES by name."""
     new_users: AppliedUsers = field(default_factory=dict)
     """Users of this delta that were not cached as applied."""
     event_classes: dict[tuple[object, ...], EventClass] = field(default_factory=dict)
@@ -179,6 +184,12 @@ class RangeDelta:
             **dead,
         }
         self.progress |= entries
+
+    def note_unknown(self, name: str) -> bool:
+        """Count an ignored element of an unknown type. Returns whether the type is new in this range."""
+        before = self.unknown_types.get(name, 0)
+        self.unknown_types[name] = before + 1
+        return not before
 
     @property
     def periods(self) -> set[str]:

@@ -16,7 +16,7 @@ from aggregator.fold.fold import note_skipped
 from aggregator.fold.range_delta import CountingRules, DeadLetter, Record, ShardCache
 from aggregator.inventory.changes import ChangesBuilder
 from aggregator.inventory.state import InventoryDelta, InventoryState, realm_bytes
-from schemas.adapters.registry import ADAPTERS
+from schemas.adapters.registry import adapter_named
 from schemas.adapters.timestamps import checked_utc
 from schemas.events import (
     DECODERS,
@@ -57,7 +57,7 @@ def decode_records(name: str, records: Sequence[Record], rules: CountingRules, n
     if name not in DECODERS:
         return [
             _validated(item, item.value, RecordTime.of(item.timestamp, now_ms), rules)
-            for item in adapter_events(ADAPTERS[name], records, now_ms)
+            for item in adapter_events(adapter_named(name, rules.realm_names), records, now_ms)
         ]
     events: list[DecodedEvent] = []
     for record in records:
@@ -178,6 +178,8 @@ def fold_inventory(
         consumed += starts_element
         if event is None:
             ignored += 1
+            if from_adapter and item.unknown is not None:
+                delta.note_unknown(item.unknown)
             continue
         if isinstance(event, BadRecordError):
             record, value, nth = (item.record, item.raw, item.element_index) if from_adapter else (item, item.value, 0)

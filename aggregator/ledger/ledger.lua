@@ -223,6 +223,18 @@ end
 for name, more in pairs(add.progress) do
   redis.call('HINCRBY', KEYS[2], name, more)
 end
+-- Types become known in log order, so the result does not depend on where ranges end.
+for at = 1, #add.unknown_types, 2 do
+  local name, more = add.unknown_types[at], add.unknown_types[at + 1]
+  if name ~= add.unknown_other and redis.call('HEXISTS', KEYS[2], name) == 0 then
+    if tonumber(redis.call('HGET', KEYS[2], 'unknown_types') or 0) < add.unknown_most then
+      redis.call('HINCRBY', KEYS[2], 'unknown_types', 1)
+    else
+      name = add.unknown_other
+    end
+  end
+  redis.call('HINCRBY', KEYS[2], name, more)
+end
 if add.first_event then
   widen(KEYS[2], 'first_event_ms', 'last_event_ms', add.first_event, add.last_event)
 end

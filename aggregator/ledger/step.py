@@ -15,6 +15,7 @@ from aggregator.inventory.state import InventoryDelta
 from aggregator.inventory.store import InventoryAdditions, script_arguments
 from schemas.ledger import accuracy, fields, keys
 from schemas.ledger.keys import ShardKeys
+from schemas.ledger.scopes import OTHER
 
 _encode: Final = msgspec.msgpack.Encoder().encode
 
@@ -86,6 +87,11 @@ class _Additions(Struct):
     counts: list[_Counts] = []
     written: list[_RecordTimes] = []
     progress: Mapping[str, int] = {}
+    unknown_types: list[str | int] = []
+    """Field of progress and increment in turn, in log order."""
+    unknown_most: int = fields.MAX_UNKNOWN_TYPES
+    unknown_other: str = fields.unknown(OTHER)
+    """The field of types beyond `unknown_most`."""
     index: dict[str, int | str] = {}
     """Period to the Unix second of its expiry."""
     labels: list[str] = []
@@ -163,6 +169,8 @@ class Step:
             # The script expects it last.
             self._blobs.append(blob)
         additions.progress = delta.progress
+        for name, more in delta.unknown_types.items():
+            additions.unknown_types += [fields.unknown(name), more]
         additions.index = {period: expiry(period) or "+inf" for period in delta.periods}
         additions.labels = list(delta.labels)
         additions.shares = delta.shares

@@ -35,20 +35,27 @@ COMPRESSED_ENCODINGS: Final = frozenset({"gzip", "x-gzip", "deflate"})
 class InFlightBytes:
     """The bytes of bodies in this process, from their first byte until Kafka has acknowledged their events."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, total: InFlightBytes | None = None) -> None:
+        """`total` is the whole of which these are a part."""
         self._limit = limit
+        self._total = total
         self._reserved = 0
 
     def reserve(self, size: int) -> bool:
-        if self._reserved + size > self._limit:
+        if self._reserved + size > self._limit or (self._total is not None and not self._total.reserve(size)):
             return False
-        self._reserved += size
-        INGEST_IN_FLIGHT_BYTES.set(self._reserved)
+        self._add(size)
         return True
 
     def release(self, size: int) -> None:
-        self._reserved -= size
-        INGEST_IN_FLIGHT_BYTES.set(self._reserved)
+        if self._total is not None:
+            self._total.release(size)
+        self._add(-size)
+
+    def _add(self, size: int) -> None:
+        self._reserved += size
+        if self._total is None:
+            INGEST_IN_FLIGHT_BYTES.set(self._reserved)
 
 
 class BoundedBody:

@@ -12,7 +12,7 @@ from api.ingest.errors import Rejection, TooLargeError
 from api.ingest.event_ids import id_prefix, prefixed_id
 from api.ingest.fast_path import decode_batch
 from api.ingest.records import Records
-from schemas.adapters.elements import Adapter, Headers
+from schemas.adapters.elements import Adapter, Headers, count_unknown
 from schemas.adapters.native import native
 from schemas.events import Event, Login, OtpTokenState, RecordTime, TokenIssued
 from schemas.outgoing import Outgoing, UnboundError, outgoing
@@ -32,6 +32,8 @@ class Delivery(NamedTuple):
     accepted: int
     ignored: int
     rejections: list[Rejection]
+    unknown: dict[str, int]
+    """Ignored elements by unknown event type."""
 
 
 class Converter:
@@ -54,7 +56,7 @@ class Converter:
             if records is not None:
                 if len(records) > self._max_events:
                     raise self._too_many()
-                return Delivery(records, len(records), 0, [])
+                return Delivery(records, len(records), 0, [], {})
         return self._convert_each(adapter, body, headers, now_ms, realms)
 
     def _convert_each(
@@ -69,6 +71,7 @@ class Converter:
         topics, oldest = self._topics, self._oldest(now_ms)
         outgoing_records: list[tuple[int, Outgoing]] = []
         rejections: list[Rejection] = []
+        unknown: dict[str, int] = {}
         accepted = ignored = 0
         for element in elements:
             index, events = element.index, element.events
@@ -77,6 +80,8 @@ class Converter:
                 continue
             if not events:
                 ignored += 1
+                if element.unknown is not None:
+                    count_unknown(unknown, element.unknown)
                 continue
             if any(event.time < oldest for event in events):
                 rejections.append(_rejection(index, TOO_OLD, self._too_old()))
@@ -91,7 +96,7 @@ class Converter:
                 rejections.append(_rejection(index, error.reason, str(error)))
             else:
                 accepted += 1
-        return Delivery(Records.from_outgoing(outgoing_records), accepted, ignored, rejections)
+        return Delivery(Records.from_outgoing(outgoing_records), accepted, ignored, rejections, unknown)
 
     def _own(self, event: Event, realms: Collection[str] | None) -> Event:
         """The event with the sender's own id; without a node if it is limited to realms. Raises _OutsideRealmsError."""

@@ -23,12 +23,17 @@ REJECTED: Final[dict[str, Any]] = {
 }
 INDEXES: Final = {"type": "array", "items": {"type": "integer", "minimum": 0}}
 COUNT: Final = {"type": "integer", "minimum": 0}
+UNKNOWN: Final[dict[str, Any]] = {
+    "type": "object",
+    "additionalProperties": COUNT,
+    "description": "Ignored elements by event type, if the type is unknown: neither counted nor ignored by name.",
+}
 
 SCHEMAS: Final[dict[str, Any]] = {
     "Taken": {
         "type": "object",
         "required": ["accepted", "ignored", "rejected"],
-        "properties": {"accepted": COUNT, "ignored": COUNT, "rejected": REJECTED},
+        "properties": {"accepted": COUNT, "ignored": COUNT, "rejected": REJECTED, "unknown": UNKNOWN},
     },
     "IngestProblem": {
         "type": "object",

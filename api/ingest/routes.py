@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING, Final
 
-from aiohttp import web
+from aiohttp import ClientSession, ClientTimeout, web
+from pydantic import SecretStr
 
+from api.auth.jwks import Jwks
 from api.auth.principal import Principal
 from api.auth.rate_limit import RateLimit
 from api.endpoint import Boundary, Services
@@ -17,11 +19,13 @@ from api.ingest.deliveries import Converter
 from api.ingest.errors import RateLimitedError, UnsupportedMediaError, render_error
 from api.ingest.responses import DeliveryResponses
 from api.ingest.senders import SenderAuth
+from api.ingest.signatures import BodyHashJwt, HmacSha256, Signature
 from api.metrics import INGEST_REFUSALS
 from api.settings.settings import ApiSettings
 from schemas.adapters.elements import Adapter, Headers
-from schemas.adapters.registry import ADAPTERS
+from schemas.adapters.registry import ADAPTERS, adapter_named
 from schemas.outgoing import topics_by_event
+from schemas.settings import PREFIX
 
 if TYPE_CHECKING:
     from api.ingest.producer import EventProducer
@@ -39,6 +43,7 @@ NATIVE_MEDIA: Final = frozenset(
     {"application/json", "application/x-ndjson", "application/ndjson", "application/jsonl", "application/json-lines"}
 )
 CLOUD_EVENTS_MEDIA: Final = frozenset({"application/cloudevents+json", "application/cloudevents-batch+json"})
+KEYS_TIMEOUT_S: Final = 5.0
 CLOUD_EVENT: Final = "ce-specversion"
 """The header that marks binary mode (CloudEvents HTTP binding §3)."""
 
@@ -60,6 +65,10 @@ class Ingest:
             self._limit = RateLimit(NAME, size, per_s, settings.key_prefix, services.clock, services.shared)
         self._in_flight = InFlightBytes(settings.ingest_max_in_flight_bytes)
         self._topics = topics_by_event(settings.topics)
+        # Bodies that are read before their sender is known: a flood of them leaves the others their room.
+        part = max(settings.ingest_max_in_flight_bytes // 4, settings.ingest_max_bytes)
+        self._unverified = InFlightBytes(part, self._in_flight)
+        self._fusionauth_keys: Jwks | None = None
         self._producer: EventProducer | None = None
 
     def routes(self) -> list[web.RouteDef]:
@@ -71,9 +80,34 @@ class Ingest:
         }
         routes = [web.post(PATHS[EVENTS], self._handler(EVENTS, SenderAuth(EVENTS, None, access), adapter_for))]
         for name, adapter in WEBHOOKS.items():
-            senders = SenderAuth(name, secret_of[name], access)
-            routes.append(web.post(PATHS[name], self._handler(name, senders, _always(ADAPTERS[adapter]))))
+            senders = SenderAuth(name, secret_of[name], access, self._signature_of(name, secret_of[name]))
+            routes.append(
+                web.post(
+                    PATHS[name], self._handler(name, senders, _always(adapter_named(adapter, settings.realm_names)))
+                )
+            )
         return routes
+
+    def _signature_of(self, name: str, secret: SecretStr) -> Signature | None:
+        text = secret.get_secret_value()
+        if name == "keycloak" and text:
+            return HmacSha256(text)
+        if name == "fusionauth" and (text or self._settings.ingest_fusionauth_jwks_url):
+            return BodyHashJwt(text, lambda: self._fusionauth_keys)
+        return None
+
+    async def keys_lifespan(self, _: web.Application) -> AsyncIterator[None]:
+        """Fetch the keys of FusionAuth's signatures while the app runs."""
+        url = self._settings.ingest_fusionauth_jwks_url
+        if not url:
+            yield
+            return
+        async with ClientSession(timeout=ClientTimeout(total=KEYS_TIMEOUT_S)) as session:
+            setting = f"{PREFIX}INGEST_FUSIONAUTH_JWKS_URL"
+            self._fusionauth_keys = Jwks(url, session, self._services.clock, setting)
+            yield
+            await self._fusionauth_keys.close()
+            self._fusionauth_keys = None
 
     async def producer_lifespan(self, _: web.Application) -> AsyncIterator[None]:
         # Imported here: an api without ingest never loads librdkafka.
@@ -113,10 +147,15 @@ class Ingest:
         responses: DeliveryResponses,
     ) -> web.Response:
         sender = await senders.authenticate(request)
-        await self._check_rate(sender)
+        if sender is not None:
+            await self._check_rate(sender)
         adapter, headers = choose_adapter(request)
-        with BoundedBody(self._in_flight, self._settings.ingest_max_bytes) as bounded:
+        in_flight = self._unverified if sender is None else self._in_flight
+        with BoundedBody(in_flight, self._settings.ingest_max_bytes) as bounded:
             body = await bounded.read(request)
+            if sender is None:
+                sender = await senders.authenticate_body(request, body)
+                await self._check_rate(sender)
             now_ms = int(self._services.clock.now() * 1000)
             delivery = converter.convert(adapter, body, headers, now_ms, sender.realms)
             del body

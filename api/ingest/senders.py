@@ -1,4 +1,4 @@
-"""Authentication of senders: a bearer token with the scope `events:write`, or the webhook's secret."""
+"""Authentication of senders: a bearer token with the scope `events:write`, the webhook's secret, or its signature."""
 
 from __future__ import annotations
 
@@ -11,28 +11,57 @@ from pydantic import SecretStr
 
 from api.auth.access import MAX_HEADER_BYTES, Access
 from api.auth.principal import Principal
+from api.http.errors import UnauthorizedError
+from api.ingest.signatures import MAX_SIGNATURE_BYTES, Signature
+from api.metrics import ACCESS_REFUSALS
 
 SCOPE: Final = "events:write"
 SECRET_HEADER: Final = "X-Webhook-Secret"  # noqa: S105
 
 
 class SenderAuth:
-    """Authenticates the senders of one route. Without a secret only bearer tokens are accepted."""
+    """Authenticates the senders of one route. Without secret and signature only bearer tokens are accepted."""
 
-    def __init__(self, source: str, secret: SecretStr | None, access: Access) -> None:
+    def __init__(
+        self, source: str, secret: SecretStr | None, access: Access, signature: Signature | None = None
+    ) -> None:
         self._webhook = Principal(f"webhook {source}", frozenset({SCOPE}))
         text = "" if secret is None else secret.get_secret_value()
         self._digest = _digest(text) if text else None
         self._access = access
+        self._signature = signature
 
-    async def authenticate(self, request: web.Request) -> Principal:
-        """Raises UnauthorizedError, InsufficientScopeError, UnavailableError."""
+    async def authenticate(self, request: web.Request) -> Principal | None:
+        """None if the signature of the body must decide. Raises UnauthorizedError, InsufficientScopeError,
+        UnavailableError.
+        """
         authorization = request.headers.get(hdrs.AUTHORIZATION)
         if self._digest is not None:
             for candidate in (request.headers.get(SECRET_HEADER), authorization, _credentials(authorization)):
                 if candidate is not None and len(candidate) <= MAX_HEADER_BYTES and self._is_secret(candidate):
                     return self._webhook
-        return (await self._access.authenticate(authorization, SCOPE))[0]
+        signed = self._signature is not None and self._signature.header in request.headers
+        if signed and authorization is None:
+            return None
+        try:
+            return (await self._access.authenticate(authorization, SCOPE))[0]
+        except UnauthorizedError:
+            if signed:
+                return None
+            raise
+
+    async def authenticate_body(self, request: web.Request, body: bytes) -> Principal:
+        """The webhook, if its signature of the body is valid. Raises UnauthorizedError, UnavailableError."""
+        signature = "" if self._signature is None else request.headers.get(self._signature.header, "")
+        valid = (
+            self._signature is not None
+            and len(signature) <= MAX_SIGNATURE_BYTES
+            and await self._signature.verify(signature, body)
+        )
+        if not valid:
+            ACCESS_REFUSALS.labels("signature").inc()
+            raise UnauthorizedError
+        return self._webhook
 
     def _is_secret(self, candidate: str) -> bool:
         # Digests: the comparison's duration reveals neither the secret's length nor a correct prefix.

@@ -91,9 +91,17 @@ class ShardStatus(NamedTuple):
     @property
     def dead(self) -> dict[str, int | None]:
         """Dead letters by reason; None for a value that is not a count."""
+        return self._by_name(fields.dead(""))
+
+    @property
+    def unknown(self) -> dict[str, int | None]:
+        """Ignored elements by unknown event type; None for a value that is not a count."""
+        return self._by_name(fields.unknown(""))
+
+    def _by_name(self, of: str) -> dict[str, int | None]:
         found = {fields.split(name): whole(count) for name, count in self.progress.items()}
-        dead = fields.split(fields.dead(""))[0]
-        return {parts[1]: found[parts] for parts in sorted(found) if parts[0] == dead and len(parts) == 2}
+        kind = fields.split(of)[0]
+        return {parts[1]: found[parts] for parts in sorted(found) if parts[0] == kind and len(parts) == 2}
 
     @property
     def unexpected_allowed(self) -> int | None:

@@ -221,14 +221,24 @@ class ApiSettings(KafkaSettings):
     )
     ingest_keycloak_secret: Secret = Field(
         SecretStr(""),
-        description="Secret of the webhook /v1/ingest/keycloak; empty: only tokens with scope events:write.",
+        description=(
+            "Secret of the webhook /v1/ingest/keycloak, sent or used to sign; "
+            "empty: only tokens with scope events:write."
+        ),
     )
     ingest_auth0_secret: Secret = Field(
         SecretStr(""), description="Secret of the webhook /v1/ingest/auth0; empty: only tokens with scope events:write."
     )
     ingest_fusionauth_secret: Secret = Field(
         SecretStr(""),
-        description="Secret of the webhook /v1/ingest/fusionauth; empty: only tokens with scope events:write.",
+        description=(
+            "Secret of the webhook /v1/ingest/fusionauth, sent or used to sign; "
+            "empty: only tokens with scope events:write."
+        ),
+    )
+    ingest_fusionauth_jwks_url: Annotated[str, AfterValidator(http_url)] = Field(
+        "",
+        description="URL of the keys by which FusionAuth signs its webhooks (RSA, EC): its /.well-known/jwks.json.",
     )
     ingest_max_bytes: int = Field(
         1_048_576, ge=1024, description="Largest accepted body of events in bytes, uncompressed."

@@ -138,6 +138,17 @@ def dead(reason: str) -> str:
     return _join("dead", reason)
 
 
+UNKNOWN_TYPES: Final = "unknown_types"
+"""In progress: number of unknown event types that have a field, at most MAX_UNKNOWN_TYPES."""
+MAX_UNKNOWN_TYPES: Final = 100
+"""Further unknown event types count together, under `unknown` of OTHER."""
+
+
+def unknown(type_: str) -> str:
+    """In progress: ignored elements by unknown event type; a part of IGNORED."""
+    return _join("unknown", type_)
+
+
 def overflowed(dimension: str) -> str:
     """In progress: events counted under OTHER because their label came after the limit."""
     return _join("overflowed", dimension)

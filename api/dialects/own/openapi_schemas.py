@@ -151,6 +151,11 @@ _PARTITION: Final = _object(
         "last_record": _or_null(TIME, "The time at which the newest record was written to the log."),
         **dict.fromkeys(("consumed", "counted", "duplicates", "ignored", "dead"), UNREADABLE),
         "dead_by_reason": {"type": "object", "additionalProperties": UNREADABLE},
+        "unknown_by_type": {
+            "type": "object",
+            "additionalProperties": UNREADABLE,
+            "description": "Ignored elements by event type, if the type is unknown.",
+        },
         "adds_up": FLAG,
         "untimed": _or_null(WHOLE, "Records without a usable timestamp; included in consumed."),
         "unexpected": {**WHOLE, "description": "Records not counted because of a defect; all are dead letters."},

@@ -58,6 +58,7 @@ def partition(shard: ShardStatus) -> dict[str, Any]:
         "consumed": consumed,
         **became,
         "dead_by_reason": dead,
+        "unknown_by_type": shard.unknown,
         "adds_up": consumed is not None and consumed == _sum(became.values()),
         "untimed": shard.counter(fields.UNTIMED),
         "unexpected": shard.unexpected,

@@ -57,11 +57,11 @@ def _open(file: str) -> Iterator[_Input]:
 
 def _dry_run(settings: PublishSettings, options: Options, given: _Input) -> int:
     summary = DryRun(settings, settings.user_scope, frozenset(settings.active_on))
-    source = Source(given.stream)
+    source = Source(given.stream, options.entry)
     bound = topics_by_event(settings.topics)
     broken = None
     with showing(source, given.size) as shown, Rejects(options.rejects) as rejects:
-        stats = RunStats(options.adapter, first_link(options.source), rejects, ids=False)
+        stats = RunStats(options.adapter(settings), first_link(options.source), rejects, ids=False)
         shown.begin("reading", 0)
         try:
             for raw in source:
@@ -76,7 +76,7 @@ def _dry_run(settings: PublishSettings, options: Options, given: _Input) -> int:
         print_json({**stats.as_document(), "months": months, "error": str(broken) if broken else None})
     else:
         click.echo(f"Dry run: {stats.events:,} events would be published from {stats.elements:,} elements.")
-        _report_rest(stats)
+        _report_rest(stats, options.format)
         if months:
             click.echo()
             show_table(
@@ -94,7 +94,7 @@ def _dry_run(settings: PublishSettings, options: Options, given: _Input) -> int:
 def _publish(settings: PublishSettings, options: Options, given: _Input) -> int:
     state = state_to_resume(options)
     stop = StopRequest(given.stream)
-    source = Source(stop)
+    source = Source(stop, options.entry)
     began = time.monotonic()
     with (
         stop.requested(),
@@ -134,16 +134,19 @@ def _report(options: Options, run: Run, seconds: float, problem: str | None, *, 
             + (" in all" if run.resumed_at else "")
             + f"; this run took {seconds:.1f} s."
         )
-        _report_rest(stats)
+        _report_rest(stats, options.format)
         if stopped:
             click.echo(f"Stopped. {again}")
     if problem:
         click.echo(f"Error: {problem}. {again}", err=True)
 
 
-def _report_rest(stats: RunStats) -> None:
+def _report_rest(stats: RunStats, form: str) -> None:
     if stats.ignored:
         click.echo(f"{stats.ignored:,} elements are of kinds that are not counted and were left out.")
+    if stats.unknown:
+        types = ", ".join(f"{name} ({count:,})" for name, count in sorted(stats.unknown.items()))
+        click.echo(f"Event types among them that --format {form} does not know: {types}")
     if not stats.rejected:
         return
     click.echo(f"{stats.rejected.total():,} rejected:")

@@ -13,7 +13,7 @@ import orjson
 
 from deploy.cli.publish.source import MAX_ELEMENT, Source
 from deploy.cli.publish.state import ElementCounts, next_link
-from schemas.adapters.elements import Adapter, Element
+from schemas.adapters.elements import Adapter, Element, count_unknown
 from schemas.events import BadRecordError, Event, RecordTime
 
 EXAMPLES: Final = 3
@@ -96,12 +96,15 @@ class RunStats:
         self.link = link
         self.elements, self.events, self.ignored = before.elements, before.events, before.ignored
         self.rejected = Counter(before.rejected)
+        self.unknown = dict(before.unknown)
         self.rejects = rejects
         self._adapter = adapter
         self._ids = ids
 
     def tally(self) -> ElementCounts:
-        return ElementCounts(self.elements, self.events, self.ignored, dict(self.rejected), self.rejects.size)
+        return ElementCounts(
+            self.elements, self.events, self.ignored, dict(self.rejected), self.rejects.size, dict(self.unknown)
+        )
 
     def add(self, raw: bytes, source: Source) -> Iterator[Event]:
         """The events of an element of `source`; counts rejects. Exhaust the iterator before the next element."""
@@ -117,6 +120,8 @@ class RunStats:
                 self._reject(part, raw, source)
             elif not part.events:
                 self.ignored += 1
+                if part.unknown is not None:
+                    count_unknown(self.unknown, part.unknown)
             for event in part.events:
                 self.events += 1
                 yield self._with_id(event, part.index, len(parts)) if self._ids and event.id is None else event
@@ -139,6 +144,7 @@ class RunStats:
             "elements": self.elements,
             "events": self.events,
             "ignored": self.ignored,
+            "unknown": dict(sorted(self.unknown.items())),
             "rejected": {
                 reason: {
                     "count": count,

@@ -47,7 +47,7 @@ class Untimed:
             at = RecordTime.of(record.timestamp, now_ms)
             if at.usable:
                 continue
-            for event in events_of(self.settings.topics[self.of.shard.topic], record, at):
+            for event in events_of(self.of.shard.topic, self.settings, record, at):
                 local = event.time.astimezone(self.settings.zone)
                 self.periods |= {f"{local:%Y-%m-%d}", f"{local:%Y-%m}"}
 

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from aggregator.settings import WorkerSettings
 from deploy.cli.verify.replay import KafkaRecord
-from schemas.adapters.registry import ADAPTERS
+from schemas.adapters.registry import adapter_named
 from schemas.events import (
     DECODERS,
     MAX_AHEAD,
@@ -148,15 +148,16 @@ class Repeats:
         return False
 
 
-def events_of(name: str, record: KafkaRecord, at: RecordTime) -> Iterator[Event]:
-    """The events of a record, without bad ones: those are dead letters and count nowhere."""
+def events_of(topic: str, settings: WorkerSettings, record: KafkaRecord, at: RecordTime) -> Iterator[Event]:
+    """The events of a record of `topic`, without bad ones: those are dead letters and count nowhere."""
+    name = settings.topics[topic]
     if name in DECODERS:
         try:
             yield decode(name, record.value, at)
         except BadRecordError:
             return
         return
-    for element in ADAPTERS[name](record.value, record.headers, at):
+    for element in adapter_named(name, settings.realm_names)(record.value, record.headers, at):
         for place, event in enumerate(element.events):
             # Events of one element share one id, and each counts.
             yield event if event.id is None or not place else replace(event, id=f"{event.id} {place}")

@@ -218,7 +218,7 @@ def _count_partition(
             if record.offset in held.unexpected[shard]:
                 continue
             timed = RecordTime.of(record.timestamp, now_ms)
-            for event in events_of(settings.topics[shard.topic], record, timed):
+            for event in events_of(shard.topic, settings, record, timed):
                 at_ms = timed.ms if timed.usable else int(event.time.timestamp() * 1000)
                 if event.id is not None and repeats.has(event.id, at_ms, _realm(event, settings, shard, held)):
                     continue

@@ -72,6 +72,44 @@ def test_foreign_events_are_converted(kafka: Kafka, tmp_path: Path) -> None:
     assert [sent.event.grant_type for sent in kafka.sent("token")] == ["authorization_code"]
 
 
+AUDITED = {"ip": "203.0.113.7", "timestamp": NOON_MS, "clientId": "web", "scope": "openid", "success": True}
+
+
+def entry(message: str) -> str:
+    """As the server's log4j2 configuration writes it."""
+    return f"2026-01-01 00:00:00,123 INFO  [qtp1-17] [audit.ApplicationAuditLogger] (Logger.java:167) - {message}\n"
+
+
+def test_the_audit_file_of_janssen_is_read_as_it_is_written(kafka: Kafka, tmp_path: Path) -> None:
+    def pretty(action: str, username: str) -> str:
+        return json.dumps(AUDITED | {"action": action, "username": username}, indent=2, separators=(",", " : "))
+
+    text = entry(pretty("USER_AUTHORIZATION", 'a}\n{"')) + entry(pretty("TOKEN_REQUEST", "ada"))
+    # Rotation cut a message off; the messages after it are whole.
+    text += entry(pretty("USER_AUTHORIZATION", "cut")[:60]) + entry(pretty("CLIENT_READ", "x"))
+    text += entry(json.dumps(AUDITED | {"action": "USER_AUTHORIZATION", "username": "bob"}))
+    text += entry(pretty("ACTION_OF_2030", "x"))
+    (tmp_path / "jans-auth_audit.log").write_text(text)
+
+    done = kafka.run(str(tmp_path / "jans-auth_audit.log"), "--format", "janssen-audit", "--json")
+
+    result = json.loads(done.stdout)
+    assert (result["elements"], result["events"], result["ignored"]) == (6, 3, 2)
+    assert result["unknown"] == {"ACTION_OF_2030": 1}
+    (rejected,) = result["rejected"]["not_json"]["examples"]
+    # Two messages of nine lines are before it.
+    assert (rejected["line"], rejected["element"]) == (19, 2)
+    assert sorted(sent.event.user_id for sent in kafka.sent("login")) == ['a}\n{"', "bob"]
+    assert len(kafka.sent("token")) == 1
+
+    with (tmp_path / "jans-auth_audit.log").open("a") as longer:
+        longer.write(entry(pretty("USER_AUTHORIZATION", "eve")))
+    again = kafka.run(str(tmp_path / "jans-auth_audit.log"), "--format", "janssen-audit", "--json")
+    result = json.loads(again.stdout)
+    assert (result["resumed_at_element"], result["events"], result["unknown"]) == (6, 4, {"ACTION_OF_2030": 1})
+    assert sorted(sent.event.user_id for sent in kafka.sent("login")) == ['a}\n{"', "bob", "eve"]
+
+
 BAD = ("not json", login("ada", id="x", time="1970-01-01T00:00:00Z"), {"type": "login"})
 
 
