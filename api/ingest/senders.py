@@ -11,6 +11,8 @@ from pydantic import SecretStr
 
 from api.auth.access import MAX_HEADER_BYTES, Access
 from api.auth.principal import Principal
+from api.http.errors import ForbiddenError
+from schemas.prefix import PREFIX
 
 SCOPE: Final = "events:write"
 SECRET_HEADER: Final = "X-Webhook-Secret"  # noqa: S105
@@ -19,20 +21,24 @@ SECRET_HEADER: Final = "X-Webhook-Secret"  # noqa: S105
 class SenderAuth:
     """Authenticates the senders of one route. Without a secret only bearer tokens are accepted."""
 
-    def __init__(self, source: str, secret: SecretStr | None, access: Access) -> None:
+    def __init__(self, source: str, secret: SecretStr | None, access: Access, *, open_to_all: bool) -> None:
+        """`open_to_all`: whether AUTH=none lets everybody send."""
         self._webhook = Principal(f"webhook {source}", frozenset({SCOPE}))
         text = "" if secret is None else secret.get_secret_value()
         self._digest = _digest(text) if text else None
         self._access = access
+        self._open_to_all = open_to_all
 
     async def authenticate(self, request: web.Request) -> Principal:
-        """Raises UnauthorizedError, InsufficientScopeError, UnavailableError."""
+        """Raises UnauthorizedError, InsufficientScopeError, UnavailableError, ForbiddenError."""
         authorization = request.headers.get(hdrs.AUTHORIZATION)
         if self._digest is not None:
             for candidate in (request.headers.get(SECRET_HEADER), authorization, _credentials(authorization)):
                 if candidate is not None and len(candidate) <= MAX_HEADER_BYTES and self._is_secret(candidate):
                     return self._webhook
-        return (await self._access.authenticate(authorization, SCOPE))[0]
+        if self._access.open and not self._open_to_all:
+            raise ForbiddenError(f"{PREFIX}AUTH=none lets nobody send events; {PREFIX}AUTH_NONE_WRITES=on allows it.")
+        return (await self._access.authenticate(authorization, SCOPE, request.remote))[0]
 
     def _is_secret(self, candidate: str) -> bool:
         # Digests: the comparison's duration reveals neither the secret's length nor a correct prefix.

@@ -127,7 +127,7 @@ async def test_processes_share_sessions(serve: Serve, redis_url: str, bearers: d
     session = await opened(one)
     assert (await ask(other, session, session)).status == 200
     with redis.Redis.from_url(shared) as server:
-        (key,) = server.keys("*session*")
+        (key,) = server.keys("*session:*")
         assert session.encode() not in key + server.get(key), "who reads the store has no session"
         assert 3500 < server.ttl(key) <= 3600
     await ask(other, session, session, "/admin/dropsession")
