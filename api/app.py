@@ -36,6 +36,7 @@ from api.ledger.client import AUTH_ERRORS, UNREACHABLE, open_ledger, open_shared
 from api.ledger.statistics import Statistics
 from api.settings.settings import ApiSettings
 from schemas.connections.redis_diagnosis import diagnose_refusal
+from schemas.connections.urls import is_in_the_clear
 from schemas.settings import PREFIX, SettingsError
 from schemas.telemetry import traces
 from schemas.time.clock import SYSTEM, Clock
@@ -156,6 +157,12 @@ def authenticators(settings: ApiSettings, jwks: Jwks, session: ClientSession, cl
         url, client_id = settings.auth_introspection_url, settings.auth_client_id
         lookups = Lookups(settings.auth_lookups_per_s, clock)
         found.append(Introspection(url, client_id, secret, accepted, lookups, session, clock))
+    asked = {"AUTH_JWKS_URL": settings.auth_jwks_url, "AUTH_INTROSPECTION_URL": settings.auth_introspection_url}
+    for name, url in asked.items():
+        if found and is_in_the_clear(url):
+            log.warning(
+                "issuer is asked in the clear, so its answers can be forged", setting=PREFIX + name, use="https"
+            )
     if not found:
         log.warning("answering everybody", setting=f"{PREFIX}AUTH", value="none")
     return found

@@ -39,9 +39,7 @@ def is_rebindable(host: str, names: Collection[str]) -> bool:
     return not (not name or "." not in name or name.endswith(".localhost") or name in names or _is_address(name))
 
 
-def refuse_other_sites(
-    names: Collection[str], origins: Collection[str] = ()
-) -> Callable[[BaseRequest], web.Response | None]:
+def refuse_other_sites(names: Collection[str], origins: Collection[str] = ()) -> Check:
     """The check for AUTH=none. `names` are host names at which we answer, `origins` other sites that may ask."""
     known = frozenset(name.lower() for name in names)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 MASK: Final = "********"
 
@@ -27,6 +27,17 @@ def masked_url(url: str) -> str:
     shown = "&".join(_masked_parameter(each) for each in re.split("[&;]", query)) if query else ""
     fragment = f"#{MASK}" if "#" in rest else ""
     return f"{scheme}://{_masked_user(credentials)}{at}{path}{question}{shown}{fragment}"
+
+
+def split_url(url: str) -> SplitResult:
+    """The parts of a URL with one host and a valid port. Raises ValueError without the URL, which may have a secret."""
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018 -- raises if it is no number
+    except ValueError:
+        # Python's text contains a part of the password if that has a `/` or a `:`.
+        raise ValueError("is not a URL; in a user or password write / ? # @ : as %2F %3F %23 %40 %3A") from None
+    return parts
 
 
 def masked_urls(text: str, *urls: str) -> str:

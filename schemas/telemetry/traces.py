@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from importlib.util import find_spec
 from typing import Final, Literal, Protocol
-from urllib.parse import urlsplit
 
 import structlog
+
+from schemas.connections.urls import split_url
 
 log = structlog.get_logger(__name__)
 
@@ -85,7 +86,7 @@ def endpoint(text: str) -> str:
     """Validate OTLP_ENDPOINT. Raises ValueError."""
     if not text:
         return text
-    parts = urlsplit(text)
+    parts = split_url(text)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("must be an http:// or https:// URL")
     if parts.username or parts.password:
