@@ -17,8 +17,9 @@ SESSION_PATHS: Final = ("/reporting/", "/admin/")
 async def add_headers(request: web.BaseRequest, response: web.StreamResponse) -> None:
     """Runs before a response is sent. Without `Vary` a shared cache may serve one caller's answer to another."""
     headers, path = response.headers, getattr(request, "raw_path", "")
+    # Assigned, not added: aiohttp has set its own Server header before.
     for name, value in BASIC_HEADERS.items():
-        headers.setdefault(name, value)
+        headers[name] = value
     if path == "/" or path.startswith(PUBLIC_PATH):
         return
     needed = f"{hdrs.AUTHORIZATION}, {hdrs.COOKIE}" if path.startswith(SESSION_PATHS) else hdrs.AUTHORIZATION

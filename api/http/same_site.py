@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Collection, Mapping
 from typing import Final
 from urllib.parse import urlsplit
@@ -16,6 +17,7 @@ from schemas.prefix import PREFIX
 SITE: Final = "Sec-Fetch-Site"
 OWN_SITES: Final = frozenset({"same-origin", "none"})
 """`none` is a request of the user: address bar or bookmark. Another port of this host is `same-site`."""
+HOST: Final = re.compile(r"(?:\[(?P<address>[0-9a-f:.]+)\]|(?P<name>[^][:@/]*))(?::[0-9]*)?")
 OPEN_PATHS: Final = ("/health/", "/metrics", "/dashboard/")
 """Answers without figures of tenants, which monitoring and links from other sites request."""
 
@@ -59,11 +61,9 @@ def refuse_other_sites(names: Collection[str], origins: Collection[str] = ()) ->
 
 
 def _host_name(host: str) -> str:
-    try:
-        return (urlsplit(f"//{host}").hostname or "").rstrip(".")
-    except ValueError:
-        # Malformed, so no name of ours.
-        return "."
+    found = HOST.fullmatch(host.lower())
+    # A malformed one is no name of ours.
+    return "." if found is None else found["address"] or found["name"].rstrip(".")
 
 
 def _authority(origin: str) -> str:
