@@ -35,7 +35,7 @@ def is_cross_site(headers: Mapping[str, str], origins: Collection[str] = ()) -> 
 def is_rebindable(host: str, names: Collection[str]) -> bool:
     """Whether another site's owner may have pointed this Host here by DNS; `names` are ours.
 
-    Addresses, and names without a dot, are in nobody's DNS.
+    Addresses, and names without a dot, have no such owner.
     """
     name = _host_name(host)
     return not (not name or "." not in name or name.endswith(".localhost") or name in names or _is_address(name))

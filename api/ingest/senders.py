@@ -37,7 +37,7 @@ class SenderAuth:
                 if candidate is not None and len(candidate) <= MAX_HEADER_BYTES and self._is_secret(candidate):
                     return self._webhook
         if self._access.open and not self._open_to_all:
-            raise ForbiddenError(f"{PREFIX}AUTH=none lets nobody send events; {PREFIX}AUTH_NONE_WRITES=on allows it.")
+            raise ForbiddenError(f"{PREFIX}AUTH=none allows no events; {PREFIX}AUTH_NONE_WRITES=on allows it.")
         return (await self._access.authenticate(authorization, SCOPE, request.remote))[0]
 
     def _is_secret(self, candidate: str) -> bool:

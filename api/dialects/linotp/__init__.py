@@ -98,7 +98,7 @@ class Reporting:
     ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
         async def handle(request: web.Request, arguments: Parameters, headers: Mapping[str, str]) -> web.StreamResponse:
             if action in DELETES and not self._may_delete:
-                raise ForbiddenError(f"{PREFIX}AUTH=none lets nobody delete; {PREFIX}AUTH_NONE_WRITES=on allows it.")
+                raise ForbiddenError(f"{PREFIX}AUTH=none allows no deletes; {PREFIX}AUTH_NONE_WRITES=on allows it.")
             principal = await self._authenticate(request, arguments)
             await self._policies.refresh()
             allowed = self._policies.policies.allowed_realms(principal.subject, action)

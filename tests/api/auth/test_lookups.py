@@ -1,4 +1,4 @@
-"""Made-up tokens cause few requests to the issuer, and shut nobody out whose token was good before."""
+"""Made-up tokens cause few requests to the issuer, and shut out no token that was good before."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ async def test_a_flood_at_a_slow_issuer_shuts_out_no_good_token(
             flood = [asyncio.create_task(ask(attacker, f"made-up-{number}")) for number in range(CALLERS)]
             await wait_until_async(lambda: liar.open, 10, "the flood is being verified")
             assert await asyncio.gather(*(ask(victim, token) for token in good)) == [200] * len(good)
-            # A token that is new, from an address that floods nobody.
+            # A token that is new, from an address that floods nothing.
             assert await ask(victim, "good-new") == 200
             answers = Counter(await asyncio.gather(*flood))
             assert answers.keys() <= {401, 503}

@@ -175,7 +175,7 @@ ROWS: Final = [
     Row("one realm with a space", {"realms": "acme globex"}, frozenset({"acme globex"})),
     Row("realms in a list", {"realms": ["acme", "globex"]}, frozenset({"acme", "globex"})),
     Row("a realm twice", {"realms": ["acme", "acme"]}, frozenset({"acme"})),
-    Row("a realm that nobody has", {"realms": ["initech"]}, NONE),
+    Row("an unknown realm", {"realms": ["initech"]}, NONE),
     Row("a realm in capitals", {"realms": ["ACME"]}, NONE),
     Row("every realm", {"realms": "*"}, NONE),
     Row("realms null", {"realms": None}, NONE),
