@@ -165,7 +165,7 @@ async def _introspection(session: ClientSession, settings: ApiSettings) -> list[
 
 
 def _clock(url: str, answer: Answer) -> list[Finding]:
-    host, check = urlsplit(url).hostname or "", "access.clock"
+    host, check = urlsplit(url).netloc.rpartition("@")[2], "access.clock"
     if answer.ahead_s is None:
         return []
     apart = abs(answer.ahead_s)

@@ -46,7 +46,9 @@ def times(name: str, *values: Any, outcome: Outcome = REFUSED) -> list[Row]:
 
 
 OPTIONAL: Final = "RFC 7662 makes the claim optional: the issuer has checked the token"
-NO_NUMBER: Final = (True, False, "soon", "", str(LATER), [], [LATER], {}, {"at": LATER})
+NO_NUMBER: Final[tuple[Any, ...]] = (True, False, "soon", "", str(LATER), [], [LATER], {}, {"at": LATER})
+
+TYPES: Final[tuple[Any, ...]] = ("DPoP", "MAC", "N_A", "", "id_token", 1, ["Bearer"], {}, True)
 
 ROWS: Final = [
     Row("a good token", {}, ALL),
@@ -76,10 +78,7 @@ ROWS: Final = [
     Row("an id token: at_hash", {"at_hash": "x"}, REFUSED),
     Row("an id token: c_hash", {"c_hash": "x"}, REFUSED),
     Row("a logout token", {"events": {"http://schemas.openid.net/event/backchannel-logout": {}}}, REFUSED),
-    *(
-        Row(f"token_type {value!r}", {"token_type": value}, REFUSED)
-        for value in ("DPoP", "MAC", "N_A", "", "id_token", 1, ["Bearer"], {}, True)
-    ),
+    *(Row(f"token_type {value!r}", {"token_type": value}, REFUSED) for value in TYPES),
     *(Row(f"token_type {value!r}", {"token_type": value}, ALL) for value in ("bearer", "BEARER")),
     *(Row(f"typ {value!r}", {"typ": value}, REFUSED) for value in ("", "JWE", 7, ["Bearer"], "Bearer ")),
     *(Row(f"token_use {value!r}", {"token_use": value}, REFUSED) for value in ("", "refresh", 7, ["access"])),
@@ -237,7 +236,7 @@ async def test_both_ways_give_the_same_answer(serve: Serve, seeded: str, issuer:
     assert wrong == {}
 
 
-HEADS: Final = [
+HEADS: Final[list[tuple[str, dict[str, Any], Outcome]]] = [
     ("no typ", {"typ": ABSENT}, ALL),
     *((f"typ {value}", {"typ": value}, ALL) for value in ("JWT", "jwt", "at+jwt", "AT+JWT", "application/at+jwt")),
     *(
