@@ -85,11 +85,12 @@ class Sessions:
             ("PEXPIREAT", register, until_ms, "NX"),
             ("PEXPIREAT", register, until_ms, "GT"),
             ("ZRANGE", register, 0, -MAX_PER_SUBJECT - 1),
+            ("ZREMRANGEBYRANK", register, 0, -MAX_PER_SUBJECT - 1),
             ("SET", key, packed, "PXAT", until_ms),
         )
         ending = replies[4]
         if ending:
-            await self._run(("ZREM", register, *ending), *(("DEL", each) for each in ending))
+            await self._run(*(("DEL", each) for each in ending))
 
     async def principal(self, session_id: str) -> Principal | None:
         """The session's principal; None if it is not open. Raises UnavailableError."""
