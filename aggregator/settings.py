@@ -14,10 +14,17 @@ FORMAT = 2
 """Version of the ledger's layout and counting rules. A worker rejects a newer one and upgrades an older one."""
 
 
-def _long_enough(key: SecretStr) -> SecretStr:
+MIN_DISTINCT = 5
+"""Different characters of a hash key. Random hexadecimal digits have as many in all but one of a million keys."""
+
+
+def _hard_to_guess(key: SecretStr) -> SecretStr:
     # A short key can be found by trial against the sketches; 16 random characters cannot.
-    if len(key.get_secret_value()) < 16:
+    text = key.get_secret_value()
+    if len(text) < 16:
         raise ValueError("must have at least 16 characters")
+    if len(set(text)) < MIN_DISTINCT:
+        raise ValueError(f"must have at least {MIN_DISTINCT} different characters: take random ones")
     return key
 
 
@@ -33,7 +40,7 @@ class WorkerSettings(KafkaSettings):
     kafka_session_timeout_s: float = Field(
         10.0, ge=6, le=1800, description="Seconds without a heartbeat after which a worker's partitions move to others."
     )
-    user_hash_key: Annotated[SecretStr, AfterValidator(_long_enough)] = Field(
+    user_hash_key: Annotated[SecretStr, AfterValidator(_hard_to_guess)] = Field(
         description="Secret that turns user ids into digests. Never change it: with another key all users count as new."
     )
     user_scope: Literal["global", "realm"] = Field(

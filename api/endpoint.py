@@ -9,7 +9,8 @@ from typing import Any, Final, NamedTuple, Protocol, TypeVar
 from urllib.parse import parse_qsl
 
 import structlog
-from aiohttp import hdrs, web
+from aiohttp import ClientPayloadError, hdrs, web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from api.auth.access import Access
 from api.auth.principal import Principal
@@ -222,7 +223,9 @@ class Endpoint:
     async def _authenticate(self, request: web.Request, headers: dict[str, str]) -> tuple[Principal, float]:
         authorization = request.headers.get(hdrs.AUTHORIZATION)
         try:
-            principal, expires_at = await self._services.access.authenticate(authorization, self._dialect.scope)
+            principal, expires_at = await self._services.access.authenticate(
+                authorization, self._dialect.scope, request.remote
+            )
         except ApiError:
             await self._take_request(f"address {request.remote}", headers)
             raise
@@ -296,6 +299,8 @@ async def read_form(request: web.Request) -> str:
         raise BadRequestError(f"The form is longer than {MAX_QUERY_BYTES} bytes.") from error
     except TimeoutError as error:
         raise BadRequestError("The form did not arrive in time.") from error
+    except (ClientPayloadError, HttpProcessingError, ConnectionError) as error:
+        raise BadRequestError("The form did not arrive completely.") from error
 
 
 def parse_parameters(encoded: str) -> dict[str, str]:

@@ -8,7 +8,6 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self, TypeVar
-from urllib.parse import urlsplit, urlunsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
@@ -17,6 +16,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from schemas.adapters.registry import ADAPTERS
 from schemas.connections.kafka_settings import KafkaConnectionSettings
 from schemas.connections.redis_settings import RedisConnectionSettings
+from schemas.connections.urls import MASK, masked_url
 from schemas.events import MAX_LABEL_BYTES
 from schemas.prefix import PREFIX as PREFIX
 from schemas.telemetry import traces
@@ -197,28 +197,19 @@ def read(settings: type[S], **values: Any) -> S:
 
 
 def effective(settings: BaseSettings) -> dict[str, str]:
-    """Every setting by its environment name, as `--check` prints it; secrets are masked."""
+    """Every setting by its environment name, as `--check` prints it; secrets are masked, also those inside URLs."""
     shown = {}
     for name in sorted(type(settings).model_fields):
         value = getattr(settings, name)
-        if name.endswith("_url") and isinstance(value, SecretStr):
-            value = without_password(value.get_secret_value())
-        elif isinstance(value, SecretStr):
-            value = "********" if value.get_secret_value() else ""
+        if isinstance(value, SecretStr):
+            secret = value.get_secret_value()
+            value = masked_url(secret) if name.endswith("_url") and "://" in secret else MASK if secret else ""
         elif isinstance(value, dict):
             value = ",".join(f"{key}={item}" for key, item in value.items())
         elif isinstance(value, tuple):
-            value = ",".join(str(item) for item in value)
-        shown[PREFIX + name.upper()] = "" if value is None else str(value)
+            value = ",".join(masked_url(str(item)) for item in value)
+        shown[PREFIX + name.upper()] = "" if value is None else masked_url(str(value))
     return shown
-
-
-def without_password(url: str) -> str:
-    parts = urlsplit(url)
-    if parts.password is None:
-        return url
-    user, _, host = parts.netloc.rpartition("@")
-    return urlunsplit(parts._replace(netloc=f"{user.partition(':')[0]}:********@{host}"))
 
 
 def fingerprint(secret: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from aiohttp import ClientSession, ClientTimeout, web
@@ -72,15 +73,16 @@ class Ingest:
         self._producer: EventProducer | None = None
 
     def routes(self) -> list[web.RouteDef]:
-        settings, access = self._settings, self._services.access
+        settings = self._settings
+        sender_auth = partial(SenderAuth, access=self._services.access, open_to_all=settings.auth_none_writes)
         secret_of = {
             "keycloak": settings.ingest_keycloak_secret,
             "auth0": settings.ingest_auth0_secret,
             "fusionauth": settings.ingest_fusionauth_secret,
         }
-        routes = [web.post(PATHS[EVENTS], self._handler(EVENTS, SenderAuth(EVENTS, None, access), adapter_for))]
+        routes = [web.post(PATHS[EVENTS], self._handler(EVENTS, sender_auth(EVENTS, None), adapter_for))]
         for name, adapter in WEBHOOKS.items():
-            senders = SenderAuth(name, secret_of[name], access, self._signature_of(name, secret_of[name]))
+            senders = sender_auth(name, secret_of[name], signature=self._signature_of(name, secret_of[name]))
             routes.append(
                 web.post(
                     PATHS[name], self._handler(name, senders, _always(adapter_named(adapter, settings.realm_names)))

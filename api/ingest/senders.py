@@ -11,9 +11,10 @@ from pydantic import SecretStr
 
 from api.auth.access import MAX_HEADER_BYTES, Access
 from api.auth.principal import Principal
-from api.http.errors import UnauthorizedError
+from api.http.errors import ForbiddenError, UnauthorizedError
 from api.ingest.signatures import MAX_SIGNATURE_BYTES, Signature
 from api.metrics import ACCESS_REFUSALS
+from schemas.prefix import PREFIX
 
 SCOPE: Final = "events:write"
 SECRET_HEADER: Final = "X-Webhook-Secret"  # noqa: S105
@@ -23,17 +24,26 @@ class SenderAuth:
     """Authenticates the senders of one route. Without secret and signature only bearer tokens are accepted."""
 
     def __init__(
-        self, source: str, secret: SecretStr | None, access: Access, signature: Signature | None = None
+        self,
+        source: str,
+        secret: SecretStr | None,
+        access: Access,
+        *,
+        open_to_all: bool,
+        signature: Signature | None = None,
     ) -> None:
+        """`open_to_all`: whether AUTH=none lets everybody send."""
         self._webhook = Principal(f"webhook {source}", frozenset({SCOPE}))
         text = "" if secret is None else secret.get_secret_value()
         self._digest = _digest(text) if text else None
         self._access = access
+        self._open_to_all = open_to_all
         self._signature = signature
 
     async def authenticate(self, request: web.Request) -> Principal | None:
-        """None if the signature of the body must decide. Raises UnauthorizedError, InsufficientScopeError,
-        UnavailableError.
+        """None if the signature of the body must decide.
+
+        Raises UnauthorizedError, InsufficientScopeError, UnavailableError, ForbiddenError.
         """
         authorization = request.headers.get(hdrs.AUTHORIZATION)
         if self._digest is not None:
@@ -43,8 +53,10 @@ class SenderAuth:
         signed = self._signature is not None and self._signature.header in request.headers
         if signed and authorization is None:
             return None
+        if self._access.open and not self._open_to_all:
+            raise ForbiddenError(f"{PREFIX}AUTH=none allows no events; {PREFIX}AUTH_NONE_WRITES=on allows it.")
         try:
-            return (await self._access.authenticate(authorization, SCOPE))[0]
+            return (await self._access.authenticate(authorization, SCOPE, request.remote))[0]
         except UnauthorizedError:
             if signed:
                 return None

@@ -11,6 +11,7 @@ from api.settings import quotas, reporting_policy, token_file
 from api.settings.origin import origin_of
 from schemas.connections.kafka_settings import http_url
 from schemas.connections.redis_settings import RedisUrl
+from schemas.connections.urls import is_loopback
 from schemas.events import EVENTS
 from schemas.outgoing import topics_by_event
 from schemas.settings import PREFIX, KafkaSettings, Listed
@@ -32,7 +33,7 @@ REQUIRED_BY_METHOD: Final = {
 MIN_SECRET_CHARS: Final = 16
 """Minimum length of a webhook's secret: anyone on the network can guess."""
 
-T = TypeVar("T", str, SecretStr, Path | None)
+T = TypeVar("T", str, SecretStr, Path | None, tuple[str, ...])
 
 
 def _auth_methods(methods: tuple[AuthMethod, ...]) -> tuple[AuthMethod, ...]:
@@ -126,9 +127,12 @@ class ApiSettings(KafkaSettings):
         (),
         description="Methods that authenticate tokens: jwt, introspection, static, or several; none answers everybody.",
     )
-    auth_issuer: Annotated[str, AfterValidator(_required_by_method)] = Field("", description="Required `iss` of a JWT.")
-    auth_audience: Annotated[str, AfterValidator(_required_by_method)] = Field(
-        "", description="Required `aud` of a JWT."
+    auth_issuer: Annotated[str, AfterValidator(_required_by_method)] = Field(
+        "", description="Required `iss` of a JWT, and of an introspection answer that has one."
+    )
+    auth_audience: Annotated[Listed[str], AfterValidator(_required_by_method)] = Field(
+        (),
+        description="Audiences, one of which must be in `aud` of a JWT, and of an introspection answer that has `aud`.",
     )
     auth_jwks_url: Url = Field("", description="URL at which the issuer publishes the keys of its JWTs.")
     auth_introspection_url: Url = Field("", description="URL of the RFC 7662 endpoint for opaque tokens.")
@@ -144,6 +148,22 @@ class ApiSettings(KafkaSettings):
     auth_realms_claim: str = Field(
         "realms",
         description="Claim with the realms to which a token is limited; a token without the claim is not limited.",
+    )
+    auth_realms_required: bool = Field(
+        False, description="Whether to refuse JWTs and introspected tokens without AUTH_REALMS_CLAIM."
+    )
+    auth_lookups_per_s: float = Field(
+        50,
+        gt=0,
+        le=10_000,
+        description="Introspections per second of tokens that were not valid before; a fifth of it for one address.",
+    )
+    auth_none_writes: bool = Field(
+        False, description="Whether AUTH=none also lets everybody delete reporting rows and send events."
+    )
+    auth_none_hosts: Listed[str] = Field(
+        (),
+        description="Host names at which AUTH=none answers, beside addresses, API_HOST and names without a dot.",
     )
     stat_scope: str = Field(
         "jans_stat", min_length=1, description="Token scope that the Janssen and Gluu statistics require."
@@ -171,6 +191,10 @@ class ApiSettings(KafkaSettings):
     )
     reporting_session_s: int = Field(
         3600, ge=1, le=2_592_000, description="Lifetime of a reporting session in seconds."
+    )
+    reporting_cookie_secure: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="Whether the session cookie is sent over https only; auto: on, except on a loopback API_HOST.",
     )
     janssen_cache_ttl_s: int = Field(3600, ge=0, description="Seconds for which a Janssen answer is cached.")
     gluu_interval_s: int = Field(
@@ -213,6 +237,12 @@ class ApiSettings(KafkaSettings):
     )
     live_listeners: int = Field(
         256, ge=0, le=10_000, description="Most concurrent listeners of /v1/live; beyond it 503."
+    )
+    live_listeners_per_subject: int = Field(
+        32,
+        ge=1,
+        le=10_000,
+        description="Most listeners of /v1/live of one subject, or of one address with AUTH=none; beyond it 429.",
     )
 
     ingest: Annotated[bool, AfterValidator(_has_topic)] = Field(
@@ -259,6 +289,13 @@ class ApiSettings(KafkaSettings):
     ingest_timeout_s: float = Field(
         5.0, ge=0.1, le=60, description="Seconds within which Kafka must acknowledge events; beyond it 503."
     )
+
+    @property
+    def secure_cookies(self) -> bool:
+        """Whether cookies are always for https only: behind a proxy the api itself does not see https."""
+        if self.reporting_cookie_secure == "auto":
+            return not is_loopback(self.api_host)
+        return self.reporting_cookie_secure == "on"
 
     def _speaks_kafka(self) -> bool:
         return self.ingest

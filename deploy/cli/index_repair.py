@@ -20,6 +20,7 @@ from deploy.cli.json_output import print_json
 from deploy.cli.operations import confirmed, shards_held, show_table
 from deploy.cli.snapshot import with_connection
 from deploy.cli.snapshot.redis_connections import RedisConnection, connect_to, is_same_node, names
+from deploy.cli.terminal import echo
 from schemas.events import EARLIEST, MAX_AHEAD
 from schemas.ledger import fields
 from schemas.ledger.keys import Shard, ShardKeys
@@ -91,7 +92,7 @@ def rebuild_index(settings: WorkerSettings, shard: Shard | None, yes: bool, *, a
         print_json({"shards": [_as_document(each) for each in found], "changed": changes})
     elif changes:
         added, removed = sum(each.added for each in found), sum(each.removed for each in found)
-        click.echo(f"Added {added} periods and removed {removed} timestamps. Answers include them from now on.")
+        echo(f"Added {added} periods and removed {removed} timestamps. Answers include them from now on.")
 
 
 async def repair(client: Client, of: ShardKeys, *, change: bool) -> Repair:
@@ -199,4 +200,4 @@ def _show(found: list[Repair]) -> None:
     if rows:
         show_table(("topic", "partition", "period or field", ""), rows)
     else:
-        click.echo("Nothing to repair: every period that has keys is in its shard's index.")
+        echo("Nothing to repair: every period that has keys is in its shard's index.")

@@ -12,6 +12,7 @@ from aggregator.ledger.store import Client
 from aggregator.settings import NEVER_ADOPTED, WorkerSettings
 from deploy.cli.json_output import print_json
 from deploy.cli.operations import confirmed, shards_held, show_table, with_ledger
+from deploy.cli.terminal import echo
 from schemas.ledger import fields
 from schemas.ledger.keys import Shard
 from schemas.settings import PREFIX
@@ -66,7 +67,7 @@ def adopt(settings: WorkerSettings, yes: bool, *, as_json: bool) -> None:
     found = with_ledger(settings, ask)
     rows = [(*_named(change), *change.shard, change.position) for change in found]
     if not found and not as_json:
-        click.echo("No difference: every shard was counted with these settings.")
+        echo("No difference: every shard was counted with these settings.")
         return
     if not as_json:
         show_table([name.replace("_", " ") for name in COLUMNS], rows)
@@ -83,7 +84,7 @@ def adopt(settings: WorkerSettings, yes: bool, *, as_json: bool) -> None:
         )
     document: dict[str, Any] = {"changes": [dict(zip(COLUMNS, row, strict=True)) for row in rows], "recorded": False}
     if not as_json:
-        click.echo(
+        echo(
             "Counts made so far stay as they are; the new values apply from these positions on.\n"
             "Stop the workers first: a running worker continues with its old settings."
         )
@@ -109,7 +110,7 @@ def adopt(settings: WorkerSettings, yes: bool, *, as_json: bool) -> None:
     if as_json:
         print_json(document | {"recorded": True})
     else:
-        click.echo("Recorded.")
+        echo("Recorded.")
 
 
 def _named(change: Change) -> tuple[str, str, str]:

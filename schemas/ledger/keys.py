@@ -39,6 +39,7 @@
 | answer | string | until its grace is over | a cache entry, in the database of CACHE_REDIS_URL |
 | allowance | string | until its bucket is full | used requests of a caller, in that database too |
 | session | string | until it ends | the principal of a session, by the digest of its id, in that database too |
+| sessions of | sorted set | until the last session ends | keys of a subject's sessions, by end; in that database too |
 | `recordings` | list | forever | the token counts that reporting policies recorded, each with its start; by the api |
 
 All keys of a shard carry the hash tag `{topic-partition}`: one Cluster slot, so one script can change them together.
@@ -107,6 +108,11 @@ def allowance(prefix: str, caller: str) -> str:
 
 def session(prefix: str, digest: str) -> str:
     return f"{prefix}session:{digest}"
+
+
+def sessions_of(prefix: str, owner: str) -> str:
+    """`owner` is a digest."""
+    return f"{prefix}sessions-of:{owner}"
 
 
 def recordings(prefix: str) -> str:

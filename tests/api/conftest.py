@@ -96,7 +96,8 @@ async def serve(clock: Clock) -> AsyncIterator[Serve]:
     async with AsyncExitStack() as stack:
 
         async def start(**settings: Any) -> Api:
-            app = build_app(ApiSettings(**{"auth": ("none",)} | settings), clock.handed)
+            usual: dict[str, Any] = {"auth": ("none",), "auth_none_writes": True}
+            app = build_app(ApiSettings(**usual | settings), clock.handed)
             runner = build_runner(app)
             await runner.setup()
             stack.push_async_callback(runner.cleanup)

@@ -24,13 +24,14 @@ from api.dialects.linotp import counts, envelope, parameters, show
 from api.dialects.linotp.counts import CountsQuestion, HighestCounts
 from api.dialects.linotp.errors import MethodError, UnknownPathError, policy_error, render_error
 from api.endpoint import Boundary, Headers, Services, parse_parameters, read_form, read_query
-from api.http.errors import UnauthorizedError, UnavailableError
+from api.http.errors import ForbiddenError, UnauthorizedError, UnavailableError
 from api.inventory.deletes import delete
 from api.inventory.inventory import Inventory, RowsDeletedError, Stream
 from api.inventory.policy_history import PolicyFile
 from api.ledger.client import UNREACHABLE
 from api.metrics import ACCESS_REFUSALS, REDIS_ERRORS
 from api.settings.settings import ApiSettings
+from schemas.settings import PREFIX
 
 log = structlog.get_logger(__name__)
 
@@ -40,6 +41,8 @@ DEADLINE_S: Final = 10.0
 """The time until an answer must begin. An unreachable Redis is detected earlier, by its own timeout."""
 TRIES: Final = 3
 """Attempts to answer a question whose rows are deleted meanwhile."""
+
+DELETES: Final = ("delete_all", "delete_before")
 
 Parameters = Mapping[str, str]
 
@@ -63,6 +66,8 @@ class Reporting:
     def __init__(self, settings: ApiSettings, services: Services) -> None:
         self._shape = settings.linotp_shape
         self._open = "none" in settings.auth
+        self._may_delete = not self._open or settings.auth_none_writes
+        self._secure_cookie = settings.secure_cookies
         self._zone = settings.zone
         self._realms = settings.linotp_realms
         self._services = services
@@ -97,6 +102,8 @@ class Reporting:
         self, action: str, answer: ReportHandler
     ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
         async def handle(request: web.Request, arguments: Parameters, headers: Mapping[str, str]) -> web.StreamResponse:
+            if action in DELETES and not self._may_delete:
+                raise ForbiddenError(f"{PREFIX}AUTH=none allows no deletes; {PREFIX}AUTH_NONE_WRITES=on allows it.")
             principal = await self._authenticate(request, arguments)
             await self._policies.refresh()
             allowed = self._policies.policies.allowed_realms(principal.subject, action)
@@ -154,7 +161,7 @@ class Reporting:
                     ACCESS_REFUSALS.labels("session").inc()
                     raise UnauthorizedError
                 return principal
-        principal, _ = await self._services.access.authenticate(authorization, SCOPE)
+        principal, _ = await self._services.access.authenticate(authorization, SCOPE, request.remote)
         return principal
 
     def _session_id(self, request: web.Request, arguments: Parameters) -> str | None:
@@ -174,7 +181,7 @@ class Reporting:
         if (credentials := basic_credentials(authorization)) is not None:
             # LinOTP's scripts sign in with a password: here it is the token.
             authorization = f"Bearer {credentials.password}"
-        principal, _ = await self._services.access.authenticate(authorization, SCOPE)
+        principal, _ = await self._services.access.authenticate(authorization, SCOPE, request.remote)
         opened = await self._sessions.open(principal)
         response = self._success(True)
         response.set_cookie(
@@ -182,7 +189,7 @@ class Reporting:
             opened.id,
             path="/",
             max_age=max(0, int(opened.expires_at - self._clock())),
-            secure=request.secure,
+            secure=self._secure_cookie or request.secure,
             httponly=True,
             samesite="Strict",
         )

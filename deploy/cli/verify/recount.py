@@ -23,6 +23,7 @@ from api.ledger.statistics import Counts, Statistics
 from api.ledger.users import ActiveUsers
 from deploy.cli.operations import Log, kafka_errors_as_usage, logs_of, show_table
 from deploy.cli.snapshot import print_json
+from deploy.cli.terminal import echo
 from deploy.cli.verify.plain_counting import HOUR_MS, Recounted, Repeats, events_of
 from deploy.cli.verify.replay import KafkaRecord, LogReader, ReplayError
 from deploy.progress import progress
@@ -97,9 +98,9 @@ def recount(settings: WorkerSettings, text: str, *, as_json: bool) -> bool:
             for figure in figures
         ),
     )
-    click.echo(f"{found.records:,} records read.")
+    echo(f"{found.records:,} records read.")
     for reason in missing:
-        click.echo(f"{reason}: the recount does not cover the whole month")
+        echo(f"{reason}: the recount does not cover the whole month")
     return agree
 
 
