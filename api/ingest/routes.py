@@ -55,7 +55,7 @@ class Ingest:
         if settings.ingest_rate_limit:
             size, per_s = settings.ingest_rate_limit, settings.ingest_rate_per_s
             self._limit = RateLimit(NAME, size, per_s, settings.key_prefix, services.clock, services.shared)
-        self._in_flight = InFlightBytes(settings.ingest_max_in_flight_bytes)
+        self._in_flight = InFlightBytes(settings.ingest_max_in_flight_bytes, settings.ingest_max_bytes)
         self._converter = Converter(topics_by_event(settings.topics), settings.ingest_max_events)
         self._producer: EventProducer | None = None
 
@@ -103,7 +103,8 @@ class Ingest:
         sender = await senders.authenticate(request)
         await self._check_rate(sender)
         adapter, headers = choose_adapter(request)
-        with BoundedBody(self._in_flight, self._settings.ingest_max_bytes) as bounded:
+        share = senders.share_of(sender, request)
+        with BoundedBody(self._in_flight, share, self._settings.ingest_max_bytes) as bounded:
             body = await bounded.read(request)
             now_ms = int(self._services.clock.now() * 1000)
             delivery = self._converter.convert(adapter, body, headers, now_ms, sender.realms)

@@ -9,7 +9,7 @@ from typing import Final
 from aiohttp import hdrs, web
 from pydantic import SecretStr
 
-from api.auth.access import MAX_HEADER_BYTES, Access
+from api.auth.access import ANYBODY, MAX_HEADER_BYTES, Access
 from api.auth.principal import Principal
 
 SCOPE: Final = "events:write"
@@ -33,6 +33,11 @@ class SenderAuth:
                 if candidate is not None and len(candidate) <= MAX_HEADER_BYTES and self._is_secret(candidate):
                     return self._webhook
         return (await self._access.authenticate(authorization, SCOPE))[0]
+
+    @staticmethod
+    def share_of(principal: Principal, request: web.Request) -> str:
+        """The name under which a request takes its sender's share; by address if all callers are one principal."""
+        return f"address {request.remote}" if principal.subject == ANYBODY else f"subject {principal.subject}"
 
     def _is_secret(self, candidate: str) -> bool:
         # Digests: the comparison's duration reveals neither the secret's length nor a correct prefix.
