@@ -222,8 +222,9 @@ class Cache:
             if self._reachable:
                 self._reachable = False
                 log.warning("ledger unreachable", setting="AUTHTALLY_REDIS_URL", error=type(error).__name__)
-            self._cooldown.start()
+            self._cooldown.record_failure(error)
             return self._stale(key)
+        self._cooldown.record_answer()
         if not self._reachable:
             self._reachable = True
             log.info("ledger reachable again")

@@ -131,7 +131,8 @@ class BoundedBody:
             raise self._too_large()
         if not self._in_flight.reserve(self._sender, size):
             raise BusyError(
-                "Too many events of this sender, or of all, are waiting for Kafka. Send this body again later.", wait_s=1
+                "Too many events of this sender, or of all, are waiting for Kafka. Send this body again later.",
+                wait_s=1,
             )
         self._held += size
 

@@ -228,7 +228,8 @@ class ApiSettings(KafkaSettings):
     )
     ingest_max_events: int = Field(10_000, ge=1, description="Most events in one body.")
     ingest_max_in_flight_bytes: Annotated[int, AfterValidator(_holds_one_body)] = Field(
-        16_777_216, description="Most bytes of bodies held until Kafka acknowledges their events, beyond it 429; half of it per sender."
+        16_777_216,
+        description="Most bytes of bodies held until Kafka acknowledges their events, else 429; one sender gets half.",
     )
     ingest_rate_limit: int = Field(
         2000, ge=0, description="Burst of requests with events that a sender may send; 0 means no limit."

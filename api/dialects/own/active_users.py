@@ -20,6 +20,7 @@ from api.ledger.statistics import HeldPeriods, Statistics
 from api.ledger.status import PipelineStatus
 from api.ledger.users import ActiveUsers, DistinctQuery
 from api.settings.settings import ApiSettings
+from api.turns import pause
 from schemas.ledger.scopes import Scope
 
 PATH: Final = "/v1/active-users"
@@ -59,7 +60,8 @@ class ActiveUsersQuestion:
             if realms is None and self.filters.is_empty and self.window.granularity == "month":
                 rows = await _with_imported(statistics, rows)
         else:
-            rows, left_out = await self._groups(statistics, status, keys, realms)
+            async with statistics.wide_questions:
+                rows, left_out = await self._groups(statistics, status, keys, realms)
             document["left_out"] = {"groups": left_out}
         document["items"] = rows
         return Answer(document, rows)
@@ -86,7 +88,7 @@ class ActiveUsersQuestion:
         whole = self.window.keys
         held = (await statistics.find_periods(list(dict.fromkeys([*keys, *whole]))))._replace(known_by=groups.known_by)
         users = await statistics.users.count(
-            _check_size([held.distinct_query(whole, [group.scope]) for group in groups.rows])
+            await _check_size([held.distinct_query(whole, [group.scope]) for group in groups.rows])
         )
         found = [(of, group) for of, group in zip(users, groups.rows, strict=True) if of.count]
         found.sort(key=lambda each: (-each[0].count, each[1].scope))
@@ -99,9 +101,13 @@ class ActiveUsersQuestion:
 
     async def _each(self, statistics: Statistics, held: HeldPeriods, groups: Sequence[Group]) -> list[dict[str, Any]]:
         cells = [(group, period) for group in groups for period in self.window.periods]
-        queries = (held.distinct_query(period.keys, [group.scope]) for group, period in cells)
-        users = await statistics.users.count(_check_size(queries))
-        return [user_row(period, of, group) for (group, period), of in zip(cells, users, strict=True) if of.count]
+        queries = await _check_size(held.distinct_query(period.keys, [group.scope]) for group, period in cells)
+        rows = []
+        for (group, period), of in zip(cells, await statistics.users.count(queries), strict=True):
+            await pause()
+            if of.count:
+                rows.append(user_row(period, of, group))
+        return rows
 
 
 def user_row(period: Period, users: ActiveUsers, group: Group | None = None) -> dict[str, Any]:
@@ -117,11 +123,12 @@ def definition(status: PipelineStatus) -> dict[str, Any]:
     return {"active_on": status.setting_values("active_on"), "user_scope": status.setting_values("user_scope")}
 
 
-def _check_size(queries: Iterable[DistinctQuery]) -> list[DistinctQuery]:
+async def _check_size(queries: Iterable[DistinctQuery]) -> list[DistinctQuery]:
     """The queries as a list. Raises BadParameterError if they read more than MAX_SHARD_SCOPES."""
     found: list[DistinctQuery] = []
     shard_scopes = 0
     for query in queries:
+        await pause()
         # Plus one each, since an empty union costs something too.
         shard_scopes += 1 + sum(1 for _ in islice(query.shard_scopes(), MAX_SHARD_SCOPES))
         if shard_scopes > MAX_SHARD_SCOPES:

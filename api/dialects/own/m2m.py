@@ -75,7 +75,8 @@ class M2mQuestion:
         status = await statistics.pipeline_status()
         self.filters.require_kept(status)
         require_kept([self.month.key], status, self.now.date(), "month")
-        used = await self.usage(statistics, realms)
+        async with statistics.wide_questions:
+            used = await self.usage(statistics, realms)
         elapsed = self.elapsed
         ordered = sorted(used.clients.items(), key=lambda each: (-each[1].used, each[0]))
         rows = [

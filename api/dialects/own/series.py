@@ -20,6 +20,7 @@ from api.dialects.own.window import Window
 from api.ledger.statistics import Statistics
 from api.ledger.users import ShardScope
 from api.settings.settings import ApiSettings
+from api.turns import pause
 
 GRANULARITIES: Final = ("day", "month")
 PARAMETERS: Final = ("from", "to", "granularity", "group_by", "limit", *filters.PARAMETERS)
@@ -92,11 +93,12 @@ class SeriesQuestion:
         complete = await is_complete(statistics, status, (*self.filters.dimensions, *words), realms, keys)
         changing = ("counts_by", "max_labels", "topics")
         document = series_head(status, self.window, self.filters, self.zone, changing, complete=complete)
-        sums = await self._sums(statistics, keys, realms)
         if self.columns:
-            rows, left_out = self._grouped(sums)
+            async with statistics.wide_questions:
+                rows, left_out = await self._grouped(await self._sums(statistics, keys, realms))
             document["left_out"] = left_out
         else:
+            sums = await self._sums(statistics, keys, realms)
             rows = [self._row(number, (), sums[(), number]) for number in range(len(keys))]
         document["items"] = rows
         if self.filters.by_client and FAILED in self.counter.counters:
@@ -138,7 +140,11 @@ class SeriesQuestion:
                         )
                     yield shard_scope
 
-        async for shard_scope, counts in statistics.read_counts(list(shard_scopes())):
+        units: list[ShardScope] = []
+        for unit in shard_scopes():
+            await pause()
+            units.append(unit)
+        async for shard_scope, counts in statistics.read_counts(units):
             for (kind, *parts), count in counts:
                 measure, columns = self.counter.counters.get(kind, (None, ()))
                 if measure is None:
@@ -149,15 +155,19 @@ class SeriesQuestion:
                     sums[group, numbers[shard_scope.period]][measure] += count
         return sums
 
-    def _grouped(self, sums: dict[tuple[Names, int], dict[str, int]]) -> tuple[list[dict[str, Any]], dict[str, int]]:
+    async def _grouped(
+        self, sums: dict[tuple[Names, int], dict[str, int]]
+    ) -> tuple[list[dict[str, Any]], dict[str, int]]:
         """Rows of the largest groups, largest first, for periods with counts; and the sum of the other groups."""
         totals: dict[Names, int] = defaultdict(int)
         for (group, _), measures in sums.items():
+            await pause()
             totals[group] += sum(measures.values())
         ordered = sorted(totals, key=lambda group: (-totals[group], group))
         shown, others = ordered[: self.limit], ordered[self.limit :]
         rows: list[dict[str, Any]] = []
         for group in shown:
+            await pause()
             numbers = range(len(self.window.periods))
             rows += [self._row(number, group, sums[group, number]) for number in numbers if (group, number) in sums]
             if len(rows) > MAX_ROWS:

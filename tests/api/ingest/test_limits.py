@@ -140,7 +140,11 @@ async def test_what_is_under_way_is_bounded(make_site: MakeSite) -> None:
 @pytest.mark.parametrize(
     ("asked", "taken", "why"),
     [
-        ([("a", 6), ("b", 5), ("b", 4), ("b", 1)], [True, False, True, False], "bytes are counted, all senders' together"),
+        (
+            [("a", 6), ("b", 5), ("b", 4), ("b", 1)],
+            [True, False, True, False],
+            "bytes are counted, all senders' together",
+        ),
         ([("a", 6), ("a", 1)], [True, False], "a sender has half of the room, but always one body of 6"),
         ([("a", 3), ("b", 3), ("c", 2)], [True, True, True], "what a sender leaves is for the others"),
     ],
