@@ -111,12 +111,9 @@ class RowsPage(NamedTuple):
                     if not left:
                         return
         else:
-            column = COLUMNS.index(self.order.column)
-
-            def value(line: TableLine) -> str | int:
-                return self._columns(line)[column]
-
-            selection = Selection(value, self._first + left, descending=self.order.descending)
+            selection = Selection(
+                self._value_of(self.order.column), self._first + left, descending=self.order.descending
+            )
             async with aclosing(lines(inventory, self.table, 0, descending=False)) as found:
                 async for line in found:
                     selection.add(line)
@@ -126,6 +123,17 @@ class RowsPage(NamedTuple):
             for line in islice(selection.ordered(), self._first, None):
                 yield self._columns(line)
                 await pause()
+
+    def _value_of(self, column: str) -> Callable[[TableLine], str | int]:
+        """The function that returns a line's cell in a column; a shorter way for those that sorting needs most."""
+        short: dict[str, Callable[[TableLine], str | int]] = {
+            "count": lambda line: line.tokens,
+            "event": lambda line: self.names[line.shard].get(line.event, ""),
+            "parameter": lambda line: line.parameter,
+            "realm": lambda line: line.realm,
+        }
+        index = COLUMNS.index(column)
+        return short.get(column, lambda line: self._columns(line)[index])
 
     def _columns(self, line: TableLine) -> Row:
         return envelope.columns(line, self.names[line.shard].get(line.event, ""), self.zone)

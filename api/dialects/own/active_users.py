@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import date
 from itertools import islice
@@ -29,6 +30,8 @@ GROUPINGS: Final = ("realm", "client_id", "node")
 PARAMETERS: Final = ("from", "to", "granularity", "trailing", "group_by", "limit", *filters.PARAMETERS)
 LIMIT: Final = 1000
 
+NARROW: Final = 62
+"""Periods of a series that need no place among the wide questions."""
 MAX_LIMIT: Final = 10_000
 MAX_SHARD_SCOPES: Final = 15_000
 """User sets (one per shard, period and label) that groups may read: about as many as the deadline allows."""
@@ -56,7 +59,8 @@ class ActiveUsersQuestion:
         document["definition"] = definition(status)
         if self.filters.group_by is None:
             scopes = await self.filters.scopes(statistics, realms)
-            rows = await self._series(statistics, keys, scopes)
+            async with statistics.wide_questions if len(keys) > NARROW else nullcontext():
+                rows = await self._series(statistics, keys, scopes)
             if realms is None and self.filters.is_empty and self.window.granularity == "month":
                 rows = await _with_imported(statistics, rows)
         else:
