@@ -28,7 +28,19 @@ LAYERS: Final = {
         *("assignment", "counting", "progress", "startup", "app", "__main__"),
     ),
     "api": (
-        *("http", "ledger", "settings", "cache", "inventory", "auth", "endpoint", "ingest", "dialects", "dashboard"),
+        *(
+            "http",
+            "ledger",
+            "settings",
+            "cache",
+            "inventory",
+            "auth",
+            "audit",
+            "endpoint",
+            "ingest",
+            "dialects",
+            "dashboard",
+        ),
         *("health", "app", "__main__"),
     ),
 }

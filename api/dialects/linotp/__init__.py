@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 import structlog
 from aiohttp import hdrs, web
 
+from api.audit import AuditLog
 from api.auth.principal import Principal
 from api.auth.sessions import Sessions
 from api.dialects.linotp import counts, envelope, parameters, show
@@ -30,6 +31,7 @@ from api.inventory.policy_history import PolicyFile
 from api.ledger.client import UNREACHABLE
 from api.metrics import ACCESS_REFUSALS, REDIS_ERRORS
 from api.settings.settings import ApiSettings
+from schemas.ledger.inventory import COUNTED_STATUSES
 
 log = structlog.get_logger(__name__)
 
@@ -58,7 +60,7 @@ class ReportRequest(NamedTuple):
     realms: list[str]
     streams: list[Stream]
     headers: Mapping[str, str]
-    subject: str
+    principal: Principal
 
     def is_gone(self) -> bool:
         return is_gone(self.request)
@@ -76,6 +78,7 @@ class Reporting:
         self._zone = settings.zone
         self._services = services
         self._boundary = Boundary(NAME)
+        self._audit = AuditLog(services.ledger, settings.key_prefix)
         self._clock = services.clock.now
         self._inventory = Inventory(services.ledger, services.statistics)
         self._sorts, self._reads = Places(MAX_SORTS, MAX_SORTS // 2), Places(MAX_READS, MAX_READS // 2)
@@ -117,7 +120,7 @@ class Reporting:
                 chosen = set(realms)
                 mine = [stream for stream in streams if stream.realm in chosen]
                 try:
-                    return await answer(ReportRequest(request, arguments, realms, mine, headers, principal.subject))
+                    return await answer(ReportRequest(request, arguments, realms, mine, headers, principal))
                 except RowsDeletedError:
                     if not left:
                         break
@@ -205,7 +208,7 @@ class Reporting:
         question = show.parse(asked.parameters, self._zone)
         is_sorted = question.order.column is not None
         # A place is held until the answer is sent, because the rows stay in memory until then.
-        async with (self._sorts if is_sorted else self._reads).take(asked.subject, asked.is_gone):
+        async with (self._sorts if is_sorted else self._reads).take(asked.principal.subject, asked.is_gone):
             async with asyncio.timeout(DEADLINE_S):
                 history = await self._policies.history()
                 shown = await show.read(question, self._inventory, asked.streams, history, self._shape, self._zone)
@@ -225,7 +228,7 @@ class Reporting:
         return self._success(counts.render_maximum(question, asked.realms, highest, self._shape))
 
     async def _highest(self, asked: ReportRequest, question: CountsQuestion) -> HighestCounts:
-        async with self._reads.take(asked.subject, asked.is_gone), asyncio.timeout(DEADLINE_S):
+        async with self._reads.take(asked.principal.subject, asked.is_gone), asyncio.timeout(DEADLINE_S):
             history = await self._policies.history()
             return await counts.read(question, self._inventory, asked.streams, history, self._zone)
 
@@ -243,8 +246,13 @@ class Reporting:
     async def _delete(self, asked: ReportRequest, statuses: frozenset[int], before: date | None) -> web.StreamResponse:
         history = await self._policies.history()
         count = await delete(self._inventory, asked.streams, history, statuses, before, self._zone)
-        if count:
-            log.info("reporting rows deleted", rows=count, realms=len(asked.realms))
+        action = "reporting delete_all" if before is None else "reporting delete_before"
+        parameters = {
+            "realms": asked.realms,
+            "statuses": [COUNTED_STATUSES[status] for status in sorted(statuses)],
+            "before": None if before is None else before.isoformat(),
+        }
+        await self._audit.record(action, asked.principal, parameters, count)
         return self._success(count)
 
     def _today(self) -> date:
