@@ -20,7 +20,7 @@ import uvloop
 from api.__main__ import main
 
 longest_s = 0.0
-"""The longest callback since `listening`: start-up imports modules, and answers nobody."""
+"""The longest callback since `listening`: start-up imports modules, and answers no one."""
 
 
 def measure_callbacks() -> None:
