@@ -15,12 +15,11 @@ import statistics
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 import aiohttp
@@ -47,7 +46,7 @@ class WideQuestion(NamedTuple):
 
     name: str
     path: str
-    headers: Mapping[str, str] = MappingProxyType({})
+    headers: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,7 @@ class Cost:
 def questions(today: date) -> list[WideQuestion]:
     """The widest question that each route accepts over the ledger of `wide_ledger`."""
     year, month = f"from={today - timedelta(days=399)}&to={today}", f"from={today - timedelta(days=32)}&to={today}"
-    csv = {"Accept": "text/csv"}
+    csv = (("Accept", "text/csv"),)
     return [
         WideQuestion("active-users, 90-day windows", f"/v1/active-users?trailing=90&{month}&limit={{n}}"),
         WideQuestion("active-users, days", f"/v1/active-users?{year}&limit={{n}}"),
@@ -130,7 +129,7 @@ async def ask(url: str, question: WideQuestion, callers: int) -> tuple[Counter[s
     async def one(session: aiohttp.ClientSession, number: int) -> tuple[str, int]:
         target = yarl.URL(url + question.path.replace("{n}", str(number + 1)), encoded=True)
         try:
-            async with session.get(target, headers=question.headers) as response:
+            async with session.get(target, headers=dict(question.headers)) as response:
                 size = 0
                 async for piece in response.content.iter_any():
                     size += len(piece)
