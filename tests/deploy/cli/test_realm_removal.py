@@ -15,7 +15,9 @@ from tests.aggregator.counting import SHARD, Counting
 from tests.aggregator.inventories import OF, Held, Inventories, state
 from tests.aggregator.logs import record
 from tests.api.otp import TOPICS, write
+from tests.conftest import wait_until
 from tests.deploy.conftest import Deployment, login
+from tests.integration.workers import Workers
 
 USERS = {"AUTHTALLY_USERS_BY": "realm,client", "AUTHTALLY_COUNTS_BY": "realm,client"}
 
@@ -129,3 +131,23 @@ def test_verify_names_the_removal(deployment: Deployment) -> None:
     from_start = deployment.run("snapshot", "verify", "--from-start")
     assert from_start.exit_code == 1
     assert "a realm was removed in between" in from_start.output
+
+
+def test_a_running_worker_continues_after_the_removal(deployment: Deployment) -> None:
+    settings = {name.removeprefix("AUTHTALLY_").lower(): value for name, value in deployment.environment.items()}
+    with Workers(deployment.folder / "workers", **(settings | {"users_by": "realm"})) as workers:
+        worker = workers.start().wait_until_ready()
+        deployment.produce(login("ada", realm="acme"), login("bob", realm="globex"))
+        wait_until(lambda: deployment.position() == 2, 60)
+        done = deployment.run("realm", "remove", "acme", "--yes", AUTHTALLY_USERS_BY="realm")
+        assert done.exit_code == 0, done.output
+        assert not about(all_keys(deployment), "acme")
+        deployment.produce(login("ada", realm="acme"))
+        wait_until(lambda: deployment.position() == 3, 60)
+        assert worker.metric("authtally_refused_scripts_total", topic=deployment.topic, reason="removal") == 1
+        assert "realm/acme" in deployment.redis.smembers(deployment.keys(0).labels)
+        small = [name for name in about(all_keys(deployment), "acme") if ":small:" in name]
+        assert len(small) == 2, "of a day and of a month"
+        assert [deployment.redis.scard(name) for name in small] == [1, 1], (
+            "the user counts again, although the worker had added it before"
+        )
