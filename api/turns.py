@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import traceback
 from typing import Final
 from weakref import WeakKeyDictionary
 
@@ -26,3 +27,14 @@ async def pause() -> None:
         async with _queues.setdefault(asyncio.get_running_loop(), asyncio.Lock()):
             await asyncio.sleep(0)
         _began = time.monotonic()
+
+
+def release_frames(error: BaseException) -> None:
+    """Drop the local variables of the functions through which an error came, such as the users of a wide question.
+
+    Errors and frames refer to each other, so that otherwise only the garbage collector, which runs seldom, frees them.
+    """
+    each: BaseException | None = error
+    while each is not None:
+        traceback.clear_frames(each.__traceback__)
+        each = each.__cause__ or each.__context__

@@ -20,6 +20,7 @@ from api.http.errors import UnavailableError
 from api.ledger.client import UNREACHABLE, Client
 from api.ledger.cooldown import Cooldown
 from api.metrics import CACHE_ANSWERS, CACHE_BYTES, REDIS_ERRORS
+from api.turns import release_frames
 from schemas.ledger.keys import answer
 from schemas.time.clock import Clock
 
@@ -213,11 +214,13 @@ class Cache:
                     return self._stale(key)
                 async with self._slots:
                     body = await compute()
-        except TimeoutError:
+        except TimeoutError as error:
+            release_frames(error)
             # The query is too large, or Redis is slow; other requests may still succeed, so no cooldown starts.
             REDIS_ERRORS.labels("ledger").inc()
             return self._stale(key)
         except UNREACHABLE as error:
+            release_frames(error)
             REDIS_ERRORS.labels("ledger").inc()
             if self._reachable:
                 self._reachable = False
