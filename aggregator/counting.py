@@ -174,7 +174,9 @@ class RangeCounter:
 
     async def _apply(self, shard: Shard, start: int, delta: RangeDelta, cached: CachedShard) -> Applied | Refused:
         started = time.perf_counter()
-        outcome = await self._ledger.apply(shard, start, delta, cached.in_sketches, meta=cached.meta)
+        outcome = await self._ledger.apply(
+            shard, start, delta, cached.in_sketches, meta=cached.meta, removals=cached.removals
+        )
         metrics.SCRIPT_SECONDS.labels(shard.topic).observe(time.perf_counter() - started)
         return outcome
 

@@ -32,6 +32,8 @@ class CachedShard:
     unexpected_allowed: int
     meta: dict[str, str]
     """Fields for the shard's meta, written with the next range: those that an older format lacks."""
+    removals: str = ""
+    """The shard's REMOVALS when it was loaded."""
     in_sketches: set[tuple[str, Any]] = field(default_factory=set)
 
 
@@ -64,7 +66,7 @@ class ShardCaches:
             self.forget(shard)
             cache = self._folds.new_cache(shard, state, seen_ids)
             self._shards[shard] = CachedShard(
-                start, cache, state.unexpected_allowed, self._missing_meta(shard, start, state)
+                start, cache, state.unexpected_allowed, self._missing_meta(shard, start, state), state.removals
             )
             return self._shards[shard]
 

@@ -208,7 +208,7 @@ class Endpoint:
 
         dialect = self._dialect
         entry = await self._cache.get(key, dialect.ttl_s, compute, dialect.figures)
-        body = self._cache.body(
+        body = await self._cache.body(
             key, entry, question.form, lambda: dialect.render(question, entry.figures(dialect.figures))
         )
         # Not behind a limit: every request must be counted against its caller.

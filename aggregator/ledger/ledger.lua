@@ -87,6 +87,11 @@ for _, maxima in ipairs(inventory.maxima) do
   must_be(KEYS[maxima.key], 'hash')
 end
 
+-- Keys were removed since the worker loaded its cache, which may contain them.
+if add.removals and (redis.call('HGET', KEYS[5], 'removals') or '') ~= add.removals then
+  return {0, have, clock}
+end
+
 local function chunked(command, key, list)
   for from = 1, #list, CHUNK do
     redis.call(command, key, unpack(list, from, math.min(from + CHUNK - 1, #list)))

@@ -77,6 +77,10 @@ class ShardState:
     """Its shares hash."""
 
     @property
+    def removals(self) -> str:
+        return self.meta.get(fields.REMOVALS, "")
+
+    @property
     def unexpected_allowed(self) -> int:
         return int(self.meta.get(fields.UNEXPECTED_ALLOWED, fields.ALLOWED_AT_FIRST))
 
@@ -246,15 +250,19 @@ class Ledger:
         in_sketches: AbstractSet[tuple[str, Any]] = frozenset(),
         *,
         meta: Mapping[str, str] | None = None,
+        removals: str | None = None,
     ) -> Applied | Refused:
         """Add one delta and move the position from `start` to its end, in one step.
 
         `in_sketches` may name (period, scope) whose users are in sketches; a missing one costs a few keys, nothing
-        else. `meta` is written in the same step. Safe to repeat: the position decides. Waits for Redis without limit.
-        Raises LedgerDefectError.
+        else. `meta` is written in the same step. The range is refused if the shard's removals differ from `removals`,
+        those of the cache from which the delta was folded. Safe to repeat: the position decides. Waits for Redis
+        without limit. Raises LedgerDefectError.
         """
         step = Step(self.keys(shard), start, delta.end)
         step.add_meta(meta or {})
+        if removals is not None:
+            step.require_removals(removals)
         step.add_delta(delta, in_sketches, self._settings.exact_up_to, self._expiry)
         answer = await self._run(shard, step)
         if isinstance(answer, Refused):

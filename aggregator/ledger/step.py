@@ -108,6 +108,8 @@ class _Additions(Struct):
     first_record: int | UnsetType = UNSET
     last_record: int | UnsetType = UNSET
     inventory: InventoryAdditions | UnsetType = UNSET
+    removals: str | UnsetType = UNSET
+    """The value that meta must have; unset: any."""
 
 
 class Step:
@@ -137,6 +139,10 @@ class Step:
 
     def add_meta(self, meta: Mapping[str, str]) -> None:
         self._additions.meta = meta
+
+    def require_removals(self, removals: str) -> None:
+        """Write only if the shard's meta has this value of REMOVALS; empty for none."""
+        self._additions.removals = removals
 
     def add_progress(self, progress: Mapping[str, int]) -> None:
         self._additions.progress = progress

@@ -12,6 +12,8 @@ from api.http.errors import InsufficientScopeError, MalformedTokenError, Unautho
 from api.metrics import ACCESS_REFUSALS
 from schemas.time.clock import Clock
 
+ANYBODY: Final = "anybody"
+"""The subject of every caller under `AUTH=none`."""
 MAX_HEADER_BYTES: Final = 8192
 TOKEN_CACHE_S: Final = 60.0
 """Lifetime of a cached verification, and so the time for which a revoked token is still accepted."""
@@ -45,7 +47,7 @@ class Access:
         Raises UnauthorizedError, UnavailableError.
         """
         if self.open:
-            return Principal("anybody", frozenset({scope})), float("inf")
+            return Principal(ANYBODY, frozenset({scope})), float("inf")
         token = _token(authorization)
         verified = self._verified_tokens.get(token)
         if verified is None or not self._holds(*verified):

@@ -33,36 +33,45 @@ COMPRESSED_ENCODINGS: Final = frozenset({"gzip", "x-gzip", "deflate"})
 
 
 class InFlightBytes:
-    """The bytes of bodies in this process, from their first byte until Kafka has acknowledged their events."""
+    """The bytes of bodies in this process, from their first byte until Kafka has acknowledged their events.
 
-    def __init__(self, limit: int, total: InFlightBytes | None = None) -> None:
-        """`total` is the whole of which these are a part."""
+    A sender holds at most half of what all others leave free, and always one whole body if that is free. So some room
+    stays for the next sender, however many bodies others send or stall.
+    """
+
+    def __init__(self, limit: int, body_limit: int) -> None:
+        """`body_limit` is the size of the largest accepted body."""
         self._limit = limit
-        self._total = total
+        self._body_limit = body_limit
         self._reserved = 0
+        self._by_sender: dict[str, int] = {}
 
-    def reserve(self, size: int) -> bool:
-        if self._reserved + size > self._limit or (self._total is not None and not self._total.reserve(size)):
+    def reserve(self, sender: str, size: int) -> bool:
+        held = self._by_sender.get(sender, 0)
+        free = self._limit - (self._reserved - held)
+        if held + size > min(free, max(free // 2, self._body_limit)):
             return False
-        self._add(size)
+        self._change(sender, held + size, size)
         return True
 
-    def release(self, size: int) -> None:
-        if self._total is not None:
-            self._total.release(size)
-        self._add(-size)
+    def release(self, sender: str, size: int) -> None:
+        self._change(sender, self._by_sender.get(sender, 0) - size, -size)
 
-    def _add(self, size: int) -> None:
-        self._reserved += size
-        if self._total is None:
-            INGEST_IN_FLIGHT_BYTES.set(self._reserved)
+    def _change(self, sender: str, held: int, more: int) -> None:
+        self._reserved += more
+        if held:
+            self._by_sender[sender] = held
+        else:
+            self._by_sender.pop(sender, None)
+        INGEST_IN_FLIGHT_BYTES.set(self._reserved)
 
 
 class BoundedBody:
-    """One request's share of the in-flight bytes; released when its `with` block ends."""
+    """One request's share of its sender's in-flight bytes; released when its `with` block ends."""
 
-    def __init__(self, in_flight: InFlightBytes, limit: int) -> None:
+    def __init__(self, in_flight: InFlightBytes, sender: str, limit: int) -> None:
         self._in_flight = in_flight
+        self._sender = sender
         self._limit = limit
         self._held = 0
 
@@ -70,7 +79,7 @@ class BoundedBody:
         return self
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
-        self._in_flight.release(self._held)
+        self._in_flight.release(self._sender, self._held)
         self._held = 0
 
     async def read(self, request: web.Request) -> bytes:
@@ -120,8 +129,11 @@ class BoundedBody:
     def _hold(self, size: int) -> None:
         if self._held + size > self._limit:
             raise self._too_large()
-        if not self._in_flight.reserve(size):
-            raise BusyError("Too many events are waiting for Kafka. Send this body again later.", wait_s=1)
+        if not self._in_flight.reserve(self._sender, size):
+            raise BusyError(
+                "Too many events of this sender, or of all, are waiting for Kafka. Send this body again later.",
+                wait_s=1,
+            )
         self._held += size
 
     def _too_large(self) -> TooLargeError:

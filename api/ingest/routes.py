@@ -64,11 +64,8 @@ class Ingest:
         if settings.ingest_rate_limit:
             size, per_s = settings.ingest_rate_limit, settings.ingest_rate_per_s
             self._limit = RateLimit(NAME, size, per_s, settings.key_prefix, services.clock, services.shared)
-        self._in_flight = InFlightBytes(settings.ingest_max_in_flight_bytes)
+        self._in_flight = InFlightBytes(settings.ingest_max_in_flight_bytes, settings.ingest_max_bytes)
         self._topics = topics_by_event(settings.topics)
-        # Bodies that are read before their sender is known: a flood of them leaves the others their room.
-        part = max(settings.ingest_max_in_flight_bytes // 4, settings.ingest_max_bytes)
-        self._unverified = InFlightBytes(part, self._in_flight)
         self._fusionauth_keys: Jwks | None = None
         self._producer: EventProducer | None = None
 
@@ -152,8 +149,8 @@ class Ingest:
         if sender is not None:
             await self._check_rate(sender)
         adapter, headers = choose_adapter(request)
-        in_flight = self._unverified if sender is None else self._in_flight
-        with BoundedBody(in_flight, self._settings.ingest_max_bytes) as bounded:
+        share = senders.share_of(sender, request)
+        with BoundedBody(self._in_flight, share, self._settings.ingest_max_bytes) as bounded:
             body = await bounded.read(request)
             if sender is None:
                 sender = await senders.authenticate_body(request, body)

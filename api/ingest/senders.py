@@ -9,7 +9,7 @@ from typing import Final
 from aiohttp import hdrs, web
 from pydantic import SecretStr
 
-from api.auth.access import MAX_HEADER_BYTES, Access
+from api.auth.access import ANYBODY, MAX_HEADER_BYTES, Access
 from api.auth.principal import Principal
 from api.http.errors import ForbiddenError, UnauthorizedError
 from api.ingest.signatures import MAX_SIGNATURE_BYTES, Signature
@@ -74,6 +74,16 @@ class SenderAuth:
             ACCESS_REFUSALS.labels("signature").inc()
             raise UnauthorizedError
         return self._webhook
+
+    @staticmethod
+    def share_of(principal: Principal | None, request: web.Request) -> str:
+        """The name under which a request takes its sender's share; by address if all callers are one principal.
+
+        Bodies whose sender is not known yet are one sender: a flood of them leaves the others their room.
+        """
+        if principal is None:
+            return "unverified"
+        return f"address {request.remote}" if principal.subject == ANYBODY else f"subject {principal.subject}"
 
     def _is_secret(self, candidate: str) -> bool:
         # Digests: the comparison's duration reveals neither the secret's length nor a correct prefix.

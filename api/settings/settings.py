@@ -278,7 +278,8 @@ class ApiSettings(KafkaSettings):
         35, ge=1, le=36_500, description="Age in days beyond which an event over HTTP is rejected."
     )
     ingest_max_in_flight_bytes: Annotated[int, AfterValidator(_holds_one_body)] = Field(
-        16_777_216, description="Most bytes of bodies held until Kafka acknowledges their events; beyond it 429."
+        16_777_216,
+        description="Most bytes of bodies held until Kafka acknowledges their events, else 429; one sender gets half.",
     )
     ingest_rate_limit: int = Field(
         2000, ge=0, description="Burst of requests with events that a sender may send; 0 means no limit."

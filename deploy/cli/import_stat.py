@@ -14,6 +14,7 @@ import click
 from aggregator.ledger.ledger import Ledger
 from aggregator.ledger.store import Client
 from aggregator.settings import WorkerSettings
+from deploy.cli import audit
 from deploy.cli.json_output import print_json
 from deploy.cli.operations import shards_held, show_table, with_ledger
 from deploy.cli.past_months import LOGINS, MAX_BYTES, PastError, PastMonth, month_of, read
@@ -91,6 +92,8 @@ def import_months(
         if there and not replace:
             message = f"{', '.join(sorted(there))}: another run imported it meanwhile; nothing was changed"
             raise click.ClickException(message)
+        named = {"months": [month.key for month in remarks], "source": source, "replace": replace}
+        audit.record(settings, "import-stat", named, len(months))
     if as_json:
         result = [_as_document(row, source) | {"held": remarks[row.month] or None} for row in months]
         print_json({"months": result, "refused": clash, "written": not refused and not dry_run})
@@ -117,6 +120,7 @@ def remove(settings: WorkerSettings, texts: Sequence[str], *, dry_run: bool, as_
     gone = sorted({month.key for month in months if month in there})
     if not dry_run and gone:
         gone = sorted(_replace(settings, (), "", replace=True, remove=months))
+        audit.record(settings, "import-stat --remove", {"months": gone}, len(gone))
     missing = sorted({month.key for month in months} - set(gone))
     if as_json:
         print_json({"removed": gone, "not_imported": missing, "written": bool(gone) and not dry_run})

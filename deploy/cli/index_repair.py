@@ -16,6 +16,7 @@ from redis.asyncio import RedisCluster
 
 from aggregator.ledger.store import Client
 from aggregator.settings import WorkerSettings
+from deploy.cli import audit
 from deploy.cli.json_output import print_json
 from deploy.cli.operations import confirmed, shards_held, show_table
 from deploy.cli.snapshot import with_connection
@@ -88,6 +89,8 @@ def rebuild_index(settings: WorkerSettings, shard: Shard | None, yes: bool, *, a
     changes = needed and confirmed(yes, "Add and remove these?", as_json=as_json)
     if changes:
         found = with_connection(settings, lambda client: run(client, True))
+        named = {"shards": [each.shard.tag for each in found if each.added or each.removed]}
+        audit.record(settings, "positions rebuild-index", named, sum(each.added + each.removed for each in found))
     if as_json:
         print_json({"shards": [_as_document(each) for each in found], "changed": changes})
     elif changes:

@@ -11,6 +11,7 @@ import click
 from aggregator.ledger.ledger import Ledger, Refused, ShardState
 from aggregator.ledger.store import Client
 from aggregator.settings import WorkerSettings
+from deploy.cli import audit
 from deploy.cli.json_output import print_json
 from deploy.cli.operations import NO_ID, Log, confirmed, logs_of, shards_held, show_table, with_ledger
 from deploy.cli.terminal import echo
@@ -190,6 +191,8 @@ def allow_unexpected(settings: WorkerSettings, shard: Shard, number: int, *, as_
     held = with_ledger(settings, ask)
     if held is None:
         raise click.ClickException(f"the ledger under {PREFIX}KEY_PREFIX={settings.key_prefix} has no {shard.tag}")
+    parameters = {"topic": shard.topic, "partition": shard.partition, "before": held.allowed}
+    audit.record(settings, "positions allow-unexpected", parameters, number)
     full = held.unexpected >= number
     if as_json:
         print_json(
@@ -225,6 +228,10 @@ def reset(settings: WorkerSettings, shard: Shard, to: str, yes: bool, *, as_json
     moves = confirmed(yes, "Move it?", as_json=as_json)
     if moves and isinstance(with_ledger(settings, _write(move, log)), Refused):
         raise click.ClickException("the shard's position moved meanwhile, nothing was changed: repeat")
+    if moves:
+        document = _as_document(move, moved=moves)
+        named = {name: document[name] for name in ("topic", "partition", "from", "to")}
+        audit.record(settings, "positions reset", named, move.twice + move.never)
     if as_json:
         print_json(_as_document(move, moved=moves))
     elif moves:

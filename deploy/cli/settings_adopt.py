@@ -10,6 +10,7 @@ import click
 from aggregator.ledger.ledger import Ledger, Refused
 from aggregator.ledger.store import Client
 from aggregator.settings import NEVER_ADOPTED, WorkerSettings
+from deploy.cli import audit
 from deploy.cli.json_output import print_json
 from deploy.cli.operations import confirmed, shards_held, show_table, with_ledger
 from deploy.cli.terminal import echo
@@ -107,6 +108,8 @@ def adopt(settings: WorkerSettings, yes: bool, *, as_json: bool) -> None:
             f"{', '.join(shard.tag for shard in moved)} moved meanwhile and kept the old values; "
             "the others are recorded: stop the workers and repeat"
         )
+    changed = sorted({change.setting.upper() for change in found})
+    audit.record(settings, "settings adopt", {"settings": changed}, len({change.shard for change in found}))
     if as_json:
         print_json(document | {"recorded": True})
     else:

@@ -167,6 +167,12 @@ UNEXPECTED_ALLOWED: Final = "unexpected_allowed"
 """In meta: most unexpected records of the shard before its partition stops; ALLOWED_AT_FIRST if absent."""
 ALLOWED_AT_FIRST: Final = 100
 
+REMOVALS: Final = "removals"
+"""In meta: number of steps that removed keys of realms. A worker whose cache is older must load the shard again.
+
+`since(REMOVALS)` is the position at the last of them; a replay from before it counts the realm again.
+"""
+
 RESTORED: Final = "restored"
 """In meta: the snapshot from which the shard was restored."""
 

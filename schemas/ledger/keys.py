@@ -5,6 +5,7 @@
 | `shards` | set | forever | tags of all shards, added before a shard's first batch |
 | `imported` | hash | forever | monthly figures from another system |
 | `resent` | hash | forever | the offset up to which dead letters were sent again, by partition and reason |
+| `audit` | stream | MAX_ENTRIES entries | changes that people ordered: by whom, which, how many; not in snapshots |
 | `restoring` | string | ten seconds | the owner of a running restore |
 | meta | hash | forever | format, topic id, fingerprint of the hash key, settings that change what is counted |
 | position | string | forever | the next offset to apply |
@@ -82,6 +83,10 @@ def imported(prefix: str) -> str:
 
 def resent(prefix: str) -> str:
     return f"{prefix}resent"
+
+
+def audit(prefix: str) -> str:
+    return f"{prefix}audit"
 
 
 def restoring(prefix: str) -> str:
@@ -183,6 +188,18 @@ class ShardKeys:
         kind, _, more = key[len(self.base) :].partition(":")
         period, colon, _ = more.partition(":")
         return period if colon and kind in ("users", "small", "counts") else None
+
+    def scope_of(self, key: str) -> tuple[str, Scope] | None:
+        """Period and scope of a key with counts or users of this shard; None for other keys."""
+        period = self.period_of(key)
+        return None if period is None else (period, Scope.parse(key[len(self.base) :].split(":")[2]))
+
+    def otp_realm_of(self, key: str) -> int | None:
+        """The number of the realm to which a key of the OTP inventory belongs; None for other keys."""
+        kind, _, more = key.removeprefix(self.base + "otp:").partition(":")
+        number = more.partition(":")[0]
+        kinds = ("rows", "places", "days", "floors", "given", "given-days")
+        return int(number) if key.startswith(self.base + "otp:") and kind in kinds else None
 
     def day_written(self, key: str) -> str | None:
         """The day of a key with record timestamps of this shard; None for other keys."""

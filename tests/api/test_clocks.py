@@ -107,7 +107,7 @@ async def session(clock: Clock, *_: Any) -> Probe:
 
 async def respite(clock: Clock, *_: Any) -> Probe:
     held = Cooldown(clock.handed.monotonic)
-    held.start()
+    held.record_failure(ConnectionError())
 
     async def lasts() -> bool:
         return held.active

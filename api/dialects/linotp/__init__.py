@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 import structlog
 from aiohttp import hdrs, web
 
+from api.audit import AuditLog
 from api.auth.basic import basic_credentials
 from api.auth.linotp_sessions import COOKIE, LinotpSessions
 from api.auth.principal import Principal
@@ -25,12 +26,14 @@ from api.dialects.linotp.counts import CountsQuestion, HighestCounts
 from api.dialects.linotp.errors import MethodError, UnknownPathError, policy_error, render_error
 from api.endpoint import Boundary, Headers, Services, parse_parameters, read_form, read_query
 from api.http.errors import ForbiddenError, UnauthorizedError, UnavailableError
+from api.http.places import Places, is_gone
 from api.inventory.deletes import delete
 from api.inventory.inventory import Inventory, RowsDeletedError, Stream
 from api.inventory.policy_history import PolicyFile
 from api.ledger.client import UNREACHABLE
 from api.metrics import ACCESS_REFUSALS, REDIS_ERRORS
 from api.settings.settings import ApiSettings
+from schemas.ledger.inventory import COUNTED_STATUSES
 from schemas.settings import PREFIX
 
 log = structlog.get_logger(__name__)
@@ -39,6 +42,12 @@ NAME: Final = "linotp"
 SCOPE: Final = "reporting"
 DEADLINE_S: Final = 10.0
 """The time until an answer must begin. An unreachable Redis is detected earlier, by its own timeout."""
+SORTED_S: Final = 60.0
+"""The time in which a caller must have read a sorted answer, whose rows stay in memory until then."""
+MAX_SORTS: Final = 4
+"""Most sorted answers at the same time, each with up to 100,000 rows: 30 MB."""
+MAX_READS: Final = 16
+"""Most other answers at the same time: up to 20 MB for a thousand realms. One caller may have half of the places."""
 TRIES: Final = 3
 """Attempts to answer a question whose rows are deleted meanwhile."""
 
@@ -55,6 +64,10 @@ class ReportRequest(NamedTuple):
     realms: list[str]
     streams: list[Stream]
     headers: Mapping[str, str]
+    principal: Principal
+
+    def is_gone(self) -> bool:
+        return is_gone(self.request)
 
 
 ReportHandler = Callable[[ReportRequest], Awaitable[web.StreamResponse]]
@@ -72,8 +85,10 @@ class Reporting:
         self._realms = settings.linotp_realms
         self._services = services
         self._boundary = Boundary(NAME)
+        self._audit = AuditLog(services.ledger, settings.key_prefix)
         self._clock = services.clock.now
         self._inventory = Inventory(services.ledger, services.statistics)
+        self._sorts, self._reads = Places(MAX_SORTS, MAX_SORTS // 2), Places(MAX_READS, MAX_READS // 2)
         self._policies = PolicyFile(
             settings.reporting_policy_file, services.ledger, settings.key_prefix, services.clock
         )
@@ -117,7 +132,7 @@ class Reporting:
                 chosen = set(realms)
                 mine = [stream for stream in streams if stream.realm in chosen]
                 try:
-                    return await answer(ReportRequest(request, arguments, realms, mine, headers))
+                    return await answer(ReportRequest(request, arguments, realms, mine, headers, principal))
                 except RowsDeletedError:
                     if not left:
                         break
@@ -210,12 +225,16 @@ class Reporting:
 
     async def _show(self, asked: ReportRequest) -> web.StreamResponse:
         question = show.parse(asked.parameters, self._shape, self._zone)
-        async with asyncio.timeout(DEADLINE_S):
-            history = await self._policies.history(question.spelled)
-            shown = await show.read(question, self._inventory, asked.streams, history, self._shape, self._zone)
-            parts = shown.parts(self._inventory)
-            first = await anext(parts)
-        return await show.send(asked.request, parts, first, shown.form, asked.headers)
+        is_sorted = question.order.column is not None
+        # A place is held until the answer is sent, because the rows stay in memory until then.
+        async with (self._sorts if is_sorted else self._reads).take(asked.principal.subject, asked.is_gone):
+            async with asyncio.timeout(DEADLINE_S):
+                history = await self._policies.history(question.spelled)
+                shown = await show.read(question, self._inventory, asked.streams, history, self._shape, self._zone)
+                parts = shown.parts(self._inventory, asked.is_gone)
+                first = await anext(parts)
+            limit_s = SORTED_S if is_sorted else None
+            return await show.send(asked.request, parts, first, shown.form, asked.headers, limit_s)
 
     async def _period(self, asked: ReportRequest) -> web.StreamResponse:
         question = counts.parse_period(asked.parameters, self._today(), self._shape)
@@ -228,7 +247,7 @@ class Reporting:
         return self._success(counts.render_maximum(question, asked.realms, highest, self._shape))
 
     async def _highest(self, asked: ReportRequest, question: CountsQuestion) -> HighestCounts:
-        async with asyncio.timeout(DEADLINE_S):
+        async with self._reads.take(asked.principal.subject, asked.is_gone), asyncio.timeout(DEADLINE_S):
             history = await self._policies.history()
             return await counts.read(question, self._inventory, asked.streams, history, self._shape, self._zone)
 
@@ -244,8 +263,13 @@ class Reporting:
     async def _delete(self, asked: ReportRequest, statuses: frozenset[int], before: date | None) -> web.StreamResponse:
         history = await self._policies.history()
         count = await delete(self._inventory, asked.streams, history, statuses, before, self._zone)
-        if count:
-            log.info("reporting rows deleted", rows=count, realms=len(asked.realms))
+        action = "reporting delete_all" if before is None else "reporting delete_before"
+        parameters = {
+            "realms": asked.realms,
+            "statuses": [COUNTED_STATUSES[status] for status in sorted(statuses)],
+            "before": None if before is None else before.isoformat(),
+        }
+        await self._audit.record(action, asked.principal, parameters, count)
         return self._success(count)
 
     def _today(self) -> date:

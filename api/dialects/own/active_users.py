@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import date
 from itertools import islice
@@ -21,6 +22,7 @@ from api.ledger.statistics import HeldPeriods, Statistics
 from api.ledger.status import PipelineStatus
 from api.ledger.users import ActiveUsers, DistinctQuery
 from api.settings.settings import ApiSettings
+from api.turns import pause
 from schemas.ledger.scopes import Scope
 
 PATH: Final = "/v1/active-users"
@@ -29,6 +31,8 @@ GROUPINGS: Final = ("realm", "client_id", "node")
 PARAMETERS: Final = ("from", "to", "granularity", "trailing", "group_by", "limit", *filters.PARAMETERS)
 LIMIT: Final = 1000
 
+NARROW: Final = 62
+"""Periods of a series that need no place among the wide questions."""
 MAX_LIMIT: Final = 10_000
 MAX_SHARD_SCOPES: Final = 15_000
 """User sets (one per shard, period and label) that groups may read: about as many as the deadline allows."""
@@ -58,10 +62,12 @@ class ActiveUsersQuestion:
         document["definition"] = definition(status)
         if self.filters.group_by is None:
             scopes = await self.filters.scopes(statistics, realms)
-            rows, held = await self._series(statistics, keys, scopes)
+            async with statistics.wide_questions if len(keys) > NARROW else nullcontext():
+                rows, held = await self._series(statistics, keys, scopes)
             rows = [_standing(row, period, imported) for row, period in zip(rows, self.window.periods, strict=True)]
         else:
-            rows, left_out, held = await self._groups(statistics, status, keys, realms)
+            async with statistics.wide_questions:
+                rows, left_out, held = await self._groups(statistics, status, keys, realms)
             document["left_out"] = {"groups": left_out}
         document["items"] = rows
         return Answer(document, rows, partial=not complete or not set(keys) <= {*held, *imported})
@@ -89,7 +95,7 @@ class ActiveUsersQuestion:
         whole = self.window.keys
         held = (await statistics.find_periods(list(dict.fromkeys([*keys, *whole]))))._replace(known_by=groups.known_by)
         users = await statistics.users.count(
-            _check_size([held.distinct_query(whole, [group.scope]) for group in groups.rows])
+            await _check_size([held.distinct_query(whole, [group.scope]) for group in groups.rows])
         )
         found = [(of, group) for of, group in zip(users, groups.rows, strict=True) if of.count]
         found.sort(key=lambda each: (-each[0].count, each[1].scope))
@@ -102,9 +108,13 @@ class ActiveUsersQuestion:
 
     async def _each(self, statistics: Statistics, held: HeldPeriods, groups: Sequence[Group]) -> list[dict[str, Any]]:
         cells = [(group, period) for group in groups for period in self.window.periods]
-        queries = (held.distinct_query(period.keys, [group.scope]) for group, period in cells)
-        users = await statistics.users.count(_check_size(queries))
-        return [user_row(period, of, group) for (group, period), of in zip(cells, users, strict=True) if of.count]
+        queries = await _check_size(held.distinct_query(period.keys, [group.scope]) for group, period in cells)
+        rows = []
+        for (group, period), of in zip(cells, await statistics.users.count(queries), strict=True):
+            await pause()
+            if of.count:
+                rows.append(user_row(period, of, group))
+        return rows
 
 
 def user_row(period: Period, users: ActiveUsers, group: Group | None = None) -> dict[str, Any]:
@@ -120,11 +130,12 @@ def definition(status: PipelineStatus) -> dict[str, Any]:
     return {"active_on": status.setting_values("active_on"), "user_scope": status.setting_values("user_scope")}
 
 
-def _check_size(queries: Iterable[DistinctQuery]) -> list[DistinctQuery]:
+async def _check_size(queries: Iterable[DistinctQuery]) -> list[DistinctQuery]:
     """The queries as a list. Raises BadParameterError if they read more than MAX_SHARD_SCOPES."""
     found: list[DistinctQuery] = []
     shard_scopes = 0
     for query in queries:
+        await pause()
         # Plus one each, since an empty union costs something too.
         shard_scopes += 1 + sum(1 for _ in islice(query.shard_scopes(), MAX_SHARD_SCOPES))
         if shard_scopes > MAX_SHARD_SCOPES:

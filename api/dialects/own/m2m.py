@@ -76,7 +76,8 @@ class M2mQuestion:
         self.filters.require_kept(status)
         imported = await statistics.imported(realms, whole=self.filters.realm is None)
         require_kept([self.month.key], status, self.now.date(), "month", imported)
-        used = await self.usage(statistics, realms)
+        async with statistics.wide_questions:
+            used = await self.usage(statistics, realms)
         elapsed = self.elapsed
         ordered = sorted(used.clients.items(), key=lambda each: (-(each[1].used or 0), each[0]))
         rows = [

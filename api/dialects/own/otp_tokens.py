@@ -19,6 +19,7 @@ from api.inventory.maxima import Calendar, calendars
 from api.ledger.client import Command
 from api.ledger.statistics import Statistics
 from api.ledger.status import PipelineStatus
+from api.turns import pause
 from schemas.ledger.inventory import (
     COUNTED_STATUSES,
     INVENTORY_BINDINGS,
@@ -107,16 +108,19 @@ class OtpTokensQuestion:
             external[day, *key].append(count)
         # Counts from token states win over external rows of the same realm and status.
         found = {**external, **own}
-        return [
-            {
-                "date": day.isoformat(),
-                "realm": realm,
-                "status": COUNTED_STATUSES[status],
-                "count": sum(each.at_end for each in counts),
-                "maximum": sum(each.maximum for each in counts),
-            }
-            for (day, realm, status), counts in sorted(found.items())
-        ]
+        items = []
+        for (day, realm, status), counts in sorted(found.items()):
+            await pause()
+            items.append(
+                {
+                    "date": day.isoformat(),
+                    "realm": realm,
+                    "status": COUNTED_STATUSES[status],
+                    "count": sum(each.at_end for each in counts),
+                    "maximum": sum(each.maximum for each in counts),
+                }
+            )
+        return items
 
     def _check_size(self, streams: Sequence[Stream], days: int) -> None:
         items = len({stream.realm for stream in streams}) * len(self.statuses) * days
@@ -131,6 +135,7 @@ class OtpTokensQuestion:
         of = await calendars(self.inventory, own, days.first, self.zone)
         wanted: dict[tuple[int, int], None] = {}
         for index, (stream, calendar) in enumerate(zip(own, of, strict=True)):
+            await pause()
             for _, _, last in _day_ends(stream, calendar, days):
                 wanted[index, last] = None
         rows = await self.inventory.rows([(own[index], number) for index, number in wanted])
@@ -139,6 +144,7 @@ class OtpTokensQuestion:
         for index, (stream, calendar) in enumerate(zip(own, of, strict=True)):
             before: tuple[int, ...] | None = None
             for day, maxima, last in _day_ends(stream, calendar, days):
+                await pause()
                 values = held[index, last]
                 for status in self.statuses:
                     if last >= stream.delete_watermarks.get(status, 0) and days.first <= day:
@@ -161,12 +167,14 @@ class OtpTokensQuestion:
             for day in days.days:
                 end = micros(datetime.combine(day + timedelta(days=1), time(), self.zone))
                 commands.append(("ZREVRANGEBYSCORE", key, f"({end}", "-inf", "WITHSCORES", "LIMIT", 0, 1))
+                await pause()
         replies = iter(await self.inventory.run(commands))
         found: dict[tuple[str, int, int, date], tuple[float, str, Count]] = {}
         for stream, status in asked:
             maxima = {int(ordinal): int(count) for ordinal, count in next(replies).items()}
             before = 0
             for day in days.days:
+                await pause()
                 if rows := next(replies):
                     count, at_us = unpack_external(rows[0]).tokens, float(rows[1])
                     highest = max(count, before, maxima.get(day.toordinal(), 0))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import date
 from typing import Any, Final, NamedTuple
@@ -21,6 +22,7 @@ from api.ledger.imported import Imported
 from api.ledger.statistics import HeldPeriods, Statistics
 from api.ledger.users import ShardScope
 from api.settings.settings import ApiSettings
+from api.turns import pause
 
 GRANULARITIES: Final = ("day", "month")
 PARAMETERS: Final = ("from", "to", "granularity", "group_by", "limit", *filters.PARAMETERS)
@@ -97,15 +99,16 @@ class SeriesQuestion:
         changing = ("counts_by", "max_labels", "topics")
         document = series_head(status, self.window, self.filters, self.zone, changing, complete=complete)
         held = await statistics.find_periods([key for key in keys if key not in imported])
-        sums = await self._sums(statistics, held, keys, realms)
         sources = {number: imported[key] for number, key in enumerate(keys) if key in imported}
-        for number, month in sources.items():
-            self._add(sums, (), number, month.counts.items())
-        if self.columns:
-            rows, left_out = self._grouped(sums, sources)
-            document["left_out"] = left_out
-        else:
-            rows = [self._row(number, (), sums[(), number], sources.get(number)) for number in range(len(keys))]
+        async with statistics.wide_questions if self.columns else nullcontext():
+            sums = await self._sums(statistics, held, keys, realms)
+            for number, month in sources.items():
+                self._add(sums, (), number, month.counts.items())
+            if self.columns:
+                rows, left_out = await self._grouped(sums, sources)
+                document["left_out"] = left_out
+            else:
+                rows = [self._row(number, (), sums[(), number], sources.get(number)) for number in range(len(keys))]
         document["items"] = rows
         if self.filters.by_client and FAILED in self.counter.counters:
             document[UNATTRIBUTED] = await self._unattributed(statistics, keys, realms)
@@ -145,7 +148,11 @@ class SeriesQuestion:
                         )
                     yield shard_scope
 
-        async for shard_scope, counts in statistics.read_counts(list(shard_scopes())):
+        units: list[ShardScope] = []
+        for unit in shard_scopes():
+            await pause()
+            units.append(unit)
+        async for shard_scope, counts in statistics.read_counts(units):
             self._add(sums, named[shard_scope.scope], numbers[shard_scope.period], counts)
         return sums
 
@@ -158,15 +165,19 @@ class SeriesQuestion:
             if all(word in words for word in self.words):
                 sums[(*label, *(words[word] for word in self.words)), number][measure] += count
 
-    def _grouped(self, sums: Sums, sources: Mapping[int, Imported]) -> tuple[list[dict[str, Any]], dict[str, int]]:
+    async def _grouped(
+        self, sums: Sums, sources: Mapping[int, Imported]
+    ) -> tuple[list[dict[str, Any]], dict[str, int]]:
         """Rows of the largest groups, largest first, for periods with counts; and the sum of the other groups."""
         totals: dict[Names, int] = defaultdict(int)
         for (group, _), measures in sums.items():
+            await pause()
             totals[group] += sum(measures.values())
         ordered = sorted(totals, key=lambda group: (-totals[group], group))
         shown, others = ordered[: self.limit], ordered[self.limit :]
         rows: list[dict[str, Any]] = []
         for group in shown:
+            await pause()
             numbers = range(len(self.window.periods))
             rows += [
                 self._row(number, group, sums[group, number], sources.get(number))

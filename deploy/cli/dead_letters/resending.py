@@ -17,6 +17,7 @@ from aggregator.kafka import dead_letters as headers
 from aggregator.ledger.ledger import Ledger
 from aggregator.ledger.store import Client
 from aggregator.settings import WorkerSettings
+from deploy.cli import audit
 from deploy.cli.dead_letters.topic import TIMEOUT_S, DeadLetterTopic, Identity, Letter, letter_of
 from deploy.cli.json_output import print_json
 from deploy.cli.operations import confirmed, kafka_errors_as_usage, show_table, with_ledger
@@ -66,7 +67,7 @@ def resend(settings: WorkerSettings, reason: str | None, yes: bool, *, as_json: 
             kept[obstacle] += 1
     if as_json:
         # No question with --json: its output must be one document.
-        sent = resending.send_all() if yes and waiting else 0
+        sent = _send(settings, resending, reason) if yes and waiting else 0
         counts = {name: kept[name] for name in OBSTACLES}
         print_json({"to_resend": dict(sorted(waiting.items())), **counts, "resent": sent})
         return
@@ -79,7 +80,13 @@ def resend(settings: WorkerSettings, reason: str | None, yes: bool, *, as_json: 
     show_table(("reason", "to resend"), sorted(waiting.items()))
     if not confirmed(yes, "Resend them?"):
         return
-    echo(f"Resent {resending.send_all()}.")
+    echo(f"Resent {_send(settings, resending, reason)}.")
+
+
+def _send(settings: WorkerSettings, resending: _Resending, reason: str | None) -> int:
+    sent = resending.send_all()
+    audit.record(settings, "dead-letters resend", {"reason": reason or "all"}, sent)
+    return sent
 
 
 class _Resending:

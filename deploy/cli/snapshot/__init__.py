@@ -12,6 +12,7 @@ import click
 
 from aggregator.ledger.store import UNREACHABLE, Client, connect, describe_error
 from aggregator.settings import WorkerSettings
+from deploy.cli import audit
 from deploy.cli.json_output import print_json as print_json
 from deploy.cli.operations import Log, logs_of, show_table
 from deploy.cli.snapshot.copying import NotWholeError
@@ -112,6 +113,8 @@ def restore(
             "expired": done.expired,
             "seconds": round(done.seconds, 3),
         }
+        named = {"file": file.name, "snapshot": held.header["id"], "replace": replace}
+        audit.record(settings, "snapshot restore", named, len(done.shards))
     if as_json:
         print_json(report)
     else:

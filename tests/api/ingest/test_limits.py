@@ -17,6 +17,7 @@ from api.ingest.body import PIECE_BYTES, InFlightBytes, _Decompressor
 from tests.api.conftest import Clock, Serve
 from tests.api.ingest.sending import MakeSite, Site
 from tests.api.sources import by_file, listed
+from tests.conftest import wait_until_async
 
 LOGIN = {"type": "login", "time": "2026-11-20T10:00:00Z", "user_id": "alice", "realm": "acme"}
 BODY = json.dumps(LOGIN).encode()
@@ -136,11 +137,45 @@ async def test_what_is_under_way_is_bounded(make_site: MakeSite) -> None:
     assert (await site.send(body)).status == 503
 
 
-def test_room_is_counted_in_bytes() -> None:
-    room = InFlightBytes(10)
-    assert [room.reserve(size) for size in (6, 5, 4, 1)] == [True, False, True, False]
-    room.release(6)
-    assert room.reserve(6)
+@pytest.mark.parametrize(
+    ("asked", "taken", "why"),
+    [
+        (
+            [("a", 6), ("b", 5), ("b", 4), ("b", 1)],
+            [True, False, True, False],
+            "bytes are counted, all senders' together",
+        ),
+        ([("a", 6), ("a", 1)], [True, False], "a sender has half of the room, but always one body of 6"),
+        ([("a", 3), ("b", 3), ("c", 2)], [True, True, True], "what a sender leaves is for the others"),
+    ],
+)
+def test_room_is_counted_in_bytes_by_sender(asked: list[tuple[str, int]], taken: list[bool], why: str) -> None:
+    room = InFlightBytes(10, body_limit=6)
+    assert [room.reserve(*each) for each in asked] == taken, why
+    for each, took in zip(asked, taken, strict=True):
+        if took:
+            room.release(*each)
+    assert room.reserve("a", 6), "all of it was released"
+
+
+async def test_stalled_bodies_of_one_sender_leave_room_for_others(make_site: MakeSite, tmp_path: Path) -> None:
+    tokens = by_file(tmp_path, *(listed(name, scopes=["events:write"]) for name in ("a", "b")))
+    site = await make_site(**tokens, ingest_max_bytes=4096, ingest_max_in_flight_bytes=4 * 4096)
+    release, received = asyncio.Event(), 0
+
+    async def stalled() -> AsyncIterator[bytes]:
+        nonlocal received
+        yield b" " * 4000
+        received += 1
+        await release.wait()
+        yield BODY[:96]
+
+    sent = [asyncio.create_task(site.send(stalled(), token="a")) for _ in range(16)]
+    await wait_until_async(lambda: received == 16 and sum(task.done() for task in sent) == 14)
+    assert {task.result().status for task in sent if task.done()} == {429}
+    assert (await site.send(json.dumps([LOGIN] * 10).encode(), token="b")).status == 202
+    release.set()
+    await asyncio.gather(*sent)
 
 
 async def test_a_body_that_never_arrives_is_given_up(make_site: MakeSite, monkeypatch: pytest.MonkeyPatch) -> None:
