@@ -7,15 +7,14 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 import structlog
-from aiohttp import web
+from aiohttp import hdrs, web
 from prometheus_client import REGISTRY
-from prometheus_client.aiohttp import make_aiohttp_handler
 
 from aggregator import metrics
+from schemas.telemetry.exposition import exposition
 
 log = structlog.get_logger(__name__)
 
-_metrics_handler: Final = make_aiohttp_handler(REGISTRY)
 COMPONENTS: Final = ("crashed", "startup", "redis", "clock", "kafka", "dead_letters", "group", "stopped")
 """Components that may have a problem: the label of the metric."""
 POLL_SILENCE_S: Final = 60.0
@@ -80,8 +79,11 @@ class Health:
         problems = [line for lines in self._problems().values() for line in lines]
         return web.json_response({"ready": not problems, "troubles": problems}, status=503 if problems else 200)
 
-    async def _metrics(self, request: web.Request) -> web.StreamResponse:
+    async def _metrics(self, request: web.Request) -> web.Response:
         problems = self._problems()
         for component in COMPONENTS:
             metrics.UNREADY.labels(component).set(component in problems)
-        return await _metrics_handler(request)
+        text = exposition(REGISTRY, request.headers.getall(hdrs.ACCEPT, ()), request.query.getall("name[]", ()))
+        response = web.Response(body=text.content, headers={hdrs.CONTENT_TYPE: text.content_type})
+        response.enable_compression()
+        return response

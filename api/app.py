@@ -23,12 +23,14 @@ from api.dashboard.routes import Dashboard
 from api.dialects import auth0, gluu, janssen, own
 from api.dialects.linotp import Reporting
 from api.endpoint import Services
-from api.http.expect import UnmatchedPaths, with_expect_handler
+from api.http.cors import Cors
+from api.http.expect import with_expect_handler
 from api.http.tracing import Tracing
 from api.ingest.routes import Ingest
 from api.ledger.client import AUTH_ERRORS, UNREACHABLE, open_ledger, open_shared
 from api.ledger.statistics import Statistics
 from api.settings.settings import ApiSettings
+from api.unmatched import UnmatchedPaths
 from schemas.connections.redis_diagnosis import diagnose_refusal
 from schemas.settings import PREFIX, SettingsError
 from schemas.telemetry import traces
@@ -76,11 +78,16 @@ def build_app(settings: ApiSettings, clock: Clock = SYSTEM) -> web.Application:
     if settings.dashboard:
         app.add_routes(with_expect_handler(configuration.routes(settings)))
         app.add_routes(with_expect_handler(Dashboard(settings).routes()))
-    app.router.register_resource(UnmatchedPaths())
     if settings.ingest:
         ingest = Ingest(settings, services)
         app.add_routes(with_expect_handler(ingest.routes()))
         app.cleanup_ctx.append(ingest.producer_lifespan)
+    cors = None
+    if settings.cors_origins:
+        cors = Cors(settings.cors_origins)
+        app.on_response_prepare.append(cors.add_headers)
+    surfaces = [*(dialect.surface(settings) for dialect in DIALECTS), reporting.surface()]
+    app.router.register_resource(UnmatchedPaths(app.router, surfaces, cors))
     return app
 
 

@@ -28,8 +28,8 @@ LAYERS: Final = {
         *("assignment", "counting", "progress", "startup", "app", "__main__"),
     ),
     "api": (
-        *("http", "ledger", "settings", "cache", "inventory", "auth", "endpoint", "ingest", "dialects", "dashboard"),
-        *("health", "app", "__main__"),
+        *("http", "ledger", "settings", "cache", "inventory", "auth", "endpoint", "unmatched", "ingest", "dialects"),
+        *("dashboard", "health", "app", "__main__"),
     ),
 }
 """From the bottom up: no import points upwards."""

@@ -51,8 +51,7 @@ class Live:
         self._closed = False
 
     def routes(self) -> list[web.RouteDef]:
-        # No HEAD: it would open a stream.
-        return [web.get(PATH, self.follow, allow_head=False)]
+        return [web.get(PATH, self.follow)]
 
     async def close(self, _: web.Application) -> None:
         """Ends every stream: the server waits for them before it stops."""
@@ -68,6 +67,8 @@ class Live:
             async def accept(headers: Headers) -> web.StreamResponse:
                 nonlocal following
                 principal, expires_at = await self._authenticate(request)
+                if request.method == hdrs.METH_HEAD:
+                    return web.Response(headers=HEADERS)
                 feed = stack.enter_context(self._feeds.subscribe(principal.realms))
                 stream = stack.enter_context(self._registered(Stream(request, headers)))
                 following = stream, self._stream(stream, feed, principal, expires_at)

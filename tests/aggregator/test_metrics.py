@@ -71,14 +71,27 @@ async def test_an_unready_component_is_shown_by_name() -> None:
     health = Health("127.0.0.1", port, lambda: problems)
     await health.start()
 
+    def ask(accept: str) -> tuple[str, str]:
+        request = urllib.request.Request(f"http://127.0.0.1:{port}/metrics", headers={"Accept": accept})
+        with urllib.request.urlopen(request, timeout=5) as answer:
+            return answer.headers["Content-Type"], str(answer.read().decode())
+
     def result() -> str:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
-            return str(answer.read().decode())
+        return ask("*/*")[1]
 
     try:
         page = await to_thread(result)
         for where in COMPONENTS:
             assert f'authtally_unready{{component="{where}"}} {float(where in ("redis", "stopped"))}\n' in page
+        for accept, media in (
+            (
+                "application/openmetrics-text;version=1.0.0;q=0.6,*/*;q=0.2",
+                "application/openmetrics-text; version=1.0.0",
+            ),
+            ("text/plain;version=not-a-number", "text/plain; version=0.0.4"),
+        ):
+            content_type, _ = await to_thread(ask, accept)
+            assert content_type.startswith(media)
         problems.clear()
         assert 'authtally_unready{component="redis"} 0.0\n' in await to_thread(result)
     finally:

@@ -9,9 +9,11 @@ import subprocess
 import sys
 import urllib.request
 from pathlib import Path
+from typing import Final
 
 import pytest
 from prometheus_client import Metric
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
 from prometheus_client.parser import text_string_to_metric_families
 
 from api.metrics import REGISTRY
@@ -107,6 +109,43 @@ async def test_metrics_count_requests_and_where_answers_came_from(serve: Serve, 
     assert grown("authtally_api_cache_answers_total", source="miss") == 1
     assert grown("authtally_api_cache_answers_total", source="hit") == 2
     assert grown("authtally_api_request_seconds_count", dialect="janssen") == 2, "those that were not ready"
+
+
+PROMETHEUS_2: Final = (
+    "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,"
+    "text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
+)
+PROMETHEUS_3: Final = (
+    "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,"
+    "application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,"
+    "text/plain;version=0.0.4;q=0.3,*/*;q=0.2"
+)
+
+
+@pytest.mark.parametrize(
+    ("accept", "content_type"),
+    [
+        (PROMETHEUS_2, "application/openmetrics-text; version=1.0.0; charset=utf-8; escaping=underscores"),
+        (PROMETHEUS_3, "application/openmetrics-text; version=1.0.0; charset=utf-8; escaping=allow-utf-8"),
+        (
+            "text/plain;version=1.0.0;escaping=allow-utf-8",
+            "text/plain; version=1.0.0; charset=utf-8; escaping=allow-utf-8",
+        ),
+        ("text/plain;version=0.0.4", "text/plain; version=0.0.4; charset=utf-8"),
+        ("text/html,*/*;q=0.8", "text/plain; version=0.0.4; charset=utf-8"),
+        (None, "text/plain; version=0.0.4; charset=utf-8"),
+        ("application/openmetrics-text;version=new", "text/plain; version=0.0.4; charset=utf-8"),
+        ("text/plain;version=x", "text/plain; version=0.0.4; charset=utf-8"),
+    ],
+)
+async def test_metrics_are_in_the_format_that_the_scraper_prefers(
+    serve: Serve, redis_url: str, accept: str | None, content_type: str
+) -> None:
+    api = await serve(redis_url=redis_url)
+    answer = await api.get("/metrics", headers={"Accept": accept} if accept else {})
+    assert (answer.status, answer.headers["Content-Type"]) == (200, content_type)
+    read_text = openmetrics_families if "openmetrics" in content_type else text_string_to_metric_families
+    assert "authtally_api_requests" in {family.name for family in read_text(answer.text)}
 
 
 def test_metrics_show_no_figures_of_users_or_tokens() -> None:

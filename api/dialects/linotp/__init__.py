@@ -29,6 +29,7 @@ from api.inventory.policy_history import PolicyFile
 from api.ledger.client import UNREACHABLE
 from api.metrics import ACCESS_REFUSALS, REDIS_ERRORS
 from api.settings.settings import ApiSettings
+from api.unmatched import Surface
 
 log = structlog.get_logger(__name__)
 
@@ -73,6 +74,9 @@ class Reporting:
         self._sessions = Sessions(settings.reporting_session_s, settings.key_prefix, services.clock, services.shared)
         self.watch_lifespan = self._policies.watch_lifespan
 
+    def surface(self) -> Surface:
+        return Surface(("/reporting", "/admin"), partial(render_error, "", {}, self._shape))
+
     def routes(self) -> list[web.RouteDef]:
         asking: dict[str, ReportHandler] = {"show": self._show, "period": self._period, "maximum": self._maximum}
         deleting: dict[str, ReportHandler] = {"delete_all": self._delete_all, "delete_before": self._delete_before}
@@ -81,8 +85,8 @@ class Reporting:
             handle, path = self._report_handler(action, answer), f"/reporting/{action}"
             found.append(web.post(path, handle))
             if action in asking or self._shape == "documented":
-                # No HEAD: it would run the handler, and delete.
-                found.append(web.get(path, handle, allow_head=False))
+                # A HEAD runs the handler too, so none for deletes.
+                found.append(web.get(path, handle, allow_head=action in asking))
         for action, handler in (("getsession", self._get_session), ("dropsession", self._drop_session)):
             handle, path = self._handler(action, handler), f"/admin/{action}"
             found += [web.post(path, handle), web.get(path, handle, allow_head=False)]

@@ -18,9 +18,12 @@ from api.http.errors import ApiError, ErrorBody
 from api.http.problem import render_problem
 from api.ledger.status import PipelineStatus, shown
 from api.ledger.users import ActiveUsers
+from schemas.events import BOM
 
 JSON: Final = "application/json"
 CSV: Final = "text/csv; charset=utf-8"
+CSV_WITH_BOM: Final = "csv with bom"
+"""The format `csv` with `bom=1`: spreadsheets read a file as UTF-8 only if it begins with the mark."""
 
 
 class Answer(NamedTuple):
@@ -31,8 +34,8 @@ class Answer(NamedTuple):
 
 
 def render(answer: Answer, format_: str) -> ResponseBody:
-    if format_ == "csv":
-        return ResponseBody(_table(answer.rows), CSV)
+    if format_ in ("csv", CSV_WITH_BOM):
+        return ResponseBody((BOM if format_ == CSV_WITH_BOM else b"") + _table(answer.rows), CSV)
     return ResponseBody(orjson.dumps(answer.document), JSON)
 
 
