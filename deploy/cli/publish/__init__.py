@@ -56,7 +56,7 @@ def _open(file: str) -> Iterator[_Input]:
 
 
 def _dry_run(settings: PublishSettings, options: Options, given: _Input) -> int:
-    summary = DryRun(settings, settings.user_scope, frozenset(settings.active_on))
+    summary = DryRun(settings)
     source = Source(given.stream)
     bound = topics_by_event(settings.topics)
     broken = None

@@ -20,6 +20,7 @@ from schemas.adapters.elements import Adapter
 from schemas.adapters.registry import ADAPTERS
 from schemas.outgoing import UnboundError, outgoing, topics_by_event
 from schemas.settings import ActiveOn, KafkaSettings, Listed
+from schemas.user_ids import Normalization
 
 STDIN: Final = "-"
 ALIASES: Final = {"auth0": "auth0-logs"}
@@ -28,9 +29,10 @@ STOP_S: Final = 10.0
 
 
 class PublishSettings(KafkaSettings):
-    """Settings of `publish`. A dry run uses the last two, which have the same meaning for the worker."""
+    """Settings of `publish`. A dry run uses the last three, which have the same meaning for the worker."""
 
     user_scope: Literal["global", "realm"] = "global"
+    user_id_normalize: Normalization = "off"
     active_on: Listed[ActiveOn] = ("login", "refresh")
 
 
