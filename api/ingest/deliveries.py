@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Final, NamedTuple
 
 import msgspec
 
-from api.ingest.errors import Rejection, TooLargeError
-from api.ingest.fast_path import decode_batch
+from api.ingest.errors import ElementWarning, Rejection, TooLargeError
+from api.ingest.fast_path import decode_batch, raw_events
 from api.ingest.records import Records
 from schemas.adapters.elements import Adapter, Headers
 from schemas.adapters.native import native
 from schemas.events import MAX_ID_BYTES, Event, OtpTokenState, RecordTime
 from schemas.outgoing import Outgoing, UnboundError, outgoing
 from schemas.settings import PREFIX
+from schemas.unknown_fields import UNKNOWN_FIELDS, describe
 
 REALM: Final = "realm"
 NO_TOPIC: Final = "no_topic"
+UNKNOWN_FIELD: Final = "unknown_field"
+MAX_WARNINGS: Final = 100
+"""In one answer: a sender with a misspelt field has it in all its events."""
 TOO_LONG: Final = "too_long"
 SEPARATORS: Final = 64
 """The maximum average of commas and line ends per element. Real elements have ten to forty."""
@@ -30,25 +35,29 @@ class Delivery(NamedTuple):
     accepted: int
     ignored: int
     rejections: list[Rejection]
+    warnings: Sequence[ElementWarning] = ()
 
 
 class Converter:
-    """Converts bodies to records of these topics."""
+    """Converts bodies to records of these topics. `strict` rejects events with unknown fields."""
 
-    def __init__(self, topics: Mapping[type[Event], str], max_events: int) -> None:
+    def __init__(self, topics: Mapping[type[Event], str], max_events: int, *, strict: bool = False) -> None:
         self._topics = topics
         self._max_events = max_events
+        self._strict = strict
 
     def convert(
         self, adapter: Adapter, body: bytes, headers: Headers, now_ms: int, realms: Collection[str] | None
     ) -> Delivery:
         """`realms` limits the sender; None is all realms. Raises TooLargeError."""
         if adapter is native and realms is None:
-            records = decode_batch(body, now_ms, self._topics)
-            if records is not None:
+            batch = decode_batch(body, now_ms, self._topics)
+            if batch is not None and (batch.exact or not self._strict):
+                records = batch.records
                 if len(records) > self._max_events:
                     raise self._too_many()
-                return Delivery(records, len(records), 0, [])
+                warnings = () if batch.exact else _warnings(raw_events(body))
+                return Delivery(records, len(records), 0, [], warnings)
         return self._convert_each(adapter, body, headers, now_ms, realms)
 
     def _convert_each(
@@ -60,7 +69,8 @@ class Converter:
         elements = adapter(body, headers, RecordTime(now_ms))
         if len(elements) > self._max_events:
             raise self._too_many()
-        topics = self._topics
+        topics, find_unknown = self._topics, UNKNOWN_FIELDS.get(adapter)
+        warnings: list[ElementWarning] = []
         outgoing_records: list[tuple[int, Outgoing]] = []
         rejections: list[Rejection] = []
         accepted = ignored = 0
@@ -71,6 +81,13 @@ class Converter:
                 continue
             if not events:
                 ignored += 1
+                continue
+            unknown: tuple[str, ...] = ()
+            if find_unknown is not None and element.raw is not None and (self._strict or len(warnings) < MAX_WARNINGS):
+                unknown = find_unknown(element.raw)
+            if unknown and self._strict:
+                detail = describe(unknown, suggest=len(rejections) < MAX_WARNINGS)
+                rejections.append(_rejection(index, UNKNOWN_FIELD, f"{detail} ({PREFIX}INGEST_STRICT)"))
                 continue
             try:
                 if realms is not None:
@@ -83,7 +100,9 @@ class Converter:
                 rejections.append(_rejection(index, error.reason, str(error)))
             else:
                 accepted += 1
-        return Delivery(Records.from_outgoing(outgoing_records), accepted, ignored, rejections)
+                if unknown:
+                    warnings.append({"index": index, "detail": describe(unknown)})
+        return Delivery(Records.from_outgoing(outgoing_records), accepted, ignored, rejections, warnings)
 
     def _too_many(self) -> TooLargeError:
         return TooLargeError(f"The body contains more than {self._max_events} events ({PREFIX}INGEST_MAX_EVENTS).")
@@ -93,6 +112,13 @@ class _OutsideRealmsError(Exception):
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(detail)
         self.reason = reason
+
+
+def _warnings(raws: Iterable[msgspec.Raw]) -> list[ElementWarning]:
+    """The first MAX_WARNINGS."""
+    found = ((index, UNKNOWN_FIELDS[native](bytes(raw))) for index, raw in enumerate(raws))
+    warned = ((index, unknown) for index, unknown in found if unknown)
+    return [{"index": index, "detail": describe(unknown)} for index, unknown in islice(warned, MAX_WARNINGS)]
 
 
 def _rejection(index: int, reason: str, detail: str) -> Rejection:

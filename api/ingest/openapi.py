@@ -16,8 +16,20 @@ REJECTED: Final[dict[str, Any]] = {
         "required": ["index", "reason", "detail"],
         "properties": {
             "index": {"type": "integer", "minimum": 0, "description": "Index in the body, from 0."},
-            "reason": {"type": "string", "description": "A dead letter's reason, or realm, no_topic."},
+            "reason": {"type": "string", "description": "A dead letter's reason, or realm, no_topic, unknown_field."},
             "detail": {"type": "string", "description": "Names fields and limits, never values."},
+        },
+    },
+}
+WARNINGS: Final[dict[str, Any]] = {
+    "type": "array",
+    "description": "Accepted events with unknown fields, the first 100; missing if there are none.",
+    "items": {
+        "type": "object",
+        "required": ["index", "detail"],
+        "properties": {
+            "index": {"type": "integer", "minimum": 0, "description": "Index in the body, from 0."},
+            "detail": {"type": "string", "description": "Names fields, never values."},
         },
     },
 }
@@ -28,7 +40,7 @@ SCHEMAS: Final[dict[str, Any]] = {
     "Taken": {
         "type": "object",
         "required": ["accepted", "ignored", "rejected"],
-        "properties": {"accepted": COUNT, "ignored": COUNT, "rejected": REJECTED},
+        "properties": {"accepted": COUNT, "ignored": COUNT, "rejected": REJECTED, "warnings": WARNINGS},
     },
     "IngestProblem": {
         "type": "object",

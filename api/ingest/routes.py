@@ -56,7 +56,9 @@ class Ingest:
             size, per_s = settings.ingest_rate_limit, settings.ingest_rate_per_s
             self._limit = RateLimit(NAME, size, per_s, settings.key_prefix, services.clock, services.shared)
         self._in_flight = InFlightBytes(settings.ingest_max_in_flight_bytes)
-        self._converter = Converter(topics_by_event(settings.topics), settings.ingest_max_events)
+        self._converter = Converter(
+            topics_by_event(settings.topics), settings.ingest_max_events, strict=settings.ingest_strict
+        )
         self._producer: EventProducer | None = None
 
     def routes(self) -> list[web.RouteDef]:

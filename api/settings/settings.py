@@ -230,6 +230,10 @@ class ApiSettings(KafkaSettings):
         False,
         description="Whether to accept events over HTTP and send them to Kafka. The api uses Kafka settings only then.",
     )
+    ingest_strict: bool = Field(
+        False,
+        description="Whether /v1/events rejects events with unknown fields, instead of a warning in the answer.",
+    )
     ingest_keycloak_secret: Secret = Field(
         SecretStr(""),
         description="Secret of the webhook /v1/ingest/keycloak; empty: only tokens with scope events:write.",

@@ -18,6 +18,8 @@ caddy                    caddy
 faketime                 faketime
 cc                       gcc
 chromium                 chromium
+node                     nodejs
+npm                      npm
 "
 
 # Debian installs nginx into /usr/sbin, which is not in every user's PATH.

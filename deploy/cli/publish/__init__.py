@@ -61,7 +61,7 @@ def _dry_run(settings: PublishSettings, options: Options, given: _Input) -> int:
     bound = topics_by_event(settings.topics)
     broken = None
     with showing(source, given.size) as shown, Rejects(options.rejects) as rejects:
-        stats = RunStats(options.adapter, first_link(options.source), rejects, ids=False)
+        stats = RunStats(options.adapter, first_link(options.source), rejects, ids=False, warn=True)
         shown.begin("reading", 0)
         try:
             for raw in source:
@@ -73,10 +73,18 @@ def _dry_run(settings: PublishSettings, options: Options, given: _Input) -> int:
             broken = error
     months = summary.months()
     if options.as_json:
-        print_json({**stats.as_document(), "months": months, "error": str(broken) if broken else None})
+        print_json(
+            {
+                **stats.as_document(),
+                "warnings": stats.warnings_document(),
+                "months": months,
+                "error": str(broken) if broken else None,
+            }
+        )
     else:
         click.echo(f"Dry run: {stats.events:,} events would be published from {stats.elements:,} elements.")
         _report_rest(stats)
+        _report_warnings(stats)
         if months:
             click.echo()
             show_table(
@@ -139,6 +147,12 @@ def _report(options: Options, run: Run, seconds: float, problem: str | None, *, 
             click.echo(f"Stopped. {again}")
     if problem:
         click.echo(f"Error: {problem}. {again}", err=True)
+
+
+def _report_warnings(stats: RunStats) -> None:
+    for detail, examples in sorted(stats.warnings.items()):
+        lines = ", ".join(str(example.line) for example in examples)
+        click.echo(f"Warning: {detail}, in {stats.warned[detail]:,} elements (first lines: {lines}).")
 
 
 def _report_rest(stats: RunStats) -> None:
