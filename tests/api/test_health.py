@@ -9,7 +9,6 @@ import subprocess
 import sys
 import urllib.request
 from pathlib import Path
-from typing import Final
 
 import pytest
 from prometheus_client import Metric
@@ -22,6 +21,7 @@ from deploy.demo.servers import Valkey, free_port
 from schemas.settings import SettingsError, read
 from tests.api.conftest import Serve
 from tests.conftest import wait_until
+from tests.servers.prometheus import ACCEPTS
 
 
 def faults_of(monkeypatch: pytest.MonkeyPatch, **environment: str) -> list[str]:
@@ -111,22 +111,11 @@ async def test_metrics_count_requests_and_where_answers_came_from(serve: Serve, 
     assert grown("authtally_api_request_seconds_count", dialect="janssen") == 2, "those that were not ready"
 
 
-PROMETHEUS_2: Final = (
-    "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,"
-    "text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
-)
-PROMETHEUS_3: Final = (
-    "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,"
-    "application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,"
-    "text/plain;version=0.0.4;q=0.3,*/*;q=0.2"
-)
-
-
 @pytest.mark.parametrize(
     ("accept", "content_type"),
     [
-        (PROMETHEUS_2, "application/openmetrics-text; version=1.0.0; charset=utf-8; escaping=underscores"),
-        (PROMETHEUS_3, "application/openmetrics-text; version=1.0.0; charset=utf-8; escaping=allow-utf-8"),
+        (ACCEPTS[2], "application/openmetrics-text; version=1.0.0; charset=utf-8; escaping=underscores"),
+        (ACCEPTS[3], "application/openmetrics-text; version=1.0.0; charset=utf-8; escaping=allow-utf-8"),
         (
             "text/plain;version=1.0.0;escaping=allow-utf-8",
             "text/plain; version=1.0.0; charset=utf-8; escaping=allow-utf-8",

@@ -28,9 +28,9 @@ def installed() -> Path:
 
     `npm ci` installs the locked versions only and checks their hashes. The lock file names no registry.
     """
-    for command in ("node", "npm"):
-        if shutil.which(command) is None:
-            raise NodeMissingError(f"no `{command}` on PATH")
+    for name in ("node", "npm"):
+        if shutil.which(name) is None:
+            raise NodeMissingError(f"no `{name}` on PATH")
     digest = hashlib.sha256(b"".join((SOURCES / name).read_bytes() for name in FILES)).hexdigest()[:16]
     folder = CLIENTS / f"auth0-{digest}"
     if folder.exists():
