@@ -56,6 +56,7 @@ bench: setup .venv-peers/ready
 # Writes the generated parts of README.md and docs/.
 docs: setup
 	$(BIN)/python -m deploy.cli.reference
+	$(BIN)/python -m tests.api.documents.page
 
 # Takes screenshots of the dashboard for the documentation.
 pictures: setup

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 import structlog
@@ -19,6 +19,21 @@ COMPONENTS: Final = ("crashed", "startup", "redis", "clock", "kafka", "dead_lett
 """Components that may have a problem: the label of the metric."""
 POLL_SILENCE_S: Final = 60.0
 """The worker counts as dead when the poll loop is silent for so long: longer than any rebalance takes."""
+
+
+@web.middleware
+async def _as_problem(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    """Unknown paths and methods as problem documents (RFC 9457), as in the api."""
+    try:
+        return await handler(request)
+    except web.HTTPException as error:
+        document = {"type": "about:blank", "title": error.reason, "status": error.status}
+        headers = {hdrs.ALLOW: error.headers[hdrs.ALLOW]} if hdrs.ALLOW in error.headers else {}
+        return web.json_response(
+            document, status=error.status, content_type="application/problem+json", headers=headers
+        )
 
 
 class Health:
@@ -54,7 +69,7 @@ class Health:
 
     async def start(self) -> None:
         """Listen. Raises OSError if the port is in use."""
-        app = web.Application()
+        app = web.Application(middlewares=[_as_problem])
         app.router.add_get("/health/live", self._live)
         app.router.add_get("/health/ready", self._ready)
         app.router.add_get("/metrics", self._metrics)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import urllib.error
 import urllib.request
 from asyncio import to_thread
 
@@ -92,6 +94,14 @@ async def test_an_unready_component_is_shown_by_name() -> None:
         ):
             content_type, _ = await to_thread(ask, accept)
             assert content_type.startswith(media)
+        for method, path, status, allow in (("GET", "/nothing", 404, None), ("POST", "/metrics", 405, "GET,HEAD")):
+            request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", method=method)
+            with pytest.raises(urllib.error.HTTPError) as refused:
+                await to_thread(urllib.request.urlopen, request, timeout=5)
+            with refused.value as answer:
+                assert (answer.code, answer.headers["Allow"]) == (status, allow)
+                assert answer.headers["Content-Type"].startswith("application/problem+json")
+                assert json.loads(answer.read())["status"] == status
         problems.clear()
         assert 'authtally_unready{component="redis"} 0.0\n' in await to_thread(result)
     finally:

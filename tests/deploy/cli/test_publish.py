@@ -132,6 +132,14 @@ def test_a_dry_run_warns_of_misspelt_fields(kafka: Kafka, tmp_path: Path) -> Non
     assert "Warning: unknown field 'sucess', similar to 'success', in 5 elements (first lines: 2, 3, 4)." in text
 
 
+@pytest.mark.parametrize(("setting", "users"), [("off", 4), ("nfc", 3), ("nfc-casefold", 2)])
+def test_a_dry_run_counts_users_as_the_worker_would(kafka: Kafka, tmp_path: Path, setting: str, users: int) -> None:
+    file = written(tmp_path / "events.jsonl", *map(login, ("Ada", "ada", "Jos\u00e9", "Jose\u0301")))
+    done = kafka.run(file, "--dry-run", "--json", AUTHTALLY_USER_ID_NORMALIZE=setting)
+    (month,) = json.loads(done.stdout)["months"].values()
+    assert month["active_users"] == users
+
+
 def test_a_dry_run_needs_no_kafka_and_estimates_many_users(kafka: Kafka, tmp_path: Path) -> None:
     file = written(tmp_path / "events.jsonl", *(login(f"user {number}") for number in range(20_000)))
     done = kafka.run(file, "--dry-run", "--json", AUTHTALLY_KAFKA_BOOTSTRAP_SERVERS="127.0.0.1:1")
