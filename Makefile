@@ -63,6 +63,7 @@ bench: setup .venv-peers/ready
 # Writes the generated parts of README.md and docs/.
 docs: setup
 	$(BIN)/python -m deploy.cli.reference
+	$(BIN)/python -m tests.api.documents.page
 
 # Writes the printed answers of the examples in README.md and docs/ again, from a demo with a fixed end.
 examples: setup
@@ -99,4 +100,4 @@ sbom: setup
 	$(BIN)/cyclonedx-py requirements --pyproject pyproject.toml --mc-type application --output-reproducible --output-file build/sbom.json deploy/container/runtime.lock
 
 clean:
-	rm -rf .venv .venv-peers .kafka .keycloak .publishers
+	rm -rf .venv .venv-peers .kafka .keycloak .publishers .clients

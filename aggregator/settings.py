@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, SecretStr
 from schemas.adapters.registry import OWN
 from schemas.ledger import accuracy
 from schemas.settings import ActiveOn, KafkaSettings, Listed, fingerprint
+from schemas.user_ids import Normalization
 
 FORMAT = 2
 """Version of the ledger's layout and counting rules. A worker rejects a newer one and upgrades an older one."""
@@ -45,6 +46,11 @@ class WorkerSettings(KafkaSettings):
     )
     user_scope: Literal["global", "realm"] = Field(
         "global", description="`realm`: equal user ids of two realms are two users."
+    )
+    user_id_normalize: Normalization = Field(
+        "off",
+        description="User ids that count as one user: with `nfc` those that differ in their Unicode form only, with "
+        "`nfc-casefold` also in case; `off`: none.",
     )
     active_on: Listed[ActiveOn] = Field(("login", "refresh"), description="Events that make a user active.")
     labels_on: Literal["any", "success"] = Field(
@@ -91,6 +97,7 @@ class WorkerSettings(KafkaSettings):
             "sketches": f"{accuracy.K_MONTHS},{accuracy.K_OTHERS}",
             "user_hash_key": fingerprint(self.user_hash_key.get_secret_value()),
             "user_scope": self.user_scope,
+            "user_id_normalize": self.user_id_normalize,
             "timezone": self.timezone,
             "active_on": ",".join(sorted(self.active_on)),
             "users_by": ",".join(sorted(self.users_by)),
@@ -109,5 +116,7 @@ class WorkerSettings(KafkaSettings):
         return {name: str(value) for name, value in values.items()}
 
 
-NEVER_ADOPTED = frozenset({"format", "sketches", "user_hash_key", "user_scope", "timezone"})
+NEVER_ADOPTED = frozenset({"format", "sketches", "user_hash_key", "user_scope", "user_id_normalize", "timezone"})
 """Values of `counted_with` that cannot change for existing figures, only under another KEY_PREFIX."""
+UNRECORDED = {"user_id_normalize": "off"}
+"""Values with which a shard was counted whose meta hash is older than their names."""

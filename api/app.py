@@ -27,7 +27,8 @@ from api.dashboard.routes import Dashboard
 from api.dialects import auth0, gluu, janssen, own
 from api.dialects.linotp import Reporting
 from api.endpoint import Services
-from api.http.expect import UnmatchedPaths, with_expect_handler
+from api.http.cors import Cors
+from api.http.expect import with_expect_handler
 from api.http.response_headers import add_headers
 from api.http.same_site import refuse_other_sites
 from api.http.strict import StrictRunner
@@ -36,6 +37,7 @@ from api.ingest.routes import Ingest
 from api.ledger.client import AUTH_ERRORS, UNREACHABLE, open_ledger, open_shared
 from api.ledger.statistics import Statistics
 from api.settings.settings import ApiSettings
+from api.unmatched import UnmatchedPaths
 from schemas.connections.redis_diagnosis import diagnose_refusal
 from schemas.connections.urls import is_in_the_clear
 from schemas.settings import PREFIX, SettingsError
@@ -87,11 +89,16 @@ def build_app(settings: ApiSettings, clock: Clock = SYSTEM) -> web.Application:
     if settings.dashboard:
         app.add_routes(with_expect_handler(configuration.routes(settings)))
         app.add_routes(with_expect_handler(Dashboard(settings).routes()))
-    app.router.register_resource(UnmatchedPaths())
     if settings.ingest:
         ingest = Ingest(settings, services)
         app.add_routes(with_expect_handler(ingest.routes()))
         app.cleanup_ctx.extend([ingest.producer_lifespan, ingest.keys_lifespan])
+    cors = None
+    if settings.cors_origins:
+        cors = Cors(settings.cors_origins)
+        app.on_response_prepare.append(cors.add_headers)
+    surfaces = [*(dialect.surface(settings) for dialect in DIALECTS), reporting.surface()]
+    app.router.register_resource(UnmatchedPaths(app.router, surfaces, cors))
     return app
 
 
@@ -102,7 +109,11 @@ def build_runner(app: web.Application, idle_s: float = KEEPALIVE_S) -> web.AppRu
     aiohttp does not decompress bodies: it would not report a truncated body, which loses events.
     """
     settings = app[SETTINGS]
-    checks = [refuse_other_sites((settings.api_host, *settings.auth_none_hosts))] if "none" in settings.auth else []
+    checks = (
+        [refuse_other_sites((settings.api_host, *settings.auth_none_hosts), settings.cors_origins)]
+        if "none" in settings.auth
+        else []
+    )
     return StrictRunner(
         app,
         checks,

@@ -67,7 +67,7 @@ INGEST_ELEMENTS: Final = Counter(
 )
 INGEST_REJECTIONS: Final = Counter(
     "authtally_ingest_rejections",
-    "Rejected elements by ingest route and reason: the reasons of dead letters, realm, no_topic.",
+    "Rejected elements by ingest route and reason: the reasons of dead letters, realm, no_topic, unknown_field.",
     ["way", "reason"],
     registry=REGISTRY,
 )

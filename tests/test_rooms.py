@@ -37,6 +37,7 @@ LAYERS: Final = {
             "auth",
             "audit",
             "endpoint",
+            "unmatched",
             "ingest",
             "dialects",
             "dashboard",

@@ -77,7 +77,7 @@ class CountingRules:
             keep_days=settings.retain_days != 0,
             dedupe_window_s=settings.dedupe_window_s,
             dedupe_max_ids=settings.dedupe_max_ids,
-            digest=Digest(settings.user_hash_key.get_secret_value()),
+            digest=Digest(settings.user_hash_key.get_secret_value(), settings.user_id_normalize),
             realm_names=settings.realm_names,
         )
 

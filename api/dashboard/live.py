@@ -55,8 +55,7 @@ class Live:
         self._closed = False
 
     def routes(self) -> list[web.RouteDef]:
-        # No HEAD: it would open a stream.
-        return [web.get(PATH, self.follow, allow_head=False)]
+        return [web.get(PATH, self.follow)]
 
     async def close(self, _: web.Application) -> None:
         """Ends every stream: the server waits for them before it stops."""
@@ -72,6 +71,8 @@ class Live:
             async def accept(headers: Headers) -> web.StreamResponse:
                 nonlocal following
                 principal, expires_at = await self._authenticate(request)
+                if request.method == hdrs.METH_HEAD:
+                    return web.Response(headers=HEADERS)
                 stack.enter_context(self._counted(self._owner(principal, request)))
                 feed = stack.enter_context(self._feeds.subscribe(principal.realms))
                 stream = stack.enter_context(self._registered(Stream(request, headers)))

@@ -29,6 +29,7 @@ PIECE_BYTES: Final = 65_536
 MAX_MEMBERS: Final = 1_000
 """Members of a gzip body. An empty member has twenty bytes but costs far more CPU time than twenty bytes of data."""
 GZIP_OR_ZLIB: Final = 32 + zlib.MAX_WBITS
+RAW_DEFLATE: Final = -zlib.MAX_WBITS
 COMPRESSED_ENCODINGS: Final = frozenset({"gzip", "x-gzip", "deflate"})
 
 
@@ -101,7 +102,7 @@ class BoundedBody:
             async with asyncio.timeout(BODY_TIMEOUT_S):
                 if encoding == "identity":
                     return await self._plain(request)
-                return await self._unpacked(request)
+                return await self._unpacked(request, encoding)
         except TimeoutError as error:
             raise BodyTimeoutError(f"The body did not arrive within {BODY_TIMEOUT_S:g} s.") from error
         except zlib.error as error:
@@ -116,8 +117,8 @@ class BoundedBody:
             pieces.append(piece)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
-    async def _unpacked(self, request: web.Request) -> bytes:
-        decompressor = _Decompressor()
+    async def _unpacked(self, request: web.Request, encoding: str) -> bytes:
+        decompressor = _Decompressor(raw=encoding == "deflate")
         body = bytearray()
         async for piece in _pieces(request, decompressor):
             self._hold(len(piece))
@@ -148,16 +149,34 @@ async def _pieces(request: web.Request, decompressor: _Decompressor) -> AsyncIte
             yield piece
 
 
-class _Decompressor:
-    """gzip, with several members as `cat` joins them; or zlib, which HTTP calls deflate."""
+def is_raw_deflate(head: bytes) -> bool:
+    """Whether data with these first two bytes is neither gzip nor zlib (RFC 1950 §2.2): then it can only be RFC 1951.
 
-    def __init__(self) -> None:
+    A raw block that looks like a zlib header would have padding bits that are not zero, which no encoder writes.
+    """
+    return head != b"\x1f\x8b" and (head[0] & 0x0F != zlib.DEFLATED or int.from_bytes(head) % 31 != 0)
+
+
+class _Decompressor:
+    """gzip, with several members as `cat` joins them; or zlib, which HTTP calls deflate; or, as many clients send under
+    that name, deflate without zlib's header (`raw` allows it)."""
+
+    def __init__(self, *, raw: bool = False) -> None:
         self._member = zlib.decompressobj(GZIP_OR_ZLIB)
         self._members = 1
+        self._may_be_raw = raw
+        self._head = b""
         self.ended = False
 
     def pieces(self, packed: bytes) -> Iterator[bytes]:
         """Decompressed pieces of at most PIECE_BYTES. Raises zlib.error, BadBodyError."""
+        if self._may_be_raw:
+            self._head += packed
+            if len(self._head) < 2:
+                return
+            packed, self._may_be_raw = self._head, False
+            if is_raw_deflate(packed[:2]):
+                self._member = zlib.decompressobj(RAW_DEFLATE)
         while packed:
             if self.ended:
                 self._members += 1

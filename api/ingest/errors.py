@@ -21,6 +21,13 @@ class Rejection(TypedDict):
     detail: str
 
 
+class ElementWarning(TypedDict):
+    """An accepted element that its sender should check. `detail` names fields, never values."""
+
+    index: int
+    detail: str
+
+
 class IngestError(ApiError):
     """An error of ingest alone. `cause` is the metrics' label."""
 

@@ -16,8 +16,23 @@ REJECTED: Final[dict[str, Any]] = {
         "required": ["index", "reason", "detail"],
         "properties": {
             "index": {"type": "integer", "minimum": 0, "description": "Index in the body, from 0."},
-            "reason": {"type": "string", "description": "A dead letter's reason, or realm, no_topic, too_old."},
+            "reason": {
+                "type": "string",
+                "description": "A dead letter's reason, or realm, no_topic, too_old, unknown_field.",
+            },
             "detail": {"type": "string", "description": "Names fields and limits, never values."},
+        },
+    },
+}
+WARNINGS: Final[dict[str, Any]] = {
+    "type": "array",
+    "description": "Accepted events with unknown fields, the first 100; missing if there are none.",
+    "items": {
+        "type": "object",
+        "required": ["index", "detail"],
+        "properties": {
+            "index": {"type": "integer", "minimum": 0, "description": "Index in the body, from 0."},
+            "detail": {"type": "string", "description": "Names fields, never values."},
         },
     },
 }
@@ -33,7 +48,13 @@ SCHEMAS: Final[dict[str, Any]] = {
     "Taken": {
         "type": "object",
         "required": ["accepted", "ignored", "rejected"],
-        "properties": {"accepted": COUNT, "ignored": COUNT, "rejected": REJECTED, "unknown": UNKNOWN},
+        "properties": {
+            "accepted": COUNT,
+            "ignored": COUNT,
+            "rejected": REJECTED,
+            "unknown": UNKNOWN,
+            "warnings": WARNINGS,
+        },
     },
     "IngestProblem": {
         "type": "object",

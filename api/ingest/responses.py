@@ -47,6 +47,8 @@ class DeliveryResponses:
         }
         if delivery.unknown:
             document["unknown"] = delivery.unknown
+        if delivery.warnings:
+            document["warnings"] = delivery.warnings
         return web.Response(status=202, body=orjson.dumps(document), headers=ACCEPTED_HEADERS)
 
     def _unacknowledged_error(

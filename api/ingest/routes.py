@@ -122,7 +122,11 @@ class Ingest:
         responses = DeliveryResponses(name, self._settings.ingest_timeout_s)
         settings = self._settings
         converter = Converter(
-            ID_ROUTES.get(name, name), self._topics, settings.ingest_max_events, settings.ingest_max_age_days
+            ID_ROUTES.get(name, name),
+            self._topics,
+            settings.ingest_max_events,
+            settings.ingest_max_age_days,
+            strict=settings.ingest_strict,
         )
 
         async def take(request: web.Request) -> web.StreamResponse:

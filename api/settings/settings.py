@@ -113,6 +113,14 @@ def _origins(origins: tuple[str, ...]) -> tuple[str, ...]:
     return origins
 
 
+def _cors_origins(origins: tuple[str, ...]) -> tuple[str, ...]:
+    if "*" not in origins:
+        return _origins(origins)
+    if len(origins) > 1:
+        raise ValueError("* allows every origin, so it cannot be combined with others")
+    return origins
+
+
 class ApiSettings(KafkaSettings):
     """Settings of the api: surfaces, authentication, cache."""
 
@@ -122,6 +130,12 @@ class ApiSettings(KafkaSettings):
     )
     api_host: str = Field("127.0.0.1", description="Address on which the api listens.")
     api_port: int = Field(8080, ge=0, le=65_535, description="Port on which the api listens; 0 means a free port.")
+
+    cors_origins: Annotated[Listed[str], AfterValidator(_cors_origins)] = Field(
+        (),
+        description="Origins whose pages may call the api from a browser (https://app.example.com), or * for all; "
+        "never with cookies.",
+    )
 
     auth: Annotated[Listed[AuthMethod], AfterValidator(_auth_methods)] = Field(
         (),
@@ -174,6 +188,10 @@ class ApiSettings(KafkaSettings):
     )
     gluu_shape: Shape = Field(
         "documented", description="Whether /oxauth answers as in Gluu's documentation or as its source code does."
+    )
+    stat_error_reason: bool = Field(
+        False,
+        description="Whether errors of the Janssen and Gluu source shapes have a `reason`, as with errorReasonEnabled.",
     )
     linotp_shape: Shape = Field(
         "documented", description="Whether /reporting answers as in LinOTP's documentation or as its source code does."
@@ -248,6 +266,10 @@ class ApiSettings(KafkaSettings):
     ingest: Annotated[bool, AfterValidator(_has_topic)] = Field(
         False,
         description="Whether to accept events over HTTP and send them to Kafka. The api uses Kafka settings only then.",
+    )
+    ingest_strict: bool = Field(
+        False,
+        description="Whether /v1/events rejects events with unknown fields, instead of a warning in the answer.",
     )
     ingest_keycloak_secret: Secret = Field(
         SecretStr(""),

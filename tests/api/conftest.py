@@ -61,9 +61,10 @@ class Answer:
 class Api:
     """A served application. Paths are sent as they are written."""
 
-    def __init__(self, app: web.Application, url: str, session: aiohttp.ClientSession) -> None:
+    def __init__(self, app: web.Application, runner: web.AppRunner, session: aiohttp.ClientSession) -> None:
         self.app = app
-        self.url = url
+        self.runner = runner
+        self.url = "http://{}:{}".format(*runner.addresses[0])
         self._session = session
 
     async def get(self, path: str, token: str | None = None, headers: dict[str, str] | None = None) -> Answer:
@@ -107,7 +108,7 @@ async def serve(clock: Clock) -> AsyncIterator[Serve]:
                     connector=aiohttp.TCPConnector(limit=0), max_line_size=2**16, max_field_size=2**16
                 )
             )
-            return Api(app, "http://{}:{}".format(*runner.addresses[0]), session)
+            return Api(app, runner, session)
 
         yield start
 

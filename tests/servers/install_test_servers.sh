@@ -22,6 +22,8 @@ mariadbd                 mariadb-server
 mysql                    mariadb-client
 psql                     postgresql
 sqlite3                  sqlite3
+node                     nodejs
+npm                      npm
 "
 
 # Debian installs nginx into /usr/sbin, which is not in every user's PATH.

@@ -33,6 +33,7 @@ from api.inventory.policy_history import PolicyFile
 from api.ledger.client import UNREACHABLE
 from api.metrics import ACCESS_REFUSALS, REDIS_ERRORS
 from api.settings.settings import ApiSettings
+from api.unmatched import Surface
 from schemas.ledger.inventory import COUNTED_STATUSES
 from schemas.settings import PREFIX
 
@@ -95,6 +96,9 @@ class Reporting:
         self._sessions = Sessions(settings.reporting_session_s, settings.key_prefix, services.clock, services.shared)
         self._linotp = LinotpSessions(settings.linotp_url, SCOPE, services.clock) if settings.linotp_url else None
         self.lifespans = [self._policies.watch_lifespan, *(() if self._linotp is None else (self._linotp.lifespan,))]
+
+    def surface(self) -> Surface:
+        return Surface(("/reporting", "/admin"), partial(render_error, "", {}, self._shape))
 
     def routes(self) -> list[web.RouteDef]:
         asking: dict[str, ReportHandler] = {"show": self._show, "period": self._period, "maximum": self._maximum}

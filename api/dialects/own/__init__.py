@@ -24,7 +24,7 @@ from api.dialects.own import (
     series,
 )
 from api.dialects.own.gauges import GaugesQuestion
-from api.dialects.own.parameters import Parameters
+from api.dialects.own.parameters import BadParameterError, Parameters
 from api.dialects.own.pipeline import PipelineQuestion
 from api.endpoint import Endpoint, Services
 from api.http.errors import ApiError, ErrorBody
@@ -32,6 +32,7 @@ from api.inventory.inventory import Inventory
 from api.ledger.statistics import Statistics
 from api.settings.quotas import QuotasFile
 from api.settings.settings import ApiSettings
+from api.unmatched import Surface
 
 READ: Final = "stats:read"
 METRICS: Final = "metrics:read"
@@ -82,13 +83,17 @@ class Own:
         self.variant = f"{self.name} {path} {settings.timezone} {settings.exact_up_to}"
         # Not cached: a deleted row must not reappear.
         self.ttl_s = 0.0 if path == otp_tokens.PATH else float(settings.cache_ttl_s)
-        self._parameters = (*known, "format")
+        self._parameters = (*known, "format", "bom")
         self._parse_question = parse_question
         self._form = format_
 
     def parse(self, parameters: Mapping[str, str]) -> Formatted:
         checked = Parameters(parameters, self._parameters)
         format_ = checked.choice("format", FORMATS, self._form)
+        if checked.choice("bom", ("0", "1"), "0") == "1":
+            if format_ != "csv":
+                raise BadParameterError("bom", "`bom=1` is for CSV only: JSON has no byte order mark.")
+            format_ = rendering.CSV_WITH_BOM
         return Formatted(self._parse_question(checked), format_)
 
     def render(self, question: Formatted, figures: Any) -> ResponseBody:
@@ -112,6 +117,11 @@ class Gauges(Own):
 
     def render(self, question: Formatted, figures: Any) -> ResponseBody:
         return gauges.render(figures)
+
+
+def surface(settings: ApiSettings) -> Surface:
+    """Every path outside the products' surfaces."""
+    return Surface(("",), rendering.render_error)
 
 
 def routes(settings: ApiSettings, services: Services) -> list[web.RouteDef]:

@@ -97,9 +97,12 @@ def document(*, ingest: bool = False) -> Described:
             "headers": {name: {"description": text, "schema": schema} for name, (text, schema) in HEADERS.items()},
             "parameters": {name: _parameter(name, text, schema) for name, (text, schema) in PARAMETERS.items()}
             | {
+                "bom": _parameter(
+                    "bom", "1: CSV begins with a byte order mark, so that spreadsheets read it as UTF-8.", _choice("01")
+                ),
                 "format": _parameter(
                     "format", "The format of the answer; overrides `Accept`.", _choice(("json", "csv"))
-                )
+                ),
             },
             "responses": {
                 status: {
@@ -273,7 +276,7 @@ def _get(
     shared: Sequence[str],
     own: Sequence[Described] = (),
 ) -> Described:
-    parameters = [{"$ref": f"#/components/parameters/{name}"} for name in (*sorted(shared), "format")]
+    parameters = [{"$ref": f"#/components/parameters/{name}"} for name in (*sorted(shared), "bom", "format")]
     return {
         "get": {
             "operationId": operation,

@@ -19,9 +19,12 @@ from api.http.problem import render_problem
 from api.ledger.imported import Imported
 from api.ledger.status import PipelineStatus, shown
 from api.ledger.users import ActiveUsers
+from schemas.events import BOM
 
 JSON: Final = "application/json"
 CSV: Final = "text/csv; charset=utf-8"
+CSV_WITH_BOM: Final = "csv with bom"
+"""The format `csv` with `bom=1`: spreadsheets read a file as UTF-8 only if it begins with the mark."""
 
 
 class Answer(NamedTuple):
@@ -42,8 +45,9 @@ class Answer(NamedTuple):
 
 
 def render(answer: Answer, format_: str) -> ResponseBody:
-    if format_ == "csv":
-        return ResponseBody(_table(answer.rows or answer.document.get("items", ())), CSV)
+    if format_ in ("csv", CSV_WITH_BOM):
+        mark = BOM if format_ == CSV_WITH_BOM else b""
+        return ResponseBody(mark + _table(answer.rows or answer.document.get("items", ())), CSV)
     return ResponseBody(orjson.dumps(answer.document), JSON)
 
 

@@ -57,12 +57,12 @@ def _open(file: str) -> Iterator[_Input]:
 
 
 def _dry_run(settings: PublishSettings, options: Options, given: _Input) -> int:
-    summary = DryRun(settings, settings.user_scope, frozenset(settings.active_on))
+    summary = DryRun(settings)
     source = Source(given.stream, options.entry)
     bound = topics_by_event(settings.topics)
     broken = None
     with showing(source, given.size) as shown, Rejects(options.rejects) as rejects:
-        stats = RunStats(options.adapter(settings), first_link(options.source), rejects, ids=False)
+        stats = RunStats(options.adapter(settings), first_link(options.source), rejects, ids=False, warn=True)
         shown.begin("reading", 0)
         try:
             for raw in source:
@@ -74,10 +74,18 @@ def _dry_run(settings: PublishSettings, options: Options, given: _Input) -> int:
             broken = error
     months = summary.months()
     if options.as_json:
-        print_json({**stats.as_document(), "months": months, "error": str(broken) if broken else None})
+        print_json(
+            {
+                **stats.as_document(),
+                "warnings": stats.warnings_document(),
+                "months": months,
+                "error": str(broken) if broken else None,
+            }
+        )
     else:
         echo(f"Dry run: {stats.events:,} events would be published from {stats.elements:,} elements.")
         _report_rest(stats, options.format)
+        _report_warnings(stats)
         if months:
             echo()
             show_table(
@@ -140,6 +148,12 @@ def _report(options: Options, run: Run, seconds: float, problem: str | None, *, 
             echo(f"Stopped. {again}")
     if problem:
         echo(f"Error: {problem}. {again}", err=True)
+
+
+def _report_warnings(stats: RunStats) -> None:
+    for detail, examples in sorted(stats.warnings.items()):
+        lines = ", ".join(str(example.line) for example in examples)
+        echo(f"Warning: {detail}, in {stats.warned[detail]:,} elements (first lines: {lines}).")
 
 
 def _report_rest(stats: RunStats, form: str) -> None:

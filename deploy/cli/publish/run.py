@@ -22,6 +22,7 @@ from schemas.adapters.janssen_audit import LOG_PREFIX
 from schemas.adapters.registry import adapter_named
 from schemas.outgoing import UnboundError, outgoing, topics_by_event
 from schemas.settings import ActiveOn, KafkaSettings, Listed
+from schemas.user_ids import Normalization
 
 STDIN: Final = "-"
 ALIASES: Final = {"auth0": "auth0-logs"}
@@ -30,9 +31,10 @@ STOP_S: Final = 10.0
 
 
 class PublishSettings(KafkaSettings):
-    """Settings of `publish`. A dry run uses the last two, which have the same meaning for the worker."""
+    """Settings of `publish`. A dry run uses the last three, which have the same meaning for the worker."""
 
     user_scope: Literal["global", "realm"] = "global"
+    user_id_normalize: Normalization = "off"
     active_on: Listed[ActiveOn] = ("login", "refresh")
 
 

@@ -15,8 +15,10 @@ from deploy.cli.publish.source import MAX_ELEMENT, Source
 from deploy.cli.publish.state import ElementCounts, next_link
 from schemas.adapters.elements import Adapter, Element, count_unknown
 from schemas.events import BadRecordError, Event, RecordTime
+from schemas.unknown_fields import UNKNOWN_FIELDS, describe
 
 EXAMPLES: Final = 3
+MAX_WARNINGS: Final = 100
 
 
 class RejectsError(Exception):
@@ -90,8 +92,16 @@ class RunStats:
     """Takes elements in order; `tally` and `link` cover all of them up to the latest."""
 
     def __init__(
-        self, adapter: Adapter, link: bytes, rejects: Rejects, *, ids: bool, before: ElementCounts | None = None
+        self,
+        adapter: Adapter,
+        link: bytes,
+        rejects: Rejects,
+        *,
+        ids: bool,
+        before: ElementCounts | None = None,
+        warn: bool = False,
     ) -> None:
+        """`warn`: whether to look for unknown fields, which costs as much as decoding the event."""
         before = before or ElementCounts()
         self.link = link
         self.elements, self.events, self.ignored = before.elements, before.events, before.ignored
@@ -100,6 +110,10 @@ class RunStats:
         self.rejects = rejects
         self._adapter = adapter
         self._ids = ids
+        self._find_unknown = UNKNOWN_FIELDS.get(adapter) if warn else None
+        self.warnings: dict[str, list[Example]] = {}
+        """Unknown fields, in at most MAX_WARNINGS combinations, with the first elements of each."""
+        self.warned = Counter[str]()
 
     def tally(self) -> ElementCounts:
         return ElementCounts(
@@ -122,6 +136,8 @@ class RunStats:
                 self.ignored += 1
                 if part.unknown is not None:
                     count_unknown(self.unknown, part.unknown)
+            elif self._find_unknown is not None and (unknown := self._find_unknown(part.raw or b"")):
+                self._warn(describe(unknown), source)
             for event in part.events:
                 self.events += 1
                 yield self._with_id(event, part.index, len(parts)) if self._ids and event.id is None else event
@@ -137,6 +153,24 @@ class RunStats:
         self.rejected[part.bad.reason] += 1
         example = Example(part.bad.reason, source.line, self.elements, part.bad.detail)
         self.rejects.add(example, source.offset, raw if part.raw is None else part.raw)
+
+    def _warn(self, detail: str, source: Source) -> None:
+        if detail not in self.warned and len(self.warned) >= MAX_WARNINGS:
+            return
+        self.warned[detail] += 1
+        examples = self.warnings.setdefault(detail, [])
+        if len(examples) < EXAMPLES:
+            examples.append(Example("unknown_field", source.line, self.elements, detail))
+
+    def warnings_document(self) -> dict[str, Any]:
+        """For `--json`: by unknown field, the number of elements and the first of them."""
+        return {
+            detail: {
+                "count": self.warned[detail],
+                "examples": [{"line": example.line, "element": example.element} for example in examples],
+            }
+            for detail, examples in sorted(self.warnings.items())
+        }
 
     def as_document(self) -> dict[str, Any]:
         """For `--json`."""

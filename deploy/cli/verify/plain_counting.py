@@ -1,6 +1,6 @@
 """Counts events one by one, independent of the worker: plain sums, plain user ids, another HyperLogLog.
 
-Only the decoding of events, which is the contract, is shared with the worker.
+Only the decoding of events and the normalization of user ids, which are the contract, are shared with the worker.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from schemas.events import (
     TokenIssued,
     decode,
 )
+from schemas.user_ids import NORMALIZERS
 
 QUERY_ERROR: Final = 0.005
 RECOUNT_ERROR: Final = 1.04 / math.sqrt(1 << 16)
@@ -61,7 +62,7 @@ class Recounted:
             self.sums["account events"] += 1
         if active and isinstance(event, (Login, TokenIssued)) and event.user_id:
             of_realm = f"{event.realm or ''}\0" if settings.user_scope == "realm" else ""
-            self._add_user(of_realm + event.user_id)
+            self._add_user(of_realm + NORMALIZERS[settings.user_id_normalize](event.user_id))
 
     def _add_user(self, user: str) -> None:
         if self.few is not None:

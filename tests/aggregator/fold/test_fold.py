@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
+from aggregator.fold.digest import Digest
 from aggregator.fold.fold import fold
 from aggregator.fold.range_delta import CountingRules, RangeDelta, ShardCache
 from schemas.ledger import fields
 from schemas.ledger.scopes import EVERYTHING, OTHER, Scope
+from schemas.user_ids import NORMALIZERS
 from tests.aggregator import ledgers
 from tests.aggregator.logs import NOW_MS, record
 
@@ -171,6 +173,34 @@ def test_equal_names_of_two_realms_are_one_user_or_two() -> None:
     for scope, distinct in (("global", 1), ("realm", 2)):
         delta = folded(*two, user_scope=scope)
         assert len({user for part in delta.users["2026-11", EVERYTHING] for user in part}) == distinct
+
+
+E_ACUTE = ("Jos\u00e9", "Jose\u0301")
+"""One name in two Unicode forms: composed and decomposed."""
+
+
+@pytest.mark.parametrize(
+    ("setting", "user_ids", "distinct"),
+    [
+        ("off", ("Ada", "ada"), 2),
+        ("off", E_ACUTE, 2),
+        ("nfc", E_ACUTE, 1),
+        ("nfc", ("Ada", "ada"), 2),
+        ("nfc-casefold", ("Ada", "ADA", "ada"), 1),
+        ("nfc-casefold", (*E_ACUTE, "JOS\u00c9", "JOSE\u0301"), 1),
+        ("nfc-casefold", ("Stra\u00dfe", "STRASSE"), 1),
+        ("nfc-casefold", ("\u03a3\u0391\u03a3", "\u03c3\u03b1\u03c2"), 1),
+        ("nfc-casefold", ("\uff21da", "Ada"), 2),
+    ],
+)
+def test_user_ids_that_differ_in_case_or_form(setting: str, user_ids: tuple[str, ...], distinct: int) -> None:
+    delta = folded(*(LOGIN | {"user_id": user_id} for user_id in user_ids), user_id_normalize=setting)
+    assert len({user for part in delta.users["2026-11", EVERYTHING] for user in part}) == distinct
+    digest = Digest("a key of the tests", setting)  # type: ignore[arg-type]
+    assert len({digest.holder(user_id) for user_id in user_ids}) == distinct, "owners of OTP tokens likewise"
+    for user_id in user_ids:
+        once = NORMALIZERS[setting](user_id)
+        assert NORMALIZERS[setting](once) == once
 
 
 def test_a_user_applied_before_is_not_sent_again_and_counts_all_the_same() -> None:

@@ -29,6 +29,12 @@ def packed(body: bytes) -> bytes:
     return gzip.compress(body, mtime=0)
 
 
+def raw_deflate(body: bytes, level: int = 6) -> bytes:
+    """Without zlib's header, as many clients send it."""
+    compressor = zlib.compressobj(level, wbits=-zlib.MAX_WBITS)
+    return compressor.compress(body) + compressor.flush()
+
+
 LIMITS = {"ingest_max_bytes": 4096, "ingest_max_events": 10}
 
 
@@ -45,6 +51,8 @@ async def in_pieces(body: bytes) -> AsyncIterator[bytes]:
         (packed(LINES), "x-gzip", 2),
         (packed(BODY + b"\n") + packed(BODY), "gzip", 2),
         (zlib.compress(LINES), "deflate", 2),
+        *((raw_deflate(LINES, level), "deflate", 2) for level in (0, 1, 6, 9)),
+        (packed(LINES), "deflate", 2),
         (LINES, "identity", 2),
     ],
 )
@@ -61,6 +69,12 @@ async def test_a_packed_body_is_unpacked(site: Site, body: bytes, encoding: str,
         (packed(LINES)[:-4], "gzip", 400, "cut in its trailer"),
         (packed(LINES) + b"more", "gzip", 400, "followed by what is no gzip"),
         (LINES, "gzip", 400, "not packed at all"),
+        (raw_deflate(LINES)[:-9], "deflate", 400, "cut, without zlib's header"),
+        (raw_deflate(LINES) + b"more", "deflate", 400, "followed by what is no deflate"),
+        (LINES, "deflate", 400, "not packed at all"),
+        (b"\x03", "deflate", 400, "one byte"),
+        (raw_deflate(LINES), "gzip", 400, "deflate under gzip's name"),
+        (raw_deflate(b"[" + b" " * 100_000_000), "deflate", 413, "a bomb without zlib's header"),
         (b"", "gzip", 400, "empty"),
         (LINES, "br", 415, "packed in a way not taken"),
         (LINES, "gzip, gzip", 415, "packed twice"),

@@ -160,6 +160,24 @@ def test_a_dry_run_reports_all_of_it_and_sends_nothing(kafka: Kafka, tmp_path: P
     assert "2025-12" in kafka.run(file, "--dry-run", AUTHTALLY_TIMEZONE="America/New_York").output
 
 
+def test_a_dry_run_warns_of_misspelt_fields(kafka: Kafka, tmp_path: Path) -> None:
+    file = written(tmp_path / "events.jsonl", login("a"), *(login("b") | {"sucess": False} for _ in range(5)))
+    result = json.loads(kafka.run(file, "--dry-run", "--json").stdout)
+    examples = [{"line": line, "element": line - 1} for line in (2, 3, 4)]
+    assert result["warnings"] == {"unknown field 'sucess', similar to 'success'": {"count": 5, "examples": examples}}
+    assert result["events"] == 6, "unknown fields are allowed"
+    text = kafka.run(file, "--dry-run").output
+    assert "Warning: unknown field 'sucess', similar to 'success', in 5 elements (first lines: 2, 3, 4)." in text
+
+
+@pytest.mark.parametrize(("setting", "users"), [("off", 4), ("nfc", 3), ("nfc-casefold", 2)])
+def test_a_dry_run_counts_users_as_the_worker_would(kafka: Kafka, tmp_path: Path, setting: str, users: int) -> None:
+    file = written(tmp_path / "events.jsonl", *map(login, ("Ada", "ada", "Jos\u00e9", "Jose\u0301")))
+    done = kafka.run(file, "--dry-run", "--json", AUTHTALLY_USER_ID_NORMALIZE=setting)
+    (month,) = json.loads(done.stdout)["months"].values()
+    assert month["active_users"] == users
+
+
 def test_a_dry_run_needs_no_kafka_and_estimates_many_users(kafka: Kafka, tmp_path: Path) -> None:
     file = written(tmp_path / "events.jsonl", *(login(f"user {number}") for number in range(20_000)))
     done = kafka.run(file, "--dry-run", "--json", AUTHTALLY_KAFKA_BOOTSTRAP_SERVERS="127.0.0.1:1")
