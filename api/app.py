@@ -35,6 +35,7 @@ from api.http.strict import StrictRunner
 from api.http.tracing import Tracing
 from api.ingest.routes import Ingest
 from api.ledger.client import AUTH_ERRORS, UNREACHABLE, open_ledger, open_shared
+from api.ledger.merged_store import MergedStore
 from api.ledger.statistics import Statistics
 from api.settings.settings import ApiSettings
 from api.unmatched import UnmatchedPaths
@@ -61,11 +62,14 @@ SERVICES: Final = web.AppKey("services", Services)
 def build_app(settings: ApiSettings, clock: Clock = SYSTEM) -> web.Application:
     """The api as an application. It opens connections at startup, not here."""
     ledger = open_ledger(settings)
-    statistics = Statistics(ledger, settings)
     shared = open_shared(settings, settings.cache_redis_url)
-    store = None
+    store = merged = None
+    prefix, release = settings.key_prefix, version("authtally")
     if shared is not None:
-        store = SharedStore(shared, settings.key_prefix, settings.cache_grace_s, clock, version("authtally"))
+        store = SharedStore(shared, prefix, settings.cache_grace_s, clock, release)
+    if settings.merged_max_mb:
+        merged = MergedStore(settings.merged_max_mb << 20, clock, shared, prefix, release)
+    statistics = Statistics(ledger, settings, merged)
     cache = Cache(clock, random.random, settings.cache_grace_s, store)
     services = Services(ledger, statistics, cache, Access(clock), clock, [], shared)
     tracing = Tracing(settings.otlp_endpoint) if traces.is_enabled(settings.otlp_endpoint) else None

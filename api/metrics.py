@@ -46,6 +46,15 @@ CACHE_ANSWERS: Final = Counter(
 )
 LIVE_LISTENERS: Final = Gauge("authtally_api_live_listeners", "Open streams of live figures.", registry=REGISTRY)
 CACHE_BYTES: Final = Gauge("authtally_api_cache_bytes", "Bytes of answers cached in this process.", registry=REGISTRY)
+MERGED_PERIODS: Final = Counter(
+    "authtally_api_merged_periods",
+    "Closed periods that questions needed merged over all shards: hit (kept) or miss (read from the shards).",
+    ["result"],
+    registry=REGISTRY,
+)
+MERGED_BYTES: Final = Gauge(
+    "authtally_api_merged_bytes", "Bytes of merged closed periods kept in this process.", registry=REGISTRY
+)
 ACCESS_REFUSALS: Final = Counter(
     "authtally_api_access_refusals",
     "Requests refused by access control: missing, oversize, refused, scope, realms, session, policy, signature, "

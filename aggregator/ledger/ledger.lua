@@ -1,12 +1,13 @@
 -- Applies one range to one shard, all or nothing.
 --
 -- KEYS[1] position, KEYS[2] progress, KEYS[3] index, KEYS[4] labels, KEYS[5] meta, KEYS[6] ids, KEYS[7] shares,
---   KEYS[8…] the keys that ARGV[3] refers to by number.
+--   KEYS[8] changes, KEYS[9…] the keys that ARGV[3] refers to by number.
 --   No key name is built here: Cluster lets a script write to an undeclared key while its slot is being moved away.
 -- ARGV[1] the position at which this range starts, '' for none
 -- ARGV[2] the new position, '' to keep the old one
 -- ARGV[3] MessagePack of the additions, see _Additions in step.py
--- ARGV[4…] digests of event ids, eight bytes each, in the order of the additions' `ids`; then, if the additions have an
+-- ARGV[4] a random token, never used before
+-- ARGV[5…] digests of event ids, eight bytes each, in the order of the additions' `ids`; then, if the additions have an
 --   `inventory`, a MessagePack array of the items that it refers to by number.
 --
 -- Returns {1, numbers of the users additions that are in sketches, clock}; {0, position, clock} if nothing was written.
@@ -41,6 +42,7 @@ must_be(KEYS[4], 'set')
 must_be(KEYS[5], 'hash')
 must_be(KEYS[6], 'hash')
 must_be(KEYS[7], 'hash')
+must_be(KEYS[8], 'hash')
 for _, users in ipairs(add.users) do
   for part = 0, users.small and 15 or -1 do
     must_be(KEYS[users.small + part], 'set')
@@ -86,6 +88,9 @@ end
 for _, maxima in ipairs(inventory.maxima) do
   must_be(KEYS[maxima.key], 'hash')
 end
+
+-- Periods that leave the index below. Read here, so that a user without this permission is refused before any write.
+local expired = redis.call('ZRANGE', KEYS[3], '-inf', clock / 1000, 'BYSCORE')
 
 -- Keys were removed since the worker loaded its cache, which may contain them.
 if add.removals and (redis.call('HGET', KEYS[5], 'removals') or '') ~= add.removals then
@@ -188,7 +193,7 @@ for _, ids in ipairs(add.ids_dropped) do
   redis.call('HDEL', KEYS[6], ids.hour)
 end
 for number, ids in ipairs(add.ids) do
-  redis.call('APPEND', KEYS[ids.key], ARGV[3 + number])
+  redis.call('APPEND', KEYS[ids.key], ARGV[4 + number])
   redis.call('HINCRBY', KEYS[6], ids.hour, ids.count)
   for realm, more in pairs(ids.by_realm or {}) do
     redis.call('HINCRBY', KEYS[ids.realms], realm, more)
@@ -231,7 +236,7 @@ end
 -- Types become known in log order, so the result does not depend on where ranges end.
 for at = 1, #add.unknown_types, 2 do
   local name, more = add.unknown_types[at], add.unknown_types[at + 1]
-  if name ~= add.unknown_other and redis.call('HEXISTS', KEYS[2], name) == 0 then
+  if name ~= add.unknown_other and not redis.call('HGET', KEYS[2], name) then
     if tonumber(redis.call('HGET', KEYS[2], 'unknown_types') or 0) < add.unknown_most then
       redis.call('HINCRBY', KEYS[2], 'unknown_types', 1)
     else
@@ -250,9 +255,17 @@ end
 for period, expires in pairs(add.index) do
   -- LT: after a change of retention a period is hidden too early rather than read in part.
   redis.call('ZADD', KEYS[3], 'LT', expires, period)
+  redis.call('HSET', KEYS[8], period, ARGV[4])
+  if tonumber(expires) <= clock / 1000 then
+    expired[#expired + 1] = period
+  end
 end
 -- The index expires by the same clock as the keys; a record's timestamp may have any value.
 redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', clock / 1000)
+chunked('HDEL', KEYS[8], expired)
+if add.renew_epoch or not redis.call('HGET', KEYS[8], 'epoch') then
+  redis.call('HSET', KEYS[8], 'epoch', ARGV[4])
+end
 if add.unexpected then
   if add.unexpected.clear then
     redis.call('DEL', KEYS[add.unexpected.key])

@@ -24,7 +24,7 @@ from aggregator.ledger.retries import LedgerDefectError, RetryingClient
 from aggregator.ledger.step import Step
 from aggregator.ledger.store import Client
 from aggregator.settings import WorkerSettings
-from schemas.ledger import fields, keys
+from schemas.ledger import changes, fields, keys
 from schemas.ledger.keys import Shard, ShardKeys
 from schemas.ledger.periods import Month, period_end
 from schemas.time.clock import SYSTEM, Clock
@@ -206,6 +206,7 @@ class Ledger:
         await self._redis.until_ok(lambda: self.register([shard]))
         step = Step(self.keys(shard), None, start)
         step.add_meta(self._settings.counted_with(shard.topic) | {"topic_id": topic_id})
+        step.renew_epoch()
         return await self._run_plain(shard, step)
 
     async def register(self, shards: Iterable[Shard]) -> None:
@@ -213,20 +214,23 @@ class Ledger:
 
         Must be repeated from time to time: the registry may lie on another node than the shard, and lose writes there.
         """
-        tags = [shard.tag for shard in shards]
+        tags, prefix = [shard.tag for shard in shards], self._settings.key_prefix
         if tags:
-            await self._redis.once(lambda: cast(Any, self._client.sadd(keys.shards(self._settings.key_prefix), *tags)))
+            await self._redis.once(lambda: cast(Any, self._client.sadd(keys.shards(prefix), *tags)))
+            await self._redis.once(lambda: self._client.set(keys.ledger_id(prefix), changes.new_token(), nx=True))
 
     async def skip_lost(self, shard: Shard, start: int, end: int) -> Applied | Refused:
         """Move past offsets that Kafka no longer has, and count them as lost."""
         step = Step(self.keys(shard), start, end)
         step.add_progress({fields.LOST: end - start})
+        step.renew_epoch()
         return await self._run_plain(shard, step)
 
     async def adopt_settings(self, shard: Shard, at: int | None, meta: Mapping[str, str]) -> Applied | Refused:
         """Record changed settings in a shard that stands at `at`, without moving it."""
         step = Step(self.keys(shard), at, None)
         step.add_meta(meta)
+        step.renew_epoch()
         return await self._run_plain(shard, step)
 
     async def move_position(
@@ -238,6 +242,7 @@ class Ledger:
         """
         step = Step(self.keys(shard), start, end)
         step.add_meta(meta)
+        step.renew_epoch()
         if other_log:
             step.change_unexpected(clear=True)
         return await self._run_plain(shard, step)
@@ -288,8 +293,8 @@ class Ledger:
 
     async def _run(self, shard: Shard, step: Step) -> list[int] | Refused:
         """1-based indexes of the entries of `users` whose users are now in sketches."""
-        arguments = step.arguments
-        answer = await self._redis.until_ok(lambda: self._eval(step.key_names, arguments))
+        # A new token for each attempt: the store may have lost the former attempt together with what preceded it.
+        answer = await self._redis.until_ok(lambda: self._eval(step.key_names, step.arguments(changes.new_token())))
         done, reply, clock = cast(tuple[int, Any, int], answer)
         self._set_clock(shard, clock)
         return cast(list[int], reply) if done else Refused(_parse_position(reply))

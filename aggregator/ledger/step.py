@@ -110,6 +110,7 @@ class _Additions(Struct):
     inventory: InventoryAdditions | UnsetType = UNSET
     removals: str | UnsetType = UNSET
     """The value that meta must have; unset: any."""
+    renew_epoch: bool | UnsetType = UNSET
 
 
 class Step:
@@ -124,18 +125,25 @@ class Step:
             shard_keys.meta,
             shard_keys.ids,
             shard_keys.shares,
+            shard_keys.changes,
         ]
         self._keys = shard_keys
         self._start = start
         self._end = end
         self._additions = _Additions()
         self._blobs: list[bytes] = []
+        self._packed: bytes | None = None
 
-    @property
-    def arguments(self) -> list[str | bytes]:
-        """The script's ARGV."""
+    def arguments(self, token: str) -> list[str | bytes]:
+        """The script's ARGV. `token` must be a new one for each call of the script, also for a repeated one."""
         start, end = ("" if at is None else str(at) for at in (self._start, self._end))
-        return [start, end, _encode(self._additions), *self._blobs]
+        if self._packed is None:
+            self._packed = _encode(self._additions)
+        return [start, end, self._packed, token, *self._blobs]
+
+    def renew_epoch(self) -> None:
+        """Invalidate all merged periods of the shard."""
+        self._additions.renew_epoch = True
 
     def add_meta(self, meta: Mapping[str, str]) -> None:
         self._additions.meta = meta

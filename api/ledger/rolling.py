@@ -21,6 +21,7 @@ from api.ledger.users import (
     add_commands,
     chunks,
     empty_parts,
+    set_commands,
     slice_queries,
 )
 from api.turns import pause
@@ -38,7 +39,7 @@ class RollingWindow:
 
 async def count_rolling(users: DistinctUsers, days: Sequence[DistinctQuery], length: int) -> list[ActiveUsers]:
     """One figure for each day with `length - 1` days before it. All days have the same number of parts."""
-    states = await _days(users, days)
+    states = await _days(users, await users.with_merged(days))
     windows = [
         await _count_exactly(users, states, range(end - length + 1, end + 1)) for end in range(length - 1, len(days))
     ]
@@ -90,6 +91,9 @@ async def _sketch(users: DistinctUsers, day: QueryState) -> None:
         # Created even if empty: the final check that all sketches exist proves that none has expired.
         await pause()
         commands: list[Command] = [("PFADD", key), ("PEXPIRE", key, TEMPORARY_MS), *add_commands(key, members)]
+        sent = [f"{key}.m{number}" for number in range(len(day.merged_sketches(part)))]
+        if sent:
+            commands += [*set_commands(sent, day.merged_sketches(part)), ("PFMERGE", key, *sent), ("UNLINK", *sent)]
         sketches = (name for unit in day.query.shard_scopes() for name in unit.sketches(part, len(day.parts)))
         if users.cluster:
             await users.client.run(commands)

@@ -7,10 +7,13 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, Final, NamedTuple
+from zoneinfo import ZoneInfo
 
 from api.http.errors import ForbiddenError
 from api.ledger.client import Client, Command
 from api.ledger.imported import Counts, Imported, decode_months
+from api.ledger.merged import MIN_SHARDS, MergedPeriods, Slice, Unit, Vector
+from api.ledger.merged_store import MergedStore
 from api.ledger.status import HeldIds, PipelineStatus, ShardStatus, integer, is_date
 from api.ledger.users import ActiveUsers, DistinctQuery, DistinctUsers, ShardScope, chunks
 from api.metrics import ACCESS_REFUSALS
@@ -18,7 +21,7 @@ from api.turns import pause
 from schemas.events import MAX_AHEAD
 from schemas.ledger import accuracy, fields, keys
 from schemas.ledger.keys import Shard, ShardKeys
-from schemas.ledger.periods import Month
+from schemas.ledger.periods import Month, period_end
 from schemas.ledger.scopes import EVERYTHING, OTHER, Scope
 from schemas.settings import CommonSettings
 
@@ -32,13 +35,17 @@ LABEL_DIMENSIONS: Final = frozenset({"realm", "client", "node"})
 
 MAX_COMMANDS: Final = 500
 """Most commands of one pipeline, which blocks this process and Redis."""
+DAY_S: Final = 86_400
+"""A period that expires sooner is not merged: by another server's clock its keys may be gone before its index entry."""
+RESTORING: Final = b"%d" % fields.RESTORING
 MAX_WIDE: Final = 2
 """Most questions with a row per label that are computed at the same time: each may hold tens of MB."""
 
 READ_EXPIRIES: Final = """
-return {redis.call('TIME')[1], redis.call('HGET', KEYS[2], ARGV[1]), redis.call('ZMSCORE', KEYS[1], unpack(ARGV, 2))}
+return {redis.call('TIME')[1], redis.call('HGET', KEYS[2], ARGV[1]), redis.call('ZMSCORE', KEYS[1], unpack(ARGV, 2)),
+        redis.call('GET', KEYS[3]) or '', redis.call('HMGET', KEYS[4], 'epoch', unpack(ARGV, 2))}
 """
-"""Returns the store's Unix second, the newest record's timestamp, and the expiry of each period.
+"""Returns the store's Unix second, the newest record's timestamp, the expiry of each period, position, epoch, tokens.
 
 One script, so that in a Cluster the time comes from the node that has the index.
 """
@@ -60,6 +67,8 @@ class HeldPeriods(NamedTuple):
     """By period."""
     known_by: Mapping[Scope, Collection[Shard]] = {}
     """The only shards that know a scope; a missing scope may be in any shard."""
+    vectors: Mapping[str, Vector] = {}
+    """Closed periods that may be merged."""
 
     def shard_scopes(self, period: str, scopes: Iterable[Scope]) -> Iterator[ShardScope]:
         for shard in self.shards.get(period, ()):
@@ -74,18 +83,30 @@ class HeldPeriods(NamedTuple):
         return DistinctQuery(
             lambda: (unit for period in periods for unit in self.shard_scopes(period, scopes)),
             min(sketches, default=accuracy.K_OTHERS),
+            self.units(periods, scopes),
         )
+
+    def units(self, periods: Iterable[str], scopes: Collection[Scope]) -> dict[Unit, Vector]:
+        """The periods and scopes that may be merged."""
+        return {
+            (period, scope): self.vectors[period] for period in periods if period in self.vectors for scope in scopes
+        }
 
 
 class Statistics:
     """Reads a ledger. Every method raises one of api.ledger.client.UNREACHABLE if Redis does not answer."""
 
-    def __init__(self, client: Client, settings: CommonSettings) -> None:
+    def __init__(self, client: Client, settings: CommonSettings, merged: MergedStore | None = None) -> None:
+        """With `merged`, closed periods are merged over all shards and kept there."""
         self._client = client
         self._prefix = settings.key_prefix
         self._by_realm = "realm" in settings.users_by and "realm" in settings.counts_by
         self.wide_questions = asyncio.Semaphore(MAX_WIDE)
-        self.users = DistinctUsers(client, self._prefix, settings.exact_up_to, cluster=settings.redis_cluster)
+        cluster, exact_up_to = settings.redis_cluster, settings.exact_up_to
+        self._merged = (
+            None if merged is None else MergedPeriods(client, self._prefix, exact_up_to, merged, cluster=cluster)
+        )
+        self.users = DistinctUsers(client, self._prefix, exact_up_to, cluster=cluster, merged=self._merged)
 
     def scopes_of(self, realms: Collection[str] | None) -> tuple[Scope, ...]:
         """The scopes that a principal limited to `realms` sees as everything; empty if it sees nothing.
@@ -160,25 +181,39 @@ class Statistics:
 
     async def shards(self) -> list[ShardKeys]:
         """Every shard of the ledger, in order."""
-        (tags,) = await self._client.run([("SMEMBERS", keys.shards(self._prefix))])
-        return [ShardKeys(self._prefix, Shard.parse(tag.decode())) for tag in sorted(tags)]
+        return (await self._registry())[0]
+
+    async def _registry(self) -> tuple[list[ShardKeys], bytes]:
+        """Every shard, in order, and the id of the ledger; empty without one."""
+        tags, ledger_id = await self._client.run(
+            [("SMEMBERS", keys.shards(self._prefix)), ("GET", keys.ledger_id(self._prefix))]
+        )
+        return [ShardKeys(self._prefix, Shard.parse(tag.decode())) for tag in sorted(tags)], ledger_id or b""
 
     async def find_periods(self, periods: Sequence[str]) -> HeldPeriods:
         """The periods that are held, with their shards."""
-        shards = await self.shards()
+        shards, ledger_id = await self._registry()
         if not periods:
             return HeldPeriods({})
-        replies = await self.run(
-            [
-                ("EVAL_RO", READ_EXPIRIES, 2, shard.index, shard.progress, fields.LAST_RECORD, *periods)
-                for shard in shards
-            ]
-        )
+        commands: list[Command] = [
+            ("EVAL_RO", READ_EXPIRIES, 4, of.index, of.progress, of.position, of.changes, fields.LAST_RECORD, *periods)
+            for of in shards
+        ]
+        replies = await self.run(commands)
         found: dict[str, list[ShardKeys]] = {}
         unlisted: list[tuple[str, ShardKeys]] = []
-        for shard, (now, last_record, scores) in zip(shards, replies, strict=True):
+        closing: dict[str, list[tuple[ShardKeys, Slice]]] = {
+            period: [] for period in periods if self._merged is not None and is_closed(period, replies)
+        }
+        for shard, (now, last_record, scores, position, tokens) in zip(shards, replies, strict=True):
             await pause()
             pruned = _by_a_future_record(last_record, int(now))
+            epoch = b"" if position == RESTORING else tokens[0] or b""
+            for period, score, token in zip(periods, scores, tokens[1:], strict=True):
+                if period in closing:
+                    closing[period].append((shard, (epoch, token or b"", score or b"")))
+                    if score is not None and int(now) < float(score) < int(now) + DAY_S:
+                        del closing[period]
             for period, score in zip(periods, scores, strict=True):
                 # The score is the period's expiry; then its keys are gone, although the index may still list it.
                 if score is not None and float(score) > int(now):
@@ -188,7 +223,15 @@ class Statistics:
         for (period, shard), there in zip(unlisted, await self._exist(unlisted), strict=True):
             if there:
                 found.setdefault(period, []).append(shard)
-        return HeldPeriods(found)
+        for period, _ in unlisted:
+            closing.pop(period, None)
+        vectors = {
+            period: vector
+            for period, slices in closing.items()
+            if len(found.get(period, ())) >= MIN_SHARDS
+            and (vector := Vector.of(ledger_id, slices, found[period])) is not None
+        }
+        return HeldPeriods(found, vectors=vectors)
 
     async def _exist(self, unlisted: Sequence[tuple[str, ShardKeys]]) -> list[bool]:
         """For each period and shard, whether keys exist although the index does not list them."""
@@ -206,8 +249,18 @@ class Statistics:
 
     async def sum_counts(self, held: HeldPeriods, periods: Sequence[str], scopes: Sequence[Scope]) -> dict[str, Counts]:
         """Counters of each of `periods`, held or not, summed over shards and `scopes`."""
-        targets = [unit for period in periods for unit in held.shard_scopes(period, scopes)]
+        units = held.units(periods, scopes)
+        merged = await self._merged.counts(units) if self._merged is not None else {}
         sums: dict[str, Counts] = {period: defaultdict(int) for period in periods}
+        for (period, _), counters in merged.items():
+            for field, count in counters.items():
+                sums[period][field] += count
+        targets = [
+            unit
+            for period in periods
+            for unit in held.shard_scopes(period, scopes)
+            if (unit.period, unit.scope) not in merged
+        ]
         async for unit, counts in self.read_counts(targets):
             for field, count in counts:
                 sums[unit.period][field] += count
@@ -281,6 +334,12 @@ class Statistics:
         for chunk in chunks(commands, at_once):
             replies += await self._client.run(chunk)
         return replies
+
+
+def is_closed(period: str, replies: Iterable[Sequence[Any]]) -> bool:
+    """Whether the period has ended in every time zone. Only for speed: a period that changes is merged again."""
+    ends = period_end(period, ZoneInfo("UTC")) + DAY_S
+    return all(int(reply[0]) >= ends for reply in replies)
 
 
 def _by_a_future_record(last_record: bytes | None, now: int) -> bool:

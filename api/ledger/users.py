@@ -10,12 +10,14 @@ from __future__ import annotations
 import asyncio
 import math
 import secrets
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Final, NamedTuple, TypeVar
 
 from api.ledger.client import Client, Command
+from api.ledger.merged import MAX_UNITS, MergedPeriods, Unit, Vector
+from api.ledger.merged_store import MergedUsers
 from api.turns import pause
 from schemas.ledger import accuracy
 from schemas.ledger.keys import SMALL_PARTS, TEMPORARY_MS, ShardKeys, temporary
@@ -80,6 +82,30 @@ class DistinctQuery(NamedTuple):
     shard_scopes: Callable[[], Iterable[ShardScope]]
     """Called again for each pass, because there may be too many to keep in memory."""
     parts: int
+    units: Mapping[Unit, Vector] = {}
+    """The closed ones of its periods and scopes, which may be merged."""
+    merged: Sequence[MergedUsers] = ()
+    """Users beside those of `shard_scopes`."""
+
+    def using(self, found: Mapping[Unit, MergedUsers]) -> DistinctQuery:
+        """The same query, with these units merged instead of read shard by shard."""
+        used = {unit: found[unit] for unit in self.units if unit in found}
+        if not used:
+            return self
+        every = self.shard_scopes
+        return self._replace(
+            shard_scopes=lambda: (each for each in every() if (each.period, each.scope) not in used),
+            units={},
+            merged=list(used.values()),
+        )
+
+    @property
+    def answer(self) -> ActiveUsers | None:
+        """The answer, if the query is exactly one merged unit."""
+        if len(self.merged) != 1 or self.merged[0].parts != self.parts or next(iter(self.shard_scopes()), None):
+            return None
+        (users,) = self.merged
+        return ActiveUsers(users.count, users.error)
 
 
 class _Piece(NamedTuple):
@@ -102,16 +128,40 @@ class QueryState:
     spilled: bool = False
     has_sketches: bool = False
 
+    def __post_init__(self) -> None:
+        self.add_merged()
+        self.has_sketches = any(users.sketches for users in self.query.merged)
+
     @property
     def exact_count(self) -> int:
         return sum(map(len, self.parts))
+
+    def add_merged(self) -> None:
+        """Add the members of merged units, whose number of parts is a multiple of ours."""
+        for users in self.query.merged:
+            for part, members in enumerate(users.members):
+                self.parts[part % len(self.parts)].update(members)
+
+    def merged_sketches(self, part: int) -> list[bytes]:
+        """The sketches of merged units that belong to `part`."""
+        return [sketch for users in self.query.merged for sketch in users.sketches[part :: len(self.parts)]]
 
 
 class DistinctUsers:
     """Counts unions. Raises one of api.ledger.client.UNREACHABLE if Redis does not answer."""
 
-    def __init__(self, client: Client, prefix: str, exact_up_to: int, *, cluster: bool) -> None:
+    def __init__(
+        self,
+        client: Client,
+        prefix: str,
+        exact_up_to: int,
+        *,
+        cluster: bool,
+        merged: MergedPeriods | None = None,
+    ) -> None:
+        """Without `merged` every shard is read for every query."""
         self.client = client
+        self._merged = merged
         self._prefix = prefix
         self.exact_up_to = exact_up_to
         self.cluster = cluster
@@ -119,15 +169,16 @@ class DistinctUsers:
 
     async def count(self, queries: Sequence[DistinctQuery]) -> list[ActiveUsers]:
         """One figure per query, in order."""
-        answers = [ActiveUsers(0, 0.0)] * len(queries)
+        queries = await self.with_merged(queries)
+        answers = [query.answer or ActiveUsers(0, 0.0) for query in queries]
         nonce = secrets.token_hex(8)
         states: dict[int, QueryState] = {}
         for pieces in slice_queries(queries):
             await pause()
             async with self.slots:
                 for piece in pieces:
-                    if piece.query_index not in states and piece.shard_scopes:
-                        query = queries[piece.query_index]
+                    query = queries[piece.query_index]
+                    if piece.query_index not in states and (piece.shard_scopes or (query.merged and not query.answer)):
                         # Most unions are read in one piece and are small: they need no parts.
                         parts = 1 if piece.last else query.parts
                         states[piece.query_index] = QueryState(
@@ -152,6 +203,7 @@ class DistinctUsers:
                             if state.exact_count:
                                 undivided.append((state, piece.shard_scopes))
                             state.parts = empty_parts(state.query.parts)
+                            state.add_merged()
                     else:
                         answers[piece.query_index] = ActiveUsers(state.exact_count, 0.0)
                 # Read again by parts, before the sketches, which contain the users that have moved since.
@@ -159,6 +211,18 @@ class DistinctUsers:
                 for index, count in zip(estimated, await self._estimate(list(estimated.values())), strict=True):
                     answers[index] = ActiveUsers(count, accuracy.SKETCH_ERROR / math.sqrt(queries[index].parts))
         return answers
+
+    async def with_merged(self, queries: Sequence[DistinctQuery]) -> Sequence[DistinctQuery]:
+        """The same queries, with closed periods merged where that is possible."""
+        if self._merged is None:
+            return queries
+        units: dict[Unit, Vector] = {}
+        for query in queries:
+            units.update(query.units)
+            if len(units) > MAX_UNITS:
+                return queries
+        found = await self._merged.users(units)
+        return [query.using(found) for query in queries]
 
     async def count_sketches(self, sketches: Sequence[str]) -> ActiveUsers:
         """The union of sketches without parts and without small sets."""
@@ -225,7 +289,8 @@ class DistinctUsers:
         counted: list[tuple[int, int]] = []
         for index, query in enumerate(queries):
             k = len(query.parts)
-            merge = self.cluster or query.shard_scopes_read * (accuracy.K_MONTHS // k) > MAX_MERGED
+            scopes_read = query.shard_scopes_read + len(query.query.merged)
+            merge = self.cluster or scopes_read * (accuracy.K_MONTHS // k) > MAX_MERGED
             by_part = [] if merge else _by_part(query.query)
             for part, members in enumerate(query.parts):
                 key = self.temporary_sketch(query, part)
@@ -241,11 +306,13 @@ class DistinctUsers:
                         await self.client.run([("PFMERGE", key, *chunk), ("PEXPIRE", key, TEMPORARY_MS)])
                 else:
                     sketches_of_part = by_part[part]
+                sent = [f"{key}.m{number}" for number in range(len(query.merged_sketches(part)))]
+                commands += set_commands(sent, query.merged_sketches(part))
                 temporary_keys = [key] if members or merge or query.spilled else []
                 await pause()
                 counted.append((index, len(commands)))
-                commands.append(("PFCOUNT", *sketches_of_part, *temporary_keys))
-                commands.extend(("UNLINK", name) for name in temporary_keys)
+                commands.append(("PFCOUNT", *sketches_of_part, *temporary_keys, *sent))
+                commands.extend(("UNLINK", name) for name in (*temporary_keys, *sent))
         replies = await self.client.run(commands)
         estimates = [0] * len(queries)
         for index, reply in counted:
@@ -257,9 +324,7 @@ class DistinctUsers:
         for chunk in chunks(sketches, MAX_COPIED):
             copies = [raw for raw in await self.client.run([("GET", name) for name in chunk]) if raw is not None]
             names = [f"{key}.{number}" for number in range(len(copies))]
-            commands: list[Command] = [
-                ("SET", name, copy, "PX", TEMPORARY_MS) for name, copy in zip(names, copies, strict=True)
-            ]
+            commands = list(set_commands(names, copies))
             commands += [("PFMERGE", key, *names), ("PEXPIRE", key, TEMPORARY_MS)]
             commands.extend(("UNLINK", name) for name in names)
             await self.client.run(commands)
@@ -304,6 +369,10 @@ def chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
     iterator = iter(items)
     while chunk := list(islice(iterator, size)):
         yield chunk
+
+
+def set_commands(names: Iterable[str], sketches: Iterable[bytes]) -> Iterator[Command]:
+    return (("SET", name, sketch, "PX", TEMPORARY_MS) for name, sketch in zip(names, sketches, strict=True))
 
 
 def add_commands(key: str, members: Collection[bytes]) -> Iterable[Command]:

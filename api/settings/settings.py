@@ -231,6 +231,12 @@ class ApiSettings(KafkaSettings):
         False, description="Whether /api/v2/stats/daily also lists days without data, with zeros."
     )
     cache_ttl_s: int = Field(10, ge=0, description="Seconds for which an answer of the own surface, /v1, is cached.")
+    merged_max_mb: int = Field(
+        64,
+        ge=0,
+        description="Most megabytes of merged closed months and days, kept in the process, and sent per day to "
+        "CACHE_REDIS_URL; 0 reads every shard for every question.",
+    )
     quotas_file: Annotated[Path | None, AfterValidator(_quotas)] = Field(
         None, description="JSON file of monthly machine-to-machine quotas: tenant, and clients by realm and client_id."
     )

@@ -23,7 +23,7 @@ from deploy.cli.snapshot import with_connection
 from deploy.cli.snapshot.redis_connections import RedisConnection, connect_to, is_same_node, names
 from deploy.cli.terminal import echo
 from schemas.events import EARLIEST, MAX_AHEAD
-from schemas.ledger import fields
+from schemas.ledger import changes, fields
 from schemas.ledger.keys import Shard, ShardKeys
 from schemas.settings import PREFIX
 
@@ -153,6 +153,9 @@ async def _missing(line: RedisConnection, of: ShardKeys, expiries: dict[str, flo
 async def _add(line: RedisConnection, of: ShardKeys, periods: dict[str, float]) -> int:
     """Add periods or shorten their expiry; never lengthen one that a worker has written meanwhile."""
     added, rows = 0, list(periods.items())
+    if rows:
+        # First: what the api merged under the old epoch must not be used for a period that returns.
+        await line.call("HSET", of.changes, changes.EPOCH, changes.new_token())
     for first in range(0, len(rows), AT_ONCE):
         flat = [part for period, at in rows[first : first + AT_ONCE] for part in (_score(at), period)]
         added += await line.call("ZADD", of.index, "LT", "CH", *flat)

@@ -23,7 +23,7 @@ from deploy.cli.operations import confirmed, shards_held, show_table
 from deploy.cli.snapshot import with_connection
 from deploy.cli.snapshot.redis_connections import RedisConnection, connect_to, is_same_node, names
 from deploy.cli.terminal import echo
-from schemas.ledger import fields
+from schemas.ledger import changes, fields
 from schemas.ledger.inventory import pack_token, unpack_token
 from schemas.ledger.keys import Shard, ShardKeys
 from schemas.ledger.scopes import OTHER, Scope
@@ -38,9 +38,9 @@ MOVED: Final = -1
 REMOVE: Final = """
 local have = redis.call('GET', KEYS[1]) or ''
 if ARGV[1] ~= '' and have ~= ARGV[1] then return -1 end
-for from = 9, #KEYS, 3900 do redis.call('UNLINK', unpack(KEYS, from, math.min(from + 3899, #KEYS))) end
+for from = 10, #KEYS, 3900 do redis.call('UNLINK', unpack(KEYS, from, math.min(from + 3899, #KEYS))) end
 local commands = {{'SREM', 3}, {'HDEL', 4}, {'HDEL', 5}, {'HDEL', 6}, {'HSET', 7}, {'HDEL', 7}, {'HDEL', 8}}
-local at = 4
+local at = 5
 for _, command in ipairs(commands) do
   local last = at + tonumber(ARGV[at])
   for from = at + 1, last, 3900 do
@@ -52,12 +52,13 @@ local time = redis.call('TIME')
 local clock = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
 redis.call('HSET', KEYS[2], ARGV[2], string.format('%.0f', (redis.call('HGET', KEYS[2], ARGV[2]) or 0) + 1))
 redis.call('HSET', KEYS[2], ARGV[3], (have == '' and '0' or have) .. ' ' .. clock)
-return #KEYS - 8
+redis.call('HSET', KEYS[9], 'epoch', ARGV[4])
+return #KEYS - 9
 """
-"""Removes the keys KEYS[9…] and members of KEYS[3] to KEYS[8], and counts the removal in meta.
+"""Removes the keys KEYS[10…] and members of KEYS[3] to KEYS[8], and counts the removal in meta.
 
-ARGV[4…] are seven lists, each after its length. Writes nothing and returns -1 if ARGV[1] is not empty and not the
-shard's position.
+ARGV[4] becomes the epoch in KEYS[9]. ARGV[5…] are seven lists, each after its length. Writes nothing and returns -1 if
+ARGV[1] is not empty and not the shard's position.
 """
 
 
@@ -225,8 +226,19 @@ async def remove_from(client: Client, of: ShardKeys, realm: str) -> None:
             return
         async with _connected(client, of) as line:
             for groups, members in _steps(found):
-                arguments = [found.position, fields.REMOVALS, fields.since(fields.REMOVALS), *members]
-                hashes = [of.position, of.meta, of.labels, of.realms, of.totals, of.reported, of.tokens, of.holders]
+                since, token = fields.since(fields.REMOVALS), changes.new_token()
+                arguments = [found.position, fields.REMOVALS, since, token, *members]
+                hashes = [
+                    of.position,
+                    of.meta,
+                    of.labels,
+                    of.realms,
+                    of.totals,
+                    of.reported,
+                    of.tokens,
+                    of.holders,
+                    of.changes,
+                ]
                 keys = [*hashes, *(key for group in groups for key in group)]
                 if await line.call("EVAL", REMOVE, len(keys), *keys, *arguments) == MOVED:
                     break

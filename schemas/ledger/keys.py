@@ -3,6 +3,7 @@
 | key | Redis type | lives | holds |
 |---|---|---|---|
 | `shards` | set | forever | tags of all shards, added before a shard's first batch |
+| `ledger` | string | forever | random id of the ledger, written once; not in snapshots |
 | `imported` | hash | forever | monthly figures from another system |
 | `resent` | hash | forever | the offset up to which dead letters were sent again, by partition and reason |
 | `audit` | stream | MAX_ENTRIES entries | changes that people ordered: by whom, which, how many; not in snapshots |
@@ -13,6 +14,7 @@
 | observed | hash | forever | log end and refused scripts, each with its time; written outside the script |
 | labels | set | forever | known labels: `realm/name`, `client/realm/name`, `reason/realm/word`, `all/reason/word` |
 | shares | hash | forever | clients and words of a realm (`client/realm`), events refused (`refused/client/realm`) |
+| changes | hash | as the index | random tokens: of a period's last change, of all periods (`epoch`); not restored |
 | unexpected | set | forever | offsets of unexpected records; every replay skips them |
 | index | sorted set | forever | periods held, scored by the Unix second at which they expire (`inf`: never) |
 | ids | hash | forever | number of event ids by hour; the hour before which ids were evicted |
@@ -77,6 +79,10 @@ def shards(prefix: str) -> str:
     return f"{prefix}shards"
 
 
+def ledger_id(prefix: str) -> str:
+    return f"{prefix}ledger"
+
+
 def imported(prefix: str) -> str:
     return f"{prefix}imported"
 
@@ -136,6 +142,7 @@ class ShardKeys:
         self.observed = base + "observed"
         self.labels = base + "labels"
         self.shares = base + "shares"
+        self.changes = base + "changes"
         self.index = base + "index"
         self.ids = base + "ids"
         self.unexpected = base + "unexpected"

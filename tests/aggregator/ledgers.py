@@ -18,9 +18,11 @@ def settings(redis_url: str, **given: Any) -> WorkerSettings:
 
 
 def contents(client: Any) -> dict[str, object]:
-    """Every key with its value and lifetime. HyperLogLogs by their registers only: the rest is a cache."""
+    """Keys with value and lifetime, except random tokens and the audit log. HyperLogLogs by their registers only."""
     found: dict[str, object] = {}
     for key in sorted(client.keys("*")):
+        if key.endswith((":changes", ":ledger", ":audit")):
+            continue
         kind = client.type(key)
         value: object
         if kind == "hash":

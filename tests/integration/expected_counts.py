@@ -49,7 +49,7 @@ def differences(
     """
     found: list[str] = []
     there = set(client.scan_iter(count=10_000))
-    allowed = {keys.shards(prefix)}
+    allowed = {keys.shards(prefix), keys.ledger_id(prefix)}
     registered = client.smembers(keys.shards(prefix))
     for shard, wanted in expected.items():
         of = ShardKeys(prefix, shard)
@@ -58,7 +58,7 @@ def differences(
             found.append(f"{shard.tag}: not registered")
     for tag in registered:
         of = ShardKeys(prefix, Shard.parse(tag))
-        allowed |= {of.meta, of.position, of.progress, of.observed, of.labels, of.shares, of.index}
+        allowed |= {of.meta, of.position, of.progress, of.observed, of.labels, of.shares, of.changes, of.index}
         allowed |= {of.ids, of.unexpected}
         if of.shard not in expected:
             found += _same(f"{tag}: progress", client.hgetall(of.progress), {})

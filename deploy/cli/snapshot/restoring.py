@@ -19,7 +19,7 @@ from deploy.cli.snapshot.file import GONE, Contents, Entry, SnapshotError, secti
 from deploy.cli.snapshot.lease import InTheWayError, alone
 from deploy.cli.snapshot.planning import SAME, Plan, common_entries, compared, shard_of
 from deploy.cli.snapshot.redis_connections import RedisConnection, connect_to, names
-from schemas.ledger import fields, keys
+from schemas.ledger import changes, fields, keys
 from schemas.ledger.keys import ShardKeys
 
 AT_ONCE: Final = 1 << 20
@@ -29,10 +29,11 @@ MEMBERS: Final = 2_000
 CLOSE: Final = """
 local at = redis.call('GET', KEYS[1]) or ''
 if at ~= ARGV[1] then return 0 end
+redis.call('HSET', KEYS[2], 'epoch', ARGV[3])
 redis.call('SET', KEYS[1], ARGV[2])
 return 1
 """
-"""Sets a position to ARGV[2] if it is ARGV[1]; '' means that there is none."""
+"""Sets a position to ARGV[2] if it is ARGV[1], '' for none, and renews the epoch: what the api merged is void."""
 
 
 @dataclass
@@ -88,24 +89,28 @@ async def begin(client: Client, of: ShardKeys, position: int | None) -> None:
     """Close a shard at `position`, so that no worker counts into it. Raises InTheWayError."""
     async with connect_to(client, of.position) as line:
         before = "" if position is None else position
-        if not await line.call("EVAL", CLOSE, 1, of.position, before, fields.RESTORING):
+        if not await _move(line, of, before, fields.RESTORING):
             raise InTheWayError(f"{of.shard.tag} moved meanwhile: stop the workers, or repeat")
 
 
 async def fill(client: Client, of: ShardKeys, entries: Iterable[Entry], snapshot: str, done: Restored) -> None:
-    """Replace all keys of a closed shard except its position."""
-    position = of.position.removeprefix(of.base).encode()
+    """Replace all keys of a closed shard except its position and, which is of this store only, its changes."""
+    kept = [name.removeprefix(of.base).encode() for name in (of.position, of.changes)]
     async with connect_to(client, of.position) as line:
         await clear(line, of)
-        await write(line, of.base, (entry for entry in entries if entry.name != position), done)
+        await write(line, of.base, (entry for entry in entries if entry.name not in kept), done)
         await line.call("HSET", of.meta, fields.RESTORED, snapshot)
 
 
 async def finish(client: Client, of: ShardKeys, position: int) -> None:
     """Open a restored shard to workers. Raises InTheWayError."""
     async with connect_to(client, of.position) as line:
-        if not await line.call("EVAL", CLOSE, 1, of.position, fields.RESTORING, position):
+        if not await _move(line, of, fields.RESTORING, position):
             raise InTheWayError(f"{of.shard.tag} moved meanwhile: repeat")
+
+
+async def _move(line: RedisConnection, of: ShardKeys, before: int | str, after: int) -> bool:
+    return bool(await line.call("EVAL", CLOSE, 2, of.position, of.changes, before, after, changes.new_token()))
 
 
 async def clear(line: RedisConnection, of: ShardKeys, *, whole: bool = False) -> None:

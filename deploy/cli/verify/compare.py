@@ -54,10 +54,10 @@ class Comparison:
                     yield Difference(name.decode(), "missing in the ledger, exists by the log")
 
     def _follows(self, name: bytes, freed: dict[str, int]) -> bool:
-        """Whether a key follows from the log: observations and deletes of inventory rows do not."""
+        """Whether a key follows from the log: observations, random tokens and deletes of inventory rows do not."""
         log = self._log
         full = log.base + name.decode()
-        if full == log.observed or full.startswith(
+        if full in (log.observed, log.changes) or full.startswith(
             (log.delete_watermarks(0)[:-1], log.external_rows(0, 0)[:-3], log.external_days(0, 0)[:-3])
         ):
             return False

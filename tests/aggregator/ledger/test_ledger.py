@@ -231,7 +231,8 @@ async def test_every_key_of_a_ledger_is_one_that_the_vocabulary_builds(counter: 
     log, expected = logins(5, 500, UTC)
     await counter.open()
     await counter.count_cut(log, [])
-    known = {keys.shards("authtally:"), OF.meta, OF.position, OF.progress, OF.index, OF.labels, OF.shares}
+    known = {keys.shards("authtally:"), keys.ledger_id("authtally:"), OF.meta, OF.position, OF.progress, OF.index}
+    known |= {OF.labels, OF.shares, OF.changes}
     for period, scope in expected.counts:
         known.add(OF.counts(period, scope))
         known |= {OF.record_times(period), OF.clients(period)}
