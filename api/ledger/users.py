@@ -310,8 +310,10 @@ class DistinctUsers:
                 commands += set_commands(sent, query.merged_sketches(part))
                 temporary_keys = [key] if members or merge or query.spilled else []
                 await pause()
-                counted.append((index, len(commands)))
-                commands.append(("PFCOUNT", *sketches_of_part, *temporary_keys, *sent))
+                names = (*sketches_of_part, *temporary_keys, *sent)
+                if names:
+                    counted.append((index, len(commands)))
+                    commands.append(("PFCOUNT", *names))
                 commands.extend(("UNLINK", name) for name in (*temporary_keys, *sent))
         replies = await self.client.run(commands)
         estimates = [0] * len(queries)
