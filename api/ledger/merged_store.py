@@ -88,7 +88,7 @@ class MergedStore:
         self._prefix = prefix
         self._version = f"merged {LAYOUT} {release}"
         self._kept: dict[str, _Kept] = {}
-        self._bytes = 0
+        self.bytes = 0
         self._sent_since, self._sent = clock.now(), 0
 
     async def users(self, wanted: Mapping[str, bytes]) -> dict[str, MergedUsers]:
@@ -156,15 +156,15 @@ class MergedStore:
     def _keep(self, name: str, kept: _Kept) -> None:
         self._drop(name)
         self._kept[name] = kept
-        self._bytes += len(kept.packed) + OVERHEAD_BYTES
-        while self._bytes > self._max_bytes:
+        self.bytes += len(kept.packed) + OVERHEAD_BYTES
+        while self.bytes > self._max_bytes:
             self._drop(next(iter(self._kept)))
-        MERGED_BYTES.set(self._bytes)
+        MERGED_BYTES.set(self.bytes)
 
     def _drop(self, name: str) -> None:
         kept = self._kept.pop(name, None)
         if kept is not None:
-            self._bytes -= len(kept.packed) + OVERHEAD_BYTES
+            self.bytes -= len(kept.packed) + OVERHEAD_BYTES
 
     def _may_send(self, more: int) -> bool:
         now = self._clock.now()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar, cast
 
@@ -170,10 +171,8 @@ class World:
             self._restoring[number] = "finish"
         else:
             saved = next(entry for entry in entries_of(self._file(number), of.shard.tag) if entry.name == b"position")
-            try:
+            with suppress(InTheWayError):
                 await finish(client, of, int(saved.value))
-            except InTheWayError:
-                pass
 
     def _file(self, number: int) -> Path:
         return self.folder / f"{number}.snapshot"
