@@ -33,6 +33,7 @@ from schemas.ledger import fields, keys
 from schemas.ledger.keys import Shard, ShardKeys
 from schemas.ledger.periods import Month
 from schemas.ledger.scopes import EVERYTHING, Scope
+from schemas.settings import read
 from schemas.time.clock import SYSTEM
 from tests.aggregator.counting import Counting
 from tests.aggregator.logs import LogRecord, record
@@ -236,7 +237,7 @@ class MergedModel(RuleBasedStateMachine):
             with Redis.from_url(url) as client:
                 client.flushdb()
         self.world = World(self.url, [[record(at, event) for at, event in enumerate(log)] for log in logs])
-        of = ApiSettings(auth=("none",), redis_url=self.url, users_by=("realm",), exact_up_to=5)
+        of = read(ApiSettings, auth=("none",), redis_url=self.url, users_by=("realm",), exact_up_to=5)
         self.client = open_ledger(of)
         self.shared = open_url(self.shared_url)
         self.plain = Statistics(self.client, of)
@@ -275,7 +276,7 @@ class MergedModel(RuleBasedStateMachine):
     def api_starts_again(self, number: int) -> None:
         """Its own store is empty, the shared one is not."""
         self.stores[number] = MergedStore(8 << 20, SYSTEM, self.shared)
-        of = ApiSettings(auth=("none",), redis_url=self.url, users_by=("realm",), exact_up_to=5)
+        of = read(ApiSettings, auth=("none",), redis_url=self.url, users_by=("realm",), exact_up_to=5)
         self.readers[number] = Statistics(self.interrupted, of, self.stores[number])
 
     @invariant()

@@ -17,6 +17,7 @@ from schemas.ledger import changes, fields, keys
 from schemas.ledger.keys import Shard, ShardKeys
 from schemas.ledger.periods import Month
 from schemas.ledger.scopes import EVERYTHING
+from schemas.settings import read
 from schemas.time.clock import SYSTEM
 from tests.api.ledger_writer import PREFIX, LedgerWriter
 from tests.api.ledger_writer import open_ledger as open_writer
@@ -47,7 +48,7 @@ def touch(client: Any, shard: Shard, month: Month) -> None:
 
 def test_the_second_question_reads_no_sketch(redis_url: str) -> None:
     async def ask() -> None:
-        of = ApiSettings(auth=("none",), redis_url=redis_url)
+        of = read(ApiSettings, auth=("none",), redis_url=redis_url)
         client = open_ledger(of)
         merged = Statistics(client, of, MergedStore(1 << 20, SYSTEM))
         expected = await Statistics(client, of).months(MONTHS)
@@ -79,7 +80,7 @@ def test_the_second_question_reads_no_sketch(redis_url: str) -> None:
 )
 def test_what_must_not_be_kept(redis_url: str, change: Any, why: str) -> None:
     async def ask() -> None:
-        of = ApiSettings(auth=("none",), redis_url=redis_url)
+        of = read(ApiSettings, auth=("none",), redis_url=redis_url)
         client = open_ledger(of)
         kept = MergedStore(1 << 20, SYSTEM)
         expected = await Statistics(client, of).months(MONTHS)
@@ -94,7 +95,7 @@ def test_what_must_not_be_kept(redis_url: str, change: Any, why: str) -> None:
 
 def test_a_cluster_merges_too_and_then_moves_few_bytes(cluster: str) -> None:
     async def ask() -> None:
-        of = ApiSettings(auth=("none",), redis_url=cluster, redis_cluster=True)
+        of = read(ApiSettings, auth=("none",), redis_url=cluster, redis_cluster=True)
         client = open_ledger(of)
         merged = Statistics(client, of, MergedStore(1 << 20, SYSTEM))
         plain = Statistics(client, of)
@@ -130,7 +131,7 @@ def test_another_process_uses_what_is_shared_unless_it_is_damaged(redis_url: str
     shared_url = redis_url.removesuffix("/0") + "/1"
 
     async def ask() -> None:
-        of = ApiSettings(auth=("none",), redis_url=redis_url)
+        of = read(ApiSettings, auth=("none",), redis_url=redis_url)
         client, shared = open_ledger(of), open_url(shared_url)
         expected = await Statistics(client, of).months(MONTHS)
         for damage in (False, True):

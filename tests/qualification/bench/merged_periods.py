@@ -26,6 +26,7 @@ from schemas.ledger import changes, fields, keys
 from schemas.ledger.keys import Shard, ShardKeys
 from schemas.ledger.periods import Month
 from schemas.ledger.scopes import EVERYTHING
+from schemas.settings import read
 from schemas.time.clock import SYSTEM
 from tests.conftest import clustered
 
@@ -84,7 +85,7 @@ async def measured(name: str, nodes: Sequence[Any], ask: Callable[[], Awaitable[
 
 
 async def run(url: str, nodes: Sequence[Any], client: Any, cluster: bool) -> None:
-    settings = ApiSettings(auth=("none",), redis_url=url, redis_cluster=cluster)
+    settings = read(ApiSettings, auth=("none",), redis_url=url, redis_cluster=cluster)
     opened = open_ledger(settings)
     plain = Statistics(opened, settings)
     months = [month.key for month in MONTHS]
