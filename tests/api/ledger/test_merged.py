@@ -152,7 +152,7 @@ def test_another_process_uses_what_is_shared_unless_it_is_damaged(redis_url: str
 
 
 async def test_a_forged_sketch_never_reaches_the_store(redis_url: str) -> None:
-    """The checksum is no secret, so that whoever writes to the cache store can forge an entry."""
+    """The checksum is no secret: anyone who writes to the cache store can forge an entry."""
     shared = open_url(redis_url)
     forged = MergedUsers(1, [], [DENSE[:-1]] * 4)
     await MergedStore(1 << 20, SYSTEM, shared).put("name", b"vector", forged)
