@@ -28,7 +28,7 @@ MAX_UNITS: Final = 400
 """Most periods and scopes of one question that are merged: a year of days. Wider questions are read without."""
 MIN_SHARDS: Final = 2
 MAX_TOGETHER: Final = 256
-"""Most shards whose sketches one script merges: about 4 ms of the store's time."""
+"""Most shards whose sketches one transaction merges: about 4 ms of the store's time."""
 MAX_STRINGS: Final = 64
 """Most sketches, 12 KB each, that one script receives."""
 
@@ -56,25 +56,15 @@ return {{slice(KEYS[1], KEYS[2], KEYS[3])}, redis.call('GET', KEYS[4]) or '', re
 """
 )
 """KEYS: position, changes, index, sketch and small sets of one part in one shard. Returns slices, sketch, members."""
-MERGE_PART: Final = (
+READ_SLICES: Final = (
     _SLICE
     + """
-local slices, sketches, small = {}, {}, {}
-for at = 2, #KEYS, 4 + ARGV[2] do
-  slices[#slices + 1] = slice(KEYS[at], KEYS[at + 1], KEYS[at + 2])
-  if redis.call('EXISTS', KEYS[at + 3]) == 1 then sketches[#sketches + 1] = KEYS[at + 3] end
-  for number = 4, 3 + ARGV[2] do small[#small + 1] = KEYS[at + number] end
-end
-local merged = ''
-if #sketches > 0 then
-  redis.call('PFMERGE', KEYS[1], unpack(sketches))
-  merged = redis.call('GET', KEYS[1])
-  redis.call('UNLINK', KEYS[1])
-end
-return {slices, merged, redis.call('SUNION', unpack(small))}
+local slices = {}
+for at = 1, #KEYS, 3 do slices[#slices + 1] = slice(KEYS[at], KEYS[at + 1], KEYS[at + 2]) end
+return slices
 """
 )
-"""The same of several shards on one server. KEYS[1] is temporary; ARGV[2] is the number of small sets per shard."""
+"""KEYS: position, changes and index of each shard."""
 COMBINE: Final = f"""
 local strings = tonumber(ARGV[1])
 for at = 2, strings + 1 do redis.call('SET', KEYS[at], ARGV[at], 'PX', {TEMPORARY_MS}) end
@@ -91,6 +81,9 @@ return found
 
 Slice = tuple[bytes, bytes, bytes]
 """Epoch, token and expiry of a period in one shard; empty if there is none, or while the shard is being restored."""
+
+
+_PartReply = tuple[Sequence[Sequence[bytes]], bytes, Collection[bytes]]
 
 
 class Vector(NamedTuple):
@@ -180,22 +173,19 @@ class MergedPeriods:
         parts = accuracy.sketches(*unit)
         sketches: list[tuple[int, bytes]] = []
         members: list[list[bytes]] = []
-        for commands in self._reads(unit, vector, parts):
-            per_part = len(commands) // (parts if not self._cluster else 1)
-            replies = await self._client.run(commands)
-            for first in range(0, len(replies), per_part):
-                await pause()
-                of_part = replies[first : first + per_part]
-                slices = [tuple(slice_) for reply in of_part for slice_ in reply[0]]
-                if slices != [expected for _, expected in vector.held]:
-                    return None
-                strings = [reply[1] for reply in of_part if reply[1]]
-                found = {member for reply in of_part for member in reply[2]}
-                if strings:
-                    # The sketches of all parts exist, or none.
-                    sketches.append(await self._combine(strings, found))
-                    found = set()
-                members.append(list(found))
+        for part in range(parts):
+            await pause()
+            replies = await self._read_part(unit, [shard for shard, _ in vector.held], part, parts)
+            slices = [tuple(slice_) for reply in replies for slice_ in reply[0]]
+            if slices != [expected for _, expected in vector.held]:
+                return None
+            strings = [reply[1] for reply in replies if reply[1]]
+            found = {member for reply in replies for member in reply[2]}
+            if strings:
+                # The sketches of all parts exist, or none.
+                sketches.append(await self._combine(strings, found))
+                found = set()
+            members.append(list(found))
         if 0 < len(sketches) < parts:
             return None
         if not sketches and sum(map(len, members)) > self._exact_up_to:
@@ -204,27 +194,48 @@ class MergedPeriods:
             return MergedUsers(sum(map(len, members)), members, [])
         return MergedUsers(sum(count for count, _ in sketches), [], [sketch for _, sketch in sketches])
 
-    def _reads(self, unit: Unit, vector: Vector, parts: int) -> Iterable[list[Command]]:
-        """Pipelines: in a Cluster one for each part with a command per shard, else one for all parts."""
+    async def _read_part(self, unit: Unit, shards: Sequence[ShardKeys], part: int, parts: int) -> list[_PartReply]:
+        """Slices, sketch and members of one part, together for as many shards as one command can read."""
         period, scope = unit
 
-        def keys_of(shard: ShardKeys, part: int) -> list[str]:
-            small = shard.small_sets(period, scope, range(part, SMALL_PARTS, parts))
-            return [shard.position, shard.changes, shard.index, shard.users(period, scope, part), *small]
+        def small_sets(shard: ShardKeys) -> list[str]:
+            return shard.small_sets(period, scope, range(part, SMALL_PARTS, parts))
 
-        shards = [shard for shard, _ in vector.held]
+        def slice_keys(shard: ShardKeys) -> tuple[str, str, str]:
+            return shard.position, shard.changes, shard.index
+
         if self._cluster:
             size = 4 + SMALL_PARTS // parts
-            for part in range(parts):
-                yield [("EVAL_RO", READ_PART, size, *keys_of(shard, part), period) for shard in shards]
-            return
-        commands: list[Command] = []
-        for part in range(parts):
-            for first in range(0, len(shards), MAX_TOGETHER):
-                names = [name for shard in shards[first : first + MAX_TOGETHER] for name in keys_of(shard, part)]
-                key = temporary(self._prefix, secrets.token_hex(8), "0")
-                commands.append(("EVAL", MERGE_PART, 1 + len(names), key, *names, period, SMALL_PARTS // parts))
-        yield commands
+            commands: list[Command] = [
+                (
+                    *("EVAL_RO", READ_PART, size, *slice_keys(shard)),
+                    *(shard.users(period, scope, part), *small_sets(shard), period),
+                )
+                for shard in shards
+            ]
+            return [(slices, sketch, members) for slices, sketch, members in await self._client.run(commands)]
+        found: list[_PartReply] = []
+        for first in range(0, len(shards), MAX_TOGETHER):
+            some = shards[first : first + MAX_TOGETHER]
+            key = temporary(self._prefix, secrets.token_hex(8), "0")
+            sketches = [shard.users(period, scope, part) for shard in some]
+            # A transaction, not a script: Redis would require the right to write to every key of a script that writes.
+            # Each is a pipeline of its own, because a pipeline that is too long is divided.
+            *_, done = await self._client.run(
+                [
+                    ("MULTI",),
+                    ("EVAL_RO", READ_SLICES, 3 * len(some), *(name for of in some for name in slice_keys(of)), period),
+                    ("EXISTS", *sketches),
+                    ("PFMERGE", key, *sketches),
+                    ("GET", key),
+                    ("UNLINK", key),
+                    ("SUNION", *(name for shard in some for name in small_sets(shard))),
+                    ("EXEC",),
+                ]
+            )
+            slices, exist, _, sketch, _, members = done
+            found.append((slices, sketch if exist else b"", members))
+        return found
 
     async def _combine(self, strings: list[bytes], members: Collection[bytes]) -> tuple[int, bytes]:
         """Estimate and sketch of a union, merged by the store."""
