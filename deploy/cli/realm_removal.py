@@ -130,7 +130,7 @@ def remove(settings: WorkerSettings, realm: str, yes: bool, *, as_json: bool) ->
     if not as_json:
         _show(realm, found)
         if found:
-            echo("\n".join(["What remains:", *remains(settings)]))
+            echo("\n".join(["What remains:", *remains(settings, realm)]))
     unfit = [each for each in found if each.unfit]
     removes = bool(found) and not unfit and confirmed(yes, "Remove it?", as_json=as_json)
     if removes:
@@ -138,17 +138,19 @@ def remove(settings: WorkerSettings, realm: str, yes: bool, *, as_json: bool) ->
         audit.record(settings, "realm remove", {"realm": realm}, sum(each.keys for each in found))
     if as_json:
         shards = [each.as_document() for each in found]
-        print_json({"realm": realm, "shards": shards, "removed": removes, "remains": remains(settings)})
+        print_json({"realm": realm, "shards": shards, "removed": removes, "remains": remains(settings, realm)})
     elif removes:
         echo("Removed.")
     if unfit:
         raise click.ClickException("a shard is being restored; nothing was removed: repeat after the restore")
 
 
-def remains(settings: WorkerSettings) -> list[str]:
+def remains(settings: WorkerSettings, realm: str) -> list[str]:
     """What a removal leaves."""
+    named = ["REALM_NAMES and the meta of shards name the realm: change it, then run `authtally settings adopt`."]
     return [
         "The figures of everything and of nodes keep the realm's part: their counts and sketches cannot be split.",
+        "Words of its events in the figures of everything, such as reasons of failures, stay, without the realm.",
         "Imported months, the recordings of reporting policies and the audit log stay.",
         f"Digests of users in those sketches, and of event ids for {settings.dedupe_window_s} s, stay; "
         "only the hash key connects them to users.",
@@ -156,6 +158,7 @@ def remains(settings: WorkerSettings) -> list[str]:
         "AUTH0_CACHE_TTL_S; while Redis is unreachable CACHE_GRACE_S longer.",
         "Kafka keeps the realm's records and dead letters until their retention ends; a replay counts them again.",
         "Snapshots and backups that were made before contain the realm.",
+        *(named if realm in settings.realm_names.values() else ()),
     ]
 
 

@@ -195,6 +195,14 @@ def test_other_cannot_be_removed(deployment: Deployment) -> None:
     assert "__other__" in refused.output
 
 
+def test_a_realm_that_the_settings_name_is_listed_as_remaining(deployment: Deployment) -> None:
+    deployment.produce(login("ada", realm="acme"))
+    named = {"AUTHTALLY_REALM_NAMES": "b0c1=acme"}
+    deployment.count_up_to(1)
+    assert "REALM_NAMES and the meta" in deployment.run("realm", "remove", "acme", **named).output
+    assert "REALM_NAMES and the meta" not in deployment.run("realm", "remove", "acme").output
+
+
 def test_verify_names_the_removal(deployment: Deployment) -> None:
     deployment.produce(login("ada", realm="acme"), login("bob", realm="globex"))
     deployment.count_up_to(2)
