@@ -28,7 +28,7 @@ CSV_WITH_BOM: Final = "csv with bom"
 
 
 class Answer(NamedTuple):
-    """An answer, and the rows of its CSV table; none if they are the items of `document`.
+    """The figures of a question: the JSON `document`, and the `rows` of its CSV table, empty if they are its items.
 
     A `partial` answer lacks a period that was asked for, or is incomplete. An answer from the cache has dictionaries
     and lists only, so `render` must not depend on other types.
