@@ -10,7 +10,7 @@ from contextvars import Context
 from datetime import datetime
 from typing import Final
 
-import orjson
+import msgspec
 import structlog
 
 from api.cache.cache import ResponseBody
@@ -103,7 +103,7 @@ class Feed:
     async def _compute(self) -> ResponseBody:
         day = datetime.fromtimestamp(self._services.clock.now(), self._zone).date()
         return ResponseBody(
-            orjson.dumps(await today.read(self._services.statistics, self._realms, day, self._zone)), JSON
+            msgspec.json.encode(await today.read(self._services.statistics, self._realms, day, self._zone)), JSON
         )
 
 

@@ -24,7 +24,8 @@ from api.dialects.own import (
     series,
 )
 from api.dialects.own.gauges import GaugesQuestion
-from api.dialects.own.parameters import Parameters
+from api.dialects.own.operation import FORMAT, FORMATS
+from api.dialects.own.parameters import Parameter, Parameters
 from api.dialects.own.pipeline import PipelineQuestion
 from api.endpoint import Endpoint, Question, Services
 from api.http.errors import ApiError, ErrorBody
@@ -35,7 +36,6 @@ from api.settings.settings import ApiSettings
 
 READ: Final = "stats:read"
 METRICS: Final = "metrics:read"
-FORMATS: Final = ("json", "csv")
 
 
 class Formatted(NamedTuple):
@@ -61,7 +61,7 @@ class Own:
     def __init__(
         self,
         path: str,
-        known: Collection[str],
+        known: Collection[Parameter[Any]],
         parse_question: Callable[[Parameters], Question],
         format_: str,
         settings: ApiSettings,
@@ -69,13 +69,13 @@ class Own:
         self.variant = f"{self.name} {path} {settings.timezone} {settings.exact_up_to}"
         # Not cached: a deleted row must not reappear.
         self.ttl_s = 0.0 if path == otp_tokens.PATH else float(settings.cache_ttl_s)
-        self._parameters = (*known, "format")
+        self._parameters = (*known, FORMAT)
         self._parse_question = parse_question
         self._form = format_
 
     def parse(self, parameters: Mapping[str, str]) -> Formatted:
         checked = Parameters(parameters, self._parameters)
-        format_ = checked.choice("format", FORMATS, self._form)
+        format_ = checked.get(FORMAT) or self._form
         return Formatted(self._parse_question(checked), format_)
 
     def render(self, question: Formatted, figures: Any) -> ResponseBody:
@@ -118,7 +118,7 @@ def routes(settings: ApiSettings, services: Services) -> list[web.RouteDef]:
         by_client = "client" in settings.counts_by
         return GaugesQuestion(now(), parse_m2m(Parameters({}, ())) if by_client else None, inventory)
 
-    questions: dict[str, tuple[Collection[str], Callable[[Parameters], Question]]] = {
+    questions: dict[str, tuple[Collection[Parameter[Any]], Callable[[Parameters], Question]]] = {
         active_users.PATH: (active_users.PARAMETERS, lambda given: active_users.parse(given, settings, today())),
         overview.PATH: (overview.PARAMETERS, lambda given: overview.parse(given, settings, today())),
         labels.PATH: (labels.PARAMETERS, labels.parse),
@@ -130,7 +130,7 @@ def routes(settings: ApiSettings, services: Services) -> list[web.RouteDef]:
         ),
     }
     for counter in series.COUNTERS:
-        questions[counter.path] = (series.PARAMETERS, partial(_parse_series, counter, settings, today))
+        questions[counter.path] = (counter.operation.parameters, partial(_parse_series, counter, settings, today))
     served = [web.get(path, _negotiated(path, *of, settings, services)) for path, of in questions.items()]
     metrics = Endpoint(Gauges(parse_gauges, settings), services)
     return [*served, web.get(gauges.PATH, metrics.get), web.get(openapi.PATH, _document(settings))]
@@ -144,7 +144,7 @@ def _parse_series(
 
 def _negotiated(
     path: str,
-    known: Collection[str],
+    known: Collection[Parameter[Any]],
     parse_question: Callable[[Parameters], Question],
     settings: ApiSettings,
     services: Services,

@@ -5,14 +5,30 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
-from typing import Any, Final, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple
 from zoneinfo import ZoneInfo
 
-from api.dialects.own import filters
+import msgspec
+from msgspec import UNSET, Meta, UnsetType, field
+
+from api.dialects.own import answers, filters
 from api.dialects.own.active_users import definition
+from api.dialects.own.answers import (
+    AsOf,
+    Change,
+    Complete,
+    Count,
+    Days,
+    Definition,
+    Exact,
+    Part,
+    StandardError,
+    Value,
+)
 from api.dialects.own.completeness import is_complete
 from api.dialects.own.filters import Filters
-from api.dialects.own.parameters import Parameters
+from api.dialects.own.operation import Operation
+from api.dialects.own.parameters import Parameters, day
 from api.dialects.own.rendering import Answer, as_of, user_count
 from api.dialects.own.unattributed import FAILED, unattributed
 from api.dialects.own.window import is_kept
@@ -25,13 +41,119 @@ from schemas.ledger.periods import Month, Span, Week
 from schemas.ledger.scopes import Scope
 
 PATH: Final = "/v1/overview"
-PARAMETERS: Final = ("date", *filters.PARAMETERS)
+DATE: Final = day("date", "The day of the figures. Default: today.")
+PARAMETERS: Final = (DATE, *filters.PARAMETERS)
 MONTHS: Final = 12
 MEASURES: Final = ("logins", "failed_logins", "signups", "tokens")
-UNATTRIBUTED: Final = "unattributed"
 SIGNUP: Final = fields.split(fields.account("signup"))
 LOGIN: Final = fields.split(fields.LOGIN)
 TOKEN: Final = fields.split(fields.token("", ""))[0]
+
+
+class PreviousUsers(Days, frozen=True, kw_only=True):
+    """Distinct active users of the previous days."""
+
+    value: Value
+    exact: Exact
+    standard_error: StandardError
+
+
+class ComparedUsers(Days, frozen=True, kw_only=True):
+    """Distinct active users, compared with those of the previous days."""
+
+    value: Value
+    exact: Exact
+    standard_error: StandardError
+    previous: PreviousUsers
+    change: Change
+
+
+class Measure(Part, frozen=True, kw_only=True):
+    """A count, compared with that of the previous days."""
+
+    value: Value
+    previous: Value
+    change: Change
+
+
+class Activity(Days, frozen=True, kw_only=True):
+    """Events of these days."""
+
+    logins: Measure
+    failed_logins: Measure
+    signups: Measure
+    tokens: Measure
+    failed_logins_by_reason: dict[str, Count]
+    tokens_by_grant_type: dict[str, Count]
+    unattributed: Annotated[
+        Measure | UnsetType,
+        Meta(description="Failed logins without a known client. Only in answers filtered by `client_id`."),
+    ] = UNSET
+
+
+class ActivitySpans(Part, frozen=True, kw_only=True):
+    """Counts of the day and of its month so far."""
+
+    day: Activity
+    month: Activity
+
+
+class OverviewMonth(Part, frozen=True, kw_only=True):
+    """A month; its figures are null if the ledger has none."""
+
+    month: str
+    to_date: Annotated[bool, Meta(description="True if the month is not over.")]
+    value: Value
+    exact: Exact
+    standard_error: StandardError
+    logins: Value
+    failed_logins: Value
+    signups: Value
+    tokens: Value
+    imported: Annotated[str | None, Meta(description="The source of imported figures.")]
+    unattributed: answers.Unattributed | UnsetType = UNSET
+
+
+class Billing(Part, frozen=True, kw_only=True):
+    """Figures of the months that have any."""
+
+    average: Annotated[float | None, Meta(description="Average active users of complete months.")]
+    months_averaged: Count
+    maximum: Annotated[Count | None, Meta(description="The maximum of all months.")]
+    maximum_month: Annotated[str | None, Meta(description="The month of the maximum.")]
+
+
+class Overview(Part, frozen=True, kw_only=True):
+    """The figures of one day."""
+
+    day: date = field(name="date")
+    timezone: str
+    filters: dict[str, str]
+    as_of: AsOf
+    complete: Complete
+    definition: Definition
+    dau: ComparedUsers
+    wau: ComparedUsers
+    mau: ComparedUsers
+    rolling_7_days: ComparedUsers
+    rolling_30_days: ComparedUsers
+    stickiness: Annotated[float | None, Meta(description="`dau` divided by `rolling_30_days`.")]
+    activity: ActivitySpans
+    months: Annotated[list[OverviewMonth], Meta(description="The twelve months up to that of `date`.")]
+    billing: Billing
+
+
+OPERATION: Final = Operation(
+    PATH,
+    "overview",
+    "The figures of one day, compared with the previous ones",
+    "Week and month end at the day and are compared with equally many days of the previous one. A filter must be kept "
+    "for users and for counters (USERS_BY, COUNTS_BY). With `client_id` the failed logins are accompanied by "
+    "`unattributed`; in CSV it is a figure of its own.",
+    Overview,
+    PARAMETERS,
+)
+NO_USERS: Final[dict[str, Any]] = {"value": None, "exact": False, "standard_error": None}
 
 
 class ComparedSpans(NamedTuple):
@@ -79,30 +201,31 @@ class OverviewQuestion:
         activity = await self._activity(statistics, status, scopes, realms)
         months = await self._months(statistics, scopes, realms)
         dimensions = (*self.user_filters.dimensions, "reason", "grant", "token", "kind")
-        keys = list(dict.fromkeys([*self._activity_keys(status), *(row["month"] for row in months)]))
-        daily, rolling = figures["dau"]["value"], figures["rolling_30_days"]["value"]
-        document: dict[str, Any] = {
-            "date": self.day.isoformat(),
-            "timezone": self.zone.key,
-            "filters": self.user_filters.as_document,
-            "as_of": as_of(status),
-            "complete": await is_complete(statistics, status, dimensions, realms, keys),
-            "definition": definition(status),
+        keys = list(dict.fromkeys([*self._activity_keys(status), *(row.month for row in months)]))
+        daily, rolling = figures["dau"].value, figures["rolling_30_days"].value
+        document = Overview(
+            day=self.day,
+            timezone=self.zone.key,
+            filters=self.user_filters.as_document,
+            as_of=as_of(status),
+            complete=await is_complete(statistics, status, dimensions, realms, keys),
+            definition=definition(status),
             **figures,
-            "stickiness": round(daily / rolling, 4) if daily is not None and rolling else None,
-            "activity": activity,
-            "months": months,
-            "billing": billing(months),
-        }
-        rows = [{"figure": name} | _csv_row(row) for name, row in figures.items()]
+            stickiness=round(daily / rolling, 4) if daily is not None and rolling else None,
+            activity=ActivitySpans(**activity),
+            months=months,
+            billing=billing(months),
+        )
+        rows = [_csv_row(name, row) for name, row in figures.items()]
         for name, of in activity.items():
-            rows += [{"figure": f"{measure}_{name}"} | _csv_row(row) for measure, row in of.items() if "value" in row]
-        rows += [{"figure": "month"} | _csv_row(row) for row in months]
+            measured = {member: getattr(of, member) for member in of.__struct_fields__}
+            rows += [_csv_row(f"{member}_{name}", row) for member, row in measured.items() if isinstance(row, Measure)]
+        rows += [_csv_row("month", row) for row in months]
         return Answer(document, rows)
 
     async def _figures(
         self, statistics: Statistics, status: PipelineStatus, scopes: Sequence[Scope]
-    ) -> dict[str, dict[str, Any]]:
+    ) -> dict[str, ComparedUsers]:
         asked = spans(self.day)
         keys = {span: span.covering(self.today) for pair in asked.values() for span in pair}
         document = [span for span in keys if is_kept(keys[span], status, self.today)]
@@ -122,7 +245,7 @@ class OverviewQuestion:
 
     async def _activity(
         self, statistics: Statistics, status: PipelineStatus, scopes: Sequence[Scope], realms: Collection[str] | None
-    ) -> dict[str, dict[str, Any]]:
+    ) -> dict[str, Activity]:
         keys, periods = self._activity_spans(status), self._activity_keys(status)
         held = await statistics.find_periods(periods)
         counts = await statistics.sum_counts(held, periods, scopes)
@@ -135,12 +258,13 @@ class OverviewQuestion:
             )
             for name, of in (("day", "dau"), ("month", "mau")):
                 pair = spans(self.day)[of]
-                found[name][UNATTRIBUTED] = _beside(without_client.get(pair.span), without_client.get(pair.previous))
+                measure = _measure(without_client.get(pair.span), without_client.get(pair.previous))
+                found[name] = msgspec.structs.replace(found[name], unattributed=measure)
         return found
 
     async def _months(
         self, statistics: Statistics, scopes: Sequence[Scope], realms: Collection[str] | None
-    ) -> list[dict[str, Any]]:
+    ) -> list[OverviewMonth]:
         last = Month.of(self.day)
         months = last.plus(1 - MONTHS).until(last)
         elsewhere = await statistics.imported() if realms is None and self.user_filters.is_empty else {}
@@ -156,64 +280,59 @@ class OverviewQuestion:
                 rows.append(self._row(month, user_count(users[month.key]), counts[month.key], None))
             elif month.key in elsewhere:
                 other = elsewhere[month.key]
-                estimate = {"value": other.active, "exact": False, "standard_error": None}
-                rows.append(self._row(month, estimate, other.counts, other.source))
+                rows.append(self._row(month, NO_USERS | {"value": other.active}, other.counts, other.source))
             else:
-                rows.append(self._row(month, {"value": None, "exact": False, "standard_error": None}, None, None))
+                rows.append(self._row(month, NO_USERS, None, None))
         if self.user_filters.by_client:
             failed = await unattributed(self.user_filters, statistics, realms, held, own) or {}
-            rows = [row | {UNATTRIBUTED: failed.get(row["month"])} for row in rows]
+            rows = [msgspec.structs.replace(row, unattributed=failed.get(row.month)) for row in rows]
         return rows
 
-    def _row(self, month: Month, users: dict[str, Any], counts: Counts | None, imported: str | None) -> dict[str, Any]:
+    def _row(self, month: Month, users: dict[str, Any], counts: Counts | None, imported: str | None) -> OverviewMonth:
         document = dict.fromkeys(MEASURES) if counts is None else dict[str, int | None](measures(counts))
         if imported is not None:
             # A missing imported counter is unknown, not zero.
             document = {name: count or None for name, count in document.items()}
-        return {
-            "month": month.key,
-            "to_date": month.span.last >= self.today,
-            **users,
-            **document,
-            "imported": imported,
-        }
+        return OverviewMonth(
+            month=month.key, to_date=month.span.last >= self.today, **users, **document, imported=imported
+        )
 
 
-def compared(pair: ComparedSpans, found: Mapping[Span, ActiveUsers]) -> dict[str, Any]:
+def compared(pair: ComparedSpans, found: Mapping[Span, ActiveUsers]) -> ComparedUsers:
     """A figure, the previous one, and the change. A value is null if its days are no longer kept."""
-    nothing = {"value": None, "exact": False, "standard_error": None}
-    now, before = ({**_days(span), **(user_count(found[span]) if span in found else nothing)} for span in pair)
-    return now | {"previous": before, "change": _change(now["value"], before["value"])}
+    now, before = (_days(span) | (user_count(found[span]) if span in found else NO_USERS) for span in pair)
+    return ComparedUsers(**now, previous=PreviousUsers(**before), change=_change(now["value"], before["value"]))
 
 
-def activity(pair: ComparedSpans, sums: Mapping[Span, Counts]) -> dict[str, Any]:
+def activity(pair: ComparedSpans, sums: Mapping[Span, Counts]) -> Activity:
     """Logins, failures, sign-ups and tokens of some days, with those of the previous days."""
 
-    def document(measure: str) -> dict[str, Any]:
+    def compare(measure: str) -> Measure:
         now, before = (None if span not in sums else measures(sums[span])[measure] for span in pair)
-        return _beside(now, before)
+        return _measure(now, before)
 
     counts = sums.get(pair.span, {})
     grants = {grant: sum(tokens.values()) for grant, tokens in by_grant(counts).items()}
-    return {
+    compared_measures: dict[str, Any] = {measure: compare(measure) for measure in MEASURES}
+    return Activity(
         **_days(pair.span),
-        **{measure: document(measure) for measure in MEASURES},
-        "failed_logins_by_reason": _by_word(counts, FAILED),
-        "tokens_by_grant_type": grants,
-    }
+        **compared_measures,
+        failed_logins_by_reason=_by_word(counts, FAILED),
+        tokens_by_grant_type=grants,
+    )
 
 
-def billing(months: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def billing(months: Sequence[OverviewMonth]) -> Billing:
     """The average of complete months and the maximum of all; months without a figure are ignored."""
-    document = [row for row in months if row["value"] is not None]
-    over = [row["value"] for row in document if not row["to_date"]]
-    most = max(document, key=lambda row: (row["value"], row["month"]), default=None)
-    return {
-        "average": round(sum(over) / len(over), 1) if over else None,
-        "months_averaged": len(over),
-        "maximum": None if most is None else most["value"],
-        "maximum_month": None if most is None else most["month"],
-    }
+    known = [(row.value, row.month, row.to_date) for row in months if row.value is not None]
+    over = [value for value, _, to_date in known if not to_date]
+    maximum, maximum_month, _ = max(known, default=(None, None, None))
+    return Billing(
+        average=round(sum(over) / len(over), 1) if over else None,
+        months_averaged=len(over),
+        maximum=maximum,
+        maximum_month=maximum_month,
+    )
 
 
 def measures(counts: Counts) -> dict[str, int]:
@@ -241,12 +360,12 @@ def _sum(counts: Sequence[Counts]) -> Counts:
     return sums
 
 
-def _beside(now: int | None, before: int | None) -> dict[str, Any]:
-    return {"value": now, "previous": before, "change": _change(now, before)}
+def _measure(now: int | None, before: int | None) -> Measure:
+    return Measure(value=now, previous=before, change=_change(now, before))
 
 
-def _days(span: Span) -> dict[str, str]:
-    return {"from": span.first.isoformat(), "to": span.last.isoformat()}
+def _days(span: Span) -> dict[str, Any]:
+    return {"first": span.first, "last": span.last}
 
 
 def _change(now: int | None, before: int | None) -> float | None:
@@ -254,12 +373,13 @@ def _change(now: int | None, before: int | None) -> float | None:
     return round((now - before) / before, 4) if now is not None and before else None
 
 
-def _csv_row(row: Mapping[str, Any]) -> dict[str, Any]:
-    previous = row.get("previous")
-    return {**row, "previous": previous["value"] if isinstance(previous, dict) else previous}
+def _csv_row(figure: str, row: ComparedUsers | Measure | OverviewMonth) -> dict[str, Any]:
+    """The columns; the previous figure is its value alone."""
+    columns = {"figure": figure, **msgspec.to_builtins(row)}
+    previous = columns.get("previous")
+    return columns | {"previous": previous["value"] if isinstance(previous, dict) else previous}
 
 
 def parse(parameters: Parameters, settings: ApiSettings, today: date) -> OverviewQuestion:
-    day = parameters.day("date") or today
     users, counts = (filters.parse(parameters, settings, setting) for setting in ("users_by", "counts_by"))
-    return OverviewQuestion(day, today, settings.zone, users, counts)
+    return OverviewQuestion(parameters.get(DATE) or today, today, settings.zone, users, counts)

@@ -9,9 +9,11 @@ from datetime import datetime, time
 from typing import Any, Final, NamedTuple
 from zoneinfo import ZoneInfo
 
-import orjson
+import msgspec
+from msgspec import Struct
 
 from api.cache.cache import ResponseBody
+from api.dialects.own.answers import AsOf, Figure
 from api.dialects.own.filters import Filters
 from api.dialects.own.window import Window
 from api.http.errors import ApiError, ErrorBody
@@ -24,21 +26,26 @@ CSV: Final = "text/csv; charset=utf-8"
 
 
 class Answer(NamedTuple):
-    """An answer, and those of its rows that make the CSV table."""
+    """An answer, and the rows of its CSV table."""
 
-    document: dict[str, Any]
-    rows: Sequence[Mapping[str, Any]]
+    document: Struct
+    rows: Sequence[Struct | Mapping[str, Any]]
+    columns: Sequence[str] = ()
+    """Columns whose order among each other the caller chose."""
 
 
 def render(answer: Answer, format_: str) -> ResponseBody:
     if format_ == "csv":
-        return ResponseBody(_table(answer.rows), CSV)
-    return ResponseBody(orjson.dumps(answer.document), JSON)
+        return ResponseBody(_table(answer), CSV)
+    return ResponseBody(msgspec.json.encode(answer.document), JSON)
 
 
-def _table(rows: Sequence[Mapping[str, Any]]) -> bytes:
+def _table(answer: Answer) -> bytes:
     """A header line, then the rows; a missing column is blank."""
-    columns = list(dict.fromkeys(name for row in rows for name in row))
+    rows = [msgspec.to_builtins(row) for row in answer.rows]
+    chosen = iter(answer.columns)
+    found = dict.fromkeys(name for row in rows for name in row)
+    columns = [next(chosen) if name in answer.columns else name for name in found]
     text = io.StringIO()
     writer = csv.writer(text)
     if columns:
@@ -51,31 +58,35 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> bytes:
 def _cell(value: object) -> object:
     if isinstance(value, bool):
         return "true" if value else "false"
-    return orjson.dumps(value).decode() if isinstance(value, dict | list) else value
+    return msgspec.json.encode(value).decode() if isinstance(value, dict | list) else value
 
 
 def render_error(error: ApiError) -> ErrorBody:
     return render_problem(error, {"type": "about:blank"})
 
 
+def figure(users: ActiveUsers) -> Figure:
+    return Figure(**user_count(users))
+
+
 def user_count(users: ActiveUsers) -> dict[str, Any]:
+    """The members of a Figure, for structs that have more."""
     return {"value": users.count, "exact": users.exact, "standard_error": round(users.standard_error, 6)}
 
 
-def as_of(status: PipelineStatus) -> dict[str, Any]:
+def as_of(status: PipelineStatus) -> AsOf:
     """The moment of an answer: the newest counted event, and the number of records not yet counted; null if unknown."""
-    newest = status.newest_event_ms
-    return {"newest_event": shown(newest), "lag": status.lag}
+    return AsOf(newest_event=shown(status.newest_event_ms), lag=status.lag)
 
 
 def series_head(
     status: PipelineStatus, window: Window, subject: Filters, zone: ZoneInfo, changing: Iterable[str], *, complete: bool
 ) -> dict[str, Any]:
-    """The members of every series. `changing` names the settings whose change affects the figures."""
+    """The members of a SeriesHead. `changing` names the settings whose change affects the figures."""
     start = datetime.combine(window.span.first, time(), zone)
     return {
-        "from": window.span.first.isoformat(),
-        "to": window.span.last.isoformat(),
+        "first": window.span.first,
+        "last": window.span.last,
         "granularity": window.granularity,
         "timezone": zone.key,
         "filters": subject.as_document,

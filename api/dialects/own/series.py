@@ -9,11 +9,14 @@ from datetime import date
 from typing import Any, Final, NamedTuple
 from zoneinfo import ZoneInfo
 
+from msgspec import UNSET, UnsetType
+
 from api.dialects.own import filters, window
-from api.dialects.own.active_users import LIMIT
+from api.dialects.own.answers import Count, Item, LeftOut, SeriesHead, Unattributed
 from api.dialects.own.completeness import is_complete
 from api.dialects.own.filters import COLUMNS, DIMENSIONS, Filters
-from api.dialects.own.parameters import BadParameterError, Parameters
+from api.dialects.own.operation import Operation
+from api.dialects.own.parameters import BadParameterError, Parameter, Parameters, choice, choices, limit
 from api.dialects.own.rendering import Answer, series_head
 from api.dialects.own.unattributed import FAILED, unattributed
 from api.dialects.own.window import Window
@@ -21,13 +24,62 @@ from api.ledger.statistics import Statistics
 from api.ledger.users import ShardScope
 from api.settings.settings import ApiSettings
 
-GRANULARITIES: Final = ("day", "month")
-PARAMETERS: Final = ("from", "to", "granularity", "group_by", "limit", *filters.PARAMETERS)
-
+GRANULARITY: Final = choice("granularity", "The period of one item.", ("day", "month"), "day")
 MAX_READS: Final = 50_000
 """Counter hashes that one question may read: about as many as the deadline allows."""
 MAX_ROWS: Final = 50_000
+LIMIT: Final = limit(MAX_ROWS)
 UNATTRIBUTED: Final = "unattributed"
+
+Names = tuple[str, ...]
+
+
+class LoginsItem(Item, frozen=True, kw_only=True):
+    """Counts of one period, and of one group where `group_by` is given. Successes have no reason."""
+
+    reason: str | UnsetType = UNSET
+    succeeded: Count | UnsetType = UNSET
+    failed: Count
+    exact: bool
+
+
+class TokensItem(Item, frozen=True, kw_only=True):
+    """Counts of one period, and of one group where `group_by` is given."""
+
+    grant_type: str | UnsetType = UNSET
+    token_type: str | UnsetType = UNSET
+    tokens: Count
+    exact: bool
+
+
+class AccountsItem(Item, frozen=True, kw_only=True):
+    """Counts of one period, and of one group where `group_by` is given."""
+
+    kind: str | UnsetType = UNSET
+    events: Count
+    exact: bool
+
+
+class Logins(SeriesHead, frozen=True, kw_only=True):
+    """Series of logins."""
+
+    left_out: LeftOut | UnsetType = UNSET
+    items: list[LoginsItem]
+    unattributed: Unattributed | UnsetType = UNSET
+
+
+class Tokens(SeriesHead, frozen=True, kw_only=True):
+    """Series of tokens."""
+
+    left_out: LeftOut | UnsetType = UNSET
+    items: list[TokensItem]
+
+
+class Accounts(SeriesHead, frozen=True, kw_only=True):
+    """Series of account events."""
+
+    left_out: LeftOut | UnsetType = UNSET
+    items: list[AccountsItem]
 
 
 class Counter(NamedTuple):
@@ -36,6 +88,8 @@ class Counter(NamedTuple):
     `counters` maps the first part of a counts field to the measure and the columns of the field's other parts.
     """
 
+    answer: type[Logins | Tokens | Accounts]
+    item: type[LoginsItem | TokensItem | AccountsItem]
     path: str
     counters: dict[str, tuple[str, tuple[str, ...]]]
     dimensions: dict[str, str]
@@ -45,23 +99,57 @@ class Counter(NamedTuple):
     def measures(self) -> list[str]:
         return [measure for measure, _ in self.counters.values()]
 
+    @property
+    def groupings(self) -> Names:
+        return (*DIMENSIONS, *self.dimensions)
+
+    @property
+    def group_by(self) -> Parameter[Names]:
+        return choices(
+            "group_by",
+            "One item per label or word; the label's dimension must be kept (COUNTS_BY).",
+            self.groupings,
+            self.groupings[-1],
+        )
+
+    @property
+    def operation(self) -> Operation:
+        name = self.path.rpartition("/")[2]
+        by_client = (
+            " With a filter or grouping by client the answer has `unattributed`; in CSV it is a last row with the days "
+            "of the whole answer and all other columns blank."
+        )
+        return Operation(
+            self.path,
+            name,
+            f"Counters of {name}",
+            f"By day or month, grouped by any of {', '.join(self.groupings)}, separated by commas; at most one of them "
+            f"a label.{by_client if FAILED in self.counters else ''}",
+            self.answer,
+            (window.FROM, window.TO, *filters.PARAMETERS, GRANULARITY, self.group_by, LIMIT),
+        )
+
     def measured(self, words: Collection[str]) -> list[str]:
         """The measures that have all these words."""
         return [measure for measure, columns in self.counters.values() if set(words) <= set(columns)]
 
 
 LOGINS: Final = Counter(
-    "/v1/logins", {"login": ("succeeded", ()), "failed": ("failed", ("reason",))}, {"reason": "reason"}
+    Logins,
+    LoginsItem,
+    "/v1/logins",
+    {"login": ("succeeded", ()), "failed": ("failed", ("reason",))},
+    {"reason": "reason"},
 )
 TOKENS: Final = Counter(
+    Tokens,
+    TokensItem,
     "/v1/tokens",
     {"token": ("tokens", ("grant_type", "token_type"))},
     {"grant_type": "grant", "token_type": "token"},
 )
-ACCOUNTS: Final = Counter("/v1/accounts", {"account": ("events", ("kind",))}, {"kind": "kind"})
+ACCOUNTS: Final = Counter(Accounts, AccountsItem, "/v1/accounts", {"account": ("events", ("kind",))}, {"kind": "kind"})
 COUNTERS: Final = (LOGINS, TOKENS, ACCOUNTS)
-
-Names = tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -91,19 +179,18 @@ class SeriesQuestion:
         words = [self.counter.dimensions[word] for word in self.words]
         complete = await is_complete(statistics, status, (*self.filters.dimensions, *words), realms, keys)
         changing = ("counts_by", "max_labels", "topics")
-        document = series_head(status, self.window, self.filters, self.zone, changing, complete=complete)
+        head = series_head(status, self.window, self.filters, self.zone, changing, complete=complete)
         sums = await self._sums(statistics, keys, realms)
         if self.columns:
-            rows, left_out = self._grouped(sums)
-            document["left_out"] = left_out
+            items, head["left_out"] = self._grouped(sums)
         else:
-            rows = [self._row(number, (), sums[(), number]) for number in range(len(keys))]
-        document["items"] = rows
+            items = [self._row(number, (), sums[(), number]) for number in range(len(keys))]
+        rows: Sequence[Any] = items
         if self.filters.by_client and FAILED in self.counter.counters:
-            document[UNATTRIBUTED] = await self._unattributed(statistics, keys, realms)
-            span = {"from": document["from"], "to": document["to"]}
-            rows = [*rows, span | {UNATTRIBUTED: document[UNATTRIBUTED]}]
-        return Answer(document, rows)
+            head[UNATTRIBUTED] = await self._unattributed(statistics, keys, realms)
+            span = {"from": self.window.span.first, "to": self.window.span.last}
+            rows = [*items, span | {UNATTRIBUTED: head[UNATTRIBUTED]}]
+        return Answer(self.counter.answer(**head, items=items), rows, self.words)
 
     async def _unattributed(
         self, statistics: Statistics, keys: Sequence[str], realms: Collection[str] | None
@@ -149,14 +236,14 @@ class SeriesQuestion:
                     sums[group, numbers[shard_scope.period]][measure] += count
         return sums
 
-    def _grouped(self, sums: dict[tuple[Names, int], dict[str, int]]) -> tuple[list[dict[str, Any]], dict[str, int]]:
+    def _grouped(self, sums: dict[tuple[Names, int], dict[str, int]]) -> tuple[list[Any], LeftOut]:
         """Rows of the largest groups, largest first, for periods with counts; and the sum of the other groups."""
         totals: dict[Names, int] = defaultdict(int)
         for (group, _), measures in sums.items():
             totals[group] += sum(measures.values())
         ordered = sorted(totals, key=lambda group: (-totals[group], group))
         shown, others = ordered[: self.limit], ordered[self.limit :]
-        rows: list[dict[str, Any]] = []
+        rows: list[Any] = []
         for group in shown:
             numbers = range(len(self.window.periods))
             rows += [self._row(number, group, sums[group, number]) for number in numbers if (group, number) in sums]
@@ -165,19 +252,19 @@ class SeriesQuestion:
                     "group_by",
                     f"The answer would have more than {MAX_ROWS} rows: use fewer periods or a lower `limit`.",
                 )
-        return rows, {"groups": len(others), "count": sum(totals[group] for group in others)}
+        return rows, LeftOut(groups=len(others), count=sum(totals[group] for group in others))
 
-    def _row(self, number: int, group: Names, measures: dict[str, int]) -> dict[str, Any]:
+    def _row(self, number: int, group: Names, measures: dict[str, int]) -> Item:
         period = self.window.periods[number]
-        span = {"from": period.span.first.isoformat(), "to": period.span.last.isoformat()}
-        named = dict(zip(self.columns, group, strict=True))
-        counts = {name: measures.get(name, 0) for name in self.counter.measured(self.words)}
-        return {"period": period.name, **span, **named, **counts, "exact": True}
+        span: dict[str, Any] = {"first": period.span.first, "last": period.span.last}
+        named: dict[str, Any] = dict(zip(self.columns, group, strict=True))
+        counts: dict[str, Any] = {name: measures.get(name, 0) for name in self.counter.measured(self.words)}
+        return self.counter.item(period=period.name, **span, **named, **counts, exact=True)
 
 
 def parse(counter: Counter, parameters: Parameters, settings: ApiSettings, today: date) -> SeriesQuestion:
-    granularity = parameters.choice("granularity", GRANULARITIES, "day")
-    chosen = parameters.choices("group_by", (*DIMENSIONS, *counter.dimensions))
+    granularity = parameters.get(GRANULARITY)
+    chosen = parameters.get(counter.group_by)
     labels = [name for name in chosen if name in DIMENSIONS]
     if len(labels) > 1:
         raise BadParameterError("group_by", "`group_by` takes only one of realm, client_id, node.")
@@ -187,6 +274,6 @@ def parse(counter: Counter, parameters: Parameters, settings: ApiSettings, today
         window.parse(parameters, today, granularity),
         selected,
         tuple(name for name in chosen if name in counter.dimensions),
-        parameters.number("limit", LIMIT, 1, MAX_ROWS),
+        parameters.get(LIMIT),
         settings.zone,
     )

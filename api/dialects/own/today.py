@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import date
-from typing import Any, Final
+from typing import Annotated, Final
 from zoneinfo import ZoneInfo
 
+from msgspec import Meta, field
+
+from api.dialects.own.answers import AsOf, Count, Figure, Part
 from api.dialects.own.overview import measures
-from api.dialects.own.rendering import as_of, user_count
+from api.dialects.own.rendering import as_of, figure
 from api.ledger.statistics import Statistics
 
 PATH: Final = "/v1/live"
@@ -16,7 +19,23 @@ EVENT: Final = "figures"
 UNAVAILABLE: Final = "unavailable"
 
 
-async def read(statistics: Statistics, realms: Collection[str] | None, today: date, zone: ZoneInfo) -> dict[str, Any]:
+class Live(Part, frozen=True, kw_only=True):
+    """The figures of today so far: the data of an event `figures`."""
+
+    day: date = field(name="date")
+    timezone: str
+    active_users: Figure
+    logins: Count
+    failed_logins: Count
+    signups: Count
+    tokens: Count
+    as_of: AsOf
+    dead_letters: Annotated[
+        Count | None, Meta(description="All dead letters so far; null for bearers limited to realms.")
+    ]
+
+
+async def read(statistics: Statistics, realms: Collection[str] | None, today: date, zone: ZoneInfo) -> Live:
     """The data of one event. Raises ForbiddenError for a bearer limited to realms if users are not kept by realm.
 
     Dead letters belong to all realms, so a limited bearer gets null.
@@ -27,11 +46,11 @@ async def read(statistics: Statistics, realms: Collection[str] | None, today: da
     (users,) = await statistics.users.count([held.distinct_query([today.isoformat()], scopes)])
     counts = await statistics.sum_counts(held, [today.isoformat()], scopes)
     dead = sum(count or 0 for shard in status.shards for count in shard.dead.values())
-    return {
-        "date": today.isoformat(),
-        "timezone": zone.key,
-        "active_users": user_count(users),
+    return Live(
+        day=today,
+        timezone=zone.key,
+        active_users=figure(users),
         **measures(counts[today.isoformat()]),
-        "as_of": as_of(status),
-        "dead_letters": dead if realms is None else None,
-    }
+        as_of=as_of(status),
+        dead_letters=dead if realms is None else None,
+    )

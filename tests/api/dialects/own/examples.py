@@ -1,0 +1,170 @@
+"""Records a request and its answer for each operation of `/openapi.json`: `python -m tests.api.dialects.own.examples`.
+
+Everything but the brokers' work is fixed, so that a second recording is equal to the first one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import tempfile
+import urllib.request
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from http.cookiejar import CookieJar
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+from urllib.parse import urlencode
+from urllib.request import OpenerDirector
+
+import redis
+
+import api.dialects.own
+from api.settings.settings import ApiSettings
+from deploy.demo.servers import Tansu, Valkey, create_topics
+from schemas.settings import read
+from schemas.time.clock import Clock
+from tests.api import in_thread
+from tests.api.otp import state, write
+from tests.api.worker import account, count, login, token
+
+FILE: Final = Path(api.dialects.own.__file__).with_name("examples.json")
+NOW: Final = datetime.fromisoformat("2026-11-20T12:00:00+00:00")
+WEB: Final = {"realm": "acme", "client_id": "web"}
+TOKEN: Final = "demo-token"
+HEADERS: Final = {"Authorization": f"Bearer {TOKEN}"}
+SCOPES: Final = ["stats:read", "metrics:read", "events:write", "jans_stat", "read:stats", "reporting"]
+EVENTS: Final = [
+    login("2026-10-20T10:00:00Z", "ada", id="shop:1", **WEB),
+    login("2026-10-21T10:00:00Z", "bob", id="shop:2", **WEB),
+    login("2026-11-20T10:00:00Z", "ada", id="shop:3", **WEB),
+    login("2026-11-20T10:05:00Z", "eve", success=False, reason="locked", id="shop:4", **WEB),
+    token("2026-11-20T10:00:00Z", "authorization_code", "access_token", "id_token", id="shop:5", **WEB),
+    token("2026-11-20T10:10:00Z", "client_credentials", "access_token", id="shop:6", realm="acme", client_id="job"),
+    account("2026-11-20T10:15:00Z", "signup", id="shop:7", realm="acme"),
+]
+OTP_STATES: Final = [state(f"2026-11-{day}T10:00:00Z", f"hotp-{day}", "token_init", "acme") for day in (18, 19, 20)]
+
+
+class Request(NamedTuple):
+    operation: str
+    path: str
+    body: Any = None
+    media: str = "application/json"
+
+    @property
+    def method(self) -> str:
+        return "GET" if self.body is None else "POST"
+
+    def send(self, url: str, client: OpenerDirector, cookies: CookieJar) -> dict[str, Any]:
+        """The example as it stands in the file. `SESSION` in the path is the session that LinOTP's cookie names."""
+        sent = None
+        if self.body is not None:
+            sent = (json.dumps(self.body) if self.media == "application/json" else urlencode(self.body)).encode()
+        path = self.path.replace("SESSION", next((cookie.value or "" for cookie in cookies), ""))
+        request = urllib.request.Request(url + path, sent, HEADERS | {"Content-Type": self.media})
+        with client.open(request, timeout=30) as response:
+            media = response.headers.get_content_type()
+            # A stream has no end: its first event is three lines.
+            answer = b"".join(response.readline() for _ in range(3)) if "stream" in media else response.read()
+            example = {"request": f"{self.method} {self.path}"} | ({} if sent is None else {"body": self.body})
+            status = str(response.status)
+        text = answer.decode()
+        return example | {"status": status, "media": media, "answer": json.loads(text) if "json" in media else text}
+
+
+def form(operation: str, path: str, body: Mapping[str, str]) -> Request:
+    return Request(operation, path, dict(body), "application/x-www-form-urlencoded")
+
+
+def reporting() -> Iterable[Request]:
+    """LinOTP's routes. Deletes come last."""
+    asked = {
+        "show": {"realms": "acme", "status": "total", "page": "1", "pagesize": "2"},
+        "maximum": {"realms": "acme", "status": "total"},
+        "period": {"realms": "acme", "from": "2026-11-01", "to": "2026-12-01"},
+        "delete_before": {"realms": "acme", "date": "2026-11-19", "status": "total"},
+        "delete_all": {"realms": "acme", "status": "active"},
+    }
+    for action, parameters in asked.items():
+        path = f"/reporting/{action}"
+        yield Request(f"linotp_{action}", f"{path}?{urlencode(parameters)}")
+        yield form(f"linotp_{action}_by_form", path, parameters)
+
+
+STAT: Final = "/restv1/internal/stat"
+KEYCLOAK: Final = {
+    "id": "b0c1",
+    "time": 1795168800000,
+    "type": "LOGIN",
+    "realmId": "9f3e",
+    "clientId": "web",
+    "userId": "7d",
+}
+AUTH0: Final = {
+    "type": "s",
+    "date": "2026-11-20T10:00:00Z",
+    "tenant_name": "acme",
+    "client_id": "web",
+    "user_id": "a|63",
+}
+FUSIONAUTH: Final = {"id": "6b33", "createInstant": 1795168800000, "type": "user.login.success", "user": {"id": "7d0a"}}
+REQUESTS: Final = (
+    Request("active_users", "/v1/active-users?granularity=month&from=2026-10-01&to=2026-11-30"),
+    Request("overview", "/v1/overview?date=2026-11-20"),
+    Request("labels", "/v1/labels"),
+    Request("logins", "/v1/logins?granularity=month&from=2026-11-01&to=2026-11-30&group_by=reason"),
+    Request("tokens", "/v1/tokens?granularity=month&from=2026-11-01&to=2026-11-30&group_by=grant_type,token_type"),
+    Request("accounts", "/v1/accounts?granularity=month&from=2026-11-01&to=2026-11-30&group_by=kind"),
+    Request("m2m", "/v1/m2m?month=2026-11"),
+    Request("otp_tokens", "/v1/otp-tokens?status=total"),
+    Request("pipeline", "/v1/pipeline"),
+    Request("live", "/v1/live"),
+    Request("metrics", "/v1/metrics"),
+    Request("send_events", "/v1/events", [EVENTS[2], EVENTS[4], login("yesterday", "ada", id="shop:8")]),
+    Request("ingest_keycloak", "/v1/ingest/keycloak", KEYCLOAK),
+    Request("ingest_auth0", "/v1/ingest/auth0", [{"log_id": "90020261120", "data": AUTH0}]),
+    Request("ingest_fusionauth", "/v1/ingest/fusionauth", {"event": FUSIONAUTH}),
+    Request("janssen_stat", f"/jans-auth{STAT}?month=202611"),
+    form("janssen_stat_by_form", f"/jans-auth{STAT}", {"start-month": "202610", "end-month": "202611"}),
+    Request("janssen_health_check", "/jans-auth/sys/health-check"),
+    Request("gluu_stat", f"/oxauth{STAT}?month=202611"),
+    form("gluu_stat_by_form", f"/oxauth{STAT}", {"month": "202610"}),
+    Request("gluu_health_check", "/oxauth/sys/health-check"),
+    Request("auth0_active_users", "/api/v2/stats/active-users"),
+    Request("auth0_daily", "/api/v2/stats/daily?from=20261101&to=20261120"),
+    Request("linotp_getsession", "/admin/getsession"),
+    Request("linotp_dropsession", "/admin/dropsession?session=SESSION"),
+    *reporting(),
+)
+
+
+def record(redis_url: str, broker: str, tokens: Path) -> dict[str, dict[str, Any]]:
+    """The examples by operation, from an api over an empty Redis and a broker. `tokens` is a new file."""
+    with redis.Redis.from_url(redis_url) as server:
+        server.flushall()
+    kept = {"users_by": ("realm", "client"), "counts_by": ("realm", "client")}
+    asyncio.run(count(redis_url, EVENTS, partitions=1, **kept))
+    asyncio.run(write(redis_url, OTP_STATES, **kept))
+    topics = {f"examples.{event}": event for event in ("login", "token", "account")}
+    create_topics(broker, dict.fromkeys(topics, 1))
+    kafka = {"kafka_bootstrap_servers": broker, "kafka_idempotence": False, "topics": topics, "ingest": True}
+    digest = hashlib.sha256(TOKEN.encode()).hexdigest()
+    tokens.write_text(json.dumps([{"sha256": digest, "subject": "demo", "scopes": SCOPES}]), encoding="utf-8")
+    access = {"auth": ("static",), "auth_tokens_file": tokens}
+    settings = read(ApiSettings, redis_url=redis_url, **access, **kept, **kafka)
+    with in_thread.served(settings, Clock(now=NOW.timestamp)) as (host, port):
+        cookies = CookieJar()
+        client = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(cookies))
+        return {request.operation: request.send(f"http://{host}:{port}", client, cookies) for request in REQUESTS}
+
+
+def main() -> None:
+    with Valkey() as valkey, Tansu() as tansu, tempfile.TemporaryDirectory() as folder:
+        found = record(valkey.url, tansu.address, Path(folder) / "tokens.json")
+    FILE.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
