@@ -40,7 +40,7 @@ TRAILING: Final = number(
 )
 GROUP_BY: Final = choices(
     "group_by", "One item per label; the dimension must be kept (USERS_BY).", tuple(filters.DIMENSIONS), "realm"
-)
+)._replace(schema={"type": "string", "enum": list(filters.DIMENSIONS)})
 MAX_LIMIT: Final = 10_000
 LIMIT: Final = limit(MAX_LIMIT)
 PARAMETERS: Final = (window.FROM, window.TO, *filters.PARAMETERS, GRANULARITY, TRAILING, GROUP_BY, LIMIT)

@@ -76,8 +76,8 @@ class Figure(Part, frozen=True, kw_only=True):
     """Distinct users or clients."""
 
     value: Value
-    exact: Exact = False
-    standard_error: StandardError = None
+    exact: Exact
+    standard_error: StandardError
 
 
 class Item(Part, frozen=True, kw_only=True):

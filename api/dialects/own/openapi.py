@@ -111,7 +111,19 @@ def _schemas(*, ingest: bool) -> Described:
     for schema in found.values():
         if "description" in schema:
             schema["description"] = cleandoc(schema["description"])
+        for member in schema["properties"].values():
+            _complete(member)
     return ingest_openapi.schema_of_native_events(found) if ingest else found
+
+
+def _complete(schema: Described) -> None:
+    """States the type of an enum, and a default in words: generators would require a member that has one."""
+    if "enum" in schema:
+        schema["type"] = "string"
+    default = schema.pop("default", None)
+    if default is not None:
+        text = f"{schema.get('description', '')} Default: {orjson.dumps(default).decode()}."
+        schema["description"] = text.strip()
 
 
 def ref(name: str) -> Described:
@@ -230,9 +242,8 @@ def _with_example(operation: Described, example: Mapping[str, Any]) -> Described
     responses[status] = _filled(responses[status], example["media"], example["request"], example["answer"])
     filled = operation | {"responses": responses}
     if "body" in example:
-        (media, *_) = operation["requestBody"]["content"]
-        body = _filled(operation["requestBody"], media, "The body", example["body"])
-        filled["requestBody"] = body
+        (media,) = operation["requestBody"]["content"]
+        filled["requestBody"] = _filled(operation["requestBody"], media, "The body", example["body"])
     return filled
 
 

@@ -5,7 +5,7 @@ A `…_SHAPE=source` setting changes answers to those of the product's real serv
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -150,7 +150,6 @@ def _get_and_post(
     answer: Described,
     errors: Mapping[int, str],
     error: type[Struct],
-    methods: Sequence[str] = ("get", "post"),
 ) -> Described:
     """A question in the query of a GET, or in the form of a POST."""
     shared = {
@@ -169,7 +168,7 @@ def _get_and_post(
             },
         },
     }
-    return {method: described[method] | shared for method in methods}
+    return {method: described[method] | shared for method in ("get", "post")}
 
 
 def _query(name: str, description: str, schema: Described) -> Described:
@@ -238,7 +237,7 @@ def _linotp() -> Described:
     for action, summary in _SESSION.items():
         session = {"session": ("The session's value.", _TEXT)} if action == "dropsession" else {}
         paths[f"/admin/{action}"] = _get_and_post(
-            f"linotp_{action}", summary, "linotp", session, answer, errors, LinotpAnswer, ("get",)
+            f"linotp_{action}", summary, "linotp", session, answer, errors, LinotpAnswer
         )
     return paths
 

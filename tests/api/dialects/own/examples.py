@@ -10,7 +10,9 @@ import hashlib
 import json
 import tempfile
 import urllib.request
-from collections.abc import Iterable, Mapping
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from http.cookiejar import CookieJar
 from pathlib import Path
@@ -57,31 +59,39 @@ class Request(NamedTuple):
     def method(self) -> str:
         return "GET" if self.body is None else "POST"
 
+    def encoded(self, session: str) -> bytes | None:
+        if self.body is None:
+            return None
+        text = json.dumps(self.body) if self.media == "application/json" else urlencode(self.body)
+        return text.replace("SESSION", session).encode()
+
     def send(self, url: str, client: OpenerDirector, cookies: CookieJar) -> dict[str, Any]:
-        """The example as it stands in the file. `SESSION` in the path is the session that LinOTP's cookie names."""
-        sent = None
-        if self.body is not None:
-            sent = (json.dumps(self.body) if self.media == "application/json" else urlencode(self.body)).encode()
-        path = self.path.replace("SESSION", next((cookie.value or "" for cookie in cookies), ""))
-        request = urllib.request.Request(url + path, sent, HEADERS | {"Content-Type": self.media})
+        """The example as it stands in the file, where `SESSION` is the session that LinOTP's cookie names."""
+        session = next((cookie.value or "" for cookie in cookies), "")
+        headers = HEADERS | {"Content-Type": self.media}
+        request = urllib.request.Request(url + self.path.replace("SESSION", session), self.encoded(session), headers)
         with client.open(request, timeout=30) as response:
             media = response.headers.get_content_type()
             # A stream has no end: its first event is three lines.
             answer = b"".join(response.readline() for _ in range(3)) if "stream" in media else response.read()
-            example = {"request": f"{self.method} {self.path}"} | ({} if sent is None else {"body": self.body})
-            status = str(response.status)
         text = answer.decode()
-        return example | {"status": status, "media": media, "answer": json.loads(text) if "json" in media else text}
+        return {
+            "request": f"{self.method} {self.path}",
+            **({} if self.body is None else {"body": self.body}),
+            "status": str(response.status),
+            "media": media,
+            "answer": json.loads(text) if "json" in media else text,
+        }
 
 
-def form(operation: str, path: str, body: Mapping[str, str]) -> Request:
+def form(operation: str, path: str, body: Mapping[str, Any]) -> Request:
     return Request(operation, path, dict(body), "application/x-www-form-urlencoded")
 
 
 def reporting() -> Iterable[Request]:
     """LinOTP's routes. Deletes come last."""
-    asked = {
-        "show": {"realms": "acme", "status": "total", "page": "1", "pagesize": "2"},
+    asked: dict[str, dict[str, Any]] = {
+        "show": {"realms": "acme", "status": "total", "page": 1, "pagesize": 2},
         "maximum": {"realms": "acme", "status": "total"},
         "period": {"realms": "acme", "from": "2026-11-01", "to": "2026-12-01"},
         "delete_before": {"realms": "acme", "date": "2026-11-19", "status": "total"},
@@ -136,18 +146,21 @@ REQUESTS: Final = (
     Request("auth0_daily", "/api/v2/stats/daily?from=20261101&to=20261120"),
     Request("linotp_getsession", "/admin/getsession"),
     Request("linotp_dropsession", "/admin/dropsession?session=SESSION"),
+    form("linotp_getsession_by_form", "/admin/getsession", {}),
+    form("linotp_dropsession_by_form", "/admin/dropsession", {"session": "SESSION"}),
     *reporting(),
 )
 
 
-def record(redis_url: str, broker: str, tokens: Path) -> dict[str, dict[str, Any]]:
-    """The examples by operation, from an api over an empty Redis and a broker. `tokens` is a new file."""
+@contextmanager
+def served(redis_url: str, broker: str, tokens: Path) -> Iterator[str]:
+    """The URL of an api over the events, with ingest, at a fixed time. `tokens` is a file to write."""
     with redis.Redis.from_url(redis_url) as server:
         server.flushall()
-    kept = {"users_by": ("realm", "client"), "counts_by": ("realm", "client")}
+    kept: dict[str, Any] = {"users_by": ("realm", "client"), "counts_by": ("realm", "client")}
     asyncio.run(count(redis_url, EVENTS, partitions=1, **kept))
     asyncio.run(write(redis_url, OTP_STATES, **kept))
-    topics = {f"examples.{event}": event for event in ("login", "token", "account")}
+    topics = {f"examples.{event}.{uuid.uuid4().hex[:8]}": event for event in ("login", "token", "account")}
     create_topics(broker, dict.fromkeys(topics, 1))
     kafka = {"kafka_bootstrap_servers": broker, "kafka_idempotence": False, "topics": topics, "ingest": True}
     digest = hashlib.sha256(TOKEN.encode()).hexdigest()
@@ -155,14 +168,24 @@ def record(redis_url: str, broker: str, tokens: Path) -> dict[str, dict[str, Any
     access = {"auth": ("static",), "auth_tokens_file": tokens}
     settings = read(ApiSettings, redis_url=redis_url, **access, **kept, **kafka)
     with in_thread.served(settings, Clock(now=NOW.timestamp)) as (host, port):
-        cookies = CookieJar()
-        client = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(cookies))
-        return {request.operation: request.send(f"http://{host}:{port}", client, cookies) for request in REQUESTS}
+        yield f"http://{host}:{port}"
+
+
+def record(url: str) -> dict[str, dict[str, Any]]:
+    """The examples by operation."""
+    cookies = CookieJar()
+    client = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(cookies))
+    return {request.operation: request.send(url, client, cookies) for request in REQUESTS}
 
 
 def main() -> None:
-    with Valkey() as valkey, Tansu() as tansu, tempfile.TemporaryDirectory() as folder:
-        found = record(valkey.url, tansu.address, Path(folder) / "tokens.json")
+    with (
+        Valkey() as valkey,
+        Tansu() as tansu,
+        tempfile.TemporaryDirectory() as folder,
+        served(valkey.url, tansu.address, Path(folder) / "tokens.json") as url,
+    ):
+        found = record(url)
     FILE.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
