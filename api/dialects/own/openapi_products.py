@@ -127,7 +127,11 @@ def _stat(product: str, path: str, parameters: Mapping[str, tuple[str, Described
     summary = f"Monthly active users and issued tokens, as {product.capitalize()} answers"
     answers = _json("The months. With `format=openmetrics` the answer is Prometheus text.", answer)
     answers["content"]["text/plain"] = {"schema": {"type": "string"}}
-    errors = {400: "An invalid month.", 401: "No valid token.", 503: "The figures cannot be read."}
+    errors: dict[int | str, str] = {
+        400: "An invalid month.",
+        401: "No valid token.",
+        503: "The figures cannot be read.",
+    }
     return {
         path: _get_and_post(f"{product}_stat", summary, product, parameters, answers, errors, StatError),
         f"{path.partition('/restv1')[0]}/sys/health-check": {
@@ -148,7 +152,7 @@ def _get_and_post(
     product: str,
     parameters: Mapping[str, tuple[str, Described]],
     answer: Described,
-    errors: Mapping[int, str],
+    errors: Mapping[int | str, str],
     error: type[Struct],
 ) -> Described:
     """A question in the query of a GET, or in the form of a POST."""
@@ -195,7 +199,10 @@ def _auth0(path: str, operation: str, summary: str, answer: Described, *paramete
 _TEXT: Final[Described] = {"type": "string"}
 _REALMS: Final = ("`realm1,realm2`; by default, or with `*`, all realms.", _TEXT)
 _STATUS: Final = ("One or several statuses, separated by commas; `*` is every status in `show` and in deletes.", _TEXT)
-_HTTP_ERROR: Final = ("The HTTP status of errors, which are a 200 otherwise.", {"type": "integer"})
+_HTTP_ERROR: Final = (
+    "The HTTP status of errors, which are a 200 otherwise; 500 for one that is no status.",
+    {"type": "integer", "minimum": 400, "maximum": 599},
+)
 _REPORTING: Final[dict[str, tuple[str, dict[str, tuple[str, Described]]]]] = {
     "show": (
         "The rows of the reporting table",
@@ -224,7 +231,11 @@ _SESSION: Final = {
 
 def _linotp() -> Described:
     answer = _json("The result, or an error.", _ref(LinotpAnswer))
-    errors = {401: "No valid token or session.", 503: "The inventory cannot be read."}
+    errors: dict[int | str, str] = {
+        401: "No valid token or session.",
+        503: "The inventory cannot be read.",
+        "default": "With `httperror`: a page with the error.",
+    }
     paths = {}
     for action, (summary, own) in _REPORTING.items():
         described = own | {"realms": _REALMS, "status": _STATUS, "httperror": _HTTP_ERROR}
@@ -234,11 +245,17 @@ def _linotp() -> Described:
         paths[f"/reporting/{action}"] = _get_and_post(
             f"linotp_{action}", summary, "linotp", described, found, errors, LinotpAnswer
         )
+        for operation in paths[f"/reporting/{action}"].values():
+            for status in map(str, errors):
+                operation["responses"][status]["content"]["text/html"] = {"schema": _TEXT}
     for action, summary in _SESSION.items():
         session = {"session": ("The session's value.", _TEXT)} if action == "dropsession" else {}
         paths[f"/admin/{action}"] = _get_and_post(
             f"linotp_{action}", summary, "linotp", session, answer, errors, LinotpAnswer
         )
+        if action == "dropsession":
+            for operation in paths[f"/admin/{action}"].values():
+                operation["security"] = []
     return paths
 
 
