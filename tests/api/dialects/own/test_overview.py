@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from api.dialects.own.overview import MEASURES, Billing, OverviewMonth, billing, spans
+from api.dialects.own.overview import MEASURES, billing, spans
+from api.dialects.own.overview_answer import Billing, OverviewMonth
 from schemas.ledger.periods import Span
 from tests.api.conftest import Clock, Serve
 from tests.api.worker import account, count, login, token
