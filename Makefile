@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test test-fast coverage lint contracts bench chaos pictures docs schemas lock audit sbom clean
+.PHONY: setup demo test test-fast coverage lint contracts bench chaos pictures docs examples schemas lock audit sbom clean
 
 setup: .venv/ready
 
@@ -12,8 +12,15 @@ setup: .venv/ready
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
 
-demo: setup
-	$(BIN)/authtally demo
+# Only what the demo needs; `make setup` adds the tools of the tests to the same environment.
+demo: .venv/demo
+	$(BIN)/authtally demo $(DEMO)
+
+.venv/demo: deploy/demo/requirements.lock pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --no-compile --require-hashes --requirement deploy/demo/requirements.lock
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
 
 # All tests except those of `make chaos`. A file's tests share a process, because starting real servers takes long.
 test: setup
@@ -56,6 +63,11 @@ bench: setup .venv-peers/ready
 # Writes the generated parts of README.md and docs/.
 docs: setup
 	$(BIN)/python -m deploy.cli.reference
+	$(BIN)/python -m tests.api.documents.page
+
+# Writes the printed answers of the examples in README.md and docs/ again, from a demo with a fixed end.
+examples: setup
+	$(BIN)/python -m tests.examples
 
 # Takes screenshots of the dashboard for the documentation.
 pictures: setup
@@ -71,6 +83,7 @@ schemas: setup
 
 lock: setup
 	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-emit-find-links --output-file requirements.lock
+	$(BIN)/uv pip compile pyproject.toml deploy/demo/build.in --extra demo --constraints requirements.lock --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links --output-file deploy/demo/requirements.lock
 	$(BIN)/uv pip compile tests/qualification/bench/peers/requirements.in --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-emit-find-links --output-file tests/qualification/bench/peers/requirements.lock
 	$(BIN)/uv pip compile pyproject.toml --extra traces --constraints requirements.lock --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links --output-file deploy/container/runtime.lock
 	$(BIN)/uv pip compile deploy/container/build.in --constraints requirements.lock --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links --output-file deploy/container/build.lock
@@ -87,4 +100,4 @@ sbom: setup
 	$(BIN)/cyclonedx-py requirements --pyproject pyproject.toml --mc-type application --output-reproducible --output-file build/sbom.json deploy/container/runtime.lock
 
 clean:
-	rm -rf .venv .venv-peers .kafka .keycloak .publishers .node
+	rm -rf .venv .venv-peers .kafka .keycloak .publishers .node .clients

@@ -62,9 +62,9 @@ class Worker:
         self.tokens = KafkaTokenProvider(settings)
         kafka_credentials = credentials(settings, self.tokens)
         self.dead_letters = DeadLetters(settings, credentials_to_aiokafka_auth(kafka_credentials, None))
-        self.tracer = traces.open_tracer(settings.otlp_endpoint, "worker")
+        self.traces = traces.open_traces(settings.otlp_endpoint, "worker")
         self.counting = RangeCounter(
-            settings, self.ledger, self.dead_letters, self.assignment, self.clocks, self.tracer
+            settings, self.ledger, self.dead_letters, self.assignment, self.clocks, self.traces.tracer
         )
         self.progress = Progress(
             self.ledger,
@@ -137,7 +137,7 @@ class Worker:
         await self.dead_letters.stop()
         await self.redis.aclose()
         await self.health.stop()
-        await asyncio.to_thread(self.tracer.close, TRACES_FLUSH_S)
+        await asyncio.to_thread(self.traces.close, TRACES_FLUSH_S)
 
 
 class App(faust.App):  # type: ignore[misc]

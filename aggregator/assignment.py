@@ -18,9 +18,9 @@ from aggregator import metrics
 from aggregator.kafka.admin import KafkaAdmin
 from aggregator.kafka.transport import Consumer, LogBounds, Range
 from aggregator.ledger.ledger import Ledger, LedgerDefectError, Refused, ShardState
-from aggregator.settings import FORMAT, NEVER_ADOPTED, WorkerSettings
+from aggregator.settings import FORMAT, NEVER_ADOPTED, UNRECORDED, WorkerSettings
 from schemas.ledger import fields
-from schemas.ledger.inventory import BINDINGS
+from schemas.ledger.inventory import INVENTORY_BINDINGS
 from schemas.ledger.keys import Shard
 from schemas.settings import PREFIX
 
@@ -100,7 +100,7 @@ def decide_start(
 
 def order_violation(shard: Shard, binding: str) -> StopReading | None:
     """The stop of a partition other than 0 of a topic whose events need an order; None if it may be read."""
-    if binding not in BINDINGS or shard.partition == 0:
+    if binding not in INVENTORY_BINDINGS or shard.partition == 0:
         return None
     return StopReading(
         f"{shard.tag} is not read: {shard.topic} is bound to {binding}, whose events are counted in their order, so it "
@@ -120,13 +120,13 @@ def too_many_unexpected(shard: Shard, position: int, number: int, allowed: int) 
 def settings_conflict(meta: Mapping[str, str], settings: Mapping[str, str]) -> str | None:
     """The first setting that contradicts the ledger, with the remedies; None if all agree."""
     for name, value in settings.items():
-        stored = meta.get(name)
+        stored = meta.get(name, UNRECORDED.get(name) if meta else None)
         if stored is None or stored == value:
             continue
         if name == "format":
             if int(stored) <= FORMAT:
                 continue
-            return f"the ledger has format {stored}, this version knows {FORMAT}: run a newer version"
+            return f"the ledger has format {stored}, this version reads formats up to {FORMAT}: run a newer version"
         setting = PREFIX + name.upper()
         remedies = f"restore the old value, or count from the start under another {PREFIX}KEY_PREFIX"
         if name not in NEVER_ADOPTED:

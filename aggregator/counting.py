@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from functools import partial
 from typing import Any, Final
 
 import structlog
+from opentelemetry.trace import Span, SpanKind, Tracer
 
 from aggregator import metrics
 from aggregator.assignment import Assignment
@@ -16,7 +17,7 @@ from aggregator.clocks import StoreClocks
 from aggregator.fold.fold import fold_unexpected
 from aggregator.fold.protocol import Fold
 from aggregator.fold.range_delta import RangeDelta, ShardCache
-from aggregator.folds import Folds
+from aggregator.fold_factory import FoldFactory
 from aggregator.isolation import RangePieces, report_unexpected
 from aggregator.kafka.dead_letters import DeadLetters
 from aggregator.kafka.transport import Consumer, Range
@@ -26,7 +27,7 @@ from aggregator.shard_caches import CachedShard, ShardCaches
 from aggregator.slots import Slot
 from schemas.ledger import fields
 from schemas.ledger.keys import Shard
-from schemas.telemetry.traces import NO_TRACES, Span, Tracer, Value
+from schemas.telemetry.traces import NO_TRACES
 
 log = structlog.get_logger(__name__)
 
@@ -53,7 +54,7 @@ class RangeCounter:
         self._assignment = assignment
         self._clocks = clocks
         self._tracer = tracer
-        self._folds = Folds(settings, ledger)
+        self._folds = FoldFactory(settings, ledger)
         self._caches = ShardCaches(settings, ledger, self._folds, clocks.worker_ms)
         self._slots = asyncio.Semaphore(RANGES_AT_ONCE)
         self._locks: defaultdict[Shard, asyncio.Lock] = defaultdict(asyncio.Lock)
@@ -74,8 +75,8 @@ class RangeCounter:
             same_log = asyncio.create_task(self._assignment.is_same_log(range_))
             try:
                 await asyncio.sleep(0)
-                with self._tracer.span(
-                    f"count {range_.shard.topic}", "consumer", self._span_attributes(range_)
+                with self._tracer.start_as_current_span(
+                    f"count {range_.shard.topic}", kind=SpanKind.CONSUMER, attributes=self._span_attributes(range_)
                 ) as span:
                     await self._count(consumer, range_, same_log, span, slot)
             except LedgerDefectError as defect:
@@ -96,6 +97,7 @@ class RangeCounter:
         if now_ms is None:
             return
         pieces = RangePieces(partial(self._folds.new_fold, shard, now_ms), range_.records, range_.end)
+        events: Counter[str] = Counter()
         while pieces:
             # 1. Load the state of the shard. A crash here costs nothing.
             cached = await self._caches.load(shard, start)
@@ -142,7 +144,8 @@ class RangeCounter:
                 return
             # 5. Update the cache. A crash here costs nothing: the cache is loaded again.
             self._caches.update(shard, cached, delta, outcome)
-            self._record_metrics(shard, delta, span)
+            events.update(self._record_metrics(shard, delta))
+            span.set_attributes({f"authtally.events.{result}": number for result, number in events.items()})
             pieces.advance(delta.end)
             start = delta.end
 
@@ -171,7 +174,9 @@ class RangeCounter:
 
     async def _apply(self, shard: Shard, start: int, delta: RangeDelta, cached: CachedShard) -> Applied | Refused:
         started = time.perf_counter()
-        outcome = await self._ledger.apply(shard, start, delta, cached.in_sketches, meta=cached.meta)
+        outcome = await self._ledger.apply(
+            shard, start, delta, cached.in_sketches, meta=cached.meta, removals=cached.removals
+        )
         metrics.SCRIPT_SECONDS.labels(shard.topic).observe(time.perf_counter() - started)
         return outcome
 
@@ -194,7 +199,8 @@ class RangeCounter:
         """Drop the cache of a shard; the next range loads it again."""
         self._caches.forget(shard)
 
-    def _record_metrics(self, shard: Shard, delta: RangeDelta, span: Span) -> None:
+    def _record_metrics(self, shard: Shard, delta: RangeDelta) -> dict[str, int]:
+        """The number of events by result."""
         if delta.last_record_ms is not None:
             self.last_record_ms[shard] = delta.last_record_ms
             self._newest_record_ms[shard] = max(delta.last_record_ms, self._newest_record_ms.get(shard, 0))
@@ -202,17 +208,19 @@ class RangeCounter:
         if delta.last_event_ms is not None:
             self._newest_event_ms[shard] = max(delta.last_event_ms, self._newest_event_ms.get(shard, 0))
             metrics.LAST_EVENT.labels(*shard).set(self._newest_event_ms[shard] / 1000)
-        outcomes = {name: delta.progress.get(name, 0) for name in (fields.COUNTED, fields.DUPLICATES, fields.IGNORED)}
-        for result, events in (outcomes | {"dead": len(delta.dead_letters)}).items():
+        results = {name: delta.progress.get(name, 0) for name in (fields.COUNTED, fields.DUPLICATES, fields.IGNORED)}
+        results["dead"] = len(delta.dead_letters)
+        for result, events in results.items():
             metrics.EVENTS.labels(shard.topic, result).inc(events)
-            span.add(f"authtally.events.{result}", events)
         metrics.UNTIMED.labels(shard.topic).inc(delta.progress.get(fields.UNTIMED, 0))
+        metrics.EXCESS_IDS.labels(shard.topic).inc(delta.dedupe.over_share)
         for name, events in delta.progress.items():
             kind, *rest = fields.split(name)
             if kind == "overflowed":
                 metrics.OVERFLOWED.labels(rest[0]).inc(events)
+        return results
 
-    def _span_attributes(self, range_: Range) -> dict[str, Value]:
+    def _span_attributes(self, range_: Range) -> dict[str, str | int]:
         """OpenTelemetry's attributes for messaging, and our own."""
         return {
             "messaging.system": "kafka",

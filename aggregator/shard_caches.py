@@ -11,7 +11,7 @@ import structlog
 from aggregator import metrics
 from aggregator.fold.deduplication import SeenIds, effective_window_s
 from aggregator.fold.range_delta import RangeDelta, ShardCache
-from aggregator.folds import Folds
+from aggregator.fold_factory import FoldFactory
 from aggregator.ledger.ledger import Applied, Ledger, Refused, ShardState
 from aggregator.settings import FORMAT, WorkerSettings
 from schemas.ledger import fields
@@ -32,13 +32,17 @@ class CachedShard:
     unexpected_allowed: int
     meta: dict[str, str]
     """Fields for the shard's meta, written with the next range: those that an older format lacks."""
+    removals: str = ""
+    """The shard's REMOVALS when it was loaded."""
     in_sketches: set[tuple[str, Any]] = field(default_factory=set)
 
 
 class ShardCaches:
     """Loads, updates and drops the caches of all shards."""
 
-    def __init__(self, settings: WorkerSettings, ledger: Ledger, folds: Folds, worker_ms: Callable[[], int]) -> None:
+    def __init__(
+        self, settings: WorkerSettings, ledger: Ledger, folds: FoldFactory, worker_ms: Callable[[], int]
+    ) -> None:
         """`worker_ms` returns the worker's clock, Unix ms."""
         self._settings = settings
         self._ledger = ledger
@@ -62,7 +66,7 @@ class ShardCaches:
             self.forget(shard)
             cache = self._folds.new_cache(shard, state, seen_ids)
             self._shards[shard] = CachedShard(
-                start, cache, state.unexpected_allowed, self._missing_meta(shard, start, state)
+                start, cache, state.unexpected_allowed, self._missing_meta(shard, start, state), state.removals
             )
             return self._shards[shard]
 
@@ -104,5 +108,6 @@ class ShardCaches:
 
     def _record_window(self, shard: Shard, seen_ids: SeenIds) -> None:
         window_s = self._settings.dedupe_window_s
-        metrics.DEDUPE_WINDOW.labels(*shard).set(effective_window_s(seen_ids.hours, seen_ids.evicted_before, window_s))
-        metrics.DEDUPE_IDS.labels(*shard).set(len(seen_ids.digests))
+        metrics.DEDUPE_WINDOW.labels(*shard).set(effective_window_s(seen_ids, window_s))
+        excess = 0 if seen_ids.excess is None else len(seen_ids.excess.digests)
+        metrics.DEDUPE_IDS.labels(*shard).set(len(seen_ids.digests) + excess)

@@ -9,15 +9,24 @@ from typing import Any, Final, NamedTuple, Protocol, TypeVar
 from urllib.parse import parse_qsl
 
 import structlog
-from aiohttp import hdrs, web
+from aiohttp import ClientPayloadError, hdrs, web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from api.auth.access import Access
 from api.auth.principal import Principal
 from api.auth.rate_limit import Allowance, RateLimit
-from api.cache.cache import Cache, CacheEntry, ResponseBody
+from api.cache.cache import Cache, Figures, ResponseBody
+from api.cache.entries import Body
 from api.cache.responses import entry_response, matches_etag, not_modified
 from api.http.bounded_read import TooLongError, read_at_most
-from api.http.errors import ApiError, BadRequestError, ErrorBody, InternalError, TooManyRequestsError
+from api.http.errors import (
+    ApiError,
+    BadRequestError,
+    ErrorBody,
+    InternalError,
+    MethodNotAllowedError,
+    TooManyRequestsError,
+)
 from api.http.request_id import REQUEST_ID, bind_request_id, request_id_of
 from api.ledger.client import Client
 from api.ledger.cooldown import RETRY_S
@@ -38,13 +47,19 @@ CHALLENGE: Final = 'Bearer realm="authtally"'
 
 
 class Question(Protocol):
-    """A parsed question. `key` identifies it among the questions of its dialect."""
+    """A parsed question. `key` identifies its figures among those of its dialect, `form` the format of the answer."""
 
     @property
     def key(self) -> str: ...
 
+    @property
+    def form(self) -> str: ...
+
     async def read(self, statistics: Statistics, realms: Collection[str] | None) -> Any:
         """The figures that `render` needs. `realms` limits them; None is all realms."""
+
+    def is_partial(self, figures: Any) -> bool:
+        """Whether the figures lack a period that was asked for, or are incomplete: they are cached only briefly."""
 
 
 Q = TypeVar("Q", bound=Question)
@@ -58,11 +73,14 @@ class Dialect(Protocol[Q]):
     """The name and every setting that changes answers: processes with different settings may share a cache."""
     scope: str
     ttl_s: float
+    figures: Any
+    """The type of the figures. They are cached as MessagePack, so `render` always gets them decoded as this type."""
 
     def parse(self, parameters: Mapping[str, str]) -> Q:
         """Raises BadRequestError."""
 
-    def render(self, question: Q, figures: Any) -> ResponseBody: ...
+    def render(self, question: Q, figures: Any) -> ResponseBody:
+        """Depends on `figures` and on the question's key and form alone: other questions with these get its result."""
 
     def render_error(self, error: ApiError) -> ErrorBody: ...
 
@@ -129,7 +147,8 @@ class Endpoint:
     """A dialect on a path: `get` for questions in the query, `post` for the same in a form.
 
     With a `limit` every request counts against its principal, or without one against its address, whatever its result.
-    `admit` runs for every parsed question and raises an ApiError to refuse it.
+    `admit` runs for every parsed question and raises an ApiError to refuse it. `lists` are parameters that a request
+    may repeat: their values are joined by a space.
     """
 
     def __init__(
@@ -138,8 +157,10 @@ class Endpoint:
         services: Services,
         limit: RateLimit | None = None,
         admit: Callable[[], None] | None = None,
+        lists: Collection[str] = (),
     ) -> None:
         self._dialect = dialect
+        self._lists = lists
         self._limit = limit
         self._admit = admit
         self._services = services
@@ -148,8 +169,8 @@ class Endpoint:
         self._boundary = Boundary(dialect.name)
         self._hits = Hits(dialect.name)
         services.hits.append(self._hits)
-        # Fast path: (raw path, Authorization) -> (cache key, end of the token's verification). Holds no answers.
-        self._fast_path: dict[tuple[str, str | None], tuple[str, float]] = {}
+        # Fast path: (raw path, Authorization) -> (cache key, form, end of the token's verification). Holds no answers.
+        self._fast_path: dict[tuple[str, str | None], tuple[str, str, float]] = {}
 
     async def get(self, request: web.Request) -> web.StreamResponse:
         request_key = request.raw_path, request.headers.get(hdrs.AUTHORIZATION)
@@ -157,14 +178,15 @@ class Endpoint:
         if fast_path is not None:
             now = self._clock.monotonic()
             entry = self._cache.fresh(fast_path[0], now)
-            if entry is not None and now < fast_path[1]:
-                if hdrs.IF_NONE_MATCH in request.headers and _is_current(request, entry):
+            body = None if entry is None else entry.bodies.get(fast_path[1])
+            if entry is not None and body is not None and now < fast_path[2]:
+                if hdrs.IF_NONE_MATCH in request.headers and _is_current(request, body):
                     CACHE_ANSWERS.labels("hit").inc()
                     REQUESTS.labels(self._dialect.name, "3xx").inc()
-                    response = not_modified(entry, now)
+                    response = not_modified(entry, body, now)
                 else:
                     self._hits.count += 1
-                    response = entry_response(entry, now)
+                    response = entry_response(entry, body, now)
                 # Only a request id that the caller sent: the fast path logs nothing that a new id could refer to.
                 if REQUEST_ID in request.headers:
                     response.headers[REQUEST_ID] = request_id_of(request.headers)
@@ -185,28 +207,36 @@ class Endpoint:
     ) -> web.Response:
         principal, expires_at = await self._authenticate(request, headers)
         query = read_query(request)
-        question = self._dialect.parse(parse_parameters(await read_form(request) if request_key is None else query))
+        encoded = await read_form(request) if request_key is None else query
+        question = self._dialect.parse(parse_parameters(encoded, self._lists))
         if self._admit is not None:
             self._admit()
         key = self._key(question, principal.realms)
 
-        async def compute() -> ResponseBody:
-            return self._dialect.render(question, await question.read(self._services.statistics, principal.realms))
+        async def compute() -> Figures:
+            figures = await question.read(self._services.statistics, principal.realms)
+            return Figures(figures, partial=question.is_partial(figures))
 
-        entry = await self._cache.get(key, self._dialect.ttl_s, compute)
+        dialect = self._dialect
+        entry = await self._cache.get(key, dialect.ttl_s, compute, dialect.figures)
+        body = await self._cache.body(
+            key, entry, question.form, lambda: dialect.render(question, entry.figures(dialect.figures))
+        )
         # Not behind a limit: every request must be counted against its caller.
         if request_key is not None and self._limit is None:
             if len(self._fast_path) >= MAX_FAST_PATHS:
                 self._fast_path.clear()
-            self._fast_path[request_key] = key, expires_at
-        if request_key is not None and _is_current(request, entry):
-            return not_modified(entry, self._clock.monotonic())
-        return entry_response(entry, self._clock.monotonic())
+            self._fast_path[request_key] = key, question.form, expires_at
+        if request_key is not None and _is_current(request, body):
+            return not_modified(entry, body, self._clock.monotonic())
+        return entry_response(entry, body, self._clock.monotonic())
 
     async def _authenticate(self, request: web.Request, headers: dict[str, str]) -> tuple[Principal, float]:
         authorization = request.headers.get(hdrs.AUTHORIZATION)
         try:
-            principal, expires_at = await self._services.access.authenticate(authorization, self._dialect.scope)
+            principal, expires_at = await self._services.access.authenticate(
+                authorization, self._dialect.scope, request.remote
+            )
         except ApiError:
             await self._take_request(f"address {request.remote}", headers)
             raise
@@ -237,13 +267,15 @@ def error_headers(error: ApiError, status: int, unavailable_s: float = RETRY_S) 
     wait_s = unavailable_s if error.wait_s is None and status == 503 else error.wait_s
     if wait_s is not None:
         headers[hdrs.RETRY_AFTER] = str(max(1, ceil(wait_s)))
+    if isinstance(error, MethodNotAllowedError):
+        headers[hdrs.ALLOW] = ", ".join(error.methods)
     if status == 401:
         headers[hdrs.WWW_AUTHENTICATE] = CHALLENGE
     return headers
 
 
-def _is_current(request: web.Request, entry: CacheEntry) -> bool:
-    return matches_etag(entry.etag, request.headers.getall(hdrs.IF_NONE_MATCH, ()))
+def _is_current(request: web.Request, body: Body) -> bool:
+    return matches_etag(body.etag, request.headers.getall(hdrs.IF_NONE_MATCH, ()))
 
 
 def _rate_limit_headers(allowance: Allowance, now: float) -> dict[str, str]:
@@ -280,15 +312,20 @@ async def read_form(request: web.Request) -> str:
         raise BadRequestError(f"The form is longer than {MAX_QUERY_BYTES} bytes.") from error
     except TimeoutError as error:
         raise BadRequestError("The form did not arrive in time.") from error
+    except (ClientPayloadError, HttpProcessingError, ConnectionError) as error:
+        raise BadRequestError("The form did not arrive completely.") from error
 
 
-def parse_parameters(encoded: str) -> dict[str, str]:
-    """The parameters, decoded once. The first of repeated parameters counts, as in the products."""
+def parse_parameters(encoded: str, lists: Collection[str] = ()) -> dict[str, str]:
+    """The parameters, decoded once. The first of repeated parameters counts, as in the products, except for `lists`."""
     try:
         pairs = parse_qsl(encoded, keep_blank_values=True, max_num_fields=MAX_PARAMETERS)
     except ValueError as error:
         raise BadRequestError(f"The query has more than {MAX_PARAMETERS} parameters.") from error
     parameters: dict[str, str] = {}
     for name, value in pairs:
-        parameters.setdefault(name, value)
+        if name in lists and name in parameters:
+            parameters[name] += f" {value}"
+        else:
+            parameters.setdefault(name, value)
     return parameters

@@ -25,6 +25,8 @@ MAX_AHEAD: Final = timedelta(hours=24)
 
 MAX_ID_BYTES: Final = 1024
 MAX_LABEL_BYTES: Final = 256
+MAX_TEXT_BYTES: Final = 8192
+"""LinOTP's longest columns have 2,000 characters of up to four bytes."""
 MAX_TOKENS: Final = 16
 MAX_REALMS: Final = 64
 MAX_COUNT: Final = 2**32 - 1
@@ -35,6 +37,7 @@ SAFE_LABEL_CHARS: Final = MAX_LABEL_BYTES // 4
 
 Id = Annotated[str, Meta(max_length=MAX_ID_BYTES, description="At most 1,024 bytes in UTF-8.")]
 Label = Annotated[str, Meta(max_length=MAX_LABEL_BYTES, description="At most 256 bytes in UTF-8.")]
+Text = Annotated[str, Meta(max_length=MAX_TEXT_BYTES, description="At most 8,192 bytes in UTF-8.")]
 Time = Annotated[
     datetime,
     Meta(
@@ -94,7 +97,8 @@ class OtpTokenState(Struct, frozen=True, gc=False, omit_defaults=True, tag_field
     """The state of a one-time-password token (hardware or app) after an event.
 
     Per serial the latest `time` wins; if times are equal, the later record wins. A token in no realm counts under
-    LinOTP's `/:no realm:/`. `user_id` is the assigned user; `event` is LinOTP's word, such as `token_init`.
+    LinOTP's `/:no realm:/`. `user_id` is the assigned user; `event` is LinOTP's word, such as `token_init`. States with
+    the same `event_id` are one event that changed several tokens: one row per realm, if they follow one another.
     """
 
     time: Time
@@ -105,14 +109,15 @@ class OtpTokenState(Struct, frozen=True, gc=False, omit_defaults=True, tag_field
     assigned: bool
     user_id: Id | None = None
     deleted: bool = False
+    event_id: Id | None = None
     id: Id | None = None
 
 
 class OtpTokenCount(Struct, frozen=True, gc=False, omit_defaults=True, tag_field="type", tag="otp-count"):
     """A row of LinOTP's own reporting table, kept as given: the `count` of tokens of `status` in `realm` after `event`.
 
-    `status` is `total`, `active`, `inactive`, `assigned`, `unassigned`, a pair such as `active&assigned`, or
-    `total users`.
+    `status` is `total`, `active`, `inactive`, `assigned`, `unassigned`, a pair such as `active&assigned` in either
+    order, or `total users`. `value`, `detail`, `session` and `description` are the table's other columns.
     """
 
     time: Time
@@ -120,6 +125,10 @@ class OtpTokenCount(Struct, frozen=True, gc=False, omit_defaults=True, tag_field
     event: Label
     status: Label
     count: Annotated[int, Meta(ge=0, le=MAX_COUNT)]
+    value: Text = ""
+    detail: Text = ""
+    session: Text = ""
+    description: Text = ""
     id: Id | None = None
 
 
@@ -283,13 +292,17 @@ def _check(event: Event) -> None:
 
 def _is_short(event: OtpTokenState) -> bool:
     """Fast path: whether all fields are present and short enough for any characters, as in nearly all events."""
-    serial, name, user_id, id_ = event.serial, event.event, event.user_id, event.id
+    serial, name, user_id, id_, event_id = event.serial, event.event, event.user_id, event.id, event.event_id
     if not serial or len(serial) > SAFE_LABEL_CHARS or not name or len(name) > SAFE_LABEL_CHARS:
         return False
     for realm in event.realms:
         if not realm or len(realm) > SAFE_LABEL_CHARS:
             return False
-    return (user_id is None or len(user_id) <= SAFE_ID_CHARS) and (id_ is None or len(id_) <= SAFE_ID_CHARS)
+    return (
+        (user_id is None or len(user_id) <= SAFE_ID_CHARS)
+        and (id_ is None or len(id_) <= SAFE_ID_CHARS)
+        and (event_id is None or len(event_id) <= SAFE_ID_CHARS)
+    )
 
 
 def _check_inventory(event: Inventory) -> None:
@@ -298,7 +311,10 @@ def _check_inventory(event: Inventory) -> None:
             return
         named = [("serial", event.serial), ("event", event.event), *(("realms", realm) for realm in event.realms)]
         _check_bytes(event.user_id, MAX_ID_BYTES, "user_id")
+        _check_bytes(event.event_id, MAX_ID_BYTES, "event_id")
     else:
+        for name in ("value", "detail", "session", "description"):
+            _check_bytes(getattr(event, name), MAX_TEXT_BYTES, name)
         named = [("realm", event.realm), ("event", event.event), ("status", event.status)]
         if inventory.canonical_status(event.status) is None:
             raise BadRecordError("missing_field" if not event.status else "wrong_type", "status is unknown")

@@ -18,11 +18,10 @@ from aggregator.settings import WorkerSettings
 from api.settings.settings import ApiSettings
 from deploy.cli import reference
 from deploy.cli.report import ReportSettings
-from deploy.demo.servers import free_port
 from schemas.adapters.registry import ADAPTERS
+from tests.examples import ANSWER, CURL, ROOT, answer, running_demo
 from tests.qualification.chaos import table
 
-ROOT: Final = Path(__file__).parents[1]
 PAGES: Final = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in reference.pages()}
 TEXT: Final = "\n".join(PAGES.values())
 BESIDE: Final = ("CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "deploy/publishers/README.md")
@@ -31,8 +30,6 @@ MAX_LINES: Final = {"README.md": 250}
 MAX_LINES_OF_A_PAGE: Final = 400
 MADE: Final = {"deploy/compose/secrets/"}
 """Paths that a command makes."""
-
-DEMO_PORT: Final = ":8080/"
 
 
 def found(pattern: str) -> list[object]:
@@ -44,8 +41,7 @@ def found(pattern: str) -> list[object]:
     ]
 
 
-ANSWER: Final = r"((?:(?!```)[^\n]*\n)*)```"
-EXAMPLES: Final = found(rf"^\$ (curl [^\n]*)\n{ANSWER}")
+EXAMPLES: Final = found(CURL)
 REPORTS: Final = found(r"^\$ authtally (report[^\n]*)$")
 DRY_RUNS: Final = found(rf"^\$ (printf [^\n]*) \| authtally (publish --dry-run -)\n{ANSWER}")
 SESSIONS: Final = found(r"^```pycon\n(.*?)^```")
@@ -138,6 +134,7 @@ def test_the_settings_that_pages_name_exist() -> None:
         "contracts",
         "lint",
         "docs",
+        "examples",
         "bench",
         "chaos",
         "pictures",
@@ -147,7 +144,7 @@ def test_the_settings_that_pages_name_exist() -> None:
 )
 def test_the_targets_that_pages_name_exist(target: str) -> None:
     assert re.search(rf"\bmake {target}\b", TEXT)
-    assert re.search(rf"^{target}: setup\b", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    assert re.search(rf"^{target}: \S", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
 
 
 @pytest.mark.parametrize("adapter", ADAPTERS)
@@ -166,37 +163,13 @@ def test_the_recorded_runs_are_those_of_their_files() -> None:
 @pytest.fixture(scope="module")
 def demo() -> Iterator[int]:
     """A running demo; the port of its api."""
-    port = free_port()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "deploy.cli.main", "demo", "--port", str(port)],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
-    )
-    try:
-        assert process.stdout is not None
-        printed = []
-        for line in process.stdout:
-            printed.append(line)
-            if line.startswith("Ctrl-C stops the demo"):
-                break
-        else:
-            pytest.fail("".join(printed))
+    with running_demo() as port:
         yield port
-    finally:
-        process.terminate()
-        process.wait(60)
-        if process.stdout is not None:
-            process.stdout.close()
 
 
-@pytest.mark.parametrize(("command", "answer"), EXAMPLES)
-def test_an_example_answers_as_printed(demo: int, command: str, answer: str) -> None:
-    assert DEMO_PORT in command
-    line = command.replace(DEMO_PORT, f":{demo}/")
-    done = subprocess.run(("bash", "-c", line), capture_output=True, text=True, check=True, timeout=30)
-    assert done.stdout.rstrip("\n") == answer.rstrip("\n")
+@pytest.mark.parametrize(("command", "printed"), EXAMPLES)
+def test_an_example_answers_as_printed(demo: int, command: str, printed: str) -> None:
+    assert answer(demo, command).rstrip("\n") == printed.rstrip("\n"), "make examples writes the answers again"
 
 
 @pytest.mark.parametrize("route", ROUTES)

@@ -16,7 +16,7 @@ from aggregator.fold.adapter_events import IgnoredError, adapter_events, require
 from aggregator.fold.classifier import Classifier
 from aggregator.fold.deduplication import Deduplicator
 from aggregator.fold.range_delta import CountingRules, DeadLetter, RangeDelta, Record, ShardCache
-from schemas.adapters.registry import ADAPTERS
+from schemas.adapters.registry import adapter_named
 from schemas.events import (
     DECODERS,
     EARLIEST,
@@ -58,11 +58,13 @@ def fold(
     if not records and not skipped:
         return delta
     native = name in DECODERS
-    items: Sequence[Any] = records if native else adapter_events(ADAPTERS[name], records, now_ms)
+    items: Sequence[Any] = (
+        records if native else adapter_events(adapter_named(name, rules.realm_names), records, now_ms)
+    )
     decode: Any = DECODERS[name].decode if native else require_event
     classifier = Classifier(rules, cache)
     buckets = classifier.buckets
-    deduplicator = Deduplicator(cache.seen_ids, rules.dedupe_window_s, rules.dedupe_max_ids, now_ms)
+    deduplicator = Deduplicator(cache.seen_ids, rules.dedupe_window_s, rules.dedupe_max_ids, now_ms, len(items))
     is_duplicate, digest_of = deduplicator.is_duplicate, rules.digest.event_id
     is_login, is_token = name == "login", name == "token"
     timestamps, untimed = record_times([item.timestamp for item in items], now_ms)
@@ -124,10 +126,15 @@ def fold(
                     user_id, bucket = event.user_id, buckets.get(key)
             if event_id is not None and rules.dedupe_window_s:
                 at_ms = timestamp_ms if timed else _ms(time)
-                if is_duplicate(digest_of(event_id), at_ms):
+                digest = digest_of(event_id)
+                if bucket is None and not deduplicator.is_repeat(digest, at_ms):
+                    # The realm must have its label before it can keep the id; a repeat makes no label known.
+                    bucket = classifier.open_bucket(key, day, event)
+                    user_additions += len(bucket.event_class.periods)
+                if bucket is None or is_duplicate(digest, at_ms, bucket.realm):
                     duplicates += native or item.starts_element
                     continue
-            if bucket is None:
+            elif bucket is None:
                 bucket = classifier.open_bucket(key, day, event)
                 user_additions += len(bucket.event_class.periods)
         except BadRecordError as bad:
@@ -135,6 +142,9 @@ def fold(
             continue
         except IgnoredError:
             ignored += 1
+            if item.unknown is not None:
+                # A name costs the script as much as a user.
+                user_additions += delta.note_unknown(item.unknown)
             continue
 
         bucket.events += 1
@@ -163,7 +173,7 @@ def fold(
         timestamps[:folded], untimed, None if native else [item.starts_record for item in items[:folded]]
     )
     classifier.add_to(delta)
-    delta.dedupe = deduplicator.result
+    delta.dedupe = deduplicator.finish(classifier.events_by_realm)
     consumed = folded if native else sum(item.starts_element for item in items[:folded])
     delta.record_progress(consumed, duplicates, ignored, note_skipped(delta, skipped, now_ms))
     return delta

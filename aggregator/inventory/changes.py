@@ -11,20 +11,25 @@ from aggregator.inventory.state import InventoryChanges, InventoryState, realm_b
 from schemas.events import OtpTokenCount, OtpTokenState
 from schemas.ledger.inventory import (
     COUNTED_STATUSES,
+    COUNTS_BYTES,
     HEADER_BYTES,
     MAX_EVENT_NAMES,
     NO_REALM,
     ROW_BYTES,
     ROWS_PER_CHUNK,
+    WRITTEN_STATUSES,
+    RowTexts,
     Token,
-    canonical_status,
     micros,
     pack_chunk_start,
+    pack_counts,
     pack_day,
     pack_external,
+    pack_open_event,
     pack_row,
     pack_totals,
     status_counts,
+    unpack_open_event,
     unpack_totals,
 )
 from schemas.ledger.periods import LocalDays
@@ -32,6 +37,7 @@ from schemas.ledger.periods import LocalDays
 _NO_REALMS: Final[tuple[int, ...]] = ()
 _FIELDS_BEFORE_MAXIMA: Final = 11
 _NEW_REALM: Final = (0,) * (_FIELDS_BEFORE_MAXIMA + len(COUNTED_STATUSES))
+_NO_MAXIMA: Final = (0,) * len(COUNTED_STATUSES)
 
 
 @dataclass(slots=True)
@@ -51,6 +57,10 @@ class _RealmFold:
     day: int
     slot: int
     day_first: int
+    open_event: bytes = field(default=b"", init=False)
+    """Digest of the id of the last row's event; empty if the event has no id."""
+    maxima_before: tuple[int, ...] = field(default=(), init=False)
+    """While an event is open: the maxima of the last row's day without that row."""
     chunk_bytes: bytearray | None = field(default=None, init=False)
     """New bytes of the last chunk; None before the first row."""
 
@@ -58,11 +68,14 @@ class _RealmFold:
     def load(cls, number: int, packed: bytes | None) -> _RealmFold:
         """From the store's packed totals; None for a new realm."""
         values = _NEW_REALM if packed is None else unpack_totals(packed)
-        return cls(number, values[_FIELDS_BEFORE_MAXIMA:], *values[:_FIELDS_BEFORE_MAXIMA])
+        realm = cls(number, values[_FIELDS_BEFORE_MAXIMA:], *values[:_FIELDS_BEFORE_MAXIMA])
+        if packed is not None:
+            realm.open_event, realm.maxima_before = unpack_open_event(packed)
+        return realm
 
     @property
     def packed_totals(self) -> bytes:
-        return pack_totals(
+        packed = pack_totals(
             self.total,
             self.active,
             self.assigned,
@@ -76,6 +89,7 @@ class _RealmFold:
             self.day_first,
             *self.maxima,
         )
+        return packed + pack_open_event(self.open_event, self.maxima_before) if self.open_event else packed
 
 
 class ChangesBuilder:
@@ -86,13 +100,17 @@ class ChangesBuilder:
         """Number of events and rows so far."""
         self._state = state
         self._local = LocalDays(rules.zone)
-        self._registered = len(state.realms)
+        # Not their number: a realm that was removed leaves a gap.
+        self._registered = 1 + max(state.realms.values(), default=-1)
         self._changes = InventoryChanges()
         self._touched: dict[int, _RealmFold] = {}
         self._years: dict[int, int] = {}
 
-    def fold_state(self, event: OtpTokenState, user: bytes) -> int:
-        """Add a token's state. Returns 1; 0 if it equals the serial's last state; -1 if the last state is newer."""
+    def fold_state(self, event: OtpTokenState, user: bytes, event_key: bytes = b"") -> int:
+        """Add a token's state. Returns 1; 0 if it equals the serial's last state; -1 if the last state is newer.
+
+        States with the same `event_key`, the digest of their event's id, share one row in each realm.
+        """
         at = micros(event.time)
         if event.deleted:
             new = Token(at, False, False, True, b"", _NO_REALMS)
@@ -103,13 +121,14 @@ class ChangesBuilder:
                 if len(realms) == 1
                 else tuple(sorted(set(map(self._realm_number, realms))))
             )
-            new = Token(at, event.active, event.assigned, False, user, numbers)
+            # LinOTP's licence counts the users of tokens that can be used.
+            new = Token(at, event.active, event.assigned, False, user, numbers, event.active and bool(user))
         changes = self._changes
         old = changes.tokens.get(event.serial) or self._state.tokens[event.serial]
         if old is not None and at <= old.time_us:
             if at < old.time_us:
                 return -1
-            if new == old:
+            if new.has_state_of(old):
                 return 0
         changes.tokens[event.serial] = new
         name = self._event_number(event.event)
@@ -122,18 +141,22 @@ class ChangesBuilder:
                 self._count(realm, old, -1)
             if number in new.realms:
                 self._count(realm, new, 1)
-            self._row(realm, at, name)
+            if event_key and event_key == realm.open_event:
+                self._update_row(realm)
+            else:
+                self._row(realm, at, name, event_key)
         self.work_done += 1 + len(affected)
         return 1
 
     def fold_count(self, event: OtpTokenCount, sequence: int) -> None:
         """Add an external row. `sequence` orders rows of the same time."""
         changes, at, name = self._changes, micros(event.time), self._event_number(event.event)
-        number, status = self._realm_number(event.realm), COUNTED_STATUSES.index(canonical_status(event.status) or "")
+        number, status = self._realm_number(event.realm), WRITTEN_STATUSES.index(event.status)
         bits = changes.reported.get(number, self._state.reported.get(number, 0))
         if not bits >> status & 1:
             changes.reported[number] = bits | 1 << status
-        changes.external_rows.setdefault((number, status), {})[pack_external(sequence, name, event.count)] = at
+        texts = RowTexts(event.value, event.detail, event.session, event.description)
+        changes.external_rows.setdefault((number, status), {})[pack_external(sequence, name, event.count, texts)] = at
         day, _ = self._day(at)
         maxima = changes.external_days.setdefault((number, status), {})
         maxima[day] = max(event.count, maxima.get(day, 0))
@@ -171,7 +194,7 @@ class ChangesBuilder:
             realm.assigned += more
             if token.active:
                 realm.both += more
-            if token.user:
+            if token.counts_user:
                 holder = realm_bytes(realm.number) + token.user
                 changed = self._changes.holders
                 had = changed.get(holder)
@@ -182,7 +205,7 @@ class ChangesBuilder:
                 if not had or not had + more:
                     realm.users += more
 
-    def _row(self, realm: _RealmFold, at: int, name: int) -> None:
+    def _row(self, realm: _RealmFold, at: int, name: int, event_key: bytes) -> None:
         total, active, assigned, both, users = realm.total, realm.active, realm.assigned, realm.both, realm.users
         row = realm.rows
         position = at if not row or at > realm.last_us else realm.last_us
@@ -194,15 +217,31 @@ class ChangesBuilder:
         day, year = self._day(position)
         # Days of rows must ascend, because readers search them: a local date that goes back stays on the later day.
         if day <= realm.day:
-            if values != realm.maxima:
-                realm.maxima = tuple(map(max, values, realm.maxima))
+            before = realm.maxima
+            if values != before:
+                realm.maxima = tuple(map(max, values, before))
         else:
             self._begin_day(realm, day, year)
-            realm.maxima = values
+            before, realm.maxima = _NO_MAXIMA, values
+        realm.open_event, realm.maxima_before = (event_key, before) if event_key else (b"", ())
         if not row:
             realm.first_us = position
         realm.last_us = position
         realm.rows = row + 1
+
+    def _update_row(self, realm: _RealmFold) -> None:
+        """Set the counts of the last row, whose event continues. The row keeps its time and its place."""
+        total, active, assigned, both, users = realm.total, realm.active, realm.assigned, realm.both, realm.users
+        counts = pack_counts(total, active, assigned, both, users)
+        if realm.chunk_bytes:
+            realm.chunk_bytes[-COUNTS_BYTES:] = counts
+        else:
+            chunk, nth = divmod(realm.rows - 1, ROWS_PER_CHUNK)
+            realm.chunk_bytes = bytearray(counts)
+            start = HEADER_BYTES + (nth + 1) * ROW_BYTES - COUNTS_BYTES
+            self._changes.rows[realm.number, chunk] = start, realm.chunk_bytes
+        values = status_counts(total, active, assigned, both, users)
+        realm.maxima = tuple(map(max, values, realm.maxima_before))
 
     def _chunk(self, realm: _RealmFold, position: int) -> bytearray:
         """The buffer for new bytes of the next row's chunk."""

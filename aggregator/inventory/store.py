@@ -11,6 +11,7 @@ from msgspec import Struct
 from aggregator.inventory.fold import DecodedEvent, unknown_holders, unknown_tokens
 from aggregator.inventory.state import InventoryChanges, InventoryState
 from schemas.ledger.inventory import (
+    COUNTS_BYTES,
     DAY_BYTES,
     HEADER_BYTES,
     ROW_BYTES,
@@ -132,7 +133,10 @@ class InventoryAdditions(Struct):
     The last is before the first if there are none.
     """
     strings: list[int]
-    """Per string: key, byte to write at, item, and 1 if the string is full with it."""
+    """Per string: key, byte to write at, item, and 1 if the string is full with it, 2 if it was full before.
+
+    A delete may have freed a string that was full, so a missing one is left alone.
+    """
     rows: list[int]
     """Per sorted set: key, first and last item of its scores and members."""
     maxima: list[dict[str, Any]]
@@ -159,8 +163,8 @@ def script_arguments(
         if fields or drop:
             hashes.extend((key(name), *append(chain.from_iterable(fields.items())), *append(drop)))
 
-    def write_string(name: str, at: int, packed: bytes, *, seal: bool = False) -> None:
-        strings.extend((key(name), at, append((packed,))[0], int(seal)))
+    def write_string(name: str, at: int, packed: bytes, full: int = 0) -> None:
+        strings.extend((key(name), at, append((packed,))[0], full))
 
     write_hash(keys.realms, _encoded(changes.realms))
     write_hash(keys.event_names, _encoded(changes.event_names))
@@ -170,7 +174,9 @@ def script_arguments(
     kept = {holder: b"%d" % tokens for holder, tokens in changes.holders.items() if tokens}
     write_hash(keys.holders, kept, [holder for holder, tokens in changes.holders.items() if not tokens])
     for (realm, chunk), (at, packed) in changes.rows.items():
-        write_string(keys.rows(realm, chunk), at, bytes(packed), seal=at + len(packed) == FULL_CHUNK)
+        # The counts of a row without its time are an update of the last row of an earlier range.
+        full = 2 if len(packed) == COUNTS_BYTES else 1
+        write_string(keys.rows(realm, chunk), at, bytes(packed), full if at + len(packed) == FULL_CHUNK else 0)
     for realm, starts in changes.chunk_starts.items():
         write_string(
             keys.chunk_starts(realm), min(starts) * HEADER_BYTES, b"".join(map(pack_chunk_start, starts.values()))

@@ -8,24 +8,27 @@ from typing import Final
 from aiohttp import hdrs, web
 from multidict import CIMultiDict
 
-from api.cache.cache import CacheEntry
+from api.cache.entries import Body, CacheEntry
 
 BODY_HEADERS: Final = (hdrs.CONTENT_TYPE, hdrs.CONTENT_LENGTH)
 
 
-def entry_response(entry: CacheEntry, now: float) -> web.Response:
+def entry_response(entry: CacheEntry, body: Body, now: float) -> web.Response:
     """The response; `now` is by the monotonic clock. Age changes every second, so headers are built once a second."""
+    if entry.stale:
+        # A stale entry shares its bodies with the entry that it copies, whose headers differ.
+        return web.Response(body=body.content, headers=_headers(entry, body, now))
     # aiohttp copies the headers before it adds its own.
     second = int(now)
-    if entry.headers_second != second:
-        entry.headers = _headers(entry, now)
-        entry.headers_second = second
-    return web.Response(body=entry.content, headers=entry.headers)
+    if body.headers_second != second:
+        body.headers = _headers(entry, body, now)
+        body.headers_second = second
+    return web.Response(body=body.content, headers=body.headers)
 
 
-def not_modified(entry: CacheEntry, now: float) -> web.Response:
+def not_modified(entry: CacheEntry, body: Body, now: float) -> web.Response:
     """304 with the headers of the 200, except those that describe the body (RFC 9110 §15.4.5)."""
-    headers = _headers(entry, now)
+    headers = _headers(entry, body, now)
     for name in BODY_HEADERS:
         del headers[name]
     return web.Response(status=304, headers=headers)
@@ -38,14 +41,14 @@ def matches_etag(etag: str, if_none_match: Sequence[str]) -> bool:
     return any(tag == "*" or tag.removeprefix("W/") == etag for tag in tags)
 
 
-def _headers(entry: CacheEntry, now: float) -> CIMultiDict[str]:
+def _headers(entry: CacheEntry, body: Body, now: float) -> CIMultiDict[str]:
     headers = CIMultiDict(
         {
-            hdrs.CONTENT_TYPE: entry.content_type,
+            hdrs.CONTENT_TYPE: body.content_type,
             hdrs.CACHE_CONTROL: f"private, max-age={max(0, int(entry.expires_at - entry.computed_at))}",
-            hdrs.CONTENT_LENGTH: str(len(entry.content)),
+            hdrs.CONTENT_LENGTH: str(len(body.content)),
             hdrs.AGE: str(max(0, int(now - entry.made_at))),
-            hdrs.ETAG: entry.etag,
+            hdrs.ETAG: body.etag,
         }
     )
     if entry.stale:

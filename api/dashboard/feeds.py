@@ -13,9 +13,8 @@ from typing import Final
 import msgspec
 import structlog
 
-from api.cache.cache import ResponseBody
+from api.cache.cache import Figures
 from api.dialects.own import today
-from api.dialects.own.rendering import JSON
 from api.endpoint import Services
 from api.http.errors import UnavailableError
 from api.settings.settings import ApiSettings
@@ -92,19 +91,17 @@ class Feed:
         """The figures; None while they cannot be read or are stale."""
         try:
             # Through the cache: it applies the deadline and has recent results of other processes.
-            entry = await self._services.cache.get(self._key, self._interval_s / 2, self._compute)
+            entry = await self._services.cache.get(self._key, self._interval_s / 2, self._compute, today.Live)
         except UnavailableError:
             return None
         except Exception:  # the outermost step: listeners get the event `unavailable`
             log.exception("live figures failed")
             return None
-        return None if entry.stale else entry.content
+        return None if entry.stale else msgspec.json.encode(entry.figures(today.Live))
 
-    async def _compute(self) -> ResponseBody:
+    async def _compute(self) -> Figures:
         day = datetime.fromtimestamp(self._services.clock.now(), self._zone).date()
-        return ResponseBody(
-            msgspec.json.encode(await today.read(self._services.statistics, self._realms, day, self._zone)), JSON
-        )
+        return Figures(await today.read(self._services.statistics, self._realms, day, self._zone))
 
 
 class Feeds:

@@ -9,10 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta, tzinfo
 from http import HTTPStatus
-from typing import Final, NamedTuple
-from zoneinfo import ZoneInfo
+from typing import Any, Final, NamedTuple
 
 import orjson
 from aiohttp import web
@@ -28,16 +27,21 @@ from api.http.errors import (
     InsufficientScopeError,
     InternalError,
     MalformedTokenError,
+    MethodNotAllowedError,
+    NotFoundError,
     TooManyRequestsError,
     UnauthorizedError,
 )
+from api.ledger.retention import oldest_kept
 from api.ledger.statistics import ActiveUsers, Statistics
 from api.settings.settings import ApiSettings
+from api.unmatched import Surface
 from schemas.ledger import fields
 from schemas.ledger.periods import day_key
 from schemas.time.clock import Clock
 
-PREFIX: Final = "/api/v2/stats"
+MANAGEMENT_API: Final = "/api/v2"
+PREFIX: Final = f"{MANAGEMENT_API}/stats"
 JSON: Final = "application/json; charset=utf-8"
 SCOPE: Final = "read:stats"
 
@@ -83,34 +87,40 @@ class Day(NamedTuple):
 @dataclass(frozen=True)
 class ActiveQuestion:
     window: Window
+    form: str = ""
 
     @property
     def key(self) -> str:
-        # The window moves at midnight, so the last day is part of the key.
-        return day_key(self.window.last)
+        # The window moves at midnight of UTC, and its end at midnight of TIMEZONE.
+        return f"{day_key(self.window.first)} {day_key(self.window.last)}"
 
     async def read(self, statistics: Statistics, realms: Collection[str] | None) -> ActiveUsers:
         """Raises BadRequestError if days are kept for less than the window."""
         scopes = statistics.scopes_of(realms)
-        await _require_days(statistics, WINDOW_DAYS)
+        await _require_kept(statistics, self.window.first, self.window.last)
         return await statistics.active_over(self.window.days, scopes)
+
+    def is_partial(self, figures: ActiveUsers) -> bool:
+        return not figures.count
 
 
 @dataclass(frozen=True)
 class DailyQuestion:
     window: Window
+    today: date
+    form: str = ""
 
     @property
     def key(self) -> str:
-        return f"{day_key(self.window.first)} {day_key(self.window.last)}"
+        return f"{day_key(self.window.first)} {day_key(self.window.last)} {day_key(self.today)}"
 
     async def read(self, statistics: Statistics, realms: Collection[str] | None) -> list[Day]:
-        """The days with counts. Raises BadRequestError if no days are kept.
+        """The days with counts. Raises BadRequestError if some are no longer kept.
 
         A bearer limited to realms gets no record times: they may belong to records of other realms.
         """
         scopes = statistics.scopes_of(realms)
-        await _require_days(statistics, 1)
+        await _require_kept(statistics, self.window.first, self.today)
         counts = await statistics.counts(self.window.days, scopes)
         # For a limited bearer a day needs a count: other realms' events may be why the day exists.
         held = [day for day in self.window.days if counts.get(day) or (realms is None and day in counts)]
@@ -122,6 +132,9 @@ class DailyQuestion:
             rows.append(Day(day, logins, signups, leaked, first_ms, last_ms))
         return rows
 
+    def is_partial(self, figures: Sequence[Day]) -> bool:
+        return len(figures) < len(self.window.days)
+
 
 class _Auth0Dialect:
     """The common part of both questions."""
@@ -131,37 +144,34 @@ class _Auth0Dialect:
 
     def __init__(self, settings: ApiSettings, clock: Clock) -> None:
         self.ttl_s = float(settings.auth0_cache_ttl_s)
-        self._zone: ZoneInfo = settings.zone
+        self._zone = settings.zone
         self._clock = clock.now
 
-    def _today(self) -> date:
-        return datetime.fromtimestamp(self._clock(), self._zone).date()
+    def _today(self, zone: tzinfo = UTC) -> date:
+        """In UTC, whatever TIMEZONE is: Auth0's clients have no other zone."""
+        return datetime.fromtimestamp(self._clock(), zone).date()
 
     def render_error(self, error: ApiError) -> ErrorBody:
-        """401 for an invalid token, 403 for a missing scope, 400 for a header without a token."""
-        status = (
-            403
-            if isinstance(error, InsufficientScopeError)
-            else 400
-            if isinstance(error, MalformedTokenError)
-            else error.status
-        )
-        document = {"statusCode": status, "error": HTTPStatus(status).phrase} | _error_body(error)
-        return ErrorBody(orjson.dumps(document), JSON, status)
+        return render_error(error)
 
 
 class ActiveUsersDialect(_Auth0Dialect):
     variant = "auth0 active-users"
+    figures: Any = ActiveUsers
 
     def parse(self, parameters: Mapping[str, str]) -> ActiveQuestion:
         _reject_unknown(parameters, ())
-        return ActiveQuestion(Window.until(self._today()))
+        window = Window.until(self._today())
+        # East of UTC the day of TIMEZONE has begun: without it, who signs in now would be missing for hours.
+        return ActiveQuestion(window._replace(last=max(window.last, self._today(self._zone))))
 
     def render(self, question: ActiveQuestion, users: ActiveUsers) -> ResponseBody:
-        return ResponseBody(b"%d" % users.count, JSON, empty=not users.count)
+        return ResponseBody(b"%d" % users.count, JSON)
 
 
 class DailyDialect(_Auth0Dialect):
+    figures: Any = list[Day]
+
     def __init__(self, settings: ApiSettings, clock: Clock) -> None:
         super().__init__(settings, clock)
         self._zero_fill = settings.auth0_zero_fill
@@ -177,24 +187,40 @@ class DailyDialect(_Auth0Dialect):
             raise BadRequestError("'from' date cannot be greater than 'to' date.")
         if (window.last - window.first).days >= MAX_DAYS:
             raise BadRequestError(f"'from' and 'to' cannot span more than {MAX_DAYS} days.")
-        return DailyQuestion(window)
+        return DailyQuestion(window, self._today())
 
     def render(self, question: DailyQuestion, days: Sequence[Day]) -> ResponseBody:
         rows = days
         if self._zero_fill:
             known = {day.date: day for day in days}
             rows = [known.get(day) or Day(day, 0, 0, 0, None, None) for day in question.window.days]
-        return ResponseBody(orjson.dumps([_row(day) for day in rows]), JSON, empty=not days)
+        return ResponseBody(orjson.dumps([_row(day) for day in rows]), JSON)
 
 
-async def _require_days(statistics: Statistics, needed: int) -> None:
-    """Raises BadRequestError: a figure with missing days would look complete."""
-    kept = await statistics.retain_days()
+def render_error(error: ApiError) -> ErrorBody:
+    """401 for an invalid token, 403 for a missing scope, 400 for a header without a token."""
+    status = (
+        403
+        if isinstance(error, InsufficientScopeError)
+        else 400
+        if isinstance(error, MalformedTokenError)
+        else error.status
+    )
+    document = {"statusCode": status, "error": HTTPStatus(status).phrase} | _error_body(error)
+    return ErrorBody(orjson.dumps(document), JSON, status)
+
+
+async def _require_kept(statistics: Statistics, first: date, today: date) -> None:
+    """Raises BadRequestError: days that are no longer kept would look like days without events."""
+    status = await statistics.pipeline_status()
+    kept = status.minimum_setting("retain_days")
     if kept == 0:
         raise BadRequestError("This deployment keeps months only, no daily figures (RETAIN_DAYS is 0).")
-    # Retention starts after the day itself, so the window's first day needs one day less.
-    if kept is not None and kept < needed - 1:
-        raise BadRequestError(f"Daily figures must be kept for {needed - 1} days, but RETAIN_DAYS is {kept} here.")
+    if first < (oldest := oldest_kept(status, today)[0]):
+        raise BadRequestError(
+            f"Days before {day_key(oldest)} are no longer kept: RETAIN_DAYS is {kept} here, "
+            f"and the first day asked for is {day_key(first)}."
+        )
 
 
 def _day(parameters: Mapping[str, str], name: str) -> date | None:
@@ -250,6 +276,10 @@ def _error_body(error: ApiError) -> dict[str, object]:
             )
         case BadRequestError():
             return _message(error.message, "invalid_query_string")
+        case NotFoundError():
+            return _message(error.message, "not_found")
+        case MethodNotAllowedError():
+            return _message(error.message, "method_not_allowed")
         case ForbiddenError():
             return _message(error.message, "operation_not_allowed")
         case InternalError():
@@ -260,6 +290,10 @@ def _error_body(error: ApiError) -> dict[str, object]:
 
 def _message(message: str, code: str) -> dict[str, object]:
     return {"message": message, "errorCode": code}
+
+
+def surface(settings: ApiSettings) -> Surface:
+    return Surface((MANAGEMENT_API,), render_error)
 
 
 def routes(settings: ApiSettings, services: Services) -> list[web.RouteDef]:

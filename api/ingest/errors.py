@@ -18,8 +18,15 @@ class Rejection(TypedDict):
     """A rejected element."""
 
     index: Annotated[int, Meta(ge=0, description="Index in the body, from 0.")]
-    reason: Annotated[str, Meta(description="A dead letter's reason, or realm, no_topic.")]
+    reason: Annotated[str, Meta(description="A dead letter's reason, or realm, no_topic, too_old, unknown_field.")]
     detail: Annotated[str, Meta(description="Names fields and limits, never values.")]
+
+
+class ElementWarning(TypedDict):
+    """An accepted element that its sender should check."""
+
+    index: Annotated[int, Meta(ge=0, description="Index in the body, from 0.")]
+    detail: Annotated[str, Meta(description="Names fields, never values.")]
 
 
 class IngestError(ApiError):

@@ -7,13 +7,13 @@ from typing import Annotated, Any, Final, get_args
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from api.http.problem import PROBLEM_JSON
-from api.ingest.errors import Rejection
+from api.ingest.errors import ElementWarning, Rejection
 from api.ingest.routes import CLOUD_EVENTS_MEDIA, EVENTS, NATIVE_MEDIA, WEBHOOKS
 from api.ingest.routes import PATHS as ROUTES
 from api.ingest.senders import SCOPE, SECRET_HEADER
 from schemas.events import Event
 
-Described = dict[str, Any]
+JsonSchema = dict[str, Any]
 Count = Annotated[int, Meta(ge=0)]
 Indexes = list[Count]
 
@@ -24,6 +24,16 @@ class Taken(Struct):
     accepted: Count
     ignored: Count
     rejected: list[Rejection]
+    unknown: Annotated[
+        dict[str, Count] | UnsetType,
+        Meta(
+            description="Ignored elements by event type, if the type is unknown: neither counted nor ignored by name."
+        ),
+    ] = UNSET
+    warnings: Annotated[
+        list[ElementWarning] | UnsetType,
+        Meta(description="Accepted events with unknown fields, the first 100; missing if there are none."),
+    ] = UNSET
 
 
 class IngestProblem(Struct):
@@ -60,7 +70,7 @@ def _ref(name: str) -> dict[str, str]:
     return {"$ref": f"#/components/schemas/{name}"}
 
 
-def schema_of_native_events(schemas: Described) -> Described:
+def schema_of_native_events(schemas: JsonSchema) -> JsonSchema:
     """The schemas with `NativeEvent`, the union of the event types, which msgspec leaves unnamed."""
     tags = {schemas[event.__name__]["properties"]["type"]["enum"][0]: _ref(event.__name__) for event in get_args(Event)}
     return schemas | {
@@ -76,11 +86,11 @@ def schema_of_native_events(schemas: Described) -> Described:
     }
 
 
-def _one_or_many(schema: Described) -> Described:
+def _one_or_many(schema: JsonSchema) -> JsonSchema:
     return {"anyOf": [schema, {"type": "array", "items": schema}]}
 
 
-def _responses() -> Described:
+def _responses() -> JsonSchema:
     problem = {"content": {PROBLEM_JSON: {"schema": _ref("IngestProblem")}}}
     retry = {"headers": {"Retry-After": {"schema": {"type": "integer", "minimum": 1}}}}
     taken = {
@@ -94,7 +104,7 @@ def _responses() -> Described:
     return {"202": taken} | errors
 
 
-def _post(operation: str, summary: str, description: str, security: list[Described], schema: Described) -> Described:
+def _post(operation: str, summary: str, description: str, security: list[JsonSchema], schema: JsonSchema) -> JsonSchema:
     return {
         "post": {
             "operationId": operation,
@@ -108,7 +118,7 @@ def _post(operation: str, summary: str, description: str, security: list[Describ
     }
 
 
-def _events() -> Described:
+def _events() -> JsonSchema:
     # One media type, because generated clients send the first one or fail for several.
     lines, cloud_events = (
         ", ".join(f"`{media}`" for media in sorted(found - {"application/json"}))
@@ -125,7 +135,7 @@ def _events() -> Described:
     )
 
 
-def _webhook(name: str) -> Described:
+def _webhook(name: str) -> JsonSchema:
     return _post(
         f"ingest_{name}",
         f"The webhook of {name}, in its own format",
@@ -135,11 +145,11 @@ def _webhook(name: str) -> Described:
     )
 
 
-SECURITY_SCHEMES: Final[Described] = {
+SECURITY_SCHEMES: Final[JsonSchema] = {
     "webhookSecret": {"type": "apiKey", "in": "header", "name": SECRET_HEADER},
 }
 
-PATHS: Final[Described] = {
+PATHS: Final[JsonSchema] = {
     ROUTES[EVENTS]: _events(),
     **{ROUTES[name]: _webhook(name) for name in WEBHOOKS},
 }

@@ -19,7 +19,16 @@ from api.inventory.table import VisibleRows, table
 from api.ledger.client import Command
 from api.ledger.users import chunks
 from schemas.ledger import fields
-from schemas.ledger.inventory import COUNTED_STATUSES, DAY_BYTES, ROWS_PER_CHUNK, TOTAL_USERS, days, micros
+from schemas.ledger.inventory import (
+    COUNTED_STATUSES,
+    DAY_BYTES,
+    ROWS_PER_CHUNK,
+    TOTAL_USERS,
+    canonical_index,
+    days,
+    micros,
+    spellings,
+)
 
 UNLINK_BATCH: Final = 500
 EXTERNAL_BATCH: Final = 5_000
@@ -62,12 +71,13 @@ async def delete(
     inventory: Inventory,
     streams: Sequence[Stream],
     history: RecordingHistory,
-    statuses: Collection[int],
+    statuses: frozenset[int],
     before: date | None,
     zone: ZoneInfo,
 ) -> int:
     """Delete the rows of `statuses` before a day, or all present rows. Returns the number of lines that were visible.
 
+    `statuses` are indexes of WRITTEN_STATUSES. A pair is deleted by the spelling in which its realm records it.
     A second call deletes nothing more. A crash in between leaves memory that the next delete frees.
     """
     visible_table = await table(inventory, streams, history, statuses)
@@ -83,13 +93,16 @@ async def delete(
     for batch in chunks(zip(own, ends, strict=True), 500):
         commands: list[Command] = []
         for stream, end in batch:
-            arguments = [argument for status in sorted(statuses) for argument in (COUNTED_STATUSES[status], end)]
+            passing = _passing(stream, history, statuses)
+            arguments = [argument for status in passing for argument in (COUNTED_STATUSES[status], end)]
             commands.append(("EVAL", RAISE_WATERMARKS, 1, stream.shard.delete_watermarks(stream.number), *arguments))
         for (stream, end), held in zip(batch, await inventory.run(commands), strict=True):
             old = apply_watermarks(stream, dict(zip(held[::2], held[1::2], strict=True)))
             if (each := visible.get((stream.shard.base, stream.number))) is not None:
                 deleted += _lines_between(each, old, statuses, end)
-            watermarks = {status: max(old.delete_watermarks.get(status, 0), end) for status in statuses}
+            watermarks = {
+                status: max(old.delete_watermarks.get(status, 0), end) for status in _passing(stream, history, statuses)
+            }
             await _free(
                 inventory, old._replace(delete_watermarks={**old.delete_watermarks, **watermarks}), history, zone
             )
@@ -100,13 +113,24 @@ async def delete(
     return deleted
 
 
+def _passing(stream: Stream, history: RecordingHistory, statuses: frozenset[int]) -> list[int]:
+    """The statuses, as indexes of COUNTED_STATUSES, whose watermark a delete raises: recorded so, or not at all."""
+    recorded = history.intervals(stream.realm)
+    passing = []
+    for status in range(len(COUNTED_STATUSES)):
+        written = [each for each in spellings(status) if each in recorded] or [status]
+        if not statuses.isdisjoint(written):
+            passing.append(status)
+    return passing
+
+
 def _lines_between(visible: VisibleRows, old: Stream, statuses: Collection[int], end: int) -> int:
     """Number of visible lines from the old watermarks up to `end`."""
     lines = 0
     for first, stop, segment_statuses in visible.segments:
-        for status, _ in segment_statuses:
+        for status in segment_statuses:
             if status in statuses:
-                lines += max(0, min(stop, end) - max(first, old.delete_watermarks.get(status, 0)))
+                lines += max(0, min(stop, end) - max(first, old.delete_watermarks.get(canonical_index(status), 0)))
     return lines
 
 

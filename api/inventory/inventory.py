@@ -10,8 +10,18 @@ from typing import Any, Final, NamedTuple
 from api.ledger.client import Client, Command
 from api.ledger.statistics import Statistics
 from api.ledger.users import chunks
+from api.turns import pause
 from schemas.ledger import fields
-from schemas.ledger.inventory import BINDINGS, COUNTED_STATUSES, ROWS_PER_CHUNK, RealmTotals, Row, row_of, row_times
+from schemas.ledger.inventory import (
+    COUNTED_STATUSES,
+    INVENTORY_BINDINGS,
+    ROWS_PER_CHUNK,
+    WRITTEN_STATUSES,
+    RealmTotals,
+    Row,
+    row_of,
+    row_times,
+)
 from schemas.ledger.keys import ShardKeys
 from schemas.ledger.scopes import OTHER
 
@@ -32,9 +42,9 @@ class Stream(NamedTuple):
     totals: RealmTotals | None
     """None if the realm has only external rows."""
     external_statuses: tuple[int, ...]
-    """The statuses with external rows, by their index in COUNTED_STATUSES."""
+    """The statuses with external rows, by their index in WRITTEN_STATUSES."""
     delete_watermarks: Mapping[int, int] = {}
-    """By status: the first row that is not deleted."""
+    """By status, as its index in COUNTED_STATUSES: the first row that is not deleted."""
     freed: int = 0
     """Number of deleted chunks."""
 
@@ -53,7 +63,11 @@ class Inventory:
     async def shards(self) -> list[ShardKeys]:
         shards = await self._statistics.shards()
         bound = await self.run([("HGET", shard.meta, "topics") for shard in shards])
-        return [shard for shard, to in zip(shards, bound, strict=True) if to is not None and to.decode() in BINDINGS]
+        return [
+            shard
+            for shard, to in zip(shards, bound, strict=True)
+            if to is not None and to.decode() in INVENTORY_BINDINGS
+        ]
 
     async def streams(self) -> list[Stream]:
         """Every realm of every inventory, in order of name."""
@@ -63,7 +77,7 @@ class Inventory:
             realms, totals, reported = await self._client.run(commands)
             for realm, number in realms.items():
                 packed, mask = totals.get(number), int(reported.get(number, 0))
-                external = tuple(status for status in range(len(COUNTED_STATUSES)) if mask >> status & 1)
+                external = tuple(status for status in range(len(WRITTEN_STATUSES)) if mask >> status & 1)
                 unpacked = None if packed is None else RealmTotals.unpack(packed)
                 found.append(Stream(shard, realm.decode(), int(number), unpacked, external))
         return sorted(found, key=lambda stream: (stream.realm, stream.shard.base))
@@ -98,6 +112,7 @@ class Inventory:
         for batch in chunks(wanted, MAX_COMMANDS):
             held = await self.chunks([(stream, number // ROWS_PER_CHUNK) for stream, number in batch])
             for (_, number), chunk in zip(batch, held, strict=True):
+                await pause()
                 times, index = row_times(chunk), number % ROWS_PER_CHUNK
                 if index >= len(times):
                     raise RowsDeletedError

@@ -13,10 +13,12 @@ from api.inventory.inventory import Inventory, RowsDeletedError, Stream
 from api.inventory.table import Table, VisibleRows
 from api.ledger.client import Command
 from api.ledger.users import chunks
+from api.turns import pause
 from schemas.ledger.inventory import (
     COUNTED_STATUSES,
     ROWS_PER_CHUNK,
     RealmTotals,
+    canonical_index,
     from_micros,
     micros,
     rows,
@@ -89,7 +91,10 @@ class Calendar:
 async def maxima(
     inventory: Inventory, table: Table, days: DayRange, zone: ZoneInfo
 ) -> dict[tuple[str, int], HighestCount]:
-    """Maxima of the visible rows by realm and status; those without rows are missing. Raises RowsDeletedError."""
+    """Maxima of the visible rows by realm and status, as its index in COUNTED_STATUSES; those without rows are missing.
+
+    Both spellings of a pair count together. Raises RowsDeletedError.
+    """
     found: dict[tuple[str, int], HighestCount] = {}
     for some in chunks(table.visible, STREAM_BATCH):
         await _stream_maxima(inventory, some, days, zone, found)
@@ -105,7 +110,11 @@ async def maxima(
             low, high = days.first.toordinal(), days.end.toordinal()
             inside = (int(count) for ordinal, count in by_day.items() if low <= int(ordinal) < high)
             last = (int(float(before[1])), unpack_external(before[0]).tokens) if before else None
-            _add(found, (listed.stream.realm, listed.status), HighestCount(max(inside, default=None), last))
+            _add(
+                found,
+                (listed.stream.realm, canonical_index(listed.status)),
+                HighestCount(max(inside, default=None), last),
+            )
     return found
 
 
@@ -128,6 +137,7 @@ async def _stream_maxima(
     cut: list[tuple[VisibleRows, int, int, int]] = []
     last: list[tuple[VisibleRows, int, int]] = []
     for each, calendar in zip(some, by_stream, strict=True):
+        await pause()
         first, end = calendar.window(days)
         for status, ranges in _by_status(each).items():
             inside = None
@@ -156,7 +166,7 @@ async def _stream_maxima(
 def _by_status(visible: VisibleRows) -> Mapping[int, list[tuple[int, int]]]:
     ranges: dict[int, list[tuple[int, int]]] = {}
     for first, end, statuses in visible.segments:
-        for status, _ in statuses:
+        for status in dict.fromkeys(map(canonical_index, statuses)):
             held = ranges.setdefault(status, [])
             if held and held[-1][1] == first:
                 held[-1] = held[-1][0], end
@@ -196,6 +206,7 @@ async def _row_maximum(inventory: Inventory, stream: Stream, status: int, begin:
     held = range(begin // ROWS_PER_CHUNK, (stop - 1) // ROWS_PER_CHUNK + 1)
     for some in chunks(held, CHUNK_BATCH):
         for number, chunk in zip(some, await inventory.chunks([(stream, one) for one in some]), strict=True):
+            await pause()
             base = number * ROWS_PER_CHUNK
             counts = [row.values[status] for row in rows(chunk)[max(begin - base, 0) : stop - base]]
             if not counts:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -20,7 +20,7 @@ from api.ledger.client import UNREACHABLE, Client
 from api.metrics import REDIS_ERRORS
 from api.settings.reporting_policy import RECORD_EVERYTHING, Policies, RecordingPolicy, decode
 from api.settings.watched_file import CHECK_INTERVAL_S, WatchedFile
-from schemas.ledger.inventory import COUNTED_STATUSES, canonical_status
+from schemas.ledger.inventory import COUNTED_STATUSES, WRITTEN_STATUSES, canonical_status
 from schemas.ledger.keys import recordings
 from schemas.time.clock import Clock
 
@@ -42,11 +42,10 @@ return 1
 
 
 class Interval(NamedTuple):
-    """The time in which a status was recorded (µs since 1970), and its form in the policy. `until` None: until now."""
+    """The time in which a status was recorded (µs since 1970). `until` None: until now."""
 
     since: int
     until: int | None
-    written: str
 
 
 class Change(NamedTuple):
@@ -62,32 +61,42 @@ class RecordingHistory(NamedTuple):
     changes: Sequence[Change]
 
     def intervals(self, realm: str) -> dict[int, list[Interval]]:
-        """The intervals in which each status, by its index in COUNTED_STATUSES, was recorded in a realm."""
+        """The intervals in which each status was recorded in a realm, by its index in WRITTEN_STATUSES."""
         found: dict[int, list[Interval]] = {}
         ends = [change.at_us for change in self.changes[1:]]
         for change, until in zip(self.changes, [*ends, None], strict=True):
-            for status, written in _statuses(change.recording, realm).items():
+            for status in _statuses(change.recording, realm):
                 intervals = found.setdefault(status, [])
-                if intervals and intervals[-1].until == change.at_us and intervals[-1].written == written:
+                if intervals and intervals[-1].until == change.at_us:
                     intervals[-1] = intervals[-1]._replace(until=until)
                 else:
-                    intervals.append(Interval(change.at_us, until, written))
+                    intervals.append(Interval(change.at_us, until))
         total = found.get(0)
         if total and total[-1].until is None:
-            found[0] = [Interval(0, None, total[-1].written)]
+            found[0] = [Interval(0, None)]
         return found
 
 
-def _statuses(recording: Sequence[RecordingPolicy], realm: str) -> dict[int, str]:
-    found: dict[int, str] = {}
-    for policy in recording:
-        if policy.covers(realm):
-            for written in policy.statuses:
-                found.setdefault(COUNTED_STATUSES.index(canonical_status(written) or ""), written)
-    return found
+def _statuses(recording: Sequence[RecordingPolicy], realm: str) -> list[int]:
+    """The statuses that LinOTP records in a realm: policies that name it win over those for all realms."""
+    covering = [policy for policy in recording if policy.covers(realm)]
+    best = [policy for policy in covering if policy.realms is not None] or covering
+    return sorted({WRITTEN_STATUSES.index(written) for policy in best for written in policy.statuses})
 
 
 RECORDED_FROM_START: Final = RecordingHistory((Change(0, (RECORD_EVERYTHING,)),))
+
+
+def recorded_as(asked: Collection[str]) -> RecordingHistory:
+    """Every status from the start, each in the spelling in which it is asked for."""
+    turned = {
+        status: written
+        for written, status in zip(WRITTEN_STATUSES, map(canonical_status, WRITTEN_STATUSES), strict=True)
+        if written in asked and status not in asked
+    }
+    return RecordingHistory(
+        (Change(0, (RecordingPolicy(None, tuple(turned.get(each, each) for each in COUNTED_STATUSES)),)),)
+    )
 
 
 class PolicyFile:
@@ -106,10 +115,13 @@ class PolicyFile:
         if path is not None:
             self._file = WatchedFile(path, "REPORTING_POLICY_FILE", partial(self._load, path), clock)
 
-    async def history(self) -> RecordingHistory:
-        """All changes of the recording policies. Raises one of UNREACHABLE."""
+    async def history(self, asked: Collection[str] = ()) -> RecordingHistory:
+        """All changes of the recording policies. Raises one of UNREACHABLE.
+
+        Without a file, no policy spells the statuses: they have the spelling of `asked`.
+        """
         if self._file is None:
-            return RECORDED_FROM_START
+            return recorded_as(asked) if asked else RECORDED_FROM_START
         await self.refresh()
         (changes,) = await self._client.run([("LRANGE", self._key, 0, -1)])
         if not changes:

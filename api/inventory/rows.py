@@ -14,7 +14,17 @@ from api.inventory.inventory import Inventory, RowsDeletedError
 from api.inventory.search import LATEST_US, LineSearch
 from api.inventory.table import ExternalRows, Table, VisibleRows
 from api.ledger.client import Command
-from schemas.ledger.inventory import COUNTED_STATUSES, ROWS_PER_CHUNK, row_of, row_times, unpack_external
+from schemas.ledger.inventory import (
+    NO_TEXTS,
+    ROWS_PER_CHUNK,
+    WRITTEN_STATUSES,
+    ExternalRow,
+    RowTexts,
+    canonical_index,
+    row_of,
+    row_times,
+    unpack_external,
+)
 
 READ_AHEAD: Final = 64
 """Most chunks read together when a walk needs one."""
@@ -32,13 +42,14 @@ class TableLine(NamedTuple):
     realm: str
     parameter: str
     tokens: int
+    texts: RowTexts = NO_TEXTS
 
 
 async def lines(inventory: Inventory, table: Table, first: int, *, descending: bool) -> AsyncGenerator[TableLine]:
     """The table from its line `first` on, by time, in bounded memory: one chunk per realm.
 
-    Lines of one moment are ordered by realm, shard, row and status; descending is the exact reverse. Raises
-    RowsDeletedError if rows were deleted meanwhile.
+    Lines of one moment are ordered by realm, shard, row and status, and then external rows by their place in the log;
+    descending is the exact reverse. Raises RowsDeletedError if rows were deleted meanwhile.
     """
     total = table.lines
     if first >= total:
@@ -54,20 +65,20 @@ async def lines(inventory: Inventory, table: Table, first: int, *, descending: b
         for listed, rank in zip(table.external, start.ranks, strict=True)
     ]
     sign = -1 if descending else 1
-    heap = [(sign * cursor.at_us, sign * index) for index, cursor in enumerate(cursors) if not cursor.ended]
+    heap = [_heap_entry(sign, index, cursor) for index, cursor in enumerate(cursors) if not cursor.ended]
     heapq.heapify(heap)
     while heap:
-        index = sign * heap[0][1]
+        index = sign * heap[0][2]
         cursor = cursors[index]
         if not cursor.loaded:
             # The cursors that follow are needed soon, so they are loaded in the same pipeline.
             upcoming: list[int] = []
-            while heap and len(upcoming) < READ_AHEAD and not cursors[sign * heap[0][1]].loaded:
-                upcoming.append(sign * heapq.heappop(heap)[1])
+            while heap and len(upcoming) < READ_AHEAD and not cursors[sign * heap[0][2]].loaded:
+                upcoming.append(sign * heapq.heappop(heap)[2])
             await _load(inventory, [cursors[each] for each in upcoming])
             for each in upcoming:
                 if not cursors[each].ended:
-                    heapq.heappush(heap, (sign * cursors[each].at_us, sign * each))
+                    heapq.heappush(heap, _heap_entry(sign, each, cursors[each]))
             continue
         for line in cursor.take():
             if skip:
@@ -77,11 +88,18 @@ async def lines(inventory: Inventory, table: Table, first: int, *, descending: b
         if cursor.ended:
             heapq.heappop(heap)
         else:
-            heapq.heapreplace(heap, (sign * cursor.at_us, sign * index))
+            heapq.heapreplace(heap, _heap_entry(sign, index, cursor))
+
+
+def _heap_entry(sign: int, index: int, cursor: _RowCursor | ExternalCursor) -> tuple[int, int, int]:
+    return sign * cursor.at_us, sign * cursor.sequence, sign * index
 
 
 class _RowCursor:
     """A walk over a stream's visible rows. `at_us` is the next row's time, until it is loaded a bound of it."""
+
+    sequence: Final = -1
+    """Before all external rows."""
 
     def __init__(self, visible: VisibleRows, number: int, chunk_starts: array[int], *, descending: bool) -> None:
         """`number` is the first row to return; descending, the one after it."""
@@ -148,8 +166,11 @@ class _RowCursor:
         stream, values = self._visible.stream, row.values
         segment = self._visible.segments[self._segment]
         row_lines = [
-            TableLine(row.at_us, row.time_us, stream.shard.base, row.event, stream.realm, written, values[status])
-            for status, written in segment.statuses
+            TableLine(
+                *(row.at_us, row.time_us, stream.shard.base, row.event, stream.realm),
+                *(WRITTEN_STATUSES[status], values[canonical_index(status)]),
+            )
+            for status in segment.statuses
         ]
         if self._descending:
             row_lines.reverse()
@@ -180,6 +201,12 @@ class ExternalCursor:
         self._taken = 0
         # Unknown before the first read, so the extreme value forces a read first.
         self.at_us = LATEST_US if descending else -LATEST_US
+        self._external = ExternalRow(0, 0, 0)
+
+    @property
+    def sequence(self) -> int:
+        """The place in the log of the next row; 0 if it is not loaded."""
+        return self._external.sequence
 
     @property
     def ended(self) -> bool:
@@ -204,19 +231,26 @@ class ExternalCursor:
         if self._descending:
             self._held.reverse()
         self._taken = 0
-        self.at_us = self._held[0][1]
+        self._unpack_next()
+
+    def _unpack_next(self) -> None:
+        member, self.at_us = self._held[self._taken]
+        self._external = unpack_external(member)
 
     def take(self) -> list[TableLine]:
-        member, at_us = self._held[self._taken]
-        external, stream = unpack_external(member), self._listed.stream
+        external, at_us, stream = self._external, self.at_us, self._listed.stream
         self._taken += 1
         self._left -= 1
         if not self._descending:
             self._first += 1
         if self.loaded:
-            self.at_us = self._held[self._taken][1]
-        name = COUNTED_STATUSES[self._listed.status]
-        return [TableLine(at_us, at_us, stream.shard.base, external.event, stream.realm, name, external.tokens)]
+            self._unpack_next()
+        return [
+            TableLine(
+                *(at_us, at_us, stream.shard.base, external.event, stream.realm),
+                *(WRITTEN_STATUSES[self._listed.status], external.tokens, external.texts),
+            )
+        ]
 
 
 async def _load(inventory: Inventory, cursors: Sequence[_RowCursor | ExternalCursor]) -> None:

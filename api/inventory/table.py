@@ -9,14 +9,16 @@ from typing import NamedTuple
 from api.inventory.inventory import Inventory, Stream
 from api.inventory.policy_history import Interval, RecordingHistory
 from api.ledger.client import Command
+from api.turns import pause
+from schemas.ledger.inventory import canonical_index
 
 
 class Segment(NamedTuple):
-    """Rows from `first` to before `end`, a line per status: its index in COUNTED_STATUSES, its form in the policy."""
+    """Rows from `first` to before `end`, a line per status: its index in WRITTEN_STATUSES."""
 
     first: int
     end: int
-    statuses: tuple[tuple[int, str], ...]
+    statuses: tuple[int, ...]
 
 
 class VisibleRows(NamedTuple):
@@ -48,7 +50,7 @@ class VisibleRows(NamedTuple):
 
 
 class ExternalRows(NamedTuple):
-    """The visible external rows of one status: all but the first `skipped` of the set."""
+    """The visible external rows of one status, by its index in WRITTEN_STATUSES: all but the first `skipped`."""
 
     stream: Stream
     status: int
@@ -78,6 +80,7 @@ async def table(
 ) -> Table:
     """Rows of `statuses` that were recorded and not deleted; `since_us` excludes earlier rows.
 
+    `statuses` are indexes of WRITTEN_STATUSES: a row is only found by the spelling in which it was recorded.
     Policies do not apply to external rows: the system that counted them decided what to record.
     """
     streams = await inventory.with_watermarks(streams)
@@ -113,16 +116,17 @@ async def _visible(
     numbers = dict(zip(asked_keys(asked), await inventory.rows_before(asked), strict=True))
     found = []
     for stream in own:
+        await pause()
         name = (stream.shard.base, stream.number)
         since = 0 if since_us is None else numbers[*name, since_us]
         ranges = []
         for status, intervals_of in intervals[stream.realm].items():
-            least = max(stream.delete_watermarks.get(status, 0), since)
+            least = max(stream.delete_watermarks.get(canonical_index(status), 0), since)
             for interval in intervals_of:
                 first = max(least, numbers.get((*name, interval.since), 0))
                 end = stream.rows if interval.until is None else numbers[*name, interval.until]
                 if first < end:
-                    ranges.append((first, end, status, interval.written))
+                    ranges.append((first, end, status))
         if segments := _segments(ranges):
             found.append(VisibleRows(stream, segments))
     return found
@@ -137,14 +141,14 @@ def _moments(intervals: Collection[Sequence[Interval]], since_us: int | None) ->
     return found | ({since_us} if since_us is not None else set())
 
 
-def _segments(ranges: Sequence[tuple[int, int, int, str]]) -> tuple[Segment, ...]:
-    """Disjoint segments of overlapping ranges: first, end, status, form in the policy."""
-    borders = sorted({border for first, end, *_ in ranges for border in (first, end)})
+def _segments(ranges: Sequence[tuple[int, int, int]]) -> tuple[Segment, ...]:
+    """Disjoint segments of overlapping ranges: first, end, status."""
+    borders = sorted({border for first, end, _ in ranges for border in (first, end)})
     found: list[Segment] = []
     for first, end in pairwise(borders):
-        result = tuple(
-            sorted((status, written) for low, high, status, written in ranges if low <= first and end <= high)
-        )
+        # A turned pair has the place of its status: rows have the same order in either spelling.
+        found_here = {status for low, high, status in ranges if low <= first and end <= high}
+        result = tuple(sorted(found_here, key=lambda status: (canonical_index(status), status)))
         if result and found and found[-1].end == first and found[-1].statuses == result:
             found[-1] = found[-1]._replace(end=end)
         elif result:

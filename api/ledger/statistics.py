@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
@@ -9,9 +10,11 @@ from typing import Any, Final, NamedTuple
 
 from api.http.errors import ForbiddenError
 from api.ledger.client import Client, Command
+from api.ledger.imported import Counts, Imported, decode_months
 from api.ledger.status import HeldIds, PipelineStatus, ShardStatus, integer, is_date
 from api.ledger.users import ActiveUsers, DistinctQuery, DistinctUsers, ShardScope, chunks
 from api.metrics import ACCESS_REFUSALS
+from api.turns import pause
 from schemas.events import MAX_AHEAD
 from schemas.ledger import accuracy, fields, keys
 from schemas.ledger.keys import Shard, ShardKeys
@@ -27,8 +30,10 @@ TOKEN: Final = fields.split(fields.token("", ""))[0]
 LABEL_DIMENSIONS: Final = frozenset({"realm", "client", "node"})
 """Dimensions of labels; the other members of the set are words."""
 
-MAX_COMMANDS: Final = 2_000
+MAX_COMMANDS: Final = 500
 """Most commands of one pipeline, which blocks this process and Redis."""
+MAX_WIDE: Final = 2
+"""Most questions with a row per label that are computed at the same time: each may hold tens of MB."""
 
 READ_EXPIRIES: Final = """
 return {redis.call('TIME')[1], redis.call('HGET', KEYS[2], ARGV[1]), redis.call('ZMSCORE', KEYS[1], unpack(ARGV, 2))}
@@ -38,9 +43,6 @@ return {redis.call('TIME')[1], redis.call('HGET', KEYS[2], ARGV[1]), redis.call(
 One script, so that in a Cluster the time comes from the node that has the index.
 """
 
-Counts = dict[tuple[str, ...], int]
-"""Counters by the parts of their field, summed over shards."""
-
 
 class MonthFigures(NamedTuple):
     """`tokens` by grant type, then token type. `source` is the origin of an imported month, None if counted here."""
@@ -49,14 +51,6 @@ class MonthFigures(NamedTuple):
     active: ActiveUsers
     tokens: dict[str, dict[str, int]]
     source: str | None = None
-
-
-class Imported(NamedTuple):
-    """A month of the whole deployment that another system counted."""
-
-    active: int | None
-    source: str
-    counts: Counts
 
 
 class HeldPeriods(NamedTuple):
@@ -90,6 +84,7 @@ class Statistics:
         self._client = client
         self._prefix = settings.key_prefix
         self._by_realm = "realm" in settings.users_by and "realm" in settings.counts_by
+        self.wide_questions = asyncio.Semaphore(MAX_WIDE)
         self.users = DistinctUsers(client, self._prefix, settings.exact_up_to, cluster=settings.redis_cluster)
 
     def scopes_of(self, realms: Collection[str] | None) -> tuple[Scope, ...]:
@@ -107,14 +102,14 @@ class Statistics:
         return tuple(Scope("realm", (realm,)) for realm in sorted(realms) if realm != OTHER)
 
     async def months(self, months: Sequence[Month], realms: Collection[str] | None = None) -> list[MonthFigures]:
-        """Figures of those `months` that the ledger holds, or else were imported, in their order.
+        """Figures of those `months` that were imported, or else are held, in their order.
 
         With `realms`, a month without figures of them is left out, because it would reveal that other realms have
         figures. Raises ForbiddenError if figures by realm are not kept.
         """
         scopes = self.scopes_of(realms)
-        imported = await self.imported() if realms is None else {}
-        held = await self.find_periods([month.key for month in months])
+        imported = await self.imported(realms)
+        held = await self.find_periods([month.key for month in months if month.key not in imported])
         held_keys = [month.key for month in months if month.key in held.shards] if scopes else []
         counts = await self.sum_counts(held, held_keys, scopes)
         users = await self.users.count([held.distinct_query([period], scopes) for period in held_keys])
@@ -123,8 +118,8 @@ class Statistics:
             for period, active in zip(held_keys, users, strict=True)
         }
         for month in months:
-            external = imported.get(month.key)
-            if external is not None and external.active is not None and month.key not in figures:
+            if month.key in imported:
+                external = imported[month.key]
                 active = ActiveUsers(external.active, 0.0)
                 figures[month.key] = MonthFigures(month, active, by_grant(external.counts), external.source)
         results = [figures[month.key] for month in months if month.key in figures]
@@ -163,11 +158,6 @@ class Statistics:
             found[day] += [at_ms for at_ms in numbers if at_ms is not None and is_date(at_ms)]
         return {day: (min(times), max(times)) for day, times in found.items() if times}
 
-    async def retain_days(self) -> int | None:
-        """Days for which daily figures are kept: the shortest of all shards; None means forever."""
-        kept = await self.run([("HGET", shard.meta, "retain_days") for shard in await self.shards()])
-        return min((int(days) for days in kept if days not in (None, b"forever")), default=None)
-
     async def shards(self) -> list[ShardKeys]:
         """Every shard of the ledger, in order."""
         (tags,) = await self._client.run([("SMEMBERS", keys.shards(self._prefix))])
@@ -187,6 +177,7 @@ class Statistics:
         found: dict[str, list[ShardKeys]] = {}
         unlisted: list[tuple[str, ShardKeys]] = []
         for shard, (now, last_record, scores) in zip(shards, replies, strict=True):
+            await pause()
             pruned = _by_a_future_record(last_record, int(now))
             for period, score in zip(periods, scores, strict=True):
                 # The score is the period's expiry; then its keys are gone, although the index may still list it.
@@ -229,6 +220,7 @@ class Statistics:
         for chunk in chunks(units, MAX_COMMANDS):
             commands: list[Command] = [("HGETALL", unit.shard.counts(unit.period, unit.scope)) for unit in chunk]
             for unit, found in zip(chunk, await self._client.run(commands), strict=True):
+                await pause()
                 yield unit, [(fields.split(field.decode()), int(count)) for field, count in found.items()]
 
     async def labels(self) -> dict[Scope, set[Shard]]:
@@ -238,10 +230,19 @@ class Statistics:
         replies = await self.run([("SMEMBERS", shard.labels) for shard in shards])
         for shard, members in zip(shards, replies, strict=True):
             for member in members:
+                await pause()
                 dimension, *names = fields.split(member.decode())
                 if dimension in LABEL_DIMENSIONS:
                     known.setdefault(Scope(dimension, tuple(names)), set()).add(shard.shard)
         return known
+
+    async def refused_by_share(self, dimension: str, realms: Collection[str]) -> bool:
+        """Whether the share of one of the realms ever had no room for a label of the dimension."""
+        names = [fields.refused(dimension, realm) for realm in realms]
+        if not names:
+            return False
+        replies = await self.run([("HMGET", shard.shares, *names) for shard in await self.shards()])
+        return any(value is not None for values in replies for value in values)
 
     async def pipeline_status(self) -> PipelineStatus:
         """The status of each shard."""
@@ -264,22 +265,15 @@ class Statistics:
         held = await self.find_periods([period])
         return await self.users.count_sketches([shard.clients(period) for shard in held.shards.get(period, ())])
 
-    async def imported(self) -> dict[str, Imported]:
-        """Imported months by key (`2025-03`)."""
+    async def imported(self, realms: Collection[str] | None = None, *, whole: bool = True) -> dict[str, Imported]:
+        """Imported months by key (`2025-03`), for a question about the whole deployment; none for any other question.
+
+        `realms` are those of the bearer, and `whole` is false if the question has a filter or grouping by label.
+        """
+        if realms is not None or not whole:
+            return {}
         (values,) = await self._client.run([("HGETALL", keys.imported(self._prefix))])
-        active: dict[str, int] = {}
-        source: dict[str, str] = {}
-        counts: dict[str, Counts] = defaultdict(dict)
-        for field, value in values.items():
-            month, *names = fields.split(field.decode())
-            if names == [fields.ACTIVE]:
-                active[month] = int(value)
-            elif names == [fields.SOURCE]:
-                source[month] = value.decode()
-            else:
-                counts[month][tuple(names)] = int(value)
-        months = sorted(active.keys() | source.keys() | counts.keys())
-        return {month: Imported(active.get(month), source.get(month, ""), counts.get(month, {})) for month in months}
+        return decode_months(values)
 
     async def run(self, commands: Sequence[Command], at_once: int = MAX_COMMANDS) -> list[Any]:
         """Replies in order; commands are sent in pipelines of bounded size."""

@@ -7,11 +7,12 @@ scopes `reporting` and `reporting.access` are used; LinOTP itself enforces the o
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from api.settings.policy_users import DENIALS, Match, check_condition, match_user
 from api.settings.watched_file import read_bounded
 from schemas.ledger.inventory import COUNTED_STATUSES, TOTAL_USERS, canonical_status
 
@@ -28,7 +29,10 @@ ALWAYS_TIME: Final = re.compile(r"\*( \*){0,5};?")
 
 @dataclass(frozen=True)
 class RecordingPolicy:
-    """The statuses to record in some realms, as the policy writes them. `realms` None means all realms."""
+    """The statuses to record in some realms, as the policy writes them. `realms` None means all realms.
+
+    In a realm that a policy names, the policies for all realms do not apply.
+    """
 
     realms: frozenset[str] | None
     statuses: tuple[str, ...]
@@ -39,14 +43,16 @@ class RecordingPolicy:
 
 @dataclass(frozen=True)
 class AccessPolicy:
-    """Actions that users may perform on realms; None means all users, actions or realms."""
+    """Actions that users may perform on realms; None means all actions or realms. `users` are conditions in order."""
 
-    users: frozenset[str] | None
+    users: tuple[str, ...]
     actions: frozenset[str] | None
     realms: frozenset[str] | None
 
-    def allows(self, subject: str, action: str) -> bool:
-        return (self.users is None or subject in self.users) and (self.actions is None or action in self.actions)
+    def match(self, subject: str, action: str) -> Match:
+        if self.actions is not None and action not in self.actions:
+            return Match.NONE
+        return match_user(self.users, subject)
 
 
 @dataclass(frozen=True)
@@ -57,14 +63,20 @@ class Policies:
     access: tuple[AccessPolicy, ...] = ()
 
     def allowed_realms(self, subject: str, action: str) -> AllowedRealms | None:
-        """The realms on which the subject may perform the action; None if no policy allows it, all if there is none."""
+        """The realms on which the subject may perform the action; None if no policy allows it, all if there is none.
+
+        Policies that name the subject win over those whose pattern matches it, and these over `*`.
+        """
         if not self.access:
             return AllowedRealms(None)
-        matching = [policy for policy in self.access if policy.allows(subject, action)]
-        if not matching:
+        matches = [policy.match(subject, action) for policy in self.access]
+        best = max(matches)
+        if best is Match.NONE:
             return None
         realms: set[str] = set()
-        for policy in matching:
+        for policy, match in zip(self.access, matches, strict=True):
+            if match is not best:
+                continue
             if policy.realms is None:
                 return AllowedRealms(None)
             realms |= policy.realms
@@ -73,7 +85,7 @@ class Policies:
 
 @dataclass(frozen=True)
 class AllowedRealms:
-    """Realms in lower case; None means all."""
+    """Realms as policies write them; None means all. LinOTP's realms are in lower case, and other names match none."""
 
     realms: frozenset[str] | None
 
@@ -102,11 +114,11 @@ def parse(text: str) -> Policies:
     for name, attributes in _sections(text):
         policy = _Policy(name, attributes)
         if policy.scope == RECORDING_SCOPE:
-            recording_policy = RecordingPolicy(policy.realms, policy.statuses)
+            recording_policy = RecordingPolicy(policy.recorded_realms, policy.statuses)
             if policy.active:
                 recording.append(recording_policy)
         elif policy.scope in ACCESS_SCOPES:
-            access_policy = AccessPolicy(policy.users, policy.actions, policy.realms)
+            access_policy = AccessPolicy(policy.users, policy.actions, policy.allowed_realms)
             if policy.active:
                 access.append(access_policy)
         elif policy.scope.startswith(RECORDING_SCOPE):
@@ -136,12 +148,31 @@ class _Policy:
         return value == "true"
 
     @property
-    def realms(self) -> frozenset[str] | None:
-        return self._all_or(_listed(self._required("realm").lower()))
+    def recorded_realms(self) -> frozenset[str] | None:
+        """`*` anywhere means all. A name with `-` or `!` before it takes that name out of the list."""
+        names = _listed(self._required("realm").lower())
+        if "*" in names:
+            return None
+        denied = {name[1:] for name in names if name.startswith(DENIALS)}
+        return frozenset(name for name in names if not name.startswith(DENIALS)) - denied
 
     @property
-    def users(self) -> frozenset[str] | None:
-        return self._all_or(_listed(self._attributes.get("user", "*")) or WILDCARD)
+    def allowed_realms(self) -> frozenset[str] | None:
+        realms = _listed(self._required("realm"))
+        for realm in realms:
+            if realm.startswith(DENIALS):
+                # LinOTP takes it for the name of a realm; its author meant that the policy excludes the realm.
+                raise self.error("realm", f"{realm[:64]!r}: a realm cannot be denied in {ACCESS_SCOPES[0]}")
+        return None if "*" in realms else frozenset(realms)
+
+    @property
+    def users(self) -> tuple[str, ...]:
+        """Conditions in order. An empty `user` matches no user; LinOTP's import sets a missing one to `*`."""
+        conditions = _listed(self._attributes.get("user", "*"))
+        for condition in conditions:
+            if (reason := check_condition(condition)) is not None:
+                raise self.error("user", f"{condition[:64]!r} {reason}")
+        return conditions
 
     @property
     def actions(self) -> frozenset[str] | None:
@@ -149,40 +180,31 @@ class _Policy:
         for action in actions:
             if action not in (*ACTIONS, *WILDCARD):
                 raise self.error("action", f"{action[:64]!r} is none of {', '.join(ACTIONS)}, *")
-        return self._all_or(actions)
+        return None if "*" in actions else frozenset(actions)
 
     @property
     def statuses(self) -> tuple[str, ...]:
-        found: dict[str, str] = {}
-        for action in _listed(self._required("action")):
-            for status in self._statuses(action):
-                found.setdefault(canonical_status(status) or "", status)
-        return tuple(found.values())
+        return tuple(dict.fromkeys(self._status(action) for action in _listed(self._required("action"))))
 
-    def _statuses(self, action: str) -> Collection[str]:
-        if action in WILDCARD:
-            return COUNTED_STATUSES
+    def _status(self, action: str) -> str:
         if action == "token_total":
-            return ("total",)
+            return "total"
         if action == "token_user_total":
-            return (TOTAL_USERS,)
+            return TOTAL_USERS
         name, equals, status = action.partition("=")
         if name.strip() != "token_status" or not equals:
-            raise self.error("action", f"{action[:64]!r} is none of token_total, token_status=…, token_user_total, *")
+            # LinOTP 4 refuses `*` in this scope too.
+            raise self.error("action", f"{action[:64]!r} is none of token_total, token_status=…, token_user_total")
         status = status.strip().lower()
         if canonical_status(status) is None:
             raise self.error("action", f"token_status: {status[:64]!r} is none of {', '.join(COUNTED_STATUSES)}")
-        return (status,)
+        return status
 
     def _required(self, attribute: str) -> str:
         value = self._attributes.get(attribute, "")
         if not _listed(value):
             raise self.error(attribute, "is missing")
         return value
-
-    @staticmethod
-    def _all_or(items: Collection[str]) -> frozenset[str] | None:
-        return None if "*" in items else frozenset(items)
 
     def _reject_unenforced(self) -> None:
         """Raise ValueError for a restriction that is not enforced here, because operators would rely on it."""

@@ -14,9 +14,11 @@ import click
 from aggregator.ledger.ledger import Ledger
 from aggregator.ledger.store import Client
 from aggregator.settings import WorkerSettings
+from deploy.cli import audit
 from deploy.cli.json_output import print_json
 from deploy.cli.operations import shards_held, show_table, with_ledger
 from deploy.cli.past_months import LOGINS, MAX_BYTES, PastError, PastMonth, month_of, read
+from deploy.cli.terminal import echo
 from schemas.ledger import fields, keys
 from schemas.ledger.keys import ShardKeys
 from schemas.ledger.periods import Month
@@ -53,9 +55,19 @@ class Held(NamedTuple):
 
 
 def import_months(
-    settings: WorkerSettings, file: str, source: str | None, *, replace: bool, dry_run: bool, as_json: bool
+    settings: WorkerSettings,
+    file: str,
+    source: str | None,
+    *,
+    replace: bool,
+    instead: bool,
+    dry_run: bool,
+    as_json: bool,
 ) -> None:
-    """Write the months of `file`, all of them or none. Raises click.ClickException."""
+    """Write the months of `file`, all of them or none. Raises click.ClickException.
+
+    `replace` permits months that are imported already, `instead` months of which events were counted.
+    """
     source = source or ("standard input" if file == STDIN else Path(file).name)
     if len(source) > MAX_SOURCE or not source.isprintable():
         message = f"must have at most {MAX_SOURCE} characters, all printable"
@@ -67,30 +79,33 @@ def import_months(
         if as_json:
             print_json({"months": [], "refused": [], "faults": faults, "written": False})
         for fault in faults:
-            click.echo(fault, err=True)
+            echo(fault, err=True)
         raise click.ClickException(f"{file}: nothing was imported") from error
     held = _held(settings, [row.month for row in months])
     remarks = {row.month: _remark(row.month, held) for row in months}
-    clash = [month.key for month, remark in remarks.items() if remark]
-    refused = bool(clash) and not replace
+    refusals = [] if replace else [(row.month.key, "--replace") for row in months if row.month in held.imported]
+    refusals += [] if instead else [(row.month.key, "--instead") for row in months if row.month in held.counted]
+    clash = sorted({month for month, _ in refusals})
+    refused = bool(clash)
     if not refused and not dry_run:
         there = _replace(settings, months, source, replace=replace)
         if there and not replace:
             message = f"{', '.join(sorted(there))}: another run imported it meanwhile; nothing was changed"
             raise click.ClickException(message)
+        named = {"months": [month.key for month in remarks], "source": source, "replace": replace}
+        audit.record(settings, "import-stat", named, len(months))
     if as_json:
         result = [_as_document(row, source) | {"held": remarks[row.month] or None} for row in months]
-        print_json({"months": result, "refused": clash if refused else [], "written": not refused and not dry_run})
+        print_json({"months": result, "refused": clash, "written": not refused and not dry_run})
     else:
         show_table(
             ("month", "active users", "logins", "tokens", ""),
             ((*_figures(row), remarks[row.month]) for row in months),
         )
     if refused:
-        message = f"{', '.join(clash)}: already in the ledger; use --replace to import anyway. Nothing was changed"
-        raise click.ClickException(message)
+        raise click.ClickException(f"{_needed(refusals)}. Nothing was changed")
     if not as_json:
-        click.echo("Dry run: nothing was changed." if dry_run else f"Imported {len(months)} months from {source}.")
+        echo("Dry run: nothing was changed." if dry_run else f"Imported {len(months)} months from {source}.")
 
 
 def remove(settings: WorkerSettings, texts: Sequence[str], *, dry_run: bool, as_json: bool) -> None:
@@ -105,15 +120,16 @@ def remove(settings: WorkerSettings, texts: Sequence[str], *, dry_run: bool, as_
     gone = sorted({month.key for month in months if month in there})
     if not dry_run and gone:
         gone = sorted(_replace(settings, (), "", replace=True, remove=months))
+        audit.record(settings, "import-stat --remove", {"months": gone}, len(gone))
     missing = sorted({month.key for month in months} - set(gone))
     if as_json:
         print_json({"removed": gone, "not_imported": missing, "written": bool(gone) and not dry_run})
         return
     for month in missing:
-        click.echo(f"{month} was not imported.")
+        echo(f"{month} was not imported.")
     if gone:
         result = f"{', '.join(gone)}"
-        click.echo(f"Dry run: {result} would be removed." if dry_run else f"Removed {result}.")
+        echo(f"Dry run: {result} would be removed." if dry_run else f"Removed {result}.")
 
 
 def show(settings: WorkerSettings, *, as_json: bool) -> None:
@@ -130,7 +146,7 @@ def show(settings: WorkerSettings, *, as_json: bool) -> None:
             }
         )
     elif not rows:
-        click.echo("Nothing is imported.")
+        echo("Nothing is imported.")
     else:
         show_table(
             ("month", "active users", "logins", "tokens", "source", ""),
@@ -138,7 +154,7 @@ def show(settings: WorkerSettings, *, as_json: bool) -> None:
                 (
                     *_figures(row),
                     parts.get((fields.SOURCE,), ""),
-                    "answers use the ledger's own figures" if row.month in held.counted else "",
+                    "answers use the imported figures; events were counted too" if row.month in held.counted else "",
                 )
                 for row, parts in rows
             ),
@@ -201,10 +217,21 @@ def _replace(
     return with_ledger(settings, write)
 
 
+def _needed(refusals: Sequence[tuple[str, str]]) -> str:
+    """Each option that is missing, with its months."""
+    reasons = {"--replace": "already imported", "--instead": "the ledger has counted events of it"}
+    parts = []
+    for option, reason in reasons.items():
+        months = sorted({month for month, needed in refusals if needed == option})
+        if months:
+            parts.append(f"{', '.join(months)}: {reason}; use {option} to import anyway")
+    return "; ".join(parts)
+
+
 def _remark(month: Month, held: Held) -> str:
     remarks = []
     if month in held.counted:
-        remarks.append("counted by the ledger itself; answers use that")
+        remarks.append("events of it were counted")
     if month in held.imported:
         remarks.append(f"imported from {held.imported[month].get((fields.SOURCE,), 'another system')}")
     return "; ".join(remarks)

@@ -48,8 +48,8 @@ class _WrongError(Exception):
     """One wrong value; the text names it."""
 
 
-def read(text: bytes, latest: Month) -> list[PastMonth]:
-    """The months of an answer or a CSV, in order. `latest` is the present month. Raises PastError."""
+def read(text: bytes, present: Month) -> list[PastMonth]:
+    """The months of an answer or a CSV, in order. `present` is the month that is not over yet. Raises PastError."""
     if len(text) > MAX_BYTES:
         raise PastError([f"longer than {MAX_BYTES >> 20} MB, which is the limit"])
     try:
@@ -64,8 +64,8 @@ def read(text: bytes, latest: Month) -> list[PastMonth]:
             faults.append(f"{where}: {row}" if where else row)
         elif row.month in found:
             faults.append(f"{where}: month {row.month.key} appears twice")
-        elif row.month > latest:
-            faults.append(f"{where}: month {row.month.key} is in the future")
+        elif row.month >= present:
+            faults.append(f"{where}: month {row.month.key} is not over; only months before {present.key} are imported")
         elif row.month < Month.of(EARLIEST):
             faults.append(f"{where}: month {row.month.key} is before 2000")
         else:

@@ -12,7 +12,7 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from deploy.cli.operations import PATIENCE_S, kafka_errors_as_usage, show_table
-from schemas.ledger.inventory import BINDINGS
+from schemas.ledger.inventory import INVENTORY_BINDINGS
 from schemas.settings import PREFIX, KafkaSettings
 
 DAY_MS: Final = 86_400_000
@@ -36,7 +36,9 @@ class Topic:
 
 def required_topics(settings: KafkaSettings, partitions: int) -> dict[str, tuple[str, int]]:
     """Event and number of partitions per topic: one partition if order matters, or if little is written."""
-    found = {topic: (event, 1 if event in BINDINGS else partitions) for topic, event in settings.topics.items()}
+    found = {
+        topic: (event, 1 if event in INVENTORY_BINDINGS else partitions) for topic, event in settings.topics.items()
+    }
     return found | {settings.dead_letter_topic: ("dead letters", 1)}
 
 
@@ -98,7 +100,7 @@ def create(
 
 
 def _judged(topic: str, event: str, partitions: int) -> Topic:
-    if event in BINDINGS and partitions != 1:
+    if event in INVENTORY_BINDINGS and partitions != 1:
         remark = f"{event} events are read in order, from partition 0 only: create the topic again with one partition"
         return Topic(topic, event, partitions, UNFIT, remark)
     return Topic(topic, event, partitions, THERE)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any, Final
 from urllib.parse import quote
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from deploy.demo.otp_sample import otp_tokens
 from deploy.demo.processes import Children
-from deploy.demo.sample_events import DEAD_LETTERS, TOPICS, Expected, otp_tokens
+from deploy.demo.sample_events import Expected, SampleEvents
+from deploy.demo.site import DEAD_LETTERS, TOPICS
 from deploy.demo.sources import Sent
 from schemas.connections.redis_clients import open_blocking
 from schemas.ledger import accuracy, fields
@@ -28,6 +31,7 @@ LINOTP: Final = "/reporting"
 TOKEN_FAMILIES: Final = ("access_token", "id_token", "refresh_token", "uma_token")
 """The token types that an answer has for every grant type, also with zero tokens."""
 STANDARD_ERRORS: Final = 4
+DAYS_AT_ONCE: Final = 180
 STORE_TIMEOUT_S: Final = 5.0
 
 Grants = dict[str, dict[str, int]]
@@ -36,20 +40,21 @@ Grants = dict[str, dict[str, int]]
 def curl_lines(url: str, token: str, months: Sequence[str]) -> list[tuple[str, str]]:
     """Path and curl command of the questions to try first."""
     paths = (
+        "/v1/overview",
         f"{JANSSEN}?month={months[-1]}",
+        f"{AUTH0}/active-users",
         f"{JANSSEN}?start-month={months[-2]}&end-month={months[-1]}&format=jsonmonth",
         f"{GLUU}?month={months[-2]}%20{months[-1]}",
         f"{AUTH0}/daily?from={months[-1]}01&to={months[-1]}03",
-        f"{AUTH0}/active-users",
-        "/v1/overview",
         f"{LINOTP}/maximum?realms=acme&status=total,active%26assigned",
         f"{JANSSEN}?month={months[-1]}&format=openmetrics",
     )
     return [(path, f"curl -s -H 'Authorization: Bearer {token}' '{url}{path}'") for path in paths]
 
 
-def differences(children: Children, expected: Expected, sent: Sequence[Sent], key_prefix: str) -> list[str]:
+def differences(children: Children, sample: SampleEvents, sent: Sequence[Sent], key_prefix: str) -> list[str]:
     """The differences between answers and published events, one line each."""
+    expected = sample.expected
     asked = quote(" ".join(expected.months))
     bounds = f"start-month={expected.months[0]}&end-month={expected.months[-1]}"
     by_month = {
@@ -61,10 +66,10 @@ def differences(children: Children, expected: Expected, sent: Sequence[Sent], ke
         f"{GLUU}?month={asked}&format=openmetrics": _openmetrics,
     }
     found = [
-        *_totals(children, expected, sent, key_prefix),
-        *_todays(children, sent),
+        *_totals(children, sample, sent, key_prefix),
+        *_todays(children, expected),
         *_daily(children, expected),
-        *_inventory(children),
+        *_inventory(children, sample.until),
     ]
     for path, read in by_month.items():
         try:
@@ -126,10 +131,10 @@ def _openmetrics(text: str) -> dict[str, tuple[int, Grants]]:
     return {month: (count, tokens.get(month, {})) for month, count in users.items()}
 
 
-def _todays(children: Children, sent: Sequence[Sent]) -> Iterator[str]:
-    """Check logins by realm, including yesterday, because midnight may have passed."""
-    yesterday = (datetime.now(UTC) - timedelta(days=1)).date()
-    path = f"/v1/logins?from={yesterday}&group_by=realm"
+def _todays(children: Children, expected: Expected) -> Iterator[str]:
+    """Check the last days' logins by realm, which came by every source."""
+    days = sorted(expected.realm_logins)[-2:]
+    path = f"/v1/logins?from={days[0]}&to={days[-1]}&group_by=realm"
     try:
         result: dict[str, Any] = json.loads(children.get(path))
         logins: Counter[str] = Counter()
@@ -138,32 +143,35 @@ def _todays(children: Children, sent: Sequence[Sent]) -> Iterator[str]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         yield f"{path}: the answer cannot be read: {error!r}"
         return
-    for each in sent:
-        if logins[each.realm] != each.logins:
-            yield f"{path}: {logins[each.realm]} logins by {each.source}, sent {each.logins}"
+    published: Counter[str] = sum((expected.realm_logins[day] for day in days), Counter())
+    for realm in sorted(published):
+        if logins[realm] != published[realm]:
+            yield f"{path}: {logins[realm]} logins in {realm}, published {published[realm]}"
 
 
 def _daily(children: Children, expected: Expected) -> Iterator[str]:
     """Check Auth0's daily statistics, day by day."""
-    first, last = (day.replace("-", "") for day in (min(expected.days), max(expected.days)))
-    path = f"{AUTH0}/daily?from={first}&to={last}"
-    try:
-        result = {row["date"][:10]: row for row in json.loads(children.get(path))}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        yield f"{path}: the answer cannot be read: {error!r}"
-        return
-    for day, counts in expected.days.items():
-        for name in ("logins", "signups", "leaked_passwords"):
-            if result.get(day, {}).get(name) != counts[name]:
-                yield f"{path}: {day} has {result.get(day, {}).get(name)} {name}, published {counts[name]}"
+    days = sorted(expected.days)
+    for asked in (days[at : at + DAYS_AT_ONCE] for at in range(0, len(days), DAYS_AT_ONCE)):
+        first, last = (day.replace("-", "") for day in (asked[0], asked[-1]))
+        path = f"{AUTH0}/daily?from={first}&to={last}"
+        try:
+            result = {row["date"][:10]: row for row in json.loads(children.get(path))}
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            yield f"{path}: the answer cannot be read: {error!r}"
+            continue
+        for day, name in itertools.product(asked, ("logins", "signups", "leaked_passwords")):
+            found, published = result.get(day, {}).get(name), expected.days[day][name]
+            if found != published:
+                yield f"{path}: {day} has {found} {name}, published {published}"
 
 
-def _inventory(children: Children) -> Iterator[str]:
+def _inventory(children: Children, until: datetime) -> Iterator[str]:
     """Check the present and the largest number of OTP tokens of each realm by an independent count."""
     states: dict[str, dict[str, Any]] = {}
     now: Counter[str] = Counter()
     most: Counter[str] = Counter()
-    for record in otp_tokens():
+    for record in otp_tokens(until):
         state = json.loads(record.value or b"")
         before = states.get(state["serial"], {"realms": []})
         states[state["serial"]] = state = state | ({"realms": []} if state.get("deleted") else {})
@@ -183,9 +191,9 @@ def _inventory(children: Children) -> Iterator[str]:
         yield f"{' or '.join(paths)}: the answer cannot be read: {error!r}"
 
 
-def records_sent(expected: Expected, sent: Sequence[Sent]) -> int:
+def records_sent(sample: SampleEvents, sent: Sequence[Sent]) -> int:
     """Number of published records, without dead letters."""
-    return expected.records + sum(1 for _ in otp_tokens()) + sum(each.records for each in sent)
+    return sample.expected.records + sum(1 for _ in otp_tokens(sample.until)) + sum(each.records for each in sent)
 
 
 def consumed(client: Any, key_prefix: str) -> int:
@@ -201,7 +209,7 @@ def _progress(client: Any, key_prefix: str) -> list[dict[str, str]]:
     ]
 
 
-def _totals(children: Children, expected: Expected, sent: Sequence[Sent], key_prefix: str) -> Iterator[str]:
+def _totals(children: Children, sample: SampleEvents, sent: Sequence[Sent], key_prefix: str) -> Iterator[str]:
     """Check the ledger's totals: records consumed, bad records by reason, repeated records counted once."""
     with open_blocking(children.store.url, STORE_TIMEOUT_S, decode_responses=True) as client:
         shards = _progress(client, key_prefix)
@@ -209,12 +217,12 @@ def _totals(children: Children, expected: Expected, sent: Sequence[Sent], key_pr
     def held(name: str) -> int:
         return sum(int(progress.get(name, 0)) for progress in shards)
 
-    records = records_sent(expected, sent)
+    records = records_sent(sample, sent)
     if held(fields.CONSUMED) != records:
         yield f"ledger: {held(fields.CONSUMED)} records consumed, published {records}"
     repeats = sum(each.records - each.logins for each in sent)
     if held(fields.DUPLICATES) != repeats:
         yield f"ledger: {held(fields.DUPLICATES)} records were repeats, sent {repeats}"
-    for reason, count in expected.dead.items():
+    for reason, count in sample.expected.dead.items():
         if held(fields.dead(reason)) != count:
             yield f"ledger: {held(fields.dead(reason))} dead letters for {reason}, published {count}"

@@ -13,15 +13,16 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final, Self
 
 from confluent_kafka import Producer
 
-from deploy.demo.sample_events import ACCOUNTS, DEAD_LETTERS, KEYCLOAK, LOGINS, OTP_TOKENS, TOKENS, TOPICS
 from deploy.demo.servers import ServerError, Tansu, Valkey, create_topics, free_port
 from deploy.demo.servers.process import HOST, accepts, start_child, stop_child, tail
+from deploy.demo.site import ACCOUNTS, DEAD_LETTERS, KEYCLOAK, LOGINS, OTP_TOKENS, QUOTA_USE, TOKENS, TOPICS
 from schemas.settings import PREFIX
 
 READY_TIMEOUT_S: Final = 60
@@ -74,6 +75,7 @@ class Children:
         tokens = self.folder / "tokens.json"
         digest = hashlib.sha256(self.token.encode()).hexdigest()
         tokens.write_text(json.dumps([{"sha256": digest, "subject": "demo", "scopes": SCOPES}]), encoding="utf-8")
+        self._quotas.write_text("{}", encoding="utf-8")
         settings = {
             "KAFKA_BOOTSTRAP_SERVERS": self.broker.address,
             # The embedded broker has no idempotent producers.
@@ -82,9 +84,14 @@ class Children:
             "DEAD_LETTER_TOPIC": DEAD_LETTERS,
             "REDIS_URL": self.store.url,
             "USER_HASH_KEY": secrets.token_hex(32),
-            # The days of the sample are in the past and would expire.
+            # The first days of the sample are older than the default keeps them.
             "RETAIN_DAYS": "forever",
+            "USERS_BY": "realm,client",
+            "COUNTS_BY": "realm,client,node",
+            "QUOTAS_FILE": str(self._quotas),
             "INGEST": "on",
+            # The dates of the documentation's examples are in the past too.
+            "INGEST_MAX_AGE_DAYS": "36500",
             "WORKER_HOST": HOST,
             "WORKER_PORT": str(self.worker_port),
             "API_HOST": HOST,
@@ -95,6 +102,20 @@ class Children:
         # Settings in the user's shell are meant for other processes.
         inherited = {name: value for name, value in os.environ.items() if not name.upper().startswith(PREFIX)}
         return inherited | {"HOME": str(self.folder)} | {PREFIX + name: value for name, value in settings.items()}
+
+    @property
+    def _quotas(self) -> Path:
+        return self.folder / "quotas.json"
+
+    def set_quotas(self, tokens: Mapping[tuple[str, str], int]) -> None:
+        """Limits of every service, from its tokens in one month by (realm, client); the api reads the file again."""
+        clients = [
+            {"realm": realm, "client_id": client, "limit": max(1, round(issued / QUOTA_USE[client]))}
+            for (realm, client), issued in sorted(tokens.items())
+        ]
+        written = self._quotas.with_suffix(".new")
+        written.write_text(json.dumps({"tenant": round(sum(tokens.values()) * 1.5), "clients": clients}), "utf-8")
+        written.replace(self._quotas)
 
     @property
     def url(self) -> str:

@@ -6,9 +6,11 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 from itertools import chain
 from types import FrameType
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, NoReturn
+from urllib.parse import quote
 
 import click
 from confluent_kafka import KafkaError, Message
@@ -16,18 +18,24 @@ from rich.console import Console
 
 from deploy.demo import sources
 from deploy.demo.answers import STORE_TIMEOUT_S, consumed, curl_lines, differences, records_sent
+from deploy.demo.otp_sample import otp_tokens
 from deploy.demo.processes import Children, DemoError
-from deploy.demo.sample_events import DEAD_LETTERS, TOPICS, Expected, Sample, SampleEvents, otp_tokens
+from deploy.demo.sample_events import Sample, SampleEvents
+from deploy.demo.site import DEAD_LETTERS, TOPICS, first_month
 from deploy.demo.sources import Sent
 from deploy.progress import progress
 from schemas.connections.redis_clients import open_blocking
 from schemas.ledger.keys import Shard, ShardKeys
+from schemas.ledger.periods import Month
 
 KEY_PREFIX: Final = "authtally:"
 CATCH_UP_TIMEOUT_S: Final = 60
 """Longest time without progress of the worker."""
 POLL_S: Final = 0.05
 WATCH_S: Final = 0.25
+TRICKLE_S: Final = 2.0
+TRIED: Final = 3
+"""Questions that are printed without --show-answers."""
 FAILED: Final = 1
 INTERRUPTED: Final = 130
 STOPPED_BY: Final = (signal.SIGINT, signal.SIGTERM)
@@ -39,26 +47,36 @@ class _Stopped(BaseException):
     """SIGTERM or Ctrl-C. A BaseException, so that no `except Exception` catches it."""
 
 
-def run(events: int, port: int, token: str, then_exit: bool) -> int:
+class Options(NamedTuple):
+    events: int
+    port: int
+    token: str
+    until: datetime | None
+    """End of the sample; None: now, and new events follow while the demo runs."""
+    then_exit: bool
+    show_answers: bool
+
+
+def run(options: Options) -> int:
     """Run the demo; the exit status. Processes and files are removed when it returns."""
     console = Console(soft_wrap=True, highlight=False, markup=False)
     restore = {number: signal.signal(number, _stop) for number in STOPPED_BY}
     ready = False
     try:
         began = time.monotonic()
-        with Children(port, token) as children:
+        sample = SampleEvents(options.events, options.until or datetime.now(UTC))
+        with Children(options.port, options.token) as children:
             try:
-                expected = _fill(children, events)
+                _fill(children, sample)
                 children.wait_for_api()
-                sent = sources.send(children)
-                _wait_until_consumed(children, records_sent(expected, sent))
-                _report(children, expected, sent, began, console)
+                sent = sources.send(children, sample.expected, first_month(sample.until))
+                _wait_until_consumed(children, records_sent(sample, sent))
+                _set_quotas(children, sample)
+                _report(children, sample, options, time.monotonic() - began, console)
                 ready = True
-                if then_exit:
-                    return _check_answers(children, expected, sent, console)
-                while True:
-                    children.check()
-                    time.sleep(WATCH_S)
+                if options.then_exit:
+                    return _check_answers(children, sample, sent, console)
+                _run_on(children, None if options.until else sample)
             finally:
                 _ignore_signals()
     except DemoError as error:
@@ -72,6 +90,19 @@ def run(events: int, port: int, token: str, then_exit: bool) -> int:
             signal.signal(number, handler)
 
 
+def _run_on(children: Children, sample: SampleEvents | None) -> NoReturn:
+    """Watch the processes; publish one event of `sample` every TRICKLE_S."""
+    producer, due = children.producer(), time.monotonic() + TRICKLE_S
+    while True:
+        children.check()
+        time.sleep(WATCH_S)
+        producer.poll(0)
+        if sample is not None and time.monotonic() >= due:
+            due += TRICKLE_S
+            record = sample.live(datetime.now(UTC))
+            producer.produce(record.topic, record.value, record.key, timestamp=record.time_ms)
+
+
 def _stop(number: int, frame: FrameType | None) -> None:
     _ignore_signals()
     raise _Stopped
@@ -83,14 +114,19 @@ def _ignore_signals() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def _fill(children: Children, events: int) -> Expected:
+def _fill(children: Children, sample: SampleEvents) -> None:
     """Publish the sample and wait until the worker has counted it."""
-    sample, tokens = SampleEvents(events), list(otp_tokens())
-    with progress("publishing", "events", events + len(tokens)) as job:
+    tokens = list(otp_tokens(sample.until))
+    with progress("publishing", "events", sample.count + len(tokens)) as job:
         ends = _publish(children, chain(sample, tokens), job.at)
         job.begin("counting")
         _wait_until_counted(children, ends, job.at)
-    return sample.expected
+
+
+def _set_quotas(children: Children, sample: SampleEvents) -> None:
+    last_whole = Month.of(sample.until).plus(-1).compact
+    issued = sample.expected.service_tokens.items()
+    children.set_quotas({(realm, client): number for (month, realm, client), number in issued if month == last_whole})
 
 
 def _publish(children: Children, records: Iterable[Sample], show: Any) -> Ends:
@@ -162,38 +198,39 @@ def _wait_until_consumed(children: Children, records: int) -> None:
             time.sleep(POLL_S)
 
 
-def _report(children: Children, expected: Expected, sent: Sequence[Sent], began: float, console: Console) -> None:
-    users = ", ".join(f"{month}: {expected.active(month)}" for month in expected.months)
-    console.print(f"\nReady after {time.monotonic() - began:.1f} s: {expected.records} events published and counted.")
-    console.print(f"  api      {children.url}")
-    console.print(f"  token    {children.token}")
-    console.print(f"  worker   http://127.0.0.1:{children.worker_port}/metrics")
+def _report(children: Children, sample: SampleEvents, options: Options, seconds: float, console: Console) -> None:
+    months = sample.expected.months
+    console.print(
+        f"\nReady after {seconds:.1f} s: {sample.expected.records:,} events of {len(months)} months are counted, "
+        f"{sample.expected.dead.total()} dead letters."
+    )
+    if options.until is None:
+        console.print(f"A new event follows every {TRICKLE_S:g} s.")
+    console.print(
+        "KAFKA_IDEMPOTENCE is off here: the demo's broker has no idempotent producers. Leave it on with Kafka."
+    )
+    console.print(f"\n  worker   http://127.0.0.1:{children.worker_port}/metrics")
     console.print(f"  broker   {children.broker.address}")
     console.print(f"  store    {children.store.url}")
-    console.print(f"\nActive users published, by month: {users}.")
-    names = ", ".join(each.source for each in sent)
-    console.print(
-        f"In addition, {sent[0].logins} logins of today came by each of: {names}; most were sent twice and count once."
-    )
-    console.print(f"{expected.dead.total()} records could not be counted; they are in {DEAD_LETTERS}.")
-    console.print(
-        "KAFKA_IDEMPOTENCE is off here: the embedded broker has no idempotent producers. Leave it on with Kafka."
-    )
-    console.print("\nTry:")
-    for path, line in curl_lines(children.url, children.token, expected.months):
-        console.print(f"\n{line}")
-        try:
-            console.print(children.get(path).rstrip())
-        except OSError as error:
-            raise DemoError(f"The api did not answer {path}: {error}") from error
-    console.print("\nCtrl-C stops the demo and removes its files.")
+    console.print("\nTry in another terminal:\n")
+    lines = curl_lines(children.url, children.token, months)
+    for path, line in lines if options.show_answers else lines[:TRIED]:
+        console.print(line)
+        if options.show_answers:
+            try:
+                console.print(children.get(path).rstrip() + "\n")
+            except OSError as error:
+                raise DemoError(f"The api did not answer {path}: {error}") from error
+    console.print("\nCtrl-C stops the demo and removes its files. --show-answers prints more questions with answers.")
+    console.print(f"\n  token      {children.token}")
+    console.print(f"  dashboard  {children.url}/#token={quote(children.token)}")
 
 
-def _check_answers(children: Children, expected: Expected, sent: Sequence[Sent], console: Console) -> int:
-    found = differences(children, expected, sent, KEY_PREFIX)
+def _check_answers(children: Children, sample: SampleEvents, sent: Sequence[Sent], console: Console) -> int:
+    found = differences(children, sample, sent, KEY_PREFIX)
     if found:
         for line in found:
             click.echo(f"WRONG {line}", err=True)
         return FAILED
-    console.print(f"\nEvery answer agrees with the {expected.records} events published.")
+    console.print(f"\nEvery answer agrees with the {sample.expected.records} events published.")
     return 0

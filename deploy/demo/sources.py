@@ -9,8 +9,9 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
 
+from deploy.demo import site
 from deploy.demo.processes import Children, DemoError
-from deploy.demo.sample_events import KEYCLOAK
+from deploy.demo.sample_events import Expected
 from schemas.ledger.periods import Month
 
 USERS: Final = 5
@@ -18,47 +19,58 @@ USERS: Final = 5
 COMMAND_TIMEOUT_S: Final = 60
 JSON: Final = "application/json"
 CLOUD_EVENTS: Final = "application/cloudevents-batch+json"
-PAST: Final = {Month(2026, 3): 987, Month(2026, 4): 1042}
-"""Monthly active users of the time before the sample, counted by another system."""
+PAST: Final = (612, 655)
+"""Monthly active users of the two months before the sample, counted by another system."""
+REALMS: Final = {
+    "Keycloak's topic": "acme",
+    "POST v1 events": "globex",
+    "CloudEvents": "initech",
+    "Keycloak's webhook": "acme",
+    "Auth0's log stream": "umbrella",
+    "FusionAuth's webhook": "hooli",
+    "authtally publish": "globex",
+}
+"""Realm by source."""
 
 
 class Sent(NamedTuple):
-    """The events sent through a source. The realm distinguishes them from all others."""
+    """The events sent through a source."""
 
     source: str
-    realm: str
     records: int
     """Records in Kafka, repeats included."""
     logins: int
 
 
-def send(children: Children) -> list[Sent]:
-    """Send through every source; returns when Kafka has all events. Raises DemoError."""
+def send(children: Children, expected: Expected, first_month: Month) -> list[Sent]:
+    """Send through every source and add the logins to `expected`; returns when Kafka has all events. Raises DemoError.
+
+    `first_month` is the first of the sample; figures of months before it are imported.
+    """
     now = datetime.now(UTC)
     past = [now - timedelta(seconds=number) for number in range(USERS)]
     sent = [_keycloak_topic(children, past)]
+    for source, realm in REALMS.items():
+        for number, time in enumerate(past):
+            expected.count_login(f"{source} {number}", realm, time)
     for source, path, content_type, events in _deliveries(past):
         # Sent twice, like a sender that did not receive the answer.
         for _ in range(2):
             _post(children, path, content_type, events)
-        sent.append(Sent(source, _realm(source), 2 * USERS, USERS))
+        sent.append(Sent(source, 2 * USERS, USERS))
     sent.append(_published_file(children, past))
-    _import(children)
+    _import(children, first_month)
     return sent
-
-
-def _realm(source: str) -> str:
-    return f"by {source}"
 
 
 def _keycloak_topic(children: Children, past: Sequence[datetime]) -> Sent:
     source = "Keycloak's topic"
     producer = children.producer()
     for event in 2 * list(_keycloak(source, past)):
-        producer.produce(KEYCLOAK, json.dumps(event).encode())
+        producer.produce(site.KEYCLOAK, json.dumps(event).encode())
     if producer.flush(COMMAND_TIMEOUT_S):
         raise DemoError("The broker did not accept the Keycloak events.")
-    return Sent(source, _realm(source), 2 * USERS, USERS)
+    return Sent(source, 2 * USERS, USERS)
 
 
 def _deliveries(past: Sequence[datetime]) -> Iterator[tuple[str, str, str, list[dict[str, Any]]]]:
@@ -81,7 +93,7 @@ def _native(source: str, past: Sequence[datetime]) -> Iterator[dict[str, Any]]:
             "type": "login",
             "time": time.isoformat(),
             "user_id": f"{source} {number}",
-            "realm": _realm(source),
+            "realm": REALMS[source],
             "client_id": "web",
             "id": f"{source}:{number}",
         }
@@ -96,7 +108,7 @@ def _cloud_events(source: str, past: Sequence[datetime]) -> Iterator[dict[str, A
             "type": "io.identity.login.v1",
             "subject": f"{source} {number}",
             "time": time.isoformat(),
-            "data": {"tenant": _realm(source), "client": "web", "outcome": "success"},
+            "data": {"tenant": REALMS[source], "client": "web", "outcome": "success"},
         }
 
 
@@ -107,7 +119,7 @@ def _keycloak(source: str, past: Sequence[datetime]) -> Iterator[dict[str, Any]]
             "time": int(time.timestamp() * 1000),
             "type": "LOGIN",
             "realmId": "9f3e",
-            "realmName": _realm(source),
+            "realmName": REALMS[source],
             "clientId": "web",
             "userId": f"{source} {number}",
         }
@@ -118,9 +130,9 @@ def _auth0(source: str, past: Sequence[datetime]) -> Iterator[dict[str, Any]]:
         data = {
             "type": "s",
             "date": time.isoformat(),
-            "tenant_name": _realm(source),
+            "tenant_name": REALMS[source],
             "client_id": "web",
-            "user_id": f"auth0|{number}",
+            "user_id": f"{source} {number}",
         }
         yield {"log_id": str(number), "data": data}
 
@@ -131,7 +143,7 @@ def _fusionauth(source: str, past: Sequence[datetime]) -> Iterator[dict[str, Any
             "id": f"{source} {number}",
             "createInstant": int(time.timestamp() * 1000),
             "type": "user.login.success",
-            "tenantId": _realm(source),
+            "tenantId": REALMS[source],
             "applicationId": "web",
             "authenticationType": "PASSWORDLESS",
             "user": {"id": f"{source} {number}"},
@@ -153,12 +165,13 @@ def _published_file(children: Children, past: Sequence[datetime]) -> Sent:
     file = children.folder / "events.jsonl"
     file.write_text("".join(json.dumps(event) + "\n" for event in _native(source, past)), encoding="utf-8")
     _command(children, "publish", str(file))
-    return Sent(source, _realm(source), USERS, USERS)
+    return Sent(source, USERS, USERS)
 
 
-def _import(children: Children) -> None:
+def _import(children: Children, first_month: Month) -> None:
     file = children.folder / "past.csv"
-    rows = "".join(f"{month.key},{users}\n" for month, users in PAST.items())
+    months = first_month.plus(-len(PAST)).until(first_month.plus(-1))
+    rows = "".join(f"{month.key},{users}\n" for month, users in zip(months, PAST, strict=True))
     file.write_text(f"month,active_users\n{rows}", encoding="utf-8")
     _command(children, "import-stat", str(file))
 

@@ -1,13 +1,14 @@
-"""Rows of LinOTP's own `reporting` table: the number of tokens of a status in a realm after an event.
+"""Rows of LinOTP's own table `REPORTING`: the number of tokens of a status in a realm after an event.
 
-Columns by LinOTP's names (linotp/model/reporting.py): `id, timestamp, event, realm, parameter, count`; others are
-ignored. A row may be in the envelope of a Kafka Connect source (`payload`) or of Debezium (`after`).
+Columns by LinOTP's names (linotp/model/schema/reporting_schema.py): `R_ID, R_TIMESTAMP, R_EVENT, R_REALM, R_PARAMETER,
+R_VALUE, R_COUNT, R_DETAIL, R_SESSION, R_DESCRIPTION`, in either case, with or without `R_`; others are ignored. A row
+may be in the envelope of a Kafka Connect source (`payload`) or of Debezium (`after`).
 """
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
@@ -23,20 +24,16 @@ class Row(Struct, frozen=True, gc=False):
     event: str | None = None
     realm: str | None = None
     parameter: str | None = None
+    value: str | None = None
     count: Number | str | None = None
+    detail: str | None = None
+    session: str | None = None
+    description: str | None = None
     id: Number | str | None = None
 
 
-class Payload(Row, frozen=True, gc=False):
-    after: Row | None = None
-    op: str | None = None
-
-
-class Message(Payload, frozen=True, gc=False):
-    payload: Payload | None = None
-
-
-_DECODE: Final = msgspec.json.Decoder(Message).decode
+_DECODE: Final = msgspec.json.Decoder(dict[str, Any]).decode
+_PREFIX: Final = "r_"
 _DELETED: Final = "d"
 # Debezium writes a time as milliseconds, or as microseconds if the column has fractions of a second.
 _LEAST_MICROS: Final = 100_000_000_000_000
@@ -45,11 +42,11 @@ _MOST_MICROS: Final = 200_000_000_000_000_000
 
 def _read(raw: bytes, at: RecordTime) -> tuple[Event, ...]:
     message = _DECODE(raw)
-    payload = message.payload or message
-    if payload.op == _DELETED:
+    payload = _inner(message, "payload")
+    if payload.get("op") == _DELETED:
         # A delete in LinOTP does not delete here; use the delete route of /reporting.
         return ()
-    row = payload.after or payload
+    row = _row(_inner(payload, "after"))
     for name in ("timestamp", "event", "parameter", "count"):
         if getattr(row, name) in (None, ""):
             raise BadRecordError("missing_field", f"the row's {name} is missing or empty")
@@ -64,10 +61,29 @@ def _read(raw: bytes, at: RecordTime) -> tuple[Event, ...]:
         event=row.event or "",
         status=row.parameter or "",
         count=count,
+        value=row.value or "",
+        detail=row.detail or "",
+        session=row.session or "",
+        description=row.description or "",
         # Ids may restart after a delete of all rows, so the event id includes the time.
         id=None if row_id is None else f"linotp:{row_id}:{time.isoformat()}",
     )
     return (check(event),)
+
+
+def _inner(message: dict[str, Any], name: str) -> dict[str, Any]:
+    """The object in an envelope's field; the message itself without that field."""
+    inner = message.get(name)
+    if inner is None:
+        return message
+    if not isinstance(inner, dict):
+        raise BadRecordError("wrong_type", f"{name} is not an object")
+    return inner
+
+
+def _row(columns: dict[str, Any]) -> Row:
+    """The columns by the names in LinOTP's code. Databases and connectors change the case of names."""
+    return msgspec.convert({name.lower().removeprefix(_PREFIX): value for name, value in columns.items()}, Row)
 
 
 def _time(payload: str | Number | None) -> datetime:

@@ -12,6 +12,8 @@ from datetime import UTC, datetime, timedelta
 from itertools import accumulate, chain
 from typing import Final, NamedTuple
 
+import msgspec
+
 NO_REALM: Final = "/:no realm:/"
 """The realm of tokens that are in no realm: LinOTP's own word."""
 
@@ -30,7 +32,16 @@ TOTAL_USERS: Final = "total users"
 COUNTED_STATUSES: Final = (*STATUSES, TOTAL_USERS)
 """The counts of a row, in the order of maxima: the nine statuses, and the distinct users."""
 
-BINDINGS: Final = frozenset({"otp", "otp-count", "linotp-report"})
+WRITTEN_STATUSES: Final = (
+    *COUNTED_STATUSES,
+    *("&".join(reversed(name.split("&"))) for name in STATUSES if "&" in name),
+)
+"""Statuses as LinOTP's policies may write them: COUNTED_STATUSES, then the pairs in the other order.
+
+LinOTP stores the policy's spelling and compares texts, so external rows of each spelling are kept apart.
+"""
+
+INVENTORY_BINDINGS: Final = frozenset({"otp", "otp-count", "linotp-report"})
 """Bindings that make a topic an inventory topic: one partition, read in order."""
 
 ROWS_PER_CHUNK: Final = 272
@@ -44,30 +55,61 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 
 _ROW: Final = struct.Struct("<qH5I")
 _OWN_TIME: Final = struct.Struct("<q22x")
+_COUNTS: Final = struct.Struct("<5I")
 _CHUNK_START: Final = struct.Struct("<q")
 _DAY: Final = struct.Struct("<2I10I")
 _TOTALS: Final = struct.Struct("<5IIqq3I10I")
+_OPEN_EVENT: Final = struct.Struct("<8s10I")
 _EXTERNAL: Final = struct.Struct(">QHI")
 _TOKEN: Final = struct.Struct("<qB")
 
 ROW_BYTES: Final = _ROW.size
+COUNTS_BYTES: Final = _COUNTS.size
+"""The counts are the end of a row."""
 HEADER_BYTES: Final = _CHUNK_START.size
 DAY_BYTES: Final = _DAY.size
 USER_BYTES: Final = 8
 
 pack_row: Final = _ROW.pack
+pack_counts: Final = _COUNTS.pack
 pack_chunk_start: Final = _CHUNK_START.pack
 pack_day: Final = _DAY.pack
 pack_totals: Final = _TOTALS.pack
-unpack_totals: Final = _TOTALS.unpack
+unpack_totals: Final = _TOTALS.unpack_from
+"""Ignores the open event after the totals."""
+
+
+def pack_open_event(event: bytes, maxima: tuple[int, ...]) -> bytes:
+    """The end of a realm's packed totals while its last row belongs to an event that may continue.
+
+    `event` is the digest of the event's id, eight bytes; `maxima` are those of the row's day without the row.
+    """
+    return _OPEN_EVENT.pack(event, *maxima)
+
+
+def unpack_open_event(totals: bytes) -> tuple[bytes, tuple[int, ...]]:
+    """The digest and the maxima at the end of packed totals; an empty digest if no event is open."""
+    if len(totals) == _TOTALS.size:
+        return b"", ()
+    event, *maxima = _OPEN_EVENT.unpack_from(totals, _TOTALS.size)
+    return event, tuple(maxima)
 
 
 def canonical_status(status: str) -> str | None:
     """The status as in COUNTED_STATUSES, for a pair in either order; None for an unknown one."""
-    if status in COUNTED_STATUSES:
-        return status
-    reversed_pair = "&".join(reversed(status.split("&")))
-    return reversed_pair if reversed_pair in STATUSES else None
+    return COUNTED_STATUSES[canonical_index(WRITTEN_STATUSES.index(status))] if status in WRITTEN_STATUSES else None
+
+
+def canonical_index(written: int) -> int:
+    """The index in COUNTED_STATUSES of a status by its index in WRITTEN_STATUSES."""
+    if written < len(COUNTED_STATUSES):
+        return written
+    return COUNTED_STATUSES.index("&".join(reversed(WRITTEN_STATUSES[written].split("&"))))
+
+
+def spellings(status: int) -> tuple[int, ...]:
+    """The indexes in WRITTEN_STATUSES of a status by its index in COUNTED_STATUSES."""
+    return tuple(written for written in range(len(WRITTEN_STATUSES)) if canonical_index(written) == status)
 
 
 def status_counts(total: int, active: int, assigned: int, both: int, users: int) -> tuple[int, ...]:
@@ -193,21 +235,40 @@ class RealmTotals(NamedTuple):
         return status_counts(*self[:5])
 
 
+class RowTexts(NamedTuple):
+    """Columns of LinOTP's table that are not counted."""
+
+    value: str = ""
+    detail: str = ""
+    session: str = ""
+    description: str = ""
+
+
+NO_TEXTS: Final = RowTexts()
+
+
 class ExternalRow(NamedTuple):
-    """A row that another system counted."""
+    """A row that another system counted. `sequence` is its place in the log."""
 
     sequence: int
     event: int
     tokens: int
+    texts: RowTexts = NO_TEXTS
 
 
-def pack_external(sequence: int, event: int, count: int) -> bytes:
-    """Big-endian, so rows of one moment sort in log order. Raises struct.error for a count beyond 32 bits."""
-    return _EXTERNAL.pack(sequence, event, count)
+def pack_external(sequence: int, event: int, count: int, texts: RowTexts = NO_TEXTS) -> bytes:
+    """Big-endian, so rows of one moment sort in log order. Raises struct.error for a count beyond 32 bits.
+
+    The texts follow as JSON; nearly every row of LinOTP has empty ones, which take no space.
+    """
+    packed = _EXTERNAL.pack(sequence, event, count)
+    return packed if texts == NO_TEXTS else packed + msgspec.json.encode(texts)
 
 
 def unpack_external(member: bytes) -> ExternalRow:
-    return ExternalRow(*_EXTERNAL.unpack(member))
+    row = ExternalRow(*_EXTERNAL.unpack_from(member))
+    texts = member[_EXTERNAL.size :]
+    return row._replace(texts=msgspec.json.decode(texts, type=RowTexts)) if texts else row
 
 
 class Token(NamedTuple):
@@ -222,10 +283,22 @@ class Token(NamedTuple):
     """Digest of the assigned user; empty if none is known."""
     realms: tuple[int, ...]
     """Realm numbers, ascending; empty after a delete."""
+    counts_user: bool = False
+    """Whether the token counts its user. Format 1 counted users of inactive tokens too, until their next state."""
+
+    def has_state_of(self, other: Token) -> bool:
+        """Whether both are the same state, however their users were counted."""
+        return self[:-1] == other[:-1]
+
+
+_USER: Final = 8
+_COUNTS_USER: Final = 16
+_FORMAT_2: Final = 32
 
 
 def pack_token(token: Token) -> bytes:
-    flags = token.active | token.assigned << 1 | token.deleted << 2 | bool(token.user) << 3
+    flags = token.active | token.assigned << 1 | token.deleted << 2 | bool(token.user) * _USER
+    flags |= token.counts_user * _COUNTS_USER | _FORMAT_2
     return _TOKEN.pack(token.time_us, flags) + token.user + struct.pack(f"<{len(token.realms)}I", *token.realms)
 
 
@@ -233,8 +306,9 @@ def unpack_token(packed: bytes) -> Token:
     time_us, flags = _TOKEN.unpack_from(packed)
     start = _TOKEN.size
     user = b""
-    if flags & 8:
+    if flags & _USER:
         user = packed[start : start + USER_BYTES]
         start += USER_BYTES
     realms = struct.unpack_from(f"<{(len(packed) - start) // 4}I", packed, start)
-    return Token(time_us, bool(flags & 1), bool(flags & 2), bool(flags & 4), user, realms)
+    counts_user = bool(flags & _COUNTS_USER) if flags & _FORMAT_2 else bool(user)
+    return Token(time_us, bool(flags & 1), bool(flags & 2), bool(flags & 4), user, realms, counts_user)

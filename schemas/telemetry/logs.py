@@ -11,6 +11,7 @@ import sys
 from typing import Any, Final, Literal
 
 import structlog
+from opentelemetry import trace
 
 TRACEBACK: Final = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
 """Without the local variables of each frame, which may contain tokens, users and keys."""
@@ -28,6 +29,7 @@ def configure(level: Literal["debug", "info", "warning", "error"], log_format: L
     """Configure the whole process, log lines of libraries included. A second call replaces the first."""
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
+        _add_trace_id,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -58,6 +60,13 @@ def configure(level: Literal["debug", "info", "warning", "error"], log_format: L
         wrapper_class=structlog.make_filtering_bound_logger(level),
         cache_logger_on_first_use=False,
     )
+
+
+def _add_trace_id(_: Any, __: str, line: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    context = trace.get_current_span().get_span_context()
+    if context.is_valid:
+        line["trace_id"] = trace.format_trace_id(context.trace_id)
+    return line
 
 
 def _escape_line_breaks(_: Any, __: str, line: structlog.typing.EventDict) -> structlog.typing.EventDict:

@@ -1,15 +1,19 @@
-"""Spans of both services, sent by OTLP over HTTP. Without a collector the libraries are not even imported."""
+"""Spans of both services, sent by OTLP over HTTP. The exporting libraries are imported only if traces are enabled.
+
+Span names and attributes contain no text from a caller, no user and no token.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable
 from importlib.util import find_spec
-from typing import Final, Literal, Protocol
-from urllib.parse import urlsplit
+from typing import Final, NamedTuple
 
 import structlog
+from opentelemetry import trace
+
+from schemas.connections.urls import split_url
 
 log = structlog.get_logger(__name__)
 
@@ -20,57 +24,15 @@ DISABLED: Final = "OTEL_SDK_DISABLED"
 PATH: Final = "/v1/traces"
 EXTRA: Final = "pip install 'authtally[traces]'"
 
-Value = str | int | bool
-Kind = Literal["consumer", "server"]
+NO_TRACES: Final[trace.Tracer] = trace.NoOpTracer()
 
 
-class Span(Protocol):
-    """A span of work under way. Names and values are ours: no text from a caller, no user, no token."""
+class Traces(NamedTuple):
+    """A tracer that sends spans in the background. Never raises, never blocks, drops spans that it cannot send."""
 
-    def set_attribute(self, name: str, value: Value) -> None: ...
-
-    def add(self, name: str, amount: int) -> None:
-        """Add to the attribute's sum."""
-
-    def fail(self) -> None:
-        """Mark the work as failed."""
-
-
-class Tracer(Protocol):
-    """Creates spans and sends them in the background. Never raises, never blocks, drops spans that it cannot send."""
-
-    def span(
-        self, name: str, kind: Kind, attributes: Mapping[str, Value], headers: Mapping[str, str] | None = None
-    ) -> AbstractContextManager[Span]:
-        """`headers` may continue the caller's trace (W3C `traceparent`)."""
-
-    def close(self, timeout_s: float) -> None:
-        """Send the remaining spans, for at most `timeout_s`. Blocks."""
-
-
-class _NoTraces:
-    """Span and tracer without effect, for disabled traces."""
-
-    def __enter__(self) -> Span:
-        return self
-
-    def __exit__(self, *_: object) -> None: ...
-
-    def set_attribute(self, name: str, value: Value) -> None: ...
-
-    def add(self, name: str, amount: int) -> None: ...
-
-    def fail(self) -> None: ...
-
-    def span(
-        self, name: str, kind: Kind, attributes: Mapping[str, Value], headers: Mapping[str, str] | None = None
-    ) -> AbstractContextManager[Span]:
-        return self
-
-    def close(self, timeout_s: float) -> None: ...
-
-
-NO_TRACES: Final[Tracer] = _NoTraces()
+    tracer: trace.Tracer
+    close: Callable[[float], None]
+    """Sends the remaining spans, for at most this many seconds. Blocks."""
 
 
 def is_installed() -> bool:
@@ -85,7 +47,7 @@ def endpoint(text: str) -> str:
     """Validate OTLP_ENDPOINT. Raises ValueError."""
     if not text:
         return text
-    parts = urlsplit(text)
+    parts = split_url(text)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("must be an http:// or https:// URL")
     if parts.username or parts.password:
@@ -109,11 +71,13 @@ def is_enabled(configured: str) -> bool:
     return named is not None
 
 
-def open_tracer(configured: str, service: str) -> Tracer:
-    """The tracer; starts its sending thread if traces are enabled."""
+def open_traces(configured: str, service: str) -> Traces:
+    """The tracer of `service`; starts its sending thread if traces are enabled."""
     if not is_enabled(configured):
-        return NO_TRACES
-    from schemas.telemetry.otlp import Otlp
+        return Traces(NO_TRACES, lambda _: None)
+    from schemas.telemetry import otlp
 
     url = configured.rstrip("/")
-    return Otlp(f"authtally-{service}", None if not url else url if url.endswith(PATH) else url + PATH)
+    return Traces(
+        *otlp.open_tracer(f"authtally-{service}", None if not url else url if url.endswith(PATH) else url + PATH)
+    )

@@ -8,11 +8,11 @@ from itertools import pairwise
 from typing import Any, Self
 
 from aggregator.fold.range_delta import CountingRules, ShardCache
-from aggregator.folds import Folds
+from aggregator.fold_factory import FoldFactory
 from aggregator.inventory.state import InventoryCache
 from aggregator.ledger.ledger import Applied, Ledger, Refused
 from aggregator.ledger.store import connect
-from schemas.ledger.inventory import BINDINGS
+from schemas.ledger.inventory import INVENTORY_BINDINGS
 from schemas.ledger.keys import Shard, ShardKeys
 from tests.aggregator import ledgers
 from tests.aggregator.logs import NOW_MS, LogRecord
@@ -32,8 +32,10 @@ class Counting:
         self.rules = CountingRules.of(self.settings)
         self.remember = remember
         self.now_ms = NOW_MS
-        self.known: Any = InventoryCache(set()) if self.settings.topics[shard.topic] in BINDINGS else ShardCache(set())
-        self._folds = Folds(self.settings, self.ledger)
+        self.known: Any = (
+            InventoryCache(set()) if self.settings.topics[shard.topic] in INVENTORY_BINDINGS else ShardCache(set())
+        )
+        self._folds = FoldFactory(self.settings, self.ledger)
         self.in_sketches: frozenset[tuple[str, Any]] = frozenset()
 
     async def open(self, start: int = 0) -> None:

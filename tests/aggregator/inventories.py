@@ -13,7 +13,7 @@ import redis
 
 from aggregator.inventory.state import InventoryCache
 from schemas.ledger import inventory
-from schemas.ledger.inventory import COUNTED_STATUSES, NO_REALM
+from schemas.ledger.inventory import NO_REALM, WRITTEN_STATUSES
 from schemas.ledger.keys import Shard, ShardKeys
 from tests.aggregator.counting import Counting
 from tests.aggregator.logs import LogRecord, record
@@ -50,6 +50,8 @@ class Model:
     zone: ZoneInfo
     states: dict[str, dict[str, Any]] = field(default_factory=dict)
     rows: defaultdict[str, list[Line]] = field(default_factory=lambda: defaultdict(list))
+    open_events: dict[str, object] = field(default_factory=dict)
+    """By realm: the `event_id` of its last row."""
 
     def take(self, event: Mapping[str, Any], *, counts: bool = True) -> str:
         """`counted`, or what else becomes of it. Counting all tokens for each row is plain, and slow for many."""
@@ -70,6 +72,11 @@ class Model:
         self.states[event["serial"]] = result
         for realm in result["realms"] | (before["realms"] if before else set()):
             held = self.rows[realm]
+            event_id = event.get("event_id")
+            if event_id is not None and event_id == self.open_events.get(realm):
+                held[-1] = (*held[-1][:3], self.now(realm))
+                continue
+            self.open_events[realm] = event_id
             place = max(result["time"], held[-1][0]) if held else result["time"]
             held.append((place, result["time"], event["event"], self.now(realm) if counts else ()))
         return "counted"
@@ -90,7 +97,7 @@ class Model:
             number(active=True, assigned=False),
             number(active=False, assigned=True),
             number(active=False, assigned=False),
-            len({one["user_id"] for one in here if one.get("user_id")}),
+            len({one["user_id"] for one in here if one.get("user_id") and one["active"]}),
         )
 
     def days(self, realm: str) -> dict[int, tuple[int, tuple[int, ...]]]:
@@ -151,12 +158,12 @@ class Held:
         return found
 
     def given(self, realm: str, status: str) -> list[tuple[datetime, str, int]]:
-        key = self._of.external_rows(self.realms[realm], COUNTED_STATUSES.index(status))
+        key = self._of.external_rows(self.realms[realm], WRITTEN_STATUSES.index(status))
         rows = ((inventory.unpack_external(row), at) for row, at in self._client.zrange(key, 0, -1, withscores=True))
         return [(inventory.from_micros(int(at)), self._names[row.event], row.tokens) for row, at in rows]
 
     def given_days(self, realm: str, status: str) -> dict[int, int]:
-        held = self._client.hgetall(self._of.external_days(self.realms[realm], COUNTED_STATUSES.index(status)))
+        held = self._client.hgetall(self._of.external_days(self.realms[realm], WRITTEN_STATUSES.index(status)))
         return {int(day): int(count) for day, count in held.items()}
 
     def __enter__(self) -> Self:

@@ -15,7 +15,8 @@ from tests.api.conftest import Answer, Api
 LATE_MS = 4_000_000_000_000
 """Records' timestamps: late enough for each event."""
 COUNTS = Shard("linotp.reporting", 0)
-TOPICS = {"auth.otp-tokens": "otp", "linotp.reporting": "otp-count"}
+REPORT = Shard("linotp.report", 0)
+TOPICS = {"auth.otp-tokens": "otp", "linotp.reporting": "otp-count", "linotp.report": "linotp-report"}
 
 Event = Mapping[str, object]
 

@@ -14,8 +14,9 @@ import orjson
 from PIL import Image
 from playwright.async_api import Browser
 
-from deploy.demo import sample_events
-from deploy.demo.sample_events import SampleEvents, otp_tokens
+from deploy.demo import site as demo_site
+from deploy.demo.otp_sample import otp_tokens
+from deploy.demo.sample_events import SampleEvents
 from deploy.demo.servers import Valkey
 from tests.api.otp import write
 from tests.api.worker import Event, count
@@ -27,7 +28,7 @@ from tests.dashboard.site import Site
 FOLDER: Final = Path(__file__).parents[2] / "deploy" / "pictures"
 EVENTS: Final = 60_000
 NOW: Final = datetime(2026, 10, 31, 23, 57, tzinfo=UTC)
-KINDS: Final = {sample_events.LOGINS: "login", sample_events.TOKENS: "token", sample_events.ACCOUNTS: "account"}
+KINDS: Final = {demo_site.LOGINS: "login", demo_site.TOKENS: "token", demo_site.ACCOUNTS: "account"}
 SPOILT: Final = b"spoilt"
 QUOTAS: Final = {
     "tenant": 2_500,
@@ -87,13 +88,13 @@ async def taken(browser: Browser, site: Site, options: dict[str, Any]) -> bytes:
 
 def events() -> Iterator[Event]:
     """Those of the demo that can be read."""
-    for sample in SampleEvents(EVENTS):
+    for sample in SampleEvents(EVENTS, NOW):
         if sample.topic in KINDS and sample.value is not None and sample.key != SPOILT:
             yield {**orjson.loads(sample.value), "type": KINDS[sample.topic]}
 
 
 def inventory() -> list[dict[str, object]]:
-    return [orjson.loads(sample.value) for sample in otp_tokens() if sample.value is not None]
+    return [orjson.loads(sample.value) for sample in otp_tokens(NOW) if sample.value is not None]
 
 
 if __name__ == "__main__":

@@ -295,7 +295,7 @@ def test_a_worker_refuses_a_newer_format_and_names_the_version(site: Site) -> No
         assert worker.wait(30) == 1
     finally:
         stop_child(worker, 10)
-    assert f"the ledger has format {FORMAT + 1}, this version knows {FORMAT}" in tail(site.folder / "log")
+    assert f"the ledger has format {FORMAT + 1}, this version reads formats up to {FORMAT}" in tail(site.folder / "log")
     assert site.positions() == site.start
     file = site.folder / "newer.snapshot"
     assert site.run("snapshot", "save", file).exit_code == 0

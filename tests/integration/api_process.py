@@ -34,7 +34,8 @@ class ApiProcess(ServerProcess):
 
     def __init__(self, **settings: str) -> None:
         super().__init__()
-        self.settings = settings | {"api_port": str(self.port)}
+        # The events of the tests have fixed dates.
+        self.settings = {"ingest_max_age_days": "36500"} | settings | {"api_port": str(self.port)}
 
     def command(self) -> Sequence[str | Path]:
         return (sys.executable, "-m", "api")

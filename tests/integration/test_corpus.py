@@ -13,7 +13,7 @@ from aiokafka import codec
 from aggregator.kafka import dead_letters
 from deploy.demo.servers import create_topics
 from schemas.ledger import fields
-from schemas.ledger.inventory import BINDINGS as INVENTORY
+from schemas.ledger.inventory import INVENTORY_BINDINGS as INVENTORY
 from schemas.ledger.keys import Shard, ShardKeys
 from schemas.ledger.scopes import EVERYTHING
 from tests.conftest import wait_until

@@ -30,6 +30,8 @@ DOWN_MS: Final = 1000
 SENTINEL_PASSWORD: Final = "of-the-sentinels"
 FOLLOWS_S: Final = 30.0
 """From a primary's death to the next range counted: Sentinel's silence, its vote, and our pauses between tries."""
+REJOINS_S: Final = 90.0
+"""From an old primary's start to its replication: Sentinel asks for roles every 10 s, then waits 8 s more."""
 
 
 class Sentinel(ServerProcess):
@@ -194,7 +196,7 @@ def test_worker_and_api_follow_a_failover_that_loses_writes_and_one_that_does_no
         agree(site, api)
 
         primary.start()
-        wait_until(lambda: in_step(primary), 30, "the old primary follows")
+        wait_until(lambda: in_step(primary), REJOINS_S, "the old primary follows")
         with site.publisher.flow():
             site.wait_until_moved()
             with watched.sentinels[0].connect() as sentinel:

@@ -17,6 +17,7 @@ CONTRADICTIONS = {
     "timezone": "Europe/Berlin",
     "user_hash_key": "some other key, long enough",
     "user_scope": "realm",
+    "user_id_normalize": "nfc",
     "active_on": "login",
     "users_by": "realm,client",
     "counts_by": "realm",

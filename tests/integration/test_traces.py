@@ -206,7 +206,7 @@ def test_without_a_collector_the_trace_libraries_are_not_loaded(tmp_path: Path) 
         "from api.settings.settings import ApiSettings\n"
         "from schemas.telemetry import traces\n"
         "api.app.build_app(ApiSettings(auth=('none',)))\n"
-        "assert traces.open_tracer('', 'api') is traces.NO_TRACES\n"
+        "assert traces.open_traces('', 'api').tracer is traces.NO_TRACES\n"
         "assert 'schemas.telemetry.otlp' not in sys.modules\n"
         "assert not [name for name in sys.modules if name.startswith('opentelemetry.exporter')]\n"
     )

@@ -13,7 +13,7 @@ from api.inventory.maxima import DayRange, HighestCount, maxima
 from api.inventory.policy_history import RecordingHistory
 from api.inventory.table import table
 from api.settings.settings import Shape
-from schemas.ledger.inventory import NO_REALM
+from schemas.ledger.inventory import COUNTED_STATUSES, NO_REALM, spellings
 
 HighestCounts = Mapping[tuple[str, int], HighestCount]
 """By realm and status."""
@@ -21,19 +21,21 @@ NONE: Final = HighestCount(None)
 
 
 class CountsQuestion(NamedTuple):
-    """`statuses` maps a status as the caller wrote it to its index in COUNTED_STATUSES."""
+    """`statuses` maps the name of a status in the answer to its index in COUNTED_STATUSES."""
 
     statuses: dict[str, int]
     days: DayRange
 
 
 def parse_period(arguments: Mapping[str, str], today: date, shape: Shape) -> CountsQuestion:
-    """Raises BadRequestError."""
-    return CountsQuestion(parameters.counted_statuses(arguments, shape), parameters.window(arguments, today))
+    """A pair has its canonical name in the answer, as in the document's sample. Raises BadRequestError."""
+    statuses = parameters.counted_statuses(arguments, shape)
+    named = {COUNTED_STATUSES[status]: status for status in statuses.values()}
+    return CountsQuestion(named, parameters.window(arguments, today))
 
 
 def parse_maximum(arguments: Mapping[str, str], today: date, shape: Shape) -> CountsQuestion:
-    """All time up to today. Raises BadRequestError."""
+    """All time up to today; a status has the caller's spelling in the answer. Raises BadRequestError."""
     return CountsQuestion(parameters.counted_statuses(arguments, shape), parameters.window({}, today))
 
 
@@ -42,10 +44,14 @@ async def read(
     inventory: Inventory,
     streams: Sequence[Stream],
     history: RecordingHistory,
+    shape: Shape,
     zone: ZoneInfo,
 ) -> HighestCounts:
-    """Raises RowsDeletedError if rows are deleted meanwhile."""
-    visible_table = await table(inventory, streams, history, set(question.statuses.values()))
+    """Raises RowsDeletedError if rows are deleted meanwhile. The source finds a pair by its canonical name only."""
+    asked = set(question.statuses.values())
+    if shape == "documented":
+        asked = {written for status in asked for written in spellings(status)}
+    visible_table = await table(inventory, streams, history, asked)
     return await maxima(inventory, visible_table, question.days, zone)
 
 

@@ -20,6 +20,7 @@ CSV_NAME: Final = "linotp-reports.csv"
 VERSION: Final = "LinOTP 2.12.5"
 """The newest version in the documentation; clients check that it is LinOTP."""
 SOURCE_VERSION: Final = "4.0.0.dev0"
+SOURCE_NAME: Final = f"LinOTP {SOURCE_VERSION}"
 
 COLUMNS: Final = ("timestamp", "event", "realm", "parameter", "value", "count", "detail", "session", "description")
 
@@ -48,7 +49,7 @@ def _wrapped(result: dict[str, Any], shape: Shape) -> bytes:
         document = {
             "jsonrpc": "2.0802",
             "result": result,
-            "version": f"LinOTP {SOURCE_VERSION}",
+            "version": SOURCE_NAME,
             "versionNumber": SOURCE_VERSION,
             "id": 1,
         }
@@ -61,10 +62,11 @@ def frame_rows(pages: Pages, lines: int, shape: Shape) -> tuple[bytes, bytes]:
         head = {"version": VERSION, "jsonrpc": "2.0802"}
         result = b'{"status": true, "value": {"resultset": ' + _dumped(pages._asdict()) + b', "data": [\n'
         return _dumped(head)[:-1] + b', "result": ' + result, b'\n]}}, "id": 1}'
-    before = b'{"jsonrpc": "2.0802", "result": {"status": true, "value": [\n'
-    version = json.dumps(f"LinOTP {SOURCE_VERSION}").encode()
+    # Spaces and line breaks are the product's too: some scripts read this answer line by line.
+    before = b'{"jsonrpc": "2.0802", "result": {"status": true, "value":  ['
+    version = json.dumps(SOURCE_NAME).encode()
     detail = {name: getattr(pages, name) for name in ("pages", "pagesize", "report_rows", "page")}
-    after = b'\n], "queried": %d}, "version": %s, "id": 1, "detail": %s}' % (lines, version, _dumped(detail))
+    after = b'] , "queried" : %d }, "version": %s, "id": 1, "detail": %s}' % (lines, version, _dumped(detail))
     return before, after
 
 
@@ -73,9 +75,14 @@ def _dumped(document: object) -> bytes:
 
 
 def columns(line: TableLine, event: str, zone: ZoneInfo) -> tuple[str, str, str, str, str, int, str, str, str]:
-    """A row in the order of COLUMNS. `detail` is the event's own time if it was counted late, else blank."""
-    late = "" if line.time_us == line.at_us else timestamp(line.time_us, zone)
-    return timestamp(line.at_us, zone), event, line.realm, line.parameter, "", line.tokens, late, "", ""
+    """A row in the order of COLUMNS. `detail` is the event's own time if it was counted late, else the row's own."""
+    texts = line.texts
+    detail = texts.detail if line.time_us == line.at_us else timestamp(line.time_us, zone)
+    stamp = timestamp(line.at_us, zone)
+    return (
+        *(stamp, event, line.realm, line.parameter, texts.value),
+        *(line.tokens, detail, texts.session, texts.description),
+    )
 
 
 def timestamp(at_us: int, zone: ZoneInfo) -> str:
@@ -87,14 +94,22 @@ def json_row(row: tuple[str | int, ...]) -> bytes:
     return orjson.dumps(dict(zip(COLUMNS, row, strict=True)))
 
 
-CSV_HEAD: Final = "".join(f'"{name}", ' for name in COLUMNS).encode() + b"\n"
+def source_row(row: tuple[str | int, ...]) -> bytes:
+    return json.dumps(dict(zip(COLUMNS, row, strict=True))).encode() + b"\n"
+
+
+CSV_HEAD: Final = "".join(f'"{name}",' for name in COLUMNS).encode() + b"\n"
+"""Without the spaces of the rows, as LinOTP writes it."""
 
 
 def csv_row(row: tuple[str | int, ...]) -> bytes:
-    """Texts are quoted, numbers are not, and the last cell has a comma too, as LinOTP writes it."""
+    """Texts are quoted, numbers are not, and the last cell has a comma too, as LinOTP writes it.
+
+    A line break becomes a space, and quotes are not doubled, so a text with `", "` cannot be read back.
+    """
     return "".join([f"{cell}, " if isinstance(cell, int) else _quoted(cell) for cell in row]).encode() + b"\n"
 
 
 def _quoted(cell: str) -> str:
-    doubled = cell.replace('"', '""')
-    return f'"{doubled}", '
+    line = cell.replace("\n", " ")
+    return f'"{line}", '

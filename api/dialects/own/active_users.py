@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import date
 from itertools import islice
-from typing import Annotated, Any, Final
+from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 import msgspec
-from msgspec import UNSET, Meta, UnsetType
+from msgspec import UNSET, UnsetType
 
 from api.dialects.own import answers, filters, window
-from api.dialects.own.answers import Exact, Item, LeftOut, StandardError, Value
+from api.dialects.own.answers import Exact, Item, LeftOut, Source, StandardError, Value
 from api.dialects.own.completeness import is_complete
 from api.dialects.own.filters import Filters, Group
 from api.dialects.own.operation import Operation
 from api.dialects.own.parameters import BadParameterError, Parameters, choice, choices, limit, number
-from api.dialects.own.rendering import Answer, series_head, user_count
+from api.dialects.own.rendering import Answer, imported_count, series_head, user_count
 from api.dialects.own.window import Period, Window
 from api.ledger import users as ledger_users
+from api.ledger.imported import Imported, month_of
 from api.ledger.rolling import count_rolling
 from api.ledger.statistics import HeldPeriods, Statistics
 from api.ledger.status import PipelineStatus
 from api.ledger.users import DistinctQuery
 from api.settings.settings import ApiSettings
+from api.turns import pause
 from schemas.ledger.scopes import Scope
 
 PATH: Final = "/v1/active-users"
@@ -41,6 +44,8 @@ TRAILING: Final = number(
 GROUP_BY: Final = choices(
     "group_by", "One item per label; the dimension must be kept (USERS_BY).", tuple(filters.DIMENSIONS), "realm"
 )._replace(schema={"type": "string", "enum": list(filters.DIMENSIONS)})
+NARROW: Final = 62
+"""Periods of a series that need no place among the wide questions."""
 MAX_LIMIT: Final = 10_000
 LIMIT: Final = limit(MAX_LIMIT)
 PARAMETERS: Final = (window.FROM, window.TO, *filters.PARAMETERS, GRANULARITY, TRAILING, GROUP_BY, LIMIT)
@@ -54,7 +59,7 @@ class ActiveUsersItem(Item, frozen=True, kw_only=True):
     value: Value
     exact: Exact
     standard_error: StandardError
-    imported: Annotated[str | UnsetType, Meta(description="The source of imported figures.")] = UNSET
+    imported: Source | UnsetType = UNSET
 
 
 class ActiveUsers(answers.SeriesHead, frozen=True, kw_only=True):
@@ -87,28 +92,33 @@ class ActiveUsersQuestion:
     def key(self) -> str:
         return f"{self.window.text} {self.filters.cache_key} {self.limit}"
 
-    async def read(self, statistics: Statistics, realms: Collection[str] | None) -> Answer:
+    async def read(self, statistics: Statistics, realms: Collection[str] | None) -> Answer[ActiveUsers]:
         status = await statistics.pipeline_status()
         self.filters.require_kept(status)
         keys = list(dict.fromkeys(key for period in self.window.periods for key in period.keys))
-        window.require_kept(keys, status, self.window.today)
+        imported = await statistics.imported(realms, whole=self.filters.is_empty)
+        alone = {period.keys[0] for period in self.window.periods if len(period.keys) == 1}
+        window.require_kept(keys, status, self.window.today, imported=imported.keys() & alone)
         complete = await is_complete(statistics, status, self.filters.dimensions, realms, keys)
         changing = ("active_on", "users_by", "max_labels", "exact_up_to")
         head = series_head(status, self.window, self.filters, self.zone, changing, complete=complete)
         left_out: LeftOut | UnsetType = UNSET
         if self.filters.group_by is None:
             scopes = await self.filters.scopes(statistics, realms)
-            rows = await self._series(statistics, keys, scopes)
-            if realms is None and self.filters.is_empty and self.window.granularity == "month":
-                rows = await _with_imported(statistics, rows)
+            async with statistics.wide_questions if len(keys) > NARROW else nullcontext():
+                rows, held = await self._series(statistics, keys, scopes)
+            rows = [_standing(row, period, imported) for row, period in zip(rows, self.window.periods, strict=True)]
         else:
-            rows, others = await self._groups(statistics, status, keys, realms)
+            async with statistics.wide_questions:
+                rows, others, held = await self._groups(statistics, status, keys, realms)
             left_out = LeftOut(groups=others)
-        return Answer(ActiveUsers(**head, definition=definition(status), left_out=left_out, items=rows), rows)
+        answer = ActiveUsers(**head, definition=definition(status), left_out=left_out, items=rows)
+        return Answer(answer, partial=not complete or not set(keys) <= {*held, *imported})
 
     async def _series(
         self, statistics: Statistics, keys: Sequence[str], scopes: Sequence[Scope]
-    ) -> list[ActiveUsersItem]:
+    ) -> tuple[list[ActiveUsersItem], Collection[str]]:
+        """A row per period, and the period keys that are held."""
         held = await statistics.find_periods(keys)
         periods = self.window.periods
         rolling_days = len(periods[0].keys)
@@ -118,17 +128,17 @@ class ActiveUsersQuestion:
             )
         else:
             users = await statistics.users.count([held.distinct_query(period.keys, scopes) for period in periods])
-        return [user_row(period, of) for period, of in zip(periods, users, strict=True)]
+        return [user_row(period, of) for period, of in zip(periods, users, strict=True)], held.shards.keys()
 
     async def _groups(
         self, statistics: Statistics, status: PipelineStatus, keys: Sequence[str], realms: Collection[str] | None
-    ) -> tuple[list[ActiveUsersItem], int]:
-        """Rows of the largest groups, largest first, each with its periods; and the number of further groups."""
+    ) -> tuple[list[ActiveUsersItem], int, Collection[str]]:
+        """Rows of the largest groups, largest first, each with its periods; the number of further groups; held keys."""
         groups = await self.filters.groups(statistics, realms)
         whole = self.window.keys
         held = (await statistics.find_periods(list(dict.fromkeys([*keys, *whole]))))._replace(known_by=groups.known_by)
         users = await statistics.users.count(
-            _check_size([held.distinct_query(whole, [group.scope]) for group in groups.rows])
+            await _check_size([held.distinct_query(whole, [group.scope]) for group in groups.rows])
         )
         found = [(of, group) for of, group in zip(users, groups.rows, strict=True) if of.count]
         found.sort(key=lambda each: (-each[0].count, each[1].scope))
@@ -137,13 +147,17 @@ class ActiveUsersQuestion:
             rows = [user_row(self.window.periods[0], of, group) for of, group in shown]
         else:
             rows = await self._each(statistics, held, [group for _, group in shown])
-        return rows, len(found) - len(shown)
+        return rows, len(found) - len(shown), held.shards.keys()
 
     async def _each(self, statistics: Statistics, held: HeldPeriods, groups: Sequence[Group]) -> list[ActiveUsersItem]:
         cells = [(group, period) for group in groups for period in self.window.periods]
-        queries = (held.distinct_query(period.keys, [group.scope]) for group, period in cells)
-        users = await statistics.users.count(_check_size(queries))
-        return [user_row(period, of, group) for (group, period), of in zip(cells, users, strict=True) if of.count]
+        queries = await _check_size(held.distinct_query(period.keys, [group.scope]) for group, period in cells)
+        rows = []
+        for (group, period), of in zip(cells, await statistics.users.count(queries), strict=True):
+            await pause()
+            if of.count:
+                rows.append(user_row(period, of, group))
+        return rows
 
 
 def user_row(period: Period, users: ledger_users.ActiveUsers, group: Group | None = None) -> ActiveUsersItem:
@@ -159,11 +173,12 @@ def definition(status: PipelineStatus) -> answers.Definition:
     )
 
 
-def _check_size(queries: Iterable[DistinctQuery]) -> list[DistinctQuery]:
+async def _check_size(queries: Iterable[DistinctQuery]) -> list[DistinctQuery]:
     """The queries as a list. Raises BadParameterError if they read more than MAX_SHARD_SCOPES."""
     found: list[DistinctQuery] = []
     shard_scopes = 0
     for query in queries:
+        await pause()
         # Plus one each, since an empty union costs something too.
         shard_scopes += 1 + sum(1 for _ in islice(query.shard_scopes(), MAX_SHARD_SCOPES))
         if shard_scopes > MAX_SHARD_SCOPES:
@@ -176,18 +191,12 @@ def _check_size(queries: Iterable[DistinctQuery]) -> list[DistinctQuery]:
     return found
 
 
-async def _with_imported(statistics: Statistics, rows: list[ActiveUsersItem]) -> list[ActiveUsersItem]:
-    """Fills months without counts of their own with imported figures and their source."""
-    imported = await statistics.imported()
-    document = []
-    for each in rows:
-        month = imported.get(each.period)
-        if month is not None and month.active is not None and not each.value:
-            each = msgspec.structs.replace(
-                each, value=month.active, exact=False, standard_error=None, imported=month.source
-            )
-        document.append(each)
-    return document
+def _standing(row: ActiveUsersItem, period: Period, imported: Mapping[str, Imported]) -> ActiveUsersItem:
+    """The row, with the imported figure and its source if its period is exactly an imported month."""
+    month = month_of(period.keys, imported)
+    if month is None:
+        return row
+    return msgspec.structs.replace(row, **imported_count(month), imported=month.source)
 
 
 def parse(parameters: Parameters, settings: ApiSettings, today: date) -> ActiveUsersQuestion:

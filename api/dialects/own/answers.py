@@ -15,6 +15,8 @@ Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
 Count = Annotated[int, Meta(ge=0)]
 Exact = Annotated[bool, Meta(description="True if users were counted one by one.")]
 Value = Annotated[Count | None, Meta(description="Null if the days are no longer kept.")]
+Source = Annotated[str, Meta(description="The source, in an imported month only.")]
+MonthCount = Annotated[Count | None, Meta(description="Null if an imported month does not have it.")]
 StandardError = Annotated[
     float | None, Meta(description="Relative standard error of an estimate, 0.002 for 0.2 %; null if unknown.")
 ]

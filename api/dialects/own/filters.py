@@ -11,6 +11,7 @@ from api.ledger.statistics import Statistics
 from api.ledger.status import PipelineStatus
 from api.metrics import ACCESS_REFUSALS
 from api.settings.settings import ApiSettings
+from api.turns import pause
 from schemas.ledger.keys import Shard
 from schemas.ledger.scopes import OTHER, Scope
 
@@ -110,6 +111,7 @@ class Filters(NamedTuple):
         known_by = await statistics.labels()
         rows = []
         for scope in sorted(_with_other_labels(known_by)):
+            await pause()
             columns = dict(zip(COLUMNS.get(scope.dimension, ()), scope.names, strict=False))
             hidden = "node" not in columns and not _is_visible(realms, columns["realm"], columns.get("client_id"))
             if scope.dimension != dimension or hidden:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Final
+from typing import Final, NamedTuple
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
@@ -15,8 +16,9 @@ from api.cache.cache import ResponseBody
 from api.dialects.own import otp_tokens
 from api.dialects.own.m2m import M2mQuestion, Usage
 from api.dialects.own.overview import measures
-from api.dialects.own.window import is_kept
 from api.inventory.inventory import Inventory
+from api.ledger.imported import month_of
+from api.ledger.retention import is_kept
 from api.ledger.statistics import Counts, Statistics
 from api.ledger.status import PipelineStatus
 from api.ledger.users import ActiveUsers
@@ -25,6 +27,27 @@ from schemas.ledger.periods import Month, Span, Week, day_key
 
 PATH: Final = "/v1/metrics"
 METRICS: Final = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class Gauge(NamedTuple):
+    """A gauge, with the labels and value of each of its samples."""
+
+    name: str
+    documentation: str
+    samples: list[tuple[dict[str, str], float]]
+
+    @classmethod
+    def of(cls, family: Metric) -> Gauge:
+        return cls(
+            family.name, family.documentation, [(dict(each.labels), float(each.value)) for each in family.samples]
+        )
+
+
+class GaugeFigures(NamedTuple):
+    """`partial`: nothing is counted of a period."""
+
+    gauges: list[Gauge]
+    partial: bool
 
 
 @dataclass(frozen=True)
@@ -40,17 +63,29 @@ class GaugesQuestion:
     def key(self) -> str:
         return f"{self.now.date()} {self.m2m.key if self.m2m else ''}"
 
-    async def read(self, statistics: Statistics, realms: Collection[str] | None) -> list[Metric]:
+    async def read(self, statistics: Statistics, realms: Collection[str] | None) -> GaugeFigures:
         scopes = statistics.scopes_of(realms)
         status = await statistics.pipeline_status()
         periods = _periods(self.now.date(), status)
         every = list(dict.fromkeys(key for keys in periods.values() for key in keys))
+        imported = await statistics.imported(realms)
         held = await statistics.find_periods(every)
-        users = await statistics.users.count([held.distinct_query(keys, scopes) for keys in periods.values()])
+        counted = await statistics.users.count([held.distinct_query(keys, scopes) for keys in periods.values()])
+        users = {
+            name: of if (month := month_of(keys, imported)) is None else ActiveUsers(month.active, math.nan)
+            for (name, keys), of in zip(periods.items(), counted, strict=True)
+        }
         counts = await statistics.sum_counts(held, every, scopes)
         families = [
-            *_user_gauges(periods, users),
-            *_event_gauges({name: [counts[key] for key in keys] for name, keys in periods.items()}),
+            *_user_gauges(users),
+            *_event_gauges(
+                {
+                    name: [counts[key] for key in keys]
+                    if (month := month_of(keys, imported)) is None
+                    else [month.counts]
+                    for name, keys in periods.items()
+                }
+            ),
         ]
         newest = GaugeMetricFamily("authtally_newest_event_timestamp_seconds", "Unix time of the newest counted event.")
         if status.newest_event_ms is not None:
@@ -59,8 +94,10 @@ class GaugesQuestion:
         if self.m2m is not None and status.keeps_dimension("counts_by", "client"):
             families += await self._quotas(self.m2m, statistics, realms)
         families += await otp_tokens.gauges(self.inventory, status, realms)
-        # Partitions contain events of all realms.
-        return families if realms is not None else [*families, *_pipeline(status)]
+        if realms is None:
+            # Partitions contain events of all realms.
+            families += _pipeline(status)
+        return GaugeFigures([Gauge.of(family) for family in families], not set(every) <= {*held.shards, *imported})
 
     async def _quotas(
         self, m2m: M2mQuestion, statistics: Statistics, realms: Collection[str] | None
@@ -98,16 +135,16 @@ def _periods(today: date, status: PipelineStatus) -> dict[str, list[str]]:
     return {name: keys for name, keys in periods.items() if is_kept(keys, status, today)}
 
 
-def _user_gauges(periods: Iterable[str], users: Iterable[ActiveUsers]) -> list[Metric]:
+def _user_gauges(users: Mapping[str, ActiveUsers]) -> list[Metric]:
     active = GaugeMetricFamily(
         "authtally_active_users", "Distinct active users of the day, week or month so far.", labels=["period"]
     )
     error = GaugeMetricFamily(
         "authtally_active_users_standard_error_ratio",
-        "Relative standard error of authtally_active_users; 0 is exact.",
+        "Relative standard error of authtally_active_users; 0 is exact, NaN unknown (an imported month).",
         labels=["period"],
     )
-    for period, of in zip(periods, users, strict=True):
+    for period, of in users.items():
         active.add_metric([period], of.count)
         error.add_metric([period], of.standard_error)
     return [active, error]
@@ -166,14 +203,18 @@ def _pipeline(status: PipelineStatus) -> list[Metric]:
 
 
 class _FixedCollector:
-    def __init__(self, families: Iterable[Metric]) -> None:
-        self._families = families
+    def __init__(self, gauges: Iterable[Gauge]) -> None:
+        self._gauges = gauges
 
-    def collect(self) -> Iterable[Metric]:
-        return self._families
+    def collect(self) -> Iterator[Metric]:
+        for gauge in self._gauges:
+            family = Metric(gauge.name, gauge.documentation, "gauge")
+            for labels, value in gauge.samples:
+                family.add_sample(gauge.name, labels, value)
+            yield family
 
 
-def render(families: Iterable[Metric]) -> ResponseBody:
+def render(figures: GaugeFigures) -> ResponseBody:
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_FixedCollector(families))
+    registry.register(_FixedCollector(figures.gauges))
     return ResponseBody(generate_latest(registry), METRICS)

@@ -10,12 +10,14 @@ from msgspec import UNSET, UnsetType
 
 from api.dialects.own.active_users import MAX_LIMIT
 from api.dialects.own.answers import AsOf, Complete, Dimension, LeftOut, Part
+from api.dialects.own.completeness import are_known
 from api.dialects.own.filters import COLUMNS, REALM
 from api.dialects.own.filters import DIMENSIONS as KINDS
 from api.dialects.own.operation import Operation
 from api.dialects.own.parameters import Parameters, choice, limit
 from api.dialects.own.rendering import Answer, as_of
 from api.ledger.statistics import Statistics
+from api.ledger.status import PipelineStatus
 from schemas.ledger.scopes import Scope
 
 PATH: Final = "/v1/labels"
@@ -63,7 +65,7 @@ class LabelsQuestion:
     def key(self) -> str:
         return repr((self.dimensions, self.realm, self.limit))
 
-    async def read(self, statistics: Statistics, realms: Collection[str] | None) -> Answer:
+    async def read(self, statistics: Statistics, realms: Collection[str] | None) -> Answer[Labels]:
         # Raises ForbiddenError for a bearer limited to realms if users are not kept by realm.
         statistics.scopes_of(realms)
         status = await statistics.pipeline_status()
@@ -74,15 +76,25 @@ class LabelsQuestion:
             rows += [
                 Label(dimension=name, **dict(zip(COLUMNS[KINDS[name]], scope.names, strict=True))) for scope in found
             ]
-        shown = rows[: self.limit]
-        document = Labels(
+        complete = await self._is_complete(statistics, status, realms)
+        answer = Labels(
             as_of=as_of(status),
-            # Always for the whole deployment: labels have no periods by which to check a bearer's own realms.
-            complete=status.labels_complete(KINDS[name] for name in self.dimensions),
-            items=shown,
-            left_out=LeftOut(groups=len(rows) - len(shown)),
+            complete=complete,
+            items=rows[: self.limit],
+            left_out=LeftOut(groups=len(rows[self.limit :])),
         )
-        return Answer(document, shown)
+        return Answer(answer, partial=not complete or not rows)
+
+    async def _is_complete(
+        self, statistics: Statistics, status: PipelineStatus, realms: Collection[str] | None
+    ) -> bool:
+        """Whether every label of all time was kept; for a limited bearer, every one of its realms."""
+        dimensions = {KINDS[name] for name in self.dimensions}
+        if realms is None:
+            return status.labels_complete(dimensions)
+        if "realm" in dimensions and not await are_known(statistics, status, realms):
+            return False
+        return "client" not in dimensions or not await statistics.refused_by_share("client", realms)
 
     def _is_shown(self, scope: Scope, realms: Collection[str] | None) -> bool:
         """A node belongs to all realms, so a bearer or filter of some does not see it."""

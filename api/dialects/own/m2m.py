@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime, time, timedelta
 from typing import Annotated, Any, Final, NamedTuple
 
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from api.dialects.own import filters
-from api.dialects.own.answers import AsOf, Complete, Count, Figure, Part, Since
+from api.dialects.own.answers import AsOf, Complete, Count, Figure, MonthCount, Part, Since, Source
 from api.dialects.own.completeness import is_complete
 from api.dialects.own.filters import REALM, Filters
 from api.dialects.own.operation import Operation
@@ -37,14 +37,14 @@ MIN_ELAPSED: Final = timedelta(hours=1)
 
 
 class Usage(NamedTuple):
-    """The tokens of a month and their quota."""
+    """The tokens of a month and their quota. `used` is None if it is unknown, in an imported month."""
 
-    used: int
+    used: int | None
     limit: int | None
 
     def as_document(self, elapsed: float) -> dict[str, Any]:
         """`elapsed` is the elapsed share of the month; the projection is linear."""
-        projected = round(self.used / elapsed)
+        projected = None if self.used is None else round(self.used / elapsed)
         return {
             "used": self.used,
             "limit": self.limit,
@@ -62,10 +62,10 @@ Projected = Annotated[Count, Meta(description="The number at the month's end, at
 class TenantUsage(Part, frozen=True, kw_only=True):
     """All clients; the limit is shown only to bearers of all realms."""
 
-    used: Count
+    used: MonthCount
     limit: Limit
     percent: Percent
-    projected: Projected
+    projected: Projected | None
     projected_percent: Percent
 
 
@@ -101,6 +101,7 @@ class M2m(Part, frozen=True, kw_only=True):
     active_clients: Figure
     items: list[M2mItem]
     left_out: M2mLeftOut
+    imported: Source | UnsetType = UNSET
 
 
 OPERATION: Final = Operation(
@@ -135,43 +136,49 @@ class M2mQuestion:
     def key(self) -> str:
         return f"{self.month.key} {self.filters.cache_key} {self.limit} {self.version}"
 
-    async def read(self, statistics: Statistics, realms: Collection[str] | None) -> Answer:
+    async def read(self, statistics: Statistics, realms: Collection[str] | None) -> Answer[M2m]:
         status = await statistics.pipeline_status()
         self.filters.require_kept(status)
-        require_kept([self.month.key], status, self.now.date(), "month")
-        used = await self.usage(statistics, realms)
+        imported = await statistics.imported(realms, whole=self.filters.realm is None)
+        require_kept([self.month.key], status, self.now.date(), "month", imported)
+        async with statistics.wide_questions:
+            used = await self.usage(statistics, realms)
         elapsed = self.elapsed
-        ordered = sorted(used.clients.items(), key=lambda each: (-each[1].used, each[0]))
+        ordered = sorted(used.clients.items(), key=lambda each: (-(each[1].used or 0), each[0]))
         rows = [
             M2mItem(realm=realm, client_id=client_id, **usage.as_document(elapsed))
             for (realm, client_id), usage in ordered[: self.limit]
         ]
         others = ordered[self.limit :]
-        document = M2m(
+        complete = await is_complete(statistics, status, ("realm", "client"), realms, [self.month.key])
+        month = imported.get(self.month.key)
+        answer = M2m(
             month=self.month.key,
             timezone=str(self.now.tzinfo),
             filters=self.filters.as_document,
             as_of=as_of(status),
-            complete=await is_complete(statistics, status, ("realm", "client"), realms, [self.month.key]),
+            complete=complete,
             since=status.since(("counts_by", "max_labels", "topics"), self._starts(self.month)),
             tenant=TenantUsage(**used.tenant.as_document(elapsed)),
             active_clients=figure(await self._active(statistics, realms, used)),
             items=rows,
-            left_out=M2mLeftOut(groups=len(others), used=sum(usage.used for _, usage in others)),
+            left_out=M2mLeftOut(groups=len(others), used=sum(usage.used or 0 for _, usage in others)),
+            imported=UNSET if month is None else month.source,
         )
-        return Answer(document, rows)
+        held = await statistics.find_periods([self.month.key])
+        return Answer(answer, partial=not complete or not (held.shards or month))
 
     async def usage(self, statistics: Statistics, realms: Collection[str] | None) -> ClientUsage:
         """The usage of clients with tokens or a quota."""
         groups = await self.filters.groups(statistics, realms)
         scopes = await self.filters.scopes(statistics, realms)
         held = (await statistics.find_periods([self.month.key]))._replace(known_by=groups.known_by)
-        tenant = 0
+        tenant: int | None = 0
         used: dict[tuple[str, str], int] = {}
         active: set[tuple[str, str]] = set()
         everything = [unit for scope in scopes for unit in held.shard_scopes(self.month.key, [scope])]
         async for _, counts in statistics.read_counts(everything):
-            tenant += sum(count for parts, count in counts if parts == TOKEN)
+            tenant = (tenant or 0) + sum(count for parts, count in counts if parts == TOKEN)
         named = {group.scope: (group.columns["realm"], group.columns["client_id"]) for group in groups.rows}
         async for unit, counts in statistics.read_counts(held.shard_scopes(self.month.key, named)):
             client = named[unit.scope]
@@ -186,6 +193,9 @@ class M2mQuestion:
             if (realms is None or client[0] in realms) and self.filters.realm in (None, client[0])
         }
         whole = realms is None and self.filters.realm is None
+        if month := (await statistics.imported(realms, whole=whole)).get(self.month.key):
+            # The clients' tokens of an imported month are unknown, so `clients` has those that were counted here.
+            tenant = month.counts.get(TOKEN)
         clients = {client: Usage(used.get(client, 0), limits.get(client)) for client in used.keys() | limits.keys()}
         return ClientUsage(Usage(tenant, self.quotas.tenant if whole else None), clients, len(active))
 
@@ -208,8 +218,8 @@ class M2mQuestion:
         return datetime.combine(month.span.first, time(), self.now.tzinfo)
 
 
-def _percent(part: int, limit: int | None) -> float | None:
-    return None if limit is None else round(part / limit * 100, 2)
+def _percent(part: int | None, limit: int | None) -> float | None:
+    return None if part is None or limit is None else round(part / limit * 100, 2)
 
 
 def parse(parameters: Parameters, settings: ApiSettings, now: datetime, quotas: Quotas, version: str) -> M2mQuestion:

@@ -27,7 +27,7 @@ from api.dialects.own import (
 )
 from api.dialects.own import filters as own_filters
 from api.dialects.own.answers import Problem
-from api.dialects.own.operation import FORMAT, Operation
+from api.dialects.own.operation import BOM, FORMAT, Operation
 from api.dialects.own.parameters import Parameter
 from api.ingest import openapi as ingest_openapi
 
@@ -41,10 +41,10 @@ OPERATIONS: Final = (
     otp_tokens.OPERATION,
     *(counter.operation for counter in series.COUNTERS),
 )
-SHARED: Final = (window.FROM, window.TO, *own_filters.PARAMETERS, FORMAT)
+SHARED: Final = (window.FROM, window.TO, *own_filters.PARAMETERS, BOM, FORMAT)
 """Parameters of several routes."""
 
-Described = dict[str, Any]
+JsonSchema = dict[str, Any]
 
 ERRORS: Final = {
     "400": "A parameter is invalid, unknown, or needs data that is not kept; `parameter` names it.",
@@ -73,7 +73,7 @@ BEARER: Final = {
 }
 
 
-def document(*, ingest: bool = False) -> Described:
+def document(*, ingest: bool = False) -> JsonSchema:
     """The whole document; `ingest` adds the ingest routes."""
     tags = ["statistics", "operations", *(["ingest"] if ingest else []), *openapi_products.TAGS]
     return {
@@ -103,7 +103,7 @@ def document(*, ingest: bool = False) -> Described:
     }
 
 
-def _schemas(*, ingest: bool) -> Described:
+def _schemas(*, ingest: bool) -> JsonSchema:
     """The schemas of all answers, events and types that these refer to, by name."""
     answers = [Problem, today.Live, *(operation.answer for operation in OPERATIONS), *openapi_products.ANSWERS]
     types = [*answers, *(ingest_openapi.TYPES if ingest else [])]
@@ -116,7 +116,7 @@ def _schemas(*, ingest: bool) -> Described:
     return ingest_openapi.schema_of_native_events(found) if ingest else found
 
 
-def _complete(schema: Described) -> None:
+def _complete(schema: JsonSchema) -> None:
     """States the type of an enum, and a default in words: generators would require a member that has one."""
     if "enum" in schema:
         schema["type"] = "string"
@@ -126,11 +126,11 @@ def _complete(schema: Described) -> None:
         schema["description"] = text.strip()
 
 
-def ref(name: str) -> Described:
+def ref(name: str) -> JsonSchema:
     return {"$ref": f"#/components/schemas/{name}"}
 
 
-def _paths() -> Described:
+def _paths() -> JsonSchema:
     paths = {operation.path: {"get": _get(operation)} for operation in OPERATIONS}
     stream = _text("An endless stream.", "text/event-stream")
     # The data of its events, for readers: generators take the stream as text.
@@ -175,13 +175,13 @@ def _paths() -> Described:
     return paths
 
 
-def _get(operation: Operation) -> Described:
+def _get(operation: Operation) -> JsonSchema:
     return {
         "operationId": operation.id,
         "summary": operation.summary,
         "description": operation.description,
         "tags": ["statistics"],
-        "parameters": [_used(parameter) for parameter in (*operation.parameters, FORMAT)],
+        "parameters": [_used(parameter) for parameter in (*operation.parameters, BOM, FORMAT)],
         "responses": {
             "200": {
                 "description": "The figures; the CSV has their items.",
@@ -197,25 +197,25 @@ def _get(operation: Operation) -> Described:
     }
 
 
-def _text(description: str, media: str) -> Described:
+def _text(description: str, media: str) -> JsonSchema:
     return {"description": description, "content": {media: {"schema": {"type": "string"}}}}
 
 
-def _headers() -> Described:
+def _headers() -> JsonSchema:
     return {name: {"$ref": f"#/components/headers/{name}"} for name in HEADERS}
 
 
-def _errors() -> Described:
+def _errors() -> JsonSchema:
     return {status: {"$ref": f"#/components/responses/{status}"} for status in ERRORS}
 
 
-def _used(parameter: Parameter[Any]) -> Described:
+def _used(parameter: Parameter[Any]) -> JsonSchema:
     if parameter in SHARED:
         return {"$ref": f"#/components/parameters/{parameter.name}"}
     return _parameter(parameter)
 
 
-def _parameter(parameter: Parameter[Any]) -> Described:
+def _parameter(parameter: Parameter[Any]) -> JsonSchema:
     return {
         "name": parameter.name,
         "in": "query",
@@ -225,9 +225,9 @@ def _parameter(parameter: Parameter[Any]) -> Described:
     }
 
 
-def _with_examples(paths: Mapping[str, Described]) -> Described:
+def _with_examples(paths: Mapping[str, JsonSchema]) -> JsonSchema:
     """The paths with a recorded request and answer of each operation; the document lists none for other media types."""
-    found: Described = {}
+    found: JsonSchema = {}
     for path, methods in paths.items():
         found[path] = {}
         for method, operation in methods.items():
@@ -236,7 +236,7 @@ def _with_examples(paths: Mapping[str, Described]) -> Described:
     return found
 
 
-def _with_example(operation: Described, example: Mapping[str, Any]) -> Described:
+def _with_example(operation: JsonSchema, example: Mapping[str, Any]) -> JsonSchema:
     responses = dict(operation["responses"])
     status = example["status"]
     responses[status] = _filled(responses[status], example["media"], example["request"], example["answer"])
@@ -247,7 +247,7 @@ def _with_example(operation: Described, example: Mapping[str, Any]) -> Described
     return filled
 
 
-def _filled(content: Described, media: str, summary: str, value: Any) -> Described:
+def _filled(content: JsonSchema, media: str, summary: str, value: Any) -> JsonSchema:
     examples_of = {"recorded": {"summary": summary, "value": value}}
     return content | {"content": content["content"] | {media: content["content"][media] | {"examples": examples_of}}}
 

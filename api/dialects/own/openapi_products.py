@@ -18,7 +18,7 @@ MONTH: Final = {"type": "string", "pattern": "^[0-9]{6}$", "examples": ["202610"
 DAY: Final = {"type": "string", "format": "date"}
 COMPACT_DAY: Final = {"type": "string", "pattern": auth0.PATTERN.pattern, "examples": ["20261120"]}
 
-Described = dict[str, Any]
+JsonSchema = dict[str, Any]
 
 TokensByGrant = Annotated[
     dict[str, dict[str, Count]],
@@ -115,15 +115,15 @@ ANSWERS: Final = [
 ]
 
 
-def _ref(answer: type[Struct]) -> Described:
+def _ref(answer: type[Struct]) -> JsonSchema:
     return {"$ref": f"#/components/schemas/{answer.__name__}"}
 
 
-def _json(description: str, schema: Described) -> Described:
+def _json(description: str, schema: JsonSchema) -> JsonSchema:
     return {"description": description, "content": {"application/json": {"schema": schema}}}
 
 
-def _stat(product: str, path: str, parameters: Mapping[str, tuple[str, Described]], answer: Described) -> Described:
+def _stat(product: str, path: str, parameters: Mapping[str, tuple[str, JsonSchema]], answer: JsonSchema) -> JsonSchema:
     summary = f"Monthly active users and issued tokens, as {product.capitalize()} answers"
     answers = _json("The months. With `format=openmetrics` the answer is Prometheus text.", answer)
     answers["content"]["text/plain"] = {"schema": {"type": "string"}}
@@ -135,13 +135,17 @@ def _stat(product: str, path: str, parameters: Mapping[str, tuple[str, Described
     return {
         path: _get_and_post(f"{product}_stat", summary, product, parameters, answers, errors, StatError),
         f"{path.partition('/restv1')[0]}/sys/health-check": {
-            "get": {
-                "operationId": f"{product}_health_check",
+            method: {
+                "operationId": operation,
                 "summary": "Whether the service and its store are up",
                 "tags": [product],
                 "security": [],
                 "responses": {"200": _json("Always, even if the store is away.", _ref(HealthCheck))},
             }
+            for method, operation in (
+                ("get", f"{product}_health_check"),
+                ("post", f"{product}_health_check_by_post"),
+            )
         },
     }
 
@@ -150,11 +154,11 @@ def _get_and_post(
     operation: str,
     summary: str,
     product: str,
-    parameters: Mapping[str, tuple[str, Described]],
-    answer: Described,
+    parameters: Mapping[str, tuple[str, JsonSchema]],
+    answer: JsonSchema,
     errors: Mapping[int | str, str],
     error: type[Struct],
-) -> Described:
+) -> JsonSchema:
     """A question in the query of a GET, or in the form of a POST."""
     shared = {
         "summary": summary,
@@ -162,7 +166,7 @@ def _get_and_post(
         "responses": {"200": answer, **{str(status): _json(text, _ref(error)) for status, text in errors.items()}},
     }
     form = {name: {"description": text, **schema} for name, (text, schema) in parameters.items()}
-    described: Described = {
+    described: JsonSchema = {
         "get": {"operationId": operation, "parameters": [_query(name, *of) for name, of in parameters.items()]},
         "post": {
             "operationId": f"{operation}_by_form",
@@ -175,11 +179,11 @@ def _get_and_post(
     return {method: described[method] | shared for method in ("get", "post")}
 
 
-def _query(name: str, description: str, schema: Described) -> Described:
+def _query(name: str, description: str, schema: JsonSchema) -> JsonSchema:
     return {"name": name, "in": "query", "required": False, "description": description, "schema": schema}
 
 
-def _auth0(path: str, operation: str, summary: str, answer: Described, *parameters: Described) -> Described:
+def _auth0(path: str, operation: str, summary: str, answer: JsonSchema, *parameters: JsonSchema) -> JsonSchema:
     return {
         f"{auth0.PREFIX}/{path}": {
             "get": {
@@ -196,14 +200,14 @@ def _auth0(path: str, operation: str, summary: str, answer: Described, *paramete
     }
 
 
-_TEXT: Final[Described] = {"type": "string"}
+_TEXT: Final[JsonSchema] = {"type": "string"}
 _REALMS: Final = ("`realm1,realm2`; by default, or with `*`, all realms.", _TEXT)
 _STATUS: Final = ("One or several statuses, separated by commas; `*` is every status in `show` and in deletes.", _TEXT)
 _HTTP_ERROR: Final = (
     "The HTTP status of errors, which are a 200 otherwise; 500 for one that is no status.",
     {"type": "integer", "minimum": 400, "maximum": 599},
 )
-_REPORTING: Final[dict[str, tuple[str, dict[str, tuple[str, Described]]]]] = {
+_REPORTING: Final[dict[str, tuple[str, dict[str, tuple[str, JsonSchema]]]]] = {
     "show": (
         "The rows of the reporting table",
         {
@@ -229,7 +233,7 @@ _SESSION: Final = {
 }
 
 
-def _linotp() -> Described:
+def _linotp() -> JsonSchema:
     answer = _json("The result, or an error.", _ref(LinotpAnswer))
     errors: dict[int | str, str] = {
         401: "No valid token or session.",
@@ -260,7 +264,7 @@ def _linotp() -> Described:
 
 
 _MONTHS: Final = ("One month or several, separated by spaces.", MONTH | {"pattern": "^[0-9]{6}( [0-9]{6})*$"})
-PATHS: Final[Described] = {
+PATHS: Final[JsonSchema] = {
     **_stat(
         "janssen",
         f"{janssen.PREFIX}/restv1/internal/stat",

@@ -11,6 +11,9 @@ from api.dialects.own.parameters import Parameter, choice
 
 FORMATS: Final = ("json", "csv")
 FORMAT: Final = choice("format", "The format of the answer; overrides `Accept`.", FORMATS)
+BOM: Final = choice(
+    "bom", "1: CSV begins with a byte order mark, so that spreadsheets read it as UTF-8.", ("0", "1"), "0"
+)
 
 
 class Operation(NamedTuple):

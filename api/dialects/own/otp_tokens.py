@@ -24,14 +24,20 @@ from api.inventory.maxima import Calendar, calendars
 from api.ledger.client import Command
 from api.ledger.statistics import Statistics
 from api.ledger.status import PipelineStatus
-from schemas.ledger.inventory import BINDINGS, COUNTED_STATUSES, canonical_status, micros, unpack_external
+from api.turns import pause
+from schemas.ledger.inventory import (
+    COUNTED_STATUSES,
+    INVENTORY_BINDINGS,
+    WRITTEN_STATUSES,
+    canonical_index,
+    canonical_status,
+    micros,
+    unpack_external,
+)
 from schemas.ledger.periods import Span
 
 PATH: Final = "/v1/otp-tokens"
-STATUSES: Final = (
-    *COUNTED_STATUSES,
-    *("&".join(reversed(name.split("&"))) for name in COUNTED_STATUSES if "&" in name),
-)
+STATUSES: Final = WRITTEN_STATUSES
 """The values of `status`: a pair in either order."""
 STATUS: Final = choices(
     "status",
@@ -104,7 +110,7 @@ class OtpTokensQuestion:
     def key(self) -> str:
         return repr((self.today, self.days, self.realm, self.statuses))
 
-    async def read(self, statistics: Statistics, realms: Collection[str] | None) -> Answer:
+    async def read(self, statistics: Statistics, realms: Collection[str] | None) -> Answer[OtpTokens]:
         """Raises BadParameterError for too many items, UnavailableError if rows are deleted meanwhile."""
         status = await statistics.pipeline_status()
         streams = [
@@ -117,16 +123,17 @@ class OtpTokensQuestion:
         except RowsDeletedError as error:
             raise UnavailableError("Rows are being deleted while they are read.") from error
         days = self.days or Span(self.today, self.today)
-        document = OtpTokens(
+        complete = is_whole(status)
+        answer = OtpTokens(
             first=days.first,
             last=days.last,
             granularity="now" if self.days is None else "day",
             timezone=self.zone.key,
             as_of=as_of(status),
-            complete=is_whole(status),
+            complete=complete,
             items=items,
         )
-        return Answer(document, items)
+        return Answer(answer, partial=not items or not complete)
 
     async def _now(self, streams: Sequence[Stream]) -> list[OtpTokensItem]:
         self._check_size(streams, 1)
@@ -148,16 +155,19 @@ class OtpTokensQuestion:
             external[day, *key].append(count)
         # Counts from token states win over external rows of the same realm and status.
         found = {**external, **own}
-        return [
-            OtpTokensItem(
-                day=day,
-                realm=realm,
-                status=COUNTED_STATUSES[status],
-                count=sum(each.at_end for each in counts),
-                maximum=sum(each.maximum for each in counts),
+        items = []
+        for (day, realm, status), counts in sorted(found.items()):
+            await pause()
+            items.append(
+                OtpTokensItem(
+                    day=day,
+                    realm=realm,
+                    status=COUNTED_STATUSES[status],
+                    count=sum(each.at_end for each in counts),
+                    maximum=sum(each.maximum for each in counts),
+                )
             )
-            for (day, realm, status), counts in sorted(found.items())
-        ]
+        return items
 
     def _check_size(self, streams: Sequence[Stream], days: int) -> None:
         items = len({stream.realm for stream in streams}) * len(self.statuses) * days
@@ -172,6 +182,7 @@ class OtpTokensQuestion:
         of = await calendars(self.inventory, own, days.first, self.zone)
         wanted: dict[tuple[int, int], None] = {}
         for index, (stream, calendar) in enumerate(zip(own, of, strict=True)):
+            await pause()
             for _, _, last in _day_ends(stream, calendar, days):
                 wanted[index, last] = None
         rows = await self.inventory.rows([(own[index], number) for index, number in wanted])
@@ -180,6 +191,7 @@ class OtpTokensQuestion:
         for index, (stream, calendar) in enumerate(zip(own, of, strict=True)):
             before: tuple[int, ...] | None = None
             for day, maxima, last in _day_ends(stream, calendar, days):
+                await pause()
                 values = held[index, last]
                 for status in self.statuses:
                     if last >= stream.delete_watermarks.get(status, 0) and days.first <= day:
@@ -190,7 +202,10 @@ class OtpTokensQuestion:
 
     async def _external_counts(self, streams: Sequence[Stream], days: Span) -> list[tuple[date, Key, Count]]:
         asked = [
-            (stream, status) for stream in streams for status in stream.external_statuses if status in self.statuses
+            (stream, status)
+            for stream in streams
+            for status in stream.external_statuses
+            if canonical_index(status) in self.statuses
         ]
         commands: list[Command] = []
         for stream, status in asked:
@@ -198,19 +213,24 @@ class OtpTokensQuestion:
             commands.append(("HGETALL", stream.shard.external_days(stream.number, status)))
             for day in days.days:
                 end = micros(datetime.combine(day + timedelta(days=1), time(), self.zone))
-                commands.append(("ZREVRANGEBYSCORE", key, f"({end}", "-inf", "LIMIT", 0, 1))
+                commands.append(("ZREVRANGEBYSCORE", key, f"({end}", "-inf", "WITHSCORES", "LIMIT", 0, 1))
+                await pause()
         replies = iter(await self.inventory.run(commands))
-        found = []
+        found: dict[tuple[str, int, int, date], tuple[float, str, Count]] = {}
         for stream, status in asked:
             maxima = {int(ordinal): int(count) for ordinal, count in next(replies).items()}
             before = 0
             for day in days.days:
+                await pause()
                 if rows := next(replies):
-                    count = unpack_external(rows[0]).tokens
+                    count, at_us = unpack_external(rows[0]).tokens, float(rows[1])
                     highest = max(count, before, maxima.get(day.toordinal(), 0))
-                    found.append((day, (stream.realm, status), Count(count, highest)))
+                    # Both spellings of a pair are one figure: the later row is valid.
+                    key_of = stream.shard.base, stream.number, canonical_index(status), day
+                    if key_of not in found or at_us > found[key_of][0]:
+                        found[key_of] = at_us, stream.realm, Count(count, highest)
                     before = count
-        return found
+        return [(day, (realm, status), count) for (_, _, status, day), (_, realm, count) in found.items()]
 
 
 def _day_ends(stream: Stream, calendar: Calendar, days: Span) -> Iterator[tuple[date, tuple[int, ...] | None, int]]:
@@ -239,20 +259,26 @@ async def current_counts(inventory: Inventory, streams: Sequence[Stream]) -> dic
         (stream, status)
         for stream in streams
         for status in stream.external_statuses
-        if (stream.realm, status) not in found
+        if (stream.realm, canonical_index(status)) not in found
     ]
     commands: list[Command] = [
-        ("ZREVRANGE", stream.shard.external_rows(stream.number, status), 0, 0) for stream, status in asked
+        ("ZREVRANGE", stream.shard.external_rows(stream.number, status), 0, 0, "WITHSCORES") for stream, status in asked
     ]
+    latest: dict[tuple[str, int, int], tuple[float, str, int]] = {}
     for (stream, status), rows in zip(asked, await inventory.run(commands), strict=True):
         if rows:
-            external[stream.realm, status] += unpack_external(rows[0]).tokens
+            # Both spellings of a pair are one figure: the later row is valid.
+            key_of = stream.shard.base, stream.number, canonical_index(status)
+            found_row = float(rows[1]), stream.realm, unpack_external(rows[0]).tokens
+            latest[key_of] = max(latest.get(key_of, found_row), found_row)
+    for (_, _, status), (_, realm, tokens) in latest.items():
+        external[realm, status] += tokens
     return {**external, **found}
 
 
 def is_whole(status: PipelineStatus) -> bool:
     """False if a state was not counted because of a defect. Its realm is unknown, so this holds for all realms."""
-    return not any(shard.unexpected for shard in status.shards if shard.meta.get("topics") in BINDINGS)
+    return not any(shard.unexpected for shard in status.shards if shard.meta.get("topics") in INVENTORY_BINDINGS)
 
 
 async def gauges(
@@ -262,7 +288,7 @@ async def gauges(
     counts = await current_counts(inventory, await visible_streams(inventory, realms))
     family = GaugeMetricFamily(
         "authtally_otp_tokens",
-        "One-time-password tokens, and users with tokens (`total users`), by realm and status.",
+        "One-time-password tokens, and users with active tokens (`total users`), by realm and status.",
         labels=["realm", "status"],
     )
     for (realm, status), count in sorted(counts.items()):

@@ -26,15 +26,15 @@ from api.dialects.own.overview_answer import (
     PreviousUsers,
 )
 from api.dialects.own.parameters import Parameters, day
-from api.dialects.own.rendering import Answer, as_of, user_count
+from api.dialects.own.rendering import Answer, as_of, imported_count, user_count
 from api.dialects.own.unattributed import FAILED, unattributed
-from api.dialects.own.window import is_kept
+from api.ledger.imported import Imported, month_of
+from api.ledger.retention import is_kept
 from api.ledger.statistics import Counts, Statistics, by_grant
 from api.ledger.status import PipelineStatus
-from api.ledger.users import ActiveUsers
 from api.settings.settings import ApiSettings
 from schemas.ledger import fields
-from schemas.ledger.periods import Month, Span, Week
+from schemas.ledger.periods import Month, Span, Week, day_key
 from schemas.ledger.scopes import Scope
 
 PATH: Final = "/v1/overview"
@@ -96,23 +96,25 @@ class OverviewQuestion:
     def key(self) -> str:
         return f"{self.day} {self.today} {self.user_filters.cache_key}"
 
-    async def read(self, statistics: Statistics, realms: Collection[str] | None) -> Answer:
+    async def read(self, statistics: Statistics, realms: Collection[str] | None) -> Answer[Overview]:
         status = await statistics.pipeline_status()
         self.user_filters.require_kept(status)
         self.count_filters.require_kept(status)
         scopes = await self.user_filters.scopes(statistics, realms)
-        figures = await self._figures(statistics, status, scopes)
-        activity = await self._activity(statistics, status, scopes, realms)
-        months = await self._months(statistics, scopes, realms)
+        imported = await statistics.imported(realms, whole=self.user_filters.is_empty)
+        figures = await self._figures(statistics, status, scopes, imported)
+        activity = await self._activity(statistics, status, scopes, realms, imported)
+        months = await self._months(statistics, scopes, realms, imported)
         dimensions = (*self.user_filters.dimensions, "reason", "grant", "token", "kind")
-        keys = list(dict.fromkeys([*self._activity_keys(status), *(row.month for row in months)]))
+        keys = list(dict.fromkeys([*self._activity_keys(status, imported), *(row.month for row in months)]))
+        complete = await is_complete(statistics, status, dimensions, realms, keys)
         daily, rolling = figures["dau"].value, figures["rolling_30_days"].value
-        document = Overview(
+        answer = Overview(
             day=self.day,
             timezone=self.zone.key,
             filters=self.user_filters.as_document,
             as_of=as_of(status),
-            complete=await is_complete(statistics, status, dimensions, realms, keys),
+            complete=complete,
             definition=definition(status),
             **figures,
             stickiness=round(daily / rolling, 4) if daily is not None and rolling else None,
@@ -125,36 +127,52 @@ class OverviewQuestion:
             measured = {member: getattr(of, member) for member in of.__struct_fields__}
             rows += [_csv_row(f"{member}_{name}", row) for member, row in measured.items() if isinstance(row, Measure)]
         rows += [_csv_row("month", row) for row in months]
-        return Answer(document, rows)
+        day_held = (await statistics.find_periods([day_key(self.day)])).shards
+        return Answer(answer, rows, partial=not complete or not day_held)
 
     async def _figures(
-        self, statistics: Statistics, status: PipelineStatus, scopes: Sequence[Scope]
+        self,
+        statistics: Statistics,
+        status: PipelineStatus,
+        scopes: Sequence[Scope],
+        imported: Mapping[str, Imported],
     ) -> dict[str, ComparedUsers]:
         asked = spans(self.day)
-        keys = {span: span.covering(self.today) for pair in asked.values() for span in pair}
-        document = [span for span in keys if is_kept(keys[span], status, self.today)]
-        held = await statistics.find_periods(list(dict.fromkeys(key for span in document for key in keys[span])))
-        users = await statistics.users.count([held.distinct_query(keys[span], scopes) for span in document])
-        found = dict(zip(document, users, strict=True))
+        every = {span: span.covering(self.today) for pair in asked.values() for span in pair}
+        standing = {span: month for span, keys in every.items() if (month := month_of(keys, imported)) is not None}
+        counted = [span for span in every if span not in standing and is_kept(every[span], status, self.today)]
+        held = await statistics.find_periods(list(dict.fromkeys(key for span in counted for key in every[span])))
+        users = await statistics.users.count([held.distinct_query(every[span], scopes) for span in counted])
+        found = {span: user_count(of) for span, of in zip(counted, users, strict=True)}
+        found |= {span: imported_count(month) | {"imported": month.source} for span, month in standing.items()}
         return {name: compared(pair, found) for name, pair in asked.items()}
 
-    def _activity_spans(self, status: PipelineStatus) -> dict[Span, list[str]]:
+    def _activity_spans(self, status: PipelineStatus, imported: Mapping[str, Imported]) -> dict[Span, list[str]]:
         """The days of `activity` and the previous ones, with the period keys that cover them; only those still kept."""
         pairs = [pair for name, pair in spans(self.day).items() if name in ("dau", "mau")]
         keys = {span: span.covering(self.today) for pair in pairs for span in pair}
-        return {span: of for span, of in keys.items() if is_kept(of, status, self.today)}
+        return {span: of for span, of in keys.items() if month_of(of, imported) or is_kept(of, status, self.today)}
 
-    def _activity_keys(self, status: PipelineStatus) -> list[str]:
-        return list(dict.fromkeys(key for keys in self._activity_spans(status).values() for key in keys))
+    def _activity_keys(self, status: PipelineStatus, imported: Mapping[str, Imported]) -> list[str]:
+        return list(dict.fromkeys(key for keys in self._activity_spans(status, imported).values() for key in keys))
 
     async def _activity(
-        self, statistics: Statistics, status: PipelineStatus, scopes: Sequence[Scope], realms: Collection[str] | None
+        self,
+        statistics: Statistics,
+        status: PipelineStatus,
+        scopes: Sequence[Scope],
+        realms: Collection[str] | None,
+        imported: Mapping[str, Imported],
     ) -> dict[str, Activity]:
-        keys, periods = self._activity_spans(status), self._activity_keys(status)
+        keys, periods = self._activity_spans(status, imported), self._activity_keys(status, imported)
         held = await statistics.find_periods(periods)
         counts = await statistics.sum_counts(held, periods, scopes)
-        sums = {span: _sum([counts[key] for key in of]) for span, of in keys.items()}
-        found = {name: activity(spans(self.day)[of], sums) for name, of in (("day", "dau"), ("month", "mau"))}
+        sums = {
+            span: _sum([counts[key] for key in of]) if (month := month_of(of, imported)) is None else month.counts
+            for span, of in keys.items()
+        }
+        standing = {span for span, of in keys.items() if month_of(of, imported)}
+        found = {name: activity(spans(self.day)[of], sums, standing) for name, of in (("day", "dau"), ("month", "mau"))}
         if self.user_filters.by_client:
             failed = await unattributed(self.user_filters, statistics, realms, held, periods)
             without_client = (
@@ -167,12 +185,15 @@ class OverviewQuestion:
         return found
 
     async def _months(
-        self, statistics: Statistics, scopes: Sequence[Scope], realms: Collection[str] | None
+        self,
+        statistics: Statistics,
+        scopes: Sequence[Scope],
+        realms: Collection[str] | None,
+        imported: Mapping[str, Imported],
     ) -> list[OverviewMonth]:
         last = Month.of(self.day)
         months = last.plus(1 - MONTHS).until(last)
-        elsewhere = await statistics.imported() if realms is None and self.user_filters.is_empty else {}
-        held = await statistics.find_periods([month.key for month in months])
+        held = await statistics.find_periods([month.key for month in months if month.key not in imported])
         own = [month.key for month in months if month.key in held.shards]
         users = dict(
             zip(own, await statistics.users.count([held.distinct_query([key], scopes) for key in own]), strict=True)
@@ -180,11 +201,11 @@ class OverviewQuestion:
         counts = await statistics.sum_counts(held, own, scopes)
         rows = []
         for month in months:
-            if month.key in users:
+            if month.key in imported:
+                other = imported[month.key]
+                rows.append(self._row(month, imported_count(other), other.counts, other.source))
+            elif month.key in users:
                 rows.append(self._row(month, user_count(users[month.key]), counts[month.key], None))
-            elif month.key in elsewhere:
-                other = elsewhere[month.key]
-                rows.append(self._row(month, NO_USERS | {"value": other.active}, other.counts, other.source))
             else:
                 rows.append(self._row(month, NO_USERS, None, None))
         if self.user_filters.by_client:
@@ -193,26 +214,30 @@ class OverviewQuestion:
         return rows
 
     def _row(self, month: Month, users: dict[str, Any], counts: Counts | None, imported: str | None) -> OverviewMonth:
-        document = dict.fromkeys(MEASURES) if counts is None else dict[str, int | None](measures(counts))
-        if imported is not None:
-            # A missing imported counter is unknown, not zero.
-            document = {name: count or None for name, count in document.items()}
+        counters = dict.fromkeys(MEASURES) if counts is None else dict[str, int | None](measures(counts))
+        if counts is not None and imported is not None:
+            counters = imported_measures(counts)
         return OverviewMonth(
-            month=month.key, to_date=month.span.last >= self.today, **users, **document, imported=imported
+            month=month.key, to_date=month.span.last >= self.today, **users, **counters, imported=imported
         )
 
 
-def compared(pair: ComparedSpans, found: Mapping[Span, ActiveUsers]) -> ComparedUsers:
+def compared(pair: ComparedSpans, found: Mapping[Span, Mapping[str, Any]]) -> ComparedUsers:
     """A figure, the previous one, and the change. A value is null if its days are no longer kept."""
-    now, before = (_days(span) | (user_count(found[span]) if span in found else NO_USERS) for span in pair)
+    now, before = ({**_days(span), **found.get(span, NO_USERS)} for span in pair)
     return ComparedUsers(**now, previous=PreviousUsers(**before), change=_change(now["value"], before["value"]))
 
 
-def activity(pair: ComparedSpans, sums: Mapping[Span, Counts]) -> Activity:
+def activity(pair: ComparedSpans, sums: Mapping[Span, Counts], imported: Collection[Span]) -> Activity:
     """Logins, failures, sign-ups and tokens of some days, with those of the previous days."""
 
+    def figures(span: Span) -> Mapping[str, int | None]:
+        if span not in sums:
+            return dict.fromkeys(MEASURES)
+        return imported_measures(sums[span]) if span in imported else measures(sums[span])
+
     def compare(measure: str) -> Measure:
-        now, before = (None if span not in sums else measures(sums[span])[measure] for span in pair)
+        now, before = (figures(span)[measure] for span in pair)
         return _measure(now, before)
 
     counts = sums.get(pair.span, {})
@@ -246,6 +271,13 @@ def measures(counts: Counts) -> dict[str, int]:
         "signups": counts.get(SIGNUP, 0),
         "tokens": _tokens(counts),
     }
+
+
+def imported_measures(counts: Counts) -> dict[str, int | None]:
+    """Those of an imported month. A missing counter is unknown, not zero."""
+    known = {LOGIN: "logins", SIGNUP: "signups", (FAILED,): "failed_logins", (TOKEN,): "tokens"}
+    found = {known.get(parts) or known.get(parts[:1]) for parts in counts}
+    return {name: count if name in found else None for name, count in measures(counts).items()}
 
 
 def _tokens(counts: Counts) -> int:

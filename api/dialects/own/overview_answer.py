@@ -16,6 +16,7 @@ from api.dialects.own.answers import (
     Definition,
     Exact,
     Part,
+    Source,
     StandardError,
     Unattributed,
     Value,
@@ -28,6 +29,7 @@ class PreviousUsers(Days, frozen=True, kw_only=True):
     value: Value
     exact: Exact
     standard_error: StandardError
+    imported: Source | UnsetType = UNSET
 
 
 class ComparedUsers(Days, frozen=True, kw_only=True):
@@ -36,6 +38,7 @@ class ComparedUsers(Days, frozen=True, kw_only=True):
     value: Value
     exact: Exact
     standard_error: StandardError
+    imported: Source | UnsetType = UNSET
     previous: PreviousUsers
     change: Change
 

@@ -43,6 +43,9 @@ class Partition(Part, frozen=True, kw_only=True):
     ignored: Readable
     dead: Readable
     dead_by_reason: dict[str, Readable]
+    unknown_by_type: Annotated[
+        dict[str, Readable], Meta(description="Ignored elements by event type, if the type is unknown.")
+    ]
     adds_up: bool
     untimed: Annotated[Count | None, Meta(description="Records without a usable timestamp; included in consumed.")]
     unexpected: Annotated[Count, Meta(description="Records not counted because of a defect; all are dead letters.")]
@@ -101,7 +104,7 @@ OPERATION: Final = Operation(
 class PipelineQuestion:
     key: str = "pipeline"
 
-    async def read(self, statistics: Statistics, realms: Collection[str] | None) -> Answer:
+    async def read(self, statistics: Statistics, realms: Collection[str] | None) -> Answer[Pipeline]:
         if realms is not None:
             ACCESS_REFUSALS.labels("realms").inc()
             raise ForbiddenError("Partitions contain events of all realms, and this bearer is limited to some.")
@@ -114,7 +117,7 @@ class PipelineQuestion:
         summed = [name for name in PipelineTotal.__struct_fields__ if name != "adds_up"]
         sums = {name: sum(getattr(row, name) or 0 for row in rows) for name in summed}
         total = PipelineTotal(**sums, adds_up=all(row.adds_up for row in rows))
-        return Answer(Pipeline(as_of=as_of(status), total=total, items=rows), rows)
+        return Answer(Pipeline(as_of=as_of(status), total=total, items=rows), partial=not rows)
 
 
 def partition(shard: ShardStatus) -> dict[str, Any]:
@@ -137,6 +140,7 @@ def partition(shard: ShardStatus) -> dict[str, Any]:
         "consumed": consumed,
         **became,
         "dead_by_reason": dead,
+        "unknown_by_type": shard.unknown,
         "adds_up": consumed is not None and consumed == _sum(became.values()),
         "untimed": shard.counter(fields.UNTIMED),
         "unexpected": shard.unexpected,

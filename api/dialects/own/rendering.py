@@ -6,7 +6,7 @@ import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, time
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -18,31 +18,42 @@ from api.dialects.own.filters import Filters
 from api.dialects.own.window import Window
 from api.http.errors import ApiError, ErrorBody
 from api.http.problem import render_problem
+from api.ledger.imported import Imported
 from api.ledger.status import PipelineStatus, shown
 from api.ledger.users import ActiveUsers
+from schemas.events import BOM
 
 JSON: Final = "application/json"
 CSV: Final = "text/csv; charset=utf-8"
+CSV_WITH_BOM: Final = "csv with bom"
+"""The format `csv` with `bom=1`: spreadsheets read a file as UTF-8 only if it begins with the mark."""
+
+Document = TypeVar("Document", bound=Struct)
 
 
-class Answer(NamedTuple):
-    """An answer, and the rows of its CSV table."""
+class Answer(NamedTuple, Generic[Document]):
+    """An answer. The rows of its CSV table are the items of `document`, if it has any, then `more_rows`.
 
-    document: Struct
-    rows: Sequence[Struct | Mapping[str, Any]]
+    A `partial` answer lacks a period that was asked for, or is incomplete.
+    """
+
+    document: Document
+    more_rows: Sequence[Mapping[str, Any]] = ()
     columns: Sequence[str] = ()
     """Columns whose order among each other the caller chose."""
+    partial: bool = False
 
 
-def render(answer: Answer, format_: str) -> ResponseBody:
-    if format_ == "csv":
-        return ResponseBody(_table(answer), CSV)
+def render(answer: Answer[Any], format_: str) -> ResponseBody:
+    if format_ in ("csv", CSV_WITH_BOM):
+        mark = BOM if format_ == CSV_WITH_BOM else b""
+        return ResponseBody(mark + _table(answer), CSV)
     return ResponseBody(msgspec.json.encode(answer.document), JSON)
 
 
-def _table(answer: Answer) -> bytes:
+def _table(answer: Answer[Any]) -> bytes:
     """A header line, then the rows; a missing column is blank."""
-    rows = [msgspec.to_builtins(row) for row in answer.rows]
+    rows = [*msgspec.to_builtins(getattr(answer.document, "items", ())), *answer.more_rows]
     chosen = iter(answer.columns)
     found = dict.fromkeys(name for row in rows for name in row)
     columns = [next(chosen) if name in answer.columns else name for name in found]
@@ -72,6 +83,11 @@ def figure(users: ActiveUsers) -> Figure:
 def user_count(users: ActiveUsers) -> dict[str, Any]:
     """The members of a Figure, for structs that have more."""
     return {"value": users.count, "exact": users.exact, "standard_error": round(users.standard_error, 6)}
+
+
+def imported_count(month: Imported) -> dict[str, Any]:
+    """The members of a Figure for the active users of an imported month; their error is unknown."""
+    return {"value": month.active, "exact": False, "standard_error": None}
 
 
 def as_of(status: PipelineStatus) -> AsOf:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import date
 from typing import Any, Final, NamedTuple
@@ -12,7 +13,7 @@ from zoneinfo import ZoneInfo
 from msgspec import UNSET, UnsetType
 
 from api.dialects.own import filters, window
-from api.dialects.own.answers import Count, Item, LeftOut, SeriesHead, Unattributed
+from api.dialects.own.answers import Item, LeftOut, MonthCount, SeriesHead, Source, Unattributed
 from api.dialects.own.completeness import is_complete
 from api.dialects.own.filters import COLUMNS, DIMENSIONS, Filters
 from api.dialects.own.operation import Operation
@@ -20,13 +21,15 @@ from api.dialects.own.parameters import BadParameterError, Parameter, Parameters
 from api.dialects.own.rendering import Answer, series_head
 from api.dialects.own.unattributed import FAILED, unattributed
 from api.dialects.own.window import Window
-from api.ledger.statistics import Statistics
+from api.ledger.imported import Imported
+from api.ledger.statistics import HeldPeriods, Statistics
 from api.ledger.users import ShardScope
 from api.settings.settings import ApiSettings
+from api.turns import pause
 
 GRANULARITY: Final = choice("granularity", "The period of one item.", ("day", "month"), "day")
 MAX_READS: Final = 50_000
-"""Counter hashes that one question may read: about as many as the deadline allows."""
+"""CounterSeries hashes that one question may read: about as many as the deadline allows."""
 MAX_ROWS: Final = 50_000
 LIMIT: Final = limit(MAX_ROWS)
 UNATTRIBUTED: Final = "unattributed"
@@ -38,9 +41,10 @@ class LoginsItem(Item, frozen=True, kw_only=True):
     """Counts of one period, and of one group where `group_by` is given. Successes have no reason."""
 
     reason: str | UnsetType = UNSET
-    succeeded: Count | UnsetType = UNSET
-    failed: Count
+    succeeded: MonthCount | UnsetType = UNSET
+    failed: MonthCount
     exact: bool
+    imported: Source | UnsetType = UNSET
 
 
 class TokensItem(Item, frozen=True, kw_only=True):
@@ -48,16 +52,18 @@ class TokensItem(Item, frozen=True, kw_only=True):
 
     grant_type: str | UnsetType = UNSET
     token_type: str | UnsetType = UNSET
-    tokens: Count
+    tokens: MonthCount
     exact: bool
+    imported: Source | UnsetType = UNSET
 
 
 class AccountsItem(Item, frozen=True, kw_only=True):
     """Counts of one period, and of one group where `group_by` is given."""
 
     kind: str | UnsetType = UNSET
-    events: Count
+    events: MonthCount
     exact: bool
+    imported: Source | UnsetType = UNSET
 
 
 class Logins(SeriesHead, frozen=True, kw_only=True):
@@ -82,14 +88,18 @@ class Accounts(SeriesHead, frozen=True, kw_only=True):
     items: list[AccountsItem]
 
 
-class Counter(NamedTuple):
+SeriesItem = LoginsItem | TokensItem | AccountsItem
+Series = Logins | Tokens | Accounts
+
+
+class CounterSeries(NamedTuple):
     """A series of counters.
 
     `counters` maps the first part of a counts field to the measure and the columns of the field's other parts.
     """
 
-    answer: type[Logins | Tokens | Accounts]
-    item: type[LoginsItem | TokensItem | AccountsItem]
+    answer: type[Series]
+    item: type[SeriesItem]
     path: str
     counters: dict[str, tuple[str, tuple[str, ...]]]
     dimensions: dict[str, str]
@@ -134,27 +144,32 @@ class Counter(NamedTuple):
         return [measure for measure, columns in self.counters.values() if set(words) <= set(columns)]
 
 
-LOGINS: Final = Counter(
+LOGINS: Final = CounterSeries(
     Logins,
     LoginsItem,
     "/v1/logins",
     {"login": ("succeeded", ()), "failed": ("failed", ("reason",))},
     {"reason": "reason"},
 )
-TOKENS: Final = Counter(
+TOKENS: Final = CounterSeries(
     Tokens,
     TokensItem,
     "/v1/tokens",
     {"token": ("tokens", ("grant_type", "token_type"))},
     {"grant_type": "grant", "token_type": "token"},
 )
-ACCOUNTS: Final = Counter(Accounts, AccountsItem, "/v1/accounts", {"account": ("events", ("kind",))}, {"kind": "kind"})
+ACCOUNTS: Final = CounterSeries(
+    Accounts, AccountsItem, "/v1/accounts", {"account": ("events", ("kind",))}, {"kind": "kind"}
+)
 COUNTERS: Final = (LOGINS, TOKENS, ACCOUNTS)
+
+Sums = dict[tuple[Names, int], dict[str, int]]
+"""The sum of each measure, by group and number of the period."""
 
 
 @dataclass(frozen=True)
 class SeriesQuestion:
-    counter: Counter
+    counter: CounterSeries
     window: Window
     filters: Filters
     words: Names
@@ -171,26 +186,34 @@ class SeriesQuestion:
         label = COLUMNS[DIMENSIONS[self.filters.group_by]] if self.filters.group_by else ()
         return (*label, *self.words)
 
-    async def read(self, statistics: Statistics, realms: Collection[str] | None) -> Answer:
+    async def read(self, statistics: Statistics, realms: Collection[str] | None) -> Answer[Series]:
         status = await statistics.pipeline_status()
         self.filters.require_kept(status)
         keys = [period.keys[0] for period in self.window.periods]
-        window.require_kept(keys, status, self.window.today)
+        imported = await statistics.imported(realms, whole=self.filters.is_empty)
+        window.require_kept(keys, status, self.window.today, imported=imported)
         words = [self.counter.dimensions[word] for word in self.words]
         complete = await is_complete(statistics, status, (*self.filters.dimensions, *words), realms, keys)
         changing = ("counts_by", "max_labels", "topics")
         head = series_head(status, self.window, self.filters, self.zone, changing, complete=complete)
-        sums = await self._sums(statistics, keys, realms)
-        if self.columns:
-            items, head["left_out"] = self._grouped(sums)
-        else:
-            items = [self._row(number, (), sums[(), number]) for number in range(len(keys))]
-        rows: Sequence[Any] = items
+        held = await statistics.find_periods([key for key in keys if key not in imported])
+        sources = {number: imported[key] for number, key in enumerate(keys) if key in imported}
+        async with statistics.wide_questions if self.columns else nullcontext():
+            sums = await self._sums(statistics, held, keys, realms)
+            for number, month in sources.items():
+                self._add(sums, (), number, month.counts.items())
+            if self.columns:
+                items, head["left_out"] = await self._grouped(sums, sources)
+            else:
+                items = [self._row(number, (), sums[(), number], sources.get(number)) for number in range(len(keys))]
+        more_rows: list[dict[str, Any]] = []
         if self.filters.by_client and FAILED in self.counter.counters:
             head[UNATTRIBUTED] = await self._unattributed(statistics, keys, realms)
-            span = {"from": self.window.span.first, "to": self.window.span.last}
-            rows = [*items, span | {UNATTRIBUTED: head[UNATTRIBUTED]}]
-        return Answer(self.counter.answer(**head, items=items), rows, self.words)
+            span = {"from": self.window.span.first.isoformat(), "to": self.window.span.last.isoformat()}
+            more_rows = [span | {UNATTRIBUTED: head[UNATTRIBUTED]}]
+        answer = self.counter.answer(**head, items=items)
+        partial = not complete or not set(keys) <= {*held.shards, *imported}
+        return Answer(answer, more_rows, self.words, partial)
 
     async def _unattributed(
         self, statistics: Statistics, keys: Sequence[str], realms: Collection[str] | None
@@ -199,10 +222,9 @@ class SeriesQuestion:
         return None if found is None else sum(found.values())
 
     async def _sums(
-        self, statistics: Statistics, keys: Sequence[str], realms: Collection[str] | None
-    ) -> dict[tuple[Names, int], dict[str, int]]:
-        """By group and number of the period, the sum of each measure."""
-        held = await statistics.find_periods(keys)
+        self, statistics: Statistics, held: HeldPeriods, keys: Sequence[str], realms: Collection[str] | None
+    ) -> Sums:
+        """The counters of the periods that are held."""
         if self.filters.group_by is None:
             scopes = list(await self.filters.scopes(statistics, realms))
             named: dict[Any, Names] = dict.fromkeys(scopes, ())
@@ -211,7 +233,7 @@ class SeriesQuestion:
             held = held._replace(known_by=groups.known_by)
             named = {group.scope: tuple(group.columns.values()) for group in groups.rows}
         numbers = {key: number for number, key in enumerate(keys)}
-        sums: dict[tuple[Names, int], dict[str, int]] = defaultdict(lambda: defaultdict(int))
+        sums: Sums = defaultdict(lambda: defaultdict(int))
 
         def shard_scopes() -> Iterator[ShardScope]:
             reads = 0
@@ -225,28 +247,40 @@ class SeriesQuestion:
                         )
                     yield shard_scope
 
-        async for shard_scope, counts in statistics.read_counts(list(shard_scopes())):
-            for (kind, *parts), count in counts:
-                measure, columns = self.counter.counters.get(kind, (None, ()))
-                if measure is None:
-                    continue
-                words = dict(zip(columns, parts, strict=True))
-                if all(word in words for word in self.words):
-                    group = (*named[shard_scope.scope], *(words[word] for word in self.words))
-                    sums[group, numbers[shard_scope.period]][measure] += count
+        units: list[ShardScope] = []
+        for unit in shard_scopes():
+            await pause()
+            units.append(unit)
+        async for shard_scope, counts in statistics.read_counts(units):
+            self._add(sums, named[shard_scope.scope], numbers[shard_scope.period], counts)
         return sums
 
-    def _grouped(self, sums: dict[tuple[Names, int], dict[str, int]]) -> tuple[list[Any], LeftOut]:
+    def _add(self, sums: Sums, label: Names, number: int, counts: Iterable[tuple[Names, int]]) -> None:
+        for (kind, *parts), count in counts:
+            measure, columns = self.counter.counters.get(kind, (None, ()))
+            if measure is None:
+                continue
+            words = dict(zip(columns, parts, strict=True))
+            if all(word in words for word in self.words):
+                sums[(*label, *(words[word] for word in self.words)), number][measure] += count
+
+    async def _grouped(self, sums: Sums, sources: Mapping[int, Imported]) -> tuple[list[Any], LeftOut]:
         """Rows of the largest groups, largest first, for periods with counts; and the sum of the other groups."""
         totals: dict[Names, int] = defaultdict(int)
         for (group, _), measures in sums.items():
+            await pause()
             totals[group] += sum(measures.values())
         ordered = sorted(totals, key=lambda group: (-totals[group], group))
         shown, others = ordered[: self.limit], ordered[self.limit :]
         rows: list[Any] = []
         for group in shown:
+            await pause()
             numbers = range(len(self.window.periods))
-            rows += [self._row(number, group, sums[group, number]) for number in numbers if (group, number) in sums]
+            rows += [
+                self._row(number, group, sums[group, number], sources.get(number))
+                for number in numbers
+                if (group, number) in sums
+            ]
             if len(rows) > MAX_ROWS:
                 raise BadParameterError(
                     "group_by",
@@ -254,15 +288,20 @@ class SeriesQuestion:
                 )
         return rows, LeftOut(groups=len(others), count=sum(totals[group] for group in others))
 
-    def _row(self, number: int, group: Names, measures: dict[str, int]) -> Item:
+    def _row(self, number: int, group: Names, sums: Mapping[str, int], month: Imported | None) -> SeriesItem:
+        """`month` is the imported month of the row: its missing counters are unknown, not zero."""
         period = self.window.periods[number]
         span: dict[str, Any] = {"first": period.span.first, "last": period.span.last}
         named: dict[str, Any] = dict(zip(self.columns, group, strict=True))
-        counts: dict[str, Any] = {name: measures.get(name, 0) for name in self.counter.measured(self.words)}
+        measured = self.counter.measured(self.words)
+        if month is not None:
+            found: dict[str, Any] = {name: sums.get(name) for name in measured}
+            return self.counter.item(period=period.name, **span, **named, **found, exact=False, imported=month.source)
+        counts: dict[str, Any] = {name: sums.get(name, 0) for name in measured}
         return self.counter.item(period=period.name, **span, **named, **counts, exact=True)
 
 
-def parse(counter: Counter, parameters: Parameters, settings: ApiSettings, today: date) -> SeriesQuestion:
+def parse(counter: CounterSeries, parameters: Parameters, settings: ApiSettings, today: date) -> SeriesQuestion:
     granularity = parameters.get(GRANULARITY)
     chosen = parameters.get(counter.group_by)
     labels = [name for name in chosen if name in DIMENSIONS]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable
 from datetime import date
 from typing import Final, NamedTuple
 
 from api.dialects.own import parameters as declared
 from api.dialects.own.parameters import EARLIEST, BadParameterError, Parameters
+from api.ledger.retention import is_kept, oldest_kept
 from api.ledger.status import PipelineStatus
 from schemas.ledger.periods import Month, Span, Week, day_key
 
@@ -91,24 +92,18 @@ def parse(parameters: Parameters, today: date, granularity: str, rolling_days: i
     return Window(granularity, Span(periods[0].span.first, periods[-1].span.last), periods, today)
 
 
-def oldest_kept(status: PipelineStatus, today: date) -> tuple[date, Month]:
-    """The oldest day and month that retention keeps."""
-    days, months = status.minimum_setting("retain_days"), status.minimum_setting("retain_months")
-    longest = today.toordinal() - EARLIEST.toordinal()
-    # With 0 no day is kept, not even today.
-    first_day = EARLIEST if days is None else date.fromordinal(today.toordinal() - min(days, longest) + (days == 0))
-    first_month = Month.of(EARLIEST) if months is None else Month.of(today).plus(-min(months, longest // 31))
-    return first_day, first_month
+def require_kept(
+    asked: Iterable[str],
+    status: PipelineStatus,
+    today: date,
+    parameter: str = "from",
+    imported: Collection[str] = (),
+) -> None:
+    """Raises BadParameterError, naming the setting, if expired periods would make a figure too low.
 
-
-def is_kept(keys: Iterable[str], status: PipelineStatus, today: date) -> bool:
-    """Whether retention still keeps all these periods."""
-    first_day, first_month = oldest_kept(status, today)
-    return all(key >= (first_month.key if len(key) == 7 else day_key(first_day)) for key in keys)
-
-
-def require_kept(keys: Sequence[str], status: PipelineStatus, today: date, parameter: str = "from") -> None:
-    """Raises BadParameterError, naming the setting, if expired days would make a figure too low."""
+    `imported` are months whose figures do not expire.
+    """
+    keys = [key for key in asked if key not in imported]
     first_day, first_month = oldest_kept(status, today)
     months = [key for key in keys if len(key) == 7]
     if len(months) < len(keys) and status.minimum_setting("retain_days") == 0:

@@ -54,7 +54,8 @@ def publish(
 
     Use it to load an export of another product, or events of the time before the live connection. FILE contains JSON
     Lines, JSON arrays of any size or multi-line JSON objects, in UTF-8, gzipped or not. --format names the product that
-    wrote it; "login", "token" and "account" are native events without the field "type".
+    wrote it; "login", "token" and "account" are native events without the field "type". "janssen-audit" also reads the
+    server's audit file as it is.
 
     \b
       authtally publish --format keycloak --dry-run events.json.gz
@@ -94,12 +95,19 @@ def publish(
 @click.command("import-stat")
 @click.argument("file", metavar="[FILE|-]", required=False)
 @click.option("--source", metavar="TEXT", help="Origin of the figures, shown with them.  [default: the file's name]")
-@click.option("--replace", is_flag=True, help="Also import months that are already imported or counted.")
+@click.option("--replace", is_flag=True, help="Also import months that are already imported.")
+@click.option("--instead", is_flag=True, help="Also import months of which events were counted; answers hide those.")
 @click.option("--remove", multiple=True, metavar="MONTH", help="Remove an imported month; may be repeated.")
 @click.option("--dry-run", is_flag=True, help="Change nothing; print the months that would be imported or removed.")
 @json_option
 def import_stat(
-    file: str | None, source: str | None, replace: bool, remove: tuple[str, ...], dry_run: bool, as_json: bool
+    file: str | None,
+    source: str | None,
+    replace: bool,
+    instead: bool,
+    remove: tuple[str, ...],
+    dry_run: bool,
+    as_json: bool,
 ) -> None:
     """Import monthly figures of another system, so that answers cover the time before. Without FILE, list them.
 
@@ -119,9 +127,9 @@ def import_stat(
       authtally import-stat past.json
       authtally import-stat --remove 2025-03
 
-    Either all months are written, in one step, or none. If the ledger has counted a month itself, answers use the
-    ledger's figures. Imported months are numbers of the whole deployment, without the users behind them: they add
-    nothing to a range of several months, to a realm or to a client.
+    Either all months are written, in one step, or none. A month must be over. An imported month stands until --remove:
+    answers about the whole deployment use its figures, whatever is counted of it. Imported months are numbers without
+    the users behind them: they add nothing to a range of several months, to a realm or to a client.
 
     Exit status: 0 done, 1 a fault was found and nothing was changed, 2 wrong settings or options.
     """
@@ -131,7 +139,9 @@ def import_stat(
         raise click.UsageError("either FILE or --remove")
     values = worker_settings()
     if file is not None:
-        import_stat.import_months(values, file, source, replace=replace, dry_run=dry_run, as_json=as_json)
+        import_stat.import_months(
+            values, file, source, replace=replace, instead=instead, dry_run=dry_run, as_json=as_json
+        )
     elif remove:
         import_stat.remove(values, remove, dry_run=dry_run, as_json=as_json)
     else:

@@ -10,6 +10,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from deploy.cli.json_output import print_error
+from deploy.cli.terminal import LAYOUT, echo, printable
 
 PROGRAM: Final = "authtally"
 SHELLS: Final = ("bash", "zsh", "fish")
@@ -62,7 +63,7 @@ class SettingsUsageError(click.ClickException):
 
     def show(self, file: Any = None) -> None:
         for error in self.faults:
-            click.echo(error, err=True)
+            echo(error, err=True)
 
 
 class HelpGroup(click.Group):
@@ -79,6 +80,7 @@ class HelpGroup(click.Group):
         try:
             return super().invoke(ctx)
         except click.ClickException as error:
+            error.message = printable(error.message, LAYOUT)
             if not as_json:
                 raise
             more = {"faults": error.faults} if isinstance(error, SettingsUsageError) else {}

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import click
 
 from deploy.cli.commands.options import json_option, settings_errors_as_usage
 from deploy.cli.json_output import print_json
+from deploy.cli.terminal import echo
 
 
 def _checked(kind: type[Any], *, check: bool, as_json: bool) -> bool:
@@ -21,8 +23,20 @@ def _checked(kind: type[Any], *, check: bool, as_json: bool) -> bool:
         print_json({"settings": effective(values)})
     elif check:
         for name, value in effective(values).items():
-            click.echo(f"{name}={value}")
+            echo(f"{name}={value}")
     return check
+
+
+def _parse_until(_: click.Context, __: click.Parameter, value: str | None) -> datetime | None:
+    """Parse --until. Raises click.BadParameter."""
+    if value is None:
+        return None
+    from schemas.time import rfc3339
+
+    try:
+        return rfc3339.parse(value).astimezone(UTC)
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is not a time of RFC 3339, such as 2026-11-01T00:00:00Z") from None
 
 
 check_option: Callable[[Any], Any] = click.option(
@@ -91,9 +105,18 @@ def api(check: bool, as_json: bool) -> None:
 @click.option("--events", default=60_000, show_default=True, type=click.IntRange(1000), help="Events to publish.")
 @click.option("--port", default=8080, show_default=True, type=click.IntRange(1, 65_535), help="Port of the api.")
 @click.option("--token", default="demo-token", show_default=True, help="Bearer token that the api accepts.")
+@click.option(
+    "--until",
+    metavar="INSTANT",
+    callback=_parse_until,
+    help="End of the sample, such as 2026-11-01T00:00:00Z; nothing follows it. Default: now, and events keep coming.",
+)
+@click.option("--show-answers", is_flag=True, help="Print questions on every surface with their answers.")
 @click.option("--exit", "then_exit", is_flag=True, help="Check every answer against the published events, then exit.")
-def demo(events: int, port: int, token: str, then_exit: bool) -> None:
+def demo(events: int, port: int, token: str, until: datetime | None, show_answers: bool, then_exit: bool) -> None:
     """Run broker, store, worker and api on this machine with sample events, until Ctrl-C. Leaves no files behind.
+
+    The sample covers the last 14 months and the current one.
 
     \b
       authtally demo
@@ -103,6 +126,10 @@ def demo(events: int, port: int, token: str, then_exit: bool) -> None:
 
     Exit status: 0 stopped after it was ready, 1 failed (with --exit also: an answer was wrong), 130 stopped earlier.
     """
-    from deploy.demo.run import run
+    from deploy.demo.servers import missing_packages
 
-    raise SystemExit(run(events=events, port=port, token=token, then_exit=then_exit))
+    if missing := missing_packages():
+        raise click.ClickException(f"The demo needs {missing}: pip install 'authtally[demo]'")
+    from deploy.demo.run import Options, run
+
+    raise SystemExit(run(Options(events, port, token, until, then_exit, show_answers)))

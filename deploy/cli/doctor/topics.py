@@ -9,7 +9,7 @@ from aggregator.kafka.codecs import CODECS
 from aggregator.kafka.dead_letters import MAX_REQUEST_BYTES, TRUNCATED_BYTES
 from deploy.cli.doctor.findings import APART_S, Finding, Verdict, span
 from deploy.cli.doctor.kafka import Kafka, Topic
-from schemas.ledger.inventory import BINDINGS
+from schemas.ledger.inventory import INVENTORY_BINDINGS
 from schemas.ledger.keys import Shard
 from schemas.settings import PREFIX
 
@@ -59,7 +59,7 @@ def _topic(kafka: Kafka, name: str, topic: Topic, binding: str | None) -> Findin
             f"partition {', '.join(map(str, leaderless))} has no leader: it can be neither read nor written",
             "start the brokers that have its replicas",
         )
-    if binding in BINDINGS and number > 1:
+    if binding in INVENTORY_BINDINGS and number > 1:
         return Finding(
             "kafka.topic",
             name,

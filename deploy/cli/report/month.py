@@ -13,11 +13,13 @@ import click
 import orjson
 
 from api.ledger.client import UNREACHABLE, open_ledger
+from api.ledger.imported import Imported
 from api.ledger.statistics import Counts, Statistics
 from api.ledger.status import PipelineStatus
 from api.ledger.users import ActiveUsers
 from deploy.cli.operations import show_table
 from deploy.cli.report.signing import SignatureError, private_key, public_key, read_file, signed_with, verified
+from deploy.cli.terminal import echo, printable_json
 from schemas.ledger import fields
 from schemas.ledger.periods import Month
 from schemas.ledger.scopes import EVERYTHING, OTHER, Scope
@@ -48,7 +50,7 @@ def sign(settings: CommonSettings, key_file: Path, text: str | None, output: Pat
         output.write_bytes(envelope)
     except OSError as error:
         raise click.ClickException(f"{output}: {error.strerror}") from error
-    click.echo(f"Signed the report of {month.key}: {output}")
+    echo(f"Signed the report of {month.key}: {output}")
 
 
 def verify(file: Path, key_file: Path, *, as_json: bool) -> None:
@@ -59,9 +61,9 @@ def verify(file: Path, key_file: Path, *, as_json: bool) -> None:
     except SignatureError as error:
         raise click.ClickException(f"{file}: {error}") from error
     if as_json:
-        click.echo(orjson.dumps(signed, option=orjson.OPT_INDENT_2).decode())
+        click.echo(printable_json(orjson.dumps(signed, option=orjson.OPT_INDENT_2).decode()))
         return
-    click.echo(f"{file}: the signature is valid; signed on {signed['made']}.")
+    echo(f"{file}: the signature is valid; signed on {signed['made']}.")
     users, logins = signed["active_users"], signed["logins"]
     show_table(
         ("month", "active users", "error", "logins", "failed logins", "tokens"),
@@ -69,7 +71,7 @@ def verify(file: Path, key_file: Path, *, as_json: bool) -> None:
             (
                 signed["month"] + (" (to date)" if signed["to_date"] else ""),
                 f"{users['value']:,}",
-                "exact" if users["exact"] else f"±{users['standard_error']}",
+                _error(users),
                 f"{logins['succeeded']:,}",
                 f"{logins['failed']:,}",
                 f"{sum(row['count'] for row in signed['tokens']):,}",
@@ -77,7 +79,7 @@ def verify(file: Path, key_file: Path, *, as_json: bool) -> None:
         ],
     )
     if signed["imported_from"] is not None:
-        click.echo(f"Imported from {signed['imported_from']}: no log covers it.")
+        echo(f"Imported from {signed['imported_from']}: no log covers it.")
         return
     show_table(
         ("topic", "partition", "topic id", "covered up to", "lost"),
@@ -91,11 +93,11 @@ async def _month(settings: CommonSettings, month: Month) -> dict[str, Any]:
         statistics = Statistics(client, settings)
         # Read before the figures, which therefore contain everything below these positions.
         before = await statistics.pipeline_status()
-        held = await statistics.find_periods([month.key])
-        if month.key in held.shards:
-            result = await _counted(statistics, settings, month.key)
+        imported = (await statistics.imported()).get(month.key)
+        if imported is not None:
+            result = _imported(imported)
         else:
-            result = await _imported(statistics, month.key)
+            result = await _counted(statistics, settings, month.key)
         after = await statistics.pipeline_status()
     finally:
         await client.close()
@@ -129,6 +131,8 @@ def _positions(before: PipelineStatus, after: PipelineStatus) -> list[dict[str, 
 
 async def _counted(statistics: Statistics, settings: CommonSettings, month: str) -> dict[str, Any]:
     held = await statistics.find_periods([month])
+    if month not in held.shards:
+        raise click.ClickException(f"{month}: the ledger has no figures of this month")
     realms: list[Scope] = []
     if "realm" in settings.users_by and "realm" in settings.counts_by:
         known = {scope for scope in await statistics.labels() if scope.dimension == "realm"}
@@ -149,12 +153,11 @@ async def _counted(statistics: Statistics, settings: CommonSettings, month: str)
     }
 
 
-async def _imported(statistics: Statistics, month: str) -> dict[str, Any]:
-    found = (await statistics.imported()).get(month)
-    if found is None or found.active is None:
-        raise click.ClickException(f"{month}: the ledger has no figures of this month")
+def _imported(found: Imported) -> dict[str, Any]:
+    """An imported month stands, even if events of it were counted here."""
     return {
-        **_figures(ActiveUsers(found.active, 0.0), found.counts),
+        **_figures(_NO_USERS, found.counts),
+        "active_users": {"value": found.active, "exact": False, "standard_error": None},
         "active_clients": _users(_NO_USERS),
         "realms": [],
         "imported_from": found.source,
@@ -184,6 +187,12 @@ def _figures(active: ActiveUsers, counts: Counts | Mapping[tuple[str, ...], int]
         ],
         "accounts": [{"kind": names[1], "count": count} for names, count in rows if names[0] == account],
     }
+
+
+def _error(users: Mapping[str, Any]) -> str:
+    if users["exact"]:
+        return "exact"
+    return "unknown" if users["standard_error"] is None else f"±{users['standard_error']}"
 
 
 def _users(active: ActiveUsers) -> dict[str, Any]:

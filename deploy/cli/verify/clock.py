@@ -16,7 +16,7 @@ from deploy.cli.verify.plain_counting import events_of
 from deploy.cli.verify.replay import KafkaRecord
 from schemas.events import RecordTime
 from schemas.ledger import fields
-from schemas.ledger.inventory import BINDINGS
+from schemas.ledger.inventory import INVENTORY_BINDINGS
 from schemas.ledger.keys import ShardKeys
 
 
@@ -47,7 +47,7 @@ class Untimed:
             at = RecordTime.of(record.timestamp, now_ms)
             if at.usable:
                 continue
-            for event in events_of(self.settings.topics[self.of.shard.topic], record, at):
+            for event in events_of(self.of.shard.topic, self.settings, record, at):
                 local = event.time.astimezone(self.settings.zone)
                 self.periods |= {f"{local:%Y-%m-%d}", f"{local:%Y-%m}"}
 
@@ -61,7 +61,7 @@ class Untimed:
         if ledger.impossible <= log.impossible:
             return False
         key, of = self.of.base + name, self.of
-        if self.settings.topics[of.shard.topic] in BINDINGS or of.period_of(key) in self.periods:
+        if self.settings.topics[of.shard.topic] in INVENTORY_BINDINGS or of.period_of(key) in self.periods:
             return True
-        kept_beside = {of.progress, of.labels, of.index, of.ids, *map(of.clients, self.periods)}
+        kept_beside = {of.progress, of.labels, of.shares, of.index, of.ids, *map(of.clients, self.periods)}
         return key in kept_beside or key.startswith(of.ids_of(0)[:-1])

@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 import redis.exceptions
 
-from api.cache.cache import Cache, CacheEntry, LocalStore, ResponseBody, SharedStore
+from api.cache.cache import Cache, CacheEntry, Figures, LocalStore, ResponseBody, SharedStore
+from api.cache.entries import Body
 from api.http.errors import UnavailableError
 from api.ledger.client import Client, open_url
 from api.ledger.cooldown import RETRY_S
@@ -28,20 +29,24 @@ class Work:
         self.go = asyncio.Event()
         self.go.set()
         self.error: Exception | None = None
-        self.empty = False
+        self.partial = False
 
-    async def __call__(self) -> ResponseBody:
+    async def __call__(self) -> Figures:
         self.calls += 1
         number = self.calls
         await self.go.wait()
         if self.error is not None:
             raise self.error
-        return ResponseBody(b"answer %d" % number, "text/plain", self.empty)
+        return Figures(f"answer {number}", self.partial)
 
 
 @pytest.fixture
 def work() -> Work:
     return Work()
+
+
+def shown(entry: CacheEntry) -> str:
+    return str(entry.figures(str))
 
 
 def cache(clock: Clock, jitter: Callable[[], float] = lambda: 0.0, **given: object) -> Cache:
@@ -57,7 +62,7 @@ async def test_a_thousand_concurrent_misses_are_one_computation(clock: Clock, wo
     work.go.set()
     entries = await asyncio.gather(*asked[1:])
     assert work.calls == 1
-    assert {entry.content for entry in entries} == {b"answer 1"}
+    assert {shown(entry) for entry in entries} == {"answer 1"}
 
 
 async def test_a_thousand_concurrent_requests_read_the_ledger_once(
@@ -79,7 +84,7 @@ async def test_an_answer_ends_at_its_expiry(clock: Clock, work: Work) -> None:
     clock.now += 59.9
     assert await kept.get("key", 60, work) is first
     clock.now += 0.1
-    assert (await kept.get("key", 60, work)).content == b"answer 2"
+    assert shown(await kept.get("key", 60, work)) == "answer 2"
 
 
 async def test_jitter_only_ever_lengthens(clock: Clock, work: Work) -> None:
@@ -87,16 +92,57 @@ async def test_jitter_only_ever_lengthens(clock: Clock, work: Work) -> None:
     assert entry.expires_at == pytest.approx(clock.now + 3672)
 
 
-async def test_an_empty_answer_is_kept_for_ten_seconds(clock: Clock, work: Work) -> None:
-    kept = cache(clock)
-    work.empty = True
+@pytest.mark.parametrize("jitter", [0.0, 1.0])
+async def test_partial_figures_live_ten_seconds_and_have_no_grace(clock: Clock, work: Work, jitter: float) -> None:
+    kept = cache(clock, lambda: jitter)
+    work.partial = True
     await kept.get("key", 3600, work)
     clock.now += 9.9
-    await kept.get("key", 3600, work)
-    assert work.calls == 1
-    clock.now += 0.2
-    await kept.get("key", 3600, work)
-    assert work.calls == 2
+    work.error = GONE
+    assert shown(await kept.get("key", 3600, work)) == "answer 1"
+    clock.now += 0.1
+    with pytest.raises(UnavailableError):
+        await kept.get("key", 3600, work)
+    work.error = None
+    clock.now += RETRY_S
+    assert shown(await kept.get("key", 3600, work)) == "answer 3"
+
+
+async def test_partial_figures_do_not_outlive_ten_seconds_in_the_shared_store(
+    clock: Clock, work: Work, shared: Client, redis_url: str
+) -> None:
+    one, other = (cache(clock, shared=SharedStore(shared, "authtally:", 1000, clock.handed)) for _ in range(2))
+    work.partial = True
+    await one.get("key", 3600, work)
+    await stored(redis_url)
+    with redis.Redis.from_url(redis_url) as server:
+        (key,) = server.keys()
+        assert 5_000 < server.pttl(key) <= 10_000
+    clock.now += 8
+    assert (await other.get("key", 3600, work)).partial
+    clock.now += 2
+    work.error = GONE
+    with pytest.raises(UnavailableError):
+        await other.get("key", 3600, work)
+
+
+async def test_a_format_is_rendered_once_for_an_entry(clock: Clock, work: Work) -> None:
+    kept, rendered = cache(clock), list[str]()
+
+    def render(form: str) -> Callable[[], ResponseBody]:
+        def run() -> ResponseBody:
+            rendered.append(form)
+            return ResponseBody(f"{shown(entry)} {form}".encode(), "text/plain")
+
+        return run
+
+    for form in ("json", "csv", "json"):
+        entry = await kept.get("key", 60, work)
+        assert (await kept.body("key", entry, form, render(form))).content == f"answer 1 {form}".encode()
+    clock.now += 60
+    entry = await kept.get("key", 60, work)
+    assert (await kept.body("key", entry, "csv", render("csv"))).content == b"answer 2 csv"
+    assert rendered == ["json", "csv", "csv"]
 
 
 async def test_an_answer_has_its_age_and_lifetime(
@@ -135,7 +181,7 @@ async def test_a_failed_computation_is_not_kept(clock: Clock, work: Work) -> Non
     with pytest.raises(ValueError, match="a defect"):
         await kept.get("key", 60, work)
     work.error = None
-    assert (await kept.get("key", 60, work)).content == b"answer 2"
+    assert shown(await kept.get("key", 60, work)) == "answer 2"
 
 
 async def test_an_unreachable_ledger_is_bridged_within_the_grace(clock: Clock, work: Work) -> None:
@@ -144,7 +190,7 @@ async def test_an_unreachable_ledger_is_bridged_within_the_grace(clock: Clock, w
     work.error = GONE
     clock.now += 159.9
     bridged = await kept.get("key", 60, work)
-    assert (bridged.content, bridged.stale) == (b"answer 1", True)
+    assert (shown(bridged), bridged.stale) == ("answer 1", True)
     clock.now += 0.1
     with pytest.raises(UnavailableError):
         await kept.get("key", 60, work)
@@ -159,7 +205,7 @@ async def test_an_unreachable_ledger_is_tried_once_a_second(clock: Clock, work: 
     assert work.calls == 1
     clock.now += 1
     work.error = None
-    assert (await kept.get("a", 60, work)).content == b"answer 2"
+    assert shown(await kept.get("a", 60, work)) == "answer 2"
 
 
 async def test_a_clock_that_is_set_back_keeps_no_ledger_unreachable(clock: Clock, work: Work) -> None:
@@ -170,17 +216,32 @@ async def test_a_clock_that_is_set_back_keeps_no_ledger_unreachable(clock: Clock
     clock.step(-3600)
     clock.now += RETRY_S
     work.error = None
-    assert (await kept.get("a", 60, work)).content == b"answer 2"
+    assert shown(await kept.get("a", 60, work)) == "answer 2"
 
 
-async def test_the_oldest_answers_go_when_there_are_too_many(clock: Clock, work: Work) -> None:
+async def test_the_oldest_answers_go_when_there_are_too_many(clock: Clock) -> None:
     store = LocalStore(max_bytes=3000)
+
+    def entry(size: int) -> CacheEntry:
+        return CacheEntry(b"x" * size, clock.now, clock.now + 60, clock.handed, partial=False)
+
+    def there() -> list[int]:
+        return [number for number in range(10) if store.get(str(number)) is not None]
+
     for number in range(10):
-        store.put(str(number), CacheEntry(b"x" * 400, "text/plain", clock.now, clock.now + 60, clock.handed))
-    kept = [number for number in range(10) if store.get(str(number)) is not None]
-    assert kept == [7, 8, 9]
-    store.put("9", CacheEntry(b"y", "text/plain", clock.now, clock.now + 60, clock.handed))
-    assert [number for number in range(10) if store.get(str(number)) is not None] == [7, 8, 9]
+        store.put(str(number), entry(400))
+    assert there() == [7, 8, 9]
+    last = entry(1)
+    store.put("9", last)
+    assert there() == [7, 8, 9]
+    last.bodies["json"] = Body(ResponseBody(b"y" * 400, "text/plain"))
+    store.grown("9", last)
+    assert there() == [7, 8, 9]
+    last.bodies["csv"] = Body(ResponseBody(b"y" * 600, "text/plain"))
+    store.grown("9", last)
+    assert there() == [8, 9], "rendered bodies count too"
+    store.grown("7", entry(10_000))
+    assert there() == [8, 9], "an entry that is gone already takes no memory"
 
 
 @pytest.fixture
@@ -203,10 +264,10 @@ async def test_processes_share_answers_and_their_expiry(
     await stored(redis_url)
     clock.now += 40
     entry = await other.get("key", 60, work)
-    assert (work.calls, entry.content, entry.content_type) == (1, b"answer 1", "text/plain")
+    assert (work.calls, shown(entry)) == (1, "answer 1")
     assert entry.computed_at == pytest.approx(clock.now - 40)
     clock.now += 20
-    assert (await other.get("key", 60, work)).content == b"answer 2", "a copy does not outlive what it is a copy of"
+    assert shown(await other.get("key", 60, work)) == "answer 2", "a copy does not outlive what it is a copy of"
 
 
 async def test_a_shared_answer_bridges_an_outage_of_the_ledger(
@@ -217,7 +278,7 @@ async def test_a_shared_answer_bridges_an_outage_of_the_ledger(
     await stored(redis_url)
     clock.now += 90
     work.error = GONE
-    assert (await other.get("key", 60, work)).content == b"answer 1"
+    assert shown(await other.get("key", 60, work)) == "answer 1"
 
 
 async def test_a_shared_answer_has_a_lifetime_in_redis(
@@ -233,18 +294,64 @@ async def test_a_shared_answer_has_a_lifetime_in_redis(
 async def test_a_lost_shared_store_costs_a_computation_and_no_more(clock: Clock, work: Work) -> None:
     client = open_url("redis://127.0.0.1:1/0")
     kept = cache(clock, shared=SharedStore(client, "authtally:", 100, clock.handed))
-    assert (await kept.get("key", 60, work)).content == b"answer 1"
+    assert shown(await kept.get("key", 60, work)) == "answer 1"
     await kept.close()
 
 
-async def test_what_another_wrote_there_is_computed_anew(
-    clock: Clock, work: Work, shared: Client, redis_url: str
+def flipped(value: bytes) -> bytes:
+    return value[:-1] + bytes([value[-1] ^ 1])
+
+
+@pytest.mark.parametrize(
+    ("damage", "why"),
+    [
+        (lambda _: b"\x00 no such thing", "a foreign value"),
+        (lambda _: b"", "an empty one"),
+        (lambda value: value[:-3], "a truncated one"),
+        (flipped, "another digit: it would decode"),
+        (lambda value: value[:20] + value[21:], "a byte too few in its times"),
+        (lambda _: b'[1.0,9e9,"text/plain"]\nanswer 9', "the layout of an earlier release"),
+    ],
+)
+async def test_a_damaged_entry_is_a_miss(
+    clock: Clock, work: Work, shared: Client, redis_url: str, damage: Callable[[bytes], bytes], why: str
 ) -> None:
     kept = cache(clock, shared=SharedStore(shared, "authtally:", 100, clock.handed))
     await kept.get("key", 60, work)
     await stored(redis_url)
     with redis.Redis.from_url(redis_url) as server:
         (key,) = server.keys()
-        server.set(key, b"\x00 no such thing")
+        server.set(key, damage(server.get(key)))
     fresh = cache(clock, shared=SharedStore(shared, "authtally:", 100, clock.handed))
-    assert (await fresh.get("key", 60, work)).content == b"answer 2"
+    assert shown(await fresh.get("key", 60, work, str)) == "answer 2", why
+
+
+async def test_an_entry_under_the_key_of_another_is_a_miss(
+    clock: Clock, work: Work, shared: Client, redis_url: str
+) -> None:
+    kept = cache(clock, shared=SharedStore(shared, "authtally:", 100, clock.handed))
+    await kept.get("one", 60, work)
+    await stored(redis_url)
+    with redis.Redis.from_url(redis_url) as server:
+        (one,) = server.keys()
+        await kept.get("other", 60, work)
+        await wait_until_async(lambda: server.dbsize() == 2, what="both answers in the shared store")
+        (other,) = set(server.keys()) - {one}
+        server.set(other, server.get(one))
+    fresh = cache(clock, shared=SharedStore(shared, "authtally:", 100, clock.handed))
+    assert shown(await fresh.get("other", 60, work, str)) == "answer 3"
+
+
+async def test_figures_of_another_type_are_a_miss(clock: Clock, work: Work, shared: Client, redis_url: str) -> None:
+    await cache(clock, shared=SharedStore(shared, "authtally:", 100, clock.handed)).get("key", 60, work)
+    await stored(redis_url)
+    fresh = cache(clock, shared=SharedStore(shared, "authtally:", 100, clock.handed))
+    await fresh.get("key", 60, work, dict[str, int])
+    assert work.calls == 2
+
+
+async def test_releases_do_not_share_figures(clock: Clock, work: Work, shared: Client, redis_url: str) -> None:
+    one, other = (cache(clock, shared=SharedStore(shared, "a:", 100, clock.handed, release)) for release in "12")
+    await one.get("key", 60, work)
+    await stored(redis_url)
+    assert shown(await other.get("key", 60, work)) == "answer 2"

@@ -16,12 +16,15 @@ from tests.api.conftest import Answer
 READ_TIMEOUT_S = 20
 JSON = "application/json"
 EVENTS = ("login", "token", "account")
+NATIVE = "http:native:*:"
+"""What ids of POST /v1/events begin with, from a sender of all realms."""
 
 
 class Record(NamedTuple):
     partition: int
     key: bytes | None
     value: dict[str, Any]
+    headers: list[tuple[str, bytes]]
 
 
 class Sender:
@@ -75,7 +78,8 @@ def records(bootstrap: str, topic: str) -> list[Record]:
             if message is None:
                 continue
             if message.error() is None:
-                found.append(Record(message.partition(), message.key(), json.loads(message.value())))
+                value, headers = json.loads(message.value()), message.headers() or []
+                found.append(Record(message.partition(), message.key(), value, headers))
             elif message.error().code() == KafkaError._PARTITION_EOF:
                 left.discard(message.partition())
         return sorted(found, key=lambda record: record.partition)

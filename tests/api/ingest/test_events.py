@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import aiohttp
 import pytest
 
 from tests.api.conftest import Clock, Serve
-from tests.api.ingest.sending import MakeSite, Sender, Site, key_of
+from tests.api.ingest.sending import JSON, NATIVE, MakeSite, Sender, Site, key_of
 from tests.api.sources import by_file, listed
 
 NOW = "2026-11-20T10:00:00Z"
@@ -31,11 +32,11 @@ KEYCLOAK = {
 }
 PASSWORD_GRANT = KEYCLOAK | {"id": "0f0f", "details": {"grant_type": "password", "token_id": "t"}}
 LOGOUT = KEYCLOAK | {"id": "0f10", "type": "LOGOUT"}
-AUTH0 = {
+AUTH0: dict[str, Any] = {
     "log_id": "9002",
     "data": {"type": "s", "date": NOW, "tenant_name": "acme", "client_id": "web", "user_id": "auth0|1"},
 }
-FUSIONAUTH = {
+FUSIONAUTH: dict[str, Any] = {
     "event": {
         "id": "6b33",
         "createInstant": 1_795_168_800_000,
@@ -55,6 +56,13 @@ CLOUD_EVENT = {
     "datacontenttype": "application/json",
     "data": {"tenant": "acme", "client": "web", "outcome": "success"},
 }
+
+
+def hook(product: str, event_id: str) -> str:
+    """The id of a webhook's event in Kafka."""
+    return f"http:{product}:*:{product}:{event_id}"
+
+
 SECRET = "a secret that no one guesses"
 
 
@@ -64,10 +72,19 @@ def lines(*events: object) -> bytes:
 
 async def test_an_event_is_in_kafka_as_our_own_json_when_it_is_answered(site: Site) -> None:
     answer = await site.send(LOGIN | {"password": "never kept"})
-    assert (answer.status, answer.json) == (202, {"accepted": 1, "ignored": 0, "rejected": []})
+    assert (answer.status, answer.json) == (
+        202,
+        {
+            "accepted": 1,
+            "ignored": 0,
+            "rejected": [],
+            "warnings": [{"index": 0, "detail": "unknown field 'password'"}],
+        },
+    )
     (record,) = site.holds("login")
-    assert record.key == key_of("a-1")
-    assert {name: value for name, value in record.value.items() if value not in (None, True)} == LOGIN
+    assert record.key == key_of(f"{NATIVE}a-1")
+    expected = LOGIN | {"id": f"{NATIVE}a-1"}
+    assert {name: value for name, value in record.value.items() if value not in (None, True)} == expected
 
 
 @pytest.mark.parametrize(
@@ -81,7 +98,7 @@ async def test_an_event_is_in_kafka_as_our_own_json_when_it_is_answered(site: Si
 )
 async def test_many_events_go_each_to_its_topic(site: Site, media: str, body: bytes, why: str) -> None:
     assert (await site.send(body, media=media)).json["accepted"] == 3, why
-    assert site.held() == {"login": ["a-1"], "token": ["a-2"], "account": ["a-3"]}
+    assert site.held() == {"login": [f"{NATIVE}a-1"], "token": [f"{NATIVE}a-2"], "account": [f"{NATIVE}a-3"]}
 
 
 @pytest.mark.parametrize("media", ["application/x-www-form-urlencoded", "text/plain", "application/xml"])
@@ -112,7 +129,7 @@ async def test_bad_elements_are_named_and_the_good_ones_taken(site: Site) -> Non
     result = [(rejection["index"], rejection["reason"]) for rejection in answer.json["rejected"]]
     assert result == [(1, "wrong_type"), (2, "not_an_object"), (4, "missing_field")]
     assert "user_id" in answer.json["rejected"][2]["detail"]
-    assert site.held() == {"login": ["a-1"], "token": [], "account": ["a-3"]}
+    assert site.held() == {"login": [f"{NATIVE}a-1"], "token": [], "account": [f"{NATIVE}a-3"]}
 
 
 @pytest.mark.parametrize(
@@ -147,12 +164,24 @@ async def test_an_event_too_far_ahead_of_now_is_rejected(site: Site, clock: Cloc
 @pytest.mark.parametrize(
     ("way", "body", "expected"),
     [
-        ("keycloak", KEYCLOAK, {"login": ["keycloak:0f0e"]}),
-        ("keycloak", PASSWORD_GRANT, {"login": ["keycloak:0f0f"], "token": ["keycloak:0f0f"]}),
+        ("keycloak", KEYCLOAK, {"login": [hook("keycloak", "0f0e")]}),
+        (
+            "keycloak",
+            PASSWORD_GRANT,
+            {"login": [hook("keycloak", "0f0f")], "token": [hook("keycloak", "0f0f")]},
+        ),
         ("keycloak", LOGOUT, {}),
-        ("auth0", [AUTH0, AUTH0 | {"log_id": "9003"}], {"login": ["auth0:9002", "auth0:9003"]}),
-        ("auth0", lines(AUTH0, AUTH0 | {"log_id": "9003"}), {"login": ["auth0:9002", "auth0:9003"]}),
-        ("fusionauth", FUSIONAUTH, {"login": ["fusionauth:6b33"]}),
+        (
+            "auth0",
+            [AUTH0, AUTH0 | {"log_id": "9003"}],
+            {"login": [hook("auth0", "9002"), hook("auth0", "9003")]},
+        ),
+        (
+            "auth0",
+            lines(AUTH0, AUTH0 | {"log_id": "9003"}),
+            {"login": [hook("auth0", "9002"), hook("auth0", "9003")]},
+        ),
+        ("fusionauth", FUSIONAUTH, {"login": [hook("fusionauth", "6b33")]}),
     ],
 )
 async def test_a_webhook_becomes_events_of_ours(
@@ -168,7 +197,10 @@ async def test_an_event_sent_twice_has_the_same_id_key_and_partition(site: Site)
     for _ in range(3):
         for source, body in (("keycloak", PASSWORD_GRANT), ("auth0", [AUTH0]), ("fusionauth", FUSIONAUTH)):
             assert (await site.send(body, f"/v1/ingest/{source}")).status == 202
-    for event, ids in (("login", {"keycloak:0f0f", "auth0:9002", "fusionauth:6b33"}), ("token", {"keycloak:0f0f"})):
+    for event, ids in (
+        ("login", {hook("keycloak", "0f0f"), hook("auth0", "9002"), hook("fusionauth", "6b33")}),
+        ("token", {hook("keycloak", "0f0f")}),
+    ):
         found = site.holds(event)
         assert len(found) == 3 * len(ids)
         assert {(record.partition, record.key, record.value["id"]) for record in found} == {
@@ -236,12 +268,116 @@ async def test_a_bearer_of_some_realms_writes_to_those_only(make_site: MakeSite,
     assert (await site.send(sent[1], token="acme's")).status == 400
     # Ids of theirs cannot be those of anybody else.
     assert (await site.send([LOGIN, TOKEN], token="any")).json["accepted"] == 2
-    assert site.held() == {"login": ["a-1", "acme/a-1"], "token": ["a-2"], "account": ["acme/a-3"]}
+    own = "http:native:4:acme:"
+    assert site.held() == {
+        "login": [f"{NATIVE}a-1", f"{own}a-1"],
+        "token": [f"{NATIVE}a-2"],
+        "account": [f"{own}a-3"],
+    }
     state = {"type": "otp", "time": NOW, "serial": "T1", "event": "token_init", "realms": ["acme"]}
     answer = await site.send(state | {"active": True, "assigned": False}, token="acme's")
     assert (answer.status, answer.json["rejected"][0]["reason"]) == (400, "realm")
-    answer = await site.send(LOGIN | {"id": "x" * 1020}, token="acme's")
-    assert (answer.status, answer.json["rejected"][0]["reason"]) == (400, "too_long")
+
+
+async def test_no_sender_can_use_up_the_ids_of_another(make_site: MakeSite, tmp_path: Path) -> None:
+    """All these events differ for somebody: none may be a duplicate of another."""
+    realms = ("acme", "acme/b", "4", "*")
+    tokens = by_file(
+        tmp_path,
+        *(listed(f"only-{number}", scopes=["events:write"], realms=[realm]) for number, realm in enumerate(realms)),
+        listed("any", scopes=["events:write"]),
+    )
+    site = await make_site(**tokens, **SECRETS)
+    sent = (("acme", "b/0"), ("acme/b", "0"), ("acme", ":b/0"), ("4", "acme:b/0"), ("*", "auth0:9002"))
+    for realm, event_id in sent:
+        event = LOGIN | {"realm": realm, "id": event_id}
+        for token in (f"only-{realms.index(realm)}", "any"):
+            assert (await site.send(event, token=token)).json["accepted"] == 1
+    # What the webhook will send, guessed by senders of native events, and sent to another webhook.
+    for event_id in ("auth0:9002", hook("auth0", "9002")):
+        assert (await site.send(LOGIN | {"id": event_id}, token="any")).json["accepted"] == 1
+    for way, body in (("auth0", [AUTH0]), ("keycloak", KEYCLOAK | {"id": "auth0:9002"}), ("fusionauth", FUSIONAUTH)):
+        answer = await site.send(body, f"/v1/ingest/{way}", headers={"X-Webhook-Secret": SECRET})
+        assert answer.json["accepted"] == 1
+    found = site.holds("login")
+    assert len({record.value["id"] for record in found}) == len({record.key for record in found}) == len(found) - 1, (
+        "only `auth0:9002` of the sender of all realms was sent twice"
+    )
+
+
+@pytest.mark.parametrize(("realms", "prefix"), [(["acme"], "http:native:4:acme:"), (None, NATIVE)])
+async def test_an_id_that_is_too_long_with_its_prefix_is_its_digest(
+    make_site: MakeSite, tmp_path: Path, realms: list[str] | None, prefix: str
+) -> None:
+    limits: dict[str, Any] = {} if realms is None else {"realms": realms}
+    site = await make_site(**by_file(tmp_path, listed("sender", scopes=["events:write"], **limits)))
+    ids = ["x" * 1024, "x" * 1023 + "y", "é" * 512, "x" * 100]
+    assert (await site.send([LOGIN | {"id": one} for one in ids], token="sender")).json["accepted"] == 4
+    held = [record.value["id"] for record in site.holds("login")]
+    assert len(set(held)) == 4
+    assert all(one.startswith(prefix) and len(one.encode()) <= 1024 for one in held)
+    assert prefix + ids[3] in held
+
+
+WAYS_OLD = [
+    pytest.param("/v1/events", lambda at: LOGIN | {"time": at.isoformat()}, id="native"),
+    pytest.param(
+        "/v1/ingest/keycloak", lambda at: KEYCLOAK | {"time": int(at.timestamp() * 1000)}, id="keycloak's webhook"
+    ),
+    pytest.param(
+        "/v1/ingest/auth0", lambda at: AUTH0 | {"data": {**AUTH0["data"], "date": at.isoformat()}}, id="auth0's webhook"
+    ),
+    pytest.param(
+        "/v1/ingest/fusionauth",
+        lambda at: {"event": FUSIONAUTH["event"] | {"createInstant": int(at.timestamp() * 1000)}},
+        id="fusionauth's webhook",
+    ),
+]
+
+
+@pytest.mark.parametrize(("path", "made"), WAYS_OLD)
+@pytest.mark.parametrize("limited", [False, True])
+async def test_an_event_older_than_the_limit_is_rejected_by_index(
+    make_site: MakeSite, tmp_path: Path, clock: Clock, path: str, made: Callable[[datetime], Any], limited: bool
+) -> None:
+    realms: dict[str, Any] = {"realms": ["acme"]} if limited else {}
+    tokens = by_file(tmp_path, listed("sender", scopes=["events:write"], **realms))
+    site = await make_site(**tokens, ingest_max_age_days=35)
+    now = datetime.fromtimestamp(clock.now, UTC)
+    old, young = (made(now - timedelta(days=35, seconds=seconds)) for seconds in (1, -1))
+    refused = await site.send(old, path, token="sender")
+    assert refused.status == 400
+    (rejection,) = refused.json["rejected"]
+    assert (rejection["index"], rejection["reason"]) == (0, "too_old")
+    assert "AUTHTALLY_INGEST_MAX_AGE_DAYS" in rejection["detail"]
+    assert "publish" in rejection["detail"]
+    if path != "/v1/ingest/fusionauth":
+        answer = await site.send([young, old, young] if path != "/v1/ingest/keycloak" else young, path, token="sender")
+        assert [each["index"] for each in answer.json["rejected"]] == ([] if path == "/v1/ingest/keycloak" else [1])
+    else:
+        answer = await site.send(young, path, token="sender")
+    assert answer.status == 202
+    assert len(site.holds("login")) == answer.json["accepted"]
+
+
+async def test_no_header_of_a_request_reaches_kafka(site: Site) -> None:
+    """Neither can it choose a topic, a partition or a time, or make a dead letter that is not resent."""
+    headers = {
+        "authtally-topic": "elsewhere",
+        "authtally-partition": "0",
+        "authtally-offset": "7",
+        "authtally-reason": "not_json",
+        "kafka-topic": "elsewhere",
+        "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+    }
+    binary = {f"ce-{name}": str(value) for name, value in CLOUD_EVENT.items() if name != "data"}
+    binary |= {"ce-topic": "elsewhere", "ce_topic": "elsewhere"}
+    assert (await site.send(LOGIN, headers=headers)).status == 202
+    assert (await site.send(CLOUD_EVENT["data"], headers=headers | binary)).status == 202
+    for way, body in (("keycloak", KEYCLOAK), ("auth0", [AUTH0]), ("fusionauth", FUSIONAUTH)):
+        assert (await site.send(body, f"/v1/ingest/{way}", headers=headers)).status == 202
+    found = site.holds("login")
+    assert [record.headers for record in found] == [[]] * 5
 
 
 async def test_an_event_that_no_topic_is_bound_to_is_rejected_whole(make_site: MakeSite) -> None:
@@ -261,3 +397,57 @@ async def test_without_ingest_there_is_no_way_in(serve: Serve, redis_url: str) -
     async with aiohttp.ClientSession() as session:
         for path in ("/v1/events", "/v1/ingest/keycloak"):
             assert (await Sender(api.url, session)(LOGIN, path)).status == 404
+
+
+async def test_a_bearer_of_some_realms_names_no_node(make_site: MakeSite, tmp_path: Path) -> None:
+    """The figures of a node belong to all realms, and so does the number of nodes that a shard knows."""
+    limited = listed("acme's", scopes=["events:write"], realms=["acme"])
+    site = await make_site(**by_file(tmp_path, limited, listed("any", scopes=["events:write"])))
+    for token in ("acme's", "any"):
+        sent = [event | {"realm": "acme", "node": "made up", "id": f"{token} 1"} for event in (LOGIN, TOKEN)]
+        assert (await site.send(sent, token=token)).json["accepted"] == 2
+    for event in ("login", "token"):
+        assert sorted(record.value.get("node", "none") for record in site.holds(event)) == ["made up", "none"]
+
+
+MISSPELT = {"type": "login", "time": "2026-11-20T10:00:00Z", "user_id": "alice", "sucess": False}
+SIMILAR = "unknown field 'sucess', similar to 'success'"
+EXTENDED = {"specversion": "1.0", "id": "1", "source": "s", "type": "io.identity.login.v1", "myextension": "x"}
+
+
+@pytest.mark.parametrize(
+    ("body", "media", "warnings", "why"),
+    [
+        ([LOGIN, MISSPELT, MISSPELT], JSON, {1: SIMILAR, 2: SIMILAR}, "the fast path"),
+        ([LOGIN | {"user_id": "é"}, MISSPELT], JSON, {1: SIMILAR}, "element by element"),
+        (MISSPELT, JSON, {0: SIMILAR}, "one event"),
+        (LOGIN | {"trace": {"id": 1}}, JSON, {0: "unknown field 'trace'"}, "no known field is similar"),
+        (
+            *(EXTENDED | {"data": {"user_id": "a", "sucess": False}}, "application/cloudevents+json", {0: SIMILAR}),
+            "the data of a CloudEvent; its envelope may have extensions",
+        ),
+    ],
+)
+async def test_a_misspelt_field_is_taken_with_a_warning_or_refused(
+    make_site: MakeSite, body: Any, media: str, warnings: dict[int, str], why: str
+) -> None:
+    site = await make_site()
+    answer = await site.send(body, media=media)
+    assert answer.status == 202, why
+    assert {each["index"]: each["detail"] for each in answer.json["warnings"]} == warnings
+    number = len(body) if isinstance(body, list) else 1
+    assert (answer.json["accepted"], answer.json["rejected"]) == (number, [])
+    strict = await make_site(ingest_strict=True)
+    refused = await strict.send(body, media=media)
+    rejected = refused.json["rejected"]
+    assert {each["index"] for each in rejected} == set(warnings)
+    assert {each["reason"] for each in rejected} == {"unknown_field"}
+    assert all(each["detail"].endswith("(AUTHTALLY_INGEST_STRICT)") for each in rejected)
+    assert refused.status == (202 if number > len(warnings) else 400)
+
+
+async def test_correct_events_have_no_warnings_and_many_only_the_first(site: Site) -> None:
+    assert "warnings" not in (await site.send([LOGIN, LOGIN])).json
+    answer = await site.send([MISSPELT] * 500)
+    assert answer.json["accepted"] == 500
+    assert [each["index"] for each in answer.json["warnings"]] == list(range(100))

@@ -133,7 +133,7 @@ async def test_any_log_gives_the_rows_of_a_plain_table(
                 for row in rows
                 if row.realm in realms and row.status in statuses and (midnight is None or row.at < midnight)
             ]
-            assert await delete(inventory, streams, recorded, statuses, before, BERLIN) == len(gone)
+            assert await delete(inventory, streams, recorded, frozenset(statuses), before, BERLIN) == len(gone)
             rows = [row for row in rows if row not in set(gone)]
     finally:
         await client.close()
@@ -216,7 +216,7 @@ async def test_memory_is_freed_once_every_status_is_deleted(redis_url: str, wide
         some = ALL - {3}
         assert await delete(inventory, streams, RECORDED_FROM_START, some, date(2026, 1, 1), utc) > 0
         assert held("rows") == chunks, "one status is still answered"
-        await delete(inventory, streams, RECORDED_FROM_START, {3}, date(2026, 1, 1), utc)
+        await delete(inventory, streams, RECORDED_FROM_START, frozenset({3}), date(2026, 1, 1), utc)
         assert 3 < held("rows") < chunks
         assert held("days") == 2, "those of the year before are gone with the chunks that held it"
         left = [row for row in wide if row.at >= START]

@@ -266,7 +266,7 @@ async def test_a_day_has_its_first_and_last_record(client: Client, redis_url: st
     assert await statistics(client, redis_url).record_times([DAY, "2026-11-21"]) == {DAY: (10, 30)}
 
 
-async def test_months_counted_elsewhere_are_answered_where_the_ledger_has_none(
+async def test_an_imported_month_stands_whatever_is_counted_here(
     client: Client, redis_url: str, ledger: LedgerWriter
 ) -> None:
     ledger.few_users("2026-11", USERS[:3])
@@ -280,7 +280,7 @@ async def test_months_counted_elsewhere_are_answered_where_the_ledger_has_none(
     asked = [Month(2026, 9), OCTOBER, NOVEMBER]
     october, november = await statistics(client, redis_url).months(asked)
     assert (october.active.count, october.tokens, october.source) == (500, {"password": {"id_token": 7}}, "old.csv")
-    assert (november.active.count, november.source) == (3, None)
+    assert (november.active.count, november.source) == (600, "old.csv")
     limited = await statistics(client, redis_url).months(asked, {"acme"})
     assert [row.month for row in limited] == [NOVEMBER], "figures of everybody are not for who sees some"
 

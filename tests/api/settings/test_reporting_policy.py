@@ -8,11 +8,16 @@ from pathlib import Path
 import pytest
 import redis
 
+from api.inventory.policy_history import Change, RecordingHistory
+from api.settings.policy_users import Match, match_user
 from api.settings.reporting_policy import AccessPolicy, AllowedRealms, Policies, RecordingPolicy, parse
 from schemas.ledger import keys
+from schemas.ledger.inventory import WRITTEN_STATUSES
 from schemas.settings import SettingsError, read
 from tests.api.conftest import Clock, Serve
 from tests.api.otp import policy, rows, state, write, written
+
+ACCESS = "[a]\nscope = reporting.access\nrealm = *\naction = *\n"
 
 DOCUMENTED = """
 [Reporting]
@@ -45,7 +50,7 @@ def test_the_documented_policies_are_a_valid_file() -> None:
     statuses = ("total", *pairs, "active", "inactive", "assigned", "unassigned")
     assert found.recording == (RecordingPolicy(None, statuses),)
     actions = frozenset({"show", "period", "maximum", "delete_all", "delete_before"})
-    assert found.access == (AccessPolicy(None, actions, None),)
+    assert found.access == (AccessPolicy(("*",), actions, None),)
 
 
 @pytest.mark.parametrize(
@@ -58,11 +63,18 @@ def test_the_documented_policies_are_a_valid_file() -> None:
         ("[a]\nscope = reporting\nrealm = *", "policy [a], action: is missing"),
         ("[a]\nrealm = *\naction = *", "policy [a], scope: is missing"),
         ("[a]\nscope = reporting.acess\nrealm = *\naction = *", "'reporting.acess' is neither"),
-        ("[a]\nscope = reporting\nrealm = *\naction = *\nclient = 10.0.0.0/8", "client: is not enforced here"),
-        ("[a]\nscope = reporting\nrealm = *\naction = *\ntime = * 9-17 * * * *;", "time: is not enforced here"),
-        ("[a]\nscope = reporting\nrealm = *\naction = *\nuser = ada", "user: is not enforced here"),
-        ("[a]\nscope = reporting\nrealm = *\naction = *\nnonsense = yes", "nonsense: is not enforced here"),
-        ("[a]\nscope = reporting\nrealm = *\naction = *\nactive = maybe", "active: is neither True nor False"),
+        ("[a]\nscope = reporting\nrealm = *\naction = *", "policy [a], action: '*' is none of token_total"),
+        ("[a]\nscope = reporting\nrealm = *\naction = token_total\nclient = 10.0.0.0/8", "client: is not enforced"),
+        ("[a]\nscope = reporting\nrealm = *\naction = token_total\ntime = * 9-17 * * * *;", "time: is not enforced"),
+        ("[a]\nscope = reporting\nrealm = *\naction = token_total\nuser = ada", "user: is not enforced here"),
+        ("[a]\nscope = reporting\nrealm = *\naction = token_total\nnonsense = yes", "nonsense: is not enforced here"),
+        ("[a]\nscope = reporting\nrealm = *\naction = token_total\nactive = maybe", "active: is neither True nor"),
+        (ACCESS + "user = ada#mobile==1", "policy [a], user: 'ada#mobile==1' compares attributes"),
+        (ACCESS + "user = -.*local:", "policy [a], user: '-.*local:' names a resolver"),
+        (ACCESS + "user = a(", "policy [a], user: 'a(' is not a regular expression"),
+        (ACCESS + "user = *@re[alm", "policy [a], user: '*@re[alm' is not a regular expression"),
+        (ACCESS.replace("realm = *", "realm = *, -acme"), "policy [a], realm: '-acme': a realm cannot be denied"),
+        (ACCESS.replace("action = *", "action = !show"), "policy [a], action: '!show' is none of show"),
         ("[a]\nscope = reporting\nscope = reporting", "line 3: policy [a] defines scope twice"),
         ("[a]\nscope = x\n[a]\nscope = x", "line 3: policy [a] is defined twice"),
         ("scope = reporting", "line 1 is before the first [name]"),
@@ -87,19 +99,98 @@ def test_comments_other_scopes_and_inactive_policies_are_passed_over() -> None:
 @pytest.mark.parametrize(
     ("subject", "action", "allowed", "why"),
     [
-        ("ada", "show", AllowedRealms(frozenset({"acme", "globex"})), "the realms of both"),
-        ("bob", "show", AllowedRealms(frozenset({"acme"})), "not of the other's"),
-        ("bob", "period", None, "no policy names it"),
+        ("ada", "show", AllowedRealms(frozenset({"globex", "initech"})), "both that name her, not the one for all"),
+        ("ada", "period", None, "none of hers, so none"),
+        ("abe", "show", AllowedRealms(frozenset({"umbrella"})), "a pattern wins over all"),
+        ("bob", "show", AllowedRealms(frozenset({"acme"})), "the one for all"),
+        ("bob", "period", None, "no policy has the action"),
         ("root", "delete_all", AllowedRealms(None), "everything"),
+        ("root", "show", AllowedRealms(None), "hers only"),
     ],
 )
-def test_policies_add_up(subject: str, action: str, allowed: AllowedRealms | None, why: str) -> None:
+def test_the_policies_that_name_a_user_best_add_up(
+    subject: str, action: str, allowed: AllowedRealms | None, why: str
+) -> None:
     found = parse(
-        policy("reporting.access", "show", "ACME")
-        + policy("reporting.access", "show, maximum", "globex", user="ada")
-        + policy("reporting_access", "*", user="root")
+        policy("reporting.access", "show", "acme", name="1")
+        + policy("reporting.access", "show, maximum", "globex", user="ada", name="2")
+        + policy("reporting.access", "show", "initech", user="ada, bill", name="3")
+        + policy("reporting.access", "show", "umbrella", user="a*", name="4")
+        + policy("reporting_access", "*", user="root", name="5")
     )
     assert found.allowed_realms(subject, action) == allowed, why
+
+
+@pytest.mark.parametrize(
+    ("users", "subject", "match", "why"),
+    [
+        ("*", "ada", Match.WILDCARD, "everybody"),
+        ("ada", "ada", Match.EXACT, "by name"),
+        ("ada", "Ada", Match.NONE, "names have their case"),
+        ("ADA", "ada", Match.NONE, "names have their case"),
+        ("ada", "adam", Match.NONE, "the whole name"),
+        ("ada", "ada\n", Match.NONE, "the whole name"),
+        ("a*", "ada", Match.PATTERN, "a short form of a regular expression"),
+        ("a.*", "ada", Match.PATTERN, "a regular expression"),
+        ("a.a", "ada", Match.PATTERN, "a regular expression"),
+        ("*, ada", "ada", Match.EXACT, "the best of the list"),
+        ("ada, *", "ada", Match.EXACT, "in any order"),
+        ("*, a*", "ada", Match.PATTERN, "the best of the list"),
+        ("-ada, *", "ada", Match.NONE, "denied"),
+        ("*, !ada", "ada", Match.NONE, "denied, also at the end"),
+        ("-a*, ada", "ada", Match.NONE, "denied by a pattern"),
+        ("-ada, *", "bob", Match.WILDCARD, "somebody else is denied"),
+        ("-ada", "bob", Match.NONE, "a denial allows no user"),
+        ("", "ada", Match.NONE, "empty: no user"),
+        (",", "ada", Match.NONE, "empty: no user"),
+        ("ada@acme", "ada@acme", Match.EXACT, "with the realm"),
+        ("ada@ACME", "ada@acme", Match.PATTERN, "realms without case, as a pattern then"),
+        ("ada@acme", "ada@globex", Match.NONE, "another realm"),
+        ("ada@acme", "ada", Match.NONE, "without a realm"),
+        ("*@acme", "ada@acme", Match.PATTERN, "everybody of the realm"),
+        ("*@acme", "ada@acme2", Match.NONE, "the whole realm"),
+        ("-*@acme, *", "ada@acme", Match.NONE, "no user of the realm"),
+        ("ada", "ada@acme", Match.EXACT, "the name alone, of any realm"),
+        ("ada@example.com", "ada@example.com", Match.EXACT, "a name that is an address"),
+    ],
+)
+def test_users_match_as_in_linotp(users: str, subject: str, match: Match, why: str) -> None:
+    assert match_user(tuple(item.strip() for item in users.split(",") if item.strip()), subject) == match, why
+
+
+def test_a_missing_user_is_every_user_and_an_empty_one_none() -> None:
+    assert parse(ACCESS).allowed_realms("ada", "show") == AllowedRealms(None)
+    assert parse(ACCESS + "user =").allowed_realms("ada", "show") is None
+
+
+def test_realms_are_compared_as_linotp_compares_them() -> None:
+    found = parse(policy("reporting.access", "show", "ACME"))
+    assert found.allowed_realms("ada", "show") == AllowedRealms(frozenset({"ACME"})), "LinOTP knows no such realm"
+
+
+@pytest.mark.parametrize(
+    ("realm", "statuses", "why"),
+    [
+        ("acme", {"active"}, "a policy for the realm wins over the one for all"),
+        ("ACME", {"active"}, "in any case"),
+        (
+            "globex",
+            {"inactive", "active&assigned", "assigned&active"},
+            "policies that name it add up, spelling by spelling",
+        ),
+        ("initech", {"total"}, "the one for all"),
+        ("umbrella", {"total"}, "named and denied in one list"),
+    ],
+)
+def test_what_is_recorded_follows_linotps_precedence(realm: str, statuses: set[str], why: str) -> None:
+    found = parse(
+        policy("reporting", "token_total", name="1")
+        + policy("reporting", "token_status=active", "Acme, umbrella, -umbrella", name="2")
+        + policy("reporting", "token_status=inactive, token_status=active&assigned", "globex", name="3")
+        + policy("reporting", "token_status=assigned&active", "globex", name="4")
+    )
+    intervals = RecordingHistory((Change(0, found.recording),)).intervals(realm)
+    assert {WRITTEN_STATUSES[status] for status in intervals} == statuses, why
 
 
 def test_a_bad_file_is_a_fault_of_its_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +105,7 @@ def test_an_imported_month_gives_way_only_to_replace(store: Store) -> None:
 
     refused = store.bring(other, "--source", "again")
     assert refused.exit_code == 1
-    assert "2025-03: already in the ledger; use --replace to import anyway. Nothing was changed" in refused.output
+    assert "2025-03: already imported; use --replace to import anyway. Nothing was changed" in refused.output
     assert "imported from past.csv" in refused.output
     assert store.held == IMPORTED
 
@@ -121,15 +122,30 @@ def test_an_imported_month_gives_way_only_to_replace(store: Store) -> None:
 
 
 @pytest.mark.parametrize(("expires", "held"), [(math.inf, True), (4e9, True), (1e9, False)])
-def test_a_month_that_the_ledger_counts_needs_replace(store: Store, expires: float, held: bool) -> None:
+def test_a_month_of_which_events_were_counted_needs_instead(store: Store, expires: float, held: bool) -> None:
     store.count("2025-04", expires)
     first = store.bring(TWO)
     assert (first.exit_code, store.held == {}) == ((1, True) if held else (0, False))
     if held:
-        assert "counted by the ledger itself; answers use that" in first.output
-        assert store.bring(TWO, "--replace").exit_code == 0
+        assert "2025-04: the ledger has counted events of it; use --instead to import anyway" in first.output
+        refused = json.loads(store.bring(TWO, "--replace", "--json").stdout)
+        assert (refused["refused"], refused["written"]) == (["2025-04"], False)
+        assert store.bring(TWO, "--instead").exit_code == 0
         assert store.held == IMPORTED
-        assert "answers use the ledger's own figures" in store.run().output
+        assert "answers use the imported figures; events were counted too" in store.run().output
+        again = store.bring(TWO)
+        assert "2025-03, 2025-04: already imported; use --replace" in again.output
+        assert "2025-04: the ledger has counted events of it; use --instead" in again.output
+        assert store.bring(TWO, "--replace", "--instead").exit_code == 0
+
+
+def test_a_month_that_is_not_over_is_refused(store: Store) -> None:
+    present = datetime.now(UTC)
+    refused = store.bring(f"month,active_users\n{present:%Y-%m},5\n2999-01,5\n", "--instead", "--replace")
+    assert refused.exit_code == 1
+    assert f"line 2: month {present:%Y-%m} is not over; only months before {present:%Y-%m} are" in refused.output
+    assert "line 3: month 2999-01 is not over" in refused.output
+    assert store.held == {}
 
 
 def test_months_are_listed_and_removed(store: Store) -> None:

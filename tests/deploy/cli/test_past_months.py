@@ -135,7 +135,7 @@ FAULTS = [
             "line 3: logins: not a whole number: 'x'",
             "line 4: month: neither YYYYMM nor YYYY-MM: 'March'",
             "line 5: has 2 cells, the header has 3",
-            "line 7: month 2030-01 is in the future",
+            "line 7: month 2030-01 is not over",
             "line 8: month 1999-12 is before 2000",
             "line 10: month 2025-05 appears twice",
         ],

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import sqlite3
-from contextlib import closing
+from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-import deploy
 from schemas.events import OtpTokenCount
 from schemas.ledger.inventory import NO_REALM
-from tests.schemas.adapters.cases import AT, AT_MS, events, lines, refusal
+from tests.schemas.adapters.cases import AT, AT_MS, events, refusal
 
 ROW: dict[str, Any] = {
     "id": 7,
@@ -28,6 +24,7 @@ ROW: dict[str, Any] = {
     "session": "",
     "description": "",
 }
+TABLE_ROW = {f"R_{name.upper()}": value for name, value in ROW.items()}
 count = partial(
     OtpTokenCount,
     time=AT,
@@ -39,10 +36,28 @@ count = partial(
 )
 
 
+LATER = count(
+    time=datetime(2026, 1, 1, 0, 0, 0, 123456, UTC),
+    id="linotp:7:2026-01-01T00:00:00.123456+00:00",
+)
+
+
 @pytest.mark.parametrize(
     ("record", "expected", "why"),
     [
-        (ROW, count(), "a row as it lies in the table"),
+        (TABLE_ROW, count(), "a row as it is in the table"),
+        ({name.lower(): value for name, value in TABLE_ROW.items()}, count(), "a connector that lowers names"),
+        ({"payload": {"op": "c", "before": None, "after": TABLE_ROW}}, count(), "the table's row by Debezium"),
+        ({"op": "r", "after": TABLE_ROW | {"R_TIMESTAMP": AT_MS * 1000}}, count(), "and without schemas"),
+        ({"schema": {}, "payload": TABLE_ROW}, count(), "the table's row by the JDBC source"),
+        (
+            TABLE_ROW | {"R_VALUE": "a", "R_DETAIL": "b", "R_SESSION": "c", "R_DESCRIPTION": "d"},
+            count(value="a", detail="b", session="c", description="d"),
+            "texts as given",
+        ),
+        (TABLE_ROW | {"R_VALUE": None, "R_DETAIL": None}, count(), "columns without a value"),
+        (TABLE_ROW | {"R_TIMESTAMP": "2026-01-01 00:00:00.123456"}, LATER, "microseconds"),
+        (ROW, count(), "a row by the names in LinOTP's code"),
         (ROW | {"timestamp": "2026-01-01T01:00:00.123+01:00"}, count(), "an offset"),
         (ROW | {"timestamp": AT_MS}, count(), "Debezium's milliseconds"),
         (ROW | {"timestamp": AT_MS * 1000}, count(), "Debezium's microseconds"),
@@ -81,27 +96,13 @@ def test_a_deleted_row_is_of_no_concern() -> None:
         ({"count": -1}, "wrong_type", "count"),
         ({"count": 2**32}, "wrong_type", "count"),
         ({"realm": "ü" * 129}, "too_long", "realm"),
+        ({"detail": "ü" * 4097}, "too_long", "detail"),
+        ({"value": 5}, "wrong_type", "value"),
+        ({"payload": [1]}, "wrong_type", "payload is not an object"),
+        ({"after": "x"}, "wrong_type", "after is not an object"),
     ],
 )
 def test_bad_rows_are_refused_by_field(change: dict[str, Any], reason: str, said: str) -> None:
     found, detail = refusal("linotp-report", ROW | change)
     assert found == reason
     assert said in detail
-
-
-def test_the_query_makes_what_the_adapter_reads() -> None:
-    query = Path(deploy.__file__).parent / "publishers" / "linotp" / "reporting.sqlite.sql"
-    with closing(sqlite3.connect(":memory:")) as database:
-        columns = "id INTEGER, timestamp TEXT, event TEXT, realm TEXT, parameter TEXT, count INTEGER"
-        database.execute(f"CREATE TABLE reporting ({columns})")
-        for number in (6, 7, 8):
-            row = ROW | {"id": number}
-            names = [name.split()[0] for name in columns.split(", ")]
-            database.execute("INSERT INTO reporting VALUES (?, ?, ?, ?, ?, ?)", [row[name] for name in names])
-        found = [line for (line,) in database.execute(query.read_text(encoding="utf-8"), {"after": 6})]
-    assert [json.loads(line)["id"] for line in found] == [7, 8]
-    for line in found:
-        (event,) = events("linotp-report", line.encode())
-        assert isinstance(event, OtpTokenCount)
-        assert (event.realm, event.status, event.count) == ("mydefrealm", "active", 4)
-    assert lines(*found)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
+import redis
 
 from deploy.demo.servers import Valkey
+from schemas.ledger import keys
+from schemas.ledger.audit import parse_entry
 from tests.api.conftest import Api, Serve
 from tests.api.dialects.linotp.conftest import LOG, NONE, error
 from tests.api.otp import COUNTS, given, rows, state, value, write
@@ -49,8 +53,8 @@ async def test_period_is_as_documented(api: Api) -> None:
         # The sample in the document has these two the other way round: a misprint.
         "period": {"from": "2016-07-25T00:00:00", "to": "2016-07-26T00:00:00"},
         "realms": [
-            {"name": "realm1", "maxtokencount": {"active": 3, "assigned&active": 1}},
-            {"name": "realm2", "maxtokencount": {"active": 1, "assigned&active": 0}},
+            {"name": "realm1", "maxtokencount": {"active": 3, "active&assigned": 1}},
+            {"name": "realm2", "maxtokencount": {"active": 1, "active&assigned": 0}},
         ],
     }
 
@@ -126,7 +130,14 @@ async def test_head_deletes_nothing(serve: Serve, redis_url: str, shape: str) ->
         ("maximum?status=*", "unsupported status: '*'"),
         ("period?from=yesterday", "Failed to convert start time paramter to timestamp"),
         ("period?to=2016-02-30", "Failed to convert start time paramter to timestamp"),
-        ("show?date=0001-01-01", "Failed to convert start time paramter to timestamp"),
+        ("show?date=", "Failed to convert start time paramter to timestamp"),
+        ("period?from=", "Failed to convert start time paramter to timestamp"),
+        ("period?to=2016-07-26T00:00:00", "unconverted data remains: T00:00:00"),
+        ("period?to=10000-01-01", "Failed to convert start time paramter to timestamp"),
+        ("maximum?status=", "unsupported status: ''"),
+        ("period?status=total,,active", "unsupported status: ''"),
+        ("maximum?status=total,%20active", "unsupported status: ' active'"),
+        ("period?status=active,assigned,assigned%26activei", "unsupported status: 'assigned&activei'"),
         ("show?date=2016-7-2%D9%A2", "Failed to convert start time paramter to timestamp"),
         ("delete_before", "Missing parameter: 'date'"),
         ("delete_before?date=%27%3B%20DROP", "Failed to convert start time paramter to timestamp"),
@@ -150,7 +161,7 @@ async def test_the_source_knows_nine_statuses_as_they_are_written(source: Api) -
 async def test_realms_that_may_not_be_seen(api: Api) -> None:
     code, said = error(await api.get("/reporting/show?realms=nobody,%3Cscript%3E"))
     assert code == 410
-    assert said == "You do not have the rights to see these realms: ['nobody', '<script>']. Check the policies!"
+    assert said == "ERR410: You do not have the rights to see these realms: ['nobody', '<script>']. Check the policies!"
 
 
 @pytest.mark.parametrize(("asked", "status"), [("418", 418), ("abc", 500), ("200", 500), ("99999", 500)])
@@ -261,3 +272,140 @@ async def test_deletes_race_with_a_worker_that_writes(api: Api, redis_url: str) 
     assert await rows(api) == []
     answer = await api.get("/v1/otp-tokens?realm=realm1&status=total")
     assert answer.json["items"][0]["count"] == 3 + 1200
+
+
+@pytest.mark.parametrize(
+    ("path", "expected", "why"),
+    [
+        ("period?to=9999-12-31&realms=realm2", 1, "the last day that a date can be"),
+        ("period?from=0001-01-01&realms=realm2", 1, "the first"),
+        ("period?from=2016-7-26&realms=realm1", 3, "without zeros"),
+        ("period?from=9999-12-31&realms=realm1", 3, "the last row before"),
+        ("period?to=0001-01-01&realms=realm1", None, "nothing before"),
+    ],
+)
+async def test_odd_days_are_taken(api: Api, path: str, expected: int | None, why: str) -> None:
+    (realm,) = value(await api.get(f"/reporting/{path}"))["realms"]
+    assert realm["maxtokencount"] == {"total": expected}, why
+
+
+async def test_old_and_distant_dates_of_rows(api: Api) -> None:
+    assert len(await rows(api, "date=1960-01-01&status=total")) == 6
+    assert await rows(api, "date=9999-12-31") == []
+    assert value(await api.get("/reporting/delete_before?date=0001-01-01&status=*")) == 0
+    assert value(await api.get("/reporting/delete_before?date=9999-12-31&status=*")) == 60
+
+
+@pytest.mark.parametrize(
+    ("path", "form", "count", "why"),
+    [
+        ("delete_all", "status=unassigned%26active", 0, "a turned pair is another text"),
+        ("delete_all", "status=active%26unassigned", 6, "the pair as it is recorded"),
+        ("delete_all", "status=total,%20active", 6, "a space belongs to its item"),
+        ("delete_all", "status=", 0, "an empty status is none"),
+        ("delete_before", "date=2016-07-28&status=unassigned%26active", 0, "before a day too"),
+        ("delete_before", "date=2016-07-28&status=total,%20active", 6, "before a day too"),
+    ],
+)
+async def test_deletes_of_the_source_compare_texts(source: Api, path: str, form: str, count: int, why: str) -> None:
+    assert value(await source.post(f"/reporting/{path}", form)) == count, why
+
+
+async def test_an_empty_status_deletes_and_shows_nothing(api: Api) -> None:
+    assert value(await api.get("/reporting/delete_all?status=")) == 0
+    assert await rows(api, "status=") == []
+    assert len(await rows(api, "status=total,,active")) == 12, "documented: spaces and empty items are passed over"
+    assert len(await rows(api, "status=total,%20active")) == 12
+
+
+@pytest.mark.parametrize(
+    ("path", "form", "message"),
+    [
+        ("delete_before", "status=total", "strptime() argument 1 must be str, not None"),
+        ("delete_before", "date=bad", "time data 'bad' does not match format '%Y-%m-%d'"),
+    ],
+)
+async def test_dates_of_the_source_fail_as_in_the_product(source: Api, path: str, form: str, message: str) -> None:
+    assert error(await source.post(f"/reporting/{path}", form)) == (-311, message)
+
+
+@pytest.mark.parametrize("shape", ["documented", "source"])
+async def test_configured_realms_without_rows_are_listed_in_their_order(
+    serve: Serve, redis_url: str, shape: str
+) -> None:
+    await write(redis_url, LOG)
+    realms = ("realm2", "new", "Realm1")
+    api = await serve(redis_url=redis_url, linotp_shape=shape, linotp_realms=realms)
+    without = [NONE] if shape == "source" else []
+    found = value(await api.get("/reporting/maximum"))
+    assert list(found) == ["realm2", "new", "realm1", *without]
+    assert found["new"] == {"total": -1}
+    assert value(await api.get("/reporting/maximum?realms=NEW")) == {"new": {"total": -1}}
+    (new,) = value(await api.get("/reporting/period?realms=new&status=total,active"))["realms"]
+    assert new == {"name": "new", "maxtokencount": {"total": None, "active": None}}
+    shown = value(await api.get("/reporting/show?realms=new"))
+    assert (shown if shape == "source" else shown["data"]) == []
+    assert value(await api.post("/reporting/delete_all", "realms=new")) == 0
+
+
+async def test_a_realm_with_rows_that_is_not_configured_stays(serve: Serve, redis_url: str) -> None:
+    await write(redis_url, LOG)
+    api = await serve(redis_url=redis_url, linotp_realms=("realm2",))
+    assert list(value(await api.get("/reporting/maximum"))) == ["realm2", "realm1"]
+
+
+@pytest.mark.parametrize(
+    ("query", "realms", "why"),
+    [
+        ("realms=", {"realm1", "realm2"}, "an empty list: every realm, not the tokens without one"),
+        ("realms=*", {"realm1", "realm2", NONE}, "all"),
+        ("realms=realm2,", {"realm2"}, "an empty item"),
+        (f"realms={quote(NONE)}", {NONE}, "by name"),
+    ],
+)
+async def test_lists_of_realms(source: Api, query: str, realms: set[str], why: str) -> None:
+    found = value(await source.get(f"/reporting/show?{query}"))
+    assert {row["realm"] for row in found} == realms, why
+
+
+@pytest.mark.parametrize("shape", ["documented", "source"])
+async def test_unknown_paths_and_methods_have_the_shape_of_the_surface(
+    serve: Serve, redis_url: str, shape: str
+) -> None:
+    api = await serve(redis_url=redis_url, linotp_shape=shape)
+    answer = await api.get("/reporting/status")
+    assert (answer.status, answer.headers["Content-Type"]) == (404, "application/json")
+    assert answer.json["result"]["error"]["code"] == -311
+    assert "'status'" in answer.json["result"]["error"]["message"]
+    async with api._session.put(f"{api.url}/reporting/show") as response:
+        assert response.status == 405
+        assert (await response.json())["result"]["status"] is False
+
+
+async def test_head_is_answered_where_get_reads(api: Api) -> None:
+    for action in ("show", "period", "maximum"):
+        async with api._session.head(f"{api.url}/reporting/{action}") as response:
+            assert (response.status, await response.read()) == (200, b"")
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"), [("documented", "You have no valid session!"), ("source", "Not authenticated")]
+)
+async def test_a_caller_without_a_session_is_refused_in_the_words_of_the_version(
+    serve: Serve, redis_url: str, tmp_path: Path, shape: str, message: str
+) -> None:
+    sources = by_file(tmp_path, listed("one", scopes=["reporting"]))
+    api = await serve(redis_url=redis_url, linotp_shape=shape, **sources)
+    answer = await api.get("/reporting/show")
+    assert (answer.status, answer.json["result"]["error"]) == (401, {"code": -311, "message": message})
+
+
+async def test_deletes_are_in_the_audit_log(api: Api, redis_url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert value(await api.get("/reporting/delete_before?date=2016-07-26&realms=realm1&status=total")) == 3
+    with redis.Redis.from_url(redis_url, decode_responses=True) as server:
+        ((entry_id, values),) = server.xrange(keys.audit("authtally:"))
+    entry = parse_entry(entry_id, values)
+    parameters = {"realms": ["realm1"], "statuses": ["total"], "before": "2016-07-26"}
+    assert entry[:4] == ("reporting delete_before", "subject anybody", parameters, 3)
+    assert abs(entry.at_ms / 1000 - time.time()) < 600, "the store's clock"
+    assert "reporting delete_before" in capsys.readouterr().out

@@ -54,10 +54,7 @@ class Request(NamedTuple):
     path: str
     body: Any = None
     media: str = "application/json"
-
-    @property
-    def method(self) -> str:
-        return "GET" if self.body is None else "POST"
+    method: str = "GET"
 
     def encoded(self, session: str) -> bytes | None:
         if self.body is None:
@@ -69,7 +66,8 @@ class Request(NamedTuple):
         """The example as it stands in the file, where `SESSION` is the session that LinOTP's cookie names."""
         session = next((cookie.value or "" for cookie in cookies), "")
         headers = HEADERS | {"Content-Type": self.media}
-        request = urllib.request.Request(url + self.path.replace("SESSION", session), self.encoded(session), headers)
+        target = url + self.path.replace("SESSION", session)
+        request = urllib.request.Request(target, self.encoded(session), headers, method=self.method)
         with client.open(request, timeout=30) as response:
             media = response.headers.get_content_type()
             # A stream has no end: its first event is three lines.
@@ -85,7 +83,11 @@ class Request(NamedTuple):
 
 
 def form(operation: str, path: str, body: Mapping[str, Any]) -> Request:
-    return Request(operation, path, dict(body), "application/x-www-form-urlencoded")
+    return Request(operation, path, dict(body), "application/x-www-form-urlencoded", "POST")
+
+
+def post(operation: str, path: str, body: Any = None) -> Request:
+    return Request(operation, path, body, method="POST")
 
 
 def reporting() -> Iterable[Request]:
@@ -132,16 +134,20 @@ REQUESTS: Final = (
     Request("pipeline", "/v1/pipeline"),
     Request("live", "/v1/live"),
     Request("metrics", "/v1/metrics"),
-    Request("send_events", "/v1/events", [EVENTS[2], EVENTS[4], login("yesterday", "ada", id="shop:8")]),
-    Request("ingest_keycloak", "/v1/ingest/keycloak", KEYCLOAK),
-    Request("ingest_auth0", "/v1/ingest/auth0", [{"log_id": "90020261120", "data": AUTH0}]),
-    Request("ingest_fusionauth", "/v1/ingest/fusionauth", {"event": FUSIONAUTH}),
+    post(
+        "send_events", "/v1/events", [EVENTS[2] | {"colour": "red"}, EVENTS[4], login("yesterday", "ada", id="shop:8")]
+    ),
+    post("ingest_keycloak", "/v1/ingest/keycloak", [KEYCLOAK, KEYCLOAK | {"id": "b0c2", "type": "LOGIN_BY_FAX"}]),
+    post("ingest_auth0", "/v1/ingest/auth0", [{"log_id": "90020261120", "data": AUTH0}]),
+    post("ingest_fusionauth", "/v1/ingest/fusionauth", {"event": FUSIONAUTH}),
     Request("janssen_stat", f"/jans-auth{STAT}?month=202611"),
     form("janssen_stat_by_form", f"/jans-auth{STAT}", {"start-month": "202610", "end-month": "202611"}),
     Request("janssen_health_check", "/jans-auth/sys/health-check"),
+    post("janssen_health_check_by_post", "/jans-auth/sys/health-check"),
     Request("gluu_stat", f"/oxauth{STAT}?month=202611"),
     form("gluu_stat_by_form", f"/oxauth{STAT}", {"month": "202610"}),
     Request("gluu_health_check", "/oxauth/sys/health-check"),
+    post("gluu_health_check_by_post", "/oxauth/sys/health-check"),
     Request("auth0_active_users", "/api/v2/stats/active-users"),
     Request("auth0_daily", "/api/v2/stats/daily?from=20261101&to=20261120"),
     Request("linotp_getsession", "/admin/getsession"),

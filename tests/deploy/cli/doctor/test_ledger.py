@@ -89,7 +89,7 @@ def test_a_shard_of_an_older_format_is_reported_before_a_worker_upgrades_it(pati
     assert found.verdicts("ledger.settings") == {"ok"}
     patient.deployment.redis.hset(of.meta, fields.FORMAT, "99")
     refused = patient.examine("--service", "worker").text("ledger.settings", "problem")
-    assert "the ledger has format 99, this version knows 2" in refused
+    assert "the ledger has format 99, this version reads formats up to 2" in refused
     assert "run a newer version" in refused
 
 
@@ -127,6 +127,19 @@ def test_unexpected_records_are_reported_with_the_command(patient: Patient, numb
     assert f"{of.shard.tag}: {number} unexpected records (100 are allowed)" in found
     command = f"authtally positions allow-unexpected {patient.topic} 0 {number + 100}"
     assert (command in found) == (verdict == "problem")
+
+
+def test_unknown_event_types_are_reported_by_topic(patient: Patient) -> None:
+    patient.deployment.produce(login("ada"))
+    patient.deployment.count_up_to(1)
+    of = patient.deployment.keys(0)
+    types = {fields.unknown(f"TYPE {number}"): number for number in range(1, 8)}
+    patient.deployment.redis.hset(of.progress, mapping=types)
+    found = patient.examine("--service", "worker").text("ledger.unknown_types", "warning")
+    assert found.startswith(
+        f"{patient.topic}: 28 elements were ignored because their event type is unknown: TYPE 7 (7)"
+    )
+    assert "TYPE 3 (3) and 2 more types" in found
 
 
 def test_an_index_that_lost_periods_is_reported_with_the_repair(patient: Patient) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,11 +14,11 @@ from aggregator.inventory.inventory_fold import InventoryFold
 from aggregator.inventory.state import InventoryCache
 from aggregator.ledger.ledger import Ledger, ShardState
 from aggregator.settings import WorkerSettings
-from schemas.ledger.inventory import BINDINGS
+from schemas.ledger.inventory import INVENTORY_BINDINGS
 from schemas.ledger.keys import Shard
 
 
-class Folds:
+class FoldFactory:
     """Makes folds and the caches that belong to them."""
 
     def __init__(self, settings: WorkerSettings, ledger: Ledger) -> None:
@@ -26,12 +27,17 @@ class Folds:
         self._ledger = ledger
 
     def new_cache(self, shard: Shard, state: ShardState, seen_ids: SeenIds) -> ShardCache:
-        cache_type = InventoryCache if self._topics[shard.topic] in BINDINGS else ShardCache
-        return cache_type(set(state.labels), seen_ids=seen_ids, unexpected=set(state.unexpected))
+        cache_type = InventoryCache if self._topics[shard.topic] in INVENTORY_BINDINGS else ShardCache
+        return cache_type(
+            set(state.labels),
+            seen_ids=seen_ids,
+            unexpected=set(state.unexpected),
+            shares=Counter({group: int(number) for group, number in state.shares.items()}),
+        )
 
     def new_fold(self, shard: Shard, now_ms: int, records: Sequence[Record], end: int) -> Fold[Any]:
         """A fold of the records of `shard` before offset `end`. Its methods take a cache made by `new_cache`."""
         name = self._topics[shard.topic]
-        if name in BINDINGS:
+        if name in INVENTORY_BINDINGS:
             return InventoryFold(self._ledger, shard, name, self._rules, records, end, now_ms)
         return EventFold(name, self._rules, records, end, now_ms)
