@@ -121,7 +121,7 @@ class _Window:
         """The realm of each new id. Filled by item, which is faster than a set's `add`."""
         self._evicted: set[bytes] = set()
         """Digests of dropped hours."""
-        self._bucket: list[bytes] | None = None
+        self._hour_ids: list[bytes] | None = None
         """The new ids of the last record's hour; None if the hour is too old to keep ids."""
         if self._newest > latest:
             # Written by format 1, which trusted every record timestamp: such an hour would keep out all later ids.
@@ -141,20 +141,20 @@ class _Window:
                 self._drop(old)
 
     def _enter(self, hour: int) -> None:
-        self._bucket = None
+        self._hour_ids = None
         self.pass_to(hour)
         # An older hour would be the next one to be dropped.
         if hour >= max(self._newest - self._window_hours, self.result.evicted_before):
             # Held even if all its ids are repeats: the next range must start from the same newest hour.
             self._hours.add(hour)
-            self._bucket = self.result.new.setdefault(hour, [])
+            self._hour_ids = self.result.new.setdefault(hour, [])
 
     def add(self, digest: bytes, hour: int, realm: str) -> None:
         """Keep an id, unless its hour is too old."""
         self._enter(hour)
-        if self._bucket is not None:
+        if self._hour_ids is not None:
             self._new[digest] = realm
-            self._bucket.append(digest)
+            self._hour_ids.append(digest)
             self._held += 1
             self._evict()
 
@@ -221,9 +221,9 @@ class Deduplicator(_Window):
             self._enter(record_ms // HOUR_MS)
         if digest in self._new or (digest in self._digests and digest not in self._evicted):
             return True
-        if self._bucket is not None:
+        if self._hour_ids is not None:
             self._new[digest] = realm
-            self._bucket.append(digest)
+            self._hour_ids.append(digest)
             self._held += 1
             if self._held > self._max_ids:
                 self._evict()
@@ -233,7 +233,7 @@ class Deduplicator(_Window):
         """The same, where a realm may exceed its share in this range or has done so before."""
         if self.is_repeat(digest, record_ms):
             return True
-        if self._by_realm is not None and self._excess is not None and self._bucket is not None:
+        if self._by_realm is not None and self._excess is not None and self._hour_ids is not None:
             number = self._by_realm.get(realm, 0)
             if number > self._share:
                 self.result.over_share += 1
