@@ -11,11 +11,15 @@ from api.ingest.errors import ElementWarning, Rejection
 from api.ingest.routes import CLOUD_EVENTS_MEDIA, EVENTS, NATIVE_MEDIA, WEBHOOKS
 from api.ingest.routes import PATHS as ROUTES
 from api.ingest.senders import SCOPE, SECRET_HEADER
+from api.ingest.signatures import BodyHashJwt, HmacSha256
 from schemas.events import Event
 
 JsonSchema = dict[str, Any]
 Count = Annotated[int, Meta(ge=0)]
 Indexes = list[Count]
+
+SIGNATURES: Final = {"keycloak": HmacSha256.header, "fusionauth": BodyHashJwt.header}
+"""Headers with the body's signature, by webhook."""
 
 
 class Taken(Struct):
@@ -135,18 +139,27 @@ def _events() -> JsonSchema:
     )
 
 
+def _signature(name: str) -> str:
+    return f"{name}Signature"
+
+
 def _webhook(name: str) -> JsonSchema:
+    signed = f", {SIGNATURES[name]}" if name in SIGNATURES else ""
     return _post(
         f"ingest_{name}",
         f"The webhook of {name}, in its own format",
-        f"Needs the webhook's secret in Authorization or {SECRET_HEADER}, or a token with {SCOPE}.",
-        [{"bearer": []}, {"webhookSecret": []}],
+        f"Needs the webhook's secret in Authorization or {SECRET_HEADER}{signed}, or a token with {SCOPE}.",
+        [{"bearer": []}, {"webhookSecret": []}, *([{_signature(name): []}] if signed else [])],
         _one_or_many({"type": "object"}),
     )
 
 
 SECURITY_SCHEMES: Final[JsonSchema] = {
     "webhookSecret": {"type": "apiKey", "in": "header", "name": SECRET_HEADER},
+    **{
+        _signature(name): {"type": "apiKey", "in": "header", "name": header, "description": "The body's signature."}
+        for name, header in SIGNATURES.items()
+    },
 }
 
 PATHS: Final[JsonSchema] = {

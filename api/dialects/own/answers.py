@@ -1,4 +1,5 @@
-"""Members that several answers share, as structs: they encode the answers, and `/openapi.json` has their schemas.
+"""Members that several answers share, as structs: they encode answers, decode them from the cache, and are described in
+`/openapi.json`.
 
 Field order is the order in the answer. A field with the default UNSET is in some answers only; every other is in all.
 """

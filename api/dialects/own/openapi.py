@@ -83,7 +83,7 @@ def document(*, ingest: bool = False) -> JsonSchema:
             "version": _version(),
             "summary": "Statistics of identity systems.",
             "description": "Days and months are in the deployment's time zone, which every answer names. "
-            "A bearer limited to realms sees only these; their union is its total.",
+            "A bearer limited to realms sees only these; their union is its total. HEAD is answered wherever GET is.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "/"}],

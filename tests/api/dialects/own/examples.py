@@ -106,7 +106,7 @@ def reporting() -> Iterable[Request]:
 
 
 STAT: Final = "/restv1/internal/stat"
-KEYCLOAK: Final = {
+KEYCLOAK: Final[dict[str, Any]] = {
     "id": "b0c1",
     "time": 1795168800000,
     "type": "LOGIN",
@@ -135,7 +135,7 @@ REQUESTS: Final = (
     Request("live", "/v1/live"),
     Request("metrics", "/v1/metrics"),
     post(
-        "send_events", "/v1/events", [EVENTS[2] | {"colour": "red"}, EVENTS[4], login("yesterday", "ada", id="shop:8")]
+        "send_events", "/v1/events", [{**EVENTS[2], "colour": "red"}, EVENTS[4], login("yesterday", "ada", id="shop:8")]
     ),
     post("ingest_keycloak", "/v1/ingest/keycloak", [KEYCLOAK, KEYCLOAK | {"id": "b0c2", "type": "LOGIN_BY_FAX"}]),
     post("ingest_auth0", "/v1/ingest/auth0", [{"log_id": "90020261120", "data": AUTH0}]),
