@@ -153,6 +153,10 @@ class ShardKeys:
     def id_realms_of(self, hour: int) -> str:
         return f"{self.base}ids:{hour}:realms"
 
+    def has_id_realms(self, key: str) -> bool:
+        """Whether a key holds the realms of an hour's ids."""
+        return key.startswith(self.base + "ids:") and key.endswith(":realms")
+
     def excess_ids_of(self, hour: int) -> str:
         return f"{self.base}ids:{hour}:excess"
 
