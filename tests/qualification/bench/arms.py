@@ -120,12 +120,12 @@ def in_process(module: str, python: str | Path = sys.executable, **settings: str
     return run
 
 
-def kafka_streams(stack: Stack) -> Run:
-    """The Java arm of `peers/kafka_streams`."""
+def kafka_streams(stack: Stack, passes: int = 1) -> Run:
+    """The Java arm of `peers/kafka_streams`; the last of `passes` over the sample in one JVM is measured."""
     classes = f"{KAFKA_STREAMS / 'classes'}{os.pathsep}{KAFKA_STREAMS / 'dependency' / '*'}"
     with tempfile.TemporaryDirectory() as folder:
         command = (java(), *JVM, f"-Djava.io.tmpdir={folder}", "-cp", classes, "authtally.bench.Arm")
-        return reported(stack, (*command, stack.kafka.address, str(stack.events), folder))
+        return reported(stack, (*command, stack.kafka.address, str(stack.events), folder, str(passes)))
 
 
 def reported(stack: Stack, command: Sequence[str | Path], **settings: str) -> Run:
@@ -191,4 +191,5 @@ ARMS: Final[dict[str, Arm]] = {
     "Quix Streams": in_process("tests.qualification.bench.peers.quix", PEERS / "bin" / "python"),
     "Bytewax": in_process("tests.qualification.bench.peers.wax", PEERS / "bin" / "python"),
     "Kafka Streams": kafka_streams,
+    "Kafka Streams, compiled": lambda stack: kafka_streams(stack, passes=3),
 }
