@@ -52,12 +52,19 @@ contracts: setup
 	$(BIN)/python -m tests.qualification.contracts $(REV)
 
 # Benchmarks; `make bench BENCH=--quick` runs the short version.
-bench: setup .venv-peers/ready
+bench: setup .venv-peers/ready .kafka-streams/ready
 	$(BIN)/python -m tests.qualification.bench $(BENCH)
 
 .venv-peers/ready: tests/qualification/bench/peers/requirements.lock
 	$(PYTHON) -m venv .venv-peers
 	.venv-peers/bin/pip install --quiet --require-hashes --requirement $<
+	touch $@
+
+KAFKA_STREAMS := tests/qualification/bench/peers/kafka_streams
+
+.kafka-streams/ready: $(KAFKA_STREAMS)/pom.xml $(wildcard $(KAFKA_STREAMS)/src/main/java/authtally/bench/*.java)
+	rm -rf .kafka-streams
+	mvn --batch-mode --quiet --file $< compile dependency:copy-dependencies -DincludeScope=runtime
 	touch $@
 
 # Writes the generated parts of README.md and docs/.
@@ -100,4 +107,4 @@ sbom: setup
 	$(BIN)/cyclonedx-py requirements --pyproject pyproject.toml --mc-type application --output-reproducible --output-file build/sbom.json deploy/container/runtime.lock
 
 clean:
-	rm -rf .venv .venv-peers .kafka .keycloak .publishers .node .clients
+	rm -rf .venv .venv-peers .kafka .kafka-streams .keycloak .publishers .node .clients
