@@ -178,7 +178,7 @@ def _negotiated(
     settings: ApiSettings,
     services: Services,
 ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
-    """One endpoint per format: the format must be known before the cache key."""
+    """One endpoint per format, since an endpoint's fast path knows the path and the token but not Accept."""
     endpoints = {
         format_: Endpoint(Answers(operation, parse_question, format_, settings), services) for format_ in FORMATS
     }

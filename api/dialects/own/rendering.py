@@ -32,7 +32,7 @@ Document = TypeVar("Document", bound=Struct)
 
 
 class Answer(NamedTuple, Generic[Document]):
-    """An answer. The rows of its CSV table are the items of `document`, if it has any, then `more_rows`.
+    """The figures of a question. The rows of its CSV table are the items of `document`, if any, then `more_rows`.
 
     A `partial` answer lacks a period that was asked for, or is incomplete.
     """

@@ -87,7 +87,7 @@ async def listening(api: Api, principal: str | None = None) -> AsyncIterator[Lis
 
 @asynccontextmanager
 async def passing_time(clock: Clock) -> AsyncIterator[None]:
-    """Fifty times as fast as it really does."""
+    """Let the test's clock run fifty times as fast as the real one."""
 
     async def tick() -> None:
         while True:
@@ -203,7 +203,7 @@ def computed() -> float:
         ("reader", "?" + "a" * 4097, 400, "too long"),
     ],
 )
-async def test_who_may_not_or_asks_wrongly_is_refused_before_a_stream_begins(
+async def test_a_bad_token_or_question_is_refused_before_a_stream_begins(
     serve: Serve, redis_url: str, tmp_path: Path, bearer: str | None, query: str, status: int, why: str
 ) -> None:
     bearers = by_file(tmp_path, listed("scopeless"), listed("reader", **READER))
