@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from aggregator.ledger.ledger import Ledger, LedgerDefectError
-from aggregator.ledger.store import UNREACHABLE, Client, connect, describe_error
+from aggregator.ledger.store import UNREACHABLE, Client, close, connect, describe_error
 from aggregator.settings import WorkerSettings
 from deploy.cli.terminal import echo, printable
 from schemas.ledger import keys
@@ -56,7 +56,7 @@ def with_ledger(settings: WorkerSettings, operation: Callable[[Ledger, Client], 
             async with asyncio.timeout(PATIENCE_S):
                 return await operation(ledger, client)
         finally:
-            await client.aclose()
+            await close(client)
 
     try:
         return asyncio.run(conversation())

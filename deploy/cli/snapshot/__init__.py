@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from aggregator.ledger.store import UNREACHABLE, Client, connect, describe_error
+from aggregator.ledger.store import UNREACHABLE, Client, close, connect, describe_error
 from aggregator.settings import WorkerSettings
 from deploy.cli import audit
 from deploy.cli.json_output import print_json as print_json
@@ -19,7 +19,7 @@ from deploy.cli.snapshot.copying import NotWholeError
 from deploy.cli.snapshot.file import Contents, SnapshotError, contents
 from deploy.cli.snapshot.lease import InTheWayError
 from deploy.cli.snapshot.planning import Plan, plan
-from deploy.cli.snapshot.redis_connections import MovedAwayError, close
+from deploy.cli.snapshot.redis_connections import MovedAwayError
 from deploy.cli.snapshot.restoring import restore as run_restore
 from deploy.cli.snapshot.saving import Saved, place_of, thin_out
 from deploy.cli.snapshot.saving import save as run_save
