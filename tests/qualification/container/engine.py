@@ -20,8 +20,8 @@ class Engine:
     """`folder` gets containers.conf, which child processes (podman-compose, buildah) also read."""
 
     def __init__(self, folder: Path) -> None:
-        # Podman's default is above the hard limit of some machines, where no container would start. Soft and hard limits
-        # are equal, because `kube play` of Podman 4.3 exchanges them.
+        # Podman's default is above the hard limit of some machines, where no container would start. Both limits are
+        # equal, because `kube play` of Podman 4.3 exchanges them.
         files = min(resource.getrlimit(resource.RLIMIT_NOFILE)[1], 1_048_576)
         configuration = folder / "containers.conf"
         configuration.write_text(

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import shutil
-import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -44,10 +43,8 @@ def build_base(engine: Engine) -> None:
 
 def build(engine: Engine, tag: str, file: Path, context: Path, *options: str) -> None:
     """By buildah; Docker's format keeps HEALTHCHECK."""
-    engine.run(
-        *("buildah", "bud", "--isolation", "chroot", "--pull-never", "--network", "host", "--format", "docker"),
-        *("--layers", *options, "-f", file, "-t", tag, context),
-    )
+    how = ("--isolation", "chroot", "--pull-never", "--network", "host", "--format", "docker", "--layers")
+    engine.run("buildah", "bud", *how, *options, "-f", file, "-t", tag, context)
 
 
 def build_authtally(engine: Engine) -> None:
@@ -71,7 +68,7 @@ def build_stand_in(engine: Engine, tag: str, name: str, files: Sequence[tuple[Pa
 def build_all(engine: Engine) -> dict[str, float]:
     """Every image. Returns the seconds that each took."""
     took: dict[str, float] = {}
-    steps = {
+    steps: dict[str, Callable[[], None]] = {
         "base": lambda: build_base(engine),
         "authtally": lambda: build_authtally(engine),
         "kafka": lambda: build_stand_in(engine, KAFKA, "kafka", [(fetch_jars(), "jars")]),
@@ -82,5 +79,4 @@ def build_all(engine: Engine) -> dict[str, float]:
         began = time.monotonic()
         step()
         took[name] = round(time.monotonic() - began, 1)
-        print(f"image {name}: {took[name]:.0f} s", file=sys.stderr)
     return took

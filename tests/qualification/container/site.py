@@ -57,7 +57,9 @@ class Site:
 
     def run(self, *command: str) -> str:
         """One command in a container of its own, to its end. Raises EngineError."""
-        return self.engine.podman("run", "--rm", *self._options(f"authtally-{uuid.uuid4().hex[:8]}"), AUTHTALLY, *command)
+        return self.engine.podman(
+            "run", "--rm", *self._options(f"authtally-{uuid.uuid4().hex[:8]}"), AUTHTALLY, *command
+        )
 
     def start(self, service: str) -> str:
         """`worker` or `api`. Returns the container's name."""
@@ -89,7 +91,9 @@ class Site:
             shard = (message.topic(), message.partition())
             ends[shard] = max(ends.get(shard, 0), message.offset() + 1)
 
-        producer = Producer({"bootstrap.servers": self.kafka, "linger.ms": 20, "queue.buffering.max.messages": 1_000_000})
+        producer = Producer(
+            {"bootstrap.servers": self.kafka, "linger.ms": 20, "queue.buffering.max.messages": 1_000_000}
+        )
         for sample in samples:
             producer.produce(sample.topic, sample.value, sample.key, timestamp=sample.time_ms, on_delivery=note)
             producer.poll(0)

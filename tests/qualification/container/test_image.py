@@ -22,7 +22,9 @@ TOOLS: Final = ("cc", "gcc", "make", "git", "curl", "wget", "mvn", "java", "uv",
 
 
 def test_the_user_is_a_number_and_commands_need_no_shell(engine: Engine) -> None:
-    shown = engine.podman("image", "inspect", "--format", "{{json .Config.User}} {{json .Config.Entrypoint}}", AUTHTALLY)
+    shown = engine.podman(
+        "image", "inspect", "--format", "{{json .Config.User}} {{json .Config.Entrypoint}}", AUTHTALLY
+    )
     assert shown.split() == ['"65532:65532"', '["authtally"]']
 
 
@@ -38,11 +40,23 @@ def test_neither_build_tools_nor_tests_are_in_the_image(engine: Engine) -> None:
 
 
 def test_the_user_owns_only_the_folder_of_snapshots(engine: Engine) -> None:
-    found = engine.podman(
-        *("run", "--rm", "--entrypoint", "find", AUTHTALLY, "/", "-xdev", "(", "-path", "/proc", "-o", "-path", "/sys"),
-        *("-o", "-path", "/dev", ")", "-prune", "-o", "-writable", "-not", "-type", "l", "-print"),
+    # -xdev leaves out /proc, /dev and /sys; `find` may not enter some folders of root, which is no failure.
+    words = (
+        "podman",
+        "run",
+        "--rm",
+        "--entrypoint",
+        "find",
+        AUTHTALLY,
+        "/",
+        "-xdev",
+        "-writable",
+        "-not",
+        "-type",
+        "l",
     )
-    assert set(found.split()) - {"/tmp", "/var/tmp", "/run/lock", "/var/lock"} == {"/snapshots"}
+    found = engine.attempt(words).stdout.split()
+    assert set(found) - {"/tmp", "/var/tmp", "/run/lock"} == {"/snapshots"}
 
 
 def test_a_backlog_is_exact_across_a_kill(site: Site, facts: dict[str, Any]) -> None:
@@ -73,7 +87,9 @@ def test_a_backlog_is_exact_across_a_kill(site: Site, facts: dict[str, Any]) -> 
         span = Month.parse(month).span
         days = site.get(f"/v1/logins?granularity=day&from={span.first}&to={span.last}")["items"]
         logins = {f"{day['period']}": day["succeeded"] for day in days}
-        wanted = {day: counts["logins"] for day, counts in expected.days.items() if span.first <= _date(day) <= span.last}
+        wanted = {
+            day: counts["logins"] for day, counts in expected.days.items() if span.first <= _date(day) <= span.last
+        }
         assert {day: number for day, number in logins.items() if number} == {d: n for d, n in wanted.items() if n}
     facts["api, MB"] = site.memory_mb(api)
     # Independent code counts the newest month again from Kafka and compares every figure of the ledger.
@@ -82,7 +98,8 @@ def test_a_backlog_is_exact_across_a_kill(site: Site, facts: dict[str, Any]) -> 
         site.wait_until_healthy(name)
         site.engine.podman("stop", "--time", "40", name)
         assert site.engine.inspect(name, "{{.State.ExitCode}}") == "0", site.engine.logs(name)
-        assert site.engine.podman("diff", name).split() == []
+        # The engine itself writes resolv.conf and hosts.
+        assert set(site.engine.podman("diff", name).splitlines()) <= {"C /etc"}
 
 
 def _date(day: str) -> Any:
