@@ -222,7 +222,7 @@ class Endpoint:
         body = await self._cache.body(
             key, entry, question.form, lambda: dialect.render(question, entry.figures(dialect.figures))
         )
-        # Not behind a limit: every request must be counted against its caller.
+        # With a limit there is no fast path: every request must be counted against its caller.
         if request_key is not None and self._limit is None:
             if len(self._fast_path) >= MAX_FAST_PATHS:
                 self._fast_path.clear()

@@ -102,7 +102,7 @@ def _without_braces(prefix: str) -> str:
 
 
 class CommonSettings(RedisConnectionSettings):
-    """Settings on which worker and api must agree. A worker refuses a shard that was counted with other values."""
+    """Settings that both services have. A worker refuses a shard whose `counted_with` settings had other values."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, env_file=".env", extra="ignore", frozen=True, hide_input_in_errors=True

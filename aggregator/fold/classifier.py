@@ -54,6 +54,7 @@ class Classifier:
         self.event_classes: dict[tuple[object, ...], EventClass] = {}
         self._all_tallies: list[ClassTally] = []
         self._provisional: list[tuple[object, ...]] = []
+        """Combinations with a name under OTHER, which a later event may make known."""
         self._rules = rules
         self._cache = cache
         self._labels = Labels(cache.labels, cache.table_sizes, cache.shares, rules.max_labels)
@@ -94,6 +95,7 @@ class Classifier:
         certain = True
 
         def settled(dimension: str, name: str, found: str, of_realm: str | None = None) -> str:
+            """`found`, the label of `name`, after noting whether a limit refused it and whether it is final."""
             nonlocal certain
             if labels.overflowed:
                 overflowing[dimension] = None

@@ -57,6 +57,7 @@ def fold(
     records, skipped = cache.without_unexpected(records)
     if not records and not skipped:
         return delta
+    # False for the binding "native" (events of any type): an adapter reads it, as it does the products' records.
     is_native = name in DECODERS
     items: Sequence[Any] = (
         records if is_native else adapter_events(adapter_named(name, rules.realm_names), records, now_ms)
@@ -68,7 +69,7 @@ def fold(
     is_duplicate, digest_of = deduplicator.is_duplicate, rules.digest.event_id
     is_login, is_token = name == "login", name == "token"
     timestamps, untimed = record_times([item.timestamp for item in items], now_ms)
-    # An event between `since` and `until` is of `day` and plausible for every record: nearly all take this fast path.
+    # Between `since` and `until` all times are of `day` and plausible for every record: nearly all events skip checks.
     plausible = datetime.fromtimestamp(min(timestamps, default=now_ms) / 1000, UTC) + MAX_AHEAD
     since = until = EARLIEST
     day = 0
@@ -87,7 +88,7 @@ def fold(
             try:
                 event = decode(item.value)
             except (*UNDECODABLE, TypeError):
-                # Accepts a failed login over a limit; otherwise raises BadRecordError with the exact reason.
+                # Slower: accepts a failure with a field over its length limit, else raises with the exact reason.
                 event = decode_native(name, item.value)
             time = event.time
             if not since < time < until:

@@ -87,7 +87,7 @@ class Labels:
         return True
 
     def _in_share(self, member: str, guaranteed: int, pool: int, *, may_add: bool) -> bool:
-        """Whether a label is known or admitted: within `guaranteed`, or while the realm took less than the pool has.
+        """Whether a label is known or admitted: within `guaranteed`, or while the pool holds more than the realm took.
 
         So one realm takes half of the pool at most. What it has taken never shrinks, so a refusal is final.
         """

@@ -261,7 +261,7 @@ class Statistics:
         return {shard.shard.tag: HeldIds.of(held) for shard, held in zip(shards, replies, strict=True)}
 
     async def active_clients(self, period: str) -> ActiveUsers:
-        """Distinct clients that received tokens without a user in a period."""
+        """Distinct clients with a successful login or an issued token in a period."""
         held = await self.find_periods([period])
         return await self.users.count_sketches([shard.clients(period) for shard in held.shards.get(period, ())])
 

@@ -2,7 +2,7 @@
 
 | key | Redis type | lives | holds |
 |---|---|---|---|
-| `shards` | set | forever | tags of all shards, added before a shard's first batch |
+| `shards` | set | forever | tags of all shards, added before a shard's first range |
 | `imported` | hash | forever | monthly figures from another system |
 | `resent` | hash | forever | the offset up to which dead letters were sent again, by partition and reason |
 | `audit` | stream | MAX_ENTRIES entries | changes that people ordered: by whom, which, how many; not in snapshots |
@@ -125,7 +125,7 @@ def recordings(prefix: str) -> str:
 
 
 class ShardKeys:
-    """The keys of one shard."""
+    """The keys of one shard. Some attributes are named better than their keys, which only a new format may rename."""
 
     def __init__(self, prefix: str, shard: Shard) -> None:
         self.shard = shard

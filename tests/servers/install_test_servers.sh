@@ -17,6 +17,8 @@ nginx                    nginx-light nginx
 caddy                    caddy
 faketime                 faketime
 cc                       gcc
+node                     nodejs
+npm                      npm
 chromium                 chromium
 mariadbd                 mariadb-server
 mysql                    mariadb-client
