@@ -8,15 +8,20 @@ from pydantic import AfterValidator, Field, SecretStr
 
 from schemas.ledger import accuracy
 from schemas.settings import ActiveOn, KafkaSettings, Listed, fingerprint
+from schemas.settings_errors import HOW
 
 FORMAT = 2
 """Version of the ledger's layout and counting rules. A worker rejects a newer one and upgrades an older one."""
 
 
+MIN_KEY_CHARS = 16
+MAKE_A_KEY = "openssl rand -hex 32"
+
+
 def _long_enough(key: SecretStr) -> SecretStr:
     # A short key can be found by trial against the sketches; 16 random characters cannot.
     if len(key.get_secret_value()) < 16:
-        raise ValueError("must have at least 16 characters")
+        raise ValueError(f"must have at least {MIN_KEY_CHARS} characters; make one with: {MAKE_A_KEY}")
     return key
 
 
@@ -33,7 +38,11 @@ class WorkerSettings(KafkaSettings):
         10.0, ge=6, le=1800, description="Seconds without a heartbeat after which a worker's partitions move to others."
     )
     user_hash_key: Annotated[SecretStr, AfterValidator(_long_enough)] = Field(
-        description="Secret that turns user ids into digests. Never change it: with another key all users count as new."
+        description="Secret that turns user ids into digests. Never change it: with another key all users are new.",
+        json_schema_extra={
+            HOW: f"allowed: a secret of at least {MIN_KEY_CHARS} characters, the same for every worker, never changed; "
+            f"make one with: {MAKE_A_KEY}"
+        },
     )
     user_scope: Literal["global", "realm"] = Field(
         "global", description="`realm`: equal user ids of two realms are two users."

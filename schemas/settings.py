@@ -8,16 +8,18 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self, TypeVar
-from urllib.parse import urlsplit, urlunsplit
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from schemas import settings_errors
 from schemas.adapters.registry import ADAPTERS
 from schemas.connections.kafka_settings import KafkaConnectionSettings
 from schemas.connections.redis_settings import RedisConnectionSettings
 from schemas.prefix import PREFIX as PREFIX
+from schemas.settings_errors import without_password as without_password
+from schemas.suggestions import did_you_mean
 from schemas.telemetry import traces
 
 Dimension = Literal["realm", "client", "node"]
@@ -43,7 +45,7 @@ def _topics(value: object) -> object:
     for item in _split_list(value) or ():  # type: ignore[attr-defined]
         topic, equals, name = item.partition("=")
         if not equals:
-            raise ValueError(f"{item!r} is not topic=event")
+            raise ValueError(f"{item!r} is not topic=event, separated by commas")
         if topic in bound:
             raise ValueError(f"topic {topic!r} is bound twice")
         bound[topic] = name
@@ -53,9 +55,12 @@ def _topics(value: object) -> object:
 def _check_bindings(topics: dict[str, str]) -> dict[str, str]:
     for topic, name in topics.items():
         if not re.fullmatch(r"[A-Za-z0-9._-]{1,249}", topic):
-            raise ValueError(f"{topic!r} is not a valid Kafka topic name")
+            raise ValueError(f"{topic!r} is not a Kafka topic name; allowed: 1 to 249 of A-Z a-z 0-9 . _ -")
         if name not in ADAPTERS:
-            raise ValueError(f"{topic}={name}: unknown event or adapter, expected one of {', '.join(ADAPTERS)}")
+            raise ValueError(
+                f"{topic}={name}: no such event or adapter; allowed: {', '.join(ADAPTERS)}"
+                + did_you_mean(name, ADAPTERS)
+            )
     if not topics:
         raise ValueError("names no topic")
     return topics
@@ -65,7 +70,9 @@ def _zone(name: str) -> str:
     try:
         ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-        raise ValueError(f"{name!r} is not a time zone of the IANA database") from error
+        raise ValueError(
+            f"{name!r} is not a time zone of the IANA database{did_you_mean(name, available_timezones())}"
+        ) from error
     return name
 
 
@@ -87,7 +94,7 @@ class CommonSettings(RedisConnectionSettings):
         "authtally:", description="Prefix of every Redis key. Another prefix starts an empty ledger."
     )
     timezone: Annotated[str, AfterValidator(_zone)] = Field(
-        "UTC", description="Time zone that defines days and months."
+        "UTC", description="Time zone that defines days and months.", examples=["Europe/Berlin"]
     )
     users_by: Listed[Dimension] = Field(
         ("realm",), description="Dimensions for which active users are kept, besides the total: realm, client, node."
@@ -109,7 +116,9 @@ class CommonSettings(RedisConnectionSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level that is logged.")
     log_format: Literal["text", "json"] = Field("text", description="Format of log lines.")
     otlp_endpoint: Annotated[str, AfterValidator(traces.endpoint)] = Field(
-        "", description="URL of an OTLP/HTTP collector for traces; empty: OTEL_EXPORTER_OTLP_ENDPOINT, or no traces."
+        "",
+        description="URL of an OTLP/HTTP collector for traces; empty: OTEL_EXPORTER_OTLP_ENDPOINT, or no traces.",
+        examples=["http://127.0.0.1:4318"],
     )
 
     @property
@@ -158,12 +167,7 @@ def read(settings: type[S], **values: Any) -> S:
     try:
         return settings(_secrets_dir=folder or None, **values)
     except ValidationError as error:
-        messages = []
-        for detail in error.errors(include_url=False, include_input=False):
-            message = "is not set" if detail["type"] == "missing" else detail["msg"].removeprefix("Value error, ")
-            # A validator of several settings names them in its text.
-            messages.append(f"{PREFIX}{str(detail['loc'][0]).upper()}: {message}" if detail["loc"] else message)
-        raise SettingsError(messages) from error
+        raise SettingsError(settings_errors.render(settings, error)) from error
 
 
 def effective(settings: BaseSettings) -> dict[str, str]:
@@ -181,14 +185,6 @@ def effective(settings: BaseSettings) -> dict[str, str]:
             value = ",".join(str(item) for item in value)
         shown[PREFIX + name.upper()] = "" if value is None else str(value)
     return shown
-
-
-def without_password(url: str) -> str:
-    parts = urlsplit(url)
-    if parts.password is None:
-        return url
-    user, _, host = parts.netloc.rpartition("@")
-    return urlunsplit(parts._replace(netloc=f"{user.partition(':')[0]}:********@{host}"))
 
 
 def fingerprint(secret: str) -> str:

@@ -112,7 +112,7 @@ def _read(raw: bytes, at: RecordTime) -> tuple[Event, ...]:
     entry = _DECODE(raw)
     item = entry.data or entry
     if item.type is None:
-        raise BadRecordError("missing_field", "Object missing required field `type`")
+        raise BadRecordError("missing_field", "`type` is missing")
     code = CODES.get(item.type)
     if code is None:
         return ()

@@ -69,7 +69,7 @@ def _reader(rules: Rules) -> ReadElement:
             return ()
         success = record.is_success if record.success is None else record.success
         if success is None:
-            raise BadRecordError("missing_field", "Object missing required field `success`")
+            raise BadRecordError("missing_field", "`success` is missing")
         if not success and mapping is not Mapping.LOGIN:
             return ()
         timestamp = record.timestamp

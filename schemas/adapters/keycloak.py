@@ -158,7 +158,7 @@ def _read(raw: bytes, at: RecordTime) -> tuple[Event, ...]:
     if user_event.type is None:
         if user_event.operation_type is not None:
             return ()
-        raise BadRecordError("missing_field", "Object missing required field `type`")
+        raise BadRecordError("missing_field", "`type` is missing")
     rule = RULES.get(user_event.type, _NOTHING)
     if rule is _NOTHING:
         return ()
