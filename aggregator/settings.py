@@ -25,6 +25,10 @@ def _long_enough(key: SecretStr) -> SecretStr:
     return key
 
 
+def _empty_or_long_enough(key: SecretStr) -> SecretStr:
+    return _long_enough(key) if key.get_secret_value() else key
+
+
 class WorkerSettings(KafkaSettings):
     """The settings that the worker reads from its environment."""
 
@@ -106,3 +110,11 @@ class WorkerSettings(KafkaSettings):
 
 NEVER_ADOPTED = frozenset({"format", "sketches", "user_hash_key", "user_scope", "timezone"})
 """Values of `counted_with` that cannot change for existing figures, only under another KEY_PREFIX."""
+
+
+class OperatorSettings(WorkerSettings):
+    """The worker's settings for commands that hash no user id and compare no settings: they do without the key."""
+
+    user_hash_key: Annotated[SecretStr, AfterValidator(_empty_or_long_enough)] = Field(
+        SecretStr(""), description="The worker's secret; not used."
+    )

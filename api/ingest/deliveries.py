@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from api.ingest.errors import Rejection, TooLargeError
+from api.ingest.errors import BadBodyError, Rejection, TooLargeError
 from api.ingest.event_ids import id_prefix, prefixed_id
 from api.ingest.fast_path import decode_batch
 from api.ingest.records import Records
@@ -21,6 +21,7 @@ from schemas.settings import PREFIX
 REALM: Final = "realm"
 NO_TOPIC: Final = "no_topic"
 TOO_OLD: Final = "too_old"
+EXAMPLE: Final = '[{"type": "login", "time": "2026-11-20T12:00:00Z", "user_id": "7f9c24e5"}]'
 SEPARATORS: Final = 64
 """The maximum average of commas and line ends per element. Real elements have ten to forty."""
 
@@ -48,7 +49,7 @@ class Converter:
     def convert(
         self, adapter: Adapter, body: bytes, headers: Headers, now_ms: int, realms: Collection[str] | None
     ) -> Delivery:
-        """`realms` limits the sender; None is all realms. Raises TooLargeError."""
+        """`realms` limits the sender; None is all realms. Raises TooLargeError, BadBodyError."""
         if adapter is native and realms is None:
             records = decode_batch(body, now_ms, self._oldest(now_ms), self._prefix, self._topics)
             if records is not None:
@@ -64,6 +65,8 @@ class Converter:
         if body.count(b",") + body.count(b"\n") > self._max_events * SEPARATORS:
             raise self._too_many()
         elements = adapter(body, headers, RecordTime(now_ms))
+        if not elements:
+            raise BadBodyError(f"The body contains no event. Example: {EXAMPLE}")
         if len(elements) > self._max_events:
             raise self._too_many()
         topics, oldest = self._topics, self._oldest(now_ms)

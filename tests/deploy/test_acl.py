@@ -240,9 +240,9 @@ def operate(log: Log, folder: Path, settings: dict[str, str], make_anew: Callabl
     run("positions", "rebuild-index", "--all", "--yes")
     make_anew()
     assert "created again" in run("positions", "reset", topic, "0", "--to", "latest", "--yes")
-    run("snapshot", "restore", "ledger.snapshot", "--replace")
+    run("snapshot", "restore", "--yes", "ledger.snapshot", "--replace")
     run("snapshot", "save", "large.snapshot", key_prefix=LARGE)
-    run("snapshot", "restore", "--without-kafka", "large.snapshot", key_prefix=AGAIN)
+    run("snapshot", "restore", "--yes", "--without-kafka", "large.snapshot", key_prefix=AGAIN)
     run("settings", "adopt", "--yes", max_labels="7")
     run("dead-letters", "resend", "--yes")
     # It finds faults, of a broker without idempotence and of a store without a disk.

@@ -46,7 +46,7 @@ def test_every_fault_is_named_at_once() -> None:
 
 def test_without_a_hash_key_there_is_no_worker() -> None:
     with pytest.raises(
-        SettingsError, match="AUTHTALLY_USER_HASH_KEY: is not set; allowed: .*; make one with: openssl rand -hex 32"
+        SettingsError, match=r"AUTHTALLY_USER_HASH_KEY: is not set; allowed: .*; make one with: openssl rand -hex 32"
     ):
         read(WorkerSettings)
 
@@ -90,6 +90,9 @@ def test_what_is_shown_hides_secrets() -> None:
             WorkerSettings,
             user_hash_key=KEY,
             redis_url="redis://me:hidden@host:1/0",
+            kafka_security_protocol="SASL_PLAINTEXT",
+            kafka_sasl_mechanism="PLAIN",
+            kafka_sasl_username="me",
             **dict.fromkeys(SECRETS, "hidden"),
         )
     )

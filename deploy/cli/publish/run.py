@@ -22,7 +22,6 @@ from schemas.outgoing import UnboundError, outgoing, topics_by_event
 from schemas.settings import ActiveOn, KafkaSettings, Listed
 
 STDIN: Final = "-"
-ALIASES: Final = {"auth0": "auth0-logs"}
 SAVE_S: Final = 1.0
 STOP_S: Final = 10.0
 
@@ -48,7 +47,7 @@ class Options:
 
     @property
     def adapter(self) -> Adapter:
-        return ADAPTERS[ALIASES.get(self.format, self.format)]
+        return ADAPTERS[self.format]
 
     @property
     def state_path(self) -> Path | None:
@@ -58,7 +57,7 @@ class Options:
         return Path(self.file + ".published")
 
 
-class _Stopped(BaseException):
+class Stopped(BaseException):
     """SIGTERM or Ctrl-C while waiting for input."""
 
 
@@ -74,7 +73,7 @@ class StopRequest:
         self._waiting = True
         try:
             if self.requested_at:
-                raise _Stopped
+                raise Stopped
             return self._stream.read1(size)
         finally:
             self._waiting = False
@@ -91,7 +90,7 @@ class StopRequest:
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self.requested_at = True
         if self._waiting:
-            raise _Stopped
+            raise Stopped
 
 
 def state_to_resume(options: Options) -> State | None:
@@ -141,7 +140,7 @@ class Run:
             sending = Sending(self._settings, self._reached, lambda: stop.requested_at)
         except (InputError, SendingError) as error:
             return str(error)
-        except _Stopped:
+        except Stopped:
             return None
         shown.begin("publishing", self.account.events)
         problem = None
@@ -150,7 +149,7 @@ class Run:
                 self._send(sending, shown, stop)
             except InputError as error:
                 problem = str(error)
-            except _Stopped:
+            except Stopped:
                 pass
             sending.finish(self.account.tally(), self.account.link, STOP_S if stop.requested_at else MESSAGE_TIMEOUT_S)
             self.finished = not problem and not stop.requested_at
