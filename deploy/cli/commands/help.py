@@ -13,6 +13,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from deploy.cli.json_output import print_error
+from deploy.installation import CURE, foreign_packages
 
 PROGRAM: Final = "authtally"
 SHELLS: Final = ("bash", "zsh", "fish")
@@ -107,6 +108,8 @@ class HelpGroup(SuggestingGroup):
         as_json = "--json" in ctx.args
         try:
             with _sigterm_as_interrupt():
+                if foreign := foreign_packages():
+                    raise click.ClickException(f"{'; '.join(foreign)}: {CURE}")
                 return super().invoke(ctx)
         except (KeyboardInterrupt, click.Abort):
             if as_json:
