@@ -18,7 +18,7 @@ from aggregator import metrics
 from aggregator.kafka.admin import KafkaAdmin
 from aggregator.kafka.transport import Consumer, LogBounds, Range
 from aggregator.ledger.ledger import Ledger, LedgerDefectError, Refused, ShardState
-from aggregator.settings import FORMAT, NEVER_ADOPTED, WorkerSettings
+from aggregator.settings import FORMAT, NEVER_ADOPTED, UNRECORDED, WorkerSettings
 from schemas.ledger import fields
 from schemas.ledger.inventory import INVENTORY_BINDINGS
 from schemas.ledger.keys import Shard
@@ -74,7 +74,7 @@ def decide_start(
         return StartNew(bounds.start)
     if state.position == fields.RESTORING:
         return StopReading(
-            f"{shard.tag} is being restored; if no restore is running, repeat: authtally snapshot restore FILE"
+            f"{shard.tag} is being restored; if no restore is running, repeat: authtally snapshot restore --yes FILE"
         )
     known_id = state.meta.get("topic_id", NO_ID)
     if known_id and topic_id and known_id != topic_id:
@@ -120,7 +120,7 @@ def too_many_unexpected(shard: Shard, position: int, number: int, allowed: int) 
 def settings_conflict(meta: Mapping[str, str], settings: Mapping[str, str]) -> str | None:
     """The first setting that contradicts the ledger, with the remedies; None if all agree."""
     for name, value in settings.items():
-        stored = meta.get(name)
+        stored = meta.get(name, UNRECORDED.get(name) if meta else None)
         if stored is None or stored == value:
             continue
         if name == "format":

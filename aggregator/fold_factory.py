@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -27,7 +28,12 @@ class FoldFactory:
 
     def new_cache(self, shard: Shard, state: ShardState, seen_ids: SeenIds) -> ShardCache:
         cache_type = InventoryCache if self._topics[shard.topic] in INVENTORY_BINDINGS else ShardCache
-        return cache_type(set(state.labels), seen_ids=seen_ids, unexpected=set(state.unexpected))
+        return cache_type(
+            set(state.labels),
+            seen_ids=seen_ids,
+            unexpected=set(state.unexpected),
+            shares=Counter({group: int(number) for group, number in state.shares.items()}),
+        )
 
     def new_fold(self, shard: Shard, now_ms: int, records: Sequence[Record], end: int) -> Fold[Any]:
         """A fold of the records of `shard` before offset `end`. Its methods take a cache made by `new_cache`."""

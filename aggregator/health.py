@@ -3,23 +3,37 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 import structlog
-from aiohttp import web
+from aiohttp import hdrs, web
 from prometheus_client import REGISTRY
-from prometheus_client.aiohttp import make_aiohttp_handler
 
 from aggregator import metrics
+from schemas.telemetry.exposition import exposition
 
 log = structlog.get_logger(__name__)
 
-_metrics_handler: Final = make_aiohttp_handler(REGISTRY)
 COMPONENTS: Final = ("crashed", "startup", "redis", "clock", "kafka", "dead_letters", "group", "stopped")
 """Components that may have a problem: the label of the metric."""
 POLL_SILENCE_S: Final = 60.0
 """The worker counts as dead when the poll loop is silent for so long: longer than any rebalance takes."""
+
+
+@web.middleware
+async def _as_problem(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    """Unknown paths and methods as problem documents (RFC 9457), as in the api."""
+    try:
+        return await handler(request)
+    except web.HTTPException as error:
+        document = {"type": "about:blank", "title": error.reason, "status": error.status}
+        headers = {hdrs.ALLOW: error.headers[hdrs.ALLOW]} if hdrs.ALLOW in error.headers else {}
+        return web.json_response(
+            document, status=error.status, content_type="application/problem+json", headers=headers
+        )
 
 
 class Health:
@@ -55,7 +69,7 @@ class Health:
 
     async def start(self) -> None:
         """Listen. Raises OSError if the port is in use."""
-        app = web.Application()
+        app = web.Application(middlewares=[_as_problem])
         app.router.add_get("/health/live", self._live)
         app.router.add_get("/health/ready", self._ready)
         app.router.add_get("/metrics", self._metrics)
@@ -80,8 +94,11 @@ class Health:
         problems = [line for lines in self._problems().values() for line in lines]
         return web.json_response({"ready": not problems, "troubles": problems}, status=503 if problems else 200)
 
-    async def _metrics(self, request: web.Request) -> web.StreamResponse:
+    async def _metrics(self, request: web.Request) -> web.Response:
         problems = self._problems()
         for component in COMPONENTS:
             metrics.UNREADY.labels(component).set(component in problems)
-        return await _metrics_handler(request)
+        text = exposition(REGISTRY, request.headers.getall(hdrs.ACCEPT, ()), request.query.getall("name[]", ()))
+        response = web.Response(body=text.content, headers={hdrs.CONTENT_TYPE: text.content_type})
+        response.enable_compression()
+        return response

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics
 
@@ -15,7 +15,7 @@ from schemas.telemetry.build import version
 # Otherwise each counter and histogram has a second series, which Prometheus does not use.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
-RefusalReason = Literal["ahead", "behind", "empty"]
+RefusalReason = Literal["ahead", "behind", "empty", "removal"]
 FRACTION_BUCKETS: Final = (0.0005, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3)
 """Bucket bounds for parts of a range's time."""
 
@@ -53,7 +53,7 @@ SCRIPT_SECONDS: Final = Histogram(
 )
 REFUSED: Final = Counter(
     "authtally_refused_scripts",
-    "Ranges that the ledger refused because its position was ahead of their start, behind it, or empty.",
+    "Ranges that the ledger refused: its position is ahead of their start, behind it or empty, or a realm was removed.",
     ["topic", "reason"],
 )
 REDIS_ERRORS: Final = Counter("authtally_redis_errors", "Failed calls of the ledger's Redis; each is retried.")
@@ -110,6 +110,11 @@ DEDUPE_WINDOW: Final = Gauge(
     "Age up to which a repeated event id is certainly recognised; below DEDUPE_WINDOW_S if ids were evicted.",
     ["topic", "partition"],
 )
+EXCESS_IDS: Final = Counter(
+    "authtally_dedupe_excess_ids",
+    "Event ids of realms that held more than half of DEDUPE_MAX_IDS; they are kept for a shorter time.",
+    ["topic"],
+)
 DEDUPE_IDS: Final = Gauge("authtally_dedupe_ids", "Event ids kept to recognise repeats.", ["topic", "partition"])
 BUILD: Final = Gauge("authtally_build_info", "Always 1; the label is the version.", ["version"])
 
@@ -122,16 +127,19 @@ def init(topics: Collection[str]) -> None:
             EVENTS.labels(topic, result)
         for reason in REASONS:
             DEAD_LETTERS.labels(topic, reason)
-        for refusal in ("ahead", "behind", "empty"):
+        for refusal in get_args(RefusalReason):
             REFUSED.labels(topic, refusal)
         LOST.labels(topic)
         UNTIMED.labels(topic)
+        EXCESS_IDS.labels(topic)
 
 
 def refusal_reason(start: int, position: int | None) -> RefusalReason:
-    """The position of a ledger that refused a range, relative to the range's start."""
+    """The position of a ledger that refused a range, relative to the range's start; `removal` if it is the start."""
     if position is None:
         return "empty"
+    if position == start:
+        return "removal"
     return "ahead" if position > start else "behind"
 
 

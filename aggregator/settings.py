@@ -6,27 +6,34 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, SecretStr
 
+from schemas.adapters.registry import OWN
 from schemas.ledger import accuracy
 from schemas.settings import ActiveOn, KafkaSettings, Listed, fingerprint
 from schemas.settings_errors import HOW
+from schemas.user_ids import Normalization
 
 FORMAT = 2
 """Version of the ledger's layout and counting rules. A worker rejects a newer one and upgrades an older one."""
 
 
+MIN_DISTINCT = 5
+"""Different characters of a hash key. Random hexadecimal digits have as many in all but one of a million keys."""
 MIN_KEY_CHARS = 16
 MAKE_A_KEY = "openssl rand -hex 32"
 
 
-def _long_enough(key: SecretStr) -> SecretStr:
+def _hard_to_guess(key: SecretStr) -> SecretStr:
     # A short key can be found by trial against the sketches; 16 random characters cannot.
-    if len(key.get_secret_value()) < 16:
+    text = key.get_secret_value()
+    if len(text) < MIN_KEY_CHARS:
         raise ValueError(f"must have at least {MIN_KEY_CHARS} characters; make one with: {MAKE_A_KEY}")
+    if len(set(text)) < MIN_DISTINCT:
+        raise ValueError(f"must have at least {MIN_DISTINCT} different characters; make one with: {MAKE_A_KEY}")
     return key
 
 
-def _empty_or_long_enough(key: SecretStr) -> SecretStr:
-    return _long_enough(key) if key.get_secret_value() else key
+def _empty_or_hard_to_guess(key: SecretStr) -> SecretStr:
+    return _hard_to_guess(key) if key.get_secret_value() else key
 
 
 class WorkerSettings(KafkaSettings):
@@ -41,7 +48,7 @@ class WorkerSettings(KafkaSettings):
     kafka_session_timeout_s: float = Field(
         10.0, ge=6, le=1800, description="Seconds without a heartbeat after which a worker's partitions move to others."
     )
-    user_hash_key: Annotated[SecretStr, AfterValidator(_long_enough)] = Field(
+    user_hash_key: Annotated[SecretStr, AfterValidator(_hard_to_guess)] = Field(
         description="Secret that turns user ids into digests. Never change it: with another key all users are new.",
         json_schema_extra={
             HOW: f"allowed: a secret of at least {MIN_KEY_CHARS} characters, the same for every worker, never changed; "
@@ -50,6 +57,11 @@ class WorkerSettings(KafkaSettings):
     )
     user_scope: Literal["global", "realm"] = Field(
         "global", description="`realm`: equal user ids of two realms are two users."
+    )
+    user_id_normalize: Normalization = Field(
+        "off",
+        description="User ids that count as one user: with `nfc` those that differ in their Unicode form only, with "
+        "`nfc-casefold` also in case; `off`: none.",
     )
     active_on: Listed[ActiveOn] = Field(("login", "refresh"), description="Events that make a user active.")
     labels_on: Literal["any", "success"] = Field(
@@ -60,7 +72,8 @@ class WorkerSettings(KafkaSettings):
     max_labels: int = Field(
         1000,
         ge=1,
-        description="Names kept per shard of realms, clients and nodes each; others count under `__other__`.",
+        description="Realms and nodes kept per shard, each; of clients 16 per realm and twice this number more, "
+        "of which a realm takes half at most. Others count under `__other__`.",
     )
     retain_days: Annotated[int, Field(ge=0)] | Literal["forever"] = Field(
         400, description="Days for which daily figures are kept: a number, `forever`, or 0 to keep months only."
@@ -72,7 +85,10 @@ class WorkerSettings(KafkaSettings):
         86_400, ge=0, description="Seconds within which repeats of an event id are not counted; 0 counts every repeat."
     )
     dedupe_max_ids: int = Field(
-        500_000, ge=1, description="Event ids kept per shard; about 100 bytes each in the worker, 8 in Redis."
+        500_000,
+        ge=1,
+        description="Event ids kept per shard, about 100 bytes each in the worker, 8 in Redis. A realm that holds more "
+        "than half keeps further ids apart, half as many again.",
     )
     worker_host: str = Field("127.0.0.1", description="Address of metrics and health.")
     worker_port: int = Field(8090, ge=0, le=65535, description="Port of metrics and health; 0 selects a free one.")
@@ -92,6 +108,7 @@ class WorkerSettings(KafkaSettings):
             "sketches": f"{accuracy.K_MONTHS},{accuracy.K_OTHERS}",
             "user_hash_key": fingerprint(self.user_hash_key.get_secret_value()),
             "user_scope": self.user_scope,
+            "user_id_normalize": self.user_id_normalize,
             "timezone": self.timezone,
             "active_on": ",".join(sorted(self.active_on)),
             "users_by": ",".join(sorted(self.users_by)),
@@ -105,16 +122,20 @@ class WorkerSettings(KafkaSettings):
             "dedupe_max_ids": self.dedupe_max_ids,
             "topics": self.topics[topic],
         }
+        if self.topics[topic] not in OWN:
+            values["realm_names"] = ",".join(f"{realm}={name}" for realm, name in sorted(self.realm_names.items()))
         return {name: str(value) for name, value in values.items()}
 
 
-NEVER_ADOPTED = frozenset({"format", "sketches", "user_hash_key", "user_scope", "timezone"})
+NEVER_ADOPTED = frozenset({"format", "sketches", "user_hash_key", "user_scope", "user_id_normalize", "timezone"})
 """Values of `counted_with` that cannot change for existing figures, only under another KEY_PREFIX."""
+UNRECORDED = {"user_id_normalize": "off"}
+"""Values with which a shard was counted whose meta hash is older than their names."""
 
 
 class OperatorSettings(WorkerSettings):
     """The worker's settings for commands that hash no user id and compare no settings: they do without the key."""
 
-    user_hash_key: Annotated[SecretStr, AfterValidator(_empty_or_long_enough)] = Field(
+    user_hash_key: Annotated[SecretStr, AfterValidator(_empty_or_hard_to_guess)] = Field(
         SecretStr(""), description="The worker's secret; not used."
     )

@@ -12,10 +12,13 @@ import structlog
 from aiohttp import ClientSession, ClientTimeout, DummyCookieJar, web
 
 from api import health
-from api.auth.access import Access, Authenticator
+from api.auth.access import Access
+from api.auth.authenticator import Authenticator
+from api.auth.claims import AcceptedTokens
 from api.auth.introspection import Introspection
 from api.auth.jwks import Jwks
 from api.auth.jwt_tokens import JwtTokens
+from api.auth.lookups import Lookups
 from api.auth.static_tokens import StaticTokens
 from api.cache.cache import Cache, SharedStore
 from api.dashboard import configuration
@@ -24,13 +27,19 @@ from api.dashboard.routes import Dashboard
 from api.dialects import auth0, gluu, janssen, own
 from api.dialects.linotp import Reporting
 from api.endpoint import Services
-from api.http.expect import UnmatchedPaths, with_expect_handler
+from api.http.cors import Cors
+from api.http.expect import with_expect_handler
+from api.http.response_headers import add_headers
+from api.http.same_site import refuse_other_sites
+from api.http.strict import StrictRunner
 from api.http.tracing import Tracing
 from api.ingest.routes import Ingest
 from api.ledger.client import AUTH_ERRORS, UNREACHABLE, open_ledger, open_shared
 from api.ledger.statistics import Statistics
 from api.settings.settings import ApiSettings
+from api.unmatched import UnmatchedPaths
 from schemas.connections.redis_diagnosis import diagnose_refusal
+from schemas.connections.urls import is_in_the_clear
 from schemas.settings import PREFIX, SettingsError
 from schemas.telemetry import traces
 from schemas.time.clock import SYSTEM, Clock
@@ -65,6 +74,7 @@ def build_app(settings: ApiSettings, clock: Clock = SYSTEM) -> web.Application:
     if tracing is not None:
         app.cleanup_ctx.append(tracing.lifespan)
     app[SETTINGS], app[SERVICES] = settings, services
+    app.on_response_prepare.append(add_headers)
     app.cleanup_ctx.append(connect_lifespan)
     app.add_routes(with_expect_handler(health.routes(ledger, services.hits)))
     for dialect in DIALECTS:
@@ -79,11 +89,16 @@ def build_app(settings: ApiSettings, clock: Clock = SYSTEM) -> web.Application:
     if settings.dashboard:
         app.add_routes(with_expect_handler(configuration.routes(settings)))
         app.add_routes(with_expect_handler(Dashboard(settings).routes()))
-    app.router.register_resource(UnmatchedPaths())
     if settings.ingest:
         ingest = Ingest(settings, services)
         app.add_routes(with_expect_handler(ingest.routes()))
-        app.cleanup_ctx.append(ingest.producer_lifespan)
+        app.cleanup_ctx.extend([ingest.producer_lifespan, ingest.keys_lifespan])
+    cors = None
+    if settings.cors_origins:
+        cors = Cors(settings.cors_origins)
+        app.on_response_prepare.append(cors.add_headers)
+    surfaces = [*(dialect.surface(settings) for dialect in DIALECTS), reporting.surface()]
+    app.router.register_resource(UnmatchedPaths(app.router, surfaces, cors))
     return app
 
 
@@ -93,8 +108,15 @@ def build_runner(app: web.Application, idle_s: float = KEEPALIVE_S) -> web.AppRu
     A connection is closed `idle_s` after it was opened or last answered, if no complete head has arrived since.
     aiohttp does not decompress bodies: it would not report a truncated body, which loses events.
     """
-    return web.AppRunner(
+    settings = app[SETTINGS]
+    checks = (
+        [refuse_other_sites((settings.api_host, *settings.auth_none_hosts), settings.cors_origins)]
+        if "none" in settings.auth
+        else []
+    )
+    return StrictRunner(
         app,
+        checks,
         access_log=None,
         keepalive_timeout=idle_s,
         max_line_size=MAX_HEAD_BYTES,
@@ -137,15 +159,24 @@ async def check_ledger(settings: ApiSettings, services: Services) -> None:
 def authenticators(settings: ApiSettings, jwks: Jwks, session: ClientSession, clock: Clock) -> list[Authenticator]:
     """The authenticators of AUTH, cheapest first."""
     found: list[Authenticator] = []
-    claim = settings.auth_realms_claim
+    accepted = AcceptedTokens(
+        settings.auth_issuer, settings.auth_audience, settings.auth_realms_claim, settings.auth_realms_required
+    )
     if "static" in settings.auth and settings.auth_tokens_file is not None:
         found.append(StaticTokens(settings.auth_tokens_file, clock))
     if "jwt" in settings.auth:
-        found.append(JwtTokens(jwks, settings.auth_issuer, settings.auth_audience, claim, clock))
+        found.append(JwtTokens(jwks, accepted, clock))
     if "introspection" in settings.auth:
         secret = settings.auth_client_secret.get_secret_value()
         url, client_id = settings.auth_introspection_url, settings.auth_client_id
-        found.append(Introspection(url, client_id, secret, claim, session, clock))
+        lookups = Lookups(settings.auth_lookups_per_s, clock)
+        found.append(Introspection(url, client_id, secret, accepted, lookups, session, clock))
+    asked = {"AUTH_JWKS_URL": settings.auth_jwks_url, "AUTH_INTROSPECTION_URL": settings.auth_introspection_url}
+    for name, url in asked.items():
+        if found and is_in_the_clear(url):
+            log.warning(
+                "issuer is asked in the clear, so its answers can be forged", setting=PREFIX + name, use="https"
+            )
     if not found:
         log.warning("answering everybody", setting=f"{PREFIX}AUTH", value="none")
     return found

@@ -9,7 +9,8 @@ from typing import Any, Final, NamedTuple, Protocol, TypeVar
 from urllib.parse import parse_qsl
 
 import structlog
-from aiohttp import hdrs, web
+from aiohttp import ClientPayloadError, hdrs, web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from api.auth.access import Access
 from api.auth.principal import Principal
@@ -18,7 +19,14 @@ from api.cache.cache import Cache, Figures, ResponseBody
 from api.cache.entries import Body
 from api.cache.responses import entry_response, matches_etag, not_modified
 from api.http.bounded_read import TooLongError, read_at_most
-from api.http.errors import ApiError, BadRequestError, ErrorBody, InternalError, TooManyRequestsError
+from api.http.errors import (
+    ApiError,
+    BadRequestError,
+    ErrorBody,
+    InternalError,
+    MethodNotAllowedError,
+    TooManyRequestsError,
+)
 from api.http.request_id import REQUEST_ID, bind_request_id, request_id_of
 from api.ledger.client import Client
 from api.ledger.cooldown import RETRY_S
@@ -139,7 +147,8 @@ class Endpoint:
     """A dialect on a path: `get` for questions in the query, `post` for the same in a form.
 
     With a `limit` every request counts against its principal, or without one against its address, whatever its result.
-    `admit` runs for every parsed question and raises an ApiError to refuse it.
+    `admit` runs for every parsed question and raises an ApiError to refuse it. `lists` are parameters that a request
+    may repeat: their values are joined by a space.
     """
 
     def __init__(
@@ -148,8 +157,10 @@ class Endpoint:
         services: Services,
         limit: RateLimit | None = None,
         admit: Callable[[], None] | None = None,
+        lists: Collection[str] = (),
     ) -> None:
         self._dialect = dialect
+        self._lists = lists
         self._limit = limit
         self._admit = admit
         self._services = services
@@ -196,7 +207,8 @@ class Endpoint:
     ) -> web.Response:
         principal, expires_at = await self._authenticate(request, headers)
         query = read_query(request)
-        question = self._dialect.parse(parse_parameters(await read_form(request) if request_key is None else query))
+        encoded = await read_form(request) if request_key is None else query
+        question = self._dialect.parse(parse_parameters(encoded, self._lists))
         if self._admit is not None:
             self._admit()
         key = self._key(question, principal.realms)
@@ -207,10 +219,10 @@ class Endpoint:
 
         dialect = self._dialect
         entry = await self._cache.get(key, dialect.ttl_s, compute, dialect.figures)
-        body = self._cache.body(
+        body = await self._cache.body(
             key, entry, question.form, lambda: dialect.render(question, entry.figures(dialect.figures))
         )
-        # Not behind a limit: every request must be counted against its caller.
+        # With a limit there is no fast path: every request must be counted against its caller.
         if request_key is not None and self._limit is None:
             if len(self._fast_path) >= MAX_FAST_PATHS:
                 self._fast_path.clear()
@@ -222,7 +234,9 @@ class Endpoint:
     async def _authenticate(self, request: web.Request, headers: dict[str, str]) -> tuple[Principal, float]:
         authorization = request.headers.get(hdrs.AUTHORIZATION)
         try:
-            principal, expires_at = await self._services.access.authenticate(authorization, self._dialect.scope)
+            principal, expires_at = await self._services.access.authenticate(
+                authorization, self._dialect.scope, request.remote
+            )
         except ApiError:
             await self._take_request(f"address {request.remote}", headers)
             raise
@@ -253,6 +267,8 @@ def error_headers(error: ApiError, status: int, unavailable_s: float = RETRY_S) 
     wait_s = unavailable_s if error.wait_s is None and status == 503 else error.wait_s
     if wait_s is not None:
         headers[hdrs.RETRY_AFTER] = str(max(1, ceil(wait_s)))
+    if isinstance(error, MethodNotAllowedError):
+        headers[hdrs.ALLOW] = ", ".join(error.methods)
     if status == 401:
         headers[hdrs.WWW_AUTHENTICATE] = CHALLENGE
     return headers
@@ -296,15 +312,20 @@ async def read_form(request: web.Request) -> str:
         raise BadRequestError(f"The form is longer than {MAX_QUERY_BYTES} bytes.") from error
     except TimeoutError as error:
         raise BadRequestError("The form did not arrive in time.") from error
+    except (ClientPayloadError, HttpProcessingError, ConnectionError) as error:
+        raise BadRequestError("The form did not arrive completely.") from error
 
 
-def parse_parameters(encoded: str) -> dict[str, str]:
-    """The parameters, decoded once. The first of repeated parameters counts, as in the products."""
+def parse_parameters(encoded: str, lists: Collection[str] = ()) -> dict[str, str]:
+    """The parameters, decoded once. The first of repeated parameters counts, as in the products, except for `lists`."""
     try:
         pairs = parse_qsl(encoded, keep_blank_values=True, max_num_fields=MAX_PARAMETERS)
     except ValueError as error:
         raise BadRequestError(f"The query has more than {MAX_PARAMETERS} parameters.") from error
     parameters: dict[str, str] = {}
     for name, value in pairs:
-        parameters.setdefault(name, value)
+        if name in lists and name in parameters:
+            parameters[name] += f" {value}"
+        else:
+            parameters.setdefault(name, value)
     return parameters

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import orjson
-from aiohttp import web
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from aiohttp import hdrs, web
 
 from api.ledger.client import UNREACHABLE, Client
 from api.metrics import BUILD, REGISTRY, Hits
 from schemas.telemetry.build import version
+from schemas.telemetry.exposition import exposition
 
 
 def routes(ledger: Client, hits: Sequence[Hits]) -> list[web.RouteDef]:
@@ -27,10 +27,13 @@ def routes(ledger: Client, hits: Sequence[Hits]) -> list[web.RouteDef]:
 
     BUILD.labels(version()).set(1)
 
-    async def metrics(_: web.Request) -> web.Response:
+    async def metrics(request: web.Request) -> web.Response:
         for each in hits:
             each.settle()
-        return web.Response(body=generate_latest(REGISTRY), headers={"Content-Type": CONTENT_TYPE_LATEST})
+        text = exposition(REGISTRY, request.headers.getall(hdrs.ACCEPT, ()), request.query.getall("name[]", ()))
+        response = web.Response(body=text.content, headers={hdrs.CONTENT_TYPE: text.content_type})
+        response.enable_compression()
+        return response
 
     return [web.get("/health/live", live), web.get("/health/ready", ready), web.get("/metrics", metrics)]
 

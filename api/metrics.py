@@ -48,7 +48,8 @@ LIVE_LISTENERS: Final = Gauge("authtally_api_live_listeners", "Open streams of l
 CACHE_BYTES: Final = Gauge("authtally_api_cache_bytes", "Bytes of answers cached in this process.", registry=REGISTRY)
 ACCESS_REFUSALS: Final = Counter(
     "authtally_api_access_refusals",
-    "Requests refused by access control: missing, oversize, refused, scope, realms, session, policy, unverifiable.",
+    "Requests refused by access control: missing, oversize, refused, scope, realms, session, policy, signature, "
+    "unverifiable.",
     ["reason"],
     registry=REGISTRY,
 )
@@ -66,7 +67,7 @@ INGEST_ELEMENTS: Final = Counter(
 )
 INGEST_REJECTIONS: Final = Counter(
     "authtally_ingest_rejections",
-    "Rejected elements by ingest route and reason: the reasons of dead letters, realm, no_topic.",
+    "Rejected elements by ingest route and reason: the reasons of dead letters, realm, no_topic, unknown_field.",
     ["way", "reason"],
     registry=REGISTRY,
 )

@@ -17,8 +17,9 @@ from schemas import settings_errors
 from schemas.adapters.registry import ADAPTERS
 from schemas.connections.kafka_settings import KafkaConnectionSettings
 from schemas.connections.redis_settings import RedisConnectionSettings
+from schemas.connections.urls import MASK, masked_url
+from schemas.events import MAX_LABEL_BYTES
 from schemas.prefix import PREFIX as PREFIX
-from schemas.settings_errors import without_password as without_password
 from schemas.suggestions import did_you_mean
 from schemas.telemetry import traces
 
@@ -66,6 +67,30 @@ def _check_bindings(topics: dict[str, str]) -> dict[str, str]:
     return topics
 
 
+def _realm_names(value: object) -> object:
+    """Parse `9f3e0000-…=shop,…`: realm ids and their names."""
+    if not isinstance(value, str):
+        return value
+    names: dict[str, str] = {}
+    for item in _split_list(value) or ():  # type: ignore[attr-defined]
+        realm, equals, name = item.partition("=")
+        if not equals or not realm or not name:
+            raise ValueError(f"{item!r} is not id=name")
+        if realm in names:
+            raise ValueError(f"{realm!r} has two names")
+        names[realm] = name
+    return names
+
+
+def _check_realm_names(names: dict[str, str]) -> dict[str, str]:
+    for realm, name in names.items():
+        if len(name.encode()) > MAX_LABEL_BYTES:
+            raise ValueError(f"the name of {realm!r} is longer than {MAX_LABEL_BYTES} bytes")
+        if names.get(name, name) != name:
+            raise ValueError(f"{realm!r} is named {name!r}, which has a name of its own")
+    return names
+
+
 def _zone(name: str) -> str:
     try:
         ZoneInfo(name)
@@ -84,7 +109,7 @@ def _without_braces(prefix: str) -> str:
 
 
 class CommonSettings(RedisConnectionSettings):
-    """Settings on which worker and api must agree. A worker refuses a shard that was counted with other values."""
+    """Settings that both services have. A worker refuses a shard whose `counted_with` settings had other values."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, env_file=".env", extra="ignore", frozen=True, hide_input_in_errors=True
@@ -126,6 +151,7 @@ class CommonSettings(RedisConnectionSettings):
         return ZoneInfo(self.timezone)
 
 
+RealmNames = Annotated[dict[str, str], NoDecode, BeforeValidator(_realm_names), AfterValidator(_check_realm_names)]
 Topics = Annotated[dict[str, str], NoDecode, BeforeValidator(_topics), AfterValidator(_check_bindings)]
 
 
@@ -135,6 +161,10 @@ class KafkaSettings(KafkaConnectionSettings, CommonSettings):
     topics: Topics = Field(
         {"auth.logins": "login", "auth.tokens": "token", "auth.accounts": "account", "auth.otp-tokens": "otp"},
         description="topic=event, …: topics to read, each with its event or adapter. Replaces the default list.",
+    )
+    realm_names: RealmNames = Field(
+        {},
+        description="id=name, …: names of realms that records of a product give by id only, as some of Keycloak do.",
     )
     dead_letter_topic: str = Field(
         "auth.dead-letter", min_length=1, description="Topic for records that cannot be counted."
@@ -171,19 +201,18 @@ def read(settings: type[S], **values: Any) -> S:
 
 
 def effective(settings: BaseSettings) -> dict[str, str]:
-    """Every setting by its environment name, as `--check` prints it; secrets are masked."""
+    """Every setting by its environment name, as `--check` prints it; secrets are masked, also those inside URLs."""
     shown = {}
     for name in sorted(type(settings).model_fields):
         value = getattr(settings, name)
-        if name.endswith("_url") and isinstance(value, SecretStr):
-            value = without_password(value.get_secret_value())
-        elif isinstance(value, SecretStr):
-            value = "********" if value.get_secret_value() else ""
+        if isinstance(value, SecretStr):
+            secret = value.get_secret_value()
+            value = masked_url(secret) if name.endswith("_url") and "://" in secret else MASK if secret else ""
         elif isinstance(value, dict):
             value = ",".join(f"{key}={item}" for key, item in value.items())
         elif isinstance(value, tuple):
-            value = ",".join(str(item) for item in value)
-        shown[PREFIX + name.upper()] = "" if value is None else str(value)
+            value = ",".join(masked_url(str(item)) for item in value)
+        shown[PREFIX + name.upper()] = "" if value is None else masked_url(str(value))
     return shown
 
 

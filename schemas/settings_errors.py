@@ -6,13 +6,13 @@ import types
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
-from urllib.parse import urlsplit, urlunsplit
 
 from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen
 from pydantic import SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings
 
+from schemas.connections.urls import masked_url
 from schemas.prefix import PREFIX
 from schemas.suggestions import did_you_mean
 
@@ -60,15 +60,6 @@ def allowed(field: FieldInfo) -> str:
     return _words(field.annotation, field.metadata)
 
 
-def without_password(url: str) -> str:
-    """The URL with its password masked."""
-    parts = urlsplit(url)
-    if parts.password is None:
-        return url
-    user, _, host = parts.netloc.rpartition("@")
-    return urlunsplit(parts._replace(netloc=f"{user.partition(':')[0]}:********@{host}"))
-
-
 def _shown(value: Any) -> str:
     """A short value in quotes; empty for one that is long or not from the environment."""
     if isinstance(value, tuple):
@@ -76,7 +67,7 @@ def _shown(value: Any) -> str:
     text = str(value)
     if len(text) > SHOWN_CHARS or isinstance(value, dict):
         return ""
-    return repr(without_password(text))
+    return repr(masked_url(text))
 
 
 def _example(setting: str, field: FieldInfo) -> str:

@@ -28,6 +28,8 @@ class AdapterEvent(NamedTuple):
     """The index of the element in the record, from 0."""
     starts_element: bool
     """Whether it is the first event of its element."""
+    unknown: str | None = None
+    """The name of an ignored element's event type, if it is unknown."""
 
     @property
     def starts_record(self) -> bool:
@@ -44,7 +46,7 @@ def adapter_events(adapter: Adapter, records: Iterable[Record], now_ms: int) -> 
         for element in adapter(record.value, message.headers, RecordTime.of(record.timestamp, now_ms)):
             raw, nth = element.raw, element.index
             if not element.events:
-                events.append(AdapterEvent(record, *at, element.bad, raw, nth, starts_element=True))
+                events.append(AdapterEvent(record, *at, element.bad, raw, nth, True, element.unknown))
             for position, event in enumerate(element.events):
                 if position and event.id is not None:
                     # Each event needs an id of its own: otherwise the later ones would be duplicates of the first.

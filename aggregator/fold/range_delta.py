@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol
@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 
 from aggregator.fold.deduplication import DedupeResult, SeenIds
 from aggregator.fold.digest import Digest
+from aggregator.fold.labels import table_sizes
 from aggregator.settings import WorkerSettings
 from schemas.ledger import fields
 from schemas.ledger.scopes import Scope
@@ -20,7 +21,7 @@ MAX_EVENT_CLASSES: Final = 4_000
 
 
 class Record(Protocol):
-    """The fields of a Kafka record that folds read; aiokafka's ConsumerRecord has them."""
+    """The fields of a Kafka record that folds read; aiokafka's records have them. Adapters read `headers` too."""
 
     @property
     def offset(self) -> int: ...
@@ -60,6 +61,8 @@ class CountingRules:
     dedupe_window_s: int
     dedupe_max_ids: int
     digest: Digest
+    realm_names: Mapping[str, str]
+    """Names of realms that foreign records give by id."""
 
     @classmethod
     def of(cls, settings: WorkerSettings) -> CountingRules:
@@ -74,7 +77,8 @@ class CountingRules:
             keep_days=settings.retain_days != 0,
             dedupe_window_s=settings.dedupe_window_s,
             dedupe_max_ids=settings.dedupe_max_ids,
-            digest=Digest(settings.user_hash_key.get_secret_value()),
+            digest=Digest(settings.user_hash_key.get_secret_value(), settings.user_id_normalize),
+            realm_names=settings.realm_names,
         )
 
 
@@ -97,11 +101,18 @@ class EventClass(NamedTuple):
 
     periods: tuple[str, ...]
     fields: tuple[str, ...]
+    """In the counters of everything and of nodes."""
+    realm_fields: tuple[str, ...]
+    """In the counters of the realm and its clients."""
     scopes: tuple[Scope, ...]
     user_group: UserGroup | None
     """The group of the events' users; None if the events make no user active."""
+    realm: str = ""
+    """The label of the realm, whose share the events' ids use; empty without a realm, or if realms are not kept."""
     overflowed: tuple[str, ...] = ()
     """Dimensions whose label the limit refused."""
+    refused: tuple[str, ...] = ()
+    """Fields of shares: the shares of the realm that had no room."""
     client: str | None = None
     """The digest of the active client."""
 
@@ -124,6 +135,8 @@ class RangeDelta:
     """Day to the first and last timestamp, ms, of records that counted into it."""
     labels: set[str] = field(default_factory=set)
     """New members of the labels set."""
+    shares: Mapping[str, int] = field(default_factory=dict)
+    """Increments of the shares hash."""
     progress: dict[str, int] = field(default_factory=dict)
     """Increments of the progress hash."""
     first_event_ms: int | None = None
@@ -133,6 +146,8 @@ class RangeDelta:
     dead_letters: list[DeadLetter] = field(default_factory=list)
     unexpected: set[int] = field(default_factory=set)
     """Offsets of unexpected records."""
+    unknown_types: dict[str, int] = field(default_factory=dict)
+    """Ignored elements by unknown event type, in log order: the script keeps the first MAX_UNKNOWN_TYPES by name."""
     new_users: AppliedUsers = field(default_factory=dict)
     """Users of this delta that were not cached as applied."""
     event_classes: dict[tuple[object, ...], EventClass] = field(default_factory=dict)
@@ -170,6 +185,12 @@ class RangeDelta:
         }
         self.progress |= entries
 
+    def note_unknown(self, name: str) -> bool:
+        """Count an ignored element of an unknown type. Returns whether the type is new in this range."""
+        before = self.unknown_types.get(name, 0)
+        self.unknown_types[name] = before + 1
+        return not before
+
     @property
     def periods(self) -> set[str]:
         return {period for period, _ in self.counts} | {period for period, _ in self.users}
@@ -189,6 +210,13 @@ class ShardCache:
     """Event ids."""
     unexpected: set[int] = field(default_factory=set)
     """Offsets of unexpected records, which every replay skips."""
+    shares: Counter[str] = field(default_factory=Counter)
+    """The shares hash."""
+    table_sizes: Counter[str] = field(init=False)
+    """`table_sizes` of `labels`."""
+
+    def __post_init__(self) -> None:
+        self.table_sizes = table_sizes(self.labels)
 
     def without_unexpected(self, records: Sequence[Record]) -> tuple[Sequence[Record], Sequence[Record]]:
         """The records to fold, and the unexpected ones."""
@@ -199,7 +227,9 @@ class ShardCache:
 
     def update(self, delta: RangeDelta) -> None:
         """Take over a delta after it is applied; earlier its labels are not in the ledger."""
+        self.table_sizes.update(table_sizes(delta.labels - self.labels))
         self.labels |= delta.labels
+        self.shares.update(delta.shares)
         for group, users in delta.new_users.items():
             self.applied_users.setdefault(group, set()).update(users)
         if len(self.event_classes) > MAX_EVENT_CLASSES:

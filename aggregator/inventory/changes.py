@@ -100,7 +100,8 @@ class ChangesBuilder:
         """Number of events and rows so far."""
         self._state = state
         self._local = LocalDays(rules.zone)
-        self._registered = len(state.realms)
+        # Not their number: a realm that was removed leaves a gap.
+        self._registered = 1 + max(state.realms.values(), default=-1)
         self._changes = InventoryChanges()
         self._touched: dict[int, _RealmFold] = {}
         self._years: dict[int, int] = {}

@@ -1,6 +1,6 @@
 """The fold of the OTP inventory: states of tokens in, counts per realm and their history out. Pure.
 
-The same law as for `fold` holds: the result depends on the log and the recorded settings, not on where ranges end.
+As in `aggregator.fold.fold`: the result depends on the log and the recorded settings, not on where ranges end.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from aggregator.fold.fold import note_skipped
 from aggregator.fold.range_delta import CountingRules, DeadLetter, Record, ShardCache
 from aggregator.inventory.changes import ChangesBuilder
 from aggregator.inventory.state import InventoryDelta, InventoryState, realm_bytes
-from schemas.adapters.registry import ADAPTERS
+from schemas.adapters.registry import adapter_named
 from schemas.adapters.timestamps import checked_utc
 from schemas.events import (
     DECODERS,
@@ -57,7 +57,7 @@ def decode_records(name: str, records: Sequence[Record], rules: CountingRules, n
     if name not in DECODERS:
         return [
             _validated(item, item.value, RecordTime.of(item.timestamp, now_ms), rules)
-            for item in adapter_events(ADAPTERS[name], records, now_ms)
+            for item in adapter_events(adapter_named(name, rules.realm_names), records, now_ms)
         ]
     events: list[DecodedEvent] = []
     for record in records:
@@ -161,13 +161,13 @@ def fold_inventory(
     """
     delta = InventoryDelta(end)
     fold = ChangesBuilder(state, rules)
-    deduplicator = Deduplicator(cache.seen_ids, rules.dedupe_window_s, rules.dedupe_max_ids, now_ms)
+    deduplicator = Deduplicator(cache.seen_ids, rules.dedupe_window_s, rules.dedupe_max_ids, now_ms, len(events))
     consumed = duplicates = ignored = 0
     times: list[RecordTime] = []
     opens: list[bool] = []
     first: datetime | None = None
     last: datetime | None = None
-    for item, at, event, user in events:
+    for item, at, event, holder in events:
         from_adapter = isinstance(item, AdapterEvent)
         if fold.work_done >= MAX_CHANGES and (not from_adapter or item.starts_record):
             delta.end = item.offset
@@ -178,6 +178,8 @@ def fold_inventory(
         consumed += starts_element
         if event is None:
             ignored += 1
+            if from_adapter and item.unknown is not None:
+                delta.note_unknown(item.unknown)
             continue
         if isinstance(event, BadRecordError):
             record, value, nth = (item.record, item.raw, item.element_index) if from_adapter else (item, item.value, 0)
@@ -185,12 +187,12 @@ def fold_inventory(
             continue
         if event.id is not None and rules.dedupe_window_s:
             at_ms = at.ms if at.usable else micros(event.time) // 1000
-            if deduplicator.is_duplicate(rules.digest.event_id(event.id), at_ms):
+            if deduplicator.is_duplicate(rules.digest.event_id(event.id), at_ms, _realm_of(event)):
                 duplicates += starts_element
                 continue
         if isinstance(event, OtpTokenState):
             event_key = b"" if event.event_id is None else rules.digest.event_id(event.event_id)
-            order = fold.fold_state(event, user, event_key)
+            order = fold.fold_state(event, holder, event_key)
             if order <= 0:
                 duplicates += order == 0
                 ignored += order < 0
@@ -207,7 +209,14 @@ def fold_inventory(
         delta.first_event_ms, delta.last_event_ms = micros(first) // 1000, micros(last) // 1000
     untimed = frozenset(place for place, at in enumerate(times) if not at.usable)
     delta.note_record_times([at.ms for at in times], untimed, opens)
-    delta.dedupe = deduplicator.result
+    delta.dedupe = deduplicator.finish()
     delta.inventory = fold.finish()
     delta.record_progress(consumed, duplicates, ignored, note_skipped(delta, skipped, now_ms))
     return delta
+
+
+def _realm_of(event: OtpTokenState | OtpTokenCount) -> str:
+    """The realm whose share the event's id uses."""
+    if isinstance(event, OtpTokenCount):
+        return event.realm
+    return event.realms[0] if event.realms else ""

@@ -1,7 +1,7 @@
 -- Applies one range to one shard, all or nothing.
 --
--- KEYS[1] position, KEYS[2] progress, KEYS[3] index, KEYS[4] labels, KEYS[5] meta, KEYS[6] ids, KEYS[7…] the keys
---   that ARGV[3] refers to by number.
+-- KEYS[1] position, KEYS[2] progress, KEYS[3] index, KEYS[4] labels, KEYS[5] meta, KEYS[6] ids, KEYS[7] shares,
+--   KEYS[8…] the keys that ARGV[3] refers to by number.
 --   No key name is built here: Cluster lets a script write to an undeclared key while its slot is being moved away.
 -- ARGV[1] the position at which this range starts, '' for none
 -- ARGV[2] the new position, '' to keep the old one
@@ -40,6 +40,7 @@ must_be(KEYS[3], 'zset')
 must_be(KEYS[4], 'set')
 must_be(KEYS[5], 'hash')
 must_be(KEYS[6], 'hash')
+must_be(KEYS[7], 'hash')
 for _, users in ipairs(add.users) do
   for part = 0, users.small and 15 or -1 do
     must_be(KEYS[users.small + part], 'set')
@@ -59,6 +60,9 @@ for _, clients in ipairs(add.clients) do
 end
 for _, ids in ipairs(add.ids) do
   must_be(KEYS[ids.key], 'string')
+  if ids.realms then
+    must_be(KEYS[ids.realms], 'hash')
+  end
 end
 if add.unexpected then
   must_be(KEYS[add.unexpected.key], 'set')
@@ -81,6 +85,11 @@ for at = 1, #inventory.rows, 3 do
 end
 for _, maxima in ipairs(inventory.maxima) do
   must_be(KEYS[maxima.key], 'hash')
+end
+
+-- Keys were removed since the worker loaded its cache, which may contain them.
+if add.removals and (redis.call('HGET', KEYS[5], 'removals') or '') ~= add.removals then
+  return {0, have, clock}
 end
 
 local function chunked(command, key, list)
@@ -173,15 +182,20 @@ end
 
 -- Drop first: an hour that alone exceeded the limit starts again with new ids.
 for _, ids in ipairs(add.ids_dropped) do
-  redis.call('DEL', KEYS[ids.key])
+  for _, key in ipairs(ids.keys) do
+    redis.call('DEL', KEYS[key])
+  end
   redis.call('HDEL', KEYS[6], ids.hour)
 end
 for number, ids in ipairs(add.ids) do
   redis.call('APPEND', KEYS[ids.key], ARGV[3 + number])
   redis.call('HINCRBY', KEYS[6], ids.hour, ids.count)
+  for realm, more in pairs(ids.by_realm or {}) do
+    redis.call('HINCRBY', KEYS[ids.realms], realm, more)
+  end
 end
-if add.ids_given_up_before then
-  redis.call('HSET', KEYS[6], 'given_up_before', add.ids_given_up_before)
+for name, value in pairs(add.ids_fields) do
+  redis.call('HSET', KEYS[6], name, value)
 end
 
 for at = 1, #inventory.hashes, 5 do
@@ -214,6 +228,18 @@ end
 for name, more in pairs(add.progress) do
   redis.call('HINCRBY', KEYS[2], name, more)
 end
+-- Types become known in log order, so the result does not depend on where ranges end.
+for at = 1, #add.unknown_types, 2 do
+  local name, more = add.unknown_types[at], add.unknown_types[at + 1]
+  if name ~= add.unknown_other and redis.call('HEXISTS', KEYS[2], name) == 0 then
+    if tonumber(redis.call('HGET', KEYS[2], 'unknown_types') or 0) < add.unknown_most then
+      redis.call('HINCRBY', KEYS[2], 'unknown_types', 1)
+    else
+      name = add.unknown_other
+    end
+  end
+  redis.call('HINCRBY', KEYS[2], name, more)
+end
 if add.first_event then
   widen(KEYS[2], 'first_event_ms', 'last_event_ms', add.first_event, add.last_event)
 end
@@ -237,6 +263,9 @@ if add.unexpected then
 end
 if #add.labels > 0 then
   chunked('SADD', KEYS[4], add.labels)
+end
+for group, more in pairs(add.shares) do
+  redis.call('HINCRBY', KEYS[7], group, more)
 end
 for name, value in pairs(add.meta) do
   redis.call('HSET', KEYS[5], name, value)

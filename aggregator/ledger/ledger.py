@@ -37,7 +37,8 @@ SCRIPT_SHA: Final = hashlib.sha1(SCRIPT.encode(), usedforsecurity=False).hexdige
 READ_STATE: Final = """
 local time = redis.call('TIME')
 return {redis.call('GET', KEYS[1]) or '', redis.call('SMEMBERS', KEYS[2]), redis.call('HGETALL', KEYS[3]),
-        redis.call('HGETALL', KEYS[4]), redis.call('SMEMBERS', KEYS[5]), time[1] * 1000 + math.floor(time[2] / 1000)}
+        redis.call('HGETALL', KEYS[4]), redis.call('SMEMBERS', KEYS[5]), redis.call('HGETALL', KEYS[6]),
+        time[1] * 1000 + math.floor(time[2] / 1000)}
 """
 # The key decides which node of a Cluster answers.
 TIME: Final = """
@@ -46,8 +47,13 @@ return {KEYS[1], time[1] * 1000 + math.floor(time[2] / 1000)}
 """
 READ_IDS: Final = """
 local found = {redis.call('GET', KEYS[1]) or ''}
+local strings = tonumber(ARGV[1])
 for number = 2, #KEYS do
-  found[number] = redis.call('GET', KEYS[number]) or ''
+  if number <= strings + 1 then
+    found[number] = redis.call('GET', KEYS[number]) or ''
+  else
+    found[number] = redis.call('HGETALL', KEYS[number])
+  end
 end
 return found
 """
@@ -67,6 +73,12 @@ class ShardState:
     """Its ids hash: number of event ids by hour."""
     unexpected: frozenset[int] = frozenset()
     """Offsets of unexpected records."""
+    shares: Mapping[str, str] = field(default_factory=dict)
+    """Its shares hash."""
+
+    @property
+    def removals(self) -> str:
+        return self.meta.get(fields.REMOVALS, "")
 
     @property
     def unexpected_allowed(self) -> int:
@@ -114,14 +126,26 @@ class Ledger:
     async def read_state(self, shard: Shard) -> ShardState:
         """The contents of a shard, except event ids, at one moment. Raises LedgerDefectError."""
         shard_keys = self.keys(shard)
-        key_names = (shard_keys.position, shard_keys.labels, shard_keys.meta, shard_keys.ids, shard_keys.unexpected)
+        key_names = (
+            shard_keys.position,
+            shard_keys.labels,
+            shard_keys.meta,
+            shard_keys.ids,
+            shard_keys.unexpected,
+            shard_keys.shares,
+        )
         answer = await self._redis.until_ok(lambda: self._client.eval(READ_STATE, len(key_names), *key_names))
-        position, labels, meta, ids, unexpected, clock = cast(
-            tuple[str, list[str], list[str], list[str], list[str], int], answer
+        position, labels, meta, ids, unexpected, shares, clock = cast(
+            tuple[str, list[str], list[str], list[str], list[str], list[str], int], answer
         )
         self._set_clock(shard, clock)
         return ShardState(
-            _parse_position(position), frozenset(labels), _pairs(meta), _pairs(ids), frozenset(map(int, unexpected))
+            _parse_position(position),
+            frozenset(labels),
+            _pairs(meta),
+            _pairs(ids),
+            frozenset(map(int, unexpected)),
+            _pairs(shares),
         )
 
     async def now_ms(self, shard: Shard, max_age_s: float = CLOCK_AGE_S) -> int:
@@ -139,17 +163,23 @@ class Ledger:
 
     async def read_seen_ids(self, shard: Shard, state: ShardState) -> SeenIds | None:
         """The event ids of a shard; None if its position is no longer that of `state`."""
-        ids = dict(state.ids)
-        evicted_before = int(ids.pop(fields.EVICTED_BEFORE, NOTHING_EVICTED))
-        hours = sorted(map(int, ids))
-        if not hours:
-            return SeenIds({}, evicted_before)
-        shard_keys = self.keys(shard)
-        key_names = [shard_keys.position, *map(shard_keys.ids_of, hours)]
-        position, *digests = await self.read(READ_IDS, key_names)
+        by_field = {fields.split(name): int(value) for name, value in state.ids.items()}
+        evicted_before = by_field.pop((fields.EVICTED_BEFORE,), NOTHING_EVICTED)
+        excess_before = by_field.pop((fields.EXCESS, fields.EVICTED_BEFORE), NOTHING_EVICTED)
+        hours = sorted(int(name[0]) for name in by_field if len(name) == 1)
+        excess = sorted(int(name[1]) for name in by_field if len(name) == 2)
+        names = self.keys(shard)
+        strings = [*map(names.ids_of, hours), *map(names.excess_ids_of, excess)]
+        key_names = [names.position, *strings, *map(names.id_realms_of, hours)]
+        position, *found = await self.read(READ_IDS, key_names, str(len(strings)).encode())
         if _parse_position(position.decode()) != state.position:
             return None
-        return SeenIds.from_packed(dict(zip(hours, digests, strict=True)), evicted_before)
+        digests, by_realm = iter(found[: len(strings)]), found[len(strings) :]
+        realms = {hour: _numbers(flat) for hour, flat in zip(hours, by_realm, strict=True) if flat}
+        seen = SeenIds.from_packed(dict(zip(hours, digests, strict=False)), evicted_before, realms)
+        if excess or excess_before != NOTHING_EVICTED:
+            seen.excess = SeenIds.from_packed(dict(zip(excess, digests, strict=True)), excess_before)
+        return seen
 
     async def read(self, script: str, key_names: Sequence[str], *arguments: bytes) -> list[Any]:
         """The answer of a read-only script, as bytes. Waits for Redis without limit."""
@@ -220,15 +250,19 @@ class Ledger:
         in_sketches: AbstractSet[tuple[str, Any]] = frozenset(),
         *,
         meta: Mapping[str, str] | None = None,
+        removals: str | None = None,
     ) -> Applied | Refused:
         """Add one delta and move the position from `start` to its end, in one step.
 
         `in_sketches` may name (period, scope) whose users are in sketches; a missing one costs a few keys, nothing
-        else. `meta` is written in the same step. Safe to repeat: the position decides. Waits for Redis without limit.
-        Raises LedgerDefectError.
+        else. `meta` is written in the same step. The range is refused if the shard's removals differ from `removals`,
+        those of the cache from which the delta was folded. Safe to repeat: the position decides. Waits for Redis
+        without limit. Raises LedgerDefectError.
         """
         step = Step(self.keys(shard), start, delta.end)
         step.add_meta(meta or {})
+        if removals is not None:
+            step.require_removals(removals)
         step.add_delta(delta, in_sketches, self._settings.exact_up_to, self._expiry)
         answer = await self._run(shard, step)
         if isinstance(answer, Refused):
@@ -280,6 +314,11 @@ class Ledger:
 
 def _pairs(flat: list[str]) -> dict[str, str]:
     return dict(zip(flat[::2], flat[1::2], strict=True))
+
+
+def _numbers(flat: list[bytes]) -> dict[str, int]:
+    """Numbers by realm."""
+    return {fields.split(realm.decode())[0]: int(number) for realm, number in zip(flat[::2], flat[1::2], strict=True)}
 
 
 def _parse_position(text: str) -> int | None:

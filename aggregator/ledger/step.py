@@ -13,8 +13,9 @@ from aggregator.fold.deduplication import NOTHING_EVICTED, pack
 from aggregator.fold.range_delta import RangeDelta
 from aggregator.inventory.state import InventoryDelta
 from aggregator.inventory.store import InventoryAdditions, script_arguments
-from schemas.ledger import accuracy, keys
+from schemas.ledger import accuracy, fields, keys
 from schemas.ledger.keys import ShardKeys
+from schemas.ledger.scopes import OTHER
 
 _encode: Final = msgspec.msgpack.Encoder().encode
 
@@ -58,11 +59,15 @@ class _Ids(Struct):
 
     key: int
     hour: str
+    """The field of the ids hash."""
     count: int
+    realms: int | UnsetType = UNSET
+    """The key of the realms' numbers of ids."""
+    by_realm: Mapping[str, int] | UnsetType = UNSET
 
 
 class _DroppedIds(Struct):
-    key: int
+    keys: list[int]
     hour: str
 
 
@@ -82,20 +87,29 @@ class _Additions(Struct):
     counts: list[_Counts] = []
     written: list[_RecordTimes] = []
     progress: Mapping[str, int] = {}
+    unknown_types: list[str | int] = []
+    """Field of progress and increment in turn, in log order."""
+    unknown_most: int = fields.MAX_UNKNOWN_TYPES
+    unknown_other: str = fields.unknown(OTHER)
+    """The field of types beyond `unknown_most`."""
     index: dict[str, int | str] = {}
     """Period to the Unix second of its expiry."""
     labels: list[str] = []
+    shares: Mapping[str, int] = {}
     meta: Mapping[str, str] = {}
     clients: list[_Clients] = []
     ids: list[_Ids] = []
     ids_dropped: list[_DroppedIds] = []
-    ids_given_up_before: str | UnsetType = UNSET
+    ids_fields: Mapping[str, str] = {}
+    """Fields to set in the ids hash."""
     unexpected: _Unexpected | UnsetType = UNSET
     first_event: int | UnsetType = UNSET
     last_event: int | UnsetType = UNSET
     first_record: int | UnsetType = UNSET
     last_record: int | UnsetType = UNSET
     inventory: InventoryAdditions | UnsetType = UNSET
+    removals: str | UnsetType = UNSET
+    """The value that meta must have; unset: any."""
 
 
 class Step:
@@ -109,6 +123,7 @@ class Step:
             shard_keys.labels,
             shard_keys.meta,
             shard_keys.ids,
+            shard_keys.shares,
         ]
         self._keys = shard_keys
         self._start = start
@@ -124,6 +139,10 @@ class Step:
 
     def add_meta(self, meta: Mapping[str, str]) -> None:
         self._additions.meta = meta
+
+    def require_removals(self, removals: str) -> None:
+        """Write only if the shard's meta has this value of REMOVALS; empty for none."""
+        self._additions.removals = removals
 
     def add_progress(self, progress: Mapping[str, int]) -> None:
         self._additions.progress = progress
@@ -156,8 +175,11 @@ class Step:
             # The script expects it last.
             self._blobs.append(blob)
         additions.progress = delta.progress
+        for name, more in delta.unknown_types.items():
+            additions.unknown_types += [fields.unknown(name), more]
         additions.index = {period: expiry(period) or "+inf" for period in delta.periods}
         additions.labels = list(delta.labels)
+        additions.shares = delta.shares
         additions.first_event, additions.last_event = _set(delta.first_event_ms), _set(delta.last_event_ms)
         additions.first_record, additions.last_record = _set(delta.first_record_ms), _set(delta.last_record_ms)
 
@@ -175,14 +197,31 @@ class Step:
             self._additions.users.append(_Users(sketches, bound, expiry(period), digests, sketch, small))
 
     def _add_ids(self, delta: RangeDelta) -> None:
-        dedupe = delta.dedupe
+        names, dedupe, additions, set_fields = self._keys, delta.dedupe, self._additions, dict[str, str]()
         for hour in dedupe.dropped:
-            self._additions.ids_dropped.append(_DroppedIds(self._key(self._keys.ids_of(hour)), str(hour)))
+            dropped = [self._key(names.ids_of(hour)), self._key(names.id_realms_of(hour))]
+            additions.ids_dropped.append(_DroppedIds(dropped, str(hour)))
         for hour, digests in dedupe.new.items():
-            self._additions.ids.append(_Ids(self._key(self._keys.ids_of(hour)), str(hour), len(digests)))
+            ids = _Ids(self._key(names.ids_of(hour)), str(hour), len(digests))
+            if hour in dedupe.realms:
+                ids.realms = self._key(names.id_realms_of(hour))
+                ids.by_realm = {fields.realm(realm): number for realm, number in dedupe.realms[hour].items()}
+            additions.ids.append(ids)
             self._blobs.append(pack(digests))
         if dedupe.evicted_before != NOTHING_EVICTED:
-            self._additions.ids_given_up_before = str(dedupe.evicted_before)
+            set_fields[fields.EVICTED_BEFORE] = str(dedupe.evicted_before)
+        excess = dedupe.excess
+        if excess is not None:
+            for hour in excess.dropped:
+                key = self._key(names.excess_ids_of(hour))
+                additions.ids_dropped.append(_DroppedIds([key], fields.excess(str(hour))))
+            for hour, digests in excess.new.items():
+                key = self._key(names.excess_ids_of(hour))
+                additions.ids.append(_Ids(key, fields.excess(str(hour)), len(digests)))
+                self._blobs.append(pack(digests))
+            if excess.evicted_before != NOTHING_EVICTED:
+                set_fields[fields.excess(fields.EVICTED_BEFORE)] = str(excess.evicted_before)
+        additions.ids_fields = set_fields
 
     def _key(self, name: str) -> int:
         """The number of a key in KEYS."""

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, Protocol
+from typing import Final
 
+from api.auth.authenticator import Authenticator, RefusedTokenError
 from api.auth.principal import Principal
 from api.cache.single_flight import SingleFlight
 from api.http.errors import InsufficientScopeError, MalformedTokenError, UnauthorizedError, UnavailableError
 from api.metrics import ACCESS_REFUSALS
 from schemas.time.clock import Clock
 
+ANYBODY: Final = "anybody"
+"""The subject of every caller under `AUTH=none`."""
 MAX_HEADER_BYTES: Final = 8192
 TOKEN_CACHE_S: Final = 60.0
 """Lifetime of a cached verification, and so the time for which a revoked token is still accepted."""
 MAX_CACHED_TOKENS: Final = 1024
 """Most cached tokens; each can have 8 KB."""
-
-
-class Authenticator(Protocol):
-    async def verify(self, token: str) -> Principal | None:
-        """The token's principal; None for an invalid token. Raises UnavailableError if the issuer is unreachable."""
 
 
 class Access:
@@ -32,7 +30,8 @@ class Access:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._authenticators: Sequence[Authenticator] = ()
-        self._open_access = False
+        self.open = False
+        """Whether everybody is answered (AUTH=none)."""
         self._verified_tokens: dict[str, tuple[Principal, float]] = {}
         """Expiry by the monotonic clock: after a wall clock is set back, revoked tokens would stay valid."""
         self._verifications = SingleFlight[Principal | None]()
@@ -40,16 +39,19 @@ class Access:
     def configure(self, authenticators: Sequence[Authenticator], *, open_access: bool) -> None:
         """Set the authenticators; before this call every token is refused. `open_access` needs no tokens."""
         self._authenticators = authenticators
-        self._open_access = open_access
+        self.open = open_access
 
-    async def authenticate(self, authorization: str | None, scope: str) -> tuple[Principal, float]:
-        """The principal, and its expiry by the monotonic clock. Raises UnauthorizedError, UnavailableError."""
-        if self._open_access:
-            return Principal("anybody", frozenset({scope})), float("inf")
+    async def authenticate(self, authorization: str | None, scope: str, address: str | None) -> tuple[Principal, float]:
+        """The principal, and its expiry by the monotonic clock. `address` is the caller's.
+
+        Raises UnauthorizedError, UnavailableError.
+        """
+        if self.open:
+            return Principal(ANYBODY, frozenset({scope})), float("inf")
         token = _token(authorization)
         verified = self._verified_tokens.get(token)
         if verified is None or not self._holds(*verified):
-            verified = await self._verify_new(token)
+            verified = await self._verify_new(token, address or "")
         # Exact membership in the list of scopes. The products search the joined scopes for the text, so that
         # `jans_stat_extra` also grants `jans_stat`; no client needs that, so neither shape copies it.
         if scope not in verified[0].scopes:
@@ -59,15 +61,15 @@ class Access:
     async def close(self) -> None:
         await self._verifications.close()
 
-    async def _verify_new(self, token: str) -> tuple[Principal, float]:
+    async def _verify_new(self, token: str, address: str) -> tuple[Principal, float]:
         self._verified_tokens.pop(token, None)
         try:
-            principal = await self._verifications.run(token, lambda: self._verify(token))
+            principal = await self._verifications.run(token, lambda: self._verify(token, address))
         except UnavailableError:
             ACCESS_REFUSALS.labels("unverifiable").inc()
             raise
         if principal is None:
-            # Refusals are not cached: anyone can invent endless tokens, and a token may become valid later.
+            # Not cached here: anyone can invent endless tokens, and most are refused without a request to the issuer.
             raise _with_reason(UnauthorizedError(), "refused")
         verified = principal, self._clock.monotonic() + min(TOKEN_CACHE_S, principal.expires_at - self._clock.now())
         while len(self._verified_tokens) >= MAX_CACHED_TOKENS:
@@ -78,13 +80,15 @@ class Access:
     def _holds(self, principal: Principal, until: float) -> bool:
         return self._clock.monotonic() < until and self._clock.now() < principal.expires_at
 
-    async def _verify(self, token: str) -> Principal | None:
+    async def _verify(self, token: str, address: str) -> Principal | None:
         failure: UnavailableError | None = None
         for authenticator in self._authenticators:
             try:
-                principal = await authenticator.verify(token)
+                principal = await authenticator.verify(token, address)
             except UnavailableError as error:
                 failure = error
+            except RefusedTokenError:
+                return None
             else:
                 if principal is not None:
                     return principal

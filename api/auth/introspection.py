@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Final
+from functools import partial
+from typing import Any, Final
 from urllib.parse import quote_plus
 
-import orjson
 import structlog
 from aiohttp import ClientError, ClientSession, encode_basic_auth, hdrs
 
+from api.auth.claims import AcceptedTokens, RefusedClaimsError, parse, principal_of
+from api.auth.lookups import Lookups
 from api.auth.principal import Principal
 from api.http.bounded_read import read_at_most
 from api.http.errors import UnavailableError
@@ -20,27 +22,41 @@ MAX_BYTES: Final = 1 << 20
 
 
 class Introspection:
-    """Introspects as a client of the issuer. The scopes and realms of its answer are trusted."""
+    """Introspects as a client of the issuer. Its answers must pass the same rules as a JWT's claims."""
 
     def __init__(
         self,
         url: str,
         client_id: str,
         client_secret: str,
-        realms_claim: str,
+        accepted: AcceptedTokens,
+        lookups: Lookups,
         session: ClientSession,
         clock: Clock,
     ) -> None:
         self._url = url
         # RFC 6749 §2.3.1: both are form-encoded before they are joined.
         self._headers = {hdrs.AUTHORIZATION: encode_basic_auth(quote_plus(client_id), quote_plus(client_secret))}
-        self._realms_claim = realms_claim
+        self._accepted = accepted
+        self._lookups = lookups
         self._session = session
         self._clock = clock.now
         self._reachable = True
 
-    async def verify(self, token: str) -> Principal | None:
-        """The token's principal. Raises UnavailableError if the issuer does not answer, or not as RFC 7662 requires."""
+    async def verify(self, token: str, address: str) -> Principal | None:
+        """The token's principal. Raises UnavailableError."""
+        return await self._lookups.run(token, address, partial(self._introspect, token))
+
+    async def _introspect(self, token: str) -> Principal | None:
+        try:
+            answer = await self._ask(token)
+            self._reachable = True
+            return principal_of(answer, self._accepted, self._clock()) if answer.get("active") is True else None
+        except RefusedClaimsError:
+            return None
+
+    async def _ask(self, token: str) -> dict[str, Any]:
+        """The issuer's answer. Raises RefusedClaimsError, UnavailableError."""
         form = {"token": token, "token_type_hint": "access_token"}
         try:
             async with self._session.post(
@@ -48,17 +64,16 @@ class Introspection:
             ) as response:
                 if response.status != 200:
                     raise ValueError(f"status {response.status}")
-                answer = orjson.loads(await read_at_most(response.content, MAX_BYTES))
-            if answer.get("active") is not True:
-                self._reachable = True
-                return None
-            principal = Principal.of(answer, self._realms_claim)
-            not_before = float(answer.get("nbf", 0))
-        except (ClientError, TimeoutError, ValueError, TypeError, AttributeError) as error:
+                return parse(await read_at_most(response.content, MAX_BYTES))
+        except RefusedClaimsError:
+            raise
+        except (ClientError, TimeoutError, ValueError) as error:
             if self._reachable:
                 self._reachable = False
-                detail = str(error) if isinstance(error, ValueError) else type(error).__name__
-                log.warning("tokens not introspected", setting="AUTHTALLY_AUTH_INTROSPECTION_URL", error=detail)
+                log.warning("tokens not introspected", setting="AUTHTALLY_AUTH_INTROSPECTION_URL", error=_reason(error))
             raise UnavailableError("The token cannot be verified at the moment.") from error
-        self._reachable = True
-        return principal if not_before <= self._clock() < principal.expires_at else None
+
+
+def _reason(error: Exception) -> str:
+    """Never the text of a library's error: it can contain the URL or a part of the answer."""
+    return str(error) if type(error) is ValueError else type(error).__name__

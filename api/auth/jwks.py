@@ -60,8 +60,12 @@ def signing_key(jwk: dict[str, Any]) -> SigningKey | None:
 class Jwks:
     """Keys by kid. One fetch at a time; a known kid never waits for a fetch."""
 
-    def __init__(self, url: str, session: ClientSession, clock: Clock) -> None:
+    def __init__(
+        self, url: str, session: ClientSession, clock: Clock, setting: str = "AUTHTALLY_AUTH_JWKS_URL"
+    ) -> None:
+        """`setting` is the name of the setting that contains `url`, for the log."""
         self._url = url
+        self._setting = setting
         self._session = session
         self._clock = clock.monotonic
         self._keys: dict[str | None, SigningKey] = {}
@@ -120,7 +124,7 @@ class Jwks:
             self._keys = {jwk.get("kid"): key for jwk in published if (key := signing_key(jwk)) is not None}
         except (ClientError, TimeoutError, ValueError, TypeError, KeyError, AttributeError) as error:
             self._failed = True
-            log.warning("keys not fetched", setting="AUTHTALLY_AUTH_JWKS_URL", error=type(error).__name__)
+            log.warning("keys not fetched", setting=self._setting, error=type(error).__name__)
             return
         self._fetched = self._tried
         self._failed = False

@@ -94,8 +94,9 @@ class RateLimit:
         except UNREACHABLE as error:
             REDIS_ERRORS.labels("cache").inc()
             log.warning("limits not shared", setting="AUTHTALLY_CACHE_REDIS_URL", error=type(error).__name__)
-            self._cooldown.start()
+            self._cooldown.record_failure(error)
             return None
+        self._cooldown.record_answer()
         return bool(allowed), int(ahead_us)
 
     def _take_locally(self, caller: str) -> tuple[bool, int]:

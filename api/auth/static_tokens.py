@@ -33,7 +33,7 @@ class StaticTokens:
             for token in decode(path, content)
         ]
 
-    async def verify(self, token: str) -> Principal | None:
+    async def verify(self, token: str, address: str) -> Principal | None:
         self._file.reload_if_changed()
         digest = hashlib.sha256(token.encode()).digest()
         found = None

@@ -20,6 +20,7 @@ from api.http.errors import UnavailableError
 from api.ledger.client import UNREACHABLE
 from api.ledger.cooldown import Cooldown
 from api.metrics import CACHE_ANSWERS, REDIS_ERRORS
+from api.turns import release_frames
 from schemas.time.clock import Clock
 
 __all__ = ["Cache", "CacheEntry", "Figures", "LocalStore", "ResponseBody", "SharedStore"]
@@ -32,6 +33,8 @@ DEADLINE_S: Final = 1.8
 PARTIAL_TTL_S: Final = 10.0
 """Longest life of partial figures: the first event of a new month must not stay hidden for an hour."""
 
+LARGE_BYTES: Final = 100_000
+"""Size of packed figures from which on rendering would hold up other requests."""
 MAX_CONCURRENT: Final = 32
 """Most different requests computed at the same time; others wait, within their deadline."""
 
@@ -85,11 +88,15 @@ class Cache:
             return entry
         return await self._flights.run(key, lambda: self._fill(key, ttl_s, compute, kind))
 
-    def body(self, key: str, entry: CacheEntry, form: str, render: Callable[[], ResponseBody]) -> Body:
-        """The entry in one format. `render` runs once per entry and format, since its result follows from both."""
+    async def body(self, key: str, entry: CacheEntry, form: str, render: Callable[[], ResponseBody]) -> Body:
+        """The entry in one format. The result of `render` follows from both, so it is kept with the entry.
+
+        Large figures are rendered in a thread: 50,000 rows take hundreds of milliseconds as CSV.
+        """
         body = entry.bodies.get(form)
         if body is None:
-            body = entry.bodies[form] = Body(render())
+            rendered = render() if len(entry.packed) < LARGE_BYTES else await asyncio.to_thread(render)
+            body = entry.bodies[form] = Body(rendered)
             self._store.grown(key, entry)
         return body
 
@@ -116,17 +123,20 @@ class Cache:
                     return self._stale(key)
                 async with self._slots:
                     figures = await compute()
-        except TimeoutError:
+        except TimeoutError as error:
+            release_frames(error)
             # The query is too large, or Redis is slow; other requests may still succeed, so no cooldown starts.
             REDIS_ERRORS.labels("ledger").inc()
             return self._stale(key)
         except UNREACHABLE as error:
+            release_frames(error)
             REDIS_ERRORS.labels("ledger").inc()
             if self._reachable:
                 self._reachable = False
                 log.warning("ledger unreachable", setting="AUTHTALLY_REDIS_URL", error=type(error).__name__)
-            self._cooldown.start()
+            self._cooldown.record_failure(error)
             return self._stale(key)
+        self._cooldown.record_answer()
         if not self._reachable:
             self._reachable = True
             log.info("ledger reachable again")

@@ -50,7 +50,7 @@ def _openid(settings: ApiSettings) -> dict[str, Any]:
         "issuer": settings.auth_issuer,
         "client_id": settings.dashboard_client_id,
         "scope": settings.dashboard_scope,
-        "audience": settings.auth_audience or None,
+        "audience": next(iter(settings.auth_audience), None),
         "origins": list(connect_origins(settings)),
     }
 

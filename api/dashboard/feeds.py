@@ -10,7 +10,7 @@ from contextvars import Context
 from datetime import datetime
 from typing import Final
 
-import orjson
+import msgspec
 import structlog
 
 from api.cache.cache import Figures
@@ -91,13 +91,13 @@ class Feed:
         """The figures; None while they cannot be read or are stale."""
         try:
             # Through the cache: it applies the deadline and has recent results of other processes.
-            entry = await self._services.cache.get(self._key, self._interval_s / 2, self._compute)
+            entry = await self._services.cache.get(self._key, self._interval_s / 2, self._compute, today.Live)
         except UnavailableError:
             return None
         except Exception:  # the outermost step: listeners get the event `unavailable`
             log.exception("live figures failed")
             return None
-        return None if entry.stale else orjson.dumps(entry.figures(dict))
+        return None if entry.stale else msgspec.json.encode(entry.figures(today.Live))
 
     async def _compute(self) -> Figures:
         day = datetime.fromtimestamp(self._services.clock.now(), self._zone).date()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Coroutine, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, Final
@@ -15,7 +16,7 @@ from api.dialects.own import READ, rendering
 from api.dialects.own.parameters import Parameters
 from api.dialects.own.today import PATH
 from api.endpoint import Boundary, Headers, Services, error_headers, parse_parameters, read_query
-from api.http.errors import ApiError, ErrorBody
+from api.http.errors import ApiError, ErrorBody, TooManyRequestsError
 from api.http.request_id import REQUEST_ID, bind_request_id
 from api.metrics import LIVE_LISTENERS
 from api.settings.settings import ApiSettings
@@ -47,12 +48,14 @@ class Live:
         self._feeds = Feeds(settings, services)
         self._max_listeners = settings.live_listeners
         self._boundary = Boundary("own")
+        self._max_of_one = settings.live_listeners_per_subject
         self._streams: set[Stream] = set()
+        self._streams_of: Counter[tuple[str, ...]] = Counter()
+        """Streams by the owner of their tokens: no tenant can take all places."""
         self._closed = False
 
     def routes(self) -> list[web.RouteDef]:
-        # No HEAD: it would open a stream.
-        return [web.get(PATH, self.follow, allow_head=False)]
+        return [web.get(PATH, self.follow)]
 
     async def close(self, _: web.Application) -> None:
         """Ends every stream: the server waits for them before it stops."""
@@ -68,6 +71,9 @@ class Live:
             async def accept(headers: Headers) -> web.StreamResponse:
                 nonlocal following
                 principal, expires_at = await self._authenticate(request)
+                if request.method == hdrs.METH_HEAD:
+                    return web.Response(headers=HEADERS)
+                stack.enter_context(self._counted(self._owner(principal, request)))
                 feed = stack.enter_context(self._feeds.subscribe(principal.realms))
                 stream = stack.enter_context(self._registered(Stream(request, headers)))
                 following = stream, self._stream(stream, feed, principal, expires_at)
@@ -91,8 +97,26 @@ class Live:
             self._streams.discard(stream)
             LIVE_LISTENERS.dec()
 
+    def _owner(self, principal: Principal, request: web.Request) -> tuple[str, ...]:
+        # With AUTH=none all callers are one subject, so the address decides.
+        return (request.remote or "",) if self._access.open else principal.owner
+
+    @contextmanager
+    def _counted(self, owner: tuple[str, ...]) -> Iterator[None]:
+        """Raises TooManyRequestsError."""
+        if self._streams_of[owner] >= self._max_of_one:
+            raise TooManyRequestsError(RETRY_AFTER_S)
+        self._streams_of[owner] += 1
+        try:
+            yield
+        finally:
+            self._streams_of[owner] -= 1
+            if not self._streams_of[owner]:
+                del self._streams_of[owner]
+
     async def _authenticate(self, request: web.Request) -> tuple[Principal, float]:
-        principal, expires_at = await self._access.authenticate(request.headers.get(hdrs.AUTHORIZATION), READ)
+        authorization = request.headers.get(hdrs.AUTHORIZATION)
+        principal, expires_at = await self._access.authenticate(authorization, READ, request.remote)
         Parameters(parse_parameters(read_query(request)), ())
         self._statistics.scopes_of(principal.realms)
         if self._closed or len(self._streams) >= self._max_listeners:
@@ -105,7 +129,7 @@ class Live:
         while not stream.disconnected:
             if self._clock() >= expires_at:
                 try:
-                    again, expires_at = await self._access.authenticate(stream.authorization, READ)
+                    again, expires_at = await self._access.authenticate(stream.authorization, READ, stream.address)
                 except ApiError:
                     return
                 if again.realms != principal.realms:
@@ -125,6 +149,7 @@ class Stream:
         self.request_id = headers[REQUEST_ID]
         self.response = web.StreamResponse(headers={**HEADERS, **headers})
         self.authorization = request.headers.get(hdrs.AUTHORIZATION)
+        self.address = request.remote
         self._request = request
         self._ending = asyncio.timeout(None)
         self._loop = asyncio.get_running_loop()

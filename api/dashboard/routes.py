@@ -13,6 +13,8 @@ from api.cache.responses import matches_etag
 from api.dashboard import assets
 from api.dashboard.assets import CHARTS, PAGE, Asset
 from api.dashboard.configuration import connect_origins
+from api.http.errors import NotFoundError
+from api.http.problem import render_problem
 from api.settings.settings import ApiSettings
 
 FOLDER: Final = "/dashboard"
@@ -57,7 +59,9 @@ class Dashboard:
             )
         asset = assets.packed_assets().get(name)
         if asset is None:
-            raise web.HTTPNotFound(headers=self._headers)
+            body = render_problem(NotFoundError(), {"type": "about:blank"})
+            headers = self._headers | {hdrs.CONTENT_TYPE: body.content_type, hdrs.CACHE_CONTROL: "no-store"}
+            return web.Response(status=body.status, body=body.content, headers=headers)
         return await self._respond(request, asset, IMMUTABLE if digest == own_digest() else REVALIDATE)
 
     async def _read(self) -> None:

@@ -9,10 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta, tzinfo
 from http import HTTPStatus
 from typing import Any, Final, NamedTuple
-from zoneinfo import ZoneInfo
 
 import orjson
 from aiohttp import web
@@ -28,17 +27,21 @@ from api.http.errors import (
     InsufficientScopeError,
     InternalError,
     MalformedTokenError,
+    MethodNotAllowedError,
+    NotFoundError,
     TooManyRequestsError,
     UnauthorizedError,
 )
 from api.ledger.retention import oldest_kept
 from api.ledger.statistics import ActiveUsers, Statistics
 from api.settings.settings import ApiSettings
+from api.unmatched import Surface
 from schemas.ledger import fields
 from schemas.ledger.periods import day_key
 from schemas.time.clock import Clock
 
-PREFIX: Final = "/api/v2/stats"
+MANAGEMENT_API: Final = "/api/v2"
+PREFIX: Final = f"{MANAGEMENT_API}/stats"
 JSON: Final = "application/json; charset=utf-8"
 SCOPE: Final = "read:stats"
 
@@ -88,8 +91,8 @@ class ActiveQuestion:
 
     @property
     def key(self) -> str:
-        # The window moves at midnight, so the last day is part of the key.
-        return day_key(self.window.last)
+        # The window moves at midnight of UTC, and its end at midnight of TIMEZONE.
+        return f"{day_key(self.window.first)} {day_key(self.window.last)}"
 
     async def read(self, statistics: Statistics, realms: Collection[str] | None) -> ActiveUsers:
         """Raises BadRequestError if days are kept for less than the window."""
@@ -141,23 +144,15 @@ class _Auth0Dialect:
 
     def __init__(self, settings: ApiSettings, clock: Clock) -> None:
         self.ttl_s = float(settings.auth0_cache_ttl_s)
-        self._zone: ZoneInfo = settings.zone
+        self._zone = settings.zone
         self._clock = clock.now
 
-    def _today(self) -> date:
-        return datetime.fromtimestamp(self._clock(), self._zone).date()
+    def _today(self, zone: tzinfo = UTC) -> date:
+        """In UTC, whatever TIMEZONE is: Auth0's clients have no other zone."""
+        return datetime.fromtimestamp(self._clock(), zone).date()
 
     def render_error(self, error: ApiError) -> ErrorBody:
-        """401 for an invalid token, 403 for a missing scope, 400 for a header without a token."""
-        status = (
-            403
-            if isinstance(error, InsufficientScopeError)
-            else 400
-            if isinstance(error, MalformedTokenError)
-            else error.status
-        )
-        document = {"statusCode": status, "error": HTTPStatus(status).phrase} | _error_body(error)
-        return ErrorBody(orjson.dumps(document), JSON, status)
+        return render_error(error)
 
 
 class ActiveUsersDialect(_Auth0Dialect):
@@ -166,7 +161,9 @@ class ActiveUsersDialect(_Auth0Dialect):
 
     def parse(self, parameters: Mapping[str, str]) -> ActiveQuestion:
         _reject_unknown(parameters, ())
-        return ActiveQuestion(Window.until(self._today()))
+        window = Window.until(self._today())
+        # East of UTC the day of TIMEZONE has begun: without it, who signs in now would be missing for hours.
+        return ActiveQuestion(window._replace(last=max(window.last, self._today(self._zone))))
 
     def render(self, question: ActiveQuestion, users: ActiveUsers) -> ResponseBody:
         return ResponseBody(b"%d" % users.count, JSON)
@@ -198,6 +195,19 @@ class DailyDialect(_Auth0Dialect):
             known = {day.date: day for day in days}
             rows = [known.get(day) or Day(day, 0, 0, 0, None, None) for day in question.window.days]
         return ResponseBody(orjson.dumps([_row(day) for day in rows]), JSON)
+
+
+def render_error(error: ApiError) -> ErrorBody:
+    """401 for an invalid token, 403 for a missing scope, 400 for a header without a token."""
+    status = (
+        403
+        if isinstance(error, InsufficientScopeError)
+        else 400
+        if isinstance(error, MalformedTokenError)
+        else error.status
+    )
+    document = {"statusCode": status, "error": HTTPStatus(status).phrase} | _error_body(error)
+    return ErrorBody(orjson.dumps(document), JSON, status)
 
 
 async def _require_kept(statistics: Statistics, first: date, today: date) -> None:
@@ -266,6 +276,10 @@ def _error_body(error: ApiError) -> dict[str, object]:
             )
         case BadRequestError():
             return _message(error.message, "invalid_query_string")
+        case NotFoundError():
+            return _message(error.message, "not_found")
+        case MethodNotAllowedError():
+            return _message(error.message, "method_not_allowed")
         case ForbiddenError():
             return _message(error.message, "operation_not_allowed")
         case InternalError():
@@ -276,6 +290,10 @@ def _error_body(error: ApiError) -> dict[str, object]:
 
 def _message(message: str, code: str) -> dict[str, object]:
     return {"message": message, "errorCode": code}
+
+
+def surface(settings: ApiSettings) -> Surface:
+    return Surface((MANAGEMENT_API,), render_error)
 
 
 def routes(settings: ApiSettings, services: Services) -> list[web.RouteDef]:

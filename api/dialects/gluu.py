@@ -12,14 +12,18 @@ from aiohttp import web
 
 from api.cache.cache import ResponseBody
 from api.dialects import stat
-from api.dialects.stat import StatQuestion
+from api.dialects.stat import StatErrors, StatQuestion
 from api.endpoint import Endpoint, Services
-from api.http.errors import ApiError, BadRequestError, ErrorBody, ForbiddenError
+from api.http.errors import BadRequestError, ForbiddenError
 from api.ledger.statistics import MonthFigures
 from api.settings.settings import ApiSettings
+from api.unmatched import Surface
 from schemas.time.clock import Clock
 
 PREFIX: Final = "/oxauth"
+
+SOURCE_BLANK: Final = "`month` parameter can't be blank and should be in format yyyyMM (e.g. 202012)"
+"""The product's own text."""
 
 
 class Interval:
@@ -49,19 +53,22 @@ class Gluu:
         # Documented shape: an answer is computed once per interval and repeated calls get it. Source shape: a second
         # call in the interval is refused, so every answer is a new one.
         self.ttl_s = 0.0 if self.shape == "source" else float(settings.gluu_interval_s)
+        self.render_error = errors(settings).render
 
     def parse(self, parameters: Mapping[str, str]) -> StatQuestion:
         listed = stat.parameter(parameters, "month")
+        blank = SOURCE_BLANK if self.shape == "source" else stat.BLANK
         if not listed:
-            raise BadRequestError("`month` can't be blank and should be in format yyyyMM (e.g. 202012).")
+            raise BadRequestError(blank)
         chosen_format = stat.parameter(parameters, "format").lower()
         return StatQuestion(
-            stat.listed_months(listed, self.shape), "openmetrics" if chosen_format == "openmetrics" else "json"
+            stat.listed_months(listed, self.shape, blank), "openmetrics" if chosen_format == "openmetrics" else "json"
         )
 
     def render(self, question: StatQuestion, figures: Sequence[MonthFigures]) -> ResponseBody:
         if question.format == "openmetrics":
-            return stat.metrics_body(figures, self.shape)
+            # The document's label sets end in a comma, which parsers accept; its line break after it they refuse.
+            return stat.metrics_body(figures, self.shape, label_end=",")
         months = {
             row.month.compact: {
                 "monthly_active_users": row.active.count,
@@ -71,15 +78,23 @@ class Gluu:
         }
         return stat.json_body({"response": months})
 
-    def render_error(self, error: ApiError) -> ErrorBody:
-        return stat.render_error(error, self.shape)
+
+def errors(settings: ApiSettings) -> StatErrors:
+    return StatErrors(settings.gluu_shape, settings.stat_scope, reasons=settings.stat_error_reason)
+
+
+def surface(settings: ApiSettings) -> Surface:
+    return Surface((PREFIX,), errors(settings).render)
 
 
 def routes(settings: ApiSettings, services: Services) -> list[web.RouteDef]:
     interval = Interval(settings.gluu_interval_s, services.clock) if settings.gluu_shape == "source" else None
-    endpoint = Endpoint(Gluu(settings), services, admit=None if interval is None else interval.admit)
+    repeatable = stat.LISTS if settings.gluu_shape == "documented" else ()
+    endpoint = Endpoint(Gluu(settings), services, admit=None if interval is None else interval.admit, lists=repeatable)
+    health = stat.health_check(services.ledger)
     return [
         web.get(f"{PREFIX}/restv1/internal/stat", endpoint.get),
         web.post(f"{PREFIX}/restv1/internal/stat", endpoint.post),
-        web.get(f"{PREFIX}/sys/health-check", stat.health_check(services.ledger)),
+        web.get(f"{PREFIX}/sys/health-check", health),
+        web.post(f"{PREFIX}/sys/health-check", health),
     ]

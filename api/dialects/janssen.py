@@ -12,14 +12,24 @@ from aiohttp import web
 
 from api.cache.cache import ResponseBody
 from api.dialects import stat
-from api.dialects.stat import StatQuestion
+from api.dialects.stat import StatErrors, StatQuestion
 from api.endpoint import Endpoint, Services
-from api.http.errors import ApiError, BadRequestError, ErrorBody
+from api.http.errors import BadRequestError
 from api.ledger.statistics import MonthFigures
 from api.settings.settings import ApiSettings
+from api.unmatched import Surface
 from schemas.ledger.periods import Month
 
 PREFIX: Final = "/jans-auth"
+
+SOURCE_NEEDED: Final = (
+    "`month` or `start-month`/`end-month` parameter(s) can't be blank and should be in format yyyyMM (e.g. 202012)"
+)
+SOURCE_UNIDENTIFIED: Final = (
+    "Unable to identify months. Check `month` or `start-month`/`end-month` parameter(s). It can't be blank and should "
+    "be in format yyyyMM (e.g. 202012). start-month must be before end-month"
+)
+"""The product's own texts for its two errors in months."""
 
 
 class Janssen:
@@ -31,6 +41,7 @@ class Janssen:
         self.variant = f"{self.name} {self.shape}"
         self.scope = settings.stat_scope
         self.ttl_s = float(settings.janssen_cache_ttl_s)
+        self.render_error = errors(settings).render
 
     def parse(self, parameters: Mapping[str, str]) -> StatQuestion:
         listed, first, last = (stat.parameter(parameters, name) for name in ("month", "start-month", "end-month"))
@@ -45,9 +56,10 @@ class Janssen:
         )
 
     def _months(self, listed: str, first: str, last: str) -> tuple[Month, ...]:
-        """Documented: `month` excludes both bounds. Source: only together with both is an error; else `month` wins."""
-        both = bool(first and last) if self.shape == "source" else bool(first or last)
-        if listed and both:
+        """`month` excludes both bounds. Raises BadRequestError."""
+        if self.shape == "source":
+            return _source_months(listed, first, last)
+        if listed and (first or last):
             raise BadRequestError("`month` can't be used together with `start-month` or `end-month`.")
         if listed:
             return stat.listed_months(listed, self.shape)
@@ -55,8 +67,6 @@ class Janssen:
             raise BadRequestError(
                 "`month` or both `start-month` and `end-month` are needed, in format yyyyMM (e.g. 202012)."
             )
-        if self.shape == "source" and first == last:
-            raise BadRequestError("`start-month` must be before `end-month`.")
         return stat.range_of_months(stat.month(first, "start-month"), stat.month(last, "end-month"))
 
     def render(self, question: StatQuestion, figures: Sequence[MonthFigures]) -> ResponseBody:
@@ -83,14 +93,40 @@ class Janssen:
         # The documentation misspells the field; both spellings are returned.
         return {"month": row.month.compact, "montly_active_users": row.active.count} | self._row(row)
 
-    def render_error(self, error: ApiError) -> ErrorBody:
-        return stat.render_error(error, self.shape)
+
+def _source_months(listed: str, first: str, last: str) -> tuple[Month, ...]:
+    """`month` wins over one bound, and is refused with both. Raises BadRequestError.
+
+    A bound that is no month is a 500 in the product, which helps no client: here it has the text of unknown months.
+    """
+    if bool(listed) == bool(first and last):
+        raise BadRequestError(SOURCE_NEEDED)
+    if listed:
+        return stat.listed_months(listed, "source", SOURCE_UNIDENTIFIED)
+    try:
+        start, end = Month.parse(first), Month.parse(last)
+    except ValueError as error:
+        raise BadRequestError(SOURCE_UNIDENTIFIED) from error
+    if end <= start:
+        raise BadRequestError(SOURCE_UNIDENTIFIED)
+    return stat.range_of_months(start, end)
+
+
+def errors(settings: ApiSettings) -> StatErrors:
+    return StatErrors(settings.janssen_shape, settings.stat_scope, reasons=settings.stat_error_reason)
+
+
+def surface(settings: ApiSettings) -> Surface:
+    return Surface((PREFIX,), errors(settings).render)
 
 
 def routes(settings: ApiSettings, services: Services) -> list[web.RouteDef]:
-    endpoint = Endpoint(Janssen(settings), services)
+    repeatable = stat.LISTS if settings.janssen_shape == "documented" else ()
+    endpoint = Endpoint(Janssen(settings), services, lists=repeatable)
+    health = stat.health_check(services.ledger)
     return [
         web.get(f"{PREFIX}/restv1/internal/stat", endpoint.get),
         web.post(f"{PREFIX}/restv1/internal/stat", endpoint.post),
-        web.get(f"{PREFIX}/sys/health-check", stat.health_check(services.ledger)),
+        web.get(f"{PREFIX}/sys/health-check", health),
+        web.post(f"{PREFIX}/sys/health-check", health),
     ]

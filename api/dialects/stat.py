@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -12,7 +13,7 @@ import orjson
 from aiohttp import web
 
 from api.cache.cache import ResponseBody
-from api.http.errors import ApiError, BadRequestError, ErrorBody
+from api.http.errors import ApiError, BadRequestError, ErrorBody, InsufficientScopeError, UnauthorizedError
 from api.ledger.client import UNREACHABLE, Client
 from api.ledger.statistics import MonthFigures, Statistics
 from api.settings.settings import Shape
@@ -23,6 +24,8 @@ METRICS: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 MAX_MONTHS: Final = 120
 """Ten years: the bound on one question's cost."""
+MAX_SHOWN_CHARS: Final = 50
+"""Of a bad item in an error."""
 
 TOKEN_FAMILIES: Final = {
     "refresh_token": "Refresh Token",
@@ -36,15 +39,21 @@ ERRORS: Final = {
     400: "invalid_request",
     401: "access_denied",
     403: "access_denied",
+    404: "not_found",
+    405: "method_not_allowed",
     500: "server_error",
     503: "temporarily_unavailable",
 }
 
 SOURCE_DESCRIPTIONS: Final = {
     "invalid_request": "The request is missing a required parameter, includes an unsupported parameter or parameter "
-    "value, or is otherwise malformed.",
+    "value, repeats a parameter, includes multiple credentials, utilizes more than one mechanism for authenticating "
+    "the client, or is otherwise malformed.",
 }
 """The products' own error descriptions; an error without one is described by its name."""
+
+LISTS: Final = ("month",)
+"""Parameters that a request of the documented shape may repeat, as Prometheus writes lists."""
 
 Format = Literal["json", "jsonmonth", "openmetrics"]
 
@@ -73,6 +82,9 @@ class StatQuestion:
         return await statistics.months(self.months, realms)
 
 
+BLANK: Final = "`month` can't be blank and should be in format yyyyMM (e.g. 202012)."
+
+
 def parameter(parameters: Mapping[str, str], name: str) -> str:
     """A parameter's text without surrounding blanks; empty if absent."""
     return parameters.get(name, "").strip()
@@ -85,16 +97,17 @@ def month(text: str, name: str) -> Month:
         raise BadRequestError(f"`{name}` should be in format yyyyMM (e.g. 202012): {error}.") from error
 
 
-def listed_months(text: str, shape: Shape) -> tuple[Month, ...]:
+def listed_months(text: str, shape: Shape, unidentified: str = BLANK) -> tuple[Month, ...]:
     """The months of `month`: six characters each, separated by a space. Raises BadRequestError.
 
-    As in the products, the value is decoded a second time, so that `%2520` separates too, and items of another length
-    are dropped silently. Six characters that are not a month are ignored in the source shape, an error in the other.
+    As in the products, the value is decoded a second time, so that `%2520` separates too. An item that is not a month
+    is an error in the documented shape. The source shape drops it; only items of another length leave the list empty,
+    which is an error there: `unidentified` is the product's message.
     """
     items = [item.strip() for item in unquote_plus(text).split(" ")]
-    candidates = dict.fromkeys(item for item in items if len(item) == 6)
+    candidates = dict.fromkeys(item for item in items if (item if shape == "documented" else len(item) == 6))
     if not candidates:
-        raise BadRequestError("`month` can't be blank and should be in format yyyyMM (e.g. 202012).")
+        raise BadRequestError(unidentified)
     months = []
     for candidate in candidates:
         try:
@@ -102,7 +115,7 @@ def listed_months(text: str, shape: Shape) -> tuple[Month, ...]:
         except ValueError as error:
             if shape == "documented":
                 raise BadRequestError(
-                    f"`month` should be in format yyyyMM (e.g. 202012): {candidate} is not a month."
+                    f"`month` should be in format yyyyMM (e.g. 202012): {candidate[:MAX_SHOWN_CHARS]} is not a month."
                 ) from error
     return _bounded(sorted(months))
 
@@ -134,13 +147,13 @@ def json_body(document: object) -> ResponseBody:
     return ResponseBody(orjson.dumps(document), JSON)
 
 
-def metrics_body(figures: Sequence[MonthFigures], shape: Shape) -> ResponseBody:
-    """Prometheus text format 0.0.4.
+def metrics_body(figures: Sequence[MonthFigures], shape: Shape, label_end: str = "") -> ResponseBody:
+    """Prometheus text format 0.0.4. `label_end` ends the label sets of the documented shape.
 
     The source shape copies the products: label sets end in a comma, numbers are Java's, and the content type is JSON,
     which Prometheus 3 refuses.
     """
-    number, end = (java_double, ",") if shape == "source" else (plain_double, "")
+    number, end = (java_double, ",") if shape == "source" else (plain_double, label_end)
     users = [(_labels(month=row.month.compact), row.active.count) for row in figures]
     families = [("monthly_active_users", "Monthly active users", users)]
     for name, help_text in TOKEN_FAMILIES.items():
@@ -185,16 +198,32 @@ def java_double(value: int) -> str:
     return f"{text[0]}.{text[1:] or '0'}E{len(text) - 1 + int(exponent)}"
 
 
-def render_error(error: ApiError, shape: Shape) -> ErrorBody:
-    """`error_description` is the message. In the source shape it is the product's own text, and `reason`, which the
-    products add if configured to, is the message."""
-    name = ERRORS[error.status]
-    if shape == "documented":
-        return ErrorBody(orjson.dumps({"error": name, "error_description": error.message}), JSON, error.status)
-    document = {"error": name, "error_description": SOURCE_DESCRIPTIONS.get(name, name)}
-    if error.status == 400:
-        document["reason"] = error.message
-    return ErrorBody(orjson.dumps(document, option=orjson.OPT_INDENT_2), JSON, error.status)
+class StatErrors:
+    """The errors of one of the two products, in the shape of its document or of its source.
+
+    `error_description` is the message. In the source shape it is the product's own text; `reason`, the message, follows
+    if STAT_ERROR_REASON is on, as with the products' `errorReasonEnabled`.
+    """
+
+    def __init__(self, shape: Shape, scope: str, *, reasons: bool) -> None:
+        self._shape = shape
+        self._scope = scope
+        self._reasons = reasons
+
+    def render(self, error: ApiError) -> ErrorBody:
+        name = ERRORS[error.status]
+        if self._shape == "documented":
+            return ErrorBody(orjson.dumps({"error": name, "error_description": error.message}), JSON, error.status)
+        # The members' order and the indent are those of the products' org.json.
+        document = {"reason": self._reason(error)} if self._reasons else {}
+        document |= {"error_description": SOURCE_DESCRIPTIONS.get(name, name), "error": name}
+        return ErrorBody(json.dumps(document, indent=4, ensure_ascii=False).encode(), JSON, error.status)
+
+    def _reason(self, error: ApiError) -> str:
+        if isinstance(error, InsufficientScopeError):
+            return f"{self._scope} scope is required for token."
+        # One text for unknown, expired and malformed tokens, where the products have three.
+        return "Can't find grant for authorization." if isinstance(error, UnauthorizedError) else error.message
 
 
 def health_check(ledger: Client) -> Callable[[web.Request], Awaitable[web.Response]]:

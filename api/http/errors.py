@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, NamedTuple
 
 
@@ -58,6 +58,25 @@ class InsufficientScopeError(UnauthorizedError):
 
 class ForbiddenError(ApiError):
     status = 403
+
+
+class NotFoundError(ApiError):
+    """No route has the path."""
+
+    status = 404
+
+    def __init__(self) -> None:
+        super().__init__("There is no such path.")
+
+
+class MethodNotAllowedError(ApiError):
+    """The path has a route, but not for the request's method."""
+
+    status = 405
+
+    def __init__(self, methods: Sequence[str]) -> None:
+        super().__init__(f"This path allows the methods {', '.join(methods)} only.")
+        self.methods = methods
 
 
 class TooManyRequestsError(ApiError):

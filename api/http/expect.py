@@ -6,7 +6,7 @@ aiohttp's own handler repeats the value, and fails with a 500 and a traceback if
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any, Final
+from typing import Final
 
 from aiohttp import HttpVersion11, hdrs, web
 
@@ -33,34 +33,3 @@ def refuse_unknown(request: web.BaseRequest) -> None:
     """Raises HTTPExpectationFailed."""
     if request.headers.get(hdrs.EXPECT, CONTINUE).lower() != CONTINUE:
         raise web.HTTPExpectationFailed
-
-
-class UnmatchedPaths(web.AbstractResource):
-    """Applies the Expect rule to unknown paths, which aiohttp resolves at `/` last. Matches none: 404 and 405 stay."""
-
-    @property
-    def canonical(self) -> str:
-        return "/"
-
-    async def resolve(self, request: web.Request) -> tuple[None, set[str]]:
-        refuse_unknown(request)
-        return None, set()
-
-    def raw_match(self, path: str) -> bool:
-        return False
-
-    def add_prefix(self, prefix: str) -> None:
-        """Ignored: the resource has no prefix."""
-
-    def get_info(self) -> Any:
-        return {}
-
-    def url_for(self, **kwargs: str) -> Any:
-        # The resource has no name, so no caller can request its URL.
-        raise NotImplementedError
-
-    def __len__(self) -> int:
-        return 0
-
-    def __iter__(self) -> Iterator[web.AbstractRoute]:
-        return iter(())

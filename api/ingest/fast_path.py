@@ -7,9 +7,9 @@ this path cannot prove valid is left to them.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -21,25 +21,55 @@ from schemas.time.rfc3339 import may_be_rounded
 FrequentEvent = Login | TokenIssued | AccountEvent
 """The frequent event types. OTP token states are rare and have more rules."""
 
+
+class _ExactLogin(Login, frozen=True, gc=False, forbid_unknown_fields=True, tag="login"):
+    pass
+
+
+class _ExactTokenIssued(TokenIssued, frozen=True, gc=False, forbid_unknown_fields=True, tag="token"):
+    pass
+
+
+class _ExactAccountEvent(AccountEvent, frozen=True, gc=False, forbid_unknown_fields=True, tag="account"):
+    pass
+
+
+_ExactEvent = _ExactLogin | _ExactTokenIssued | _ExactAccountEvent
+_BASES: Final[dict[type, type[Event]]] = {
+    _ExactLogin: Login,
+    _ExactTokenIssued: TokenIssued,
+    _ExactAccountEvent: AccountEvent,
+}
+
 _MANY: Final = msgspec.json.Decoder(list[FrequentEvent])
 _LINES: Final = msgspec.json.Decoder(FrequentEvent)
+_EXACTLY_MANY: Final = msgspec.json.Decoder(list[_ExactEvent])
+_EXACT_LINES: Final = msgspec.json.Decoder(_ExactEvent)
+_OBJECTS: Final = msgspec.json.Decoder(list[msgspec.Raw])
+_OBJECT_LINES: Final = msgspec.json.Decoder(msgspec.Raw)
 _ENCODER: Final = msgspec.json.Encoder()
 LOGINS: Final = {Login}
 # Copied for every id: cheaper than a new object.
 _KEY_DIGEST: Final = hashlib.blake2b(digest_size=KEY_BYTES)
 
 
+class Batch(NamedTuple):
+    records: Records
+    exact: bool
+    """Whether no event has a field that its type does not have."""
+
+
 def decode_batch(
     body: bytes, now_ms: int, oldest: datetime, prefix: str, topics: Mapping[type[Event], str]
-) -> Records | None:
+) -> Batch | None:
     """The records of an array, of lines, or of one event; None if the body needs the adapter.
 
     Ids get `prefix`. Events before `oldest` are left to the adapter, which names them.
     """
-    try:
-        events = _MANY.decode(body) if body.startswith(b"[") else _LINES.decode_lines(body)
-    except UNDECODABLE:
+    decoded = _decode(body)
+    if decoded is None:
         return None
+    events, exact = decoded
     if not events or may_be_rounded(body):
         return None
     times = [event.time for event in events]
@@ -47,7 +77,7 @@ def decode_batch(
     latest = datetime.fromtimestamp(now_ms / 1000, UTC) + MAX_AHEAD - timedelta(milliseconds=1)
     if any([time.tzinfo is not UTC for time in times]) or min(times) < earliest or max(times) > latest:  # noqa: C419
         return None
-    kinds = set(map(type, events))
+    kinds: set[type[Event]] = {_BASES.get(kind, kind) for kind in set(map(type, events))}
     if not topics.keys() >= kinds:
         return None
     keys: list[bytes | None] = []
@@ -74,8 +104,29 @@ def decode_batch(
     # The split has an empty value after the last line feed.
     if len(kinds) == 1:
         messages: list[Message] = [{"value": value, "key": key} for value, key in zip(values, keys, strict=False)]
-        return Records.of_one_topic(topics[kinds.pop()], messages)
+        return Batch(Records.of_one_topic(topics[kinds.pop()], messages), exact)
     each = enumerate(zip(events, keys, values, strict=False))
-    return Records.from_outgoing(
-        (index, Outgoing(topics[type(event)], key, value)) for index, (event, key, value) in each
+    records = Records.from_outgoing(
+        (index, Outgoing(topics[_BASES.get(type(event), type(event))], key, value))
+        for index, (event, key, value) in each
     )
+    return Batch(records, exact)
+
+
+def _decode(body: bytes) -> tuple[Sequence[FrequentEvent], bool] | None:
+    """The events, and whether all their fields are known; None if the body needs the adapter."""
+    array = body.startswith(b"[")
+    try:
+        return (_EXACTLY_MANY.decode(body) if array else _EXACT_LINES.decode_lines(body)), True
+    except UNDECODABLE as error:
+        if "unknown field" not in str(error):
+            return None
+    try:
+        return (_MANY.decode(body) if array else _LINES.decode_lines(body)), False
+    except UNDECODABLE:
+        return None
+
+
+def raw_events(body: bytes) -> Sequence[msgspec.Raw]:
+    """The elements of a body that `decode_batch` has decoded."""
+    return _OBJECTS.decode(body) if body.startswith(b"[") else _OBJECT_LINES.decode_lines(body)

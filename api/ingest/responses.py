@@ -40,11 +40,15 @@ class DeliveryResponses:
         if delivery.rejections and not delivery.accepted and not delivery.ignored:
             raise AllRejectedError("No event was accepted; `rejected` gives the reasons.", rejected=delivery.rejections)
         self._accepted.inc(delivery.accepted)
-        document = {
+        document: dict[str, object] = {
             "accepted": delivery.accepted,
             "ignored": delivery.ignored,
             "rejected": delivery.rejections,
         }
+        if delivery.unknown:
+            document["unknown"] = delivery.unknown
+        if delivery.warnings:
+            document["warnings"] = delivery.warnings
         return web.Response(status=202, body=orjson.dumps(document), headers=ACCEPTED_HEADERS)
 
     def _unacknowledged_error(

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from aiohttp import web
+from aiohttp import ClientSession, ClientTimeout, web
+from pydantic import SecretStr
 
+from api.auth.jwks import Jwks
 from api.auth.principal import Principal
 from api.auth.rate_limit import RateLimit
 from api.endpoint import Boundary, Services
@@ -17,11 +20,13 @@ from api.ingest.deliveries import Converter
 from api.ingest.errors import RateLimitedError, UnsupportedMediaError, render_error
 from api.ingest.responses import DeliveryResponses
 from api.ingest.senders import SenderAuth
+from api.ingest.signatures import BodyHashJwt, HmacSha256, Signature
 from api.metrics import INGEST_REFUSALS
 from api.settings.settings import ApiSettings
 from schemas.adapters.elements import Adapter, Headers
-from schemas.adapters.registry import ADAPTERS
+from schemas.adapters.registry import ADAPTERS, adapter_named
 from schemas.outgoing import topics_by_event
+from schemas.settings import PREFIX
 
 if TYPE_CHECKING:
     from api.ingest.producer import EventProducer
@@ -39,6 +44,7 @@ NATIVE_MEDIA: Final = frozenset(
     {"application/json", "application/x-ndjson", "application/ndjson", "application/jsonl", "application/json-lines"}
 )
 CLOUD_EVENTS_MEDIA: Final = frozenset({"application/cloudevents+json", "application/cloudevents-batch+json"})
+KEYS_TIMEOUT_S: Final = 5.0
 CLOUD_EVENT: Final = "ce-specversion"
 """The header that marks binary mode (CloudEvents HTTP binding §3)."""
 
@@ -58,22 +64,49 @@ class Ingest:
         if settings.ingest_rate_limit:
             size, per_s = settings.ingest_rate_limit, settings.ingest_rate_per_s
             self._limit = RateLimit(NAME, size, per_s, settings.key_prefix, services.clock, services.shared)
-        self._in_flight = InFlightBytes(settings.ingest_max_in_flight_bytes)
+        self._in_flight = InFlightBytes(settings.ingest_max_in_flight_bytes, settings.ingest_max_bytes)
         self._topics = topics_by_event(settings.topics)
+        self._fusionauth_keys: Jwks | None = None
         self._producer: EventProducer | None = None
 
     def routes(self) -> list[web.RouteDef]:
-        settings, access = self._settings, self._services.access
+        settings = self._settings
+        sender_auth = partial(SenderAuth, access=self._services.access, open_to_all=settings.auth_none_writes)
         secret_of = {
             "keycloak": settings.ingest_keycloak_secret,
             "auth0": settings.ingest_auth0_secret,
             "fusionauth": settings.ingest_fusionauth_secret,
         }
-        routes = [web.post(PATHS[EVENTS], self._handler(EVENTS, SenderAuth(EVENTS, None, access), adapter_for))]
+        routes = [web.post(PATHS[EVENTS], self._handler(EVENTS, sender_auth(EVENTS, None), adapter_for))]
         for name, adapter in WEBHOOKS.items():
-            senders = SenderAuth(name, secret_of[name], access)
-            routes.append(web.post(PATHS[name], self._handler(name, senders, _always(ADAPTERS[adapter]))))
+            senders = sender_auth(name, secret_of[name], signature=self._signature_of(name, secret_of[name]))
+            routes.append(
+                web.post(
+                    PATHS[name], self._handler(name, senders, _always(adapter_named(adapter, settings.realm_names)))
+                )
+            )
         return routes
+
+    def _signature_of(self, name: str, secret: SecretStr) -> Signature | None:
+        text = secret.get_secret_value()
+        if name == "keycloak" and text:
+            return HmacSha256(text)
+        if name == "fusionauth" and (text or self._settings.ingest_fusionauth_jwks_url):
+            return BodyHashJwt(text, lambda: self._fusionauth_keys)
+        return None
+
+    async def keys_lifespan(self, _: web.Application) -> AsyncIterator[None]:
+        """Fetch the keys of FusionAuth's signatures while the app runs."""
+        url = self._settings.ingest_fusionauth_jwks_url
+        if not url:
+            yield
+            return
+        async with ClientSession(timeout=ClientTimeout(total=KEYS_TIMEOUT_S)) as session:
+            setting = f"{PREFIX}INGEST_FUSIONAUTH_JWKS_URL"
+            self._fusionauth_keys = Jwks(url, session, self._services.clock, setting)
+            yield
+            await self._fusionauth_keys.close()
+            self._fusionauth_keys = None
 
     async def producer_lifespan(self, _: web.Application) -> AsyncIterator[None]:
         # Imported here: an api without ingest never loads librdkafka.
@@ -89,7 +122,11 @@ class Ingest:
         responses = DeliveryResponses(name, self._settings.ingest_timeout_s)
         settings = self._settings
         converter = Converter(
-            ID_ROUTES.get(name, name), self._topics, settings.ingest_max_events, settings.ingest_max_age_days
+            ID_ROUTES.get(name, name),
+            self._topics,
+            settings.ingest_max_events,
+            settings.ingest_max_age_days,
+            strict=settings.ingest_strict,
         )
 
         async def take(request: web.Request) -> web.StreamResponse:
@@ -113,10 +150,15 @@ class Ingest:
         responses: DeliveryResponses,
     ) -> web.Response:
         sender = await senders.authenticate(request)
-        await self._check_rate(sender)
+        if sender is not None:
+            await self._check_rate(sender)
         adapter, headers = choose_adapter(request)
-        with BoundedBody(self._in_flight, self._settings.ingest_max_bytes) as bounded:
+        share = senders.share_of(sender, request)
+        with BoundedBody(self._in_flight, share, self._settings.ingest_max_bytes) as bounded:
             body = await bounded.read(request)
+            if sender is None:
+                sender = await senders.authenticate_body(request, body)
+                await self._check_rate(sender)
             now_ms = int(self._services.clock.now() * 1000)
             delivery = converter.convert(adapter, body, headers, now_ms, sender.realms)
             del body

@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 from api.ledger.client import Client, Command
 from api.ledger.statistics import Statistics
 from api.ledger.users import chunks
+from api.turns import pause
 from schemas.ledger import fields
 from schemas.ledger.inventory import (
     COUNTED_STATUSES,
@@ -111,6 +112,7 @@ class Inventory:
         for batch in chunks(wanted, MAX_COMMANDS):
             held = await self.chunks([(stream, number // ROWS_PER_CHUNK) for stream, number in batch])
             for (_, number), chunk in zip(batch, held, strict=True):
+                await pause()
                 times, index = row_times(chunk), number % ROWS_PER_CHUNK
                 if index >= len(times):
                     raise RowsDeletedError

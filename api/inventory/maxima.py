@@ -13,6 +13,7 @@ from api.inventory.inventory import Inventory, RowsDeletedError, Stream
 from api.inventory.table import Table, VisibleRows
 from api.ledger.client import Command
 from api.ledger.users import chunks
+from api.turns import pause
 from schemas.ledger.inventory import (
     COUNTED_STATUSES,
     ROWS_PER_CHUNK,
@@ -136,6 +137,7 @@ async def _stream_maxima(
     cut: list[tuple[VisibleRows, int, int, int]] = []
     last: list[tuple[VisibleRows, int, int]] = []
     for each, calendar in zip(some, by_stream, strict=True):
+        await pause()
         first, end = calendar.window(days)
         for status, ranges in _by_status(each).items():
             inside = None
@@ -204,6 +206,7 @@ async def _row_maximum(inventory: Inventory, stream: Stream, status: int, begin:
     held = range(begin // ROWS_PER_CHUNK, (stop - 1) // ROWS_PER_CHUNK + 1)
     for some in chunks(held, CHUNK_BATCH):
         for number, chunk in zip(some, await inventory.chunks([(stream, one) for one in some]), strict=True):
+            await pause()
             base = number * ROWS_PER_CHUNK
             counts = [row.values[status] for row in rows(chunk)[max(begin - base, 0) : stop - base]]
             if not counts:

@@ -12,6 +12,7 @@ from api.inventory.inventory import MAX_COMMANDS, Inventory, RowsDeletedError, S
 from api.inventory.table import Table
 from api.ledger.client import Command
 from api.ledger.users import chunks
+from api.turns import pause
 from schemas.ledger.inventory import ROWS_PER_CHUNK, from_micros, micros, row_times
 
 FEW_EXTERNAL: Final = 4_096
@@ -58,7 +59,7 @@ class LineSearch:
             )
         if not descending and passed == 0:
             return StartPoint([each.first for each in table.visible], [0] * len(table.external), self._chunk_starts, 0)
-        self._sum_up()
+        await self._sum_up()
         low, high = self._span()
         if table.visible:
             low, high = await self._narrow(low, high, passed, self._estimate, rough=True)
@@ -71,15 +72,17 @@ class LineSearch:
         before = sum(each.before(number) for each, number in zip(table.visible, numbers, strict=True)) + sum(ranks)
         return StartPoint(numbers, ranks, self._chunk_starts, before - passed if descending else passed - before)
 
-    def _sum_up(self) -> None:
+    async def _sum_up(self) -> None:
         """Sum the visible lines of the chunks by the moment before which all lines of a chunk are, and by its start."""
         ends: list[tuple[int, int]] = []
         begins: list[tuple[int, int]] = []
         for each, chunk_starts in zip(self._table.visible, self._chunk_starts, strict=True):
             assert each.stream.totals is not None
             last = (each.end - 1) // ROWS_PER_CHUNK
+            await pause()
             lines_before = each.before(each.first // ROWS_PER_CHUNK * ROWS_PER_CHUNK)
             for chunk in range(each.first // ROWS_PER_CHUNK, last + 1):
+                await pause()
                 until = each.before((chunk + 1) * ROWS_PER_CHUNK)
                 if weight := until - lines_before:
                     begins.append((chunk_starts[chunk], weight))
@@ -118,6 +121,7 @@ class LineSearch:
         counted = {low: 0, high: self._table.lines}
         guess = False
         while high - low > 1:
+            await pause()
             middle = (low + high) // 2
             if guess and counted[high] > counted[low]:
                 share = (passed - counted[low]) / (counted[high] - counted[low])
@@ -170,6 +174,7 @@ class LineSearch:
         for batch in chunks(wanted, MAX_COMMANDS):
             held = await self._inventory.chunks([(stream, chunk) for _, stream, chunk in batch])
             for (index, _, _), chunk in zip(batch, held, strict=True):
+                await pause()
                 if not chunk:
                     raise RowsDeletedError
                 around[index][1].extend(row_times(chunk))

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from api.inventory.inventory import Inventory, Stream
 from api.inventory.policy_history import Interval, RecordingHistory
 from api.ledger.client import Command
+from api.turns import pause
 from schemas.ledger.inventory import canonical_index
 
 
@@ -115,6 +116,7 @@ async def _visible(
     numbers = dict(zip(asked_keys(asked), await inventory.rows_before(asked), strict=True))
     found = []
     for stream in own:
+        await pause()
         name = (stream.shard.base, stream.number)
         since = 0 if since_us is None else numbers[*name, since_us]
         ranges = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, Final, Protocol, TypeVar, cast
 
 from pydantic import SecretStr
@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 from redis.asyncio.sentinel import SentinelConnectionPool
 from redis.exceptions import AuthenticationError, NoPermissionError
 
+from api.turns import pause
 from schemas.connections import redis_clients
 from schemas.connections.redis_clients import UNREACHABLE as UNREACHABLE
 from schemas.connections.redis_clients import as_connection_errors
@@ -28,6 +29,9 @@ MAX_AGE_S: Final = 5.0
 CLUSTER_RETRIES: Final = 1
 """After MOVED the retry goes to the right node."""
 
+MAX_ARGUMENTS: Final = 20_000
+"""Most arguments of one pipeline: about 10 ms to pack. A single command may have more."""
+
 REPLIES: Final = {"decode_responses": False, "protocol": 2}
 """redis-py returns replies as bytes, in the shapes of RESP2."""
 
@@ -42,7 +46,10 @@ class Client(Protocol):
     """The api's interface to Redis. Replies are bytes."""
 
     async def run(self, commands: Sequence[Command]) -> list[Any]:
-        """Send all commands in one pipeline, in order per slot; replies in this order. Raises one of UNREACHABLE."""
+        """Send all commands in order per slot; replies in this order. Raises one of UNREACHABLE.
+
+        They form one pipeline if they have at most MAX_ARGUMENTS arguments, else several.
+        """
 
     async def ping(self) -> None: ...
 
@@ -65,6 +72,11 @@ class ExpiringConnection:
             self._made_at = time.monotonic()
         await super().connect()  # type: ignore[misc]
 
+    async def read_response(self, *args: Any, **options: Any) -> Any:
+        # The replies of a pipeline arrive together, so that reading all of them would be one long turn.
+        await pause()
+        return await super().read_response(*args, **options)  # type: ignore[misc]
+
 
 class _PipelineClient:
     def __init__(self, redis: Any, url: str, *others: Any) -> None:
@@ -81,9 +93,12 @@ class _PipelineClient:
         return [{}] * len(commands)
 
     async def run(self, commands: Sequence[Command]) -> list[Any]:
-        if not commands:
-            return []
+        replies: list[Any] = []
+        for pipeline in pipelines(commands):
+            replies += await self._run(pipeline)
+        return replies
 
+    async def _run(self, commands: Sequence[Command]) -> list[Any]:
         async def send() -> list[Any]:
             pipeline = self._redis.pipeline(transaction=False)
             for command, target in zip(commands, await self._targets(commands), strict=True):
@@ -127,6 +142,18 @@ class _ClusterClient(_PipelineClient):
             {"target_nodes": self._redis.get_node_from_key(command[3])} if command[0] == "EVAL_RO" else {}
             for command in commands
         ]
+
+
+def pipelines(commands: Sequence[Command]) -> Iterator[Sequence[Command]]:
+    """The commands in order, in groups of at most MAX_ARGUMENTS arguments or of one command."""
+    first, arguments = 0, 0
+    for number, command in enumerate(commands):
+        arguments += len(command)
+        if arguments > MAX_ARGUMENTS and number > first:
+            yield commands[first:number]
+            first, arguments = number, len(command)
+    if first < len(commands):
+        yield commands[first:]
 
 
 def open_url(url: str, settings: CommonSettings | None = None) -> Client:

@@ -6,7 +6,11 @@ import math
 from collections.abc import Callable
 from typing import Final
 
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
 RETRY_S: Final = 1.0
+TIMEOUTS: Final = 3
+"""Timeouts without an answer in between that start the pause: a single slow reply concerns one request only."""
 
 
 class Cooldown:
@@ -14,10 +18,18 @@ class Cooldown:
         """`monotonic` is never set back; a wall clock set back would prolong the pause."""
         self._monotonic = monotonic
         self._until = -math.inf
+        self._timeouts = 0
 
     @property
     def active(self) -> bool:
         return self._monotonic() < self._until
 
-    def start(self) -> None:
-        self._until = self._monotonic() + RETRY_S
+    def record_failure(self, error: BaseException) -> None:
+        """Start the pause, for a timeout only after TIMEOUTS of them."""
+        self._timeouts += 1
+        if not isinstance(error, RedisTimeoutError) or self._timeouts >= TIMEOUTS:
+            self._until = self._monotonic() + RETRY_S
+
+    def record_answer(self) -> None:
+        """The store answered: earlier timeouts no longer count."""
+        self._timeouts = 0

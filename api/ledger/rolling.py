@@ -23,6 +23,7 @@ from api.ledger.users import (
     empty_parts,
     slice_queries,
 )
+from api.turns import pause
 from schemas.ledger import accuracy
 from schemas.ledger.keys import TEMPORARY_MS
 
@@ -38,7 +39,9 @@ class RollingWindow:
 async def count_rolling(users: DistinctUsers, days: Sequence[DistinctQuery], length: int) -> list[ActiveUsers]:
     """One figure for each day with `length - 1` days before it. All days have the same number of parts."""
     states = await _days(users, days)
-    windows = [_count_exactly(users, states, range(end - length + 1, end + 1)) for end in range(length - 1, len(days))]
+    windows = [
+        await _count_exactly(users, states, range(end - length + 1, end + 1)) for end in range(length - 1, len(days))
+    ]
     estimated = [window for window in windows if window.exact_count is None]
     try:
         for index in sorted({index for window in estimated for index in window.days}):
@@ -67,12 +70,13 @@ async def _days(users: DistinctUsers, days: Sequence[DistinctQuery]) -> list[Que
     return states
 
 
-def _count_exactly(users: DistinctUsers, states: Sequence[QueryState], days: range) -> RollingWindow:
+async def _count_exactly(users: DistinctUsers, states: Sequence[QueryState], days: range) -> RollingWindow:
     if any(states[index].spilled or states[index].has_sketches for index in days):
         return RollingWindow(days, None)
     found: set[bytes] = set()
     for index in days:
         found.update(*states[index].parts)
+        await pause()
         if len(found) > users.exact_up_to:
             return RollingWindow(days, None)
     return RollingWindow(days, len(found))
@@ -84,6 +88,7 @@ async def _sketch(users: DistinctUsers, day: QueryState) -> None:
     for part, members in enumerate(day.parts):
         key = users.temporary_sketch(day, part)
         # Created even if empty: the final check that all sketches exist proves that none has expired.
+        await pause()
         commands: list[Command] = [("PFADD", key), ("PEXPIRE", key, TEMPORARY_MS), *add_commands(key, members)]
         sketches = (name for unit in day.query.shard_scopes() for name in unit.sketches(part, len(day.parts)))
         if users.cluster:
@@ -99,7 +104,7 @@ async def _sketch(users: DistinctUsers, day: QueryState) -> None:
 async def _counts(users: DistinctUsers, states: Sequence[QueryState], windows: Sequence[RollingWindow]) -> list[int]:
     """The estimates by window. Raises TimeoutError if a temporary sketch expired before all were counted."""
     names = {index: _sketch_names(users, states[index]) for window in windows for index in window.days}
-    commands: list[Command] = [("PFCOUNT", *sketches) for window in windows for sketches in _by_part(names, window)]
+    commands: Iterator[Command] = (("PFCOUNT", *keys) for window in windows for keys in _by_part(names, window))
     counts: list[int] = []
     for chunk in chunks(commands, MAX_MERGED // 16):
         counts += await users.client.run(chunk)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
@@ -13,6 +14,7 @@ from api.ledger.imported import Counts, Imported, decode_months
 from api.ledger.status import HeldIds, PipelineStatus, ShardStatus, integer, is_date
 from api.ledger.users import ActiveUsers, DistinctQuery, DistinctUsers, ShardScope, chunks
 from api.metrics import ACCESS_REFUSALS
+from api.turns import pause
 from schemas.events import MAX_AHEAD
 from schemas.ledger import accuracy, fields, keys
 from schemas.ledger.keys import Shard, ShardKeys
@@ -28,8 +30,10 @@ TOKEN: Final = fields.split(fields.token("", ""))[0]
 LABEL_DIMENSIONS: Final = frozenset({"realm", "client", "node"})
 """Dimensions of labels; the other members of the set are words."""
 
-MAX_COMMANDS: Final = 2_000
+MAX_COMMANDS: Final = 500
 """Most commands of one pipeline, which blocks this process and Redis."""
+MAX_WIDE: Final = 2
+"""Most questions with a row per label that are computed at the same time: each may hold tens of MB."""
 
 READ_EXPIRIES: Final = """
 return {redis.call('TIME')[1], redis.call('HGET', KEYS[2], ARGV[1]), redis.call('ZMSCORE', KEYS[1], unpack(ARGV, 2))}
@@ -80,6 +84,7 @@ class Statistics:
         self._client = client
         self._prefix = settings.key_prefix
         self._by_realm = "realm" in settings.users_by and "realm" in settings.counts_by
+        self.wide_questions = asyncio.Semaphore(MAX_WIDE)
         self.users = DistinctUsers(client, self._prefix, settings.exact_up_to, cluster=settings.redis_cluster)
 
     def scopes_of(self, realms: Collection[str] | None) -> tuple[Scope, ...]:
@@ -172,6 +177,7 @@ class Statistics:
         found: dict[str, list[ShardKeys]] = {}
         unlisted: list[tuple[str, ShardKeys]] = []
         for shard, (now, last_record, scores) in zip(shards, replies, strict=True):
+            await pause()
             pruned = _by_a_future_record(last_record, int(now))
             for period, score in zip(periods, scores, strict=True):
                 # The score is the period's expiry; then its keys are gone, although the index may still list it.
@@ -214,6 +220,7 @@ class Statistics:
         for chunk in chunks(units, MAX_COMMANDS):
             commands: list[Command] = [("HGETALL", unit.shard.counts(unit.period, unit.scope)) for unit in chunk]
             for unit, found in zip(chunk, await self._client.run(commands), strict=True):
+                await pause()
                 yield unit, [(fields.split(field.decode()), int(count)) for field, count in found.items()]
 
     async def labels(self) -> dict[Scope, set[Shard]]:
@@ -223,10 +230,19 @@ class Statistics:
         replies = await self.run([("SMEMBERS", shard.labels) for shard in shards])
         for shard, members in zip(shards, replies, strict=True):
             for member in members:
+                await pause()
                 dimension, *names = fields.split(member.decode())
                 if dimension in LABEL_DIMENSIONS:
                     known.setdefault(Scope(dimension, tuple(names)), set()).add(shard.shard)
         return known
+
+    async def refused_by_share(self, dimension: str, realms: Collection[str]) -> bool:
+        """Whether the share of one of the realms ever had no room for a label of the dimension."""
+        names = [fields.refused(dimension, realm) for realm in realms]
+        if not names:
+            return False
+        replies = await self.run([("HMGET", shard.shares, *names) for shard in await self.shards()])
+        return any(value is not None for values in replies for value in values)
 
     async def pipeline_status(self) -> PipelineStatus:
         """The status of each shard."""
@@ -245,7 +261,7 @@ class Statistics:
         return {shard.shard.tag: HeldIds.of(held) for shard, held in zip(shards, replies, strict=True)}
 
     async def active_clients(self, period: str) -> ActiveUsers:
-        """Distinct clients that received tokens without a user in a period."""
+        """Distinct clients with a successful login or an issued token in a period."""
         held = await self.find_periods([period])
         return await self.users.count_sketches([shard.clients(period) for shard in held.shards.get(period, ())])
 

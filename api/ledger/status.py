@@ -91,9 +91,17 @@ class ShardStatus(NamedTuple):
     @property
     def dead(self) -> dict[str, int | None]:
         """Dead letters by reason; None for a value that is not a count."""
+        return self._by_name(fields.dead(""))
+
+    @property
+    def unknown(self) -> dict[str, int | None]:
+        """Ignored elements by unknown event type; None for a value that is not a count."""
+        return self._by_name(fields.unknown(""))
+
+    def _by_name(self, of: str) -> dict[str, int | None]:
         found = {fields.split(name): whole(count) for name, count in self.progress.items()}
-        dead = fields.split(fields.dead(""))[0]
-        return {parts[1]: found[parts] for parts in sorted(found) if parts[0] == dead and len(parts) == 2}
+        kind = fields.split(of)[0]
+        return {parts[1]: found[parts] for parts in sorted(found) if parts[0] == kind and len(parts) == 2}
 
     @property
     def unexpected_allowed(self) -> int | None:
@@ -170,12 +178,17 @@ class HeldIds(NamedTuple):
 
     @classmethod
     def of(cls, held: Mapping[bytes, bytes]) -> HeldIds:
-        numbers = {name: integer(value) for name, value in _decoded(held).items()}
-        evicted_before = numbers.pop(fields.EVICTED_BEFORE, None)
-        found = {integer(hour): whole(ids) or 0 for hour, ids in numbers.items()}
-        hours = sorted(hour for hour in found if hour is not None and is_date(hour * HOUR_MS))
-        ids = sum(found[hour] for hour in hours)
-        return cls(hours[0] if hours else None, hours[-1] if hours else None, ids, evicted_before)
+        ids, hours, evicted = 0, set[int](), []
+        for name, value in _decoded(held).items():
+            # Ids beyond their realm's share have hours of their own.
+            field, number = fields.split(name)[-1], integer(value)
+            hour = integer(field)
+            if field == fields.EVICTED_BEFORE and number is not None:
+                evicted.append(number)
+            elif hour is not None and is_date(hour * HOUR_MS):
+                hours.add(hour)
+                ids += whole(number) or 0
+        return cls(min(hours, default=None), max(hours, default=None), ids, max(evicted, default=None))
 
 
 def _text(value: bytes) -> str:

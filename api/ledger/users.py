@@ -16,6 +16,7 @@ from itertools import islice
 from typing import Final, NamedTuple, TypeVar
 
 from api.ledger.client import Client, Command
+from api.turns import pause
 from schemas.ledger import accuracy
 from schemas.ledger.keys import SMALL_PARTS, TEMPORARY_MS, ShardKeys, temporary
 from schemas.ledger.scopes import Scope
@@ -24,6 +25,10 @@ MAX_ARGUMENTS: Final = 4_000
 """Most arguments of one PFADD, which blocks Redis."""
 MAX_SHARD_SCOPES: Final = 256
 """Most shard scopes whose small sets are read at once: a million ids at the default EXACT_UP_TO, if all are full."""
+MAX_UNITED: Final = 16
+"""Most shard scopes whose small sets one command unites: 65,000 members at the default EXACT_UP_TO, if all are full."""
+MAX_UNIONS: Final = 8
+"""Most such unions in one pipeline."""
 MAX_CONCURRENT_QUERIES: Final = 2
 """Most queries that hold MAX_SHARD_SCOPES at the same time."""
 MAX_MERGED: Final = 256
@@ -47,7 +52,7 @@ class ActiveUsers:
 
 
 class ShardScope(NamedTuple):
-    """The users of one scope and period in one shard."""
+    """One scope and period in one shard, whose users or counters are read."""
 
     shard: ShardKeys
     period: str
@@ -118,6 +123,7 @@ class DistinctUsers:
         nonce = secrets.token_hex(8)
         states: dict[int, QueryState] = {}
         for pieces in slice_queries(queries):
+            await pause()
             async with self.slots:
                 for piece in pieces:
                     if piece.query_index not in states and piece.shard_scopes:
@@ -168,23 +174,31 @@ class DistinctUsers:
 
     async def load_small_sets(self, asked: Sequence[tuple[QueryState, list[ShardScope]]]) -> None:
         """Read the small sets of these shard scopes, then whether they have sketches."""
-        small: list[Command] = []
         exists: list[Command] = []
-        owners: list[tuple[QueryState, int]] = []
         sketched: list[QueryState] = []
-        for query, shard_scopes in asked:
-            k = len(query.parts)
-            for group in self._by_slot(shard_scopes):
+        for unions in chunks(self._unions(asked), MAX_UNIONS):
+            small: list[Command] = []
+            owners: list[tuple[QueryState, int]] = []
+            for query, group in unions:
+                k = len(query.parts)
                 for part in range(k):
                     small.append(("SUNION", *(key for shard_scope in group for key in shard_scope.small_sets(part, k))))
                     owners.append((query, part))
                 exists.append(("EXISTS", *(shard_scope.first_sketch for shard_scope in group)))
                 sketched.append(query)
-        replies = await self.client.run(small + exists)
-        for (query, part), members in zip(owners, replies, strict=False):
-            query.parts[part].update(members)
-        for query, found in zip(sketched, replies[len(small) :], strict=True):
+                await pause()
+            for (query, part), members in zip(owners, await self.client.run(small), strict=True):
+                query.parts[part].update(members)
+                await pause()
+        for query, found in zip(sketched, await self.client.run(exists), strict=True):
             query.has_sketches |= found > 0
+
+    def _unions(
+        self, asked: Sequence[tuple[QueryState, list[ShardScope]]]
+    ) -> Iterator[tuple[QueryState, list[ShardScope]]]:
+        for query, shard_scopes in asked:
+            for group in self._by_slot(shard_scopes):
+                yield from ((query, united) for united in chunks(group, MAX_UNITED))
 
     def _by_slot(self, shard_scopes: list[ShardScope]) -> Iterable[list[ShardScope]]:
         """Groups of shard scopes whose keys one command may use: one shard each in a Cluster, else all."""
@@ -201,6 +215,7 @@ class DistinctUsers:
         for part, members in enumerate(query.parts):
             commands.extend(add_commands(self.temporary_sketch(query, part), members))
             members.clear()
+            await pause()
         query.spilled = True
         await self.client.run(commands)
 
@@ -227,6 +242,7 @@ class DistinctUsers:
                 else:
                     sketches_of_part = by_part[part]
                 temporary_keys = [key] if members or merge or query.spilled else []
+                await pause()
                 counted.append((index, len(commands)))
                 commands.append(("PFCOUNT", *sketches_of_part, *temporary_keys))
                 commands.extend(("UNLINK", name) for name in temporary_keys)

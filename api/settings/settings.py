@@ -11,6 +11,7 @@ from api.settings import quotas, reporting_policy, token_file
 from api.settings.origin import origin_of
 from schemas.connections.kafka_settings import http_url
 from schemas.connections.redis_settings import RedisUrl
+from schemas.connections.urls import is_loopback
 from schemas.events import EVENTS
 from schemas.outgoing import topics_by_event
 from schemas.settings import PREFIX, KafkaSettings, Listed
@@ -32,7 +33,7 @@ REQUIRED_BY_METHOD: Final = {
 MIN_SECRET_CHARS: Final = 16
 """Minimum length of a webhook's secret: anyone on the network can guess."""
 
-T = TypeVar("T", str, SecretStr, Path | None)
+T = TypeVar("T", str, SecretStr, Path | None, tuple[str, ...])
 
 
 def _auth_methods(methods: tuple[AuthMethod, ...]) -> tuple[AuthMethod, ...]:
@@ -113,6 +114,14 @@ def _origins(origins: tuple[str, ...]) -> tuple[str, ...]:
     return origins
 
 
+def _cors_origins(origins: tuple[str, ...]) -> tuple[str, ...]:
+    if "*" not in origins:
+        return _origins(origins)
+    if len(origins) > 1:
+        raise ValueError("* allows every origin, so it cannot be combined with others")
+    return origins
+
+
 class ApiSettings(KafkaSettings):
     """Settings of the api: surfaces, authentication, cache."""
 
@@ -124,16 +133,26 @@ class ApiSettings(KafkaSettings):
     api_host: str = Field("127.0.0.1", description="Address on which the api listens.")
     api_port: int = Field(8080, ge=0, le=65_535, description="Port on which the api listens; 0 means a free port.")
 
+    cors_origins: Annotated[Listed[str], AfterValidator(_cors_origins)] = Field(
+        (),
+        description="Origins whose pages may call the api from a browser (https://app.example.com), or * for all; "
+        "never with cookies.",
+    )
+
     auth: Annotated[Listed[AuthMethod], AfterValidator(_auth_methods)] = Field(
         (),
         description="Methods that authenticate tokens: jwt, introspection, static, or several; none answers everybody.",
         examples=["static"],
     )
     auth_issuer: Annotated[str, AfterValidator(_required_by_method)] = Field(
-        "", description="Required `iss` of a JWT.", examples=["https://login.example.com"]
+        "",
+        description="Required `iss` of a JWT, and of an introspection answer that has one.",
+        examples=["https://login.example.com"],
     )
-    auth_audience: Annotated[str, AfterValidator(_required_by_method)] = Field(
-        "", description="Required `aud` of a JWT.", examples=["authtally"]
+    auth_audience: Annotated[Listed[str], AfterValidator(_required_by_method)] = Field(
+        (),
+        description="Audiences, one of which must be in `aud` of a JWT, and of an introspection answer that has `aud`.",
+        examples=["authtally"],
     )
     auth_jwks_url: Url = Field(
         "",
@@ -163,12 +182,32 @@ class ApiSettings(KafkaSettings):
         "realms",
         description="Claim with the realms to which a token is limited; a token without the claim is not limited.",
     )
+    auth_realms_required: bool = Field(
+        False, description="Whether to refuse JWTs and introspected tokens without AUTH_REALMS_CLAIM."
+    )
+    auth_lookups_per_s: float = Field(
+        50,
+        gt=0,
+        le=10_000,
+        description="Introspections per second of tokens that were not valid before; a fifth of it for one address.",
+    )
+    auth_none_writes: bool = Field(
+        False, description="Whether AUTH=none also lets everybody delete reporting rows and send events."
+    )
+    auth_none_hosts: Listed[str] = Field(
+        (),
+        description="Host names at which AUTH=none answers, beside addresses, API_HOST and names without a dot.",
+    )
 
     janssen_shape: Shape = Field(
         "documented", description="Whether /jans-auth answers as in Janssen's documentation or as its source code does."
     )
     gluu_shape: Shape = Field(
         "documented", description="Whether /oxauth answers as in Gluu's documentation or as its source code does."
+    )
+    stat_error_reason: bool = Field(
+        False,
+        description="Whether errors of the Janssen and Gluu source shapes have a `reason`, as with errorReasonEnabled.",
     )
     linotp_shape: Shape = Field(
         "documented", description="Whether /reporting answers as in LinOTP's documentation or as its source code does."
@@ -189,6 +228,10 @@ class ApiSettings(KafkaSettings):
     )
     reporting_session_s: int = Field(
         3600, ge=1, le=2_592_000, description="Lifetime of a reporting session in seconds."
+    )
+    reporting_cookie_secure: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="Whether the session cookie is sent over https only; auto: on, except on a loopback API_HOST.",
     )
     janssen_cache_ttl_s: int = Field(3600, ge=0, description="Seconds for which a Janssen answer is cached.")
     gluu_interval_s: int = Field(
@@ -238,21 +281,41 @@ class ApiSettings(KafkaSettings):
     live_listeners: int = Field(
         256, ge=0, le=10_000, description="Most concurrent listeners of /v1/live; beyond it 503."
     )
+    live_listeners_per_subject: int = Field(
+        32,
+        ge=1,
+        le=10_000,
+        description="Most listeners of /v1/live of one subject, or of one address with AUTH=none; beyond it 429.",
+    )
 
     ingest: Annotated[bool, AfterValidator(_has_topic)] = Field(
         False,
         description="Whether to accept events over HTTP and send them to Kafka. The api uses Kafka settings only then.",
     )
+    ingest_strict: bool = Field(
+        False,
+        description="Whether /v1/events rejects events with unknown fields, instead of a warning in the answer.",
+    )
     ingest_keycloak_secret: Secret = Field(
         SecretStr(""),
-        description="Secret of the webhook /v1/ingest/keycloak; empty: only tokens with scope events:write.",
+        description=(
+            "Secret of the webhook /v1/ingest/keycloak, sent or used to sign; "
+            "empty: only tokens with scope events:write."
+        ),
     )
     ingest_auth0_secret: Secret = Field(
         SecretStr(""), description="Secret of the webhook /v1/ingest/auth0; empty: only tokens with scope events:write."
     )
     ingest_fusionauth_secret: Secret = Field(
         SecretStr(""),
-        description="Secret of the webhook /v1/ingest/fusionauth; empty: only tokens with scope events:write.",
+        description=(
+            "Secret of the webhook /v1/ingest/fusionauth, sent or used to sign; "
+            "empty: only tokens with scope events:write."
+        ),
+    )
+    ingest_fusionauth_jwks_url: Annotated[str, AfterValidator(http_url)] = Field(
+        "",
+        description="URL of the keys by which FusionAuth signs its webhooks (RSA, EC): its /.well-known/jwks.json.",
     )
     ingest_max_bytes: int = Field(
         1_048_576, ge=1024, description="Largest accepted body of events in bytes, uncompressed."
@@ -262,7 +325,8 @@ class ApiSettings(KafkaSettings):
         35, ge=1, le=36_500, description="Age in days beyond which an event over HTTP is rejected."
     )
     ingest_max_in_flight_bytes: Annotated[int, AfterValidator(_holds_one_body)] = Field(
-        16_777_216, description="Most bytes of bodies held until Kafka acknowledges their events; beyond it 429."
+        16_777_216,
+        description="Most bytes of bodies held until Kafka acknowledges their events, else 429; one sender gets half.",
     )
     ingest_rate_limit: int = Field(
         2000, ge=0, description="Burst of requests with events that a sender may send; 0 means no limit."
@@ -273,6 +337,13 @@ class ApiSettings(KafkaSettings):
     ingest_timeout_s: float = Field(
         5.0, ge=0.1, le=60, description="Seconds within which Kafka must acknowledge events; beyond it 503."
     )
+
+    @property
+    def secure_cookies(self) -> bool:
+        """Whether cookies are always for https only: behind a proxy the api itself does not see https."""
+        if self.reporting_cookie_secure == "auto":
+            return not is_loopback(self.api_host)
+        return self.reporting_cookie_secure == "on"
 
     def _speaks_kafka(self) -> bool:
         return self.ingest

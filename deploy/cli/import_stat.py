@@ -14,9 +14,11 @@ import click
 from aggregator.ledger.ledger import Ledger
 from aggregator.ledger.store import Client
 from aggregator.settings import WorkerSettings
+from deploy.cli import audit
 from deploy.cli.json_output import print_json
 from deploy.cli.operations import shards_held, show_table, with_ledger
 from deploy.cli.past_months import LOGINS, MAX_BYTES, PastError, PastMonth, month_of, read
+from deploy.cli.terminal import echo
 from schemas.ledger import fields, keys
 from schemas.ledger.keys import ShardKeys
 from schemas.ledger.periods import Month
@@ -77,7 +79,7 @@ def import_months(
         if as_json:
             print_json({"months": [], "refused": [], "faults": faults, "written": False})
         for fault in faults:
-            click.echo(fault, err=True)
+            echo(fault, err=True)
         raise click.ClickException(f"{file}: nothing was imported") from error
     held = _held(settings, [row.month for row in months])
     remarks = {row.month: _remark(row.month, held) for row in months}
@@ -90,6 +92,8 @@ def import_months(
         if there and not replace:
             message = f"{', '.join(sorted(there))}: another run imported it meanwhile; nothing was changed"
             raise click.ClickException(message)
+        named = {"months": [month.key for month in remarks], "source": source, "replace": replace}
+        audit.record(settings, "import-stat", named, len(months))
     if as_json:
         result = [_as_document(row, source) | {"held": remarks[row.month] or None} for row in months]
         print_json({"months": result, "refused": clash, "written": not refused and not dry_run})
@@ -101,7 +105,7 @@ def import_months(
     if refused:
         raise click.ClickException(f"{_needed(refusals)}. Nothing was changed")
     if not as_json:
-        click.echo("Dry run: nothing was changed." if dry_run else f"Imported {len(months)} months from {source}.")
+        echo("Dry run: nothing was changed." if dry_run else f"Imported {len(months)} months from {source}.")
 
 
 def remove(settings: WorkerSettings, texts: Sequence[str], *, dry_run: bool, as_json: bool) -> None:
@@ -118,15 +122,16 @@ def remove(settings: WorkerSettings, texts: Sequence[str], *, dry_run: bool, as_
     gone = sorted({month.key for month in months if month in there})
     if not dry_run and gone:
         gone = sorted(_replace(settings, (), "", replace=True, remove=months))
+        audit.record(settings, "import-stat --remove", {"months": gone}, len(gone))
     missing = sorted({month.key for month in months} - set(gone))
     if as_json:
         print_json({"removed": gone, "not_imported": missing, "written": bool(gone) and not dry_run})
         return
     for month in missing:
-        click.echo(f"{month} was not imported.")
+        echo(f"{month} was not imported.")
     if gone:
         result = f"{', '.join(gone)}"
-        click.echo(f"Dry run: {result} would be removed." if dry_run else f"Removed {result}.")
+        echo(f"Dry run: {result} would be removed." if dry_run else f"Removed {result}.")
 
 
 def show(settings: WorkerSettings, *, as_json: bool) -> None:
@@ -143,7 +148,7 @@ def show(settings: WorkerSettings, *, as_json: bool) -> None:
             }
         )
     elif not rows:
-        click.echo("Nothing is imported.")
+        echo("Nothing is imported.")
     else:
         show_table(
             ("month", "active users", "logins", "tokens", "source", ""),

@@ -16,11 +16,13 @@ from redis.asyncio import RedisCluster
 
 from aggregator.ledger.store import Client
 from aggregator.settings import WorkerSettings
+from deploy.cli import audit
 from deploy.cli.json_output import print_json
 from deploy.cli.operations import confirmed, shards_held, show_table
 from deploy.cli.positions import no_such_shard
 from deploy.cli.snapshot import with_connection
 from deploy.cli.snapshot.redis_connections import RedisConnection, connect_to, is_same_node, names
+from deploy.cli.terminal import echo
 from schemas.events import EARLIEST, MAX_AHEAD
 from schemas.ledger import fields
 from schemas.ledger.keys import Shard, ShardKeys
@@ -87,11 +89,13 @@ def rebuild_index(settings: WorkerSettings, shard: Shard | None, yes: bool, *, a
     changes = needed and confirmed(yes, "Add and remove these?", as_json=as_json)
     if changes:
         found = with_connection(settings, lambda client: run(client, True))
+        named = {"shards": [each.shard.tag for each in found if each.added or each.removed]}
+        audit.record(settings, "positions rebuild-index", named, sum(each.added + each.removed for each in found))
     if as_json:
         print_json({"shards": [_as_document(each) for each in found], "changed": changes})
     elif changes:
         added, removed = sum(each.added for each in found), sum(each.removed for each in found)
-        click.echo(f"Added {added} periods and removed {removed} timestamps. Answers include them from now on.")
+        echo(f"Added {added} periods and removed {removed} timestamps. Answers include them from now on.")
 
 
 async def repair(client: Client, of: ShardKeys, *, change: bool) -> Repair:
@@ -199,4 +203,4 @@ def _show(found: list[Repair]) -> None:
     if rows:
         show_table(("topic", "partition", "period or field", ""), rows)
     else:
-        click.echo("Nothing to repair: every period that has keys is in its shard's index.")
+        echo("Nothing to repair: every period that has keys is in its shard's index.")

@@ -42,6 +42,8 @@ main = click.version_option(package_name="authtally")(
                 operate.positions,
                 operate.dead_letters,
                 operate.settings,
+                operate.realm,
+                operate.audit,
             ),
             "Data": (data.publish, data.import_stat, data.snapshot, data.recount),
             "Read": (report.report,),

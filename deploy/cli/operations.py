@@ -16,8 +16,9 @@ from rich.console import Console
 from rich.table import Table
 
 from aggregator.ledger.ledger import Ledger, LedgerDefectError
-from aggregator.ledger.store import UNREACHABLE, Client, connect, describe_error
+from aggregator.ledger.store import UNREACHABLE, Client, close, connect, describe_error
 from aggregator.settings import WorkerSettings
+from deploy.cli.terminal import echo, printable
 from schemas.connections.kafka_diagnosis import diagnose
 from schemas.ledger import keys
 from schemas.ledger.keys import Shard
@@ -60,7 +61,7 @@ def with_ledger(settings: WorkerSettings, operation: Callable[[Ledger, Client], 
             async with asyncio.timeout(PATIENCE_S):
                 return await operation(ledger, client)
         finally:
-            await client.aclose()
+            await close(client)
 
     try:
         return asyncio.run(conversation())
@@ -174,7 +175,7 @@ def confirmed(yes: bool, question: str, *, as_json: bool = False) -> bool:
         return yes
     if sys.stdin.isatty():
         return click.confirm(question, default=False)
-    click.echo("Dry run: nothing was changed. Repeat with --yes to make the change.")
+    echo("Dry run: nothing was changed. Repeat with --yes to make the change.")
     return False
 
 
@@ -182,7 +183,7 @@ def show_table(columns: Iterable[str], rows: Iterable[Iterable[object]]) -> None
     """Print columns; without a terminal in a fixed width, wide enough for scripts."""
     table = Table(box=None, pad_edge=False)
     for column in columns:
-        table.add_column(column, no_wrap=True)
+        table.add_column(printable(column), no_wrap=True)
     for row in rows:
-        table.add_row(*(str(cell) for cell in row))
+        table.add_row(*(printable(str(cell)) for cell in row))
     Console(width=None if sys.stdout.isatty() else 240, highlight=False, markup=False).print(table)

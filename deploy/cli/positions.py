@@ -11,8 +11,10 @@ import click
 from aggregator.ledger.ledger import Ledger, Refused, ShardState
 from aggregator.ledger.store import Client
 from aggregator.settings import WorkerSettings
+from deploy.cli import audit
 from deploy.cli.json_output import print_json
 from deploy.cli.operations import NO_ID, Log, confirmed, logs_of, shards_held, show_table, with_ledger
+from deploy.cli.terminal import echo
 from schemas.ledger import fields
 from schemas.ledger.keys import Shard
 from schemas.settings import PREFIX
@@ -192,6 +194,8 @@ def allow_unexpected(settings: WorkerSettings, shard: Shard, number: int, *, as_
     held = with_ledger(settings, ask)
     if held is None:
         raise click.ClickException(no_such_shard(settings, shard))
+    parameters = {"topic": shard.topic, "partition": shard.partition, "before": held.allowed}
+    audit.record(settings, "positions allow-unexpected", parameters, number)
     full = held.unexpected >= number
     if as_json:
         print_json(
@@ -205,11 +209,11 @@ def allow_unexpected(settings: WorkerSettings, shard: Shard, number: int, *, as_
             }
         )
         return
-    click.echo(f"{shard.tag} has {held.unexpected} unexpected records; allowed: {number} (before: {held.allowed}).")
+    echo(f"{shard.tag} has {held.unexpected} unexpected records; allowed: {number} (before: {held.allowed}).")
     if full:
-        click.echo(f"The partition stops at the next unexpected record: allow more than {held.unexpected}.")
+        echo(f"The partition stops at the next unexpected record: allow more than {held.unexpected}.")
     else:
-        click.echo("If the partition had stopped because of them, a running worker continues within seconds.")
+        echo("If the partition had stopped because of them, a running worker continues within seconds.")
 
 
 def no_such_shard(settings: WorkerSettings, shard: Shard) -> str:
@@ -233,14 +237,18 @@ def reset(settings: WorkerSettings, shard: Shard, to: str, yes: bool, *, as_json
     state = with_ledger(settings, lambda ledger, _client: ledger.read_state(shard))
     move = assess(shard, state, log, target)
     if not as_json:
-        click.echo("\n".join(move.in_words))
+        echo("\n".join(move.in_words))
     moves = confirmed(yes, "Move it?", as_json=as_json)
     if moves and isinstance(with_ledger(settings, _write(move, log)), Refused):
         raise click.ClickException("the shard's position moved meanwhile, nothing was changed: repeat")
+    if moves:
+        document = _as_document(move, moved=moves)
+        named = {name: document[name] for name in ("topic", "partition", "from", "to")}
+        audit.record(settings, "positions reset", named, move.twice + move.never)
     if as_json:
         print_json(_as_document(move, moved=moves))
     elif moves:
-        click.echo("Moved. A running worker continues from there with its next range.")
+        echo("Moved. A running worker continues from there with its next range.")
 
 
 def _as_document(move: Move, *, moved: bool) -> dict[str, Any]:

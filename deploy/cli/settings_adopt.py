@@ -10,8 +10,10 @@ import click
 from aggregator.ledger.ledger import Ledger, Refused
 from aggregator.ledger.store import Client
 from aggregator.settings import NEVER_ADOPTED, WorkerSettings
+from deploy.cli import audit
 from deploy.cli.json_output import print_json
 from deploy.cli.operations import confirmed, shards_held, show_table, with_ledger
+from deploy.cli.terminal import echo
 from schemas.ledger import fields
 from schemas.ledger.keys import Shard
 from schemas.settings import PREFIX
@@ -66,7 +68,7 @@ def adopt(settings: WorkerSettings, yes: bool, *, as_json: bool) -> None:
     found = with_ledger(settings, ask)
     rows = [(*_named(change), *change.shard, change.position) for change in found]
     if not found and not as_json:
-        click.echo("No difference: every shard was counted with these settings.")
+        echo("No difference: every shard was counted with these settings.")
         return
     if not as_json:
         show_table([name.replace("_", " ") for name in COLUMNS], rows)
@@ -83,7 +85,7 @@ def adopt(settings: WorkerSettings, yes: bool, *, as_json: bool) -> None:
         )
     document: dict[str, Any] = {"changes": [dict(zip(COLUMNS, row, strict=True)) for row in rows], "recorded": False}
     if not as_json:
-        click.echo(
+        echo(
             "Counts made so far stay as they are; the new values apply from these positions on.\n"
             "Stop the workers first: a running worker continues with its old settings."
         )
@@ -106,10 +108,12 @@ def adopt(settings: WorkerSettings, yes: bool, *, as_json: bool) -> None:
             f"{', '.join(shard.tag for shard in moved)} moved meanwhile and kept the old values; "
             "the others are recorded: stop the workers and repeat"
         )
+    changed = sorted({change.setting.upper() for change in found})
+    audit.record(settings, "settings adopt", {"settings": changed}, len({change.shard for change in found}))
     if as_json:
         print_json(document | {"recorded": True})
     else:
-        click.echo("Recorded.")
+        echo("Recorded.")
 
 
 def _named(change: Change) -> tuple[str, str, str]:

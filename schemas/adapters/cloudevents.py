@@ -12,7 +12,7 @@ from urllib.parse import unquote
 import msgspec
 from msgspec import Raw, Struct
 
-from schemas.adapters.elements import Element, Headers
+from schemas.adapters.elements import Element, Headers, UnknownType
 from schemas.adapters.framing import bad_element, element, elements
 from schemas.adapters.timestamps import Number, from_text, whole
 from schemas.decoding_errors import example_of
@@ -87,7 +87,7 @@ def cloudevents(value: bytes | None, headers: Headers, at: RecordTime) -> list[E
     if value is None:
         return [bad_element(0, None, undecodable(None, None))]
 
-    def read(raw: bytes, at: RecordTime) -> tuple[Event, ...]:
+    def read(raw: bytes, at: RecordTime) -> tuple[Event, ...] | UnknownType:
         envelope = msgspec.convert({"datacontenttype": content_type or None} | attributes, Attributes)
         # In HTTP an empty body means no data.
         return _events(envelope, raw or b"null", at)
@@ -115,19 +115,19 @@ def _header_attributes(headers: Headers) -> tuple[dict[str, str], str]:
     return attributes, content_type
 
 
-def _read(raw: bytes, at: RecordTime) -> tuple[Event, ...]:
+def _read(raw: bytes, at: RecordTime) -> tuple[Event, ...] | UnknownType:
     envelope = _DECODE(raw)
     return _events(envelope, envelope.data if envelope.data_base64 is None else envelope.data_base64, at)
 
 
-def _events(envelope: Attributes, raw: bytes | Raw, at: RecordTime) -> tuple[Event, ...]:
+def _events(envelope: Attributes, raw: bytes | Raw, at: RecordTime) -> tuple[Event, ...] | UnknownType:
     for name in ("specversion", "id", "source", "type"):
         if not getattr(envelope, name):
             raise BadRecordError("missing_field", f"the CloudEvents attribute `{name}` is missing or empty")
     if envelope.specversion != "1.0":
         raise BadRecordError("wrong_type", "`specversion` is not 1.0, the only version that is read")
     if envelope.type not in TYPES:
-        return ()
+        return UnknownType.of(envelope.type or "")
     if not _is_json(envelope.datacontenttype):
         raise BadRecordError(
             "wrong_type", "`datacontenttype` is not JSON; allowed: application/json, or one that ends in +json"

@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 from msgspec.structs import replace
 
-from schemas.adapters.elements import Adapter, Element, Headers
+from schemas.adapters.elements import Adapter, Element, Headers, UnknownType
 from schemas.events import BOM, REASONS, UNDECODABLE, BadRecordError, Event, RecordTime, undecodable
 
 MAX_ELEMENTS: Final = 10_000
@@ -17,8 +17,8 @@ MAX_ELEMENTS: Final = 10_000
 A record has one offset and is applied in one step; without this limit 1 MB of `[0,0,…` has half a million elements.
 """
 
-ReadElement = Callable[[bytes, RecordTime], tuple[Event, ...]]
-"""Converts one element, with its record's time, to checked events; to none if the element is ignored.
+ReadElement = Callable[[bytes, RecordTime], tuple[Event, ...] | UnknownType]
+"""Converts one element, with its record's time, to checked events; to none if its type is ignored by name.
 
 Raises BadRecordError, or what UNDECODABLE lists. The element may be any buffer that msgspec decodes.
 """
@@ -41,7 +41,7 @@ def elements(read: ReadElement, value: bytes | None, at: RecordTime) -> list[Ele
         return [bad_element(0, None, undecodable(None, None))]
     # Nearly all records are one valid object, so that is tried first; other framings only if it fails.
     try:
-        return [Element(0, value, read(value, at))]
+        return [_read_element(0, value, read(value, at))]
     except BadRecordError as bad:
         return [bad_element(0, value, bad)]
     except UNDECODABLE as error:
@@ -56,6 +56,15 @@ def elements(read: ReadElement, value: bytes | None, at: RecordTime) -> list[Ele
     return [element(read, index, raw, at) for index, raw in enumerate(parts)]
 
 
+def array_elements(read: ReadElement, value: bytes, array: bytes, at: RecordTime) -> list[Element]:
+    """The elements of `array`, a JSON array inside of the record `value`."""
+    try:
+        parts = _split(array)
+    except BadRecordError as bad:
+        return [bad_element(0, value, bad)]
+    return [element(read, index, raw, at) for index, raw in enumerate(parts or ())]
+
+
 def _after_bom(read: ReadElement, value: bytes, at: RecordTime) -> list[Element]:
     without = value[len(BOM) :]
     if without.startswith(BOM):
@@ -67,11 +76,15 @@ def _after_bom(read: ReadElement, value: bytes, at: RecordTime) -> list[Element]
 
 def element(read: ReadElement, index: int, raw: bytes, at: RecordTime) -> Element:
     try:
-        return Element(index, raw, read(raw, at))
+        return _read_element(index, raw, read(raw, at))
     except BadRecordError as bad:
         return bad_element(index, raw, bad)
     except UNDECODABLE as error:
         return bad_element(index, raw, undecodable(raw, error))
+
+
+def _read_element(index: int, raw: bytes, found: tuple[Event, ...] | UnknownType) -> Element:
+    return Element(index, raw, found) if isinstance(found, tuple) else Element(index, raw, unknown=found.name)
 
 
 def bad_element(index: int, raw: bytes | None, bad: BadRecordError) -> Element:

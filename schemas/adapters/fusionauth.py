@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
+from schemas.adapters.elements import UnknownType
 from schemas.adapters.framing import adapter
 from schemas.adapters.timestamps import Number, checked_from_ms
 from schemas.events import AccountEvent, BadRecordError, Event, Login, RecordTime, TokenIssued, check
@@ -52,6 +53,26 @@ KINDS: Final = {
     "user.registration.create": "signup",
     "user.password.breach": "leaked_password",
 }
+IGNORED: Final = frozenset(
+    {
+        *("audit-log.create", "event-log.create", "kickstart.success", "test"),
+        *("jwt.public-key.update", "jwt.refresh-token.revoke", "identity.verified"),
+        *(f"group.{what}{done}" for what in ("create", "delete", "update") for done in ("", ".complete")),
+        *(f"group.member.{what}{done}" for what in ("add", "remove", "update") for done in ("", ".complete")),
+        *(f"user.{what}{done}" for what in ("create", "delete", "update") for done in ("", ".complete")),
+        *("user.registration.create.complete", "user.registration.delete", "user.registration.delete.complete"),
+        *("user.registration.update", "user.registration.update.complete", "user.registration.verified"),
+        *("user.action", "user.bulk.create", "user.deactivate", "user.reactivate"),
+        *("user.email.update", "user.email.verified"),
+        *("user.identity-provider.link", "user.identity-provider.unlink"),
+        *("user.loginId.duplicate.create", "user.loginId.duplicate.update"),
+        # Both accompany a `user.login.success`.
+        *("user.login.new-device", "user.login.suspicious"),
+        *("user.password.reset.send", "user.password.reset.start", "user.password.reset.success"),
+        *("user.password.update", "user.two-factor.method.add", "user.two-factor.method.remove"),
+    }
+)
+"""The other event types of FusionAuth (its API's EventType)."""
 UNPROMPTED: Final = frozenset({"JWT_SSO", "PING", "REFRESH_TOKEN", "REGISTRATION", "USER_CREATE"})
 """Authentication types without a sign-in: the user becomes active, but no login is counted."""
 
@@ -62,14 +83,14 @@ _NOBODY: Final = User()
 _DECODE: Final = msgspec.json.Decoder(Body).decode
 
 
-def _read(raw: bytes, at: RecordTime) -> tuple[Event, ...]:
+def _read(raw: bytes, at: RecordTime) -> tuple[Event, ...] | UnknownType:
     body = _DECODE(raw)
     payload = body.event or body
     if payload.type is None:
         raise BadRecordError("missing_field", "`type` is missing")
     kind = KINDS.get(payload.type)
     if kind is None and payload.type not in (LOGIN, LOGIN_FAILED, REFRESH):
-        return ()
+        return () if payload.type in IGNORED else UnknownType.of(payload.type)
     time = checked_from_ms(payload.create_instant, at, "createInstant")
     user = payload.user or _NOBODY
     realm, client_id = payload.tenant_id or user.tenant_id or None, payload.application_id or None

@@ -1,7 +1,8 @@
 """Keycloak's user events, as its Kafka and webhook event listeners send them.
 
-One table maps each type to events. Admin events, which have no `type`, are ignored: a user that an administrator
-creates has not signed up.
+One table maps each type to events. Admin events are ignored: a user that an administrator creates has not signed up.
+The listener `ext-event-webhook` writes `access.LOGIN` for `LOGIN`, has user and client in `authDetails`, and adds an
+`uid` that differs for each delivery; `id` is Keycloak's own.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import Final, NamedTuple
 import msgspec
 from msgspec import Struct
 
+from schemas.adapters.elements import UnknownType
 from schemas.adapters.framing import adapter
 from schemas.adapters.timestamps import Number, checked_from_ms
 from schemas.events import AccountEvent, BadRecordError, Event, Login, RecordTime, TokenIssued, check
@@ -27,11 +29,26 @@ REASONS: Final = {
 """Keycloak's errors with a reason of our vocabulary; other errors keep their name."""
 
 
+ACCESS: Final = "access."
+ADMIN: Final = "admin."
+"""Prefixes of types in the bodies of `ext-event-webhook`; the latter marks admin events."""
+ID_TOKEN: Final = "urn:ietf:params:oauth:token-type:id_token"  # noqa: S105
+
+
 class Details(Struct, frozen=True, gc=False):
     grant_type: str | None = None
+    requested_token_type: str | None = None
     refresh_token_id: str | None = None
     updated_refresh_token_id: str | None = None
     scope: str | None = None
+    username: str | None = None
+
+
+class AuthDetails(Struct, frozen=True, gc=False, rename="camel"):
+    """Client and user of an event, in the bodies of `ext-event-webhook`. Its `realmId` may be a name: not read."""
+
+    client_id: str | None = None
+    user_id: str | None = None
     username: str | None = None
 
 
@@ -45,8 +62,9 @@ class UserEvent(Struct, frozen=True, gc=False, rename="camel"):
     user_id: str | None = None
     error: str | None = None
     details: Details | None = None
+    auth_details: AuthDetails | None = None
     operation_type: str | None = None
-    """Admin events have this field and no type."""
+    """Admin events have this field and, but for those of `ext-event-webhook`, no type."""
 
 
 class Rule(NamedTuple):
@@ -55,14 +73,12 @@ class Rule(NamedTuple):
     login: bool | None = None
     """A login that succeeded or failed."""
     grant: str = ""
-    """Tokens issued under this grant."""
+    """Tokens issued under this grant, unless `details.grant_type` names another."""
     kind: str = ""
     """An account event of this kind."""
 
 
 _NOTHING: Final = Rule()
-_EXTENSION: Final = Rule(grant="extension")
-"""The grant is `details.grant_type`."""
 
 COUNTED: Final = {
     # Browser login: CODE_TO_TOKEN follows and issues the tokens. With the password grant, LOGIN also means tokens.
@@ -77,8 +93,10 @@ COUNTED: Final = {
     "OAUTH2_DEVICE_CODE_TO_TOKEN": Rule(grant="urn:ietf:params:oauth:grant-type:device_code"),
     "AUTHREQID_TO_TOKEN": Rule(grant="urn:openid:params:grant-type:ciba"),
     "PERMISSION_TOKEN": Rule(grant="urn:ietf:params:oauth:grant-type:uma-ticket"),
+    "JWT_AUTHORIZATION_GRANT": Rule(grant="urn:ietf:params:oauth:grant-type:jwt-bearer"),
     "JWT_BEARER": Rule(grant="urn:ietf:params:oauth:grant-type:jwt-bearer"),
-    "OAUTH2_EXTENSION_GRANT": _EXTENSION,
+    "VERIFIABLE_CREDENTIAL_PRE_AUTHORIZED_GRANT": Rule(grant="urn:ietf:params:oauth:grant-type:pre-authorized_code"),
+    "OAUTH2_EXTENSION_GRANT": Rule(grant="unknown"),
     # A brokered user's first login registers too.
     "REGISTER": Rule(kind="signup"),
     "REGISTER_ERROR": Rule(kind="signup_failed"),
@@ -134,6 +152,10 @@ _UNCOUNTED: Final = (
     "OAUTH2_DEVICE_AUTH",
     "OAUTH2_DEVICE_VERIFY_USER_CODE",
     "PUSHED_AUTHORIZATION_REQUEST",
+    "VERIFIABLE_CREDENTIAL_REQUEST",
+    "VERIFIABLE_CREDENTIAL_OFFER_REQUEST",
+    "VERIFIABLE_CREDENTIAL_NONCE_REQUEST",
+    "VERIFIABLE_CREDENTIAL_CREATE_OFFER",
 )
 RULES: Final = (
     dict.fromkeys(_UNCOUNTED, _NOTHING)
@@ -141,7 +163,7 @@ RULES: Final = (
     | {f"{name}_ERROR": _NOTHING for name in (*_UNCOUNTED, *COUNTED) if not name.endswith("_ERROR")}
     | COUNTED
 )
-"""Every event type of Keycloak; types added later are ignored."""
+"""Every event type of Keycloak 26.7 and before."""
 
 _TOKENS: Final = {
     (False, False): ("access_token",),
@@ -150,27 +172,37 @@ _TOKENS: Final = {
     (True, True): ("access_token", "id_token", "refresh_token"),
 }
 _NO_DETAILS: Final = Details()
+_NOBODY: Final = AuthDetails()
 _DECODE: Final = msgspec.json.Decoder(UserEvent).decode
 
 
-def _read(raw: bytes, at: RecordTime) -> tuple[Event, ...]:
+def _read(raw: bytes, at: RecordTime) -> tuple[Event, ...] | UnknownType:
     user_event = _DECODE(raw)
-    if user_event.type is None:
+    type_ = user_event.type
+    if type_ is None:
         if user_event.operation_type is not None:
             return ()
         raise BadRecordError("missing_field", "`type` is missing")
-    rule = RULES.get(user_event.type, _NOTHING)
+    who = _NOBODY
+    if type_.startswith(ACCESS):
+        type_ = type_.removeprefix(ACCESS)
+        who = user_event.auth_details or _NOBODY
+    elif type_.startswith(ADMIN):
+        return ()
+    rule = RULES.get(type_)
+    if rule is None:
+        return UnknownType.of(user_event.type or "")
     if rule is _NOTHING:
         return ()
     time = checked_from_ms(user_event.time, at)
     realm = user_event.realm_name or user_event.realm_id or None
-    client_id = user_event.client_id or None
+    client_id = user_event.client_id or who.client_id or None
     id = f"keycloak:{user_event.id}" if user_event.id else None  # noqa: A001
     details = user_event.details or _NO_DETAILS
-    user_id = user_event.user_id or None
+    user_id = user_event.user_id or who.user_id or None
     grant = rule.grant
-    is_service_account = grant == "client_credentials" or (
-        details.username is not None and details.username.startswith(SERVICE_ACCOUNT)
+    is_service_account = grant == "client_credentials" or (details.username or who.username or "").startswith(
+        SERVICE_ACCOUNT
     )
     if is_service_account:
         user_id = None
@@ -196,14 +228,12 @@ def _read(raw: bytes, at: RecordTime) -> tuple[Event, ...]:
     elif rule.kind:
         events = (AccountEvent(time=time, kind=rule.kind, realm=realm, client_id=client_id, user_id=user_id, id=id),)
     if grant:
-        if rule is _EXTENSION:
-            grant = details.grant_type or "unknown"
         events = (
             *events,
             TokenIssued(
                 time=time,
-                grant_type=grant,
-                tokens=_issued(user_event.type, details),
+                grant_type=details.grant_type or grant,
+                tokens=_issued(type_, details),
                 realm=realm,
                 client_id=client_id,
                 user_id=user_id,
@@ -215,6 +245,13 @@ def _read(raw: bytes, at: RecordTime) -> tuple[Event, ...]:
 
 def _issued(type_: str, details: Details) -> tuple[str, ...]:
     """The issued tokens: no event lists them, but the details show them."""
+    if type_ == "TOKEN_EXCHANGE":
+        if details.requested_token_type == ID_TOKEN:
+            # The answer's `access_token` field holds it; no access token is issued.
+            return ("id_token",)
+        # The scope is that of the exchanged token. An id token comes only if the request asks for `openid` once more,
+        # which no event shows.
+        return _TOKENS[bool(details.refresh_token_id), False]
     # In a refresh `refresh_token_id` is the token that was used.
     refreshed = details.updated_refresh_token_id if type_ == "REFRESH_TOKEN" else details.refresh_token_id
     return _TOKENS[bool(refreshed), details.scope is not None and "openid" in details.scope.split()]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import ssl
 from typing import Annotated, Any, Final, Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings
 
 from schemas.connections import tls
+from schemas.connections.urls import split_url
 from schemas.prefix import PREFIX
 
 KAFKA_FILES: Final = tls.CertificateSettings(
@@ -23,7 +23,7 @@ OAUTH_SETTINGS: Final = ("kafka_oauth_token_url", "kafka_oauth_client_id", "kafk
 
 def http_url(url: str) -> str:
     """Check that `url` is empty or an HTTP URL. Raises ValueError."""
-    parts = urlsplit(url)
+    parts = split_url(url)
     if url and (parts.scheme not in ("http", "https") or not parts.hostname):
         raise ValueError("must be an http:// or https:// URL")
     return url

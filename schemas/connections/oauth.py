@@ -13,8 +13,13 @@ from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlencode
 
+import structlog
+
 from schemas.connections.kafka_settings import KafkaConnectionSettings
+from schemas.connections.urls import is_in_the_clear, masked_url, masked_urls
 from schemas.prefix import PREFIX
+
+log = structlog.get_logger(__name__)
 
 TIMEOUT_S: Final = 10.0
 MAX_BYTES: Final = 256 * 1024
@@ -67,13 +72,13 @@ def fetch(settings: KafkaConnectionSettings) -> Token:
         with refusal:
             raise TokenError(_refusal_text(refusal.code, _error_code(refusal.read(MAX_BYTES)))) from refusal
     except ValueError as error:
-        raise TokenError(str(error)) from error
+        raise TokenError(masked_urls(str(error), url)) from error
     except OSError as error:
         reason = getattr(error, "reason", error)
         if isinstance(reason, ssl.SSLCertVerificationError):
             text = f"KAFKA_OAUTH_CAFILE: does not verify the server of KAFKA_OAUTH_TOKEN_URL ({reason.verify_message})"
             raise TokenError(PREFIX + text) from error
-        raise TokenError(f"{PREFIX}KAFKA_OAUTH_TOKEN_URL={url}: no answer ({reason})") from error
+        raise TokenError(f"{PREFIX}KAFKA_OAUTH_TOKEN_URL={masked_url(url)}: no answer ({reason})") from error
     try:
         payload = json.loads(body)
         value, lifetime = payload["access_token"], payload.get("expires_in")
@@ -84,7 +89,7 @@ def fetch(settings: KafkaConnectionSettings) -> Token:
             raise ValueError
         return token
     except (ValueError, TypeError, KeyError) as error:
-        raise TokenError(f"{PREFIX}KAFKA_OAUTH_TOKEN_URL={url}: the answer contains no token") from error
+        raise TokenError(f"{PREFIX}KAFKA_OAUTH_TOKEN_URL={masked_url(url)}: the answer contains no token") from error
 
 
 def _error_code(body: bytes) -> str:
@@ -124,6 +129,8 @@ class TokenCache:
         self._renew_at = self._ends_at = self._retry_at = float("-inf")
         self.error: str | None = None
         """The reason why the last fetch failed; None after a success."""
+        if is_in_the_clear(settings.kafka_oauth_token_url):
+            log.warning("client secret is sent in the clear", setting=f"{PREFIX}KAFKA_OAUTH_TOKEN_URL", use="https")
 
     def get(self) -> str:
         """The token. Blocks during a fetch. Raises TokenError if the fetch fails and the cached token has expired."""

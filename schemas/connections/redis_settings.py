@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings
 
 from schemas.connections import tls
 from schemas.connections.sentinel_url import parse_sentinel_url
+from schemas.connections.urls import split_url
 from schemas.prefix import PREFIX
 
 REDIS_FILES: Final = tls.CertificateSettings(
@@ -20,7 +21,8 @@ REDIS_FILES: Final = tls.CertificateSettings(
 
 def _redis_scheme(url: SecretStr) -> SecretStr:
     """The URL is a secret, since it may contain a password; `rediss://` means TLS."""
-    if urlsplit(url.get_secret_value()).scheme not in ("redis", "rediss", "unix"):
+    scheme = url.get_secret_value().partition("://")[0].lower()
+    if scheme not in ("redis", "rediss", "unix"):
         raise ValueError("must be a redis://, rediss:// or unix:// URL")
     return url
 
@@ -57,8 +59,11 @@ class RedisConnectionSettings(BaseSettings):
         if self.redis_sentinel:
             try:
                 parse_sentinel_url(self.redis_url.get_secret_value())
-            except ValueError as error:
-                raise ValueError(f"{PREFIX}REDIS_URL: not a list of host:port ({error})") from error
+            except ValueError:
+                # Without Python's text, which can contain a part of the password.
+                raise ValueError(f"{PREFIX}REDIS_URL: not a list of host:port and a database") from None
+        for url in self._redis_urls()[1 if self.redis_sentinel else 0 :]:
+            split_url(url.get_secret_value())
         encrypted = any(self.uses_tls(url.get_secret_value()) for url in self._redis_urls())
         files = self._redis_files()
         if encrypted:

@@ -52,10 +52,16 @@ RESERVED: Final[dict[str, frozenset[str]]] = {
     "kind": frozenset(KINDS),
     "reason": frozenset(FAILURE_REASONS),
 }
-"""Words that always have their own counter, even after MAX_WORDS others."""
+"""Words that always have their own counter and use no share."""
 
 MAX_WORDS: Final = 100
-"""Most distinct reasons that a shard keeps, likewise grants, token types and kinds; includes RESERVED."""
+"""Most reasons besides RESERVED in the counters of everything and of nodes; likewise grants, token types and kinds."""
+REALM_WORDS: Final = 8
+"""Reasons besides RESERVED that every realm can have in its own counters; likewise grants, token types and kinds."""
+WORD_POOL: Final = 200
+"""Further reasons of all realms together; likewise grants, token types and kinds."""
+REALM_CLIENTS: Final = 16
+"""Clients that every realm can make known. All realms together can make 2 * MAX_LABELS more known."""
 
 
 @lru_cache(maxsize=65_536)
@@ -85,8 +91,31 @@ def account(kind: str) -> str:
 
 
 def label(dimension: str, *names: str) -> str:
-    """In labels: a realm, a client (realm and client_id), a node; or a word: grant, token, kind, reason."""
+    """In labels: a realm, a client (realm and client_id), a node; or a word of a realm: grant, token, kind, reason.
+
+    Format 1 has words without a realm, which are known to all realms.
+    """
     return _join(dimension, *names)
+
+
+def common_word(dimension: str, word: str) -> str:
+    """In labels: a word in the counters of everything and of nodes."""
+    return _join("all", dimension, word)
+
+
+def share(member: str) -> str:
+    """In shares: the group of a client or of a realm's word, by its member of labels: the dimension and the realm."""
+    return member.rpartition("/")[0]
+
+
+def refused(dimension: str, realm: str) -> str:
+    """In shares: events that count under OTHER because the share of their realm has no room."""
+    return _join("refused", dimension, realm)
+
+
+def realm(name: str) -> str:
+    """In the realms of an hour's ids: a realm; empty for events without one."""
+    return _join(name)
 
 
 # progress: consumed = counted + duplicates + ignored + dead, in events.
@@ -109,6 +138,17 @@ def dead(reason: str) -> str:
     return _join("dead", reason)
 
 
+UNKNOWN_TYPES: Final = "unknown_types"
+"""In progress: number of unknown event types that have a field, at most MAX_UNKNOWN_TYPES."""
+MAX_UNKNOWN_TYPES: Final = 100
+"""Further unknown event types count together, under `unknown` of OTHER."""
+
+
+def unknown(type_: str) -> str:
+    """In progress: ignored elements by unknown event type; a part of IGNORED."""
+    return _join("unknown", type_)
+
+
 def overflowed(dimension: str) -> str:
     """In progress: events counted under OTHER because their label came after the limit."""
     return _join("overflowed", dimension)
@@ -126,6 +166,12 @@ FORMAT: Final = "format"
 UNEXPECTED_ALLOWED: Final = "unexpected_allowed"
 """In meta: most unexpected records of the shard before its partition stops; ALLOWED_AT_FIRST if absent."""
 ALLOWED_AT_FIRST: Final = 100
+
+REMOVALS: Final = "removals"
+"""In meta: number of steps that removed keys of realms. A worker whose cache is older must load the shard again.
+
+`since(REMOVALS)` is the position at the last of them; a replay from before it counts the realm again.
+"""
 
 RESTORED: Final = "restored"
 """In meta: the snapshot from which the shard was restored."""
@@ -157,6 +203,13 @@ def imported(month: str, *names: str) -> str:
 # ids: the other fields are hours since the Unix epoch, each with its number of ids.
 EVICTED_BEFORE: Final = "given_up_before"
 """In ids: the first hour from which no id was evicted by the size limit."""
+EXCESS: Final = "excess"
+
+
+def excess(name: str) -> str:
+    """In ids: EVICTED_BEFORE or an hour of the ids beyond their realm's share."""
+    return _join(EXCESS, name)
+
 
 # observed: REFUSED is the number of refused scripts; the other fields are "<number> <Unix ms>".
 REFUSED: Final = "refused"

@@ -2,19 +2,23 @@
 
 | key | Redis type | lives | holds |
 |---|---|---|---|
-| `shards` | set | forever | tags of all shards, added before a shard's first batch |
+| `shards` | set | forever | tags of all shards, added before a shard's first range |
 | `imported` | hash | forever | monthly figures from another system |
 | `resent` | hash | forever | the offset up to which dead letters were sent again, by partition and reason |
+| `audit` | stream | MAX_ENTRIES entries | changes that people ordered: by whom, which, how many; not in snapshots |
 | `restoring` | string | ten seconds | the owner of a running restore |
 | meta | hash | forever | format, topic id, fingerprint of the hash key, settings that change what is counted |
 | position | string | forever | the next offset to apply |
 | progress | hash | forever | counts of consumed events by result; lost offsets; first and last event time |
 | observed | hash | forever | log end and refused scripts, each with its time; written outside the script |
-| labels | set | forever | known labels, as `dimension/name` |
+| labels | set | forever | known labels: `realm/name`, `client/realm/name`, `reason/realm/word`, `all/reason/word` |
+| shares | hash | forever | clients and words of a realm (`client/realm`), events refused (`refused/client/realm`) |
 | unexpected | set | forever | offsets of unexpected records; every replay skips them |
 | index | sorted set | forever | periods held, scored by the Unix second at which they expire (`inf`: never) |
 | ids | hash | forever | number of event ids by hour; the hour before which ids were evicted |
 | ids of an hour | string | dedupe window, by record timestamps | digests of event ids seen, eight bytes each |
+| realms of an hour | hash | as the hour's ids | number of those ids by realm |
+| excess ids of an hour | string | as ids, or shorter | digests of ids beyond their realm's share |
 | written | hash | RETAIN_DAYS | first and last record timestamp (ms) counted into a day |
 | clients | HyperLogLog | as its period | active clients |
 | users | HyperLogLog | as its period | active users: period, scope, part 0…k-1 |
@@ -36,6 +40,7 @@
 | answer | string | until its grace is over | a cache entry, in the database of CACHE_REDIS_URL |
 | allowance | string | until its bucket is full | used requests of a caller, in that database too |
 | session | string | until it ends | the principal of a session, by the digest of its id, in that database too |
+| sessions of | sorted set | until the last session ends | keys of a subject's sessions, by end; in that database too |
 | `recordings` | list | forever | the token counts that reporting policies recorded, each with its start; by the api |
 
 All keys of a shard carry the hash tag `{topic-partition}`: one Cluster slot, so one script can change them together.
@@ -80,6 +85,10 @@ def resent(prefix: str) -> str:
     return f"{prefix}resent"
 
 
+def audit(prefix: str) -> str:
+    return f"{prefix}audit"
+
+
 def restoring(prefix: str) -> str:
     return f"{prefix}restoring"
 
@@ -106,12 +115,17 @@ def session(prefix: str, digest: str) -> str:
     return f"{prefix}session:{digest}"
 
 
+def sessions_of(prefix: str, owner: str) -> str:
+    """`owner` is a digest."""
+    return f"{prefix}sessions-of:{owner}"
+
+
 def recordings(prefix: str) -> str:
     return f"{prefix}recordings"
 
 
 class ShardKeys:
-    """The keys of one shard."""
+    """The keys of one shard. Some attributes are named better than their keys, which only a new format may rename."""
 
     def __init__(self, prefix: str, shard: Shard) -> None:
         self.shard = shard
@@ -121,6 +135,7 @@ class ShardKeys:
         self.progress = base + "progress"
         self.observed = base + "observed"
         self.labels = base + "labels"
+        self.shares = base + "shares"
         self.index = base + "index"
         self.ids = base + "ids"
         self.unexpected = base + "unexpected"
@@ -134,6 +149,16 @@ class ShardKeys:
     def ids_of(self, hour: int) -> str:
         """`hour` in hours since the Unix epoch, of the record's timestamp."""
         return f"{self.base}ids:{hour}"
+
+    def id_realms_of(self, hour: int) -> str:
+        return f"{self.base}ids:{hour}:realms"
+
+    def has_id_realms(self, key: str) -> bool:
+        """Whether a key holds the realms of an hour's ids."""
+        return key.startswith(self.base + "ids:") and key.endswith(":realms")
+
+    def excess_ids_of(self, hour: int) -> str:
+        return f"{self.base}ids:{hour}:excess"
 
     def record_times(self, day: str) -> str:
         return f"{self.base}written:{day}"
@@ -167,6 +192,18 @@ class ShardKeys:
         kind, _, more = key[len(self.base) :].partition(":")
         period, colon, _ = more.partition(":")
         return period if colon and kind in ("users", "small", "counts") else None
+
+    def scope_of(self, key: str) -> tuple[str, Scope] | None:
+        """Period and scope of a key with counts or users of this shard; None for other keys."""
+        period = self.period_of(key)
+        return None if period is None else (period, Scope.parse(key[len(self.base) :].split(":")[2]))
+
+    def otp_realm_of(self, key: str) -> int | None:
+        """The number of the realm to which a key of the OTP inventory belongs; None for other keys."""
+        kind, _, more = key.removeprefix(self.base + "otp:").partition(":")
+        number = more.partition(":")[0]
+        kinds = ("rows", "places", "days", "floors", "given", "given-days")
+        return int(number) if key.startswith(self.base + "otp:") and kind in kinds else None
 
     def day_written(self, key: str) -> str | None:
         """The day of a key with record timestamps of this shard; None for other keys."""

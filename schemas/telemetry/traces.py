@@ -9,10 +9,11 @@ import os
 from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Final, NamedTuple
-from urllib.parse import urlsplit
 
 import structlog
 from opentelemetry import trace
+
+from schemas.connections.urls import split_url
 
 log = structlog.get_logger(__name__)
 
@@ -46,7 +47,7 @@ def endpoint(text: str) -> str:
     """Validate OTLP_ENDPOINT. Raises ValueError."""
     if not text:
         return text
-    parts = urlsplit(text)
+    parts = split_url(text)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("must be an http:// or https:// URL")
     if parts.username or parts.password:

@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
+from aggregator.fold.deduplication import SeenIds
 from aggregator.fold.fold import fold
+from aggregator.fold.labels import table_sizes
 from aggregator.fold.range_delta import CountingRules, RangeDelta, ShardCache
 from aggregator.inventory.fold import DecodedEvent, EventReader, fold_inventory, unknown_holders, unknown_tokens
 from aggregator.inventory.state import InventoryCache, InventoryChanges, InventoryDelta, InventoryState
@@ -29,12 +31,12 @@ class Sums:
     users: defaultdict[object, set[str]] = field(default_factory=lambda: defaultdict(set))
     clients: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     labels: set[str] = field(default_factory=set)
+    shares: Counter[str] = field(default_factory=Counter)
     progress: Counter[str] = field(default_factory=Counter)
     spans: dict[str, Span] = field(default_factory=dict)
     """First and last, by what they are of: days, events, records."""
     dead: list[tuple[int, int, str, bytes | None]] = field(default_factory=list)
-    ids: dict[int, list[bytes]] = field(default_factory=dict)
-    given_up_before: int = 0
+    ids: SeenIds = field(default_factory=SeenIds)
     stock: InventoryState = field(default_factory=lambda: InventoryState({}, {}, {}, {}))
     tokens: dict[str, Token] = field(default_factory=dict)
     holders: dict[bytes, int] = field(default_factory=dict)
@@ -50,6 +52,7 @@ class Sums:
         for period, digests in delta.clients.items():
             self.clients[period] |= digests
         self.labels |= delta.labels
+        self.shares.update(delta.shares)
         self.progress.update(delta.progress)
         self._span("events", delta.first_event_ms, delta.last_event_ms)
         self._span("records", delta.first_record_ms, delta.last_record_ms)
@@ -95,9 +98,14 @@ class Sums:
 
     def settle(self, known: ShardCache) -> None:
         """Take over the ids and the inventory of `known`, once all deltas are added."""
-        self.ids, self.given_up_before = known.seen_ids.hours, known.seen_ids.evicted_before
+        self.ids = known.seen_ids
         assert self.labels == known.labels
-        assert known.seen_ids.digests == {digest for held in self.ids.values() for digest in held}
+        assert self.shares == known.shares
+        assert known.table_sizes == table_sizes(known.labels)
+        for ids in (self.ids, self.ids.excess or SeenIds()):
+            assert ids.digests == {digest for held in ids.hours.values() for digest in held}
+        by_hour = {hour: len(held) for hour, held in self.ids.hours.items() if held}
+        assert {hour: sum(realms.values()) for hour, realms in self.ids.realms.items()} == by_hour
         if isinstance(known, InventoryCache) and known.inventory is not None:
             self.stock = InventoryState(
                 known.inventory.realms, known.inventory.event_names, known.inventory.totals, known.inventory.reported

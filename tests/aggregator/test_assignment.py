@@ -94,6 +94,13 @@ def test_each_setting_that_changes_counts_is_named_with_the_ways_on(name: str) -
     assert ("authtally settings adopt" in result) == (name not in NEVER_ADOPTED)
 
 
+def test_a_shard_from_before_a_setting_was_counted_with_its_default() -> None:
+    older = {name: value for name, value in HELD.items() if name != "user_id_normalize"}
+    assert settings_conflict(older, HELD) is None
+    assert "USER_ID_NORMALIZE" in (settings_conflict(older, HELD | {"user_id_normalize": "nfc"}) or "")
+    assert settings_conflict({}, HELD | {"user_id_normalize": "nfc"}) is None, "a new shard"
+
+
 def test_the_fingerprint_of_the_hash_key_is_not_printed() -> None:
     result = settings_conflict(HELD | {"user_hash_key": "0011223344556677"}, HELD)
     assert result is not None

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import urllib.error
 import urllib.request
 from asyncio import to_thread
+from typing import get_args
 
 import pytest
 from prometheus_client import REGISTRY
@@ -34,10 +37,9 @@ def test_every_counter_of_a_topic_begins_at_zero() -> None:
     }
     expected = {("authtally_events_total", result) for result in ("counted", "duplicates", "ignored", "dead")}
     expected |= {("authtally_dead_letters_total", reason) for reason in REASONS}
-    expected |= {("authtally_refused_scripts_total", reason) for reason in ("ahead", "behind", "empty")}
-    assert shown == dict.fromkeys(
-        [*expected, ("authtally_lost_offsets_total",), ("authtally_untimed_records_total",)], 0
-    )
+    expected |= {("authtally_refused_scripts_total", reason) for reason in get_args(RefusalReason)}
+    plain = ("authtally_lost_offsets_total", "authtally_untimed_records_total", "authtally_dedupe_excess_ids_total")
+    assert shown == dict.fromkeys([*expected, *((name,) for name in plain)], 0)
 
 
 @pytest.mark.parametrize(
@@ -70,14 +72,35 @@ async def test_an_unready_component_is_shown_by_name() -> None:
     health = Health("127.0.0.1", port, lambda: problems)
     await health.start()
 
+    def ask(accept: str) -> tuple[str, str]:
+        request = urllib.request.Request(f"http://127.0.0.1:{port}/metrics", headers={"Accept": accept})
+        with urllib.request.urlopen(request, timeout=5) as answer:
+            return answer.headers["Content-Type"], str(answer.read().decode())
+
     def result() -> str:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
-            return str(answer.read().decode())
+        return ask("*/*")[1]
 
     try:
         page = await to_thread(result)
         for where in COMPONENTS:
             assert f'authtally_unready{{component="{where}"}} {float(where in ("redis", "stopped"))}\n' in page
+        for accept, media in (
+            (
+                "application/openmetrics-text;version=1.0.0;q=0.6,*/*;q=0.2",
+                "application/openmetrics-text; version=1.0.0",
+            ),
+            ("text/plain;version=not-a-number", "text/plain; version=0.0.4"),
+        ):
+            content_type, _ = await to_thread(ask, accept)
+            assert content_type.startswith(media)
+        for method, path, status, allow in (("GET", "/nothing", 404, None), ("POST", "/metrics", 405, "GET,HEAD")):
+            request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", method=method)
+            with pytest.raises(urllib.error.HTTPError) as refused:
+                await to_thread(urllib.request.urlopen, request, timeout=5)
+            with refused.value as answer:
+                assert (answer.code, answer.headers["Allow"]) == (status, allow)
+                assert answer.headers["Content-Type"].startswith("application/problem+json")
+                assert json.loads(answer.read())["status"] == status
         problems.clear()
         assert 'authtally_unready{component="redis"} 0.0\n' in await to_thread(result)
     finally:

@@ -61,9 +61,10 @@ class Answer:
 class Api:
     """A served application. Paths are sent as they are written."""
 
-    def __init__(self, app: web.Application, url: str, session: aiohttp.ClientSession) -> None:
+    def __init__(self, app: web.Application, runner: web.AppRunner, session: aiohttp.ClientSession) -> None:
         self.app = app
-        self.url = url
+        self.runner = runner
+        self.url = "http://{}:{}".format(*runner.addresses[0])
         self._session = session
 
     async def get(self, path: str, token: str | None = None, headers: dict[str, str] | None = None) -> Answer:
@@ -96,7 +97,8 @@ async def serve(clock: Clock) -> AsyncIterator[Serve]:
     async with AsyncExitStack() as stack:
 
         async def start(**settings: Any) -> Api:
-            app = build_app(ApiSettings(**{"auth": ("none",)} | settings), clock.handed)
+            usual: dict[str, Any] = {"auth": ("none",), "auth_none_writes": True}
+            app = build_app(ApiSettings(**usual | settings), clock.handed)
             runner = build_runner(app)
             await runner.setup()
             stack.push_async_callback(runner.cleanup)
@@ -106,7 +108,7 @@ async def serve(clock: Clock) -> AsyncIterator[Serve]:
                     connector=aiohttp.TCPConnector(limit=0), max_line_size=2**16, max_field_size=2**16
                 )
             )
-            return Api(app, "http://{}:{}".format(*runner.addresses[0]), session)
+            return Api(app, runner, session)
 
         yield start
 

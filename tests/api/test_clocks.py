@@ -48,17 +48,17 @@ async def remembered_token(clock: Clock, *_: Any) -> Probe:
     class Issuers:
         asked = 0
 
-        async def verify(self, token: str) -> Principal | None:
+        async def verify(self, token: str, address: str) -> Principal | None:
             self.asked += 1
             return Principal("ada", frozenset({"read"}))
 
     source, access = Issuers(), Access(clock.handed)
     access.configure([source], open_access=False)
-    await access.authenticate("Bearer t", "read")
+    await access.authenticate("Bearer t", "read", "192.0.2.1")
 
     async def remembered() -> bool:
         before = source.asked
-        await access.authenticate("Bearer t", "read")
+        await access.authenticate("Bearer t", "read", "192.0.2.1")
         return source.asked == before
 
     return remembered
@@ -107,7 +107,7 @@ async def session(clock: Clock, *_: Any) -> Probe:
 
 async def respite(clock: Clock, *_: Any) -> Probe:
     held = Cooldown(clock.handed.monotonic)
-    held.start()
+    held.record_failure(ConnectionError())
 
     async def lasts() -> bool:
         return held.active
@@ -177,17 +177,17 @@ async def test_a_token_ends_by_the_wall_clock(clock: Clock) -> None:
     expires, asked = clock.now + 30, list[str]()
 
     class Issuers:
-        async def verify(self, token: str) -> Principal | None:
+        async def verify(self, token: str, address: str) -> Principal | None:
             asked.append(token)
             return Principal("ada", frozenset({"read"}), None, expires)
 
     access = Access(clock.handed)
     access.configure([Issuers()], open_access=False)
-    await access.authenticate("Bearer t", "read")
-    await access.authenticate("Bearer t", "read")
+    await access.authenticate("Bearer t", "read", "192.0.2.1")
+    await access.authenticate("Bearer t", "read", "192.0.2.1")
     assert len(asked) == 1
     clock.step(31)
-    await access.authenticate("Bearer t", "read")
+    await access.authenticate("Bearer t", "read", "192.0.2.1")
     assert len(asked) == 2
 
 
@@ -203,8 +203,8 @@ async def test_static_tokens_are_read_again(clock: Clock, tmp_path: Path) -> Non
     source = StaticTokens(path, clock.handed)
     tokens(path, "new")
     clock.now += 2
-    assert await source.verify("old") is None
-    assert (await source.verify("new") or Principal("", frozenset())).subject == "new"
+    assert await source.verify("old", "192.0.2.1") is None
+    assert (await source.verify("new", "192.0.2.1") or Principal("", frozenset())).subject == "new"
 
 
 UNREADABLE: Final[dict[str, tuple[Callable[[Path], Any], Callable[[Path], Any]]]] = {

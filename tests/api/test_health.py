@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from prometheus_client import Metric
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
 from prometheus_client.parser import text_string_to_metric_families
 
 from api.metrics import REGISTRY
@@ -20,6 +21,7 @@ from deploy.demo.servers import Valkey, free_port
 from schemas.settings import SettingsError, read
 from tests.api.conftest import Serve
 from tests.conftest import wait_until
+from tests.servers.prometheus import ACCEPTS
 
 
 def faults_of(monkeypatch: pytest.MonkeyPatch, **environment: str) -> list[str]:
@@ -107,6 +109,32 @@ async def test_metrics_count_requests_and_where_answers_came_from(serve: Serve, 
     assert grown("authtally_api_cache_answers_total", source="miss") == 1
     assert grown("authtally_api_cache_answers_total", source="hit") == 2
     assert grown("authtally_api_request_seconds_count", dialect="janssen") == 2, "those that were not ready"
+
+
+@pytest.mark.parametrize(
+    ("accept", "content_type"),
+    [
+        (ACCEPTS[2], "application/openmetrics-text; version=1.0.0; charset=utf-8; escaping=underscores"),
+        (ACCEPTS[3], "application/openmetrics-text; version=1.0.0; charset=utf-8; escaping=allow-utf-8"),
+        (
+            "text/plain;version=1.0.0;escaping=allow-utf-8",
+            "text/plain; version=1.0.0; charset=utf-8; escaping=allow-utf-8",
+        ),
+        ("text/plain;version=0.0.4", "text/plain; version=0.0.4; charset=utf-8"),
+        ("text/html,*/*;q=0.8", "text/plain; version=0.0.4; charset=utf-8"),
+        (None, "text/plain; version=0.0.4; charset=utf-8"),
+        ("application/openmetrics-text;version=new", "text/plain; version=0.0.4; charset=utf-8"),
+        ("text/plain;version=x", "text/plain; version=0.0.4; charset=utf-8"),
+    ],
+)
+async def test_metrics_are_in_the_format_that_the_scraper_prefers(
+    serve: Serve, redis_url: str, accept: str | None, content_type: str
+) -> None:
+    api = await serve(redis_url=redis_url)
+    answer = await api.get("/metrics", headers={"Accept": accept} if accept else {})
+    assert (answer.status, answer.headers["Content-Type"]) == (200, content_type)
+    read_text = openmetrics_families if "openmetrics" in content_type else text_string_to_metric_families
+    assert "authtally_api_requests" in {family.name for family in read_text(answer.text)}
 
 
 def test_metrics_show_no_figures_of_users_or_tokens() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from prometheus_client import REGISTRY
 
-from schemas.ledger import keys
+from schemas.ledger import fields, keys
 from schemas.ledger.accuracy import K_MONTHS
 from schemas.ledger.keys import SMALL_PARTS, Shard, ShardKeys
 from tests.aggregator import ledgers
@@ -104,7 +104,8 @@ async def test_what_hostile_events_leave_is_bounded(
     periods = client.zcard(of.index)
     # Months from 2000 on, and the days that are not over for good.
     assert periods <= 27 * 12 + 402
-    scopes = 1 + 3 * (MAX_LABELS + 1)
+    clients = fields.REALM_CLIENTS * (MAX_LABELS + 1) + 2 * MAX_LABELS
+    scopes = 1 + 3 * (MAX_LABELS + 1) + clients
     held = [key.encode() if isinstance(key, str) else key for key in client.scan_iter("*", 5_000)]
     assert len(held) < periods * (scopes * (K_MONTHS + SMALL_PARTS + 1) + 2) + 100
     shared = keys.shards(PREFIX).encode()
@@ -112,7 +113,8 @@ async def test_what_hostile_events_leave_is_bounded(
         assert len(key) < len(PREFIX) + 2 * LONGEST + 100
         # Whatever braces a name has: the slot is the shard's.
         assert key == shared or key.startswith(PREFIX.encode() + b"{" + shard.tag.encode() + b"}"), key
-    assert client.scard(of.labels) <= 3 * MAX_LABELS + 4 * FEW
+    words = 4 * (FEW + fields.WORD_POOL + fields.REALM_WORDS * (MAX_LABELS + 2))
+    assert client.scard(of.labels) <= 2 * MAX_LABELS + clients + words
     longest = 2 * LONGEST + 100
     for key in chance.sample(held, min(len(held), 400)):
         if client.type(key) in (b"hash", "hash"):

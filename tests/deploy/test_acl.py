@@ -43,6 +43,12 @@ AGAIN: Final = "authtally:again:"
 REFUSED: Final = r"permission|ACL failure|user executing the script can't"
 SLOTS: Final = 16_384
 TOKEN: Final = "token-of-tests"
+RECORDED: Final = [
+    *("reporting delete_before", "reporting delete_before", "reporting delete_all", "import-stat"),
+    *("import-stat --remove", "positions allow-unexpected"),
+    *("positions reset", "snapshot restore", "settings adopt", "dead-letters resend", "realm remove"),
+]
+"""The audit log after all deletes and commands."""
 GIVEN: Final = 5_100
 """Rows that were counted elsewhere: more than one delete takes away at a time."""
 
@@ -245,6 +251,14 @@ def operate(log: Log, folder: Path, settings: dict[str, str], make_anew: Callabl
     run("snapshot", "restore", "--yes", "--without-kafka", "large.snapshot", key_prefix=AGAIN)
     run("settings", "adopt", "--yes", max_labels="7")
     run("dead-letters", "resend", "--yes")
+    assert "OTP tokens" in run("realm", "remove", "acme", "--yes")
+    entries = json.loads(run("audit", "--last", "1000", "--json"))["entries"]
+    assert [entry["action"] for entry in entries] == RECORDED
+    assert {entry["actor"] for entry in entries if entry["action"].startswith("reporting")} == {"subject tests"}
+    assert {entry["actor"][:3] for entry in entries if not entry["action"].startswith("reporting")} == {"os "}
+    numbers = {entry["action"]: entry["number"] for entry in entries}
+    assert numbers["reporting delete_before"] > 0, "the last of the two deletes rows"
+    assert (numbers["import-stat"], numbers["positions allow-unexpected"]) == (1, 200)
     # It finds faults, of a broker without idempotence and of a store without a disk.
     assert "clock.redis" in run("doctor", "--json", exits=(0, 1), auth="none")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -57,7 +58,8 @@ def differences(
             found.append(f"{shard.tag}: not registered")
     for tag in registered:
         of = ShardKeys(prefix, Shard.parse(tag))
-        allowed |= {of.meta, of.position, of.progress, of.observed, of.labels, of.index, of.ids, of.unexpected}
+        allowed |= {of.meta, of.position, of.progress, of.observed, of.labels, of.shares, of.index}
+        allowed |= {of.ids, of.unexpected}
         if of.shard not in expected:
             found += _same(f"{tag}: progress", client.hgetall(of.progress), {})
     found += [f"unexpected key {key}" for key in sorted(there - allowed)]
@@ -83,6 +85,9 @@ def _shard(client: Any, of: ShardKeys, wanted: Expected, end: int, allowed: set[
     numbers = {name: int(value) for name, value in progress.items() if name not in stamps and value != "0"}
     yield from _same("progress", numbers, {name: value for name, value in wanted.progress.items() if value})
     yield from _same("labels", client.smembers(of.labels), wanted.labels)
+    shares = Counter(fields.share(member) for member in wanted.labels if member.count("/") == 2)
+    wanted_shares = {group: str(number) for group, number in shares.items() if not group.startswith("all/")}
+    yield from _same("shares", client.hgetall(of.shares), wanted_shares)
     periods = {period for period, _ in wanted.counts}
     yield from _same("index", set(client.zrange(of.index, 0, -1)), periods)
 
@@ -108,10 +113,12 @@ def _shard(client: Any, of: ShardKeys, wanted: Expected, end: int, allowed: set[
 
 def _ids(client: Any, of: ShardKeys, wanted: int, allowed: set[str]) -> Iterable[str]:
     hours = {int(hour): int(held) for hour, held in client.hgetall(of.ids).items()}
-    allowed.update(of.ids_of(hour) for hour in hours)
+    allowed.update(key for hour in hours for key in (of.ids_of(hour), of.id_realms_of(hour)))
     yield from _same("ids", sum(hours.values()), wanted)
     for hour, held in hours.items():
         yield from _same(f"bytes of ids of hour {hour}", client.strlen(of.ids_of(hour)), 8 * held)
+        by_realm = sum(map(int, client.hvals(of.id_realms_of(hour))))
+        yield from _same(f"ids of hour {hour} by realm", by_realm, held)
 
 
 def _users(

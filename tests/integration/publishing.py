@@ -103,14 +103,19 @@ class Expected:
         if "grant_type" in event:
             grant = event["grant_type"]
             if grant not in fields.GRANTS:
-                self.labels.add(fields.label("grant", grant))
+                self._add_word("grant", grant, event)
             return [fields.token(grant, token) for token in event["tokens"]], grant == "refresh_token"
         if not success:
             reason = event.get("reason", fields.UNSPECIFIED)
             if reason not in fields.FAILURE_REASONS:
-                self.labels.add(fields.label("reason", reason))
+                self._add_word("reason", reason, event)
             return [fields.failed(reason)], False
         return ([fields.LOGIN] if event.get("counted", True) else []), True
+
+    def _add_word(self, dimension: str, word: str, event: Mapping[str, Any]) -> None:
+        self.labels.add(fields.common_word(dimension, word))
+        if not {"realm", "client_id"}.isdisjoint(event):
+            self.labels.add(fields.label(dimension, event.get("realm", ""), word))
 
 
 class Publisher:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -14,6 +18,7 @@ import redis
 
 from deploy.demo.servers import Valkey
 from schemas.ledger.keys import Shard
+from schemas.settings import PREFIX
 from tests.conftest import wait_until
 from tests.integration.api_process import ApiProcess
 from tests.integration.conftest import MakeSite
@@ -21,6 +26,7 @@ from tests.integration.sites import Broker, Site
 from tests.integration.test_bad_records import letters, named
 from tests.integration.workers import WorkerProcess
 
+ROOT: Final = Path(__file__).parents[2]
 TIME: Final = "2026-11-20T10:00:00Z"
 USER: Final = "canary-user-7f3a"
 EVENT_ID: Final = "canary-event-1b77"
@@ -164,3 +170,81 @@ def _wait_until_counted(site: Site, worker: WorkerProcess) -> float:
     # At least one login; by /v1/events and by the webhook it is not the same event.
     wait_until(lambda: counted() >= 1 and worker.metric("authtally_events_total", result="dead") >= len(BAD), 60)
     return counted()
+
+
+URL_PASSWORD: Final = "canary-url-password-3e"
+URL_KEY: Final = "canary-url-key-81"
+COMMANDS: Final = (
+    ("worker", "--check"),
+    ("api", "--check"),
+    ("api", "--check", "--json"),
+    ("doctor",),
+    ("doctor", "--json"),
+    ("positions", "show"),
+    ("snapshot", "save", "snapshot.bin"),
+    ("snapshot", "show", "snapshot.bin"),
+    ("snapshot", "show", "snapshot.bin", "--json"),
+    ("report", "overview"),
+)
+
+
+def test_no_command_and_no_log_shows_a_secret_of_a_url(
+    make_site: MakeSite, embedded: Broker, store: Valkey, tmp_path: Path
+) -> None:
+    """Every setting with a URL has a password and a key in it; most of their servers do not answer."""
+    site = make_site(embedded, store=store, log_level="debug")
+    worker = site.workers.start().wait_until_ready()
+    query = f"key={URL_KEY}"
+    issuer = f"http://me:{URL_PASSWORD}@127.0.0.1:1/path?{query}"
+    address = f"127.0.0.1:{store.port}/0"
+    settings = site.workers.settings | {
+        # The store's password in the query, as redis-py reads it.
+        "redis_url": f"redis://{address}?password={PASSWORD}",
+        "cache_redis_url": f"redis://:{PASSWORD}@{address[:-1]}1",
+        "auth": "jwt,introspection",
+        "auth_issuer": "https://issuer.example",
+        "auth_audience": "statistics",
+        "auth_jwks_url": issuer,
+        "auth_introspection_url": issuer,
+        "auth_client_id": "authtally",
+        "auth_client_secret": URL_PASSWORD,
+        "url": f"http://me:{URL_PASSWORD}@127.0.0.1:1",
+    }
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+    environment |= {f"{PREFIX}{name.upper()}": value for name, value in settings.items()}
+    shown: dict[str, bytes] = {}
+    for command in COMMANDS:
+        done = subprocess.run(
+            (sys.executable, "-m", "deploy.cli.main", *command),
+            cwd=tmp_path,
+            env=environment | {"PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            timeout=120,
+            check=False,
+        )
+        assert b"Traceback" not in done.stderr, done.stderr
+        assert done.stdout or done.stderr, command
+        shown[" ".join(command)] = done.stdout + done.stderr
+    shown["the file of the snapshot"] = gzip_or_plain(tmp_path / "snapshot.bin")
+    with ApiProcess(**settings) as api:
+        for token in ("opaque", f"{forged_head()}.e30.e30"):
+            reply = api.get("/v1/overview", token)
+            shown[f"answer to {token}"] = f"{reply.headers} {reply.text}".encode()
+            assert reply.status in (401, 503)
+        shown["metrics"] = api.get("/metrics").text.encode()
+        shown["the api's log"] = api.log.read_bytes()
+        api.stop()
+    worker.stop()
+    assert b"********" in shown["api --check"]
+    assert b"tokens not introspected" in shown["the api's log"]
+    planted = {text: {"itself": text.encode()} for text in (URL_PASSWORD, URL_KEY, PASSWORD, settings["user_hash_key"])}
+    assert leaks(shown, planted) == []
+
+
+def forged_head() -> str:
+    return base64.urlsafe_b64encode(b'{"alg":"RS256","kid":"k"}').decode().rstrip("=")
+
+
+def gzip_or_plain(path: Path) -> bytes:
+    content = path.read_bytes()
+    return content + (gzip.decompress(content) if content.startswith(b"\x1f\x8b") else b"")

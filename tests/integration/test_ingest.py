@@ -32,7 +32,7 @@ SIGNUP = {"type": "account", "time": TIME, "kind": "signup", "id": "signup"}
 
 
 def serve(store: Valkey, broker: str, **settings: str) -> ApiProcess:
-    kafka = {"ingest": "on", "kafka_bootstrap_servers": broker}
+    kafka = {"ingest": "on", "auth_none_writes": "on", "kafka_bootstrap_servers": broker}
     return ApiProcess(**{"auth": "none", "redis_url": store.url} | kafka | settings)
 
 

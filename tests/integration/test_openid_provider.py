@@ -295,7 +295,7 @@ async def served(clock: Clock, **settings: str) -> AsyncIterator[Api]:
     try:
         await web.TCPSite(runner, HOST, 0).start()
         async with aiohttp.ClientSession() as session:
-            yield Api(app, "http://{}:{}".format(*runner.addresses[0]), session)
+            yield Api(app, runner, session)
     finally:
         await runner.cleanup()
 

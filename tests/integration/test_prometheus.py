@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
 from prometheus_client.parser import text_string_to_metric_families
 
 from deploy.demo.servers import Valkey
@@ -15,7 +16,7 @@ from tests.api.ledger_writer import open_ledger
 from tests.api.sources import listed
 from tests.conftest import wait_until
 from tests.integration.api_process import ApiProcess
-from tests.servers.prometheus import Prometheus, PrometheusMissingError, major_version
+from tests.servers.prometheus import ACCEPTS, Prometheus, PrometheusMissingError, major_version
 
 TOKEN: Final = "a-token-of-the-tests"
 JANSSEN: Final = "/jans-auth/restv1/internal/stat"
@@ -72,7 +73,7 @@ def store() -> Iterator[Valkey]:
 @pytest.fixture(scope="module")
 def tokens_file(tmp_path_factory: pytest.TempPathFactory) -> str:
     path: Path = tmp_path_factory.mktemp("tokens") / "tokens.json"
-    path.write_text(json.dumps([listed(TOKEN)]), encoding="utf-8")
+    path.write_text(json.dumps([listed(TOKEN, scopes=["jans_stat", "metrics:read"])]), encoding="utf-8")
     return str(path)
 
 
@@ -88,12 +89,15 @@ def apis(store: Valkey, tokens_file: str) -> Iterator[dict[str, ApiProcess]]:
         yield {"documented": documented, "source": source}
 
 
-def scrape(job: str, api: ApiProcess, path: str, token: str = TOKEN, **rest: Any) -> dict[str, Any]:
+def scrape(
+    job: str, api: ApiProcess, path: str, token: str = TOKEN, months: Sequence[str] = (MONTHS,), **rest: Any
+) -> dict[str, Any]:
+    """Prometheus repeats the parameter for each of several months; the source shape reads the first only."""
     return {
         "job_name": job,
         "static_configs": [{"targets": [api.address]}],
         "metrics_path": path,
-        "params": {"month": [MONTHS], "format": ["openmetrics"]},
+        "params": {"month": list(months), "format": ["openmetrics"]},
         "authorization": {"credentials": token},
         **rest,
     }
@@ -108,8 +112,8 @@ def prometheus(apis: dict[str, ApiProcess]) -> Iterator[Prometheus]:
         result = {"fallback_scrape_protocol": "PrometheusText0.0.4"} if major_version() >= 3 else {}
         server = Prometheus(
             [
-                scrape("janssen documented", documented, JANSSEN),
-                scrape("gluu documented", documented, GLUU),
+                scrape("janssen documented", documented, JANSSEN, months=MONTHS.split()),
+                scrape("gluu documented", documented, GLUU, months=MONTHS.split()),
                 scrape("janssen source", source, JANSSEN, **result),
                 scrape("gluu source", source, GLUU, **result),
                 scrape("stranger", documented, JANSSEN, token="nobody-knows-it"),
@@ -178,6 +182,24 @@ def test_the_python_parser_reads_the_same(apis: dict[str, ApiProcess], path: str
         for sample in family.samples
     }
     assert read == expected()
+
+
+@pytest.mark.parametrize("version", ACCEPTS)
+@pytest.mark.parametrize("path", [JANSSEN, GLUU, "/v1/metrics", "/metrics"])
+def test_every_text_answers_the_accept_header_of_either_version(
+    apis: dict[str, ApiProcess], path: str, version: int
+) -> None:
+    """Prometheus 3 takes a text by its content type only, and refuses one that it does not know."""
+    query = f"?month={MONTHS.replace(' ', '+')}&format=openmetrics" if path in (JANSSEN, GLUU) else ""
+    answer = apis["documented"].get(path + query, TOKEN, {"Accept": ACCEPTS[version]})
+    assert answer.status == 200
+    media = answer.headers["Content-Type"].split(";")[0]
+    parsers: dict[str, Any] = {
+        "text/plain": text_string_to_metric_families,
+        "application/openmetrics-text": openmetrics_families,
+    }
+    assert [family.name for family in parsers[media](answer.text) if family.samples]
+    assert media == ("application/openmetrics-text" if path == "/metrics" else "text/plain")
 
 
 def test_a_scrape_with_a_bad_token_is_down_and_says_why(prometheus: Prometheus) -> None:

@@ -154,7 +154,7 @@ def test_events_reach_kafka_by_http_and_by_publish_through_each_way(
 ) -> None:
     source = secured.way(name) | {"topics": f"{site.logins}=login", "redis_url": valkey.url}
     event = '{"type":"login","time":"2026-11-20T10:00:00Z","user_id":"alice"}\n'
-    with ApiProcess(auth="none", ingest="on", **source) as api:
+    with ApiProcess(auth="none", auth_none_writes="on", ingest="on", **source) as api:
         assert (
             api.post("/v1/events", [{"type": "login", "time": "2026-11-20T10:00:00Z", "user_id": "al"}]).status == 202
         )

@@ -18,9 +18,11 @@ CONTRADICTIONS = {
     "timezone": "Europe/Berlin",
     "user_hash_key": "some other key, long enough",
     "user_scope": "realm",
+    "user_id_normalize": "nfc",
     "active_on": "login",
     "users_by": "realm,client",
     "counts_by": "realm",
+    "labels_on": "success",
     "max_labels": "7",
     "exact_up_to": "7",
     "retain_days": "30",
@@ -32,7 +34,7 @@ CONTRADICTIONS = {
 
 def refusal(worker: WorkerProcess) -> str:
     """The one line in which a worker says why it cannot work, after it has ended for that."""
-    assert worker.wait(30) == 1, worker.log
+    assert worker.wait(120) == 1, worker.log
     assert "Traceback" not in worker.log
     (line,) = worker.lines("cannot work")
     return line

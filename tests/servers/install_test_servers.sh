@@ -17,11 +17,15 @@ nginx                    nginx-light nginx
 caddy                    caddy
 faketime                 faketime
 cc                       gcc
+node                     nodejs
+npm                      npm
 chromium                 chromium
 mariadbd                 mariadb-server
 mysql                    mariadb-client
 psql                     postgresql
 sqlite3                  sqlite3
+node                     nodejs
+npm                      npm
 "
 
 # Debian installs nginx into /usr/sbin, which is not in every user's PATH.

@@ -6,7 +6,7 @@ import os
 import shutil
 import urllib.request
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -14,8 +14,10 @@ from deploy.demo.servers.process import HOST, ServerProcess
 from tests.servers.java import fetched, java, run
 
 VERSION: Final = "26.7.3"
+LISTENERS_VERSION: Final = "0.50"
+"""Of `io.phasetwo.keycloak:keycloak-events`, the last for Java 17; built for Keycloak 26.4."""
 POM: Final = Path(__file__).with_name("keycloak.pom.xml")
-DISTRIBUTION: Final = Path(__file__).parents[2] / ".keycloak" / VERSION
+DISTRIBUTION: Final = Path(__file__).parents[2] / ".keycloak" / f"{VERSION}-events-{LISTENERS_VERSION}"
 BUILD_TIMEOUT_S: Final = 300
 ANSWER_TIMEOUT_S: Final = 10
 
@@ -31,6 +33,8 @@ def fetch_distribution() -> Path:
         with zipfile.ZipFile(artifacts / f"keycloak-quarkus-dist-{VERSION}.zip") as archive:
             archive.extractall(artifacts)
         unpacked = artifacts / f"keycloak-{VERSION}"
+        listeners = f"keycloak-events-{LISTENERS_VERSION}.jar"
+        shutil.copyfile(artifacts / listeners, unpacked / "providers" / listeners)
         # Done here once, this spares every start a second one: Keycloak works its build options into its own jars.
         build = (*_jvm(unpacked, artifacts, heap_mb=512), "build", "--db=dev-mem")
         run("Keycloak could not be built", build, BUILD_TIMEOUT_S)
@@ -65,13 +69,20 @@ class Keycloak(ServerProcess):
     stop_timeout_s = 20
 
     def __init__(
-        self, realms: Sequence[Path], folder: Path | None = None, port: int | None = None, heap_mb: int = 512
+        self,
+        realms: Sequence[Path],
+        folder: Path | None = None,
+        port: int | None = None,
+        heap_mb: int = 512,
+        variables: Mapping[str, str] | None = None,
     ) -> None:
+        """`variables` are added to the environment, which the listeners read."""
         java()
         self._distribution = fetch_distribution()
         super().__init__(folder, port)
         self.realms = tuple(realms)
         self.heap_mb = heap_mb
+        self._variables = dict(variables or {})
 
     @property
     def url(self) -> str:
@@ -87,9 +98,9 @@ class Keycloak(ServerProcess):
         imports.mkdir(parents=True, exist_ok=True)
         for realm in self.realms:
             shutil.copyfile(realm, imports / realm.name)
-        jars = self.folder / "lib"
-        if not jars.is_symlink():
-            jars.symlink_to(self._distribution / "lib")
+        for name in ("lib", "providers"):
+            if not (self.folder / name).is_symlink():
+                (self.folder / name).symlink_to(self._distribution / name)
 
     def command(self) -> Sequence[str | Path]:
         return (
@@ -101,7 +112,7 @@ class Keycloak(ServerProcess):
 
     def environment(self) -> dict[str, str]:
         kept = {name: os.environ[name] for name in ("JAVA_HOME",) if name in os.environ}
-        return super().environment() | kept
+        return super().environment() | kept | self._variables
 
     def answers(self) -> bool:
         names = [realm.name.removesuffix("-realm.json") for realm in self.realms]

@@ -16,6 +16,15 @@ from deploy.demo.servers.process import ServerError, ServerProcess
 
 ANSWER_TIMEOUT_S: Final = 10
 
+ACCEPTS: Final = {
+    2: "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,"
+    "text/plain;version=0.0.4;q=0.5,*/*;q=0.1",
+    3: "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,"
+    "application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,"
+    "text/plain;version=0.0.4;q=0.3,*/*;q=0.2",
+}
+"""What a scrape of each major version sends as Accept: 2.42 and 3.5."""
+
 
 class PrometheusMissingError(ServerError):
     """Prometheus is not on this machine."""

@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 import structlog
 from aiohttp import hdrs, web
 
+from api.audit import AuditLog
 from api.auth.basic import basic_credentials
 from api.auth.linotp_sessions import COOKIE, LinotpSessions
 from api.auth.principal import Principal
@@ -24,13 +25,17 @@ from api.dialects.linotp import counts, envelope, parameters, show
 from api.dialects.linotp.counts import CountsQuestion, HighestCounts
 from api.dialects.linotp.errors import MethodError, UnknownPathError, policy_error, render_error
 from api.endpoint import Boundary, Headers, Services, parse_parameters, read_form, read_query
-from api.http.errors import UnauthorizedError, UnavailableError
+from api.http.errors import ForbiddenError, UnauthorizedError, UnavailableError
+from api.http.places import Places, is_gone
 from api.inventory.deletes import delete
 from api.inventory.inventory import Inventory, RowsDeletedError, Stream
 from api.inventory.policy_history import PolicyFile
 from api.ledger.client import UNREACHABLE
 from api.metrics import ACCESS_REFUSALS, REDIS_ERRORS
 from api.settings.settings import ApiSettings
+from api.unmatched import Surface
+from schemas.ledger.inventory import WRITTEN_STATUSES
+from schemas.settings import PREFIX
 
 log = structlog.get_logger(__name__)
 
@@ -38,8 +43,16 @@ NAME: Final = "linotp"
 SCOPE: Final = "reporting"
 DEADLINE_S: Final = 10.0
 """The time until an answer must begin. An unreachable Redis is detected earlier, by its own timeout."""
+SORTED_S: Final = 60.0
+"""The time in which a caller must have read a sorted answer, whose rows stay in memory until then."""
+MAX_SORTS: Final = 4
+"""Most sorted answers at the same time, each with up to 100,000 rows: 30 MB."""
+MAX_READS: Final = 16
+"""Most other answers at the same time: up to 20 MB for a thousand realms. One caller may have half of the places."""
 TRIES: Final = 3
 """Attempts to answer a question whose rows are deleted meanwhile."""
+
+DELETES: Final = ("delete_all", "delete_before")
 
 Parameters = Mapping[str, str]
 
@@ -52,6 +65,10 @@ class ReportRequest(NamedTuple):
     realms: list[str]
     streams: list[Stream]
     headers: Mapping[str, str]
+    principal: Principal
+
+    def is_gone(self) -> bool:
+        return is_gone(self.request)
 
 
 ReportHandler = Callable[[ReportRequest], Awaitable[web.StreamResponse]]
@@ -63,18 +80,25 @@ class Reporting:
     def __init__(self, settings: ApiSettings, services: Services) -> None:
         self._shape = settings.linotp_shape
         self._open = "none" in settings.auth
+        self._may_delete = not self._open or settings.auth_none_writes
+        self._secure_cookie = settings.secure_cookies
         self._zone = settings.zone
         self._realms = settings.linotp_realms
         self._services = services
         self._boundary = Boundary(NAME)
+        self._audit = AuditLog(services.ledger, settings.key_prefix)
         self._clock = services.clock.now
         self._inventory = Inventory(services.ledger, services.statistics)
+        self._sorts, self._reads = Places(MAX_SORTS, MAX_SORTS // 2), Places(MAX_READS, MAX_READS // 2)
         self._policies = PolicyFile(
             settings.reporting_policy_file, services.ledger, settings.key_prefix, services.clock
         )
         self._sessions = Sessions(settings.reporting_session_s, settings.key_prefix, services.clock, services.shared)
         self._linotp = LinotpSessions(settings.linotp_url, SCOPE, services.clock) if settings.linotp_url else None
         self.lifespans = [self._policies.watch_lifespan, *(() if self._linotp is None else (self._linotp.lifespan,))]
+
+    def surface(self) -> Surface:
+        return Surface(("/reporting", "/admin"), partial(render_error, "", {}, self._shape))
 
     def routes(self) -> list[web.RouteDef]:
         asking: dict[str, ReportHandler] = {"show": self._show, "period": self._period, "maximum": self._maximum}
@@ -97,6 +121,8 @@ class Reporting:
         self, action: str, answer: ReportHandler
     ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
         async def handle(request: web.Request, arguments: Parameters, headers: Mapping[str, str]) -> web.StreamResponse:
+            if action in DELETES and not self._may_delete:
+                raise ForbiddenError(f"{PREFIX}AUTH=none allows no deletes; {PREFIX}AUTH_NONE_WRITES=on allows it.")
             principal = await self._authenticate(request, arguments)
             await self._policies.refresh()
             allowed = self._policies.policies.allowed_realms(principal.subject, action)
@@ -110,7 +136,7 @@ class Reporting:
                 chosen = set(realms)
                 mine = [stream for stream in streams if stream.realm in chosen]
                 try:
-                    return await answer(ReportRequest(request, arguments, realms, mine, headers))
+                    return await answer(ReportRequest(request, arguments, realms, mine, headers, principal))
                 except RowsDeletedError:
                     if not left:
                         break
@@ -154,7 +180,7 @@ class Reporting:
                     ACCESS_REFUSALS.labels("session").inc()
                     raise UnauthorizedError
                 return principal
-        principal, _ = await self._services.access.authenticate(authorization, SCOPE)
+        principal, _ = await self._services.access.authenticate(authorization, SCOPE, request.remote)
         return principal
 
     def _session_id(self, request: web.Request, arguments: Parameters) -> str | None:
@@ -174,7 +200,7 @@ class Reporting:
         if (credentials := basic_credentials(authorization)) is not None:
             # LinOTP's scripts sign in with a password: here it is the token.
             authorization = f"Bearer {credentials.password}"
-        principal, _ = await self._services.access.authenticate(authorization, SCOPE)
+        principal, _ = await self._services.access.authenticate(authorization, SCOPE, request.remote)
         opened = await self._sessions.open(principal)
         response = self._success(True)
         response.set_cookie(
@@ -182,7 +208,7 @@ class Reporting:
             opened.id,
             path="/",
             max_age=max(0, int(opened.expires_at - self._clock())),
-            secure=request.secure,
+            secure=self._secure_cookie or request.secure,
             httponly=True,
             samesite="Strict",
         )
@@ -203,12 +229,16 @@ class Reporting:
 
     async def _show(self, asked: ReportRequest) -> web.StreamResponse:
         question = show.parse(asked.parameters, self._shape, self._zone)
-        async with asyncio.timeout(DEADLINE_S):
-            history = await self._policies.history(question.spelled)
-            shown = await show.read(question, self._inventory, asked.streams, history, self._shape, self._zone)
-            parts = shown.parts(self._inventory)
-            first = await anext(parts)
-        return await show.send(asked.request, parts, first, shown.form, asked.headers)
+        is_sorted = question.order.column is not None
+        # A place is held until the answer is sent, because the rows stay in memory until then.
+        async with (self._sorts if is_sorted else self._reads).take(asked.principal.subject, asked.is_gone):
+            async with asyncio.timeout(DEADLINE_S):
+                history = await self._policies.history(question.spelled)
+                shown = await show.read(question, self._inventory, asked.streams, history, self._shape, self._zone)
+                parts = shown.parts(self._inventory, asked.is_gone)
+                first = await anext(parts)
+            limit_s = SORTED_S if is_sorted else None
+            return await show.send(asked.request, parts, first, shown.form, asked.headers, limit_s)
 
     async def _period(self, asked: ReportRequest) -> web.StreamResponse:
         question = counts.parse_period(asked.parameters, self._today(), self._shape)
@@ -221,7 +251,7 @@ class Reporting:
         return self._success(counts.render_maximum(question, asked.realms, highest, self._shape))
 
     async def _highest(self, asked: ReportRequest, question: CountsQuestion) -> HighestCounts:
-        async with asyncio.timeout(DEADLINE_S):
+        async with self._reads.take(asked.principal.subject, asked.is_gone), asyncio.timeout(DEADLINE_S):
             history = await self._policies.history()
             return await counts.read(question, self._inventory, asked.streams, history, self._shape, self._zone)
 
@@ -237,8 +267,13 @@ class Reporting:
     async def _delete(self, asked: ReportRequest, statuses: frozenset[int], before: date | None) -> web.StreamResponse:
         history = await self._policies.history()
         count = await delete(self._inventory, asked.streams, history, statuses, before, self._zone)
-        if count:
-            log.info("reporting rows deleted", rows=count, realms=len(asked.realms))
+        action = "reporting delete_all" if before is None else "reporting delete_before"
+        deleted = {
+            "realms": asked.realms,
+            "statuses": [WRITTEN_STATUSES[status] for status in sorted(statuses)],
+            "before": None if before is None else before.isoformat(),
+        }
+        await self._audit.record(action, asked.principal, deleted, count)
         return self._success(count)
 
     def _today(self) -> date:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from datetime import datetime, time
-from operator import itemgetter
-from typing import Any, Final, NamedTuple
+from itertools import islice
+from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo
 
 import structlog
@@ -16,12 +17,15 @@ from api.dialects.linotp import envelope, parameters
 from api.dialects.linotp.envelope import COLUMNS, Pages
 from api.dialects.linotp.parameters import Order, Page
 from api.http.errors import BadRequestError
+from api.http.places import CallerGoneError
 from api.inventory.inventory import Inventory, RowsDeletedError, Stream
 from api.inventory.policy_history import RecordingHistory
-from api.inventory.rows import lines
+from api.inventory.rows import TableLine, lines
+from api.inventory.selection import Selection
 from api.inventory.table import Table, table
 from api.ledger.client import UNREACHABLE
 from api.settings.settings import Shape
+from api.turns import pause
 from schemas.ledger.inventory import micros
 
 log = structlog.get_logger(__name__)
@@ -75,8 +79,11 @@ class RowsPage(NamedTuple):
         left = max(0, self.table.lines - self._first)
         return left if self.page.size is None else min(left, self.page.size)
 
-    async def parts(self, inventory: Inventory) -> AsyncIterator[bytes]:
-        """The body in parts of about PART_BYTES. Raises RowsDeletedError if rows were deleted meanwhile."""
+    async def parts(self, inventory: Inventory, gone: Callable[[], bool]) -> AsyncIterator[bytes]:
+        """The body in parts of about PART_BYTES.
+
+        Raises RowsDeletedError if rows were deleted meanwhile, CallerGoneError if `gone()` before all rows are sorted.
+        """
         before, after = envelope.frame_rows(self.pages, self._lines, self.shape)
         between, written = b",\n", envelope.json_row
         if self.form == "csv":
@@ -87,16 +94,17 @@ class RowsPage(NamedTuple):
             between, written = b",", envelope.source_row
         part = bytearray(before)
         separator = b""
-        async for row in self._rows(inventory):
+        async for row in self._rows(inventory, gone):
             part += separator
             part += written(row)
             separator = between
             if len(part) >= PART_BYTES:
                 yield bytes(part)
                 part.clear()
+            await pause()
         yield bytes(part + after)
 
-    async def _rows(self, inventory: Inventory) -> AsyncGenerator[Row]:
+    async def _rows(self, inventory: Inventory, gone: Callable[[], bool]) -> AsyncGenerator[Row]:
         left = self._lines
         if not left:
             return
@@ -109,12 +117,31 @@ class RowsPage(NamedTuple):
                     if not left:
                         return
         else:
-            rows = [self._columns(line) async for line in lines(inventory, self.table, 0, descending=False)]
-            rows.sort(key=itemgetter(COLUMNS.index(self.order.column)), reverse=self.order.descending)
-            for row in rows[self._first : self._first + left]:
-                yield row
+            selection = Selection(
+                self._value_of(self.order.column), self._first + left, descending=self.order.descending
+            )
+            async with aclosing(lines(inventory, self.table, 0, descending=False)) as found:
+                async for line in found:
+                    selection.add(line)
+                    await pause()
+                    if gone():
+                        raise CallerGoneError
+            for line in islice(selection.ordered(), self._first, None):
+                yield self._columns(line)
+                await pause()
 
-    def _columns(self, line: Any) -> Row:
+    def _value_of(self, column: str) -> Callable[[TableLine], str | int]:
+        """The function that returns a line's cell in a column; a shorter way for those that sorting needs most."""
+        short: dict[str, Callable[[TableLine], str | int]] = {
+            "count": lambda line: line.tokens,
+            "event": lambda line: self.names[line.shard].get(line.event, ""),
+            "parameter": lambda line: line.parameter,
+            "realm": lambda line: line.realm,
+        }
+        index = COLUMNS.index(column)
+        return short.get(column, lambda line: self._columns(line)[index])
+
+    def _columns(self, line: TableLine) -> Row:
         return envelope.columns(line, self.names[line.shard].get(line.event, ""), self.zone)
 
 
@@ -151,9 +178,14 @@ async def read(
 
 
 async def send(
-    request: web.Request, parts: AsyncIterator[bytes], first: bytes, form: str, headers: Mapping[str, str]
+    request: web.Request,
+    parts: AsyncIterator[bytes],
+    first: bytes,
+    form: str,
+    headers: Mapping[str, str],
+    limit_s: float | None,
 ) -> web.StreamResponse:
-    """Sends one part as a plain response, more as a stream. A stream that fails is aborted."""
+    """Sends one part as a plain response, more as a stream. A stream that fails, or lasts `limit_s`, is aborted."""
     headers = {**headers, hdrs.CACHE_CONTROL: "no-store", hdrs.CONTENT_TYPE: envelope.JSON}
     if form == "csv":
         headers[hdrs.CONTENT_TYPE] = envelope.CSV
@@ -166,12 +198,13 @@ async def send(
     if request.method == hdrs.METH_HEAD:
         return response
     try:
-        await response.write(first)
-        await response.write(second)
-        async for part in parts:
-            await response.write(part)
-        await response.write_eof()
-    except (RowsDeletedError, *UNREACHABLE) as error:
+        async with asyncio.timeout(limit_s):
+            await response.write(first)
+            await response.write(second)
+            async for part in parts:
+                await response.write(part)
+            await response.write_eof()
+    except (RowsDeletedError, TimeoutError, *UNREACHABLE) as error:
         # Status 200 has been sent: only a truncated response can show the failure.
         log.warning("reporting rows cut off", error=type(error).__name__)
         if request.transport is not None:

@@ -38,7 +38,7 @@ async def is_complete(
     if realms is None or not overflowed:
         return not overflowed
     own = sorted(realm for realm in realms if realm != OTHER)
-    if "realm" in overflowed and not await _are_known(statistics, status, own):
+    if "realm" in overflowed and not await are_known(statistics, status, own):
         return False
     if "client" in overflowed:
         others = await _counts(statistics, keys, [Scope("client", (realm, OTHER)) for realm in own])
@@ -57,9 +57,11 @@ def _is_failure(parts: tuple[str, ...]) -> bool:
     return parts[0] == FAILED or (parts[0] == ACCOUNT and parts[1] in fields.FAILURE_KINDS)
 
 
-async def _are_known(statistics: Statistics, status: PipelineStatus, realms: Iterable[str]) -> bool:
+async def are_known(statistics: Statistics, status: PipelineStatus, realms: Iterable[str]) -> bool:
     """Whether every shard whose realms overflowed knows all of the bearer's realms."""
     full = {shard.keys.shard for shard in status.overflowed("realm")}
+    if not full:
+        return True
     known = await statistics.labels()
     return all(full <= set(known.get(Scope("realm", (realm,)), ())) for realm in realms)
 

@@ -62,7 +62,8 @@ def publish(
 
     Use it to load an export of another product, or events of the time before the live connection. FILE contains JSON
     Lines, JSON arrays of any size or multi-line JSON objects, in UTF-8, gzipped or not. --format names the product that
-    wrote it; "login", "token" and "account" are native events without the field "type".
+    wrote it; "login", "token" and "account" are native events without the field "type". "janssen-audit" also reads the
+    server's audit file as it is.
 
     \b
       authtally publish --format keycloak --dry-run events.json.gz

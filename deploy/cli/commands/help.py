@@ -13,6 +13,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from deploy.cli.json_output import print_error
+from deploy.cli.terminal import LAYOUT, echo, printable
 from deploy.installation import CURE, foreign_packages
 
 PROGRAM: Final = "authtally"
@@ -67,7 +68,7 @@ class SettingsUsageError(click.ClickException):
 
     def show(self, file: Any = None) -> None:
         for error in self.faults:
-            click.echo(error, err=True)
+            echo(error, err=True)
 
 
 class SuggestingGroup(click.Group):
@@ -115,11 +116,12 @@ class HelpGroup(SuggestingGroup):
             if as_json:
                 print_error(ctx, "stopped before it was done", INTERRUPTED)
             else:
-                click.echo("Stopped before it was done.", err=True)
+                echo("Stopped before it was done.", err=True)
             ctx.exit(INTERRUPTED)
         except click.ClickException as error:
             if isinstance(error, click.NoSuchOption):
                 error = _with_suggestion(error)
+            error.message = printable(error.message, LAYOUT)
             if not as_json:
                 raise error from None
             more = {"faults": error.faults} if isinstance(error, SettingsUsageError) else {}

@@ -174,6 +174,58 @@ def positions_rebuild_index(topic: str | None, partition: int | None, every: boo
     index_repair.rebuild_index(operator_settings(), shard, yes, as_json=as_json)
 
 
+@click.command()
+@click.option(
+    "--last",
+    "most",
+    default=50,
+    show_default=True,
+    metavar="N",
+    type=click.IntRange(1),
+    help="Print the newest N entries.",
+)
+@json_option
+def audit(most: int, as_json: bool) -> None:
+    """Print the changes that people ordered: when, who, which, with what parameters, and how many.
+
+    \b
+      authtally audit
+      authtally audit --last 1000 --json | jq '.entries[] | select(.action | startswith("reporting"))'
+
+    Recorded are deletes of inventory rows, moves of positions, imports, adopted settings, allowed unexpected records,
+    repaired indexes, restores, resent dead letters and removed realms. The time is the store's. The ledger keeps about
+    the newest 1,000 entries; the api also logs its own by the logger `audit`.
+    """
+    from deploy.cli import audit
+
+    audit.show(operator_settings(), most, as_json=as_json)
+
+
+@click.group(cls=SuggestingGroup)
+def realm() -> None:
+    """Remove the figures of a realm."""
+
+
+@realm.command("remove")
+@click.argument("name", metavar="REALM")
+@yes_option
+@json_option
+def realm_remove(name: str, yes: bool, as_json: bool) -> None:
+    """Remove a realm's figures, labels and OTP inventory from the ledger. A dry run without --yes.
+
+    \b
+      authtally realm remove acme
+      authtally realm remove acme --yes
+
+    Stop the realm's events first, else its figures begin again. Workers may run. The output lists what remains: the
+    realm's part of the figures of everything and of nodes, digests of event ids for a while, and the records in Kafka.
+    Save a snapshot afterwards: older ones contain the realm, and the ledger cannot be verified from them any more.
+    """
+    from deploy.cli.realm_removal import remove
+
+    remove(operator_settings(), name, yes, as_json=as_json)
+
+
 @click.group("dead-letters", cls=SuggestingGroup)
 def dead_letters() -> None:
     """List and resend dead letters: records that could not be counted."""

@@ -10,6 +10,7 @@ import click
 
 from deploy.cli.commands.options import json_option, settings_errors_as_usage
 from deploy.cli.json_output import print_json
+from deploy.cli.terminal import echo
 
 
 def _checked(kind: type[Any], *, check: bool, as_json: bool) -> bool:
@@ -22,7 +23,7 @@ def _checked(kind: type[Any], *, check: bool, as_json: bool) -> bool:
         print_json({"settings": effective(values)})
     elif check:
         for name, value in effective(values).items():
-            click.echo(f"{name}={value}")
+            echo(f"{name}={value}")
     return check
 
 

@@ -6,13 +6,12 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import click
-
 from aggregator.settings import WorkerSettings
 from deploy.cli.dead_letters.resending import Resent, read_resent
 from deploy.cli.dead_letters.topic import DeadLetterTopic, Identity, Letter, letter_of
 from deploy.cli.json_output import print_json
 from deploy.cli.operations import show_table
+from deploy.cli.terminal import echo
 
 SAMPLES: Final = 3
 
@@ -87,11 +86,11 @@ def _as_document(name: str, summary: _Summary) -> dict[str, Any]:
 
 def _print(name: str, summary: _Summary) -> None:
     if not summary.counts:
-        click.echo(f"{name} contains no dead letter.")
+        echo(f"{name} contains no dead letter.")
     else:
         rows = ((*kind, number, summary.resent[kind]) for kind, number in sorted(summary.counts.items()))
         show_table(("reason", "topic", "records", "resent"), rows)
-        click.echo()
+        echo()
         show_table(
             ("reason", "topic", "partition", "offset", "index", "bytes", "detail"),
             (
@@ -101,6 +100,6 @@ def _print(name: str, summary: _Summary) -> None:
             ),
         )
     if summary.copies:
-        click.echo(f"{summary.copies} more are copies that a crash left; they count once.")
+        echo(f"{summary.copies} more are copies that a crash left; they count once.")
     if summary.foreign:
-        click.echo(f"{summary.foreign} messages carry none of our headers and are skipped.")
+        echo(f"{summary.foreign} messages carry none of our headers and are skipped.")

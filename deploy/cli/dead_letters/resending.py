@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Any, Final, cast
+from typing import Any, Final, Literal, cast
 
 import click
 from confluent_kafka import KafkaError, KafkaException, Producer
@@ -17,12 +17,23 @@ from aggregator.kafka import dead_letters as headers
 from aggregator.ledger.ledger import Ledger
 from aggregator.ledger.store import Client
 from aggregator.settings import WorkerSettings
+from deploy.cli import audit
 from deploy.cli.dead_letters.topic import TIMEOUT_S, DeadLetterTopic, Identity, Letter, letter_of
 from deploy.cli.json_output import print_json
 from deploy.cli.operations import confirmed, kafka_errors_as_usage, show_table, with_ledger
+from deploy.cli.terminal import echo
 from schemas.ledger import keys
+from schemas.settings import PREFIX
 
 BATCH: Final = 500
+
+Obstacle = Literal["cut", "came_back", "unbound"]
+OBSTACLES: Final[dict[Obstacle, str]] = {
+    "cut": "were too large to be kept whole and cannot be resent.",
+    "came_back": "were resent once and came back; they are not sent again.",
+    "unbound": f"name a topic that {PREFIX}TOPICS does not bind and are not sent there.",
+}
+"""Letters that are not resent. A later run passes over them too."""
 
 Resent = dict[str, int]
 """Field (topic id, partition, reason) to the offset of the dead-letter topic below which everything was resent."""
@@ -47,28 +58,35 @@ def resend(settings: WorkerSettings, reason: str | None, yes: bool, *, as_json: 
     """Send the letters that were not resent yet to their original partitions. Raises click.ClickException."""
     resending = _Resending(settings, reason)
     waiting: Counter[str] = Counter()
-    cut = came_back = 0
+    kept: Counter[Obstacle] = Counter()
     for letter, _message in resending.unsent():
-        cut += letter.cut
-        came_back += letter.came_back and not letter.cut
-        waiting[letter.reason] += not letter.cut and not letter.came_back
-    waiting = +waiting
+        obstacle = resending.obstacle(letter)
+        if obstacle is None:
+            waiting[letter.reason] += 1
+        else:
+            kept[obstacle] += 1
     if as_json:
         # No question with --json: its output must be one document.
-        sent = resending.send_all() if yes and waiting else 0
-        print_json({"to_resend": dict(sorted(waiting.items())), "cut": cut, "came_back": came_back, "resent": sent})
+        sent = _send(settings, resending, reason) if yes and waiting else 0
+        counts = {name: kept[name] for name in OBSTACLES}
+        print_json({"to_resend": dict(sorted(waiting.items())), **counts, "resent": sent})
         return
-    if cut:
-        click.echo(f"{cut} were too large to be kept whole and cannot be resent.")
-    if came_back:
-        click.echo(f"{came_back} were resent once and came back; they are not sent again.")
+    for name, why in OBSTACLES.items():
+        if kept[name]:
+            echo(f"{kept[name]} {why}")
     if not waiting:
-        click.echo("Nothing to resend.")
+        echo("Nothing to resend.")
         return
     show_table(("reason", "to resend"), sorted(waiting.items()))
     if not confirmed(yes, "Resend them?"):
         return
-    click.echo(f"Resent {resending.send_all()}.")
+    echo(f"Resent {_send(settings, resending, reason)}.")
+
+
+def _send(settings: WorkerSettings, resending: _Resending, reason: str | None) -> int:
+    sent = resending.send_all()
+    audit.record(settings, "dead-letters resend", {"reason": reason or "all"}, sent)
+    return sent
 
 
 class _Resending:
@@ -78,6 +96,14 @@ class _Resending:
         self._settings, self._reason = settings, reason
         self._topic = DeadLetterTopic(settings)
         self._resent = read_resent(settings)
+
+    def obstacle(self, letter: Letter) -> Obstacle | None:
+        """Why a letter is not resent. Anyone who may write to the dead-letter topic can name any topic in a header."""
+        if letter.cut:
+            return "cut"
+        if letter.identity.topic not in self._settings.topics:
+            return "unbound"
+        return "came_back" if letter.came_back else None
 
     def unsent(self, label: str = "reading") -> Iterator[tuple[Letter, Any]]:
         """Letters that were not resent, each identity once, with their messages."""
@@ -125,7 +151,7 @@ class _Resending:
         for letter, message in batch:
             field = self._topic.resent_field(letter)
             changed[field] = max(changed.get(field, 0), letter.offset + 1)
-            if letter.cut or letter.came_back:
+            if self.obstacle(letter) is not None:
                 continue
             sent += 1
             # Header names that were not UTF-8 stay escaped, because this client cannot write them.

@@ -15,7 +15,7 @@ import click
 from confluent_kafka import KafkaException
 
 from aggregator.kafka import codecs
-from aggregator.ledger.store import SOCKET_TIMEOUT_S, UNREACHABLE, connect, describe_error, diagnose_unreachable
+from aggregator.ledger.store import SOCKET_TIMEOUT_S, UNREACHABLE, close, connect, describe_error, diagnose_unreachable
 from aggregator.settings import WorkerSettings
 from api.settings.settings import ApiSettings
 from deploy.cli import environment
@@ -26,6 +26,7 @@ from deploy.cli.doctor.retention import BACKUP, Backup
 from deploy.cli.doctor.topics import Needs
 from deploy.cli.json_output import print_json
 from deploy.cli.operations import consumer, fetched_ends
+from deploy.cli.terminal import printable
 from schemas.connections.redis_clients import open_server
 from schemas.ledger import fields
 from schemas.ledger.keys import Shard
@@ -209,7 +210,7 @@ class _Site:
             advice = f"correct {setting or 'the settings of Redis'}, or allow this machine to reach the server"
             return [Finding("redis.connection", setting, "problem", found, advice)]
         finally:
-            await client.aclose()
+            await close(client)
         number = len(self._store.servers)
         answers = f"{number} servers answer" if number > 1 else "1 server answers"
         findings = [Finding("redis.connection", "", "ok", answers), *redis_server.assess(self._store, settings)]
@@ -265,10 +266,10 @@ def _report(findings: list[Finding], counts: Mapping[Verdict, int]) -> None:
         for finding in _merged(of_area):
             mark = click.style(f"{finding.verdict:<8}", fg=COLOURS[finding.verdict])
             what = finding.check.partition(".")[2].replace("_", " ")
-            subject = f" {finding.subject}" if finding.subject else ""
-            click.echo(f"  {mark} {what}{subject}: {finding.found}")
+            subject = f" {printable(finding.subject)}" if finding.subject else ""
+            click.echo(f"  {mark} {what}{subject}: {printable(finding.found)}")
             if finding.advice:
-                click.echo(f"           → {finding.advice}")
+                click.echo(f"           → {printable(finding.advice)}")
     result = [
         f"{number} {verdict}" + ("s" if number != 1 and verdict in ("warning", "problem") else "")
         for verdict, number in counts.items()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import json
 import secrets
 import time
@@ -19,6 +18,7 @@ from api.http.bounded_read import read_at_most
 from api.settings import quotas, reporting_policy, token_file
 from api.settings.settings import ApiSettings
 from deploy.cli.doctor.findings import Finding, span
+from schemas.connections.urls import is_in_the_clear, is_loopback, masked_url, masked_urls
 from schemas.settings import PREFIX
 
 MAX_BYTES: Final = 1 << 20
@@ -43,7 +43,7 @@ def local(settings: ApiSettings) -> Iterator[Finding]:
     """Findings on the settings alone; asks no server."""
     if "none" in settings.auth:
         where = f"{settings.api_host}:{settings.api_port}"
-        if _is_loopback(settings.api_host):
+        if is_loopback(settings.api_host):
             found = f"{PREFIX}AUTH=none: every user of this machine can read everything"
             yield Finding("access.ways", where, "warning", found, f"set {PREFIX}AUTH before others can reach it")
         else:
@@ -80,25 +80,31 @@ async def of_issuer(settings: ApiSettings, patience_s: float) -> AsyncIterator[F
 
 async def _keys(session: ClientSession, settings: ApiSettings) -> list[Finding]:
     url, setting = settings.auth_jwks_url, f"{PREFIX}AUTH_JWKS_URL"
+    shown = masked_url(url)
     check, advice = "access.keys", f"correct {setting}: it is jwks_uri in the issuer's configuration"
     try:
         answer = await _ask(session, "GET", url)
     except NoAnswerError as error:
-        return [Finding(check, url, "problem", f"no answer: {error}", f"{advice}; or allow this machine to reach it")]
+        return [
+            Finding(
+                check, masked_url(url), "problem", f"no answer: {error}", f"{advice}; or allow this machine to reach it"
+            )
+        ]
     published = answer.body.get("keys") if isinstance(answer.body, dict) else None
     if answer.status != 200 or not isinstance(published, list):
-        return [Finding(check, url, "problem", f"no key set: status {answer.status}", advice)]
+        return [Finding(check, shown, "problem", f"no key set: status {answer.status}", advice)]
     usable = [key for key in published if isinstance(key, dict) and signing_key(key) is not None]
     if not usable:
         found = f"{len(published)} keys, but none for RS, PS, ES or EdDSA: no token can be verified"
-        return [Finding(check, url, "problem", found, "let the issuer sign with an asymmetric key")]
-    findings = [Finding(check, url, "ok", f"{len(usable)} signing keys"), *_clock(url, answer)]
+        return [Finding(check, shown, "problem", found, "let the issuer sign with an asymmetric key")]
+    findings = [Finding(check, shown, "ok", f"{len(usable)} signing keys"), *_clock(url, answer)]
     return [*findings, *_in_the_clear(check, url)]
 
 
 async def _issuer(session: ClientSession, settings: ApiSettings) -> list[Finding]:
     """Compare the settings with the issuer's configuration (OpenID Connect Discovery), if it publishes one."""
     issuer, check = settings.auth_issuer, "access.issuer"
+    shown = masked_url(issuer)
     if urlsplit(issuer).scheme not in ("http", "https"):
         return []
     try:
@@ -109,23 +115,28 @@ async def _issuer(session: ClientSession, settings: ApiSettings) -> list[Finding
         found = "its configuration cannot be read from here, so nothing was compared"
         return [
             Finding(
-                check, issuer, "unknown", found, f"make sure that tokens carry exactly this iss: {PREFIX}AUTH_ISSUER"
+                check,
+                masked_url(issuer),
+                "unknown",
+                found,
+                f"make sure that tokens carry exactly this iss: {PREFIX}AUTH_ISSUER",
             )
         ]
     named = answer.body.get("issuer")
     if named != issuer:
         found = f"calls itself {str(named)[:200]!r}: its tokens are refused"
-        return [Finding(check, issuer, "problem", found, f"set {PREFIX}AUTH_ISSUER to exactly this name")]
+        return [Finding(check, shown, "problem", found, f"set {PREFIX}AUTH_ISSUER to exactly this name")]
     keys = answer.body.get("jwks_uri")
     if keys != settings.auth_jwks_url:
-        found = f"publishes its keys at {str(keys)[:200]}, not at {settings.auth_jwks_url}"
+        found = f"publishes its keys at {masked_url(str(keys)[:200])}, not at {masked_url(settings.auth_jwks_url)}"
         advice = f"set {PREFIX}AUTH_JWKS_URL to that address, unless the difference is intended"
-        return [Finding(check, issuer, "warning", found, advice)]
-    return [Finding(check, issuer, "ok", "its configuration confirms its name and the address of its keys")]
+        return [Finding(check, shown, "warning", found, advice)]
+    return [Finding(check, shown, "ok", "its configuration confirms its name and the address of its keys")]
 
 
 async def _introspection(session: ClientSession, settings: ApiSettings) -> list[Finding]:
     url, check = settings.auth_introspection_url, "access.introspection"
+    shown = masked_url(url)
     # Credentials as in api/auth/introspection.py, and a random token that the issuer never issued.
     login = encode_basic_auth(
         quote_plus(settings.auth_client_id), quote_plus(settings.auth_client_secret.get_secret_value())
@@ -135,23 +146,26 @@ async def _introspection(session: ClientSession, settings: ApiSettings) -> list[
         answer = await _ask(session, "POST", url, data=form, headers={"Authorization": login})
     except NoAnswerError as error:
         advice = f"correct {PREFIX}AUTH_INTROSPECTION_URL, or allow this machine to reach it"
-        return [Finding(check, url, "problem", f"no answer: {error}", advice)]
+        return [Finding(check, shown, "problem", f"no answer: {error}", advice)]
     if answer.status in (400, 401, 403):
         found = f"refuses client {settings.auth_client_id!r}: status {answer.status}"
         advice = f"correct {PREFIX}AUTH_CLIENT_ID and {PREFIX}AUTH_CLIENT_SECRET, or allow the client to introspect"
-        return [Finding(check, url, "problem", found, advice)]
+        return [Finding(check, shown, "problem", found, advice)]
     active = answer.body.get("active") if isinstance(answer.body, dict) else None
     if answer.status != 200 or active is not False:
         found = f"its answer does not follow RFC 7662: status {answer.status}"
         if active is True:
             found = "it reports a token as active that it never issued: every token would be accepted"
-        return [Finding(check, url, "problem", found, f"correct {PREFIX}AUTH_INTROSPECTION_URL")]
-    findings = [Finding(check, url, "ok", "accepts our client, and rejects a wrong token"), *_clock(url, answer)]
+        return [Finding(check, shown, "problem", found, f"correct {PREFIX}AUTH_INTROSPECTION_URL")]
+    findings = [
+        Finding(check, shown, "ok", "accepts our client, and rejects a wrong token"),
+        *_clock(url, answer),
+    ]
     return [*findings, *_in_the_clear(check, url)]
 
 
 def _clock(url: str, answer: Answer) -> list[Finding]:
-    host, check = urlsplit(url).netloc, "access.clock"
+    host, check = urlsplit(url).netloc.rpartition("@")[2], "access.clock"
     if answer.ahead_s is None:
         return []
     apart = abs(answer.ahead_s)
@@ -168,11 +182,10 @@ def _clock(url: str, answer: Answer) -> list[Finding]:
 
 
 def _in_the_clear(check: str, url: str) -> list[Finding]:
-    parts = urlsplit(url)
-    if parts.scheme == "https" or _is_loopback(parts.hostname or ""):
+    if not is_in_the_clear(url):
         return []
     found = "http: an attacker on the network can forge the answers and so grant access"
-    return [Finding(check, url, "warning", found, "use https")]
+    return [Finding(check, masked_url(url), "warning", found, "use https")]
 
 
 async def _ask(session: ClientSession, method: str, url: str, **more: Any) -> Answer:
@@ -185,7 +198,7 @@ async def _ask(session: ClientSession, method: str, url: str, **more: Any) -> An
     except TimeoutError as error:
         raise NoAnswerError("timeout") from error
     except (ClientError, OSError, ValueError) as error:
-        raise NoAnswerError(str(error) or type(error).__name__) from error
+        raise NoAnswerError(masked_urls(str(error), url) or type(error).__name__) from error
     try:
         parsed = json.loads(body)
     except ValueError:
@@ -199,10 +212,3 @@ def _ahead(date: str | None, now: float) -> float | None:
         return None if date is None else parsedate_to_datetime(date).timestamp() + 0.5 - now
     except ValueError:
         return None
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

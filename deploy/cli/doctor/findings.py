@@ -42,6 +42,7 @@ CHECKS: Final = {
     "ledger.format": "the shards have the format of this version",
     "ledger.untimed": "records have usable timestamps",
     "ledger.unexpected": "no record failed because of a defect of this program",
+    "ledger.unknown_types": "the adapters know every event type",
     "ledger.index": "the newest days that have counts are in the index; answers leave out others",
     "access.ways": "the api requires authentication",
     "access.issuer": "the issuer's name is AUTH_ISSUER",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Final
 
@@ -72,6 +73,7 @@ def records(store: Store, kafka: Kafka | None, now_ms: int) -> Iterator[Finding]
         return
     yield from _untimed(store.counted, kafka)
     yield from _unexpected(store.counted, store.shards)
+    yield from _unknown(store.counted)
     yield from _index(store.counted, now_ms)
 
 
@@ -110,6 +112,24 @@ def _unexpected(counted: Mapping[Shard, Counted], shards: Mapping[Shard, tuple[i
             yield Finding("ledger.unexpected", shard.tag, "problem", found, f"{advice}; to allow more: {command}")
     if not holding:
         yield Finding("ledger.unexpected", "", "ok", "no unexpected record")
+
+
+def _unknown(counted: Mapping[Shard, Counted]) -> Iterator[Finding]:
+    topics: dict[str, Counter[str]] = {}
+    for shard, held in counted.items():
+        if held.unknown_types:
+            topics.setdefault(shard.topic, Counter()).update(held.unknown_types)
+    for topic, types in topics.items():
+        named = ", ".join(f"{name} ({number:,})" for name, number in types.most_common(MOST))
+        more = f" and {len(types) - MOST} more types" if len(types) > MOST else ""
+        found = f"{types.total():,} elements were ignored because their event type is unknown: {named}{more}"
+        advice = (
+            f"if the types belong to another product, correct the topic's adapter in {PREFIX}TOPICS; "
+            "if the product has added them, see docs/adapters.md and report them"
+        )
+        yield Finding("ledger.unknown_types", topic, "warning", found, advice)
+    if not topics:
+        yield Finding("ledger.unknown_types", "", "ok", "every event type is known")
 
 
 def _index(counted: Mapping[Shard, Counted], now_ms: int) -> Iterator[Finding]:

@@ -44,7 +44,8 @@ CALLS: Final = (
         "PEXPIRE KEY 1",
     ),
     *("PFADD KEY 1", "PFCOUNT KEY", "PFMERGE KEY KEY", "PING", "RPUSH KEY 1", "SADD KEY 1", "SCARD KEY", "SET KEY 1"),
-    *("SETRANGE KEY 0 1", "SMEMBERS KEY", "STRLEN KEY", "SUNION KEY", "TIME", "TYPE KEY", "UNLINK KEY", "ZADD KEY 1 1"),
+    *("SETRANGE KEY 0 1", "SMEMBERS KEY", "STRLEN KEY", "SUNION KEY", "TIME", "TYPE KEY", "UNLINK KEY"),
+    *("XADD KEY * 1 1", "XREVRANGE KEY + -", "ZADD KEY 1 1"),
     *("ZCARD KEY", "ZCOUNT KEY 0 0", "ZMSCORE KEY 1", "ZRANGE KEY 0 0", "ZREMRANGEBYRANK KEY 0 0"),
     *("ZREMRANGEBYSCORE KEY 0 0", "ZREVRANGE KEY 0 0", "ZREVRANGEBYSCORE KEY 0 0"),
 )
@@ -89,6 +90,8 @@ class Counted(NamedTuple):
     last_record_ms: int | None
     unindexed: Sequence[str]
     """The checked periods that have counts and are not in the index."""
+    unknown_types: Mapping[str, int]
+    """Ignored elements by unknown event type."""
 
 
 @dataclass
@@ -136,8 +139,9 @@ async def _shards(client: Client, prefix: str) -> dict[Shard, tuple[int | None, 
 
 async def _counted(client: Client, prefix: str, shard: Shard, with_index: bool) -> Counted:
     of = ShardKeys(prefix, shard)
+    progress = await cast(Any, client.hgetall(of.progress))
     names = (fields.UNTIMED, fields.LAST_EVENT, fields.LAST_RECORD)
-    untimed, last_event_ms, last_record_ms = await cast(Any, client.hmget(of.progress, names))
+    untimed, last_event_ms, last_record_ms = map(progress.get, names)
     periods = _newest_periods(int(last_event_ms)) if last_event_ms and with_index else []
     asking: Any = client.pipeline(transaction=False)
     asking.scard(of.unexpected)
@@ -151,7 +155,13 @@ async def _counted(client: Client, prefix: str, shard: Shard, with_index: bool) 
     unindexed = [
         period for period, exists, score in zip(periods, there, scores, strict=True) if exists and score is None
     ]
-    return Counted(int(untimed or 0), unexpected, int(last_record_ms) if last_record_ms else None, unindexed)
+    unknown = fields.split(fields.unknown(""))[0]
+    types = {
+        parts[1]: int(number)
+        for name, number in progress.items()
+        if (parts := fields.split(name))[0] == unknown and len(parts) == 2
+    }
+    return Counted(int(untimed or 0), unexpected, int(last_record_ms) if last_record_ms else None, unindexed, types)
 
 
 def _newest_periods(last_event_ms: int) -> list[str]:

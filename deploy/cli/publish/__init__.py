@@ -19,6 +19,7 @@ from deploy.cli.publish.run import STDIN, Options, PublishSettings, Run, Stopped
 from deploy.cli.publish.run_stats import Example, Rejects, RejectsError, RunStats
 from deploy.cli.publish.source import InputError, Readable, Source
 from deploy.cli.publish.state import State, StateError, first_link
+from deploy.cli.terminal import echo
 from schemas.outgoing import UnboundError, outgoing, topics_by_event
 
 FAILED: Final = 1
@@ -56,12 +57,12 @@ def _open(file: str) -> Iterator[_Input]:
 
 
 def _dry_run(settings: PublishSettings, options: Options, given: _Input) -> int:
-    summary = DryRun(settings, settings.user_scope, frozenset(settings.active_on))
-    source = Source(given.stream)
+    summary = DryRun(settings)
+    source = Source(given.stream, options.entry)
     bound = topics_by_event(settings.topics)
     broken = None
     with showing(source, given.size) as shown, Rejects(options.rejects) as rejects:
-        stats = RunStats(options.adapter, first_link(options.source), rejects, ids=False)
+        stats = RunStats(options.adapter(settings), first_link(options.source), rejects, ids=False, warn=True)
         shown.begin("reading", 0)
         try:
             for raw in source:
@@ -73,12 +74,20 @@ def _dry_run(settings: PublishSettings, options: Options, given: _Input) -> int:
             broken = error
     months = summary.months()
     if options.as_json:
-        print_json({**stats.as_document(), "months": months, "error": str(broken) if broken else None})
+        print_json(
+            {
+                **stats.as_document(),
+                "warnings": stats.warnings_document(),
+                "months": months,
+                "error": str(broken) if broken else None,
+            }
+        )
     else:
-        click.echo(f"Dry run: {stats.events:,} events would be published from {stats.elements:,} elements.")
-        _report_rest(stats)
+        echo(f"Dry run: {stats.events:,} events would be published from {stats.elements:,} elements.")
+        _report_rest(stats, options.format)
+        _report_warnings(stats)
         if months:
-            click.echo()
+            echo()
             show_table(
                 ("month", "active users", *(kind.replace("_", " ") for kind in KINDS)),
                 (
@@ -87,7 +96,7 @@ def _dry_run(settings: PublishSettings, options: Options, given: _Input) -> int:
                 ),
             )
         if broken:
-            click.echo(f"Error: {broken}", err=True)
+            echo(f"Error: {broken}", err=True)
     return FAILED if stats.rejected or broken else 0
 
 
@@ -106,7 +115,7 @@ def _publish(settings: PublishSettings, options: Options, given: _Input) -> int:
 def _publish_until(
     settings: PublishSettings, options: Options, given: _Input, stop: StopRequest, state: State | None, began: float
 ) -> int:
-    source = Source(stop)
+    source = Source(stop, options.entry)
     with (
         showing(source, given.size) as shown,
         Rejects(options.rejects, state.tally.rejects_bytes if state else 0) as rejects,
@@ -138,25 +147,34 @@ def _report(options: Options, run: Run, seconds: float, problem: str | None, *, 
         print_json(result)
     else:
         if run.resumed_at:
-            click.echo(f"{run.resumed_at:,} elements were acknowledged before and were skipped.")
-        click.echo(
+            echo(f"{run.resumed_at:,} elements were acknowledged before and were skipped.")
+        echo(
             f"Published {sent.events:,} events from {sent.elements:,} elements"
             + (" in all" if run.resumed_at else "")
             + f"; this run took {seconds:.1f} s."
         )
-        _report_rest(stats)
+        _report_rest(stats, options.format)
         if stopped:
-            click.echo(f"Stopped. {again}")
+            echo(f"Stopped. {again}")
     if problem:
-        click.echo(f"Error: {problem}. {again}", err=True)
+        echo(f"Error: {problem}. {again}", err=True)
 
 
-def _report_rest(stats: RunStats) -> None:
+def _report_warnings(stats: RunStats) -> None:
+    for detail, examples in sorted(stats.warnings.items()):
+        lines = ", ".join(str(example.line) for example in examples)
+        echo(f"Warning: {detail}, in {stats.warned[detail]:,} elements (first lines: {lines}).")
+
+
+def _report_rest(stats: RunStats, form: str) -> None:
     if stats.ignored:
-        click.echo(f"{stats.ignored:,} elements are of kinds that are not counted and were left out.")
+        echo(f"{stats.ignored:,} elements are of kinds that are not counted and were left out.")
+    if stats.unknown:
+        types = ", ".join(f"{name} ({count:,})" for name, count in sorted(stats.unknown.items()))
+        echo(f"Event types among them that --format {form} does not know: {types}")
     if not stats.rejected:
         return
-    click.echo(f"{stats.rejected.total():,} rejected:")
+    echo(f"{stats.rejected.total():,} rejected:")
     examples = stats.rejects.examples
     rows: list[tuple[object, ...]] = []
     for reason, count in sorted(stats.rejected.items()):

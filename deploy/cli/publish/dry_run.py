@@ -8,9 +8,10 @@ from typing import Any, Final
 
 from hyperloglog import HyperLogLog
 
+from deploy.cli.publish.run import PublishSettings
 from schemas.events import AccountEvent, Event, Login, TokenIssued
 from schemas.ledger.periods import Month
-from schemas.settings import KafkaSettings
+from schemas.user_ids import NORMALIZERS
 
 EXACT: Final = 4096
 """Users of a month that are kept one by one (260 KB), as in the ledger; more go into a sketch of 64 KB."""
@@ -54,10 +55,11 @@ class Users:
 class DryRun:
     """Counts events by month. The number of months is bounded, because no event is from before 2000."""
 
-    def __init__(self, settings: KafkaSettings, user_scope: str, active_on: frozenset[str]) -> None:
+    def __init__(self, settings: PublishSettings) -> None:
         self._zone = settings.zone
-        self._by_realm = user_scope == "realm"
-        self._active_on = active_on
+        self._by_realm = settings.user_scope == "realm"
+        self._normalized = NORMALIZERS[settings.user_id_normalize]
+        self._active_on = frozenset(settings.active_on)
         self._users: dict[Month, Users] = {}
         self._kinds: dict[Month, Counter[str]] = {}
 
@@ -75,7 +77,8 @@ class DryRun:
         else:
             kinds["account_events" if isinstance(event, AccountEvent) else "otp_events"] += 1
         if active and isinstance(event, (Login, TokenIssued)) and event.user_id:
-            name = f"{event.realm or ''}\0{event.user_id}" if self._by_realm else event.user_id
+            user_id = self._normalized(event.user_id)
+            name = f"{event.realm or ''}\0{user_id}" if self._by_realm else user_id
             digest = hashlib.blake2b(name.encode(), digest_size=8).digest()
             self._users.setdefault(month, Users()).add(int.from_bytes(digest, "big"))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import time
 from collections.abc import Iterator
@@ -17,9 +18,11 @@ from deploy.cli.publish.sending import MESSAGE_TIMEOUT_S, Sending, SendingError,
 from deploy.cli.publish.source import InputError, Readable, Source
 from deploy.cli.publish.state import FORMAT, ElementCounts, State, StateError, first_link, load, next_link, save
 from schemas.adapters.elements import Adapter
-from schemas.adapters.registry import ADAPTERS
+from schemas.adapters.janssen_audit import LOG_PREFIX
+from schemas.adapters.registry import adapter_named
 from schemas.outgoing import UnboundError, outgoing, topics_by_event
 from schemas.settings import ActiveOn, KafkaSettings, Listed
+from schemas.user_ids import Normalization
 
 STDIN: Final = "-"
 SAVE_S: Final = 1.0
@@ -27,9 +30,10 @@ STOP_S: Final = 10.0
 
 
 class PublishSettings(KafkaSettings):
-    """Settings of `publish`. A dry run uses the last two, which have the same meaning for the worker."""
+    """Settings of `publish`. A dry run uses the last three, which have the same meaning for the worker."""
 
     user_scope: Literal["global", "realm"] = "global"
+    user_id_normalize: Normalization = "off"
     active_on: Listed[ActiveOn] = ("login", "refresh")
 
 
@@ -45,9 +49,13 @@ class Options:
     dry_run: bool
     as_json: bool
 
+    def adapter(self, settings: PublishSettings) -> Adapter:
+        return adapter_named(self.format, settings.realm_names)
+
     @property
-    def adapter(self) -> Adapter:
-        return ADAPTERS[self.format]
+    def entry(self) -> re.Pattern[bytes] | None:
+        """The prefix of an entry, for formats that a product writes to a log file."""
+        return LOG_PREFIX if self.format.startswith("janssen-audit") else None
 
     @property
     def state_path(self) -> Path | None:
@@ -126,7 +134,7 @@ class Run:
         self.finished = False
         self.acknowledged = state.tally if state else ElementCounts()
         self.account = RunStats(
-            options.adapter,
+            options.adapter(settings),
             bytes.fromhex(state.link) if state else first_link(options.source),
             rejects,
             ids=options.ids,

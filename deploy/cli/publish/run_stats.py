@@ -13,10 +13,12 @@ import orjson
 
 from deploy.cli.publish.source import MAX_ELEMENT, Source
 from deploy.cli.publish.state import ElementCounts, next_link
-from schemas.adapters.elements import Adapter, Element
+from schemas.adapters.elements import Adapter, Element, count_unknown
 from schemas.events import BadRecordError, Event, RecordTime
+from schemas.unknown_fields import UNKNOWN_FIELDS, describe
 
 EXAMPLES: Final = 3
+MAX_WARNINGS: Final = 100
 
 
 class RejectsError(Exception):
@@ -90,18 +92,33 @@ class RunStats:
     """Takes elements in order; `tally` and `link` cover all of them up to the latest."""
 
     def __init__(
-        self, adapter: Adapter, link: bytes, rejects: Rejects, *, ids: bool, before: ElementCounts | None = None
+        self,
+        adapter: Adapter,
+        link: bytes,
+        rejects: Rejects,
+        *,
+        ids: bool,
+        before: ElementCounts | None = None,
+        warn: bool = False,
     ) -> None:
+        """`warn`: whether to look for unknown fields, which costs as much as decoding the event."""
         before = before or ElementCounts()
         self.link = link
         self.elements, self.events, self.ignored = before.elements, before.events, before.ignored
         self.rejected = Counter(before.rejected)
+        self.unknown = dict(before.unknown)
         self.rejects = rejects
         self._adapter = adapter
         self._ids = ids
+        self._find_unknown = UNKNOWN_FIELDS.get(adapter) if warn else None
+        self.warnings: dict[str, list[Example]] = {}
+        """Unknown fields, in at most MAX_WARNINGS combinations, with the first elements of each."""
+        self.warned = Counter[str]()
 
     def tally(self) -> ElementCounts:
-        return ElementCounts(self.elements, self.events, self.ignored, dict(self.rejected), self.rejects.size)
+        return ElementCounts(
+            self.elements, self.events, self.ignored, dict(self.rejected), self.rejects.size, dict(self.unknown)
+        )
 
     def add(self, raw: bytes, source: Source) -> Iterator[Event]:
         """The events of an element of `source`; counts rejects. Exhaust the iterator before the next element."""
@@ -117,6 +134,10 @@ class RunStats:
                 self._reject(part, raw, source)
             elif not part.events:
                 self.ignored += 1
+                if part.unknown is not None:
+                    count_unknown(self.unknown, part.unknown)
+            elif self._find_unknown is not None and (unknown := self._find_unknown(part.raw or b"")):
+                self._warn(describe(unknown), source)
             for event in part.events:
                 self.events += 1
                 yield self._with_id(event, part.index, len(parts)) if self._ids and event.id is None else event
@@ -133,12 +154,31 @@ class RunStats:
         example = Example(part.bad.reason, source.line, self.elements, part.bad.detail)
         self.rejects.add(example, source.offset, raw if part.raw is None else part.raw)
 
+    def _warn(self, detail: str, source: Source) -> None:
+        if detail not in self.warned and len(self.warned) >= MAX_WARNINGS:
+            return
+        self.warned[detail] += 1
+        examples = self.warnings.setdefault(detail, [])
+        if len(examples) < EXAMPLES:
+            examples.append(Example("unknown_field", source.line, self.elements, detail))
+
+    def warnings_document(self) -> dict[str, Any]:
+        """For `--json`: by unknown field, the number of elements and the first of them."""
+        return {
+            detail: {
+                "count": self.warned[detail],
+                "examples": [{"line": example.line, "element": example.element} for example in examples],
+            }
+            for detail, examples in sorted(self.warnings.items())
+        }
+
     def as_document(self) -> dict[str, Any]:
         """For `--json`."""
         return {
             "elements": self.elements,
             "events": self.events,
             "ignored": self.ignored,
+            "unknown": dict(sorted(self.unknown.items())),
             "rejected": {
                 reason: {
                     "count": count,

@@ -71,10 +71,12 @@ class _Counted:
 class Source:
     """Iterates once over the bytes of each element, in order. `line` and `offset` belong to the latest one."""
 
-    def __init__(self, stream: Readable) -> None:
+    def __init__(self, stream: Readable, entry: re.Pattern[bytes] | None = None) -> None:
+        """`entry` matches the prefix of a log entry whose message is an object, possibly of several lines."""
         counted = _Counted(stream)
         self._counted = counted
         self._plain: Readable = counted
+        self._entry = entry
         if counted.peek(len(GZIP)) == GZIP:
             self._plain = gzip.GzipFile(fileobj=cast(IO[bytes], counted), mode="rb")
         self._data = b""
@@ -159,6 +161,10 @@ class Source:
                 break
         if end - self._at > MAX_ELEMENT:
             return self._long_line()
+        if self._entry is not None and (prefix := self._entry.match(self._data, self._at, end + 1)):
+            self._at = prefix.end()
+            if self._data[self._at : end].rstrip() == b"{":
+                return self._message(self._entry)
         line = self._data[self._at : end].rstrip()
         # Only a line with a single brace begins a multi-line object. Any other unfinished line was truncated, and must
         # not swallow the lines after it.
@@ -177,6 +183,35 @@ class Source:
         self._at = end
         self.too_long = True
         return beginning
+
+    def _message(self, entry: re.Pattern[bytes]) -> bytes:
+        """The object of a log entry: to the brace that stands at a line's beginning, or to the next entry.
+
+        A truncated message ends there, so that it swallows no other; counting brackets would go on to the end.
+        """
+        searched = 0
+        while True:
+            line_end = self._data.find(b"\n", self._at + searched)
+            # A prefix is recognised only in a complete line.
+            complete = line_end >= 0 and (self._data.find(b"\n", line_end + 1) >= 0 or self._ended)
+            if not complete:
+                if len(self._data) - self._at > MAX_ELEMENT:
+                    return self._long_line()
+                if self._fill():
+                    continue
+                if line_end < 0:
+                    line_end = len(self._data)
+            start = line_end + 1
+            if start >= len(self._data) or entry.match(self._data, start):
+                end = line_end
+            elif self._data.startswith(b"}", start):
+                end = start + 1
+            else:
+                searched = start - self._at
+                continue
+            message = self._data[self._at : end].rstrip()
+            self._at = end
+            return message
 
     def _object(self) -> bytes:
         depth, scanned = 0, 0

@@ -38,6 +38,8 @@ class ElementCounts(msgspec.Struct, frozen=True):
     rejected: dict[str, int] = {}
     rejects_bytes: int = 0
     """Length of the file of rejects at this point, where a resumed run continues."""
+    unknown: dict[str, int] = {}
+    """Ignored elements by unknown event type."""
 
 
 class State(msgspec.Struct, frozen=True):

@@ -10,7 +10,7 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import IO, Any, Final, NamedTuple
 from urllib.error import HTTPError, URLError
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 import click
@@ -19,6 +19,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from deploy.cli.json_output import print_json
 from deploy.cli.report.tables import TABLES
+from schemas.connections.urls import masked_url, split_url
 from schemas.settings import PREFIX
 
 TIMEOUT_S: Final = 30.0
@@ -57,7 +58,7 @@ class ReportSettings(BaseSettings):
 
 def http_url(url: str) -> str:
     """The URL of an api without a trailing slash. Raises ValueError if it is not one."""
-    parts = urlsplit(url)
+    parts = split_url(url)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
         raise ValueError("must be the http:// or https:// URL of an api, without a query")
     return url.rstrip("/")
@@ -66,6 +67,11 @@ def http_url(url: str) -> str:
 class Api(NamedTuple):
     url: str
     token: str
+
+    @property
+    def shown(self) -> str:
+        """The URL for error texts."""
+        return masked_url(self.url)
 
 
 class _NoRedirects(HTTPRedirectHandler):
@@ -92,7 +98,7 @@ def report(api: Api, question: str, parameters: Mapping[str, str], *, as_json: b
         TABLES[question](answer)
     except (KeyError, TypeError, AttributeError) as error:
         raise click.ClickException(
-            f"{api.url} returned an answer that this version cannot print ({type(error).__name__}: {error}); "
+            f"{api.shown} returned an answer that this version cannot print ({type(error).__name__}: {error}); "
             "--json prints it unchanged"
         ) from error
 
@@ -127,7 +133,7 @@ def ask(api: Api, path: str, parameters: Mapping[str, str]) -> dict[str, Any]:
         with error:
             raise refusal(api, error.code, dict(error.headers.items()), error.read(1 << 16)) from error
     except (TimeoutError, URLError, HTTPException, OSError) as error:
-        raise click.ClickException(f"{PREFIX}URL: no answer from {api.url}: {_why(error)}") from error
+        raise click.ClickException(f"{PREFIX}URL: no answer from {api.shown}: {_why(error)}") from error
     if len(body) > MAX_BYTES:
         raise click.ClickException(f"the answer is longer than {MAX_BYTES >> 20} MB: ask for fewer periods or groups")
     try:
@@ -135,7 +141,7 @@ def ask(api: Api, path: str, parameters: Mapping[str, str]) -> dict[str, Any]:
     except ValueError:
         answer = None
     if not isinstance(answer, dict):
-        raise click.ClickException(f"{PREFIX}URL: {api.url} is not an api of authtally: its answer is no JSON object")
+        raise click.ClickException(f"{PREFIX}URL: {api.shown} is not an api of authtally: its answer is no JSON object")
     return answer
 
 
@@ -155,19 +161,21 @@ def refusal(api: Api, status: int, headers: Mapping[str, str], body: bytes) -> c
     detail = str(problem.get("detail", "")) if isinstance(problem, dict) else ""
     if status == 401:
         why = "does not accept the token" if api.token else "asks for a token"
-        return click.ClickException(f"{api.url} {why}: set {PREFIX}TOKEN or --token-file to one with scope {SCOPE}")
+        return click.ClickException(f"{api.shown} {why}: set {PREFIX}TOKEN or --token-file to one with scope {SCOPE}")
     if status == 403:
-        return click.ClickException(f"{api.url} does not allow this token to read it: {detail or f'needs {SCOPE}'}")
+        return click.ClickException(f"{api.shown} does not allow this token to read it: {detail or f'needs {SCOPE}'}")
     if status in (429, 503):
         wait = headers.get("Retry-After")
         result = detail or ("too many requests." if status == 429 else "the ledger cannot be read now.")
-        return click.ClickException(f"{api.url}: {result}" + (f" Try again in {wait} s." if wait else ""))
+        return click.ClickException(f"{api.shown}: {result}" + (f" Try again in {wait} s." if wait else ""))
     if status == 400 and detail:
         wrong = click.ClickException(detail)
         wrong.exit_code = WRONG_QUESTION
         return wrong
     if status in (301, 302, 303, 307, 308):
-        return click.ClickException(f"{PREFIX}URL: {api.url} redirects to {headers.get('Location')}: use that address")
+        return click.ClickException(
+            f"{PREFIX}URL: {api.shown} redirects to {masked_url(headers.get('Location') or '')}: use that address"
+        )
     if status == 404:
-        return click.ClickException(f"{PREFIX}URL: {api.url} has no /v1: is it an api of authtally of this version?")
-    return click.ClickException(f"{api.url} answers with status {status}" + (f": {detail}" if detail else ""))
+        return click.ClickException(f"{PREFIX}URL: {api.shown} has no /v1: is it an api of authtally of this version?")
+    return click.ClickException(f"{api.shown} answers with status {status}" + (f": {detail}" if detail else ""))

@@ -19,6 +19,7 @@ from api.ledger.status import PipelineStatus
 from api.ledger.users import ActiveUsers
 from deploy.cli.operations import show_table
 from deploy.cli.report.signing import SignatureError, private_key, public_key, read_file, signed_with, verified
+from deploy.cli.terminal import echo, printable_json
 from schemas.ledger import fields
 from schemas.ledger.periods import Month
 from schemas.ledger.scopes import EVERYTHING, OTHER, Scope
@@ -49,7 +50,7 @@ def sign(settings: CommonSettings, key_file: Path, text: str | None, output: Pat
         output.write_bytes(envelope)
     except OSError as error:
         raise click.ClickException(f"{output}: {error.strerror}") from error
-    click.echo(f"Signed the report of {month.key}: {output}")
+    echo(f"Signed the report of {month.key}: {output}")
 
 
 def verify(file: Path, key_file: Path, *, as_json: bool) -> None:
@@ -60,9 +61,9 @@ def verify(file: Path, key_file: Path, *, as_json: bool) -> None:
     except SignatureError as error:
         raise click.ClickException(f"{file}: {error}") from error
     if as_json:
-        click.echo(orjson.dumps(signed, option=orjson.OPT_INDENT_2).decode())
+        click.echo(printable_json(orjson.dumps(signed, option=orjson.OPT_INDENT_2).decode()))
         return
-    click.echo(f"{file}: the signature is valid; signed on {signed['made']}.")
+    echo(f"{file}: the signature is valid; signed on {signed['made']}.")
     users, logins = signed["active_users"], signed["logins"]
     show_table(
         ("month", "active users", "error", "logins", "failed logins", "tokens"),
@@ -78,7 +79,7 @@ def verify(file: Path, key_file: Path, *, as_json: bool) -> None:
         ],
     )
     if signed["imported_from"] is not None:
-        click.echo(f"Imported from {signed['imported_from']}: no log covers it.")
+        echo(f"Imported from {signed['imported_from']}: no log covers it.")
         return
     show_table(
         ("topic", "partition", "topic id", "covered up to", "lost"),

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
-import click
-
 from deploy.cli.operations import show_table
+from deploy.cli.terminal import echo
 
 Answer = Mapping[str, Any]
 
@@ -49,8 +48,8 @@ def overview(answer: Answer) -> None:
         rows.append((title, days, _number(of["value"]), _error(of), *_compared(of["previous"]["value"], of["change"])))
     show_table(("", "days", "users", "error", "before", "change"), rows)
     if answer["stickiness"] is not None:
-        click.echo(f"stickiness (daily by last 30 days): {answer['stickiness']:.0%}")
-    click.echo()
+        echo(f"stickiness (daily by last 30 days): {answer['stickiness']:.0%}")
+    echo()
     day, month = answer["activity"]["day"], answer["activity"]["month"]
     rows = []
     for name, title in MEASURES.items():
@@ -59,12 +58,12 @@ def overview(answer: Answer) -> None:
     show_table(("", "day", "before", "change", "month", "before", "change"), rows)
     if month.get("unattributed"):
         number = _number(month["unattributed"]["value"])
-        click.echo(f"{number} failed logins of the month have an unknown client.")
+        echo(f"{number} failed logins of the month have an unknown client.")
     for title, name in (("Failed logins", "failed_logins_by_reason"), ("Tokens", "tokens_by_grant_type")):
         if month[name]:
             result = ", ".join(f"{key} {_number(count)}" for key, count in _largest_first(month[name]))
-            click.echo(f"{title} of the month: {result}.")
-    click.echo()
+            echo(f"{title} of the month: {result}.")
+    echo()
     show_table(
         ("month", "users", "error", *MEASURES.values(), ""),
         (
@@ -80,9 +79,9 @@ def overview(answer: Answer) -> None:
     )
     billing = answer["billing"]
     if billing["maximum"] is not None:
-        click.echo(f"Largest month: {_number(billing['maximum'])} in {billing['maximum_month']}.")
+        echo(f"Largest month: {_number(billing['maximum'])} in {billing['maximum_month']}.")
     if billing["average"] is not None:
-        click.echo(f"Average of {billing['months_averaged']} months that are over: {billing['average']:,.1f}.")
+        echo(f"Average of {billing['months_averaged']} months that are over: {billing['average']:,.1f}.")
 
 
 def series(answer: Answer) -> None:
@@ -116,7 +115,7 @@ def m2m(answer: Answer) -> None:
         ((realm, client, *(_cell(of[name]) for name in columns)) for realm, client, of in rows),
     )
     clients = answer["active_clients"]
-    click.echo(f"Active clients: {_number(clients['value'])} ({_error(clients)}).")
+    echo(f"Active clients: {_number(clients['value'])} ({_error(clients)}).")
     _left_out(answer)
 
 
@@ -129,7 +128,7 @@ def pipeline(answer: Answer) -> None:
     parts = ("counted", "duplicates", "ignored", "dead")
     result = " + ".join(f"{_number(total[name])} {name}" for name in parts)
     verb = "=" if total["adds_up"] else "DOES NOT EQUAL"
-    click.echo(f"{_number(total['consumed'])} consumed {verb} {result}.")
+    echo(f"{_number(total['consumed'])} consumed {verb} {result}.")
 
 
 TABLES: Final[dict[str, Callable[[Answer], None]]] = {
@@ -147,22 +146,22 @@ def _head(what: str, answer: Answer) -> None:
     newest, lag = answer["as_of"]["newest_event"], answer["as_of"]["lag"]
     counted = "nothing counted yet" if newest is None else f"newest event {newest}"
     waiting = "" if lag is None else f", {_number(lag)} waiting"
-    click.echo(f"{what}: {counted}{waiting}")
+    echo(f"{what}: {counted}{waiting}")
     for name, value in (answer.get("filters") or {}).items():
-        click.echo(f"only {name} {value}")
+        echo(f"only {name} {value}")
     if answer.get("complete") is False:
-        click.echo("Some labels exceed the limit MAX_LABELS and are counted together.")
+        echo("Some labels exceed a limit (MAX_LABELS) and are counted together.")
     if answer.get("unattributed"):
-        click.echo(f"{_number(answer['unattributed'])} failed logins have an unknown client.")
+        echo(f"{_number(answer['unattributed'])} failed logins have an unknown client.")
     for setting, at in (answer.get("since") or {}).items():
-        click.echo(f"{setting} has its present value only since {at or 'an unknown time'}")
-    click.echo()
+        echo(f"{setting} has its present value only since {at or 'an unknown time'}")
+    echo()
 
 
 def _left_out(answer: Answer) -> None:
     groups = (answer.get("left_out") or {}).get("groups", 0)
     if groups:
-        click.echo(f"{_number(groups)} smaller groups are left out (--limit).")
+        echo(f"{_number(groups)} smaller groups are left out (--limit).")
 
 
 def _table(columns: Sequence[str], rows: Iterable[Iterable[object]]) -> None:

@@ -10,18 +10,20 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from aggregator.ledger.store import UNREACHABLE, Client, connect, describe_error
+from aggregator.ledger.store import UNREACHABLE, Client, close, connect, describe_error
 from aggregator.settings import WorkerSettings
+from deploy.cli import audit
 from deploy.cli.json_output import print_json as print_json
 from deploy.cli.operations import Log, confirmed, logs_of, show_table
 from deploy.cli.snapshot.copying import NotWholeError
 from deploy.cli.snapshot.file import Contents, SnapshotError, contents
 from deploy.cli.snapshot.lease import InTheWayError
 from deploy.cli.snapshot.planning import Plan, plan
-from deploy.cli.snapshot.redis_connections import MovedAwayError, close
+from deploy.cli.snapshot.redis_connections import MovedAwayError
 from deploy.cli.snapshot.restoring import restore as run_restore
 from deploy.cli.snapshot.saving import Saved, place_of, thin_out
 from deploy.cli.snapshot.saving import save as run_save
+from deploy.cli.terminal import echo
 from deploy.progress import progress
 from schemas.ledger.keys import Shard
 from schemas.telemetry import logs
@@ -59,9 +61,9 @@ def save(settings: WorkerSettings, file: Path, keep: int | None, *, overwrite: b
         )
         return
     _table(saved.shards)
-    click.echo(f"Saved {len(saved.shards)} shards to {saved.path}: {saved.bytes:,} bytes in {saved.seconds:.1f} s.")
+    echo(f"Saved {len(saved.shards)} shards to {saved.path}: {saved.bytes:,} bytes in {saved.seconds:.1f} s.")
     for old in saved.removed:
-        click.echo(f"Removed {old}.")
+        echo(f"Removed {old}.")
 
 
 def show(file: Path, *, as_json: bool) -> None:
@@ -71,7 +73,7 @@ def show(file: Path, *, as_json: bool) -> None:
         print_json({**held.header, "file": str(file), "bytes": held.size, "shards": held.shards, "whole": True})
         return
     _table(held.shards)
-    click.echo(_heading(file, held))
+    echo(_heading(file, held))
 
 
 def restore(
@@ -116,27 +118,29 @@ def restore(
             "expired": done.expired,
             "seconds": round(done.seconds, 3),
         }
+        named = {"file": file.name, "snapshot": held.header["id"], "replace": replace}
+        audit.record(settings, "snapshot restore", named, len(done.shards))
     if as_json:
         print_json(report)
     else:
         _print_result(report)
     if planned.refused:
         for reason in planned.refused:
-            click.echo(reason, err=True)
+            echo(reason, err=True)
         raise click.ClickException(f"{file}: nothing was restored")
 
 
 def _print_plan(file: Path, held: Contents, planned: Plan, *, dry_run: bool) -> None:
     _table(held.shards, planned.remarks | dict.fromkeys(planned.done, "already restored"))
-    click.echo(_heading(file, held))
+    echo(_heading(file, held))
     if not planned.refused:
         number = len(planned.restore)
-        click.echo(f"Dry run: {number} shards would be restored." if dry_run else f"{number} shards to restore.")
+        echo(f"Dry run: {number} shards would be restored." if dry_run else f"{number} shards to restore.")
 
 
 def _print_result(report: dict[str, Any]) -> None:
     if "keys" in report:
-        click.echo(
+        echo(
             f"Restored {len(report['restored'])} shards: {report['keys']:,} keys in {report['seconds']:.1f} s; "
             f"{report['expired']:,} had expired. Workers continue from these positions."
         )

@@ -47,7 +47,7 @@ class Untimed:
             at = RecordTime.of(record.timestamp, now_ms)
             if at.usable:
                 continue
-            for event in events_of(self.settings.topics[self.of.shard.topic], record, at):
+            for event in events_of(self.of.shard.topic, self.settings, record, at):
                 local = event.time.astimezone(self.settings.zone)
                 self.periods |= {f"{local:%Y-%m-%d}", f"{local:%Y-%m}"}
 
@@ -63,5 +63,5 @@ class Untimed:
         key, of = self.of.base + name, self.of
         if self.settings.topics[of.shard.topic] in INVENTORY_BINDINGS or of.period_of(key) in self.periods:
             return True
-        kept_beside = {of.progress, of.labels, of.index, of.ids, *map(of.clients, self.periods)}
+        kept_beside = {of.progress, of.labels, of.shares, of.index, of.ids, *map(of.clients, self.periods)}
         return key in kept_beside or key.startswith(of.ids_of(0)[:-1])

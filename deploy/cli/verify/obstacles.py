@@ -38,6 +38,8 @@ def verify_obstacle(
         for name in meta
         if name.startswith(fields.since("")) and name != SINCE_FORMAT and meta.get(name) != before.get(name)
     )
+    if fields.since(fields.REMOVALS) in changed:
+        return "a realm was removed in between: verify from a snapshot that was saved after the removal"
     if changed:
         names = ", ".join(fields.split(name)[1].upper() for name in changed)
         return f"{names} changed in between: verify from a snapshot that was saved after the change"

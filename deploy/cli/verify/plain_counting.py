@@ -1,6 +1,6 @@
 """Counts events one by one, independent of the worker: plain sums, plain user ids, another HyperLogLog.
 
-Only the decoding of events, which is the contract, is shared with the worker.
+Only the decoding of events and the normalization of user ids, which are the contract, are shared with the worker.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from aggregator.settings import WorkerSettings
 from deploy.cli.verify.replay import KafkaRecord
-from schemas.adapters.registry import ADAPTERS
+from schemas.adapters.registry import adapter_named
 from schemas.events import (
     DECODERS,
     MAX_AHEAD,
@@ -29,6 +29,7 @@ from schemas.events import (
     TokenIssued,
     decode,
 )
+from schemas.user_ids import NORMALIZERS
 
 QUERY_ERROR: Final = 0.005
 RECOUNT_ERROR: Final = 1.04 / math.sqrt(1 << 16)
@@ -61,7 +62,7 @@ class Recounted:
             self.sums["account events"] += 1
         if active and isinstance(event, (Login, TokenIssued)) and event.user_id:
             of_realm = f"{event.realm or ''}\0" if settings.user_scope == "realm" else ""
-            self._add_user(of_realm + event.user_id)
+            self._add_user(of_realm + NORMALIZERS[settings.user_id_normalize](event.user_id))
 
     def _add_user(self, user: str) -> None:
         if self.few is not None:
@@ -82,45 +83,82 @@ class Recounted:
         return RECOUNT_ERROR if self.few is None else 0.0
 
 
+class _Hours:
+    """At most `most` ids by hour, each with its realm."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.hours: dict[int, dict[bytes, str]] = {}
+        self.by_realm: Counter[str] = Counter()
+        self._begins = -math.inf
+        """Earlier hours were dropped because there were more than `most` ids."""
+
+    def expire(self, before: int) -> None:
+        for old in [held for held in self.hours if held < before]:
+            self._drop(old)
+
+    def has(self, digest: bytes) -> bool:
+        return any(digest in held for held in self.hours.values())
+
+    def takes(self, hour: int, earliest: int) -> bool:
+        return hour >= max(earliest, self._begins)
+
+    def add(self, digest: bytes, hour: int, newest: int, realm: str) -> None:
+        self.hours.setdefault(hour, {})[digest] = realm
+        self.by_realm[realm] += 1
+        while sum(map(len, self.hours.values())) > self.most:
+            oldest = min(self.hours)
+            self._drop(oldest)
+            self._begins = oldest if oldest == newest else oldest + 1
+
+    def _drop(self, hour: int) -> None:
+        self.by_realm.subtract(self.hours.pop(hour).values())
+
+
 class Repeats:
     """The event ids of a partition by hour, as far back as the deduplication window reaches."""
 
     def __init__(self, window_s: int, most: int) -> None:
         # An event may be MAX_AHEAD in the future; the ids of its neighbours must not expire because of it.
         self._hours_back = math.ceil(window_s / 3600) + math.ceil(MAX_AHEAD.total_seconds() / 3600)
-        self._most = most if window_s else 0
-        self._hours: dict[int, set[bytes]] = {}
-        self._begins = -math.inf
-        """Earlier hours were dropped because there were more than `most` ids."""
+        self._counts = window_s > 0
+        self._ids = _Hours(most)
+        self._excess = _Hours(max(most // 2, 1))
+        """Ids of realms that held more than half."""
+        self._newest = -(2**62)
 
-    def has(self, event_id: str, at_ms: int) -> bool:
-        """Whether the id was added before; adds it. `at_ms` is the record's time, or the event's if untimed."""
-        if not self._most:
+    def has(self, event_id: str, at_ms: int, realm: str) -> bool:
+        """Whether the id was added before; adds it. `at_ms` is the record's time, or the event's if untimed.
+
+        `realm` is the label of the event's realm, empty without one.
+        """
+        if not self._counts:
             return False
         hour, digest = at_ms // HOUR_MS, hashlib.sha256(event_id.encode()).digest()[:16]
-        newest = max(hour, max(self._hours, default=hour))
-        for old in [held for held in self._hours if held < newest - self._hours_back]:
-            del self._hours[old]
-        if any(digest in held for held in self._hours.values()):
+        self._newest = max(hour, self._newest)
+        earliest = self._newest - self._hours_back
+        for ids in (self._ids, self._excess):
+            ids.expire(earliest)
+        if self._ids.has(digest) or self._excess.has(digest):
             return True
-        if hour >= max(newest - self._hours_back, self._begins):
-            self._hours.setdefault(hour, set()).add(digest)
-            while sum(map(len, self._hours.values())) > self._most:
-                oldest = min(self._hours)
-                del self._hours[oldest]
-                self._begins = oldest if oldest == newest else oldest + 1
+        if self._ids.takes(hour, earliest):
+            over = self._ids.by_realm[realm] > self._ids.most // 2
+            ids = self._excess if over else self._ids
+            if ids.takes(hour, earliest):
+                ids.add(digest, hour, self._newest, realm)
         return False
 
 
-def events_of(name: str, record: KafkaRecord, at: RecordTime) -> Iterator[Event]:
-    """The events of a record, without bad ones: those are dead letters and count nowhere."""
+def events_of(topic: str, settings: WorkerSettings, record: KafkaRecord, at: RecordTime) -> Iterator[Event]:
+    """The events of a record of `topic`, without bad ones: those are dead letters and count nowhere."""
+    name = settings.topics[topic]
     if name in DECODERS:
         try:
             yield decode(name, record.value, at)
         except BadRecordError:
             return
         return
-    for element in ADAPTERS[name](record.value, record.headers, at):
+    for element in adapter_named(name, settings.realm_names)(record.value, record.headers, at):
         for place, event in enumerate(element.events):
             # Events of one element share one id, and each counts.
             yield event if event.id is None or not place else replace(event, id=f"{event.id} {place}")

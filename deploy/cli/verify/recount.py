@@ -23,6 +23,7 @@ from api.ledger.statistics import Counts, Statistics
 from api.ledger.users import ActiveUsers
 from deploy.cli.operations import Log, kafka_errors_as_usage, logs_of, show_table
 from deploy.cli.snapshot import print_json
+from deploy.cli.terminal import echo
 from deploy.cli.verify.plain_counting import HOUR_MS, Recounted, Repeats, events_of
 from deploy.cli.verify.replay import KafkaRecord, LogReader, ReplayError
 from deploy.progress import progress
@@ -35,7 +36,7 @@ from schemas.ledger import fields
 from schemas.ledger.inventory import INVENTORY_BINDINGS
 from schemas.ledger.keys import Shard, ShardKeys
 from schemas.ledger.periods import Month
-from schemas.ledger.scopes import EVERYTHING
+from schemas.ledger.scopes import EVERYTHING, OTHER
 from schemas.settings import PREFIX
 
 SIGMAS: Final = 3
@@ -64,14 +65,14 @@ def recount(settings: WorkerSettings, text: str, *, as_json: bool) -> bool:
         raise click.BadParameter(message, param_hint="YYYY-MM") from error
     logs = logs_of(settings, settings.topics)
     try:
-        positions, moved, counts, users, unexpected = asyncio.run(_of_ledger(settings, month))
+        held = asyncio.run(_of_ledger(settings, month))
     except UNREACHABLE as error:
         raise click.ClickException(f"{PREFIX}REDIS_URL: {error or type(error).__name__}") from error
-    if not counts and not users.count:
+    if not held.counts and not held.users.count:
         raise click.ClickException(f"{month.key}: the ledger has no counts of this month")
     with progress("recounting", "offsets") as job:
-        found, missing = _of_kafka(settings, month, positions, unexpected, logs, job.of)
-    figures = list(_compared(found, counts, users, moved))
+        found, missing = _of_kafka(settings, month, held, logs, job.of)
+    figures = list(_compared(found, held.counts, held.users, held.moved))
     agree = not missing and all(figure.agrees for figure in figures)
     if as_json:
         print_json(
@@ -98,20 +99,28 @@ def recount(settings: WorkerSettings, text: str, *, as_json: bool) -> bool:
             for figure in figures
         ),
     )
-    click.echo(f"{found.records:,} records read.")
+    echo(f"{found.records:,} records read.")
     for reason in missing:
-        click.echo(f"{reason}: the recount does not cover the whole month")
+        echo(f"{reason}: the recount does not cover the whole month")
     return agree
 
 
-Unexpected = Mapping[Shard, AbstractSet[int]]
-"""Offsets of unexpected records, which every replay of the ledger skips."""
+class _Held(NamedTuple):
+    """What the recount needs of the ledger."""
+
+    positions: Mapping[Shard, int]
+    """Of the shards of TOPICS."""
+    moved: int
+    """Records counted while the figures were read."""
+    counts: Counts
+    users: ActiveUsers
+    unexpected: Mapping[Shard, AbstractSet[int]]
+    """Offsets of unexpected records, which every replay of the ledger skips."""
+    realms: Mapping[str, AbstractSet[Shard]]
+    """Known realms, with the shards that know them."""
 
 
-async def _of_ledger(
-    settings: WorkerSettings, month: Month
-) -> tuple[dict[Shard, int], int, Counts, ActiveUsers, Unexpected]:
-    """Positions of the shards of TOPICS, records counted meanwhile, the figures, and the offsets to skip."""
+async def _of_ledger(settings: WorkerSettings, month: Month) -> _Held:
     client = open_ledger(settings)
     try:
         statistics = Statistics(client, settings)
@@ -125,7 +134,9 @@ async def _of_ledger(
                 break
         replies = await client.run([("SMEMBERS", ShardKeys(settings.key_prefix, shard).unexpected) for shard in before])
         unexpected = {shard: frozenset(map(int, held)) for shard, held in zip(before, replies, strict=True)}
-        return before, moved, counts, users, unexpected
+        known = await statistics.labels()
+        realms = {scope.names[0]: shards for scope, shards in known.items() if scope.dimension == "realm"}
+        return _Held(before, moved, counts, users, unexpected, realms)
     finally:
         await client.close()
 
@@ -144,8 +155,7 @@ async def _positions(statistics: Statistics, settings: WorkerSettings) -> dict[S
 def _of_kafka(
     settings: WorkerSettings,
     month: Month,
-    positions: Mapping[Shard, int],
-    unexpected: Unexpected,
+    held: _Held,
     logs: Mapping[Shard, Log],
     on_progress: Callable[[str, int, int], None],
 ) -> tuple[Recounted, list[str]]:
@@ -153,14 +163,14 @@ def _of_kafka(
     found, missing = Recounted(), []
     reader = LogReader(settings)
     try:
-        for shard, end in sorted(positions.items()):
+        for shard, end in sorted(held.positions.items()):
             log = logs.get(shard)
             if settings.topics[shard.topic] in INVENTORY_BINDINGS:
                 continue
             if log is None:
                 missing.append(f"{shard.tag}: Kafka has no such partition")
                 continue
-            reason = _count_partition(settings, month, shard, end, log, unexpected[shard], reader, found, on_progress)
+            reason = _count_partition(settings, month, shard, end, log, held, reader, found, on_progress)
             if reason:
                 missing.append(f"{shard.tag}: {reason}")
     except KafkaException as error:
@@ -178,7 +188,7 @@ def _count_partition(
     shard: Shard,
     end: int,
     log: Log,
-    unexpected: AbstractSet[int],
+    held: _Held,
     reader: LogReader,
     found: Recounted,
     on_progress: Callable[[str, int, int], None],
@@ -207,12 +217,12 @@ def _count_partition(
             first = records[0]
         for record in records:
             found.records += 1
-            if record.offset in unexpected:
+            if record.offset in held.unexpected[shard]:
                 continue
             timed = RecordTime.of(record.timestamp, now_ms)
-            for event in events_of(settings.topics[shard.topic], record, timed):
+            for event in events_of(shard.topic, settings, record, timed):
                 at_ms = timed.ms if timed.usable else int(event.time.timestamp() * 1000)
-                if event.id is not None and repeats.has(event.id, at_ms):
+                if event.id is not None and repeats.has(event.id, at_ms, _realm(event, settings, shard, held)):
                     continue
                 if _day(event, settings) == (month.year, month.month):
                     found.add(event, settings)
@@ -220,6 +230,14 @@ def _count_partition(
     if log.start and start == log.start and (first is None or first.timestamp >= since_ms):
         return f"Kafka has no offset below {log.start}, and the month may begin before it"
     return None
+
+
+def _realm(event: Event, settings: WorkerSettings, shard: Shard, held: _Held) -> str:
+    """The label of an event's realm, whose share its id uses."""
+    realm = getattr(event, "realm", None)
+    if not realm or {"realm", "client"}.isdisjoint((*settings.users_by, *settings.counts_by)):
+        return ""
+    return realm if shard in held.realms.get(realm, ()) else OTHER
 
 
 def _day(event: Event, settings: WorkerSettings) -> tuple[int, int]:

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import click
-
 from deploy.cli.operations import show_table
+from deploy.cli.terminal import echo
 from deploy.cli.verify.compare import Difference
 from schemas.ledger.keys import Shard
 
@@ -108,17 +107,17 @@ def print_results(found: Sequence[Verified]) -> None:
     for each in found:
         _print_differences(each.shard, each.differences, each.more)
         if each.by_clock:
-            click.echo(
+            echo(
                 f"{each.shard.tag}: {each.untimed} records had no usable timestamp and were judged by the clock; "
                 f"{each.impossible} events had an impossible time. These keys may differ for this reason only:"
             )
         _print_differences(each.shard, each.by_clock, each.more_by_clock)
     if not found:
-        click.echo("The ledger has no shard of these TOPICS.")
+        echo("The ledger has no shard of these TOPICS.")
 
 
 def _print_differences(shard: Shard, differences: Sequence[Difference], more: int) -> None:
     for difference in differences:
-        click.echo(f"{shard.tag} {difference.key}: {difference.detail}")
+        echo(f"{shard.tag} {difference.key}: {difference.detail}")
     if more:
-        click.echo(f"{shard.tag}: and {more} more")
+        echo(f"{shard.tag}: and {more} more")

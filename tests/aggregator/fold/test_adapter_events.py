@@ -11,7 +11,7 @@ from aggregator.fold.range_delta import CountingRules, RangeDelta, ShardCache
 from aggregator.kafka.dead_letters import INDEX, headers
 from schemas.ledger import fields
 from schemas.ledger.keys import Shard
-from schemas.ledger.scopes import EVERYTHING
+from schemas.ledger.scopes import EVERYTHING, Scope
 from tests.aggregator import ledgers
 from tests.aggregator.logs import NOW_MS, LogRecord, record
 
@@ -41,6 +41,20 @@ def test_what_is_of_no_concern_is_ignored_and_counted_as_such() -> None:
     delta = folded("keycloak", LOGIN, {"id": "3", "time": AT_MS, "type": "LOGOUT", "userId": "alice"})
     assert month(delta) == {fields.LOGIN: 1}
     assert delta.progress == {fields.CONSUMED: 2, fields.COUNTED: 1, fields.IGNORED: 1}
+
+
+def test_unknown_types_are_counted_in_log_order() -> None:
+    delta = folded("keycloak", {"type": "NEW"}, {"type": "LOGOUT"}, LOGIN, {"type": "NEWER"}, {"type": "NEW"})
+    assert delta.progress == {fields.CONSUMED: 5, fields.COUNTED: 1, fields.IGNORED: 4}
+    assert list(delta.unknown_types.items()) == [("NEW", 2), ("NEWER", 1)]
+
+
+def test_a_realm_that_comes_by_id_is_named_by_the_setting() -> None:
+    by_id = {name: value for name, value in LOGIN.items() if name != "realmName"} | {"id": "4", "realmId": "9f3e"}
+    delta = folded("keycloak", LOGIN, by_id, LOGIN | {"id": "5", "realmName": "other"}, realm_names="9f3e=shop")
+    of_shop = delta.counts["2026-11", Scope("realm", ("shop",))]
+    assert of_shop == {fields.LOGIN: 2}
+    assert delta.counts["2026-11", Scope("realm", ("other",))] == {fields.LOGIN: 1}
 
 
 def test_an_element_with_a_login_and_tokens_is_one_event_however_often_it_is_sent() -> None:

@@ -38,7 +38,13 @@ LIMITS: Final = -(2**63), 2**63 - 1
 NAMED: Final[list[dict[str, Any]]] = [
     {},
     {"timezone": "America/St_Johns", "users_by": "realm,client,node", "counts_by": "realm,client,node"},
-    {"timezone": "Pacific/Apia", "user_scope": "realm", "max_labels": 1, "labels_on": "success"},
+    {
+        "timezone": "Pacific/Apia",
+        "user_scope": "realm",
+        "max_labels": 1,
+        "labels_on": "success",
+        "dedupe_max_ids": 4,
+    },
     {"dedupe_max_ids": 1, "dedupe_window_s": 3600, "counts_by": "client", "active_on": "login"},
     {"dedupe_window_s": 0, "retain_days": 0, "exact_up_to": 0},
 ]
@@ -159,6 +165,13 @@ def check_books(sums: Sums, log: Log) -> None:
     untimed = [not RecordTime.of(record.timestamp, log.now_ms).usable for record in log.records]
     assert progress[fields.UNTIMED] <= sum(untimed)
     assert ("records" in sums.spans) <= (not all(untimed))
+
+
+@pytest.fixture(autouse=True)
+def _small_shares(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shares that a short log can exceed."""
+    for name, size in {"REALM_CLIENTS": 1, "REALM_WORDS": 1, "WORD_POOL": 3, "MAX_WORDS": 2}.items():
+        monkeypatch.setattr(fields, name, size)
 
 
 QUICK: Final = settings(deadline=None, suppress_health_check=list(HealthCheck))

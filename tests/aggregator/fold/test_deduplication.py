@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from itertools import pairwise
 from typing import Any
@@ -10,10 +11,19 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from aggregator.fold.deduplication import AHEAD_HOURS, HOUR_MS, Deduplicator, SeenIds, effective_window_s, pack
+from aggregator.fold.deduplication import (
+    AHEAD_HOURS,
+    HOUR_MS,
+    NOTHING_EVICTED,
+    Deduplicator,
+    SeenIds,
+    effective_window_s,
+    pack,
+)
 from aggregator.fold.fold import fold
 from aggregator.fold.range_delta import CountingRules, ShardCache
 from aggregator.ledger.ledger import Applied
+from deploy.cli.verify.plain_counting import Repeats
 from schemas.ledger import fields
 from schemas.ledger.keys import ShardKeys
 from schemas.ledger.scopes import EVERYTHING
@@ -76,7 +86,9 @@ def test_a_repeat_makes_no_user_active_and_no_label_known() -> None:
 
 
 def test_the_oldest_hour_goes_first_when_ids_have_no_room() -> None:
-    old, new = [login(n, 0, f"old-{n}") for n in range(3)], [login(3 + n, 60, f"new-{n}") for n in range(3)]
+    # Three realms, none of which holds more than half.
+    old = [login(n, 0, f"old-{n}", realm=f"r{n}") for n in range(3)]
+    new = [login(3 + n, 60, f"new-{n}", realm=f"r{n}") for n in range(3)]
     again = [login(6, 61, "old-0"), login(7, 61, "new-0")]
     assert counted(*old, *new, *again, dedupe_max_ids=5) == (7, 1)
     assert counted(*old, *new, *again, dedupe_max_ids=6) == (6, 2)
@@ -85,11 +97,11 @@ def test_the_oldest_hour_goes_first_when_ids_have_no_room() -> None:
 def test_the_window_that_is_held_says_what_was_given_up() -> None:
     def held(log: list[tuple[int, int]], max_ids: int) -> int:
         seen = SeenIds()
-        sieve = Deduplicator(seen, WINDOW_S, max_ids, NOW_MS)
+        sieve = Deduplicator(seen, WINDOW_S, max_ids, NOW_MS, len(log))
         for number, hour in log:
-            sieve.is_duplicate(digest(number), hour * HOUR_MS)
-        seen.update(sieve.result)
-        return effective_window_s(seen.hours, seen.evicted_before, WINDOW_S)
+            sieve.is_duplicate(digest(number), hour * HOUR_MS, f"r{number}")
+        seen.update(sieve.finish())
+        return effective_window_s(seen, WINDOW_S)
 
     assert held([], 1) == WINDOW_S
     assert held([(1, 7), (2, 8), (3, 9)], 3) == WINDOW_S
@@ -100,13 +112,18 @@ def test_the_window_that_is_held_says_what_was_given_up() -> None:
 
 ids = st.tuples(st.integers(0, 12), st.integers(0, 4_000))
 """Which id, and the minute of its record."""
+REALMS = ("acme", "acme", "acme", "acme", "b", "c")
+
+
+def realm_of(event_id: int) -> str:
+    return REALMS[event_id % len(REALMS)]
 
 
 def digest(number: int) -> bytes:
     return number.to_bytes(8, "big")
 
 
-def plain(log: list[tuple[int, int]], window_hours: int) -> list[bool]:
+def unlimited(log: list[tuple[int, int]], window_hours: int) -> list[bool]:
     """The repeats, by a plain calculation without a limit."""
     held: dict[int, int] = {}
     newest = -1
@@ -123,29 +140,70 @@ def plain(log: list[tuple[int, int]], window_hours: int) -> list[bool]:
 
 @given(st.lists(ids, max_size=60), st.integers(1, 4))
 def test_repeats_equal_those_of_a_plain_calculation(log: list[tuple[int, int]], window_hours: int) -> None:
-    sieve = Deduplicator(SeenIds(), window_hours * 3600, 1000, NOW_MS)
-    result = [sieve.is_duplicate(digest(event_id), minute * MINUTE_MS) for event_id, minute in log]
-    assert result == plain(log, window_hours)
+    sieve = Deduplicator(SeenIds(), window_hours * 3600, 1000, NOW_MS, len(log))
+    result = [sieve.is_duplicate(digest(event_id), minute * MINUTE_MS, "") for event_id, minute in log]
+    assert result == unlimited(log, window_hours)
 
 
-@given(st.lists(ids, max_size=60), st.lists(st.integers(0, 60), max_size=8), st.integers(1, 8), st.integers(1, 3))
+@settings(max_examples=500)
+@given(st.lists(ids, max_size=60), st.lists(st.integers(0, 60), max_size=8), st.integers(1, 20), st.integers(1, 3))
 def test_no_cutting_changes_what_is_a_repeat_or_what_is_held(
     log: list[tuple[int, int]], cuts: list[int], max_ids: int, window_hours: int
 ) -> None:
+    recount = Repeats(window_hours * 3600, max_ids)
+    independent = [recount.has(str(event_id), minute * MINUTE_MS, realm_of(event_id)) for event_id, minute in log]
     found = []
     for where in ([], cuts):
         seen, result = SeenIds(), []
         edges = [0, *sorted(range_ for range_ in where if range_ < len(log)), len(log)]
         for start, end in pairwise(edges):
-            sieve = Deduplicator(seen, window_hours * 3600, max_ids, NOW_MS)
-            result += [sieve.is_duplicate(digest(event_id), minute * MINUTE_MS) for event_id, minute in log[start:end]]
-            seen.update(sieve.result)
+            sieve = Deduplicator(seen, window_hours * 3600, max_ids, NOW_MS, end - start)
+            result += [
+                sieve.is_duplicate(digest(event_id), minute * MINUTE_MS, realm_of(event_id))
+                for event_id, minute in log[start:end]
+            ]
+            seen.update(sieve.finish())
             assert len(seen.digests) == sum(map(len, seen.hours.values())) <= max_ids
-            # As the next worker finds them.
-            kept = {hour: pack(held) for hour, held in seen.hours.items()}
-            seen = SeenIds.from_packed(kept, seen.evicted_before)
+            assert all(number <= max_ids // 2 + 1 for number in seen.by_realm.values())
+            assert seen.excess is None or len(seen.excess.digests) <= max(max_ids // 2, 1)
+            seen = reloaded(seen)
         found.append((result, seen))
     assert found[0] == found[1]
+    assert found[0][0] == independent
+
+
+def reloaded(seen: SeenIds) -> SeenIds:
+    """The ids as the next worker finds them."""
+    kept = {hour: pack(held) for hour, held in seen.hours.items()}
+    read = SeenIds.from_packed(kept, seen.evicted_before, {hour: of for hour, of in seen.realms.items() if of})
+    if seen.excess is not None:
+        read.excess = reloaded(seen.excess)
+    return read
+
+
+def test_a_realm_that_floods_ids_displaces_no_id_of_another_and_remembers_its_latest() -> None:
+    max_ids, share = 100, 50
+    seen = SeenIds()
+    victim = [(f"victim {number}", number) for number in range(share - 1)]
+    flood = [(f"flood {number}", number // 20) for number in range(2_000)]
+    for start in range(0, 2_000, 100):
+        sieve = Deduplicator(seen, WINDOW_S, max_ids, NOW_MS, 200)
+        for text, minute in flood[start : start + 100]:
+            assert not sieve.is_duplicate(digest_of(text), minute * MINUTE_MS, "hostile")
+        for text, minute in victim:
+            assert sieve.is_duplicate(digest_of(text), minute * MINUTE_MS, "victim") == bool(start), text
+        result = sieve.finish()
+        seen.update(result)
+        assert result.over_share == 100 - (0 if start else share + 1)
+    assert seen.by_realm == {"hostile": share + 1, "victim": share - 1}
+    assert (len(seen.digests), seen.evicted_before) == (max_ids, NOTHING_EVICTED)
+    assert seen.excess is not None
+    assert digest_of("flood 1999") in seen.excess.digests
+    assert len(seen.excess.digests) <= share
+
+
+def digest_of(text: str) -> bytes:
+    return hashlib.blake2b(text.encode(), digest_size=8).digest()
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -158,7 +216,10 @@ def test_no_cutting_changes_what_is_a_repeat_or_what_is_held(
 async def test_any_cutting_leaves_the_same_ids_in_the_ledger(
     redis_url: str, events: list[tuple[int, int]], cuts: list[int], max_ids: int, remember: bool
 ) -> None:
-    log = [login(offset, minute, str(event_id)) for offset, (event_id, minute) in enumerate(events)]
+    log = [
+        login(offset, minute, str(event_id), realm=realm_of(event_id))
+        for offset, (event_id, minute) in enumerate(events)
+    ]
     given: dict[str, Any] = {"dedupe_window_s": WINDOW_S, "dedupe_max_ids": max_ids}
     found = []
     for where, memory in (([], True), (cuts, remember)):

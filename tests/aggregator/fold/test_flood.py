@@ -15,6 +15,7 @@ from tests.aggregator.logs import LogRecord
 EVENTS = 1_000_000
 RANGE = 20_000
 MAX_LABELS = 1_000
+MAX_CLIENTS = MAX_LABELS + fields.REALM_CLIENTS
 AT_MS = 1_795_168_800_000
 """2026-11-20, ten o'clock."""
 SIGMAS = 4
@@ -44,11 +45,11 @@ async def test_a_flood_of_random_clients_is_bounded_and_counted_exactly(redis_ur
         for start in range(0, EVENTS, RANGE):
             await counter.count(flood(start, chance), start, start + RANGE)
         # One realm, its clients and OTHER; for each two periods; and what a shard has once.
-        assert client.dbsize() < 2 * (MAX_LABELS + 100)
-        assert len(counter.known.event_classes) <= 2 * MAX_LABELS
-        assert sum(map(len, counter.known.applied_users.values())) <= 2 * 100 * (MAX_LABELS + 2)
+        assert client.dbsize() < 2 * (MAX_CLIENTS + 100)
+        assert len(counter.known.event_classes) <= 2 * MAX_CLIENTS
+        assert sum(map(len, counter.known.applied_users.values())) <= 2 * 100 * (MAX_CLIENTS + 2)
     assert len(list(REGISTRY.collect())) == series
-    assert client.scard(OF.labels) == MAX_LABELS + 1
+    assert client.scard(OF.labels) == MAX_CLIENTS + 1
 
     half = str(EVENTS // 2)
     for scope in (EVERYTHING, Scope("realm", ("acme",))):
@@ -57,9 +58,9 @@ async def test_a_flood_of_random_clients_is_bounded_and_counted_exactly(redis_ur
         assert abs(int(result[fields.failed("unspecified")]) - EVENTS // 2) <= (scope != EVERYTHING)
         assert result[fields.LOGIN] == half
     other = client.hgetall(OF.counts("2026-11", Scope("client", ("acme", OTHER))))
-    assert int(other[fields.LOGIN]) == EVENTS // 2 - MAX_LABELS
+    assert int(other[fields.LOGIN]) == EVENTS // 2 - MAX_CLIENTS
     assert client.hget(OF.progress, fields.COUNTED) == str(EVENTS)
-    assert client.hget(OF.progress, fields.overflowed("client")) == str(EVENTS // 2 - MAX_LABELS)
+    assert client.hget(OF.progress, fields.overflowed("client")) == str(EVENTS // 2 - MAX_CLIENTS)
     active = client.pfcount(OF.clients("2026-11"))
     assert abs(active - EVENTS // 2) < SIGMAS * CLIENT_ERROR * EVENTS // 2
     assert SHARD.tag in client.smembers("authtally:shards")

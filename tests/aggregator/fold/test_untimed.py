@@ -117,10 +117,10 @@ def test_hours_beyond_the_clock_are_dropped_the_same_in_any_cutting(
         seen = SeenIds({now_hour + AHEAD_HOURS + beyond: [b"12345678"]})
         repeats = []
         for start, end in zip([0, *where], [*where, len(log)], strict=True):
-            sieve = Deduplicator(seen, 3600, 1000, CLOCK_MS)
+            sieve = Deduplicator(seen, 3600, 1000, CLOCK_MS, len(log))
             for number, hour in log[start:end]:
                 ahead = min(hour, AHEAD_HOURS)
-                repeats.append(sieve.is_duplicate(number.to_bytes(8, "big"), (now_hour + ahead) * HOUR_MS))
-            seen.update(sieve.result)
+                repeats.append(sieve.is_duplicate(number.to_bytes(8, "big"), (now_hour + ahead) * HOUR_MS, ""))
+            seen.update(sieve.finish())
         found.append((repeats, seen.hours))
     assert found[0] == found[1]

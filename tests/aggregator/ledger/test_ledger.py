@@ -231,7 +231,7 @@ async def test_every_key_of_a_ledger_is_one_that_the_vocabulary_builds(counter: 
     log, expected = logins(5, 500, UTC)
     await counter.open()
     await counter.count_cut(log, [])
-    known = {keys.shards("authtally:"), OF.meta, OF.position, OF.progress, OF.index, OF.labels}
+    known = {keys.shards("authtally:"), OF.meta, OF.position, OF.progress, OF.index, OF.labels, OF.shares}
     for period, scope in expected.counts:
         known.add(OF.counts(period, scope))
         known |= {OF.record_times(period), OF.clients(period)}
@@ -243,7 +243,7 @@ def test_the_script_is_what_the_file_holds() -> None:
     assert ledgers_of_aggregator.SCRIPT.startswith("-- Applies one range to one shard")
 
 
-@pytest.mark.parametrize("key", ["position", "labels", "meta", "ids"])
+@pytest.mark.parametrize("key", ["position", "labels", "meta", "ids", "shares"])
 async def test_a_key_of_another_type_ends_a_look_with_a_defect(redis_url: str, key: str) -> None:
     async with Counting(redis_url) as counter:
         await counter.open()
@@ -255,7 +255,7 @@ async def test_a_key_of_another_type_ends_a_look_with_a_defect(redis_url: str, k
             await counter.ledger.read_state(SHARD)
 
 
-@pytest.mark.parametrize("key", ["progress", "index", "labels", "meta", "ids"])
+@pytest.mark.parametrize("key", ["progress", "index", "labels", "meta", "ids", "shares"])
 async def test_a_key_of_another_type_ends_an_addition_with_a_defect_and_nothing_is_written(
     redis_url: str, key: str
 ) -> None:

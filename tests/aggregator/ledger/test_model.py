@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
@@ -186,7 +187,11 @@ class Model(RuleBasedStateMachine):
                 worker.forget()
                 return
             worker.position, worker.in_sketches = start, frozenset()
-            worker.known = ShardCache(set(state.labels), seen_ids=seen)
+            worker.known = ShardCache(
+                set(state.labels),
+                seen_ids=seen,
+                shares=Counter({group: int(number) for group, number in state.shares.items()}),
+            )
         records = [one for one in self.log if start <= one.offset < end]
         await then(worker, start, fold("login", records, end, worker.known, self.rules_of, NOW_MS))
 

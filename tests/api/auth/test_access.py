@@ -225,7 +225,7 @@ async def test_a_token_is_not_remembered_beyond_its_expiry(
         ({"active": True}, 401),
         ({"active": True, "scope": "jans_stat", "exp": 1}, 401),
         ({"active": True, "scope": "jans_stat", "nbf": 9_999_999_999}, 401),
-        ({"active": True, "scope": 7}, 503),
+        ({"active": True, "scope": 7}, 401),
     ],
 )
 async def test_what_introspection_says(
@@ -259,3 +259,28 @@ async def test_several_ways_stand_side_by_side(serve: Serve, redis_url: str, tmp
         200,
         401,
     ]
+
+
+@pytest.mark.parametrize(
+    ("change", "warned"),
+    [
+        ({"auth_jwks_url": "http://issuer.example/jwks"}, ["AUTHTALLY_AUTH_JWKS_URL"]),
+        ({"auth_introspection_url": "http://192.0.2.7/i?key=hush"}, ["AUTHTALLY_AUTH_INTROSPECTION_URL"]),
+        ({"auth_jwks_url": "https://issuer.example/jwks"}, []),
+        ({}, []),
+    ],
+)
+async def test_an_issuer_in_the_clear_is_warned_of(
+    serve: Serve,
+    redis_url: str,
+    issuer: Issuer,
+    capsys: pytest.CaptureFixture[str],
+    change: dict[str, str],
+    warned: list[str],
+) -> None:
+    both = by_jwt(issuer) | by_introspection(issuer) | {"auth": ("jwt", "introspection")}
+    await serve(redis_url=redis_url, **both | change)
+    logged = [line for line in capsys.readouterr().out.splitlines() if "can be forged" in line]
+    assert [name for name in warned if any(name in line for line in logged)] == warned
+    assert len(logged) == len(warned)
+    assert "hush" not in "".join(logged)

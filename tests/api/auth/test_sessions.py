@@ -127,7 +127,7 @@ async def test_processes_share_sessions(serve: Serve, redis_url: str, bearers: d
     session = await opened(one)
     assert (await ask(other, session, session)).status == 200
     with redis.Redis.from_url(shared) as server:
-        (key,) = server.keys("*session*")
+        (key,) = server.keys("*session:*")
         assert session.encode() not in key + server.get(key), "who reads the store has no session"
         assert 3500 < server.ttl(key) <= 3600
     await ask(other, session, session, "/admin/dropsession")
@@ -153,6 +153,58 @@ async def test_sessions_of_one_process_are_bounded(api: Api, monkeypatch: pytest
     sessions = [await opened(api) for _ in range(4)]
     answers = [(await ask(api, session, session)).status for session in sessions]
     assert answers == [401, 200, 200, 200], "the oldest went"
+
+
+async def test_a_subject_ends_only_its_own_sessions(
+    serve: Serve, redis_url: str, bearers: dict[str, object], clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.auth.sessions.MAX_PER_SUBJECT", 3)
+    monkeypatch.setattr("api.auth.sessions.MAX_LOCAL", 5)
+    shared = {"cache_redis_url": redis_url.removesuffix("0") + "1"}
+    for settings in ({}, shared):
+        api = await serve(redis_url=redis_url, **bearers | settings)
+        victim = await opened(api, "acme")
+        attacker = []
+        for _ in range(20):
+            # The first to end goes first.
+            clock.now += 0.001
+            attacker.append(await opened(api, "admin"))
+        assert (await ask(api, victim, victim)).status == 200, settings
+        answers = [(await ask(api, session, session)).status for session in attacker]
+        assert answers == [401] * 17 + [200] * 3, settings
+    with redis.Redis.from_url(shared["cache_redis_url"]) as server:
+        assert len(server.keys("*session:*")) == 4
+        registers = server.keys("*sessions-of:*")
+        assert sorted(map(server.zcard, registers)) == [1, 3]
+        assert all(3500 < server.ttl(key) <= 3600 for key in registers)
+
+
+async def test_full_of_sessions_the_subject_with_most_loses_one(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("api.auth.sessions.MAX_LOCAL", 4)
+    victim = await opened(api, "acme")
+    attacker = [await opened(api, "admin") for _ in range(3)]
+    another = await opened(api, "acme")
+    answers = [(await ask(api, session, session)).status for session in (victim, *attacker, another)]
+    assert answers == [200, 401, 200, 200, 200]
+
+
+@pytest.mark.parametrize(
+    ("settings", "secure", "why"),
+    [
+        ({}, False, "loopback, where browsers and tools use http"),
+        ({"api_host": "0.0.0.0"}, True, "others reach it, by a proxy with TLS"),
+        ({"api_host": "stats.example.com"}, True, "a name"),
+        ({"api_host": "::1"}, False, "loopback of IPv6"),
+        ({"api_host": "0.0.0.0", "reporting_cookie_secure": "off"}, False, "by the setting"),
+        ({"reporting_cookie_secure": "on"}, True, "by the setting: a proxy on this machine"),
+    ],
+)
+async def test_the_cookie_is_for_https_off_loopback(
+    serve: Serve, redis_url: str, bearers: dict[str, object], settings: dict[str, object], secure: bool, why: str
+) -> None:
+    api = await serve(redis_url=redis_url, **bearers | settings)
+    answer = await api.get("/admin/getsession", "admin")
+    assert ("; secure" in answer.headers["Set-Cookie"].lower()) is secure, why
 
 
 async def test_where_anybody_may_ask_no_session_is_needed(serve: Serve, redis_url: str) -> None:

@@ -138,10 +138,10 @@ async def test_a_format_is_rendered_once_for_an_entry(clock: Clock, work: Work) 
 
     for form in ("json", "csv", "json"):
         entry = await kept.get("key", 60, work)
-        assert kept.body("key", entry, form, render(form)).content == f"answer 1 {form}".encode()
+        assert (await kept.body("key", entry, form, render(form))).content == f"answer 1 {form}".encode()
     clock.now += 60
     entry = await kept.get("key", 60, work)
-    assert kept.body("key", entry, "csv", render("csv")).content == b"answer 2 csv"
+    assert (await kept.body("key", entry, "csv", render("csv"))).content == b"answer 2 csv"
     assert rendered == ["json", "csv", "csv"]
 
 

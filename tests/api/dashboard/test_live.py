@@ -7,7 +7,7 @@ import json
 import time
 import urllib.request
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import pytest
 
 from api.app import SERVICES
 from api.dashboard import feeds, live
-from api.dialects.own.openapi_schemas import SCHEMAS
+from api.dialects.own.today import Live as LiveFigures
 from api.metrics import LIVE_LISTENERS, REGISTRY
 from deploy.demo.servers import Valkey
 from deploy.demo.servers.process import tail
@@ -87,7 +87,7 @@ async def listening(api: Api, principal: str | None = None) -> AsyncIterator[Lis
 
 @asynccontextmanager
 async def passing_time(clock: Clock) -> AsyncIterator[None]:
-    """Fifty times as fast as it really does."""
+    """Let the test's clock run fifty times as fast as the real one."""
 
     async def tick() -> None:
         while True:
@@ -126,7 +126,7 @@ async def test_it_sends_the_same_as_the_overview(serve: Serve, redis_url: str, c
     overview = (await api.get("/v1/overview")).json
     async with listening(api) as listener:
         figures = await listener.figures()
-    assert figures.keys() == SCHEMAS["Live"]["properties"].keys()
+    assert figures.keys() == set(LiveFigures.__struct_encode_fields__)
     assert figures["active_users"] == {name: overview["dau"][name] for name in figures["active_users"]}
     for measure in ("logins", "failed_logins", "signups", "tokens"):
         assert figures[measure] == overview["activity"]["day"][measure]["value"]
@@ -203,7 +203,7 @@ def computed() -> float:
         ("reader", "?" + "a" * 4097, 400, "too long"),
     ],
 )
-async def test_who_may_not_or_asks_wrongly_is_refused_before_a_stream_begins(
+async def test_a_bad_token_or_question_is_refused_before_a_stream_begins(
     serve: Serve, redis_url: str, tmp_path: Path, bearer: str | None, query: str, status: int, why: str
 ) -> None:
     bearers = by_file(tmp_path, listed("scopeless"), listed("reader", **READER))
@@ -221,9 +221,11 @@ async def test_realms_that_are_not_counted_apart_are_refused(serve: Serve, redis
 
 
 async def test_a_head_is_no_listener(serve: Serve, redis_url: str) -> None:
-    api = await serve(redis_url=redis_url)
-    async with aiohttp.ClientSession() as session, session.head(api.url + LIVE) as response:
-        assert response.status == 405
+    api = await serve(redis_url=redis_url, live_listeners=1)
+    async with aiohttp.ClientSession() as session:
+        for _ in range(2):
+            async with session.head(api.url + LIVE) as response:
+                assert (response.status, response.content_type) == (200, "text/event-stream")
 
 
 async def test_beyond_the_most_listeners_there_is_no_place(serve: Serve, redis_url: str, clock: Clock) -> None:
@@ -347,3 +349,35 @@ async def test_who_does_not_read_holds_no_place_and_delays_no_stop(
 
 def test_listeners_are_counted() -> None:
     wait_until(lambda: REGISTRY.get_sample_value("authtally_api_live_listeners") == 0)
+
+
+async def test_one_subject_cannot_take_the_places_of_others(serve: Serve, redis_url: str, tmp_path: Path) -> None:
+    bearers = by_file(
+        tmp_path,
+        listed("one", **READER),
+        listed("other", **READER),
+        listed("one-acme", **READER | {"subject": "one", "realms": ["acme"]}),
+    )
+    api = await serve(redis_url=redis_url, live_listeners=6, live_listeners_per_subject=3, **FAST, **bearers)
+    async with AsyncExitStack() as stack:
+        for _ in range(3):
+            await stack.enter_async_context(listening(api, "one"))
+        refused = await api.get(LIVE, "one")
+        assert (refused.status, refused.headers["Retry-After"]) == (429, "5")
+        for token in ("other", "one-acme"):
+            await stack.enter_async_context(listening(api, token))
+        async with listening(api, "other"):
+            assert (await api.get(LIVE, "other")).status == 503, "all places are taken"
+    # Places are free again when streams end.
+    await wait_until_async(lambda: REGISTRY.get_sample_value("authtally_api_live_listeners") == 0, 10)
+    async with listening(api, "one") as listener:
+        await listener.event()
+
+
+async def test_without_tokens_an_address_is_a_subject(serve: Serve, redis_url: str) -> None:
+    api = await serve(redis_url=redis_url, live_listeners_per_subject=2, **FAST)
+    async with listening(api), listening(api):
+        assert (await api.get(LIVE)).status == 429
+        connector = aiohttp.TCPConnector(local_addr=("127.0.0.2", 0))
+        async with aiohttp.ClientSession(connector=connector) as session, session.get(api.url + LIVE) as answer:
+            assert answer.status == 200

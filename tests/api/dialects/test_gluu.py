@@ -35,6 +35,7 @@ def counted(ledger: LedgerWriter) -> None:
         ("month=202611", "one month"),
         ("month=202609+202611", "a month without data is left out"),
         ("month=202611%2520202611", "encoded twice, and a duplicate"),
+        ("month=202609&month=202611", "repeated, as Prometheus writes lists"),
         ("month=202611&start-month=202601&end-month=202602", "bounds are unknown here and ignored"),
         ("month=202611&format=jsonmonth", "so is a format that only Janssen has"),
     ],
@@ -49,6 +50,7 @@ async def test_documented_answers(serve: Serve, redis_url: str, query: str, why:
     ("query", "why"),
     [
         ("", "nothing"),
+        ("month=202611+20261", "a good item and one of five characters"),
         ("month=", "blank"),
         ("start-month=202610&end-month=202611", "bounds do not count as a month"),
         ("month=2026", "wrong length"),
@@ -62,9 +64,11 @@ async def test_bad_questions(serve: Serve, redis_url: str, query: str, why: str)
     assert "`month`" in answer.json["error_description"]
 
 
-async def test_metrics_text_says_what_the_document_shows(serve: Serve, redis_url: str) -> None:
+async def test_metrics_text_is_that_of_the_document(serve: Serve, redis_url: str) -> None:
     answer = await (await serve(redis_url=redis_url)).get(f"{STAT}?month=202611&format=openmetrics")
     assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
+    assert 'monthly_active_users{month="202611",} 2.0\n' in answer.text
+    assert 'access_token{month="202611",grantType="client_credentials",} 10.0\n' in answer.text
     samples = {
         # The parser gives every counter's sample this end, written or not.
         (sample.name.removesuffix("_total"), sample.labels.get("grantType")): sample.value
@@ -123,6 +127,14 @@ async def test_an_old_answer_of_the_source_shape_says_so_too(serve: Serve, clock
         old = await api.get(f"{STAT}?month=202611")
         assert (old.status, old.headers["Age"]) == (200, "60")
         assert old.headers["Cache-Status"].startswith("authtally; hit; ttl=-")
+
+
+async def test_the_source_shape_has_the_products_text_for_a_missing_month(serve: Serve, redis_url: str) -> None:
+    api = await serve(redis_url=redis_url, gluu_shape="source", stat_error_reason=True)
+    for query in ("", "month=2026"):
+        answer = await api.get(f"{STAT}?{query}")
+        blank = "`month` parameter can't be blank and should be in format yyyyMM (e.g. 202012)"
+        assert (answer.status, answer.json["reason"]) == (400, blank)
 
 
 async def test_the_source_shape_looks_up_what_is_no_month(serve: Serve, redis_url: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -9,6 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.api.conftest import Serve
 from tests.api.ledger_writer import LedgerWriter
+from tests.api.sources import by_file, listed
 
 STAT = "/jans-auth/restv1/internal/stat"
 
@@ -46,9 +48,14 @@ DOCUMENTED = [
     AnswerCase("month=202610%2520202611", {"response": {"202610": OCTOBER, "202611": NOVEMBER}}, "encoded twice"),
     AnswerCase("month=202611%20202610", {"response": {"202610": OCTOBER, "202611": NOVEMBER}}, "any order"),
     AnswerCase("month=202611+202611+202611", {"response": {"202611": NOVEMBER}}, "duplicates are dropped"),
-    AnswerCase("month=2026+202611+2026111", {"response": {"202611": NOVEMBER}}, "items of wrong length are dropped"),
+    AnswerCase("month=202610++202611+", {"response": {"202610": OCTOBER, "202611": NOVEMBER}}, "blanks are no items"),
     AnswerCase(
-        "month=202611&month=202610", {"response": {"202611": NOVEMBER}}, "of a repeated parameter the first counts"
+        "month=202611&month=202610",
+        {"response": {"202610": OCTOBER, "202611": NOVEMBER}},
+        "a repeated month, as Prometheus writes lists",
+    ),
+    AnswerCase(
+        "month=202611&format=json&format=openmetrics", {"response": {"202611": NOVEMBER}}, "the first of other repeats"
     ),
     AnswerCase("month=202609+202611", {"response": {"202611": NOVEMBER}}, "a month without data is left out"),
     AnswerCase("month=202609", {"response": {}}, "and nothing is left when there is none with data"),
@@ -89,6 +96,12 @@ SOURCE = [
     ),
     AnswerCase("month=abcdef", {"response": []}, "six characters are looked up and not found"),
     AnswerCase("month=202113+202609", {"response": []}, "so is a thirteenth month"),
+    AnswerCase(
+        "month=202611+20210", {"response": [{"month": "202611"} | NOVEMBER_IN_SOURCE]}, "another length is dropped"
+    ),
+    AnswerCase(
+        "month=202611&month=202610", {"response": [{"month": "202611"} | NOVEMBER_IN_SOURCE]}, "the first month counts"
+    ),
 ]
 
 
@@ -131,7 +144,11 @@ REFUSED = [
     Refused("start-month=202611&end-month=202610", "after", "start after end"),
     Refused("month=202113", "202113", "a thirteenth month"),
     Refused("month=202611+abcdef", "abcdef", "no month among good ones"),
-    Refused("month=2026+11", "can't be blank", "no item of six characters"),
+    Refused("month=2026+11", "2026 is not a month", "no item of six characters"),
+    Refused("month=202611+20210", "20210 is not a month", "a good item and one of five characters"),
+    Refused("month=202611+202113", "202113 is not a month", "a good item and a thirteenth month"),
+    Refused("month=202611&month=20210", "20210 is not a month", "a bad item in a repeated parameter"),
+    Refused("month=" + "9" * 500, f"{'9' * 50} is not a month", "a long item is cut"),
     Refused("start-month=202113&end-month=202212", "start-month", "a thirteenth month as a start"),
     Refused("start-month=202112&end-month=abcdef", "end-month", "no month as an end"),
     Refused("start-month=20211&end-month=202112", "start-month", "a bound of five characters"),
@@ -146,11 +163,22 @@ REFUSED = [
     Refused("month=202611" + "&a" * 64, "parameters", "65 parameters"),
 ]
 
+NEEDED = "`month` or `start-month`/`end-month` parameter(s) can't be blank and should be in format yyyyMM (e.g. 202012)"
+UNIDENTIFIED = (
+    "Unable to identify months. Check `month` or `start-month`/`end-month` parameter(s). It can't be blank and should "
+    "be in format yyyyMM (e.g. 202012). start-month must be before end-month"
+)
+
 REFUSED_BY_SOURCE = [
-    Refused("month=202610&start-month=202610&end-month=202611", "together", "month with both bounds"),
-    Refused("start-month=202611&end-month=202611", "before", "start = end"),
-    Refused("start-month=abcdef&end-month=202611", "start-month", "no month: 500 there, which helps no client"),
-    Refused("", "are needed", "nothing"),
+    Refused("month=202610&start-month=202610&end-month=202611", NEEDED, "month with both bounds"),
+    Refused("", NEEDED, "nothing"),
+    Refused("start-month=202611", NEEDED, "one bound"),
+    Refused("month=20210", UNIDENTIFIED, "no item of six characters"),
+    Refused("month=%2520", UNIDENTIFIED, "a blank that is encoded twice"),
+    Refused("start-month=202611&end-month=202611", UNIDENTIFIED, "start = end"),
+    Refused("start-month=202611&end-month=202610", UNIDENTIFIED, "start after end"),
+    Refused("start-month=20261&end-month=202611", UNIDENTIFIED, "a bound of five characters"),
+    Refused("start-month=abcdef&end-month=202611", UNIDENTIFIED, "no month: 500 there, which helps no client"),
 ]
 
 
@@ -168,11 +196,42 @@ async def test_bad_questions(serve: Serve, redis_url: str, case: Refused) -> Non
 
 @pytest.mark.parametrize("case", REFUSED_BY_SOURCE, ids=lambda case: case.why)
 async def test_bad_questions_in_the_source_shape(serve: Serve, redis_url: str, case: Refused) -> None:
-    answer = await (await serve(redis_url=redis_url, janssen_shape="source")).get(f"{STAT}?{case.query}")
+    api = await serve(redis_url=redis_url, janssen_shape="source", stat_error_reason=True)
+    answer = await api.get(f"{STAT}?{case.query}")
     assert answer.status == 400
-    assert answer.json["error"] == "invalid_request"
-    assert answer.json["error_description"].startswith("The request is missing a required parameter")
-    assert case.says in answer.json["reason"]
+    assert answer.json == {"reason": case.says, "error_description": DESCRIPTION, "error": "invalid_request"}
+
+
+DESCRIPTION = (
+    "The request is missing a required parameter, includes an unsupported parameter or parameter value, repeats a "
+    "parameter, includes multiple credentials, utilizes more than one mechanism for authenticating the client, or is "
+    "otherwise malformed."
+)
+
+
+async def test_an_error_of_the_source_shape_is_printed_as_the_server_does(serve: Serve, redis_url: str) -> None:
+    answer = await (await serve(redis_url=redis_url, janssen_shape="source")).get(STAT)
+    expected = f'{{\n    "error_description": "{DESCRIPTION}",\n    "error": "invalid_request"\n}}'
+    assert (answer.status, answer.text) == (400, expected), "indent 4, no reason by default"
+
+
+@pytest.mark.parametrize(
+    ("token", "reason"),
+    [
+        ("unknown", "Can't find grant for authorization."),
+        ("without", "jans_stat scope is required for token."),
+    ],
+)
+@pytest.mark.parametrize("path", [STAT, "/oxauth/restv1/internal/stat"])
+async def test_the_reasons_of_a_refused_token_in_the_source_shape(
+    serve: Serve, redis_url: str, tmp_path: Path, path: str, token: str, reason: str
+) -> None:
+    settings = by_file(tmp_path, listed("without", scopes=["stats:read"])) | {"redis_url": redis_url}
+    for reasons in (True, False):
+        api = await serve(janssen_shape="source", gluu_shape="source", stat_error_reason=reasons, **settings)
+        answer = await api.get(f"{path}?month=202611", token)
+        denied = {"error_description": "access_denied", "error": "access_denied"}
+        assert (answer.status, answer.json) == (401, {"reason": reason} | denied if reasons else denied)
 
 
 async def test_a_body_that_is_no_form_is_refused_as_such(serve: Serve, redis_url: str) -> None:
@@ -247,8 +306,13 @@ async def test_a_parser_reads_the_metrics_text_of_both_shapes(
     assert samples["refresh_token", "202610", CIBA] == 0
 
 
-async def test_health_check_reports_the_store(serve: Serve, redis_url: str) -> None:
-    answer = await (await serve(redis_url=redis_url)).get("/jans-auth/sys/health-check")
-    assert (answer.status, answer.json) == (200, {"status": "running", "db_status": "online"})
+@pytest.mark.parametrize("product", ["jans-auth", "oxauth"])
+async def test_health_check_takes_get_and_post(serve: Serve, redis_url: str, product: str) -> None:
+    api, path = await serve(redis_url=redis_url), f"/{product}/sys/health-check"
+    for answer in (await api.get(path), await api.post(path, ""), await api.post(path, "{}", "application/json")):
+        assert (answer.status, answer.json) == (200, {"status": "running", "db_status": "online"})
+
+
+async def test_health_check_reports_a_store_that_is_offline(serve: Serve) -> None:
     answer = await (await serve(redis_url="redis://127.0.0.1:1/0")).get("/jans-auth/sys/health-check")
     assert (answer.status, answer.json) == (200, {"status": "running", "db_status": "offline"})

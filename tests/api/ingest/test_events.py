@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 
 from tests.api.conftest import Clock, Serve
-from tests.api.ingest.sending import NATIVE, MakeSite, Sender, Site, key_of
+from tests.api.ingest.sending import JSON, NATIVE, MakeSite, Sender, Site, key_of
 from tests.api.sources import by_file, listed
 
 NOW = "2026-11-20T10:00:00Z"
@@ -72,7 +72,15 @@ def lines(*events: object) -> bytes:
 
 async def test_an_event_is_in_kafka_as_our_own_json_when_it_is_answered(site: Site) -> None:
     answer = await site.send(LOGIN | {"password": "never kept"})
-    assert (answer.status, answer.json) == (202, {"accepted": 1, "ignored": 0, "rejected": []})
+    assert (answer.status, answer.json) == (
+        202,
+        {
+            "accepted": 1,
+            "ignored": 0,
+            "rejected": [],
+            "warnings": [{"index": 0, "detail": "unknown field 'password'"}],
+        },
+    )
     (record,) = site.holds("login")
     assert record.key == key_of(f"{NATIVE}a-1")
     expected = LOGIN | {"id": f"{NATIVE}a-1"}
@@ -408,3 +416,57 @@ async def test_without_ingest_there_is_no_way_in(serve: Serve, redis_url: str) -
     async with aiohttp.ClientSession() as session:
         for path in ("/v1/events", "/v1/ingest/keycloak"):
             assert (await Sender(api.url, session)(LOGIN, path)).status == 404
+
+
+async def test_a_bearer_of_some_realms_names_no_node(make_site: MakeSite, tmp_path: Path) -> None:
+    """The figures of a node belong to all realms, and so does the number of nodes that a shard knows."""
+    limited = listed("acme's", scopes=["events:write"], realms=["acme"])
+    site = await make_site(**by_file(tmp_path, limited, listed("any", scopes=["events:write"])))
+    for token in ("acme's", "any"):
+        sent = [event | {"realm": "acme", "node": "made up", "id": f"{token} 1"} for event in (LOGIN, TOKEN)]
+        assert (await site.send(sent, token=token)).json["accepted"] == 2
+    for event in ("login", "token"):
+        assert sorted(record.value.get("node", "none") for record in site.holds(event)) == ["made up", "none"]
+
+
+MISSPELT = {"type": "login", "time": "2026-11-20T10:00:00Z", "user_id": "alice", "sucess": False}
+SIMILAR = "unknown field 'sucess', similar to 'success'"
+EXTENDED = {"specversion": "1.0", "id": "1", "source": "s", "type": "io.identity.login.v1", "myextension": "x"}
+
+
+@pytest.mark.parametrize(
+    ("body", "media", "warnings", "why"),
+    [
+        ([LOGIN, MISSPELT, MISSPELT], JSON, {1: SIMILAR, 2: SIMILAR}, "the fast path"),
+        ([LOGIN | {"user_id": "é"}, MISSPELT], JSON, {1: SIMILAR}, "element by element"),
+        (MISSPELT, JSON, {0: SIMILAR}, "one event"),
+        (LOGIN | {"trace": {"id": 1}}, JSON, {0: "unknown field 'trace'"}, "no known field is similar"),
+        (
+            *(EXTENDED | {"data": {"user_id": "a", "sucess": False}}, "application/cloudevents+json", {0: SIMILAR}),
+            "the data of a CloudEvent; its envelope may have extensions",
+        ),
+    ],
+)
+async def test_a_misspelt_field_is_taken_with_a_warning_or_refused(
+    make_site: MakeSite, body: Any, media: str, warnings: dict[int, str], why: str
+) -> None:
+    site = await make_site()
+    answer = await site.send(body, media=media)
+    assert answer.status == 202, why
+    assert {each["index"]: each["detail"] for each in answer.json["warnings"]} == warnings
+    number = len(body) if isinstance(body, list) else 1
+    assert (answer.json["accepted"], answer.json["rejected"]) == (number, [])
+    strict = await make_site(ingest_strict=True)
+    refused = await strict.send(body, media=media)
+    rejected = refused.json["rejected"]
+    assert {each["index"] for each in rejected} == set(warnings)
+    assert {each["reason"] for each in rejected} == {"unknown_field"}
+    assert all(each["detail"].endswith("(AUTHTALLY_INGEST_STRICT)") for each in rejected)
+    assert refused.status == (202 if number > len(warnings) else 400)
+
+
+async def test_correct_events_have_no_warnings_and_many_only_the_first(site: Site) -> None:
+    assert "warnings" not in (await site.send([LOGIN, LOGIN])).json
+    answer = await site.send([MISSPELT] * 500)
+    assert answer.json["accepted"] == 500
+    assert [each["index"] for each in answer.json["warnings"]] == list(range(100))

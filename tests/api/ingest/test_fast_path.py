@@ -12,7 +12,7 @@ from hypothesis import strategies as some
 
 from api.ingest.deliveries import Converter, Delivery
 from api.ingest.event_ids import id_prefix
-from api.ingest.fast_path import decode_batch
+from api.ingest.fast_path import Batch, decode_batch
 from api.ingest.records import Records
 from schemas.adapters.elements import Element, Headers
 from schemas.adapters.native import native
@@ -34,7 +34,7 @@ def long_way(body: bytes) -> Delivery:
     return Converter("native", TOPICS, 10_000, MAX_AGE_DAYS).convert(element_by_element, body, (), NOW_MS, None)
 
 
-def short_way(body: bytes) -> Records | None:
+def short_way(body: bytes) -> Batch | None:
     return decode_batch(body, NOW_MS, NOW - timedelta(days=MAX_AGE_DAYS), id_prefix("native"), TOPICS)
 
 
@@ -86,12 +86,12 @@ def test_it_gives_the_same_records_or_none(sent: list[dict[str, Any]], layout: s
         body = b"\n".join(json.dumps(event).encode() for event in sent)
     else:
         body = json.dumps(sent, indent=2 if layout == "pretty" else None, ensure_ascii=False).encode()
-    records = short_way(body)
-    if records is not None:
+    batch = short_way(body)
+    if batch is not None:
         expected = long_way(body)
         assert (expected.ignored, expected.rejections) == (0, [])
-        assert len(records) == expected.accepted
-        assert taken(records) == taken(expected.records)
+        assert len(batch.records) == expected.accepted
+        assert taken(batch.records) == taken(expected.records)
 
 
 @given(some.binary(max_size=40) | some.text(max_size=40).map(str.encode))
@@ -113,9 +113,10 @@ def test_it_leaves_what_is_no_event_alone(body: bytes) -> None:
 )
 def test_the_usual_goes_the_short_way(sent: list[dict[str, Any]], why: str) -> None:
     for body in (json.dumps(sent).encode(), b"\n".join(json.dumps(event).encode() for event in sent) + b"\n"):
-        records = short_way(body)
-        assert records is not None, why
-        assert taken(records) == taken(long_way(body).records)
+        batch = short_way(body)
+        assert batch is not None, why
+        assert batch.exact, why
+        assert taken(batch.records) == taken(long_way(body).records)
 
 
 @pytest.mark.parametrize(
@@ -151,3 +152,12 @@ BOM = b"\xef\xbb\xbf"
 def test_a_byte_order_mark_before_a_body_is_skipped(body: bytes, accepted: int, why: str) -> None:
     delivery = Converter("native", TOPICS, 10_000, MAX_AGE_DAYS).convert(native, body, (), NOW_MS, None)
     assert (delivery.accepted, delivery.rejections) == (accepted, []), why
+
+
+def test_unknown_fields_stay_on_the_short_way_and_are_seen() -> None:
+    sent = [LOGIN, LOGIN | {"sucess": False}, {"type": "account", "time": LOGIN["time"], "kind": "signup", "x": 1}]
+    for body in (json.dumps(sent).encode(), b"\n".join(json.dumps(event).encode() for event in sent)):
+        batch = short_way(body)
+        assert batch is not None
+        assert not batch.exact
+        assert taken(batch.records) == taken(long_way(body).records)

@@ -17,6 +17,7 @@ from api.ingest.body import PIECE_BYTES, InFlightBytes, _Decompressor
 from tests.api.conftest import Clock, Serve
 from tests.api.ingest.sending import MakeSite, Site
 from tests.api.sources import by_file, listed
+from tests.conftest import wait_until_async
 
 LOGIN = {"type": "login", "time": "2026-11-20T10:00:00Z", "user_id": "alice", "realm": "acme"}
 BODY = json.dumps(LOGIN).encode()
@@ -26,6 +27,12 @@ LINES = BODY + b"\n" + BODY
 def packed(body: bytes) -> bytes:
     """The same bytes at any time, since tests are named by them."""
     return gzip.compress(body, mtime=0)
+
+
+def raw_deflate(body: bytes, level: int = 6) -> bytes:
+    """Without zlib's header, as many clients send it."""
+    compressor = zlib.compressobj(level, wbits=-zlib.MAX_WBITS)
+    return compressor.compress(body) + compressor.flush()
 
 
 LIMITS = {"ingest_max_bytes": 4096, "ingest_max_events": 10}
@@ -44,6 +51,8 @@ async def in_pieces(body: bytes) -> AsyncIterator[bytes]:
         (packed(LINES), "x-gzip", 2),
         (packed(BODY + b"\n") + packed(BODY), "gzip", 2),
         (zlib.compress(LINES), "deflate", 2),
+        *((raw_deflate(LINES, level), "deflate", 2) for level in (0, 1, 6, 9)),
+        (packed(LINES), "deflate", 2),
         (LINES, "identity", 2),
     ],
 )
@@ -60,6 +69,12 @@ async def test_a_packed_body_is_unpacked(site: Site, body: bytes, encoding: str,
         (packed(LINES)[:-4], "gzip", 400, "cut in its trailer"),
         (packed(LINES) + b"more", "gzip", 400, "followed by what is no gzip"),
         (LINES, "gzip", 400, "not packed at all"),
+        (raw_deflate(LINES)[:-9], "deflate", 400, "cut, without zlib's header"),
+        (raw_deflate(LINES) + b"more", "deflate", 400, "followed by what is no deflate"),
+        (LINES, "deflate", 400, "not packed at all"),
+        (b"\x03", "deflate", 400, "one byte"),
+        (raw_deflate(LINES), "gzip", 400, "deflate under gzip's name"),
+        (raw_deflate(b"[" + b" " * 100_000_000), "deflate", 413, "a bomb without zlib's header"),
         (b"", "gzip", 400, "empty"),
         (LINES, "br", 415, "packed in a way not taken"),
         (LINES, "gzip, gzip", 415, "packed twice"),
@@ -136,11 +151,45 @@ async def test_what_is_under_way_is_bounded(make_site: MakeSite) -> None:
     assert (await site.send(body)).status == 503
 
 
-def test_room_is_counted_in_bytes() -> None:
-    room = InFlightBytes(10)
-    assert [room.reserve(size) for size in (6, 5, 4, 1)] == [True, False, True, False]
-    room.release(6)
-    assert room.reserve(6)
+@pytest.mark.parametrize(
+    ("asked", "taken", "why"),
+    [
+        (
+            [("a", 6), ("b", 5), ("b", 4), ("b", 1)],
+            [True, False, True, False],
+            "bytes are counted, all senders' together",
+        ),
+        ([("a", 6), ("a", 1)], [True, False], "a sender has half of the room, but always one body of 6"),
+        ([("a", 3), ("b", 3), ("c", 2)], [True, True, True], "what a sender leaves is for the others"),
+    ],
+)
+def test_room_is_counted_in_bytes_by_sender(asked: list[tuple[str, int]], taken: list[bool], why: str) -> None:
+    room = InFlightBytes(10, body_limit=6)
+    assert [room.reserve(*each) for each in asked] == taken, why
+    for each, took in zip(asked, taken, strict=True):
+        if took:
+            room.release(*each)
+    assert room.reserve("a", 6), "all of it was released"
+
+
+async def test_stalled_bodies_of_one_sender_leave_room_for_others(make_site: MakeSite, tmp_path: Path) -> None:
+    tokens = by_file(tmp_path, *(listed(name, scopes=["events:write"]) for name in ("a", "b")))
+    site = await make_site(**tokens, ingest_max_bytes=4096, ingest_max_in_flight_bytes=4 * 4096)
+    release, received = asyncio.Event(), 0
+
+    async def stalled() -> AsyncIterator[bytes]:
+        nonlocal received
+        yield b" " * 4000
+        received += 1
+        await release.wait()
+        yield BODY[:96]
+
+    sent = [asyncio.create_task(site.send(stalled(), token="a")) for _ in range(16)]
+    await wait_until_async(lambda: received == 16 and sum(task.done() for task in sent) == 14)
+    assert {task.result().status for task in sent if task.done()} == {429}
+    assert (await site.send(json.dumps([LOGIN] * 10).encode(), token="b")).status == 202
+    release.set()
+    await asyncio.gather(*sent)
 
 
 async def test_a_body_that_never_arrives_is_given_up(make_site: MakeSite, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -196,3 +196,46 @@ def test_a_dead_letter_topic_made_anew_begins_unsent(apache_kafka: str, deployme
     deployment.count_up_to(3)
     assert "1 were resent once and came back" in (output := deployment.run("dead-letters", "resend", "--yes").output)
     assert "Resent 1." in output
+
+
+def test_a_letter_is_sent_to_no_topic_that_is_not_bound(deployment: Deployment) -> None:
+    """Anybody who may write to the dead-letter topic can name a topic in a header."""
+    deployment.produce(*BAD[:1])
+    deployment.count_up_to(1)
+    other = f"{deployment.topic}-other"
+    create_topics(deployment.broker, {other: 1})
+    (letter,) = messages(deployment.broker, deployment.dead_letters)
+    forged = [(name, other.encode() if name == "authtally-topic" else value) for name, value in letter.headers()]
+    producer = Producer({"bootstrap.servers": deployment.broker})
+    producer.produce(deployment.dead_letters, b"forged", headers=forged, partition=0)
+    producer.flush(30)
+
+    result = deployment.run("dead-letters", "resend", "--yes")
+    assert result.exit_code == 0, result.output
+    assert "1 name a topic that AUTHTALLY_TOPICS does not bind" in result.output
+    assert "Resent 1." in result.output
+    assert records(deployment.broker, other) == []
+    assert [value for _, value, _ in records(deployment.broker, deployment.topic, 1)] == [BAD[0]]
+
+
+def test_headers_of_ours_that_a_sender_wrote_are_dropped(deployment: Deployment) -> None:
+    """Otherwise a sender could redirect its letter, or mark it as resent so that it never is."""
+    forged = {
+        "authtally-topic": b"other",
+        "authtally-partition": b"7",
+        "authtally-reason": b"none",
+        "authtally-resent": b"other/0/1/0",
+        "authtally-cut": b"1",
+        "authtally-unheard-of": b"x",
+        "kept": b"1",
+    }
+    producer = Producer({"bootstrap.servers": deployment.broker})
+    producer.produce(deployment.topic, BAD[0], key=b"key", headers=list(forged.items()), partition=0)
+    producer.flush(30)
+    deployment.count_up_to(1)
+
+    (_, _, found) = records(deployment.broker, deployment.dead_letters)[0]
+    assert found["kept"] == b"1"
+    assert (found["authtally-topic"], found["authtally-reason"]) == (deployment.topic.encode(), b"not_json")
+    assert not found.keys() & {"authtally-resent", "authtally-cut", "authtally-unheard-of"}
+    assert "Resent 1." in deployment.run("dead-letters", "resend", "--yes").output

@@ -72,7 +72,7 @@ def test_dead_letters_are_printed_without_values_and_sent_only_with_yes(counted:
         ("not_json", 1),
     ]
     assert (listed["copies"], listed["foreign"]) == (0, 0)
-    waiting = {"to_resend": {"not_an_object": 1, "not_json": 1}, "cut": 0, "came_back": 0}
+    waiting = {"to_resend": {"not_an_object": 1, "not_json": 1}, "cut": 0, "came_back": 0, "unbound": 0}
     assert answer(counted, "dead-letters", "resend") == waiting | {"resent": 0}
     assert answer(counted, "dead-letters", "resend", "--yes") == waiting | {"resent": 2}
     assert answer(counted, "dead-letters", "resend", "--yes") == {

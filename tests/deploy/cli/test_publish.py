@@ -70,6 +70,44 @@ def test_foreign_events_are_converted(kafka: Kafka, tmp_path: Path) -> None:
     assert [sent.event.grant_type for sent in kafka.sent("token")] == ["authorization_code"]
 
 
+AUDITED = {"ip": "203.0.113.7", "timestamp": NOON_MS, "clientId": "web", "scope": "openid", "success": True}
+
+
+def entry(message: str) -> str:
+    """As the server's log4j2 configuration writes it."""
+    return f"2026-01-01 00:00:00,123 INFO  [qtp1-17] [audit.ApplicationAuditLogger] (Logger.java:167) - {message}\n"
+
+
+def test_the_audit_file_of_janssen_is_read_as_it_is_written(kafka: Kafka, tmp_path: Path) -> None:
+    def pretty(action: str, username: str) -> str:
+        return json.dumps(AUDITED | {"action": action, "username": username}, indent=2, separators=(",", " : "))
+
+    text = entry(pretty("USER_AUTHORIZATION", 'a}\n{"')) + entry(pretty("TOKEN_REQUEST", "ada"))
+    # Rotation cut a message off; the messages after it are whole.
+    text += entry(pretty("USER_AUTHORIZATION", "cut")[:60]) + entry(pretty("CLIENT_READ", "x"))
+    text += entry(json.dumps(AUDITED | {"action": "USER_AUTHORIZATION", "username": "bob"}))
+    text += entry(pretty("ACTION_OF_2030", "x"))
+    (tmp_path / "jans-auth_audit.log").write_text(text)
+
+    done = kafka.run(str(tmp_path / "jans-auth_audit.log"), "--format", "janssen-audit", "--json")
+
+    result = json.loads(done.stdout)
+    assert (result["elements"], result["events"], result["ignored"]) == (6, 3, 2)
+    assert result["unknown"] == {"ACTION_OF_2030": 1}
+    (rejected,) = result["rejected"]["not_json"]["examples"]
+    # Two messages of nine lines are before it.
+    assert (rejected["line"], rejected["element"]) == (19, 2)
+    assert sorted(sent.event.user_id for sent in kafka.sent("login")) == ['a}\n{"', "bob"]
+    assert len(kafka.sent("token")) == 1
+
+    with (tmp_path / "jans-auth_audit.log").open("a") as longer:
+        longer.write(entry(pretty("USER_AUTHORIZATION", "eve")))
+    again = kafka.run(str(tmp_path / "jans-auth_audit.log"), "--format", "janssen-audit", "--json")
+    result = json.loads(again.stdout)
+    assert (result["resumed_at_element"], result["events"], result["unknown"]) == (6, 4, {"ACTION_OF_2030": 1})
+    assert sorted(sent.event.user_id for sent in kafka.sent("login")) == ['a}\n{"', "bob", "eve"]
+
+
 BAD = ("not json", login("ada", id="x", time="1970-01-01T00:00:00Z"), {"type": "login"})
 
 
@@ -118,6 +156,24 @@ def test_a_dry_run_reports_all_of_it_and_sends_nothing(kafka: Kafka, tmp_path: P
     assert kafka.sent("login") == []
     assert not (tmp_path / "events.jsonl.published").exists()
     assert "2025-12" in kafka.run(file, "--dry-run", AUTHTALLY_TIMEZONE="America/New_York").output
+
+
+def test_a_dry_run_warns_of_misspelt_fields(kafka: Kafka, tmp_path: Path) -> None:
+    file = written(tmp_path / "events.jsonl", login("a"), *(login("b") | {"sucess": False} for _ in range(5)))
+    result = json.loads(kafka.run(file, "--dry-run", "--json").stdout)
+    examples = [{"line": line, "element": line - 1} for line in (2, 3, 4)]
+    assert result["warnings"] == {"unknown field 'sucess', similar to 'success'": {"count": 5, "examples": examples}}
+    assert result["events"] == 6, "unknown fields are allowed"
+    text = kafka.run(file, "--dry-run").output
+    assert "Warning: unknown field 'sucess', similar to 'success', in 5 elements (first lines: 2, 3, 4)." in text
+
+
+@pytest.mark.parametrize(("setting", "users"), [("off", 4), ("nfc", 3), ("nfc-casefold", 2)])
+def test_a_dry_run_counts_users_as_the_worker_would(kafka: Kafka, tmp_path: Path, setting: str, users: int) -> None:
+    file = written(tmp_path / "events.jsonl", *map(login, ("Ada", "ada", "Jos\u00e9", "Jose\u0301")))
+    done = kafka.run(file, "--dry-run", "--json", AUTHTALLY_USER_ID_NORMALIZE=setting)
+    (month,) = json.loads(done.stdout)["months"].values()
+    assert month["active_users"] == users
 
 
 def test_a_dry_run_needs_no_kafka_and_estimates_many_users(kafka: Kafka, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from deploy.cli.publish import source as publish_source
 from deploy.cli.publish.source import MAX_ELEMENT, InputError, Source
+from schemas.adapters.janssen_audit import LOG_PREFIX
 
 
 class Drips:
@@ -135,3 +136,22 @@ def test_memory_does_not_grow_with_the_input() -> None:
     tracemalloc.stop()
     assert count == 20_001
     assert peak < 2 << 20
+
+
+ENTRY = b"2026-01-01 00:00:00,123 INFO  [qtp1-17] [x] (X.java:1) - "
+MESSAGE = b'{\n  "a" : {\n    "b" : "}"\n  }\n}'
+
+
+@pytest.mark.parametrize("size", [1, 7, 64, 10_000])
+def test_entries_of_a_log_are_their_messages(size: int) -> None:
+    cut = MESSAGE[:12]
+    log = b"".join(ENTRY + message + b"\n" for message in (MESSAGE, b"{}", cut, MESSAGE, b'{"c":1}', cut))
+    found = list(Source(Drips(log, size), LOG_PREFIX))
+    assert found == [MESSAGE, b"{}", cut.rstrip(), MESSAGE, b'{"c":1}', cut.rstrip()]
+
+
+def test_a_message_without_an_end_costs_one_element_of_bounded_size() -> None:
+    endless = ENTRY + b"{\n" + b"  x\n" * (MAX_ELEMENT // 2) + ENTRY + MESSAGE
+    source = Source(Drips(endless, 1 << 16), LOG_PREFIX)
+    first = next(iter(source))
+    assert len(first) <= MAX_ELEMENT

@@ -88,11 +88,12 @@ def fill(url: str, **given: Any) -> None:
 
 
 def contents(*urls: str) -> dict[str, object]:
-    """All keys of all servers, without the mark that a restore leaves."""
+    """All keys of all servers, without what a restore leaves: a mark in meta, and entries of the audit log."""
     found: dict[str, object] = {}
     for url in urls:
         with ledgers.client(url) as client:
             found |= ledgers.contents(client)
+    found = {key: held for key, held in found.items() if not key.endswith(keys.audit(":"))}
     for key, held in found.items():
         if key.endswith(":meta"):
             assert isinstance(held, tuple)

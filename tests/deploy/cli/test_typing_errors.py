@@ -15,8 +15,8 @@ KEY = {"AUTHTALLY_USER_HASH_KEY": "a key for tests, long enough"}
 NOWHERE = {"AUTHTALLY_KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1", "AUTHTALLY_REDIS_URL": "redis://127.0.0.1:1/0"}
 BROKER = "AUTHTALLY_KAFKA_BOOTSTRAP_SERVERS=127.0.0.1:1: 127.0.0.1:1: Connection refused"
 COMMANDS = (
-    "demo, worker, api, doctor, topics, positions, dead-letters, settings, publish, import-stat, snapshot, recount, "
-    "report, completion"
+    "demo, worker, api, doctor, topics, positions, dead-letters, settings, realm, audit, publish, import-stat, "
+    "snapshot, recount, report, completion"
 )
 NO_KEY = "AUTHTALLY_USER_HASH_KEY: is not set; allowed: a secret of at least 16 characters"
 
@@ -79,6 +79,12 @@ CASES = [
     ),
     Case("dead-letters resend --reason not_json", 1, BROKER),
     Case("settings adopt", 2, NO_KEY),
+    Case("audit --lst 3", 2, "did you mean --last?"),
+    Case("audit --last 0", 2, "0 is not in the range x>=1"),
+    Case("audit", 1, "AUTHTALLY_REDIS_URL: no connection"),
+    Case("realm remvoe acme", 2, "allowed: remove; did you mean remove?"),
+    Case("realm remove", 2, "Missing argument 'REALM'"),
+    Case("realm remove acme", 1, "AUTHTALLY_REDIS_URL: no connection"),
     Case("publish", 2, "Missing argument 'FILE|-'"),
     Case("publish nowhere.jsonl", 1, "nowhere.jsonl: No such file or directory"),
     Case("publish --format keyclock -", 2, "did you mean keycloak?"),

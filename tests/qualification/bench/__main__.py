@@ -17,7 +17,16 @@ from typing import Any, Final
 from rich.console import Console
 from rich.table import Table
 
-from tests.qualification.bench import api_speed, dedupe, growth, ingest_speed, inventory, token_flood, worker_speed
+from tests.qualification.bench import (
+    api_speed,
+    dedupe,
+    growth,
+    ingest_speed,
+    inventory,
+    load,
+    token_flood,
+    worker_speed,
+)
 from tests.qualification.bench.accuracy import measure as accuracy
 from tests.qualification.bench.accuracy.chart import draw as draw_accuracy
 from tests.qualification.bench.accuracy.show import show as show_accuracy
@@ -122,6 +131,24 @@ def _inventory(quick: bool, console: Console, _: Path) -> Found:
     return found
 
 
+def _load(quick: bool, console: Console, _: Path) -> Found:
+    found = load.measure(quick, console.print)
+    rows = [
+        (
+            row["name"],
+            ", ".join(f"{number} × {status}" for status, number in sorted(row["statuses"].items())),
+            f"{row['peak_bytes'] / 2**20:.0f}",
+            f"{row['callback_ms']:.0f}",
+            f"{row['p99_ratio']:.1f}",
+            "yes" if row["met"] else "no",
+        )
+        for row in found["rows"]
+    ]
+    columns = ("question", "answers", "peak MiB", "longest callback, CPU ms", "p99 of another caller, × idle", "met")
+    _table(console, f"The widest question of each route, by {found['callers']} callers at once", columns, rows)
+    return found
+
+
 def _accuracy(quick: bool, console: Console, out: Path) -> Found:
     size = accuracy.QUICK if quick else accuracy.FULL
     found = asyncio.run(accuracy.measure(size, console.print, pipeline=True))
@@ -146,6 +173,7 @@ PARTS: Final[dict[str, Callable[[bool, Console, Path], Found]]] = {
     "ingest": _ingest,
     "flood": _flood,
     "inventory": _inventory,
+    "load": _load,
     "growth": _growth,
     "accuracy": _accuracy,
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -48,7 +48,7 @@ def build(bootstrap: str, events: int, quit_: Callable[[], None]) -> faust.App:
     )
     stopwatch = Stopwatch(os.getpid(), events)
     seen = 0
-    known: dict[Shard, tuple[int, set[str]]] = {}
+    known: dict[Shard, tuple[int, ShardCache]] = {}
 
     async def count(stream: Any) -> None:
         nonlocal seen
@@ -60,18 +60,17 @@ def build(bootstrap: str, events: int, quit_: Callable[[], None]) -> faust.App:
             for shard, records in parts.items():
                 if shard not in known:
                     await ledger.initialize(shard, records[0].offset, "")
-                    known[shard] = (records[0].offset, set())
-                start, labels = known[shard]
+                    known[shard] = (records[0].offset, ShardCache(set()))
+                start, cache = known[shard]
                 end = records[-1].offset + 1
                 while start < end:
-                    delta = fold(
-                        settings.topics[shard.topic], records, end, ShardCache(labels), rules, int(time.time() * 1000)
-                    )
+                    delta = fold(settings.topics[shard.topic], records, end, cache, rules, int(time.time() * 1000))
                     assert isinstance(await ledger.apply(shard, start, delta), Applied)
-                    labels |= delta.labels
+                    # Its labels only: everything else is read again, as a worker without a cache does.
+                    cache = ShardCache(cache.labels | delta.labels, shares=cache.shares + Counter(delta.shares))
                     start = delta.end
                     records = [record for record in records if record.offset >= start]
-                known[shard] = (end, labels)
+                known[shard] = (end, cache)
             seen += len(taken)
             speed = stopwatch.saw(seen)
             if speed is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import partial
 from typing import Any
 
@@ -182,3 +183,56 @@ def test_bad_records_say_why(record: object, reason: str, said: str) -> None:
     found, detail = refusal("auth0-logs", record)
     assert found == reason
     assert said in detail
+
+
+ITEM = {"type": "fp", "date": "2026-01-01T00:00:00.123Z", "log_id": "9002"}
+STREAMED = {"log_id": "9002", "data": ITEM}
+EVENT_BRIDGE = {
+    "version": "0",
+    "id": "6b4bc671",
+    "detail-type": "Auth0 log",
+    "source": "aws.partner/auth0.com/shop/auth0.logs",
+    "time": "2026-01-01T00:00:01Z",
+    "detail": STREAMED,
+}
+EVENT_GRID = {
+    "id": "6b4bc671",
+    "subject": "fp",
+    "eventType": "Auth0.Log",
+    "eventTime": "2026-01-01T00:00:01Z",
+    "data": STREAMED,
+    "dataVersion": "1.0",
+}
+
+
+@pytest.mark.parametrize(
+    ("record", "number", "why"),
+    [
+        (EVENT_BRIDGE, 1, "Amazon EventBridge"),
+        ([EVENT_GRID], 1, "Azure Event Grid"),
+        (
+            {"specversion": "1.0", "id": "1", "source": "/auth0", "type": "auth0.log", "data": STREAMED},
+            1,
+            "its CloudEvents",
+        ),
+        (EVENT_GRID | {"data": ITEM}, 1, "with the item itself"),
+        ({"logs": [STREAMED, ITEM]}, 2, "a body with several"),
+        ({"logs": []}, 0, "or none"),
+        (b"\xef\xbb\xbf" + json.dumps({"logs": [STREAMED]}).encode(), 1, "after a byte order mark"),
+    ],
+)
+def test_wrapped_logs_are_read(record: object, number: int, why: str) -> None:
+    found = elements("auth0-logs", record)
+    assert [one.index for one in found] == list(range(number)), why
+    for one in found:
+        assert one.bad is None, one.bad
+        (event,) = one.events
+        assert isinstance(event, Login)
+        assert (event.id, event.time, event.reason) == ("auth0:9002", AT, "invalid_credentials")
+
+
+def test_a_bad_log_of_a_body_is_a_bad_element_alone() -> None:
+    good, bad = elements("auth0-logs", {"logs": [STREAMED, {"data": {"type": 7}}]})
+    assert good.events
+    assert bad.bad is not None
+    assert json.loads(bad.raw or b"") == {"data": {"type": 7}}

@@ -120,3 +120,13 @@ def test_bad_records_say_why(record: object, reason: str, said: str) -> None:
     found, detail = refusal("janssen-audit", record)
     assert found == reason
     assert said in detail
+
+
+def test_a_record_may_be_an_entry_of_the_log_file() -> None:
+    message = json.dumps({"action": "USER_AUTHORIZATION", "username": "u", "success": True}, indent=2)
+    entry = f"2026-01-01 00:00:00,123 INFO  [qtp1-17] [audit.Logger] (Logger.java:167) - {message}".encode()
+    (one,) = elements("janssen-audit", entry)
+    assert len(one.events) == 1
+    broken = entry[:-1]
+    (bad,) = elements("janssen-audit", broken)
+    assert (bad.events, bad.raw) == ((), broken)

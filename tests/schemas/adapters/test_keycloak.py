@@ -9,10 +9,14 @@ import pytest
 
 from schemas.adapters import keycloak
 from schemas.events import AccountEvent, Event, Login, TokenIssued
-from tests.schemas.adapters.cases import AT, AT_MS, RECORDED_AT, events, refusal
+from tests.schemas.adapters.cases import AT, AT_MS, RECORDED_AT, elements, events, refusal
 
 DEVICE = "urn:ietf:params:oauth:grant-type:device_code"
 EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
+
+
+PRE_AUTHORIZED = "urn:ietf:params:oauth:grant-type:pre-authorized_code"
+TOKEN_TYPE = "urn:ietf:params:oauth:token-type:"
 
 
 def user_event(type_: str, details: object = None, **more: Any) -> dict[str, Any]:
@@ -100,6 +104,38 @@ PASSWORD = {"username": "alice", "grant_type": "password", "token_id": "t", "ref
             [token(grant_type=DEVICE, tokens=("access_token", "id_token"))],
             "device flow",
         ),
+        (
+            user_event("TOKEN_EXCHANGE", {"requested_token_type": f"{TOKEN_TYPE}id_token", "scope": "openid email"}),
+            [token(grant_type=EXCHANGE, tokens=("id_token",))],
+            "the answer's only token is an id token",
+        ),
+        (
+            user_event("TOKEN_EXCHANGE", {"requested_token_type": f"{TOKEN_TYPE}access_token", "scope": "openid"}),
+            [token(grant_type=EXCHANGE)],
+            "the scope is that of the exchanged token",
+        ),
+        (
+            user_event(
+                "TOKEN_EXCHANGE", {"requested_token_type": f"{TOKEN_TYPE}refresh_token", "refresh_token_id": "r"}
+            ),
+            [token(grant_type=EXCHANGE, tokens=("access_token", "refresh_token"))],
+            "a refresh token comes with an access token",
+        ),
+        (
+            user_event("CODE_TO_TOKEN", {"grant_type": PRE_AUTHORIZED}),
+            [token(grant_type=PRE_AUTHORIZED)],
+            "a pre-authorized code is a grant of its own",
+        ),
+        (
+            user_event("VERIFIABLE_CREDENTIAL_PRE_AUTHORIZED_GRANT", {"grant_type": PRE_AUTHORIZED}),
+            [token(grant_type=PRE_AUTHORIZED)],
+            "since Keycloak 26.6 with an event of its own",
+        ),
+        (
+            user_event("JWT_AUTHORIZATION_GRANT", {}),
+            [token(grant_type="urn:ietf:params:oauth:grant-type:jwt-bearer")],
+            "an assertion of another issuer",
+        ),
         (user_event("TOKEN_EXCHANGE", None), [token(grant_type=EXCHANGE)], "details may be null"),
         (
             user_event("AUTHREQID_TO_TOKEN", {}),
@@ -152,6 +188,7 @@ PASSWORD = {"username": "alice", "grant_type": "password", "token_id": "t", "ref
         (user_event("CODE_TO_TOKEN_ERROR", {}, error="invalid_code"), [], "a refused token request is no login"),
         (user_event("CLIENT_LOGIN_ERROR", {}, userId=None, error="invalid_client_credentials"), [], "no user's login"),
         (user_event("LOGOUT"), [], "nothing that is counted"),
+        (user_event("IMPERSONATE", {"impersonator": "admin"}), [], "an administrator, not the user"),
         (user_event("SOME_TYPE_OF_2030"), [], "a later version's"),
         (
             {"operationType": "CREATE", "resourceType": "USER", "id": "a1", "time": AT_MS, "realmId": "r"},
@@ -162,6 +199,63 @@ PASSWORD = {"username": "alice", "grant_type": "password", "token_id": "t", "ref
 )
 def test_user_events_become_ours(record: dict[str, Any], expected: list[Event], why: str) -> None:
     assert events("keycloak", record) == expected, why
+
+
+WEBHOOK = {
+    "id": "b0c1d2e3-1111-4222-8333-444455556666",
+    "time": AT_MS,
+    "realmId": "9f3e0000-1111-4222-8333-444455556666",
+    "realmName": "shop",
+    "uid": "adb55e7c-3df8-4dec-8603-cb3dd4b3352d",
+    "authDetails": {"realmId": "shop", "clientId": "web", "userId": "7d0a", "username": "alice", "sessionId": "5e21"},
+}
+MACHINE = {"authDetails": {"realmId": "shop", "clientId": "svc", "userId": "5eaf", "username": "service-account-svc"}}
+
+
+@pytest.mark.parametrize(
+    ("record", "expected", "why"),
+    [
+        (WEBHOOK | {"type": "access.LOGIN"}, [login()], "user and client are in authDetails"),
+        (
+            WEBHOOK | {"type": "access.LOGIN", "details": PASSWORD},
+            [login(), token(grant_type="password", tokens=("access_token", "refresh_token"))],
+            "with the password grant",
+        ),
+        (
+            WEBHOOK | {"type": "access.LOGIN_ERROR", "error": "invalid_user_credentials"},
+            [failed(reason="invalid_credentials")],
+            "a failure",
+        ),
+        (
+            WEBHOOK | {"type": "access.LOGIN_ERROR", "error": "user_not_found", "authDetails": {"clientId": "web"}},
+            [failed(user_id="", reason="user_not_found")],
+            "of an unknown user",
+        ),
+        (
+            WEBHOOK | MACHINE | {"type": "access.REFRESH_TOKEN", "details": {"refresh_token_id": "old"}},
+            [token(grant_type="refresh_token", user_id=None, client_id="svc")],
+            "only authDetails shows that a service account refreshes",
+        ),
+        (WEBHOOK | {"type": "access.LOGOUT"}, [], "ignored by name"),
+        (WEBHOOK | {"type": "admin.USER-CREATE", "operationType": "CREATE"}, [], "an admin event"),
+    ],
+)
+def test_bodies_of_the_webhook_listener_are_read(record: dict[str, Any], expected: list[Event], why: str) -> None:
+    assert events("keycloak", record) == expected, why
+    (one,) = elements("keycloak", record)
+    assert one.unknown is None
+
+
+def test_both_listeners_send_an_event_under_one_id() -> None:
+    (by_webhook,) = events("keycloak", WEBHOOK | {"type": "access.LOGIN"})
+    (by_http,) = events("keycloak", user_event("LOGIN"))
+    assert by_webhook.id == by_http.id
+
+
+@pytest.mark.parametrize("type_", ["SOME_TYPE_OF_2030", "access.SOME_TYPE_OF_2030", "system.OURS"])
+def test_an_unknown_type_is_named(type_: str) -> None:
+    (one,) = elements("keycloak", WEBHOOK | {"type": type_})
+    assert (one.events, one.bad, one.unknown) == ((), None, type_)
 
 
 def test_an_older_version_names_its_realm_by_id_alone() -> None:

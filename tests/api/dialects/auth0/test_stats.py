@@ -44,17 +44,37 @@ async def test_active_users_of_many_days_are_their_union(api: Api, ledger: Ledge
     assert int((await api.get(ACTIVE, "good")).text) == pytest.approx(9_000, rel=0.02)
 
 
-async def test_the_window_moves_at_midnight_of_the_time_zone(
-    serve: Serve, redis_url: str, ledger: LedgerWriter, clock: Clock
+@pytest.mark.parametrize(
+    ("zone", "hours", "active", "why"),
+    [
+        ("UTC", 0, "6", "22 October to 20 November"),
+        ("UTC", 10.5, "5", "from midnight on 23 October to 21 November"),
+        ("Pacific/Auckland", 0, "7", "who signs in on the 21st, 02:30 there, is not missing; the 22nd still counts"),
+        ("Pacific/Auckland", 10.5, "5", "the client's day has begun"),
+        ("America/Los_Angeles", 0, "6", "05:30 there"),
+        ("America/Los_Angeles", 10.5, "5", "16:00 of the day before there, but the client's day has begun"),
+    ],
+)
+async def test_the_window_is_that_of_a_client_in_utc(
+    serve: Serve, redis_url: str, ledger: LedgerWriter, clock: Clock, zone: str, hours: float, active: str, why: str
 ) -> None:
-    ledger.few_users("2026-11-21", range(3))
-    # 13:30 in UTC is 02:30 of the next day there.
-    api = await serve(redis_url=redis_url, timezone="Pacific/Auckland")
-    assert (await api.get(ACTIVE)).text == "3"
-    utc = await serve(redis_url=redis_url)
-    assert (await utc.get(ACTIVE)).text == "0"
-    clock.now += 10.5 * 3600
-    assert (await utc.get(ACTIVE)).text == "3"
+    ledger.few_users("2026-10-22", range(2))
+    ledger.few_users("2026-11-20", range(10, 14))
+    ledger.few_users("2026-11-21", range(20, 21))
+    api = await serve(redis_url=redis_url, timezone=zone)
+    clock.now += hours * 3600
+    assert (await api.get(ACTIVE)).text == active, why
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Pacific/Auckland", "America/Los_Angeles"])
+async def test_the_days_of_daily_are_those_of_a_client_in_utc(
+    serve: Serve, redis_url: str, clock: Clock, zone: str
+) -> None:
+    api = await serve(redis_url=redis_url, timezone=zone, auth0_zero_fill=True)
+    for hours, first, last in ((0, "2026-10-22", "2026-11-20"), (10.5, "2026-10-23", "2026-11-21")):
+        clock.now += hours * 3600
+        days = [row["date"] for row in (await api.get(DAILY)).json]
+        assert (days[0], days[-1], len(days)) == (f"{first}T00:00:00.000Z", f"{last}T00:00:00.000Z", 30)
 
 
 async def test_no_user_is_zero(api: Api) -> None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
+import redis
 
 from deploy.demo.servers import Valkey
+from schemas.ledger import keys
+from schemas.ledger.audit import parse_entry
 from tests.api.conftest import Api, Serve
 from tests.api.dialects.linotp.conftest import LOG, NONE, error
 from tests.api.otp import COUNTS, given, rows, state, value, write
@@ -394,3 +398,14 @@ async def test_a_caller_without_a_session_is_refused_in_the_words_of_the_version
     api = await serve(redis_url=redis_url, linotp_shape=shape, **sources)
     answer = await api.get("/reporting/show")
     assert (answer.status, answer.json["result"]["error"]) == (401, {"code": -311, "message": message})
+
+
+async def test_deletes_are_in_the_audit_log(api: Api, redis_url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert value(await api.get("/reporting/delete_before?date=2016-07-26&realms=realm1&status=total")) == 3
+    with redis.Redis.from_url(redis_url, decode_responses=True) as server:
+        ((entry_id, values),) = server.xrange(keys.audit("authtally:"))
+    entry = parse_entry(entry_id, values)
+    parameters = {"realms": ["realm1"], "statuses": ["total"], "before": "2016-07-26"}
+    assert entry[:4] == ("reporting delete_before", "subject anybody", parameters, 3)
+    assert abs(entry.at_ms / 1000 - time.time()) < 600, "the store's clock"
+    assert "reporting delete_before" in capsys.readouterr().out

@@ -64,6 +64,9 @@ async def test_a_table_has_a_header_and_a_line_per_item(api: Api) -> None:
         | {"succeeded": succeeded, "failed": "1", "exact": "true"}
         for realm, succeeded in (("globex", "1"), ("typo", "0"))
     ]
+    with_mark = await api.get(path + "&format=csv&bom=1")
+    assert with_mark.body == b"\xef\xbb\xbf" + by_name.body, "so that spreadsheets read it as UTF-8"
+    assert (await api.get(path + "&format=csv&bom=0")).body == by_name.body
     again = await api.get(path)
     assert again.json["items"], "the same path in another form is another answer"
     assert "Accept" in again.headers["Vary"]
@@ -106,3 +109,19 @@ async def test_answers_are_kept_for_ten_seconds(api: Api, redis_url: str, clock:
     assert (await query_api(api, path))["items"][0]["succeeded"] == 2
     clock.now += 10.3
     assert (await query_api(api, path))["items"][0]["succeeded"] == 3
+
+
+async def test_a_name_that_a_spreadsheet_runs_stays_as_it_is(serve: Serve, redis_url: str) -> None:
+    """The dashboard's downloads guard formulas; the api's tables are for programs, which need the exact name."""
+    await count(redis_url, [login("2028-03-01" + NOON, "u", realm="=1+1")])
+    api = await serve(redis_url=redis_url)
+    table = (await api.get("/v1/logins?from=2028-03-01&to=2028-03-01&group_by=realm&format=csv&bom=1")).text
+    assert table.splitlines()[1].split(",")[3] == "=1+1"
+
+
+async def test_json_has_no_byte_order_mark(serve: Serve, redis_url: str) -> None:
+    api = await serve(redis_url=redis_url)
+    for query, said in (("bom=1", "CSV only"), ("format=csv&bom=yes", "bom")):
+        answer = await api.get(f"/v1/logins?{query}")
+        assert (answer.status, answer.json["parameter"]) == (400, "bom")
+        assert said in answer.json["detail"]

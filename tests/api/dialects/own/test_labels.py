@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from schemas.ledger import fields
 from tests.api.conftest import Api, Clock, Serve
 from tests.api.own_sample import NOON, query_api, serve_sample, values
 from tests.api.sources import by_file, listed
@@ -53,6 +54,33 @@ async def test_labels_can_be_narrowed(api: Api, query: str, items: list[dict[str
 async def test_labels_are_a_table_too(api: Api) -> None:
     lines = (await api.get("/v1/labels?format=csv&realm=globex")).text.splitlines()
     assert lines == ["dimension,realm,client_id", "realm,globex,", "client_id,globex,job", "client_id,globex,web"]
+
+
+async def test_labels_are_complete_for_a_bearer_whose_own_realms_found_room(
+    serve: Serve, redis_url: str, tmp_path: Path, clock: Clock
+) -> None:
+    at = "2026-11-20" + NOON
+    many = range(fields.REALM_CLIENTS + 2)
+    log = [login(at, "eve", realm="globex", client_id=f"made up {number}") for number in many]
+    await count(redis_url, [*log, login(at, "ada", realm="acme", client_id="web")], partitions=1, max_labels=1)
+    scopes = ["stats:read"]
+    principals = {"all": None, "acme": ["acme"], "globex": ["globex"], "none": []}
+    tokens = by_file(
+        tmp_path,
+        *(
+            listed(name, scopes=scopes) if realms is None else listed(name, scopes=scopes, realms=realms)
+            for name, realms in principals.items()
+        ),
+    )
+    api = await serve(redis_url=redis_url, **tokens)
+
+    async def completeness(query: str) -> dict[str, bool]:
+        return {name: (await query_api(api, f"/v1/labels{query}", name))["complete"] for name in principals}
+
+    # `acme` found no room among the realms of its shard.
+    assert await completeness("") == {"all": False, "acme": False, "globex": False, "none": True}
+    assert await completeness("?dimension=realm") == {"all": False, "acme": False, "globex": True, "none": True}
+    assert await completeness("?dimension=client_id") == {"all": False, "acme": True, "globex": False, "none": True}
 
 
 async def test_a_bearer_of_realms_sees_their_labels_and_no_nodes(

@@ -56,6 +56,12 @@ async def test_books_that_do_not_add_up_say_so(api: Api, redis_url: str) -> None
     assert (answer["items"][0]["adds_up"], answer["total"]["adds_up"]) == (False, False)
 
 
+async def test_unknown_event_types_are_answered_by_name(api: Api, redis_url: str) -> None:
+    with redis.Redis.from_url(redis_url) as server:
+        server.hset(LOGINS.progress, mapping={fields.unknown("A/TYPE"): 3, fields.UNKNOWN_TYPES: 1})
+    assert (await partition(api))["unknown_by_type"] == {"A/TYPE": 3}
+
+
 async def test_observations_are_answered_with_their_time(api: Api, redis_url: str) -> None:
     with redis.Redis.from_url(redis_url) as server:
         server.hset(LOGINS.observed, fields.END, fields.observation(12, AT_MS))

@@ -192,7 +192,8 @@ async def test_where_only_users_are_kept_by_client_the_users_say_so(
     clock.now = datetime.fromisoformat(f"{DAY}T13:00:00+00:00").timestamp()
     kept: dict[str, Any] = {"users_by": ("realm", "client"), "counts_by": ("realm",)}
     log = [login(NOW, "ada", realm="acme", client_id="web"), login(NOW, "eve", realm="globex", client_id="web")]
-    late = [login(NOW, "bob", realm="acme", client_id="app")]
+    others = range(fields.REALM_CLIENTS + 2)
+    late = [login(NOW, "bob", realm="acme", client_id=f"app {number}") for number in others]
     await count(redis_url, [*log, *late], partitions=1, max_labels=2, **kept)
     tokens = by_file(
         tmp_path,

@@ -129,6 +129,19 @@ def test_unexpected_records_are_reported_with_the_command(patient: Patient, numb
     assert (command in found) == (verdict == "problem")
 
 
+def test_unknown_event_types_are_reported_by_topic(patient: Patient) -> None:
+    patient.deployment.produce(login("ada"))
+    patient.deployment.count_up_to(1)
+    of = patient.deployment.keys(0)
+    types = {fields.unknown(f"TYPE {number}"): number for number in range(1, 8)}
+    patient.deployment.redis.hset(of.progress, mapping=types)
+    found = patient.examine("--service", "worker").text("ledger.unknown_types", "warning")
+    assert found.startswith(
+        f"{patient.topic}: 28 elements were ignored because their event type is unknown: TYPE 7 (7)"
+    )
+    assert "TYPE 3 (3) and 2 more types" in found
+
+
 def test_an_index_that_lost_periods_is_reported_with_the_repair(patient: Patient) -> None:
     patient.deployment.produce(login("ada"))
     patient.deployment.count_up_to(1)

@@ -1,0 +1,27 @@
+"""Headers of every response."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from aiohttp import hdrs, web
+
+BASIC_HEADERS: Final = {hdrs.SERVER: "authtally", "X-Content-Type-Options": "nosniff"}
+"""aiohttp's Server header names the versions of Python and aiohttp."""
+PUBLIC_PATH: Final = "/dashboard/"
+"""Files that are the same for everybody. All other answers may differ by the caller's token."""
+SESSION_PATHS: Final = ("/reporting/", "/admin/")
+"""Answers that may also differ by a session's cookie."""
+
+
+async def add_headers(request: web.BaseRequest, response: web.StreamResponse) -> None:
+    """Runs before a response is sent. Without `Vary` a shared cache may serve one caller's answer to another."""
+    headers, path = response.headers, getattr(request, "raw_path", "")
+    # Assigned, not added: aiohttp has set its own Server header before.
+    for name, value in BASIC_HEADERS.items():
+        headers[name] = value
+    if path == "/" or path.startswith(PUBLIC_PATH):
+        return
+    needed = f"{hdrs.AUTHORIZATION}, {hdrs.COOKIE}" if path.startswith(SESSION_PATHS) else hdrs.AUTHORIZATION
+    given = headers.get(hdrs.VARY)
+    headers[hdrs.VARY] = needed if given is None else f"{given}, {needed}"

@@ -1,0 +1,1 @@
+"""A real Keycloak whose events are counted."""
