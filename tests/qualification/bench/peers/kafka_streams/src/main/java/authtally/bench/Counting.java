@@ -14,7 +14,7 @@ import org.apache.kafka.streams.processor.api.Record;
 
 /**
  * Adds each event as the worker does with default settings: events of a day and a month, by everything, realm and
- * client; users of a day and a month, by everything and realm.
+ * client; users of a day and a month, by everything and realm. Without limits on labels, like peers/additions.py.
  */
 final class Counting extends ContextualProcessor<byte[], byte[], Void, Void> {
     static final String LOGINS = "bench.logins";
@@ -37,6 +37,7 @@ final class Counting extends ContextualProcessor<byte[], byte[], Void, Void> {
     private static final class EventClass {
         final List<String> fields = new ArrayList<>();
         final List<Figures> counted = new ArrayList<>();
+        /** Each has a sketch. */
         Figures[] active = {};
         long events;
     }
@@ -72,6 +73,9 @@ final class Counting extends ContextualProcessor<byte[], byte[], Void, Void> {
     }
 
     private void add(boolean login) throws Event.Bad {
+        if (login ? !event.hasUser : event.grantType == null || event.tokens == null) {
+            throw new Event.Bad("a field is missing");
+        }
         String name = login ? event.reason : event.grantType;
         Key key = new Key(
                 login, event.success, event.counted, event.day, event.realm, event.clientId, name, event.tokens);
@@ -88,10 +92,7 @@ final class Counting extends ContextualProcessor<byte[], byte[], Void, Void> {
         }
     }
 
-    private EventClass classify(Key key) throws Event.Bad {
-        if (key.login ? !event.hasUser : key.name == null || key.tokens == null) {
-            throw new Event.Bad("a field is missing");
-        }
+    private EventClass classify(Key key) {
         if (classes.size() == MAX_CLASSES) {
             settle();
             classes.clear();
@@ -109,18 +110,16 @@ final class Counting extends ContextualProcessor<byte[], byte[], Void, Void> {
         boolean activates = key.login ? key.success : key.name.equals("refresh_token");
         List<Figures> active = new ArrayList<>();
         String day = LocalDate.ofEpochDay(key.day).toString();
-        for (String period : new String[] {day, day.substring(0, 7)}) {
-            List<String> scopes = scopes(key);
-            for (String scope : scopes) {
-                made.counted.add(store.get(period + "/" + scope));
-            }
-            for (String scope : scopes.subList(0, activates ? Math.min(2, scopes.size()) : 0)) {
-                if (!scope.startsWith("client/")) {
-                    active.add(store.get(period + "/" + scope));
+        for (String period : List.of(day, day.substring(0, "2026-11".length()))) {
+            for (String scope : scopes(key)) {
+                Figures figures = store.get(period + "/" + scope);
+                made.counted.add(figures);
+                if (activates && !scope.startsWith("client/")) {
+                    figures.users();
+                    active.add(figures);
                 }
             }
         }
-        active.forEach(Figures::users);
         made.active = active.toArray(made.active);
         classes.put(key, made);
         return made;

@@ -15,7 +15,8 @@ import org.apache.kafka.streams.state.internals.CachedStateStore;
  * Figures as objects on the heap, in front of a RocksDB store with a changelog and the record cache.
  *
  * <p>Kafka Streams flushes caches before each commit, in the commit's transaction. Only then are changed figures encoded:
- * a sketch has 20 KB, too much to encode for each event.
+ * a sketch has 20 KB, too much to encode for each event. CachedStateStore is internal to Kafka Streams; no public
+ * interface is called before every commit, the one of a rebalance included.
  */
 final class FiguresStore implements StateStore, CachedStateStore<String, byte[]> {
     static final String NAME = "figures";
