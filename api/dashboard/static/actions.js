@@ -3,8 +3,8 @@
 import { saveText } from "./download.js";
 import { viewCsv } from "./table.js";
 
-/** The width of a chart on paper, two beside each other. */
-const PAPER_PX = 600;
+/** The size of a chart on paper, two beside each other; print.css has the height too. */
+const PAPER = { width: 600, height: 180 };
 const SHOWN_MS = 2_000;
 
 /** @param {import("./board.js").Board} board @param {import("./filters.js").Filters} filters @param {string} zone */
@@ -18,10 +18,10 @@ export function actions(board, filters, zone) {
     saveText(viewCsv(parts, names), `authtally-${chosen.tab}-${chosen.from}-${chosen.to}.csv`);
   });
   on("print", () => window.print());
-  const resize = (width) => {
-    for (const { part } of board.shown(filters.read().tab)) part.resize?.(width);
+  const resize = (size) => {
+    for (const { part } of board.shown(filters.read().tab)) part.resize?.(size);
   };
-  window.addEventListener("beforeprint", () => resize(PAPER_PX));
+  window.addEventListener("beforeprint", () => resize(PAPER));
   window.addEventListener("afterprint", () => resize(null));
 }
 

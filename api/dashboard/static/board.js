@@ -70,15 +70,18 @@ export class Board {
     return [...(WITH_TILES.includes(tab) ? this.tiles : []), ...this.entries[tab]];
   }
 
-  /** Aborts the previous refresh and drops its answers. @param {Chosen} chosen */
-  async refresh(chosen) {
+  /**
+   * Aborts the previous refresh and drops its answers.
+   * @param {Chosen} chosen @param {boolean} missing asks only for parts without current figures: a busy api gets less work
+   */
+  async refresh(chosen, missing = false) {
     this.abort.abort();
     this.abort = new AbortController();
     const round = new Round(this.abort.signal);
     document.documentElement.dataset.ready = "false";
     showTab(chosen.tab);
     this.hide(chosen);
-    const entries = this.shown(chosen.tab);
+    const entries = this.shown(chosen.tab).filter(({ part, keyOf }) => !missing || !part.isCurrent(keyOf(chosen)));
     for (const entry of entries) entry.part.begin(entry.keyOf(chosen));
     const runs = [...entries.map((entry) => this.run(round, chosen, entry)), this.labels(round)];
     const refusals = (await Promise.all(runs)).filter(Boolean);

@@ -156,9 +156,9 @@ export class Chart extends Part {
     document.getElementById("spoken").textContent = `${calledAt(this.model, this.place)}: ${figures.join("; ")}`;
   }
 
-  /** @param {number|null} width of paper; null: of the page */
-  resize(width) {
-    if (this.element.dataset.state === "ready") resize(this.plot, width);
+  /** @param {{width: number, height: number}|null} size on paper; null: as the page has it */
+  resize(size) {
+    if (this.element.dataset.state === "ready") resize(this.plot, size);
   }
 
   /** One row per point; a series of estimates has a column with their standard error. */

@@ -9,7 +9,7 @@ import { tabs } from "./tabs.js";
 
 /** Refresh interval of all figures while the page is visible. Today's are also streamed. */
 const AGAIN_MS = 60_000;
-const RETRY_MS = [5_000, 10_000, 20_000, 40_000, 60_000];
+const RETRY_MS = [2_000, 5_000, 10_000, 20_000, 40_000, 60_000];
 
 const $ = (id) => document.getElementById(id);
 
@@ -38,9 +38,10 @@ async function started() {
   }
 }
 
-function refresh() {
+/** @param {boolean} [missing] only what failed */
+function refresh(missing = false) {
   clearTimeout(timer);
-  if (signedIn()) board.refresh(filters.read());
+  if (signedIn()) board.refresh(filters.read(), missing);
 }
 
 /** Shows whether figures are missing or old, and schedules the next refresh. */
@@ -56,7 +57,7 @@ function health({ unreachable, some, expired }) {
 /** A hidden page waits. */
 function schedule(wait) {
   clearTimeout(timer);
-  timer = setTimeout(() => (document.hidden ? schedule(wait) : refresh()), wait);
+  timer = setTimeout(() => (document.hidden ? schedule(wait) : refresh(failures > 0)), wait);
 }
 
 const STATES = { live: "live", retrying: "live: retrying", off: "not live" };
@@ -89,7 +90,7 @@ function showPrincipal(who) {
   filters.changed();
 }
 
-$("retry").addEventListener("click", refresh);
+$("retry").addEventListener("click", () => refresh(true));
 $("sign-out").addEventListener("click", () => signOut());
 document.addEventListener("visibilitychange", () => {
   if (!document.hidden && failures) refresh();

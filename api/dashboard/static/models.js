@@ -17,21 +17,21 @@ const BEFORE = { previous: "Range before", year: "A year before" };
  * The answer, or `unkept` with the reason if this deployment does not keep such figures.
  * @template T @param {() => Promise<T>} work @returns {Promise<{found: T|null, unkept: string|null}>}
  */
-export async function ifKept(work) {
+export async function ifKept(work, kinds = ["unkept"]) {
   try {
     return { found: await work(), unkept: null };
   } catch (error) {
-    if (error instanceof Refusal && ["unkept", "invalid"].includes(error.kind)) return { found: null, unkept: error.message };
+    if (error instanceof Refusal && kinds.includes(error.kind)) return { found: null, unkept: error.message };
     throw error;
   }
 }
 
 /**
- * Figures of the range to compare with; nothing if none is chosen.
+ * Figures of the range to compare with; nothing if none is chosen. It may begin before the first day that the API knows.
  * @template T @param {Chosen} chosen @param {(span: import("./ranges.js").Span) => Promise<T>} work
  */
 export const compared = async (chosen, work) =>
-  chosen.before ? ifKept(() => work(chosen.before)) : { found: null, unkept: null };
+  chosen.before ? ifKept(() => work(chosen.before), ["unkept", "invalid"]) : { found: null, unkept: null };
 
 /** The dotted line of the compared range: its n-th point is at the n-th point of the chosen one. */
 export function dotted(chosen, x, periods, values, more = {}) {

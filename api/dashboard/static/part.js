@@ -40,6 +40,11 @@ export class Part {
     return ["ready", "undrawn"].includes(this.element.dataset.state);
   }
 
+  /** Whether the latest answer to this question is shown. */
+  isCurrent(key) {
+    return this.key === key && this.old.hidden;
+  }
+
   /** Figures of another question go before its answer is there. */
   begin(key) {
     if (key === this.key) return;

@@ -200,10 +200,10 @@ export async function plot(place, model, hidden, onPick) {
   place.on("plotly_click", ({ points: [point] }) => point && onPick(Math.round(model.across ? point.y : point.x)));
 }
 
-/** The chart in another width: that of paper, or of the page again. @param {number|null} width */
-export async function resize(place, width) {
+/** The chart in the size of paper, or of the page again. @param {{width: number, height: number}|null} size */
+export async function resize(place, size) {
   const plotly = await library();
-  if (place.data) await plotly.relayout(place, width === null ? { autosize: true, width: undefined } : { width });
+  if (place.data) await plotly.relayout(place, size ?? { autosize: true, width: undefined, height: undefined });
 }
 
 /** A picture of the chart as a data: URL, with its title and the names of its series. */

@@ -67,8 +67,8 @@ export class Today extends Part {
     if (value !== null) figure.dataset.value = String(value);
     const detail = make("span", { class: "usual" });
     if (usual) {
-      detail.textContent = `${name === "rate" ? "usual" : "whole"} ${weekdayText(this.model.day)}s: ${usual}`;
-      detail.title = `The last ${past.length} ${weekdayText(this.model.day)}s`;
+      detail.textContent = `${weekdayText(this.model.day)}s: ${usual}`;
+      detail.title = `The last ${past.length} whole ${weekdayText(this.model.day)}s`;
     }
     const entry = make("dd", {}, figure, " ", detail);
     if (odd) entry.append(" ", make("em", { class: "odd" }, odd));
