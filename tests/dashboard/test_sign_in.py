@@ -300,6 +300,7 @@ async def test_signing_out_elsewhere_only_forgets(page: PageProbe, provider: Pro
 
 async def test_a_token_that_ends_asks_for_another_and_keeps_the_view(page: PageProbe, provider: Provider) -> None:
     await sign_in(page, "/?range=7d")
+    await page.drawn()
     page.site.ahead_s = LIFETIME_S + 1
     await page.page.select_option("#realm", "acme")
     await is_out(page, ENDED)
