@@ -142,7 +142,7 @@ async def test_a_page_that_finds_no_api_waits_for_it(look: Look, site: Site) -> 
 async def test_a_ledger_that_goes_leaves_the_last_figures_with_their_age(look: Look) -> None:
     with Valkey() as store:
         await fill(store.url)
-        async with Site(store.url, ticks=True) as site:
+        async with Site(store.url, ticks=True, cache_ttl_s=1) as site:
             page = await look(site)
             await page.drawn()
             users = await page.value("users")
