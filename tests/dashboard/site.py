@@ -43,7 +43,7 @@ class Site:
     async def start(self) -> Self:
         app = build_app(
             read(ApiSettings, _env_file=None, **self._settings),
-            # Retries of the api end only if this clock goes on.
+            # The api retries only if this clock runs.
             Clock(now=self._clock, monotonic=self._clock if self.ahead_s is not None else time.monotonic),
         )
         self._runner = build_runner(app)

@@ -35,7 +35,7 @@ export class Round {
     this.definition = null;
   }
 
-  /** For one part of the page: it learns how old its own answers are. */
+  /** For one part of the page: it has the age of its own answers only. */
   asker() {
     return new Asker(this);
   }
