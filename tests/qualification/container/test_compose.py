@@ -90,7 +90,9 @@ def test_snapshots_are_saved_and_old_ones_removed(stack: Stack) -> None:
     def saved() -> list[str]:
         return sorted(stack.engine.podman("exec", stack.container("snapshots"), "ls", "/snapshots").split())
 
-    wait_until(saved, 30)
+    before = logins(stack)
+    assert stack.ask("/v1/events", "publisher", login("frank"))["accepted"] == 1
+    grows(stack, 1, before)
     first = saved()
     wait_until(lambda: len(saved()) == KEEP and not set(saved()) & set(first), 60)
     newest = saved()[-1]
