@@ -89,7 +89,7 @@ chaos: setup
 # make container CONTAINER="--record FILE" writes a record of the run.
 container: setup
 	tests/qualification/container/install.sh
-	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/pytest -m container tests/qualification/container $(CONTAINER)
+	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/pytest -m container --timeout 1500 tests/qualification/container $(CONTAINER)
 
 schemas: setup
 	$(BIN)/python -m schemas.json_schemas

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from functools import cache
 from pathlib import Path
@@ -299,3 +300,48 @@ def test_probes_ask_what_the_api_answers() -> None:
     app = build_app(read(ApiSettings, auth="none"))
     routes = {route.resource.canonical for route in app.router.routes() if route.resource}
     assert probed("Deployment", "authtally-api") <= routes
+
+
+@pytest.fixture(scope="module")
+def monitored(tmp_path_factory: pytest.TempPathFactory) -> list[Resource]:
+    """The base with the component of monitors, as an overlay adds it."""
+    folder = tmp_path_factory.mktemp("overlay")
+    base, component = (
+        os.path.relpath(path, folder) for path in (FOLDERS["base"], KUBERNETES / "components/monitoring")
+    )
+    (folder / "kustomization.yaml").write_text(json.dumps({"resources": [base], "components": [component]}))
+    return build(folder)
+
+
+@pytest.mark.parametrize(
+    ("kind", "endpoints", "jobs"),
+    [
+        ("PodMonitor", "podMetricsEndpoints", {"authtally-worker": "/metrics"}),
+        ("ServiceMonitor", "endpoints", {"authtally-api": "/metrics", "authtally-statistics": "/v1/metrics"}),
+    ],
+)
+def test_monitors_select_what_is_there(
+    monitored: list[Resource], kind: str, endpoints: str, jobs: dict[str, str]
+) -> None:
+    (monitor,) = [each for each in monitored if each["kind"] == kind]
+    wanted = monitor["spec"]["selector"]["matchLabels"]
+    if kind == "PodMonitor":
+        templates = [template for each in monitored if (template := pod(each))]
+        labelled = [(each["metadata"], _port_names(each["spec"]["containers"][0])) for each in templates]
+    else:
+        services = [each for each in monitored if each["kind"] == "Service"]
+        labelled = [(each["metadata"], _port_names(each["spec"])) for each in services]
+    (ports,) = [ports for metadata, ports in labelled if wanted.items() <= metadata.get("labels", {}).items()]
+    found = {}
+    for endpoint in monitor["spec"][endpoints]:
+        assert endpoint["port"] in ports
+        (relabeling,) = endpoint["relabelings"]
+        assert relabeling["targetLabel"] == "job"
+        found[relabeling["replacement"]] = endpoint["path"]
+    assert found == jobs
+    prometheus = yaml.safe_load((KUBERNETES.parent / "observability/prometheus.yaml").read_text())
+    assert set(jobs) <= {each["job_name"] for each in prometheus["scrape_configs"]}
+
+
+def _port_names(holder: Resource) -> set[str]:
+    return {port["name"] for port in holder.get("ports", ())}

@@ -16,6 +16,7 @@ wrk                      wrk
 nginx                    nginx-light nginx
 caddy                    caddy
 faketime                 faketime
+systemd-analyze          systemd
 cc                       gcc
 node                     nodejs
 npm                      npm

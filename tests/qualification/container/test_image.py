@@ -109,8 +109,9 @@ def _date(day: str) -> Any:
 def test_a_health_check_fails_with_its_service(site: Site) -> None:
     api = site.start("api")
     site.wait_until_healthy(api)
-    site.engine.podman("pause", api)
-    site.engine.podman("unpause", api)
+    site.engine.podman("kill", "--signal", "STOP", api)
+    assert not site.engine.healthy(api)
+    site.engine.podman("kill", "--signal", "CONT", api)
     site.wait_until_healthy(api)
     site.engine.podman("stop", "--time", "40", api)
     assert not site.engine.healthy(api)
