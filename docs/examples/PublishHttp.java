@@ -6,7 +6,8 @@ import java.time.Instant;
 class PublishHttp {
     public static void main(String[] arguments) throws Exception {
         String event = """
-            {"type": "login", "time": "%s", "user_id": "ada", "realm": "acme", "id": "shop:4711"}""".formatted(Instant.now());
+            {"type": "login", "time": "%s", "user_id": "ada", "realm": "acme", "id": "shop:4711"}"""
+            .formatted(Instant.now());
         HttpRequest request = HttpRequest.newBuilder(URI.create(System.getenv("AUTHTALLY_URL") + "/v1/events"))
             .header("Authorization", "Bearer " + System.getenv("AUTHTALLY_TOKEN"))
             .header("Content-Type", "application/json")

@@ -7,7 +7,8 @@ import org.apache.kafka.common.serialization.StringSerializer;
 class PublishKafka {
     public static void main(String[] arguments) throws Exception {
         String event = """
-            {"time": "%s", "user_id": "ada", "realm": "acme", "id": "shop:4711"}""".formatted(Instant.now());
+            {"time": "%s", "user_id": "ada", "realm": "acme", "id": "shop:4711"}"""
+            .formatted(Instant.now());
         Map<String, Object> settings = Map.of("bootstrap.servers", System.getenv("KAFKA"));
         StringSerializer text = new StringSerializer();
         try (KafkaProducer<String, String> producer = new KafkaProducer<>(settings, text, text)) {
