@@ -90,8 +90,6 @@ class Attacker:
         except (aiohttp.ClientError, TimeoutError) as error:
             # The api closes connections whose body it does not read to its end.
             self.answers[f"{flood} {type(error).__name__}"] += 1
-            if isinstance(error, TimeoutError):
-                print("TIMEOUT", path, time.monotonic() - self._ends_at)
             await asyncio.sleep(0)
 
     async def _end(self) -> None:

@@ -183,7 +183,7 @@ class Victim:
 
 @pytest.fixture
 def site(make_site: MakeSite, embedded: Broker) -> Site:
-    kept = {"users_by": "realm,client", "counts_by": "realm,client"}
+    kept: dict[str, Any] = {"users_by": "realm,client", "counts_by": "realm,client"}
     site = make_site(embedded, 1, max_labels=str(MAX_LABELS), dedupe_max_ids=str(MAX_IDS), **kept)
     wide_ledger.fill(site.raw, WIDE, datetime.now(UTC).date())
     return site
@@ -262,4 +262,4 @@ async def test_a_hostile_tenant_changes_nothing_for_another(
     assert flooded["complete"] is False, "more names than the hostile tenant's share"
     assert answers["streams 200"] == MAX_STREAMS
     assert answers["sessions 200"] > MAX_PER_SUBJECT
-    assert answers["stalled_bodies 429"] and answers["wrong_tokens 401"] and answers["times 202"], answers
+    assert answers.keys() >= {"stalled_bodies 429", "wrong_tokens 401", "times 202"}
