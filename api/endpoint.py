@@ -27,6 +27,7 @@ from api.http.errors import (
     MethodNotAllowedError,
     TooManyRequestsError,
 )
+from api.http.places import tenant_of
 from api.http.request_id import REQUEST_ID, bind_request_id, request_id_of
 from api.ledger.client import Client
 from api.ledger.cooldown import RETRY_S
@@ -218,9 +219,10 @@ class Endpoint:
             return Figures(figures, partial=question.is_partial(figures))
 
         dialect = self._dialect
-        entry = await self._cache.get(key, dialect.ttl_s, compute, dialect.figures)
+        tenant = tenant_of(principal.realms)
+        entry = await self._cache.get(key, dialect.ttl_s, compute, dialect.figures, tenant)
         body = await self._cache.body(
-            key, entry, question.form, lambda: dialect.render(question, entry.figures(dialect.figures))
+            key, entry, question.form, lambda: dialect.render(question, entry.figures(dialect.figures)), tenant
         )
         # With a limit there is no fast path: every request must be counted against its caller.
         if request_key is not None and self._limit is None:
@@ -251,8 +253,7 @@ class Endpoint:
                 raise TooManyRequestsError(allowance.wait_s)
 
     def _key(self, question: Question, realms: Collection[str] | None) -> str:
-        limits = "*" if realms is None else repr(sorted(realms))
-        return f"{self._dialect.variant} {question.key} {limits}"
+        return f"{self._dialect.variant} {question.key} {tenant_of(realms)}"
 
 
 def _error_response(body: ErrorBody, error: ApiError) -> web.Response:

@@ -17,6 +17,7 @@ from api.cache.cache import Figures
 from api.dialects.own import today
 from api.endpoint import Services
 from api.http.errors import UnavailableError
+from api.http.places import tenant_of
 from api.settings.settings import ApiSettings
 
 log = structlog.get_logger(__name__)
@@ -91,7 +92,9 @@ class Feed:
         """The figures; None while they cannot be read or are stale."""
         try:
             # Through the cache: it applies the deadline and has recent results of other processes.
-            entry = await self._services.cache.get(self._key, self._interval_s / 2, self._compute, today.Live)
+            entry = await self._services.cache.get(
+                self._key, self._interval_s / 2, self._compute, today.Live, tenant_of(self._realms)
+            )
         except UnavailableError:
             return None
         except Exception:  # the outermost step: listeners get the event `unavailable`

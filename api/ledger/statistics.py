@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from itertools import islice
 from typing import Any, Final, NamedTuple
 
 from api.http.errors import ForbiddenError
+from api.http.places import Places, tenant_of
 from api.ledger.client import Client, Command
 from api.ledger.imported import Counts, Imported, decode_months
 from api.ledger.status import HeldIds, PipelineStatus, ShardStatus, integer, is_date
@@ -32,8 +33,10 @@ LABEL_DIMENSIONS: Final = frozenset({"realm", "client", "node"})
 
 MAX_COMMANDS: Final = 500
 """Most commands of one pipeline, which blocks this process and Redis."""
-MAX_WIDE: Final = 2
+MAX_WIDE: Final = 3
 """Most questions with a row per label that are computed at the same time: each may hold tens of MB."""
+MAX_WIDE_OF_ONE: Final = 2
+"""Most of them of one tenant, so that the wide questions of another never wait for its own."""
 
 READ_EXPIRIES: Final = """
 return {redis.call('TIME')[1], redis.call('HGET', KEYS[2], ARGV[1]), redis.call('ZMSCORE', KEYS[1], unpack(ARGV, 2))}
@@ -84,8 +87,12 @@ class Statistics:
         self._client = client
         self._prefix = settings.key_prefix
         self._by_realm = "realm" in settings.users_by and "realm" in settings.counts_by
-        self.wide_questions = asyncio.Semaphore(MAX_WIDE)
+        self._wide_questions = Places(MAX_WIDE, MAX_WIDE_OF_ONE, wait_s=None)
         self.users = DistinctUsers(client, self._prefix, settings.exact_up_to, cluster=settings.redis_cluster)
+
+    def wide_question(self, realms: Collection[str] | None) -> AbstractAsyncContextManager[None]:
+        """A place for one question with a row per label, among those of principals with the same realms."""
+        return self._wide_questions.take(tenant_of(realms))
 
     def scopes_of(self, realms: Collection[str] | None) -> tuple[Scope, ...]:
         """The scopes that a principal limited to `realms` sees as everything; empty if it sees nothing.

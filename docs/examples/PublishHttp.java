@@ -1,11 +1,13 @@
 // Sends one event over HTTP. Sending it again is safe: events with the same id count once.
 import java.net.URI;
 import java.net.http.*;
+import java.time.Instant;
 
 class PublishHttp {
     public static void main(String[] arguments) throws Exception {
         String event = """
-            {"type": "login", "time": "2026-11-20T10:00:00Z", "user_id": "ada", "realm": "acme", "id": "shop:4711"}""";
+            {"type": "login", "time": "%s", "user_id": "ada", "realm": "acme", "id": "shop:4711"}"""
+            .formatted(Instant.now());
         HttpRequest request = HttpRequest.newBuilder(URI.create(System.getenv("AUTHTALLY_URL") + "/v1/events"))
             .header("Authorization", "Bearer " + System.getenv("AUTHTALLY_TOKEN"))
             .header("Content-Type", "application/json")

@@ -1,5 +1,6 @@
 // Sends one event over HTTP. Sending it again is safe: events with the same id count once.
-const event = { type: "login", time: "2026-11-20T10:00:00Z", user_id: "ada", realm: "acme", id: "shop:4711" };
+const time = new Date().toISOString();
+const event = { type: "login", time, user_id: "ada", realm: "acme", id: "shop:4711" };
 const answer = await fetch(`${process.env.AUTHTALLY_URL}/v1/events`, {
   method: "POST",
   headers: { Authorization: `Bearer ${process.env.AUTHTALLY_TOKEN}`, "Content-Type": "application/json" },

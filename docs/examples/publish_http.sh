@@ -2,4 +2,6 @@
 curl --fail-with-body --silent --retry 3 "$AUTHTALLY_URL/v1/events" \
     --header "Authorization: Bearer $AUTHTALLY_TOKEN" \
     --header 'Content-Type: application/json' \
-    --data '{"type": "login", "time": "2026-11-20T10:00:00Z", "user_id": "ada", "realm": "acme", "id": "shop:4711"}'
+    --data @- <<EVENT
+{"type": "login", "time": "$(date -u +%FT%TZ)", "user_id": "ada", "realm": "acme", "id": "shop:4711"}
+EVENT

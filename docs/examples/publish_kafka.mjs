@@ -1,7 +1,7 @@
 // Sends one event to Kafka. The key keeps repeated sends in one partition, where the id counts once.
 import kafkajs from "kafkajs";
 
-const event = { time: "2026-11-20T10:00:00Z", user_id: "ada", realm: "acme", id: "shop:4711" };
+const event = { time: new Date().toISOString(), user_id: "ada", realm: "acme", id: "shop:4711" };
 const client = new kafkajs.Kafka({ clientId: "shop", brokers: [process.env.KAFKA], logLevel: kafkajs.logLevel.ERROR });
 const producer = client.producer({ idempotent: true, createPartitioner: kafkajs.Partitioners.DefaultPartitioner });
 await producer.connect();

@@ -2,10 +2,11 @@
 
 import json
 import os
+from datetime import UTC, datetime
 
 from confluent_kafka import Producer
 
-event = {"time": "2026-11-20T10:00:00Z", "user_id": "ada", "realm": "acme", "id": "shop:4711"}
+event = {"time": datetime.now(UTC).isoformat(), "user_id": "ada", "realm": "acme", "id": "shop:4711"}
 settings = {"bootstrap.servers": os.environ["KAFKA"], "enable.idempotence": True, "partitioner": "murmur2_random"}
 producer = Producer(settings)
 producer.produce("auth.logins", key=event["id"], value=json.dumps(event))

@@ -105,11 +105,11 @@ class ActiveUsersQuestion:
         left_out: LeftOut | UnsetType = UNSET
         if self.filters.group_by is None:
             scopes = await self.filters.scopes(statistics, realms)
-            async with statistics.wide_questions if len(keys) > NARROW else nullcontext():
+            async with statistics.wide_question(realms) if len(keys) > NARROW else nullcontext():
                 rows, held = await self._series(statistics, keys, scopes)
             rows = [_standing(row, period, imported) for row, period in zip(rows, self.window.periods, strict=True)]
         else:
-            async with statistics.wide_questions:
+            async with statistics.wide_question(realms):
                 rows, others, held = await self._groups(statistics, status, keys, realms)
             left_out = LeftOut(groups=others)
         answer = ActiveUsers(**head, definition=definition(status), left_out=left_out, items=rows)

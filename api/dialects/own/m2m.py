@@ -141,7 +141,7 @@ class M2mQuestion:
         self.filters.require_kept(status)
         imported = await statistics.imported(realms, whole=self.filters.realm is None)
         require_kept([self.month.key], status, self.now.date(), "month", imported)
-        async with statistics.wide_questions:
+        async with statistics.wide_question(realms):
             used = await self.usage(statistics, realms)
         elapsed = self.elapsed
         ordered = sorted(used.clients.items(), key=lambda each: (-(each[1].used or 0), each[0]))

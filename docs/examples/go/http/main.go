@@ -7,10 +7,12 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"time"
 )
 
 func main() {
-	event := `{"type": "login", "time": "2026-11-20T10:00:00Z", "user_id": "ada", "realm": "acme", "id": "shop:4711"}`
+	event := `{"type": "login", "time": "%s", "user_id": "ada", "realm": "acme", "id": "shop:4711"}`
+	event = fmt.Sprintf(event, time.Now().UTC().Format(time.RFC3339))
 	request, _ := http.NewRequest("POST", os.Getenv("AUTHTALLY_URL")+"/v1/events", strings.NewReader(event))
 	request.Header.Set("Authorization", "Bearer "+os.Getenv("AUTHTALLY_TOKEN"))
 	request.Header.Set("Content-Type", "application/json")

@@ -5,12 +5,14 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
 func main() {
-	event := `{"time": "2026-11-20T10:00:00Z", "user_id": "ada", "realm": "acme", "id": "shop:4711"}`
+	event := `{"time": "%s", "user_id": "ada", "realm": "acme", "id": "shop:4711"}`
+	event = fmt.Sprintf(event, time.Now().UTC().Format(time.RFC3339))
 	client, err := kgo.NewClient(kgo.SeedBrokers(os.Getenv("KAFKA")))
 	if err != nil {
 		panic(err)
