@@ -66,7 +66,7 @@ class _Shown(msgspec.Struct):
 
 _SHOWN: Final = msgspec.json.Decoder(_Shown)
 _SAFE: Final = {
-    "type": re.compile(rb'"[A-Za-z][A-Za-z0-9_.-]{0,31}"|-?[0-9]{1,20}|true|false|null'),
+    "type": re.compile(rb'"[A-Za-z][A-Za-z_.-]{0,31}"|-?[0-9]{1,20}|true|false|null'),
     "time": re.compile(rb'"[0-9TtZz:+. -]{0,40}"|-?[0-9.]{1,20}|true|false|null'),
 }
 

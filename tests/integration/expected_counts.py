@@ -49,7 +49,7 @@ def differences(
     """
     found: list[str] = []
     there = set(client.scan_iter(count=10_000))
-    allowed = {keys.shards(prefix)}
+    allowed = {keys.shards(prefix), keys.audit(prefix)}
     registered = client.smembers(keys.shards(prefix))
     for shard, wanted in expected.items():
         of = ShardKeys(prefix, shard)
