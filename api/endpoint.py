@@ -147,7 +147,7 @@ class Boundary:
 class Endpoint:
     """A dialect on a path: `get` for questions in the query, `post` for the same in a form.
 
-    With a `limit` every request counts against its principal, or without one against its address, whatever its result.
+    With a `limit` every request counts, whatever its result: against its principal, or, if it has none, its address.
     `admit` runs for every parsed question and raises an ApiError to refuse it. `lists` are parameters that a request
     may repeat: their values are joined by a space.
     """

@@ -191,7 +191,8 @@ class Deduplicator(_Window):
         window_hours = -(-window_s // HOUR_S) + AHEAD_HOURS
         latest = now_ms // HOUR_MS + AHEAD_HOURS
         self._share = max_ids // 2
-        # Realms are counted one by one only if one of them can exceed its share in this range; otherwise at its end.
+        # The ids of each realm are counted one by one only if a realm can exceed its share in this range; otherwise
+        # `finish` counts them at the range's end.
         may_exceed = max(seen.by_realm.values(), default=0) + max_new > self._share
         self._by_realm: dict[str, int] | None = dict(seen.by_realm) if may_exceed else None
         super().__init__(seen, window_hours, max_ids, latest)
@@ -264,8 +265,8 @@ class Deduplicator(_Window):
     def finish(self, events_by_realm: Callable[[], Mapping[str, int]] | None = None) -> DedupeResult:
         """The changes of the range.
 
-        `events_by_realm` returns the events that were not repeats. They equal the ids by realm, and save counting
-        those, if each event has kept an id, and all of them in one hour.
+        `events_by_realm` returns the number of events by realm, without repeats. If each event has kept an id, all of
+        them in one hour, these are also the numbers of ids by realm, which then need not be counted.
         """
         new = {hour: digests for hour, digests in self.result.new.items() if digests}
         events = events_by_realm() if len(new) == 1 and events_by_realm is not None else {}

@@ -129,7 +129,7 @@ def fold(
                 at_ms = timestamp_ms if timed else _ms(time)
                 digest = digest_of(event_id)
                 if tally is None and not deduplicator.is_repeat(digest, at_ms):
-                    # The realm must have its label before it can keep the id; a repeat makes no label known.
+                    # The label comes first, because the id is kept in its share; a repeat makes no label known.
                     tally = classifier.open_tally(key, day, event)
                     user_additions += len(tally.event_class.periods)
                 if tally is None or is_duplicate(digest, at_ms, tally.realm):

@@ -39,7 +39,7 @@ LARGE_BYTES: Final = 100_000
 MAX_CONCURRENT: Final = 32
 """Most different requests computed at the same time; others wait, within their deadline."""
 MAX_OF_ONE: Final = 16
-"""Most of them of one tenant: questions that it makes up keep no place from others."""
+"""Most of them of one tenant, so that its questions, however many, leave places to other tenants."""
 MAX_RENDERINGS: Final = 2
 """Most threads that render large figures; each delays the event loop by up to 5 ms a turn. One tenant has half."""
 

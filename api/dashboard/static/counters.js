@@ -8,7 +8,7 @@ import { periodsOf, pieces } from "./ranges.js";
  * @typedef {import("./questions.js").Asker} Asker
  * @typedef {import("./ranges.js").Span} Span
  * @typedef {{periods: string[], rows: object[], caveats: string[], asOf: object}} Counted
- *   rows have the names of points as `period`, several rows for one where it was asked by days
+ *   `period` of a row is the name of the point to which it belongs; a month that was asked by days has several rows
  */
 
 /** Counters over the span. @param {string} [group] columns separated by commas @returns {Promise<Counted>} */

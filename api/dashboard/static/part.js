@@ -45,7 +45,7 @@ export class Part {
     return this.key === key && this.old.hidden;
   }
 
-  /** Figures of another question go before its answer is there. */
+  /** Removes the figures of another question before the answer to this one is there. */
   begin(key) {
     if (key === this.key) return;
     this.empty();

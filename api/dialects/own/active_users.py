@@ -100,7 +100,7 @@ class ActiveUsersQuestion:
         alone = {period.keys[0] for period in self.window.periods if len(period.keys) == 1}
         window.require_kept(keys, status, self.window.today, imported=imported.keys() & alone)
         complete = await is_complete(statistics, status, self.filters.dimensions, realms, keys)
-        changing = ("active_on", "users_by", "max_labels", "exact_up_to")
+        changing = ("active_on", "users_by", "max_labels", "labels_on", "exact_up_to")
         head = series_head(status, self.window, self.filters, self.zone, changing, complete=complete)
         left_out: LeftOut | UnsetType = UNSET
         if self.filters.group_by is None:

@@ -158,7 +158,7 @@ class M2mQuestion:
             filters=self.filters.as_document,
             as_of=as_of(status),
             complete=complete,
-            since=status.since(("counts_by", "max_labels", "topics"), self._starts(self.month)),
+            since=status.since(("counts_by", "max_labels", "labels_on", "topics"), self._starts(self.month)),
             tenant=TenantUsage(**used.tenant.as_document(elapsed)),
             active_clients=figure(await self._active(statistics, realms, used)),
             items=rows,

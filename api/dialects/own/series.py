@@ -29,7 +29,7 @@ from api.turns import pause
 
 GRANULARITY: Final = choice("granularity", "The period of one item.", ("day", "month"), "day")
 MAX_READS: Final = 50_000
-"""CounterSeries hashes that one question may read: about as many as the deadline allows."""
+"""Counts hashes (one per shard, period and scope) that one question may read: about as many as the deadline allows."""
 MAX_ROWS: Final = 50_000
 LIMIT: Final = limit(MAX_ROWS)
 UNATTRIBUTED: Final = "unattributed"
@@ -194,7 +194,7 @@ class SeriesQuestion:
         window.require_kept(keys, status, self.window.today, imported=imported)
         words = [self.counter.dimensions[word] for word in self.words]
         complete = await is_complete(statistics, status, (*self.filters.dimensions, *words), realms, keys)
-        changing = ("counts_by", "max_labels", "topics")
+        changing = ("counts_by", "max_labels", "labels_on", "topics")
         head = series_head(status, self.window, self.filters, self.zone, changing, complete=complete)
         held = await statistics.find_periods([key for key in keys if key not in imported])
         sources = {number: imported[key] for number, key in enumerate(keys) if key in imported}
