@@ -12,7 +12,7 @@ from schemas.decoding_errors import describe
 from schemas.suggestions import did_you_mean
 
 SCOPES: Final = ("stats:read", "metrics:read", "events:write", "read:stats", "reporting")
-"""The scopes that routes require, besides STAT_SCOPE."""
+"""The scopes that routes require. STAT_SCOPE is one more."""
 EXAMPLE: Final = '[{"sha256": "<sha256 of the token, hex>", "subject": "dashboard", "scopes": ["stats:read"]}]'
 
 

@@ -106,7 +106,7 @@ class Victim:
         assert answer["result"]["status"] is True
 
     async def ask_dashboard(self) -> None:
-        """What the dashboard asks; whatever is not counted yet, nothing is left out."""
+        """The answer to a question of the dashboard. It leaves nothing out, even while events wait to be counted."""
         for group_by in ("client_id", "reason"):
             assert (await self.logins(group_by))["complete"] is True, group_by
         assert (await self.users())["complete"] is True

@@ -28,7 +28,7 @@ class Case(NamedTuple):
     status: int
     text: str
     settings: dict[str, str] = {}  # noqa: RUF012
-    """Besides NOWHERE."""
+    """Settings in addition to NOWHERE."""
 
 
 CASES = [
