@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test test-fast coverage lint contracts bench chaos pictures docs examples schemas lock audit sbom clean
+.PHONY: setup demo test test-fast coverage lint contracts bench chaos container pictures docs examples schemas lock audit sbom clean
 
 setup: .venv/ready
 
@@ -22,7 +22,7 @@ demo: .venv/demo
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
 
-# All tests except those of `make chaos`. A file's tests share a process, because starting real servers takes long.
+# All tests except those of `make chaos` and `make container`. A file's tests share a process, because starting real servers takes long.
 test: setup
 	$(BIN)/pytest -n 3 --dist loadfile
 
@@ -35,10 +35,10 @@ FAST := tests/test_docs.py tests/test_rooms.py tests/test_words.py tests/schemas
 	tests/deploy/test_grafana.py tests/deploy/test_kubernetes.py
 
 test-fast: setup
-	$(BIN)/pytest -n 2 --dist loadfile -m "not servers and not chaos" $(FAST)
+	$(BIN)/pytest -n 2 --dist loadfile -m "not servers and not chaos and not container" $(FAST)
 
 # The share of lines and branches that the fast tests run. make coverage COVER=tests for all tests.
-COVER ?= $(FAST) -m "not servers and not chaos"
+COVER ?= $(FAST) -m "not servers and not chaos and not container"
 coverage: setup
 	$(BIN)/pytest -n 2 --dist loadfile --cov --cov-report term:skip-covered $(COVER)
 
@@ -52,12 +52,19 @@ contracts: setup
 	$(BIN)/python -m tests.qualification.contracts $(REV)
 
 # Benchmarks; `make bench BENCH=--quick` runs the short version.
-bench: setup .venv-peers/ready
+bench: setup .venv-peers/ready .kafka-streams/ready
 	$(BIN)/python -m tests.qualification.bench $(BENCH)
 
 .venv-peers/ready: tests/qualification/bench/peers/requirements.lock
 	$(PYTHON) -m venv .venv-peers
 	.venv-peers/bin/pip install --quiet --require-hashes --requirement $<
+	touch $@
+
+KAFKA_STREAMS := tests/qualification/bench/peers/kafka_streams
+
+.kafka-streams/ready: $(KAFKA_STREAMS)/pom.xml $(wildcard $(KAFKA_STREAMS)/src/main/java/authtally/bench/*.java)
+	rm -rf .kafka-streams
+	mvn --batch-mode --quiet --file $< compile dependency:copy-dependencies -DincludeScope=runtime
 	touch $@
 
 # Writes the generated parts of README.md and docs/.
@@ -77,6 +84,12 @@ pictures: setup
 chaos: setup
 	$(BIN)/pytest -m chaos
 	$(BIN)/python -m tests.qualification.chaos $(CHAOS)
+
+# Builds the image and runs it, the Compose file and the pods by Podman; installs the engine from Debian, so it needs root.
+# make container CONTAINER="--record FILE" writes a record of the run.
+container: setup
+	tests/qualification/container/install.sh
+	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/pytest -m container --timeout 1500 tests/qualification/container $(CONTAINER)
 
 schemas: setup
 	$(BIN)/python -m schemas.json_schemas
@@ -100,4 +113,4 @@ sbom: setup
 	$(BIN)/cyclonedx-py requirements --pyproject pyproject.toml --mc-type application --output-reproducible --output-file build/sbom.json deploy/container/runtime.lock
 
 clean:
-	rm -rf .venv .venv-peers .kafka .keycloak .publishers .clients
+	rm -rf .venv .venv-peers .kafka .kafka-streams .keycloak .kubectl .publishers .node .clients

@@ -31,6 +31,8 @@ class Runner(faust.Worker):  # type: ignore[misc]
     def __init__(self, *services: Any, deadline: ExitDeadline, **options: Any) -> None:
         super().__init__(*services, **options)
         self._deadline = deadline
+        # The spinner would write terminal escapes into the lines of the log, whatever their format.
+        self.spinner = None
 
     def install_signal_handlers(self) -> None:
         super().install_signal_handlers()

@@ -41,7 +41,7 @@ HEARTBEAT_S: Final = 2.0
 REQUEST_TIMEOUT_S: Final = 30.0
 # New partitions and deleted topics are noticed after this time.
 METADATA_AGE_MS: Final = 15_000
-# Never full, because the transport limits ranges in memory. At four fifths Faust would pause a topic for one partition.
+# Far above the ranges that the transport keeps in memory: at four fifths Faust would pause the whole topic.
 STREAM_BUFFER: Final = 4096
 # The time limit for sending the last spans at shutdown.
 TRACES_FLUSH_S: Final = 3.0
@@ -125,7 +125,7 @@ class Worker:
     async def start(self) -> None:
         """Prepare everything that must work before Kafka is read. Raises PreflightError."""
         # The collector would scan the youngest objects, all alive, every 700 records: 40 % of the worker's time.
-        # progress.py runs it on a timer instead; records have no reference cycles, so little garbage collects.
+        # progress.py runs it on a timer instead; records have no reference cycles, so little garbage accumulates.
         gc.collect()
         gc.freeze()
         gc.disable()

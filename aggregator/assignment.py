@@ -74,7 +74,7 @@ def decide_start(
         return StartNew(bounds.start)
     if state.position == fields.RESTORING:
         return StopReading(
-            f"{shard.tag} is being restored; if no restore is running, repeat: authtally snapshot restore FILE"
+            f"{shard.tag} is being restored; if no restore is running, repeat: authtally snapshot restore --yes FILE"
         )
     known_id = state.meta.get("topic_id", NO_ID)
     if known_id and topic_id and known_id != topic_id:

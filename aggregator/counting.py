@@ -23,7 +23,7 @@ from aggregator.kafka.dead_letters import DeadLetters
 from aggregator.kafka.transport import Consumer, Range
 from aggregator.ledger.ledger import Applied, Ledger, LedgerDefectError, Refused
 from aggregator.settings import WorkerSettings
-from aggregator.shard_caches import CachedShard, ShardCaches
+from aggregator.shard_caches import LoadedShard, ShardCaches
 from aggregator.slots import Slot
 from schemas.ledger import fields
 from schemas.ledger.keys import Shard
@@ -142,7 +142,7 @@ class RangeCounter:
                 slot.release()
                 await self._on_refused(consumer, shard, start, outcome.position, span)
                 return
-            # 5. Update the cache. A crash here costs nothing: the cache is loaded again.
+            # Then update the cache. A crash here costs nothing: the cache is loaded again.
             self._caches.update(shard, cached, delta, outcome)
             events.update(self._record_metrics(shard, delta))
             span.set_attributes({f"authtally.events.{result}": number for result, number in events.items()})
@@ -166,13 +166,13 @@ class RangeCounter:
         await slot.acquire()
         return await self._ledger.now_ms(range_.shard)
 
-    async def _stop(self, consumer: Consumer, shard: Shard, start: int, cached: CachedShard) -> None:
+    async def _stop(self, consumer: Consumer, shard: Shard, start: int, cached: LoadedShard) -> None:
         """Stop a partition before an unexpected record that exceeds the allowance."""
         self.forget(shard)
         number = len(cached.cache.unexpected)
         await self._assignment.stop_at_unexpected(consumer, shard, start, number, cached.unexpected_allowed)
 
-    async def _apply(self, shard: Shard, start: int, delta: RangeDelta, cached: CachedShard) -> Applied | Refused:
+    async def _apply(self, shard: Shard, start: int, delta: RangeDelta, cached: LoadedShard) -> Applied | Refused:
         started = time.perf_counter()
         outcome = await self._ledger.apply(
             shard, start, delta, cached.in_sketches, meta=cached.meta, removals=cached.removals
@@ -181,7 +181,7 @@ class RangeCounter:
         return outcome
 
     async def _on_refused(self, consumer: Consumer, shard: Shard, start: int, position: int | None, span: Span) -> None:
-        """The same response to a crash, a zombie worker, a rebalance, a store that lost writes, a dropped batch."""
+        """The one response to a crash, a second owner, a rebalance, a store that lost writes, a dropped range."""
         reason = metrics.refusal_reason(start, position)
         log.warning("range refused", shard=shard.tag, start=start, ledger_position=position, reason=reason)
         metrics.REFUSED.labels(shard.topic, reason).inc()

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, SecretStr
 from schemas.adapters.registry import OWN
 from schemas.ledger import accuracy
 from schemas.settings import ActiveOn, KafkaSettings, Listed, fingerprint
+from schemas.settings_errors import HOW
 from schemas.user_ids import Normalization
 
 FORMAT = 2
@@ -17,16 +18,22 @@ FORMAT = 2
 
 MIN_DISTINCT = 5
 """Different characters of a hash key. Random hexadecimal digits have as many in all but one of a million keys."""
+MIN_KEY_CHARS = 16
+MAKE_A_KEY = "openssl rand -hex 32"
 
 
 def _hard_to_guess(key: SecretStr) -> SecretStr:
     # A short key can be found by trial against the sketches; 16 random characters cannot.
     text = key.get_secret_value()
-    if len(text) < 16:
-        raise ValueError("must have at least 16 characters")
+    if len(text) < MIN_KEY_CHARS:
+        raise ValueError(f"must have at least {MIN_KEY_CHARS} characters; make one with: {MAKE_A_KEY}")
     if len(set(text)) < MIN_DISTINCT:
-        raise ValueError(f"must have at least {MIN_DISTINCT} different characters: take random ones")
+        raise ValueError(f"must have at least {MIN_DISTINCT} different characters; make one with: {MAKE_A_KEY}")
     return key
+
+
+def _empty_or_hard_to_guess(key: SecretStr) -> SecretStr:
+    return _hard_to_guess(key) if key.get_secret_value() else key
 
 
 class WorkerSettings(KafkaSettings):
@@ -42,7 +49,11 @@ class WorkerSettings(KafkaSettings):
         10.0, ge=6, le=1800, description="Seconds without a heartbeat after which a worker's partitions move to others."
     )
     user_hash_key: Annotated[SecretStr, AfterValidator(_hard_to_guess)] = Field(
-        description="Secret that turns user ids into digests. Never change it: with another key all users count as new."
+        description="Secret that turns user ids into digests. Never change it: with another key all users are new.",
+        json_schema_extra={
+            HOW: f"allowed: a secret of at least {MIN_KEY_CHARS} characters, the same for every worker, never changed; "
+            f"make one with: {MAKE_A_KEY}"
+        },
     )
     user_scope: Literal["global", "realm"] = Field(
         "global", description="`realm`: equal user ids of two realms are two users."
@@ -120,3 +131,11 @@ NEVER_ADOPTED = frozenset({"format", "sketches", "user_hash_key", "user_scope", 
 """Values of `counted_with` that cannot change for existing figures, only under another KEY_PREFIX."""
 UNRECORDED = {"user_id_normalize": "off"}
 """Values with which a shard was counted whose meta hash is older than their names."""
+
+
+class OperatorSettings(WorkerSettings):
+    """The worker's settings for commands that hash no user id and compare no settings: they do without the key."""
+
+    user_hash_key: Annotated[SecretStr, AfterValidator(_empty_or_hard_to_guess)] = Field(
+        SecretStr(""), description="The worker's secret; not used."
+    )

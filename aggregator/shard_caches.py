@@ -24,7 +24,7 @@ MAX_CACHED_USERS: Final = 200_000
 
 
 @dataclass(slots=True)
-class CachedShard:
+class LoadedShard:
     """The state of a shard at `position`. Valid until the ledger refuses a range: another writer moved it."""
 
     position: int
@@ -48,10 +48,10 @@ class ShardCaches:
         self._ledger = ledger
         self._folds = folds
         self._worker_ms = worker_ms
-        self._shards: dict[Shard, CachedShard] = {}
+        self._shards: dict[Shard, LoadedShard] = {}
         self._cached_users = 0
 
-    async def load(self, shard: Shard, start: int) -> CachedShard | Refused:
+    async def load(self, shard: Shard, start: int) -> LoadedShard | Refused:
         """The state of a shard that stands at `start`; Refused with its position if it stands elsewhere."""
         while True:
             cached = self._shards.get(shard)
@@ -65,7 +65,7 @@ class ShardCaches:
                 continue
             self.forget(shard)
             cache = self._folds.new_cache(shard, state, seen_ids)
-            self._shards[shard] = CachedShard(
+            self._shards[shard] = LoadedShard(
                 start, cache, state.unexpected_allowed, self._missing_meta(shard, start, state), state.removals
             )
             return self._shards[shard]
@@ -81,7 +81,7 @@ class ShardCaches:
             fields.since(fields.FORMAT): fields.observation(start, self._worker_ms()),
         }
 
-    def update(self, shard: Shard, cached: CachedShard, delta: RangeDelta, applied: Applied) -> None:
+    def update(self, shard: Shard, cached: LoadedShard, delta: RangeDelta, applied: Applied) -> None:
         """Take over a delta that the store has applied."""
         cached.position = delta.end
         cached.meta = {}

@@ -1,4 +1,4 @@
-"""The slots in which ranges are counted at the same time."""
+"""Slots for the ranges that are counted at the same time; they have nothing to do with the slots of Redis Cluster."""
 
 from __future__ import annotations
 

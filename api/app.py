@@ -175,12 +175,12 @@ def authenticators(settings: ApiSettings, jwks: Jwks, session: ClientSession, cl
         url, client_id = settings.auth_introspection_url, settings.auth_client_id
         lookups = Lookups(settings.auth_lookups_per_s, clock)
         found.append(Introspection(url, client_id, secret, accepted, lookups, session, clock))
-    asked = {"AUTH_JWKS_URL": settings.auth_jwks_url, "AUTH_INTROSPECTION_URL": settings.auth_introspection_url}
+    asked = {"LINOTP_URL": settings.linotp_url, "INGEST_FUSIONAUTH_JWKS_URL": settings.ingest_fusionauth_jwks_url}
+    if found:
+        asked |= {"AUTH_JWKS_URL": settings.auth_jwks_url, "AUTH_INTROSPECTION_URL": settings.auth_introspection_url}
     for name, url in asked.items():
-        if found and is_in_the_clear(url):
-            log.warning(
-                "issuer is asked in the clear, so its answers can be forged", setting=PREFIX + name, use="https"
-            )
+        if is_in_the_clear(url):
+            log.warning("asked in the clear, so answers can be forged", setting=PREFIX + name, use="https")
     if not found:
         log.warning("answering everybody", setting=f"{PREFIX}AUTH", value="none")
     return found

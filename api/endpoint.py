@@ -27,6 +27,7 @@ from api.http.errors import (
     MethodNotAllowedError,
     TooManyRequestsError,
 )
+from api.http.places import tenant_of
 from api.http.request_id import REQUEST_ID, bind_request_id, request_id_of
 from api.ledger.client import Client
 from api.ledger.cooldown import RETRY_S
@@ -146,7 +147,7 @@ class Boundary:
 class Endpoint:
     """A dialect on a path: `get` for questions in the query, `post` for the same in a form.
 
-    With a `limit` every request counts against its principal, or without one against its address, whatever its result.
+    With a `limit` every request counts, whatever its result: against its principal, or, if it has none, its address.
     `admit` runs for every parsed question and raises an ApiError to refuse it. `lists` are parameters that a request
     may repeat: their values are joined by a space.
     """
@@ -218,11 +219,12 @@ class Endpoint:
             return Figures(figures, partial=question.is_partial(figures))
 
         dialect = self._dialect
-        entry = await self._cache.get(key, dialect.ttl_s, compute, dialect.figures)
+        tenant = tenant_of(principal.realms)
+        entry = await self._cache.get(key, dialect.ttl_s, compute, dialect.figures, tenant)
         body = await self._cache.body(
-            key, entry, question.form, lambda: dialect.render(question, entry.figures(dialect.figures))
+            key, entry, question.form, lambda: dialect.render(question, entry.figures(dialect.figures)), tenant
         )
-        # Not behind a limit: every request must be counted against its caller.
+        # With a limit there is no fast path: every request must be counted against its caller.
         if request_key is not None and self._limit is None:
             if len(self._fast_path) >= MAX_FAST_PATHS:
                 self._fast_path.clear()
@@ -251,8 +253,7 @@ class Endpoint:
                 raise TooManyRequestsError(allowance.wait_s)
 
     def _key(self, question: Question, realms: Collection[str] | None) -> str:
-        limits = "*" if realms is None else repr(sorted(realms))
-        return f"{self._dialect.variant} {question.key} {limits}"
+        return f"{self._dialect.variant} {question.key} {tenant_of(realms)}"
 
 
 def _error_response(body: ErrorBody, error: ApiError) -> web.Response:

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final, NamedTuple, TypeVar, get_type_hints
 import msgspec
 from msgspec import Meta, Struct
 
+from schemas.decoding_errors import describe, example_of
 from schemas.ledger import inventory
 from schemas.ledger.fields import FAILURE_KINDS
 from schemas.ledger.inventory import micros
@@ -191,6 +192,14 @@ class RecordTime(NamedTuple):
         return cls(clock_ms, usable=False)
 
 
+class NativeValidationError(msgspec.ValidationError):
+    """msgspec's error for a value that should be a native event, with the allowed values of `type`."""
+
+    def __init__(self, text: str, types: tuple[str, ...]) -> None:
+        super().__init__(text)
+        self.types = types
+
+
 class BadRecordError(Exception):
     """A record that cannot be counted. `reason` is a key of REASONS, `detail` one line for operators.
 
@@ -210,25 +219,32 @@ def undecodable(value: bytes | None, error: Exception | None) -> BadRecordError:
     """
     if value is None:
         return BadRecordError("empty_value", REASONS["empty_value"])
-    text = str(error)
     if not isinstance(error, msgspec.ValidationError):
         # Bad syntax, bad UTF-8, or nesting deeper than the interpreter's stack (RecursionError).
-        return BadRecordError("not_json", text if isinstance(error, msgspec.DecodeError) else type(error).__name__)
+        text = str(error) if isinstance(error, msgspec.DecodeError) else type(error).__name__
+        return BadRecordError("not_json", text)
+    detail = describe(error, value, error.types if isinstance(error, NativeValidationError) else ())
+    return BadRecordError(_reason(str(error)), detail)
+
+
+def _reason(text: str) -> str:
     if text.startswith("Object missing required field"):
-        return BadRecordError("missing_field", text)
+        return "missing_field"
     if text.startswith("Expected `object`") and " - at " not in text:
-        return BadRecordError("not_an_object", text)
-    if text.startswith("Invalid value "):
-        # The text repeats the value, which must not be logged.
-        return BadRecordError("wrong_type", f"Invalid value{text[text.rindex(' - at ') :]}")
-    if "of length <=" in text:
-        return BadRecordError("too_long", text)
-    return BadRecordError("wrong_type", text)
+        return "not_an_object"
+    return "too_long" if "of length <=" in text else "wrong_type"
 
 
 UNDECODABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """The exceptions of a decoder for bytes from outside."""
 
+
+_TIMES: Final = "allowed: from 2000-01-01T00:00:00Z to 24 h after the record's timestamp"
+TOO_EARLY: Final = f"the time is before 2000; {_TIMES}"
+TOO_LATE: Final = f"the time is more than 24 h ahead of the record's timestamp; {_TIMES}"
+_STATUS: Final = (
+    f"`status` is unknown; allowed: {', '.join(inventory.STATUSES)}, {inventory.TOTAL_USERS}{example_of('status')}"
+)
 
 AnEvent = TypeVar("AnEvent", bound=Event)
 
@@ -267,22 +283,22 @@ def _shortened(event: Any) -> Any:
 def _check(event: Event) -> None:
     if isinstance(event, Login):
         if event.success and not event.user_id:
-            raise BadRecordError("missing_field", "user_id is empty in a successful login")
+            raise BadRecordError("missing_field", f"`user_id` is empty in a successful login{example_of('user_id')}")
         labels, last = (event.realm, event.client_id, event.node, event.reason), "reason"
     elif isinstance(event, TokenIssued):
         if not event.grant_type:
-            raise BadRecordError("missing_field", "grant_type is empty")
+            raise _empty_error("grant_type")
         labels, last = (event.realm, event.client_id, event.node, event.grant_type), "grant_type"
         for token in event.tokens:
             if not token:
-                raise BadRecordError("missing_field", "an entry of tokens is empty")
+                raise _empty_error("tokens", "has an empty entry")
             _check_bytes(token, MAX_LABEL_BYTES, "tokens")
     elif isinstance(event, (OtpTokenState, OtpTokenCount)):
         _check_inventory(event)
         return
     else:
         if not event.kind:
-            raise BadRecordError("missing_field", "kind is empty")
+            raise _empty_error("kind")
         labels, last = (event.realm, event.client_id, None, event.kind), "kind"
     for name, label in zip(("realm", "client_id", "node", last), labels, strict=True):
         _check_bytes(label, MAX_LABEL_BYTES, name)
@@ -317,10 +333,10 @@ def _check_inventory(event: Inventory) -> None:
             _check_bytes(getattr(event, name), MAX_TEXT_BYTES, name)
         named = [("realm", event.realm), ("event", event.event), ("status", event.status)]
         if inventory.canonical_status(event.status) is None:
-            raise BadRecordError("missing_field" if not event.status else "wrong_type", "status is unknown")
+            raise BadRecordError("missing_field" if not event.status else "wrong_type", _STATUS)
     for name, label in named:
         if not label:
-            raise BadRecordError("missing_field", f"{name} is empty, or has an empty entry")
+            raise _empty_error(name, "has an empty entry" if name == "realms" else "is empty")
         _check_bytes(label, MAX_LABEL_BYTES, name)
     _check_bytes(event.id, MAX_ID_BYTES, "id")
 
@@ -331,15 +347,19 @@ def _is_long(text: str | None, limit: int = MAX_LABEL_BYTES) -> bool:
 
 def _check_bytes(text: str | None, limit: int, name: str) -> None:
     if _is_long(text, limit):
-        raise BadRecordError("too_long", f"{name} is longer than {limit} bytes")
+        raise BadRecordError("too_long", f"`{name}` is too long; allowed: at most {limit} bytes in UTF-8")
+
+
+def _empty_error(name: str, fault: str = "is empty") -> BadRecordError:
+    return BadRecordError("missing_field", f"`{name}` {fault}{example_of(name)}")
 
 
 def check_time(time: datetime, at: RecordTime) -> None:
     """Raise BadRecordError for an impossible time; any year and any `at.ms` are safe."""
     if time < EARLIEST:
-        raise BadRecordError("impossible_time", "time is before 2000")
+        raise BadRecordError("impossible_time", TOO_EARLY)
     if micros(time) > (at.ms + _MAX_AHEAD_MS) * 1000:
-        raise BadRecordError("impossible_time", "time is more than 24 h ahead of the record's timestamp")
+        raise BadRecordError("impossible_time", TOO_LATE)
 
 
 def _without_limits(event: type[Login | AccountEvent]) -> Any:
@@ -371,9 +391,10 @@ def read_native(name: str, value: bytes) -> Event:
     try:
         event = _STRICT[name].decode(value)
     except msgspec.ValidationError as error:
+        native = NativeValidationError(str(error), tuple(EVENTS) if name == ANY else (name,))
         if "of length <=" not in str(error) or name not in _LENIENT:
-            raise
-        event = _with_long_fields(name, value, error)
+            raise native from None
+        event = _with_long_fields(name, value, native)
     time = cut_time(event.time, value)
     if time is not event.time:
         event = msgspec.structs.replace(event, time=time)

@@ -8,17 +8,19 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self, TypeVar
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from schemas import settings_errors
 from schemas.adapters.registry import ADAPTERS
 from schemas.connections.kafka_settings import KafkaConnectionSettings
 from schemas.connections.redis_settings import RedisConnectionSettings
 from schemas.connections.urls import MASK, masked_url
 from schemas.events import MAX_LABEL_BYTES
 from schemas.prefix import PREFIX as PREFIX
+from schemas.suggestions import did_you_mean
 from schemas.telemetry import traces
 
 Dimension = Literal["realm", "client", "node"]
@@ -44,7 +46,7 @@ def _topics(value: object) -> object:
     for item in _split_list(value) or ():  # type: ignore[attr-defined]
         topic, equals, name = item.partition("=")
         if not equals:
-            raise ValueError(f"{item!r} is not topic=event")
+            raise ValueError(f"{item!r} is not topic=event, separated by commas")
         if topic in bound:
             raise ValueError(f"topic {topic!r} is bound twice")
         bound[topic] = name
@@ -54,9 +56,12 @@ def _topics(value: object) -> object:
 def _check_bindings(topics: dict[str, str]) -> dict[str, str]:
     for topic, name in topics.items():
         if not re.fullmatch(r"[A-Za-z0-9._-]{1,249}", topic):
-            raise ValueError(f"{topic!r} is not a valid Kafka topic name")
+            raise ValueError(f"{topic!r} is not a Kafka topic name; allowed: 1 to 249 of A-Z a-z 0-9 . _ -")
         if name not in ADAPTERS:
-            raise ValueError(f"{topic}={name}: unknown event or adapter, expected one of {', '.join(ADAPTERS)}")
+            raise ValueError(
+                f"{topic}={name}: no such event or adapter; allowed: {', '.join(ADAPTERS)}"
+                + did_you_mean(name, ADAPTERS)
+            )
     if not topics:
         raise ValueError("names no topic")
     return topics
@@ -90,7 +95,9 @@ def _zone(name: str) -> str:
     try:
         ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-        raise ValueError(f"{name!r} is not a time zone of the IANA database") from error
+        raise ValueError(
+            f"{name!r} is not a time zone of the IANA database{did_you_mean(name, available_timezones())}"
+        ) from error
     return name
 
 
@@ -102,7 +109,7 @@ def _without_braces(prefix: str) -> str:
 
 
 class CommonSettings(RedisConnectionSettings):
-    """Settings on which worker and api must agree. A worker refuses a shard that was counted with other values."""
+    """Settings that both services have. A worker refuses a shard whose `counted_with` settings had other values."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, env_file=".env", extra="ignore", frozen=True, hide_input_in_errors=True
@@ -112,7 +119,7 @@ class CommonSettings(RedisConnectionSettings):
         "authtally:", description="Prefix of every Redis key. Another prefix starts an empty ledger."
     )
     timezone: Annotated[str, AfterValidator(_zone)] = Field(
-        "UTC", description="Time zone that defines days and months."
+        "UTC", description="Time zone that defines days and months.", examples=["Europe/Berlin"]
     )
     users_by: Listed[Dimension] = Field(
         ("realm",), description="Dimensions for which active users are kept, besides the total: realm, client, node."
@@ -134,7 +141,9 @@ class CommonSettings(RedisConnectionSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level that is logged.")
     log_format: Literal["text", "json"] = Field("text", description="Format of log lines.")
     otlp_endpoint: Annotated[str, AfterValidator(traces.endpoint)] = Field(
-        "", description="URL of an OTLP/HTTP collector for traces; empty: OTEL_EXPORTER_OTLP_ENDPOINT, or no traces."
+        "",
+        description="URL of an OTLP/HTTP collector for traces; empty: OTEL_EXPORTER_OTLP_ENDPOINT, or no traces.",
+        examples=["http://127.0.0.1:4318"],
     )
 
     @property
@@ -188,12 +197,7 @@ def read(settings: type[S], **values: Any) -> S:
     try:
         return settings(_secrets_dir=folder or None, **values)
     except ValidationError as error:
-        messages = []
-        for detail in error.errors(include_url=False, include_input=False):
-            message = "is not set" if detail["type"] == "missing" else detail["msg"].removeprefix("Value error, ")
-            # A validator of several settings names them in its text.
-            messages.append(f"{PREFIX}{str(detail['loc'][0]).upper()}: {message}" if detail["loc"] else message)
-        raise SettingsError(messages) from error
+        raise SettingsError(settings_errors.render(settings, error)) from error
 
 
 def effective(settings: BaseSettings) -> dict[str, str]:

@@ -6,7 +6,6 @@ A login with `"sucess": false` is a successful one. Unknown fields are allowed, 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from difflib import get_close_matches
 from typing import Final
 
 import msgspec
@@ -16,6 +15,7 @@ from schemas.adapters.cloudevents import Data, cloudevents
 from schemas.adapters.elements import Adapter
 from schemas.adapters.native import native
 from schemas.events import BOM, EVENTS, UNDECODABLE
+from schemas.suggestions import closest
 
 MAX_NAMES: Final = 5
 MAX_NAME_CHARS: Final = 64
@@ -64,6 +64,6 @@ def describe(unknown: Iterable[str], *, suggest: bool = True) -> str:
     """One line for the sender; it has names, never values. A suggestion takes 0.1 ms per name."""
     parts = []
     for name in unknown:
-        similar = get_close_matches(name, _KNOWN_NAMES, 1) if suggest else []
-        parts.append(f"unknown field {name!r}" + (f", similar to {similar[0]!r}" if similar else ""))
+        similar = closest(name, _KNOWN_NAMES) if suggest else ""
+        parts.append(f"unknown field {name!r}" + (f", similar to {similar!r}" if similar else ""))
     return "; ".join(parts)

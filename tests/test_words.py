@@ -15,6 +15,7 @@ BESIDE: Final = ("Makefile", "pyproject.toml", ".ci/run", ".pre-commit-config.ya
 
 SUFFIXES: Final = {
     *(".py", ".lua", ".js", ".yaml", ".yml", ".md", ".toml", ".sh", ".html", ".css", ".conf", ".java", ".jython"),
+    *(".ts", ".mjs", ".go"),
     *(".c", ".sql", ".acl", ".env", ".service", ".timer", ".caddy"),
 }
 """Files written by hand. Recorded data, generated schemas, lock files and the licence have other suffixes."""

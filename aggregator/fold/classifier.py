@@ -31,7 +31,7 @@ class GroupUsers:
 
 
 @dataclass(slots=True)
-class Bucket:
+class ClassTally:
     """The events of one range that belong to one class."""
 
     event_class: EventClass
@@ -50,10 +50,11 @@ class Classifier:
     """Classifies each combination of labels in log order, and adds all of them to the delta at the range's end."""
 
     def __init__(self, rules: CountingRules, cache: ShardCache) -> None:
-        self.buckets: dict[tuple[object, ...], Bucket] = {}
+        self.tallies: dict[tuple[object, ...], ClassTally] = {}
         self.event_classes: dict[tuple[object, ...], EventClass] = {}
-        self._all_buckets: list[Bucket] = []
+        self._all_tallies: list[ClassTally] = []
         self._provisional: list[tuple[object, ...]] = []
+        """Combinations with a name under OTHER, which a later event may make known."""
         self._rules = rules
         self._cache = cache
         self._labels = Labels(cache.labels, cache.table_sizes, cache.shares, rules.max_labels)
@@ -64,8 +65,8 @@ class Classifier:
         """The ordinal of the local day, and an interval around `time` that lies in the same day."""
         return self._day_spans.day_at(time)
 
-    def open_bucket(self, key: tuple[object, ...], day: int, event: Counted) -> Bucket:
-        """The bucket of a combination that occurs for the first time in this range."""
+    def open_tally(self, key: tuple[object, ...], day: int, event: Counted) -> ClassTally:
+        """The tally of a combination that occurs for the first time in this range."""
         event_class = self._cache.event_classes.get(key)
         is_new = event_class is None
         if event_class is None:
@@ -78,9 +79,9 @@ class Classifier:
                 users = self._groups[event_class.user_group] = GroupUsers(
                     applied, len(event_class.periods) * len(event_class.user_group.scopes)
                 )
-        bucket = self.buckets[key] = Bucket(event_class, users, is_new, event_class.realm)
-        self._all_buckets.append(bucket)
-        return bucket
+        tally = self.tallies[key] = ClassTally(event_class, users, is_new, event_class.realm)
+        self._all_tallies.append(tally)
+        return tally
 
     def _classify(self, key: tuple[object, ...], day: int, event: Counted) -> EventClass:
         # A failure contains text that an attacker typed. It still makes its realm known: otherwise a realm's failures
@@ -94,6 +95,7 @@ class Classifier:
         certain = True
 
         def settled(dimension: str, name: str, found: str, of_realm: str | None = None) -> str:
+            """`found`, the label of `name`, after noting whether a limit refused it and whether it is final."""
             nonlocal certain
             if labels.overflowed:
                 overflowing[dimension] = None
@@ -156,7 +158,7 @@ class Classifier:
         if len(labels.new) > before:
             # A label just became known: earlier events of it counted under OTHER, later ones must not.
             for unsure in self._provisional:
-                self.buckets.pop(unsure, None)
+                self.tallies.pop(unsure, None)
             self._provisional.clear()
         if not certain:
             self._provisional.append(key)
@@ -167,9 +169,9 @@ class Classifier:
     def events_by_realm(self) -> Counter[str]:
         """The events counted so far."""
         found: Counter[str] = Counter()
-        for bucket in self._all_buckets:
-            if bucket.events:
-                found[bucket.realm] += bucket.events
+        for tally in self._all_tallies:
+            if tally.events:
+                found[tally.realm] += tally.events
         return found
 
     @staticmethod
@@ -177,11 +179,11 @@ class Classifier:
         return scope == EVERYTHING or scope.dimension in by
 
     def add_to(self, delta: RangeDelta) -> None:
-        """Add every bucket and user group to the delta."""
+        """Add every tally and user group to the delta."""
         counts: dict[tuple[str, Scope], dict[str, int]] = defaultdict(dict)
         shares = self._labels.new_shares.copy()
-        for bucket in self._all_buckets:
-            event_class, events = bucket.event_class, bucket.events
+        for tally in self._all_tallies:
+            event_class, events = tally.event_class, tally.events
             if not events:
                 continue
             common, own = event_class.fields, event_class.realm_fields
@@ -191,15 +193,15 @@ class Classifier:
                     increments = counts[period, scope]
                     for name in names:
                         increments[name] = increments.get(name, 0) + events
-            if self._rules.keep_days and bucket.first_ms <= bucket.last_ms:
-                first, last = delta.record_times.get(event_class.periods[0], (bucket.first_ms, bucket.last_ms))
-                delta.record_times[event_class.periods[0]] = (min(first, bucket.first_ms), max(last, bucket.last_ms))
+            if self._rules.keep_days and tally.first_ms <= tally.last_ms:
+                first, last = delta.record_times.get(event_class.periods[0], (tally.first_ms, tally.last_ms))
+                delta.record_times[event_class.periods[0]] = (min(first, tally.first_ms), max(last, tally.last_ms))
             for field_ in event_class.refused:
                 shares[field_] += events
             for dimension in event_class.overflowed:
                 name = fields.overflowed(dimension)
                 delta.progress[name] = delta.progress.get(name, 0) + events
-            if bucket.is_new and event_class.client is not None:
+            if tally.is_new and event_class.client is not None:
                 for period in event_class.periods:
                     delta.clients.setdefault(period, set()).add(event_class.client)
         delta.counts = dict(counts)

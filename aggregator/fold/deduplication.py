@@ -121,7 +121,7 @@ class _Window:
         """The realm of each new id. Filled by item, which is faster than a set's `add`."""
         self._evicted: set[bytes] = set()
         """Digests of dropped hours."""
-        self._bucket: list[bytes] | None = None
+        self._hour_ids: list[bytes] | None = None
         """The new ids of the last record's hour; None if the hour is too old to keep ids."""
         if self._newest > latest:
             # Written by format 1, which trusted every record timestamp: such an hour would keep out all later ids.
@@ -141,20 +141,20 @@ class _Window:
                 self._drop(old)
 
     def _enter(self, hour: int) -> None:
-        self._bucket = None
+        self._hour_ids = None
         self.pass_to(hour)
         # An older hour would be the next one to be dropped.
         if hour >= max(self._newest - self._window_hours, self.result.evicted_before):
             # Held even if all its ids are repeats: the next range must start from the same newest hour.
             self._hours.add(hour)
-            self._bucket = self.result.new.setdefault(hour, [])
+            self._hour_ids = self.result.new.setdefault(hour, [])
 
     def add(self, digest: bytes, hour: int, realm: str) -> None:
         """Keep an id, unless its hour is too old."""
         self._enter(hour)
-        if self._bucket is not None:
+        if self._hour_ids is not None:
             self._new[digest] = realm
-            self._bucket.append(digest)
+            self._hour_ids.append(digest)
             self._held += 1
             self._evict()
 
@@ -191,7 +191,8 @@ class Deduplicator(_Window):
         window_hours = -(-window_s // HOUR_S) + AHEAD_HOURS
         latest = now_ms // HOUR_MS + AHEAD_HOURS
         self._share = max_ids // 2
-        # Realms are counted one by one only if one of them can exceed its share in this range; otherwise at its end.
+        # The ids of each realm are counted one by one only if a realm can exceed its share in this range; otherwise
+        # `finish` counts them at the range's end.
         may_exceed = max(seen.by_realm.values(), default=0) + max_new > self._share
         self._by_realm: dict[str, int] | None = dict(seen.by_realm) if may_exceed else None
         super().__init__(seen, window_hours, max_ids, latest)
@@ -221,9 +222,9 @@ class Deduplicator(_Window):
             self._enter(record_ms // HOUR_MS)
         if digest in self._new or (digest in self._digests and digest not in self._evicted):
             return True
-        if self._bucket is not None:
+        if self._hour_ids is not None:
             self._new[digest] = realm
-            self._bucket.append(digest)
+            self._hour_ids.append(digest)
             self._held += 1
             if self._held > self._max_ids:
                 self._evict()
@@ -233,7 +234,7 @@ class Deduplicator(_Window):
         """The same, where a realm may exceed its share in this range or has done so before."""
         if self.is_repeat(digest, record_ms):
             return True
-        if self._by_realm is not None and self._excess is not None and self._bucket is not None:
+        if self._by_realm is not None and self._excess is not None and self._hour_ids is not None:
             number = self._by_realm.get(realm, 0)
             if number > self._share:
                 self.result.over_share += 1
@@ -264,8 +265,8 @@ class Deduplicator(_Window):
     def finish(self, events_by_realm: Callable[[], Mapping[str, int]] | None = None) -> DedupeResult:
         """The changes of the range.
 
-        `events_by_realm` returns the events that were not repeats. They equal the ids by realm, and save counting
-        those, if each event has kept an id, and all of them in one hour.
+        `events_by_realm` returns the number of events by realm, without repeats. If each event has kept an id, all of
+        them in one hour, these are also the numbers of ids by realm, which then need not be counted.
         """
         new = {hour: digests for hour, digests in self.result.new.items() if digests}
         events = events_by_realm() if len(new) == 1 and events_by_realm is not None else {}

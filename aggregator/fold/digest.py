@@ -1,4 +1,4 @@
-"""Keyed digests: user ids leave the process only in this form, and nothing can reverse it."""
+"""Keyed digests: the only form in which user and event ids reach Redis. Without the key no trial finds an id."""
 
 from __future__ import annotations
 

@@ -57,18 +57,19 @@ def fold(
     records, skipped = cache.without_unexpected(records)
     if not records and not skipped:
         return delta
-    native = name in DECODERS
+    # False for the binding "native" (events of any type): an adapter reads it, as it does the products' records.
+    is_native = name in DECODERS
     items: Sequence[Any] = (
-        records if native else adapter_events(adapter_named(name, rules.realm_names), records, now_ms)
+        records if is_native else adapter_events(adapter_named(name, rules.realm_names), records, now_ms)
     )
-    decode: Any = DECODERS[name].decode if native else require_event
+    decode: Any = DECODERS[name].decode if is_native else require_event
     classifier = Classifier(rules, cache)
-    buckets = classifier.buckets
+    tallies = classifier.tallies
     deduplicator = Deduplicator(cache.seen_ids, rules.dedupe_window_s, rules.dedupe_max_ids, now_ms, len(items))
     is_duplicate, digest_of = deduplicator.is_duplicate, rules.digest.event_id
     is_login, is_token = name == "login", name == "token"
     timestamps, untimed = record_times([item.timestamp for item in items], now_ms)
-    # An event between `since` and `until` is of `day` and plausible for every record: nearly all take this fast path.
+    # Between `since` and `until` all times are of `day` and plausible for every record: nearly all events skip checks.
     plausible = datetime.fromtimestamp(min(timestamps, default=now_ms) / 1000, UTC) + MAX_AHEAD
     since = until = EARLIEST
     day = 0
@@ -80,23 +81,23 @@ def fold(
     if untimed:
         timed_flags = [place not in untimed for place in range(len(timestamps))]
     for item, timestamp_ms, timed in zip(items, timestamps, timed_flags, strict=False):
-        if user_additions >= MAX_USER_ADDITIONS and (native or item.starts_record):
+        if user_additions >= MAX_USER_ADDITIONS and (is_native or item.starts_record):
             delta.end = item.offset
             break
         try:
             try:
                 event = decode(item.value)
             except (*UNDECODABLE, TypeError):
-                # Accepts a failed login over a limit; otherwise raises BadRecordError with the exact reason.
+                # Slower: accepts a failure with a field over its length limit, else raises with the exact reason.
                 event = decode_native(name, item.value)
             time = event.time
             if not since < time < until:
-                if native:
+                if is_native:
                     time = cut_time(time, item.value)
                 check_time(time, RecordTime(timestamp_ms))
                 day, since, until = classifier.local_day(time)
                 since, until = max(since, EARLIEST), min(until, plausible)
-            if not native:
+            if not is_native:
                 is_login, is_token = type(event) is Login, type(event) is TokenIssued
             # Written out: `_key` takes 0.15 µs more, a fifth of the fold.
             if is_login:
@@ -114,31 +115,31 @@ def fold(
             else:
                 key = (day, event.realm, event.client_id, event.kind)
             user_id, event_id = event.user_id, event.id
-            bucket = buckets.get(key)
+            tally = tallies.get(key)
             if (
-                bucket is None
+                tally is None
                 or (len(user_id) > SAFE_ID_CHARS if user_id else is_login)
                 or (event_id is not None and len(event_id) > SAFE_ID_CHARS)
             ):
                 checked = check(event)
                 if checked is not event:
                     event, key = checked, _key(day, checked)
-                    user_id, bucket = event.user_id, buckets.get(key)
+                    user_id, tally = event.user_id, tallies.get(key)
             if event_id is not None and rules.dedupe_window_s:
                 at_ms = timestamp_ms if timed else _ms(time)
                 digest = digest_of(event_id)
-                if bucket is None and not deduplicator.is_repeat(digest, at_ms):
-                    # The realm must have its label before it can keep the id; a repeat makes no label known.
-                    bucket = classifier.open_bucket(key, day, event)
-                    user_additions += len(bucket.event_class.periods)
-                if bucket is None or is_duplicate(digest, at_ms, bucket.realm):
-                    duplicates += native or item.starts_element
+                if tally is None and not deduplicator.is_repeat(digest, at_ms):
+                    # The label comes first, because the id is kept in its share; a repeat makes no label known.
+                    tally = classifier.open_tally(key, day, event)
+                    user_additions += len(tally.event_class.periods)
+                if tally is None or is_duplicate(digest, at_ms, tally.realm):
+                    duplicates += is_native or item.starts_element
                     continue
-            elif bucket is None:
-                bucket = classifier.open_bucket(key, day, event)
-                user_additions += len(bucket.event_class.periods)
+            elif tally is None:
+                tally = classifier.open_tally(key, day, event)
+                user_additions += len(tally.event_class.periods)
         except BadRecordError as bad:
-            delta.dead_letters.append(_dead(item, bad, native=native))
+            delta.dead_letters.append(_dead(item, bad, is_native=is_native))
             continue
         except IgnoredError:
             ignored += 1
@@ -147,19 +148,19 @@ def fold(
                 user_additions += delta.note_unknown(item.unknown)
             continue
 
-        bucket.events += 1
+        tally.events += 1
         if timed:
-            if timestamp_ms > bucket.last_ms:
-                bucket.last_ms = timestamp_ms
-            if timestamp_ms < bucket.first_ms:
-                bucket.first_ms = timestamp_ms
+            if timestamp_ms > tally.last_ms:
+                tally.last_ms = timestamp_ms
+            if timestamp_ms < tally.first_ms:
+                tally.first_ms = timestamp_ms
         if first is None or last is None:
             first = last = time
         elif time > last:
             last = time
         elif time < first:
             first = time
-        users = bucket.users
+        users = tally.users
         if users is not None and user_id and user_id not in users.applied and user_id not in users.new:
             users.new.add(user_id)
             user_additions += users.keys_per_user
@@ -170,11 +171,11 @@ def fold(
         delta.first_event_ms, delta.last_event_ms = _ms(first), _ms(last)
     folded = len(items) if item is None else items.index(item)
     delta.note_record_times(
-        timestamps[:folded], untimed, None if native else [item.starts_record for item in items[:folded]]
+        timestamps[:folded], untimed, None if is_native else [item.starts_record for item in items[:folded]]
     )
     classifier.add_to(delta)
     delta.dedupe = deduplicator.finish(classifier.events_by_realm)
-    consumed = folded if native else sum(item.starts_element for item in items[:folded])
+    consumed = folded if is_native else sum(item.starts_element for item in items[:folded])
     delta.record_progress(consumed, duplicates, ignored, note_skipped(delta, skipped, now_ms))
     return delta
 
@@ -214,8 +215,8 @@ def fold_unexpected(record: Record, end: int, error: Exception, now_ms: int) -> 
 _NONE: Final[frozenset[int]] = frozenset()
 
 
-def _dead(item: Any, bad: BadRecordError, *, native: bool) -> DeadLetter:
-    if native:
+def _dead(item: Any, bad: BadRecordError, *, is_native: bool) -> DeadLetter:
+    if is_native:
         return DeadLetter(item, bad.reason, bad.detail, item.value)
     return DeadLetter(item.record, bad.reason, bad.detail, item.raw, item.element_index)
 

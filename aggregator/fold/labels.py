@@ -87,9 +87,10 @@ class Labels:
         return True
 
     def _in_share(self, member: str, guaranteed: int, pool: int, *, may_add: bool) -> bool:
-        """Whether a label is known or admitted: within `guaranteed`, or while the realm took less than the pool has.
+        """Whether a label is known or admitted.
 
-        So one realm takes half of the pool at most. What it has taken never shrinks, so a refusal is final.
+        It is admitted within `guaranteed`, or while more is left in the pool than the realm has taken from it. So one
+        realm takes half of the pool at most. What it has taken never shrinks, so a refusal is final.
         """
         if member in self._known or member in self.new:
             return True

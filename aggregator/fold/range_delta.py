@@ -21,7 +21,7 @@ MAX_EVENT_CLASSES: Final = 4_000
 
 
 class Record(Protocol):
-    """The fields of a Kafka record that folds read; aiokafka's ConsumerRecord has them."""
+    """The fields of a Kafka record that folds read; aiokafka's records have them. Adapters read `headers` too."""
 
     @property
     def offset(self) -> int: ...

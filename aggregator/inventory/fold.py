@@ -1,6 +1,6 @@
 """The fold of the OTP inventory: states of tokens in, counts per realm and their history out. Pure.
 
-The same law as for `fold` holds: the result depends on the log and the recorded settings, not on where ranges end.
+As in `aggregator.fold.fold`: the result depends on the log and the recorded settings, not on where ranges end.
 """
 
 from __future__ import annotations
@@ -167,7 +167,7 @@ def fold_inventory(
     opens: list[bool] = []
     first: datetime | None = None
     last: datetime | None = None
-    for item, at, event, user in events:
+    for item, at, event, holder in events:
         from_adapter = isinstance(item, AdapterEvent)
         if fold.work_done >= MAX_CHANGES and (not from_adapter or item.starts_record):
             delta.end = item.offset
@@ -192,7 +192,7 @@ def fold_inventory(
                 continue
         if isinstance(event, OtpTokenState):
             event_key = b"" if event.event_id is None else rules.digest.event_id(event.event_id)
-            order = fold.fold_state(event, user, event_key)
+            order = fold.fold_state(event, holder, event_key)
             if order <= 0:
                 duplicates += order == 0
                 ignored += order < 0

@@ -188,7 +188,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         return found
 
     def end(self, shard: Shard) -> int | None:
-        """The log end in the last fetch: beyond the last stable offset while transactions are open."""
+        """The high watermark of the last fetch: beyond `LogBounds.end` while transactions are open."""
         state = _states(self._ensure_consumer()).get(_aiokafka(shard))
         return None if state is None else cast(int | None, state.highwater)
 
@@ -247,7 +247,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         return {TP(*shard) for shard, seek in self.seeks.items() if seek.in_hand >= most}
 
     def _report_unreadable(self, consumer: Any) -> None:
-        """Assign partitions again that reached an unreadable batch, once everything before it is applied."""
+        """Assign each partition again that reached an unreadable batch, once everything before the batch is applied."""
         for tp, fetched in list(consumer._fetcher._records.items()):
             unreadable, shard = getattr(fetched, "unreadable", None), Shard(*tp)
             if unreadable is None or shard in self._unreadable:

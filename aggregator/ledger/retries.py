@@ -34,7 +34,7 @@ class RetryingClient:
         self._on_error = on_error
 
     async def once(self, operation: Callable[[], Awaitable[T]]) -> T:
-        """Run an operation without a retry. Leaves a server that names another one. Raises one of UNREACHABLE."""
+        """Run an operation without a retry. Reconnects if another server must be used. Raises one of UNREACHABLE."""
         try:
             with as_connection_errors():
                 return await operation()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from redis.asyncio import RedisCluster
+from redis.asyncio.sentinel import SentinelConnectionPool
 from redis.exceptions import AuthenticationError, RedisClusterException
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
@@ -23,6 +25,15 @@ SOCKET_TIMEOUT_S: Final = 5.0
 def connect(settings: WorkerSettings) -> Client:
     """A client of the ledger's store. It never retries: RetryingClient does, and logs it."""
     return open_ledger(settings, SOCKET_TIMEOUT_S, decode_responses=True).client
+
+
+async def close(client: Client) -> None:
+    """Close a client and its connections to Sentinels, which its own `aclose` leaves open."""
+    await client.aclose()
+    pool = None if isinstance(client, RedisCluster) else client.connection_pool
+    if isinstance(pool, SentinelConnectionPool):
+        for asking in pool.sentinel_manager.sentinels:
+            await asking.aclose()
 
 
 def describe_error(error: BaseException) -> str:

@@ -17,6 +17,7 @@ from api.cache.entries import Body, CacheEntry, Figures, ResponseBody, pack_figu
 from api.cache.single_flight import SingleFlight
 from api.cache.stores import LocalStore, SharedStore
 from api.http.errors import UnavailableError
+from api.http.places import Places
 from api.ledger.client import UNREACHABLE
 from api.ledger.cooldown import Cooldown
 from api.metrics import CACHE_ANSWERS, REDIS_ERRORS
@@ -37,6 +38,10 @@ LARGE_BYTES: Final = 100_000
 """Size of packed figures from which on rendering would hold up other requests."""
 MAX_CONCURRENT: Final = 32
 """Most different requests computed at the same time; others wait, within their deadline."""
+MAX_OF_ONE: Final = 16
+"""Most of them of one tenant, so that its questions, however many, leave places to other tenants."""
+MAX_RENDERINGS: Final = 2
+"""Most threads that render large figures; each delays the event loop by up to 5 ms a turn. One tenant has half."""
 
 JITTER: Final = 0.02
 """Entries expire up to this fraction later than their TTL, so those computed together do not expire together. Never
@@ -63,7 +68,8 @@ class Cache:
         self._lookup = self._store.get
         self._flights = SingleFlight[CacheEntry]()
         self._writes: set[asyncio.Task[None]] = set()
-        self._slots = asyncio.Semaphore(MAX_CONCURRENT)
+        self._places = Places(MAX_CONCURRENT, MAX_OF_ONE, wait_s=None)
+        self._renderings = Places(MAX_RENDERINGS, MAX_RENDERINGS // 2)
         self._reachable = True
 
     def fresh(self, key: str, now: float) -> CacheEntry | None:
@@ -75,9 +81,11 @@ class Cache:
         return entry if entry is not None and now < entry.ends_at else None
 
     async def get(
-        self, key: str, ttl_s: float, compute: Callable[[], Awaitable[Figures]], kind: Any = Any
+        self, key: str, ttl_s: float, compute: Callable[[], Awaitable[Figures]], kind: Any = Any, tenant: str = ""
     ) -> CacheEntry:
         """The figures: cached, shared, or computed once for all concurrent callers. `kind` is their type.
+
+        `tenant` is the name of those who share MAX_OF_ONE.
 
         The entry is marked stale if the ledger is unreachable and the entry has expired. Raises UnavailableError, and
         the other exceptions of `compute`.
@@ -86,16 +94,23 @@ class Cache:
         if entry is not None:
             CACHE_ANSWERS.labels("hit").inc()
             return entry
-        return await self._flights.run(key, lambda: self._fill(key, ttl_s, compute, kind))
+        return await self._flights.run(key, lambda: self._fill(key, ttl_s, compute, kind, tenant))
 
-    async def body(self, key: str, entry: CacheEntry, form: str, render: Callable[[], ResponseBody]) -> Body:
+    async def body(
+        self, key: str, entry: CacheEntry, form: str, render: Callable[[], ResponseBody], tenant: str = ""
+    ) -> Body:
         """The entry in one format. The result of `render` follows from both, so it is kept with the entry.
 
         Large figures are rendered in a thread: 50,000 rows take hundreds of milliseconds as CSV.
+        Raises UnavailableError if too many are being rendered.
         """
         body = entry.bodies.get(form)
         if body is None:
-            rendered = render() if len(entry.packed) < LARGE_BYTES else await asyncio.to_thread(render)
+            if len(entry.packed) < LARGE_BYTES:
+                rendered = render()
+            else:
+                async with self._renderings.take(tenant):
+                    rendered = await asyncio.to_thread(render)
             body = entry.bodies[form] = Body(rendered)
             self._store.grown(key, entry)
         return body
@@ -109,7 +124,9 @@ class Cache:
         if self._shared is not None:
             await self._shared.close()
 
-    async def _fill(self, key: str, ttl_s: float, compute: Callable[[], Awaitable[Figures]], kind: Any) -> CacheEntry:
+    async def _fill(
+        self, key: str, ttl_s: float, compute: Callable[[], Awaitable[Figures]], kind: Any, tenant: str
+    ) -> CacheEntry:
         try:
             async with asyncio.timeout(DEADLINE_S):
                 if self._shared is not None:
@@ -121,7 +138,7 @@ class Cache:
                             return shared
                 if self._cooldown.active:
                     return self._stale(key)
-                async with self._slots:
+                async with self._places.take(tenant):
                     figures = await compute()
         except TimeoutError as error:
             release_frames(error)

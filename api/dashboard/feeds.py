@@ -10,13 +10,14 @@ from contextvars import Context
 from datetime import datetime
 from typing import Final
 
-import orjson
+import msgspec
 import structlog
 
 from api.cache.cache import Figures
 from api.dialects.own import today
 from api.endpoint import Services
 from api.http.errors import UnavailableError
+from api.http.places import tenant_of
 from api.settings.settings import ApiSettings
 
 log = structlog.get_logger(__name__)
@@ -91,13 +92,15 @@ class Feed:
         """The figures; None while they cannot be read or are stale."""
         try:
             # Through the cache: it applies the deadline and has recent results of other processes.
-            entry = await self._services.cache.get(self._key, self._interval_s / 2, self._compute)
+            entry = await self._services.cache.get(
+                self._key, self._interval_s / 2, self._compute, today.Live, tenant_of(self._realms)
+            )
         except UnavailableError:
             return None
         except Exception:  # the outermost step: listeners get the event `unavailable`
             log.exception("live figures failed")
             return None
-        return None if entry.stale else orjson.dumps(entry.figures(dict))
+        return None if entry.stale else msgspec.json.encode(entry.figures(today.Live))
 
     async def _compute(self) -> Figures:
         day = datetime.fromtimestamp(self._services.clock.now(), self._zone).date()

@@ -15,7 +15,7 @@ REQUEST_HEADERS: Final = "Authorization, Content-Encoding, Content-Type, If-None
 RESPONSE_HEADERS: Final = (
     "Age, Cache-Status, ETag, Retry-After, X-Request-Id, x-ratelimit-limit, x-ratelimit-remaining, x-ratelimit-reset"
 )
-"""What a page may read besides the headers that browsers always show."""
+"""Response headers that a page may read, in addition to those that browsers always show."""
 PREFLIGHT_S: Final = 600
 """The time for which a browser keeps a preflight's answer, and so a method or origin that was removed since."""
 

@@ -1,10 +1,10 @@
-"""Places for answers that need much memory: few at the same time, fewer of them for one caller."""
+"""Places for answers that need much memory or time: few at the same time, fewer of them for one caller."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -28,10 +28,16 @@ def is_gone(request: web.Request) -> bool:
     return request.transport is None or request.transport.is_closing()
 
 
+def tenant_of(realms: Collection[str] | None) -> str:
+    """The caller, for places that all callers with access to the same realms share. `realms` None is all realms."""
+    return "*" if realms is None else repr(sorted(realms))
+
+
 class Places:
     """At most `total` answers at the same time, and `of_one` for one caller. Others wait, in no fixed order."""
 
-    def __init__(self, total: int, of_one: int, wait_s: float = WAIT_S) -> None:
+    def __init__(self, total: int, of_one: int, wait_s: float | None = WAIT_S) -> None:
+        """`wait_s` None: the caller has a deadline of its own."""
         self._free = total
         self._of_one = of_one
         self._wait_s = wait_s
@@ -39,7 +45,7 @@ class Places:
         self._changed = asyncio.Condition()
 
     @asynccontextmanager
-    async def take(self, caller: str, gone: Callable[[], bool]) -> AsyncIterator[None]:
+    async def take(self, caller: str, gone: Callable[[], bool] = lambda: False) -> AsyncIterator[None]:
         """Hold a place. Raises UnavailableError if none became free in time, CallerGoneError if `gone()` by then."""
         async with self._changed:
             try:

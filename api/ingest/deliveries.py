@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from api.ingest.errors import ElementWarning, Rejection, TooLargeError
+from api.ingest.errors import BadBodyError, ElementWarning, Rejection, TooLargeError
 from api.ingest.event_ids import id_prefix, prefixed_id
 from api.ingest.fast_path import decode_batch, raw_events
 from api.ingest.records import Records
@@ -23,6 +23,7 @@ from schemas.unknown_fields import UNKNOWN_FIELDS, describe
 REALM: Final = "realm"
 NO_TOPIC: Final = "no_topic"
 TOO_OLD: Final = "too_old"
+EXAMPLE: Final = '[{"type": "login", "time": "2026-11-20T12:00:00Z", "user_id": "7f9c24e5"}]'
 UNKNOWN_FIELD: Final = "unknown_field"
 MAX_WARNINGS: Final = 100
 """In one answer: a sender with a misspelt field has it in all its events."""
@@ -68,7 +69,7 @@ class Converter:
     def convert(
         self, adapter: Adapter, body: bytes, headers: Headers, now_ms: int, realms: Collection[str] | None
     ) -> Delivery:
-        """`realms` limits the sender; None is all realms. Raises TooLargeError."""
+        """`realms` limits the sender; None is all realms. Raises TooLargeError, BadBodyError."""
         if adapter is native and realms is None:
             batch = decode_batch(body, now_ms, self._oldest(now_ms), self._prefix, self._topics)
             if batch is not None and (batch.exact or not self._strict):
@@ -86,6 +87,8 @@ class Converter:
         if body.count(b",") + body.count(b"\n") > self._max_events * SEPARATORS:
             raise self._too_many()
         elements = adapter(body, headers, RecordTime(now_ms))
+        if not elements:
+            raise BadBodyError(f"The body contains no event. Example: {EXAMPLE}")
         if len(elements) > self._max_events:
             raise self._too_many()
         topics, oldest, find_unknown = self._topics, self._oldest(now_ms), UNKNOWN_FIELDS.get(adapter)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Final, TypedDict
+from typing import Annotated, Final, TypedDict
 
 from aiohttp import hdrs
+from msgspec import Meta
 
 from api.endpoint import CHALLENGE, error_headers
 from api.http.errors import ApiError, ErrorBody
@@ -14,18 +15,18 @@ ACCEPTED_ENCODINGS: Final = "gzip, deflate, identity"
 
 
 class Rejection(TypedDict):
-    """A rejected element. `detail` names fields and limits, never values."""
+    """A rejected element."""
 
-    index: int
-    reason: str
-    detail: str
+    index: Annotated[int, Meta(ge=0, description="Index in the body, from 0.")]
+    reason: Annotated[str, Meta(description="A dead letter's reason, or realm, no_topic, too_old, unknown_field.")]
+    detail: Annotated[str, Meta(description="Names fields and limits, never values.")]
 
 
 class ElementWarning(TypedDict):
-    """An accepted element that its sender should check. `detail` names fields, never values."""
+    """An accepted element that its sender should check."""
 
-    index: int
-    detail: str
+    index: Annotated[int, Meta(ge=0, description="Index in the body, from 0.")]
+    detail: Annotated[str, Meta(description="Names fields, never values.")]
 
 
 class IngestError(ApiError):

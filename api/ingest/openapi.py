@@ -2,102 +2,63 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Annotated, Any, Final, get_args
+
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from api.http.problem import PROBLEM_JSON
-from api.ingest.routes import CLOUD_EVENTS_MEDIA, NATIVE_MEDIA, WEBHOOKS
+from api.ingest.errors import ElementWarning, Rejection
+from api.ingest.routes import CLOUD_EVENTS_MEDIA, EVENTS, NATIVE_MEDIA, WEBHOOKS
+from api.ingest.routes import PATHS as ROUTES
 from api.ingest.senders import SCOPE, SECRET_HEADER
-from schemas.events import EVENTS
+from api.ingest.signatures import BodyHashJwt, HmacSha256
+from schemas.events import Event
 
-REJECTED: Final[dict[str, Any]] = {
-    "type": "array",
-    "items": {
-        "type": "object",
-        "required": ["index", "reason", "detail"],
-        "properties": {
-            "index": {"type": "integer", "minimum": 0, "description": "Index in the body, from 0."},
-            "reason": {
-                "type": "string",
-                "description": "A dead letter's reason, or realm, no_topic, too_old, unknown_field.",
-            },
-            "detail": {"type": "string", "description": "Names fields and limits, never values."},
-        },
-    },
-}
-WARNINGS: Final[dict[str, Any]] = {
-    "type": "array",
-    "description": "Accepted events with unknown fields, the first 100; missing if there are none.",
-    "items": {
-        "type": "object",
-        "required": ["index", "detail"],
-        "properties": {
-            "index": {"type": "integer", "minimum": 0, "description": "Index in the body, from 0."},
-            "detail": {"type": "string", "description": "Names fields, never values."},
-        },
-    },
-}
-INDEXES: Final = {"type": "array", "items": {"type": "integer", "minimum": 0}}
-COUNT: Final = {"type": "integer", "minimum": 0}
-UNKNOWN: Final[dict[str, Any]] = {
-    "type": "object",
-    "additionalProperties": COUNT,
-    "description": "Ignored elements by event type, if the type is unknown: neither counted nor ignored by name.",
-}
+JsonSchema = dict[str, Any]
+Count = Annotated[int, Meta(ge=0)]
+Indexes = list[Count]
 
-SCHEMAS: Final[dict[str, Any]] = {
-    "Taken": {
-        "type": "object",
-        "required": ["accepted", "ignored", "rejected"],
-        "properties": {
-            "accepted": COUNT,
-            "ignored": COUNT,
-            "rejected": REJECTED,
-            "unknown": UNKNOWN,
-            "warnings": WARNINGS,
-        },
-    },
-    "IngestProblem": {
-        "type": "object",
-        "required": ["title", "status", "detail"],
-        "properties": {
-            "title": {"type": "string"},
-            "status": {"type": "integer"},
-            "detail": {"type": "string"},
-            "rejected": REJECTED,
-            "accepted": COUNT,
-            "ignored": COUNT,
-            "acknowledged": INDEXES | {"description": "With 503: elements that Kafka acknowledged."},
-            "unacknowledged": INDEXES | {"description": "With 503: elements to send again."},
-        },
-    },
-    "NativeEvent": {
-        "type": "object",
-        "required": ["type", "time"],
-        "properties": {
-            "type": {"enum": list(EVENTS)},
-            "time": {"type": "string", "format": "date-time"},
-            "id": {"type": "string", "description": "Events with equal ids count once. At most 1,024 bytes."},
-        },
-        "additionalProperties": True,
-    },
-    "CloudEvent": {
-        "type": "object",
-        "required": ["specversion", "id", "source", "type"],
-        "properties": {
-            "specversion": {"const": "1.0"},
-            "id": {"type": "string"},
-            "source": {"type": "string"},
-            "type": {"type": "string"},
-            "subject": {"type": "string"},
-            "time": {"type": "string", "format": "date-time"},
-            "data": True,
-        },
-        "additionalProperties": True,
-    },
-}
-"""Components that PATHS refer to."""
+SIGNATURES: Final = {"keycloak": HmacSha256.header, "fusionauth": BodyHashJwt.header}
+"""Headers with the body's signature, by webhook."""
 
-REFUSALS: Final = {
+
+class Taken(Struct):
+    """Kafka has every accepted event."""
+
+    accepted: Count
+    ignored: Count
+    rejected: list[Rejection]
+    unknown: Annotated[
+        dict[str, Count] | UnsetType,
+        Meta(
+            description="Ignored elements by event type, if the type is unknown: neither counted nor ignored by name."
+        ),
+    ] = UNSET
+    warnings: Annotated[
+        list[ElementWarning] | UnsetType,
+        Meta(description="Accepted events with unknown fields, the first 100; missing if there are none."),
+    ] = UNSET
+
+
+class IngestProblem(Struct):
+    """A problem document (RFC 9457)."""
+
+    title: str
+    status: int
+    detail: str
+    rejected: list[Rejection] | UnsetType = UNSET
+    accepted: Count | UnsetType = UNSET
+    ignored: Count | UnsetType = UNSET
+    acknowledged: Annotated[Indexes | UnsetType, Meta(description="With 503: elements that Kafka acknowledged.")] = (
+        UNSET
+    )
+    unacknowledged: Annotated[Indexes | UnsetType, Meta(description="With 503: elements to send again.")] = UNSET
+
+
+TYPES: Final[list[Any]] = [Taken, IngestProblem, Event]
+"""Types whose schemas PATHS refer to."""
+
+ERRORS: Final = {
     400: "Nothing was accepted: the body is malformed, or every element was rejected (`rejected`).",
     401: "The token is missing or not valid here.",
     403: f"The token lacks the scope {SCOPE}.",
@@ -113,60 +74,96 @@ def _ref(name: str) -> dict[str, str]:
     return {"$ref": f"#/components/schemas/{name}"}
 
 
-def _one_or_many(name: str) -> dict[str, Any]:
-    return {"oneOf": [_ref(name), {"type": "array", "items": _ref(name)}]}
+def schema_of_native_events(schemas: JsonSchema) -> JsonSchema:
+    """The schemas with `NativeEvent`, the union of the event types, which msgspec leaves unnamed."""
+    tags = {schemas[event.__name__]["properties"]["type"]["enum"][0]: _ref(event.__name__) for event in get_args(Event)}
+    return schemas | {
+        "NativeEvent": {
+            "title": "NativeEvent",
+            "description": "An event of any type. Unknown members are ignored.",
+            "oneOf": list(tags.values()),
+            "discriminator": {
+                "propertyName": "type",
+                "mapping": {tag: reference["$ref"] for tag, reference in tags.items()},
+            },
+        }
+    }
 
 
-def _responses() -> dict[str, Any]:
+def _one_or_many(schema: JsonSchema) -> JsonSchema:
+    return {"anyOf": [schema, {"type": "array", "items": schema}]}
+
+
+def _responses() -> JsonSchema:
     problem = {"content": {PROBLEM_JSON: {"schema": _ref("IngestProblem")}}}
     retry = {"headers": {"Retry-After": {"schema": {"type": "integer", "minimum": 1}}}}
     taken = {
         "description": "Kafka has acknowledged every accepted event.",
         "content": {"application/json": {"schema": _ref("Taken")}},
     }
-    refused = {
+    errors = {
         str(status): {"description": text} | problem | (retry if status in (429, 503) else {})
-        for status, text in REFUSALS.items()
+        for status, text in ERRORS.items()
     }
-    return {"202": taken} | refused
+    return {"202": taken} | errors
 
 
-def _events() -> dict[str, Any]:
-    content: dict[str, Any] = {media: {"schema": _one_or_many("NativeEvent")} for media in sorted(NATIVE_MEDIA)}
-    content |= {media: {"schema": _one_or_many("CloudEvent")} for media in sorted(CLOUD_EVENTS_MEDIA)}
+def _post(operation: str, summary: str, description: str, security: list[JsonSchema], schema: JsonSchema) -> JsonSchema:
     return {
         "post": {
-            "operationId": "sendEvents",
-            "summary": "Send native events or CloudEvents; in binary mode the attributes are `ce-…` headers.",
+            "operationId": operation,
+            "summary": summary,
+            "description": description,
             "tags": ["ingest"],
-            "security": [{"bearer": []}],
-            "requestBody": {"required": True, "content": content},
+            "security": security,
+            "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}},
             "responses": _responses(),
         }
     }
 
 
-def _webhook(name: str) -> dict[str, Any]:
-    return {
-        "post": {
-            "operationId": f"ingest{name.capitalize()}",
-            "summary": f"The webhook of {name}, in its own format.",
-            "description": f"Needs the webhook's secret in Authorization or {SECRET_HEADER}, or a token with {SCOPE}.",
-            "tags": ["ingest"],
-            "security": [{"bearer": []}, {"webhookSecret": []}],
-            "requestBody": {"required": True, "content": {"application/json": {"schema": True}}},
-            "responses": _responses(),
-        }
-    }
+def _events() -> JsonSchema:
+    # One media type, because generated clients send the first one or fail for several.
+    lines, cloud_events = (
+        ", ".join(f"`{media}`" for media in sorted(found - {"application/json"}))
+        for found in (NATIVE_MEDIA, CLOUD_EVENTS_MEDIA)
+    )
+    return _post(
+        "send_events",
+        "Send native events",
+        f"One event or an array of them; as {lines} one event per line. CloudEvents are accepted too: structured and "
+        f"in batches as {cloud_events}, and in binary mode with `ce-…` headers. An event whose type no topic is bound "
+        "to is rejected.",
+        [{"bearer": []}],
+        _one_or_many(_ref("NativeEvent")),
+    )
 
 
-SECURITY_SCHEMES: Final[dict[str, Any]] = {
-    "bearer": {"type": "http", "scheme": "bearer"},
+def _signature(name: str) -> str:
+    return f"{name}Signature"
+
+
+def _webhook(name: str) -> JsonSchema:
+    signed = f", {SIGNATURES[name]}" if name in SIGNATURES else ""
+    return _post(
+        f"ingest_{name}",
+        f"The webhook of {name}, in its own format",
+        f"Needs the webhook's secret in Authorization or {SECRET_HEADER}{signed}, or a token with {SCOPE}.",
+        [{"bearer": []}, {"webhookSecret": []}, *([{_signature(name): []}] if signed else [])],
+        _one_or_many({"type": "object"}),
+    )
+
+
+SECURITY_SCHEMES: Final[JsonSchema] = {
     "webhookSecret": {"type": "apiKey", "in": "header", "name": SECRET_HEADER},
+    **{
+        _signature(name): {"type": "apiKey", "in": "header", "name": header, "description": "The body's signature."}
+        for name, header in SIGNATURES.items()
+    },
 }
 
-PATHS: Final[dict[str, Any]] = {
-    "/v1/events": _events(),
-    **{f"/v1/ingest/{name}": _webhook(name) for name in WEBHOOKS},
+PATHS: Final[JsonSchema] = {
+    ROUTES[EVENTS]: _events(),
+    **{ROUTES[name]: _webhook(name) for name in WEBHOOKS},
 }
 """Only with INGEST=on."""

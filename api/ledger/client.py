@@ -103,7 +103,9 @@ class _PipelineClient:
             pipeline = self._redis.pipeline(transaction=False)
             for command, target in zip(commands, await self._targets(commands), strict=True):
                 pipeline.execute_command(*command, **target)
-            return cast(list[Any], await pipeline.execute())
+            replies = cast(list[Any], await pipeline.execute())
+            _raise_lost_cancellation()
+            return replies
 
         return await self._with_retry(send)
 
@@ -142,6 +144,17 @@ class _ClusterClient(_PipelineClient):
             {"target_nodes": self._redis.get_node_from_key(command[3])} if command[0] == "EVAL_RO" else {}
             for command in commands
         ]
+
+
+def _raise_lost_cancellation() -> None:
+    """Raise CancelledError if the running task was cancelled and continues.
+
+    redis-py sends by asyncio.wait_for, which in Python 3.11 drops a cancellation that arrives in the same turn as the
+    result. Without this a question would lose its deadline, and hold its place for as long as it takes.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 def pipelines(commands: Sequence[Command]) -> Iterator[Sequence[Command]]:

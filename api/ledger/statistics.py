@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from itertools import islice
 from typing import Any, Final, NamedTuple
 from zoneinfo import ZoneInfo
 
 from api.http.errors import ForbiddenError
+from api.http.places import Places, tenant_of
 from api.ledger.client import Client, Command
 from api.ledger.imported import Counts, Imported, decode_months
 from api.ledger.merged import MIN_SHARDS, MergedPeriods, Slice, Unit, Vector
@@ -38,8 +39,10 @@ MAX_COMMANDS: Final = 500
 DAY_S: Final = 86_400
 """A period that expires sooner is not merged: by another server's clock its keys may be gone before its index entry."""
 RESTORING: Final = b"%d" % fields.RESTORING
-MAX_WIDE: Final = 2
+MAX_WIDE: Final = 3
 """Most questions with a row per label that are computed at the same time: each may hold tens of MB."""
+MAX_WIDE_OF_ONE: Final = 2
+"""Most of them of one tenant, so that the wide questions of another never wait for its own."""
 
 READ_EXPIRIES: Final = """
 return {redis.call('TIME')[1], redis.call('HGET', KEYS[2], ARGV[1]), redis.call('ZMSCORE', KEYS[1], unpack(ARGV, 2)),
@@ -101,12 +104,16 @@ class Statistics:
         self._client = client
         self._prefix = settings.key_prefix
         self._by_realm = "realm" in settings.users_by and "realm" in settings.counts_by
-        self.wide_questions = asyncio.Semaphore(MAX_WIDE)
+        self._wide_questions = Places(MAX_WIDE, MAX_WIDE_OF_ONE, wait_s=None)
         cluster, exact_up_to = settings.redis_cluster, settings.exact_up_to
         self._merged = (
             None if merged is None else MergedPeriods(client, self._prefix, exact_up_to, merged, cluster=cluster)
         )
         self.users = DistinctUsers(client, self._prefix, exact_up_to, cluster=cluster, merged=self._merged)
+
+    def wide_question(self, realms: Collection[str] | None) -> AbstractAsyncContextManager[None]:
+        """A place for one question with a row per label, among those of principals with the same realms."""
+        return self._wide_questions.take(tenant_of(realms))
 
     def scopes_of(self, realms: Collection[str] | None) -> tuple[Scope, ...]:
         """The scopes that a principal limited to `realms` sees as everything; empty if it sees nothing.
@@ -314,7 +321,7 @@ class Statistics:
         return {shard.shard.tag: HeldIds.of(held) for shard, held in zip(shards, replies, strict=True)}
 
     async def active_clients(self, period: str) -> ActiveUsers:
-        """Distinct clients that received tokens without a user in a period."""
+        """Distinct clients with a successful login or an issued token in a period."""
         held = await self.find_periods([period])
         return await self.users.count_sketches([shard.clients(period) for shard in held.shards.get(period, ())])
 

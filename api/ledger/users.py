@@ -54,7 +54,7 @@ class ActiveUsers:
 
 
 class ShardScope(NamedTuple):
-    """The users of one scope and period in one shard."""
+    """One scope and period in one shard, whose users or counters are read."""
 
     shard: ShardKeys
     period: str

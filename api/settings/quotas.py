@@ -10,10 +10,14 @@ from typing import Annotated, Final
 import msgspec
 
 from api.settings.watched_file import WatchedFile, read_bounded
+from schemas.decoding_errors import describe
 from schemas.time.clock import SYSTEM, Clock
 
 Limit = Annotated[int, msgspec.Meta(ge=1, le=10**15)]
 Name = Annotated[str, msgspec.Meta(max_length=256)]
+
+
+EXAMPLE: Final = '{"tenant": 5000, "clients": [{"realm": "customers", "client_id": "web", "limit": 1000}]}'
 
 
 class ClientQuota(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -48,7 +52,8 @@ def _decode(path: Path, content: bytes) -> Quotas:
     try:
         quotas = msgspec.json.decode(content, type=Quotas)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not an object with tenant and clients: {error}") from error
+        fault = describe(error, content) if isinstance(error, msgspec.ValidationError) else str(error)
+        raise ValueError(f"{path} is not an object with tenant and clients: {fault}; example: {EXAMPLE}") from error
     seen: set[tuple[str, str]] = set()
     for number, quota in enumerate(quotas.clients):
         if (quota.realm, quota.client_id) in seen:

@@ -38,7 +38,7 @@ T = TypeVar("T", str, SecretStr, Path | None, tuple[str, ...])
 
 def _auth_methods(methods: tuple[AuthMethod, ...]) -> tuple[AuthMethod, ...]:
     if not methods:
-        raise ValueError("is not set: list at least one of jwt, introspection, static; or none, to answer everybody")
+        raise ValueError("is not set; allowed: jwt, introspection, static, or several; or none, to answer everybody")
     if "none" in methods and len(methods) > 1:
         raise ValueError("none answers everybody, so it cannot be combined with another method")
     return methods
@@ -55,7 +55,8 @@ def _required_by_method(value: T, info: ValidationInfo) -> T:
 
 def _tokens(path: Path | None, info: ValidationInfo) -> Path | None:
     if path is not None and "static" in info.data.get("auth", ()):
-        token_file.read(path)
+        # `stat_scope` is validated before this field; it is missing here only if it is invalid.
+        token_file.check_scopes(path, info.data.get("stat_scope", ""))
     return path
 
 
@@ -90,7 +91,7 @@ def _holds_one_body(in_flight: int, info: ValidationInfo) -> int:
 
 def _long_enough(secret: SecretStr) -> SecretStr:
     if 0 < len(secret.get_secret_value()) < MIN_SECRET_CHARS:
-        raise ValueError(f"must have at least {MIN_SECRET_CHARS} characters")
+        raise ValueError(f"must have at least {MIN_SECRET_CHARS} characters; make one with: openssl rand -hex 32")
     return secret
 
 
@@ -127,6 +128,7 @@ class ApiSettings(KafkaSettings):
     cache_redis_url: RedisUrl | None = Field(
         None,
         description="Redis that api processes share for answers, limits and sessions; unset: each process has its own.",
+        examples=["redis://127.0.0.1:6379/1"],
     )
     api_host: str = Field("127.0.0.1", description="Address on which the api listens.")
     api_port: int = Field(8080, ge=0, le=65_535, description="Port on which the api listens; 0 means a free port.")
@@ -140,24 +142,41 @@ class ApiSettings(KafkaSettings):
     auth: Annotated[Listed[AuthMethod], AfterValidator(_auth_methods)] = Field(
         (),
         description="Methods that authenticate tokens: jwt, introspection, static, or several; none answers everybody.",
+        examples=["static"],
     )
     auth_issuer: Annotated[str, AfterValidator(_required_by_method)] = Field(
-        "", description="Required `iss` of a JWT, and of an introspection answer that has one."
+        "",
+        description="Required `iss` of a JWT, and of an introspection answer that has one.",
+        examples=["https://login.example.com"],
     )
     auth_audience: Annotated[Listed[str], AfterValidator(_required_by_method)] = Field(
         (),
         description="Audiences, one of which must be in `aud` of a JWT, and of an introspection answer that has `aud`.",
+        examples=["authtally"],
     )
-    auth_jwks_url: Url = Field("", description="URL at which the issuer publishes the keys of its JWTs.")
-    auth_introspection_url: Url = Field("", description="URL of the RFC 7662 endpoint for opaque tokens.")
+    auth_jwks_url: Url = Field(
+        "",
+        description="URL at which the issuer publishes the keys of its JWTs.",
+        examples=["https://login.example.com/jwks"],
+    )
+    auth_introspection_url: Url = Field(
+        "",
+        description="URL of the RFC 7662 endpoint for opaque tokens.",
+        examples=["https://login.example.com/introspect"],
+    )
     auth_client_id: Annotated[str, AfterValidator(_required_by_method)] = Field(
-        "", description="Client id of the api at the introspection endpoint."
+        "", description="Client id of the api at the introspection endpoint.", examples=["authtally"]
     )
     auth_client_secret: Annotated[SecretStr, AfterValidator(_required_by_method)] = Field(
         SecretStr(""), description="Client secret of AUTH_CLIENT_ID."
     )
+    stat_scope: str = Field(
+        "jans_stat", min_length=1, description="Token scope that the Janssen and Gluu statistics require."
+    )
     auth_tokens_file: Annotated[Path | None, AfterValidator(_required_by_method), AfterValidator(_tokens)] = Field(
-        None, description="JSON file of static tokens, each with sha256, subject, scopes and optionally realms."
+        None,
+        description="JSON file of static tokens, each with sha256, subject, scopes and optionally realms.",
+        examples=["/etc/authtally/tokens.json"],
     )
     auth_realms_claim: str = Field(
         "realms",
@@ -179,9 +198,6 @@ class ApiSettings(KafkaSettings):
         (),
         description="Host names at which AUTH=none answers, beside addresses, API_HOST and names without a dot.",
     )
-    stat_scope: str = Field(
-        "jans_stat", min_length=1, description="Token scope that the Janssen and Gluu statistics require."
-    )
 
     janssen_shape: Shape = Field(
         "documented", description="Whether /jans-auth answers as in Janssen's documentation or as its source code does."
@@ -201,11 +217,14 @@ class ApiSettings(KafkaSettings):
         description="LinOTP's realms in its order: /reporting also lists those that have no rows yet.",
     )
     linotp_url: Annotated[str, AfterValidator(http_url)] = Field(
-        "", description="LinOTP's URL, asked whether an admin_session is valid; empty: only this api's own sessions."
+        "",
+        description="LinOTP's URL, asked whether an admin_session is valid; empty: only this api's own sessions.",
+        examples=["https://linotp.example.com"],
     )
     reporting_policy_file: Annotated[Path | None, AfterValidator(_policies)] = Field(
         None,
         description="File of LinOTP policies (scopes reporting, reporting.access); unset: every token may read all.",
+        examples=["/etc/authtally/policies.cfg"],
     )
     reporting_session_s: int = Field(
         3600, ge=1, le=2_592_000, description="Lifetime of a reporting session in seconds."
@@ -238,7 +257,9 @@ class ApiSettings(KafkaSettings):
         "CACHE_REDIS_URL; 0 reads every shard for every question.",
     )
     quotas_file: Annotated[Path | None, AfterValidator(_quotas)] = Field(
-        None, description="JSON file of monthly machine-to-machine quotas: tenant, and clients by realm and client_id."
+        None,
+        description="JSON file of monthly machine-to-machine quotas: tenant, and clients by realm and client_id.",
+        examples=["/etc/authtally/quotas.json"],
     )
     cache_grace_s: int = Field(
         86_400,
@@ -248,13 +269,17 @@ class ApiSettings(KafkaSettings):
 
     dashboard: bool = Field(True, description="Whether to serve the dashboard at /.")
     dashboard_client_id: Annotated[str, AfterValidator(_has_issuer)] = Field(
-        "", description="Public client of AUTH_ISSUER for the dashboard's sign-in; empty: users paste a token."
+        "",
+        description="Public client of AUTH_ISSUER for the dashboard's sign-in; empty: users paste a token.",
+        examples=["dashboard"],
     )
     dashboard_scope: str = Field(
         "openid stats:read", min_length=1, description="OAuth scopes that the dashboard requests at sign-in."
     )
     dashboard_connect_origins: Annotated[Listed[str], AfterValidator(_origins)] = Field(
-        (), description="Origins of AUTH_ISSUER's token endpoint, if they differ from the issuer's origin."
+        (),
+        description="Origins of AUTH_ISSUER's token endpoint, if they differ from the issuer's origin.",
+        examples=["https://login.example.com"],
     )
     live_interval_s: float = Field(
         2.0, ge=0.1, le=60, description="Seconds between two reads of the figures that /v1/live sends after a change."

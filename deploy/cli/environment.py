@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ from dotenv import dotenv_values
 from pydantic_settings import BaseSettings
 
 from schemas.settings import PREFIX, SECRETS_DIR, SettingsError, read
+from schemas.suggestions import did_you_mean
 
 S = TypeVar("S", bound=BaseSettings)
 
@@ -36,12 +36,11 @@ def set_names(environment: Mapping[str, str] | None = None) -> Mapping[str, str 
 
 def unknown_names(names: Iterable[str], known: set[str]) -> list[str]:
     """One fault per unknown name with our prefix; ignored, a misspelt setting would silently keep its default."""
-    faults = []
-    for name in sorted({name.upper() for name in names}):
-        if name.startswith(PREFIX) and name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            faults.append(f"{name}: no such setting" + (f"; did you mean {close[0]}?" if close else ""))
-    return faults
+    return [
+        f"{name}: no such setting{did_you_mean(name, known)}"
+        for name in sorted({name.upper() for name in names})
+        if name.startswith(PREFIX) and name not in known
+    ]
 
 
 def load(settings: type[S]) -> S:

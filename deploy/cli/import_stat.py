@@ -115,7 +115,9 @@ def remove(settings: WorkerSettings, texts: Sequence[str], *, dry_run: bool, as_
         try:
             months.append(month_of(text))
         except ValueError as error:
-            raise click.BadParameter(f"{text!r} is neither YYYYMM nor YYYY-MM", param_hint="--remove") from error
+            raise click.BadParameter(
+                f"{text!r} is not a month; allowed: YYYY-MM or YYYYMM; example: 2025-03", param_hint="--remove"
+            ) from error
     there = _held(settings, ()).imported
     gone = sorted({month.key for month in months if month in there})
     if not dry_run and gone:

@@ -19,13 +19,13 @@ from aggregator.settings import WorkerSettings
 from deploy.cli import audit
 from deploy.cli.json_output import print_json
 from deploy.cli.operations import confirmed, shards_held, show_table
+from deploy.cli.positions import no_such_shard
 from deploy.cli.snapshot import with_connection
 from deploy.cli.snapshot.redis_connections import RedisConnection, connect_to, is_same_node, names
 from deploy.cli.terminal import echo
 from schemas.events import EARLIEST, MAX_AHEAD
 from schemas.ledger import changes, fields
 from schemas.ledger.keys import Shard, ShardKeys
-from schemas.settings import PREFIX
 
 AT_ONCE: Final = 1_000
 """Members per command, and keys per pipeline."""
@@ -78,7 +78,7 @@ def rebuild_index(settings: WorkerSettings, shard: Shard | None, yes: bool, *, a
     async def run(client: Client, change: bool) -> list[Repair]:
         held = await shards_held(client, settings)
         if shard is not None and shard not in held:
-            raise click.ClickException(f"the ledger under {PREFIX}KEY_PREFIX={settings.key_prefix} has no {shard.tag}")
+            raise click.ClickException(no_such_shard(settings, shard))
         chosen = sorted(held) if shard is None else [shard]
         return [await repair(client, ShardKeys(settings.key_prefix, each), change=change) for each in chosen]
 

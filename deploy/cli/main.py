@@ -8,10 +8,11 @@ import click
 
 from deploy.cli.commands import data, operate, report, services
 from deploy.cli.commands import help as manual
+from deploy.cli.commands.options import Choice
 
 
 @click.command()
-@click.argument("shell", type=click.Choice(manual.SHELLS))
+@click.argument("shell", type=Choice(manual.SHELLS))
 @click.pass_context
 def completion(context: click.Context, shell: str) -> None:
     """Print the script with which a shell completes commands, options, formats and topics.

@@ -16,16 +16,21 @@ from rich.console import Console
 from rich.table import Table
 
 from aggregator.ledger.ledger import Ledger, LedgerDefectError
-from aggregator.ledger.store import UNREACHABLE, Client, connect, describe_error
+from aggregator.ledger.store import UNREACHABLE, Client, close, connect, describe_error
 from aggregator.settings import WorkerSettings
 from deploy.cli.terminal import echo, printable
+from schemas.connections.kafka_diagnosis import diagnose
 from schemas.ledger import keys
 from schemas.ledger.keys import Shard
-from schemas.settings import PREFIX
+from schemas.settings import PREFIX, KafkaSettings
 from schemas.telemetry import logs
 
 PATIENCE_S: Final = 10.0
 NO_ID: Final = ""
+UNREACHABLE_BROKERS: Final = frozenset(
+    {KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._TIMED_OUT, KafkaError._RESOLVE}
+)
+"""Errors for which a connection step by step finds the cause."""
 
 T = TypeVar("T")
 _headers = methodcaller("headers")
@@ -56,7 +61,7 @@ def with_ledger(settings: WorkerSettings, operation: Callable[[Ledger, Client], 
             async with asyncio.timeout(PATIENCE_S):
                 return await operation(ledger, client)
         finally:
-            await client.aclose()
+            await close(client)
 
     try:
         return asyncio.run(conversation())
@@ -74,8 +79,12 @@ async def shards_held(client: Client, settings: WorkerSettings) -> set[Shard]:
     return {Shard.parse(tag) for tag in tags}
 
 
-def kafka_errors_as_usage(error: KafkaException) -> click.ClickException:
-    return click.ClickException(f"{PREFIX}KAFKA_BOOTSTRAP_SERVERS: {error.args[0].str()}")
+def kafka_errors_as_usage(error: KafkaException, settings: KafkaSettings) -> click.ClickException:
+    """The error with the brokers' addresses; for a failed connection, with the setting that is the likely cause."""
+    fault = error.args[0]
+    if fault.code() in UNREACHABLE_BROKERS:
+        return click.ClickException(diagnose(settings, (), fault.str()))
+    return click.ClickException(f"{PREFIX}KAFKA_BOOTSTRAP_SERVERS={settings.kafka_bootstrap_servers}: {fault.str()}")
 
 
 def consumer(settings: WorkerSettings) -> Any:
@@ -129,7 +138,7 @@ def logs_of(settings: WorkerSettings, topics: Iterable[str]) -> dict[Shard, Log]
             found[shard] = Log(topic_id, start, ends[shard])
         return found
     except KafkaException as error:
-        raise kafka_errors_as_usage(error) from error
+        raise kafka_errors_as_usage(error, settings) from error
     finally:
         reader.close()
 

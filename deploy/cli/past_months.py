@@ -224,7 +224,7 @@ def _month(value: Any) -> Month:
     try:
         return month_of(value)
     except ValueError as error:
-        raise _WrongError(f"month: neither YYYYMM nor YYYY-MM: {_shown(value)}") from error
+        raise _WrongError(f"`month` is {_shown(value)}; allowed: YYYY-MM or YYYYMM; example: 2025-03") from error
 
 
 def _count(name: str, value: Any) -> int:

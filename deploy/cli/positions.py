@@ -18,6 +18,7 @@ from deploy.cli.terminal import echo
 from schemas.ledger import fields
 from schemas.ledger.keys import Shard
 from schemas.settings import PREFIX
+from schemas.suggestions import did_you_mean
 
 EARLIEST: Final = "earliest"
 LATEST: Final = "latest"
@@ -65,9 +66,11 @@ def target_of(to: str, log: Log) -> int:
     if to == LATEST:
         return log.end
     if not to.isascii() or not to.isdigit():
-        raise click.BadParameter(f"{to!r} is neither {EARLIEST}, {LATEST} nor an offset", param_hint="--to")
+        raise click.BadParameter(
+            f"{to!r} is not an offset; allowed: {EARLIEST}, {LATEST}, or a number such as 120000", param_hint="--to"
+        )
     if not log.start <= int(to) <= log.end:
-        raise click.BadParameter(f"{to} is outside the log, {log.start} to {log.end}", param_hint="--to")
+        raise click.BadParameter(f"{to} is outside the log; allowed: {log.start} to {log.end}", param_hint="--to")
     return int(to)
 
 
@@ -190,7 +193,7 @@ def allow_unexpected(settings: WorkerSettings, shard: Shard, number: int, *, as_
 
     held = with_ledger(settings, ask)
     if held is None:
-        raise click.ClickException(f"the ledger under {PREFIX}KEY_PREFIX={settings.key_prefix} has no {shard.tag}")
+        raise click.ClickException(no_such_shard(settings, shard))
     parameters = {"topic": shard.topic, "partition": shard.partition, "before": held.allowed}
     audit.record(settings, "positions allow-unexpected", parameters, number)
     full = held.unexpected >= number
@@ -213,13 +216,23 @@ def allow_unexpected(settings: WorkerSettings, shard: Shard, number: int, *, as_
         echo("If the partition had stopped because of them, a running worker continues within seconds.")
 
 
+def no_such_shard(settings: WorkerSettings, shard: Shard) -> str:
+    return (
+        f"the ledger under {PREFIX}KEY_PREFIX={settings.key_prefix} has no counts of {shard.tag}; "
+        "`authtally positions show` lists the partitions"
+    )
+
+
 def reset(settings: WorkerSettings, shard: Shard, to: str, yes: bool, *, as_json: bool) -> None:
     """Move one shard after printing the effects. Raises click.ClickException."""
     if shard.topic not in settings.topics:
-        raise click.ClickException(f"{PREFIX}TOPICS does not name {shard.topic}")
+        allowed = f"allowed: {', '.join(settings.topics)}{did_you_mean(shard.topic, settings.topics)}"
+        raise click.BadParameter(f"{PREFIX}TOPICS does not name {shard.topic!r}; {allowed}", param_hint="TOPIC")
     log = logs_of(settings, [shard.topic]).get(shard)
     if log is None:
-        raise click.ClickException(f"Kafka has no partition {shard.partition} of {shard.topic}")
+        raise click.ClickException(
+            f"Kafka has no partition {shard.partition} of {shard.topic}; `authtally positions show` lists them"
+        )
     target = target_of(to, log)
     state = with_ledger(settings, lambda ledger, _client: ledger.read_state(shard))
     move = assess(shard, state, log, target)

@@ -38,9 +38,13 @@ MOVED: Final = -1
 REMOVE: Final = """
 local have = redis.call('GET', KEYS[1]) or ''
 if ARGV[1] ~= '' and have ~= ARGV[1] then return -1 end
-for from = 10, #KEYS, 3900 do redis.call('UNLINK', unpack(KEYS, from, math.min(from + 3899, #KEYS))) end
-local commands = {{'SREM', 3}, {'HDEL', 4}, {'HDEL', 5}, {'HDEL', 6}, {'HSET', 7}, {'HDEL', 7}, {'HDEL', 8}}
-local at = 5
+local keys = 11 + tonumber(ARGV[6])
+for hour = 11, keys - 1 do redis.call('HDEL', KEYS[hour], ARGV[5]) end
+for from = keys, #KEYS, 3900 do redis.call('UNLINK', unpack(KEYS, from, math.min(from + 3899, #KEYS))) end
+local commands = {
+  {'SREM', 3}, {'HDEL', 9}, {'HDEL', 4}, {'HDEL', 5}, {'HDEL', 6}, {'HSET', 7}, {'HDEL', 7}, {'HDEL', 8}
+}
+local at = 7
 for _, command in ipairs(commands) do
   local last = at + tonumber(ARGV[at])
   for from = at + 1, last, 3900 do
@@ -52,13 +56,14 @@ local time = redis.call('TIME')
 local clock = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
 redis.call('HSET', KEYS[2], ARGV[2], string.format('%.0f', (redis.call('HGET', KEYS[2], ARGV[2]) or 0) + 1))
 redis.call('HSET', KEYS[2], ARGV[3], (have == '' and '0' or have) .. ' ' .. clock)
-redis.call('HSET', KEYS[9], 'epoch', ARGV[4])
-return #KEYS - 9
+redis.call('HSET', KEYS[10], 'epoch', ARGV[4])
+return #KEYS - keys + 1
 """
-"""Removes the keys KEYS[10…] and members of KEYS[3] to KEYS[8], and counts the removal in meta.
+"""Removes keys, and fields and members of other keys, and counts the removal in meta.
 
-ARGV[4] becomes the epoch in KEYS[9]. ARGV[5…] are seven lists, each after its length. Writes nothing and returns -1 if
-ARGV[1] is not empty and not the shard's position.
+ARGV[4] becomes the epoch in KEYS[10]. KEYS[3] to KEYS[9] have the members; of the next ARGV[6] keys, the realms of
+hours of ids, the field ARGV[5] is removed; the keys after those are removed. ARGV[7…] are eight lists of members, each
+after its length. Writes nothing and returns -1 if ARGV[1] is not empty and not the shard's position.
 """
 
 
@@ -75,6 +80,11 @@ class Removal:
     groups: list[list[str]] = field(default_factory=list)
     """Keys by period and scope; the script must remove those of one group together."""
     labels: list[str] = field(default_factory=list)
+    """The realm, its clients and its words."""
+    shares: list[str] = field(default_factory=list)
+    """Fields of the shares hash."""
+    id_realms: list[str] = field(default_factory=list)
+    """Keys of hours whose ids contain some of the realm's."""
     number: int | None = None
     """The realm's number in the OTP inventory."""
     tokens: dict[bytes, bytes] = field(default_factory=dict)
@@ -89,7 +99,7 @@ class Removal:
 
     @property
     def empty(self) -> bool:
-        return not (self.groups or self.labels or self.number is not None)
+        return not (self.groups or self.labels or self.shares or self.id_realms or self.number is not None)
 
     def as_document(self) -> dict[str, Any]:
         return {
@@ -121,7 +131,7 @@ def remove(settings: WorkerSettings, realm: str, yes: bool, *, as_json: bool) ->
     if not as_json:
         _show(realm, found)
         if found:
-            echo("\n".join(["What remains:", *remains(settings)]))
+            echo("\n".join(["What remains:", *remains(settings, realm)]))
     unfit = [each for each in found if each.unfit]
     removes = bool(found) and not unfit and confirmed(yes, "Remove it?", as_json=as_json)
     if removes:
@@ -129,17 +139,19 @@ def remove(settings: WorkerSettings, realm: str, yes: bool, *, as_json: bool) ->
         audit.record(settings, "realm remove", {"realm": realm}, sum(each.keys for each in found))
     if as_json:
         shards = [each.as_document() for each in found]
-        print_json({"realm": realm, "shards": shards, "removed": removes, "remains": remains(settings)})
+        print_json({"realm": realm, "shards": shards, "removed": removes, "remains": remains(settings, realm)})
     elif removes:
         echo("Removed.")
     if unfit:
         raise click.ClickException("a shard is being restored; nothing was removed: repeat after the restore")
 
 
-def remains(settings: WorkerSettings) -> list[str]:
+def remains(settings: WorkerSettings, realm: str) -> list[str]:
     """What a removal leaves."""
+    named = ["REALM_NAMES and the meta of shards name the realm: change it, then run `authtally settings adopt`."]
     return [
         "The figures of everything and of nodes keep the realm's part: their counts and sketches cannot be split.",
+        "Words of its events in the figures of everything, such as reasons of failures, stay, without the realm.",
         "Imported months, the recordings of reporting policies and the audit log stay.",
         f"Digests of users in those sketches, and of event ids for {settings.dedupe_window_s} s, stay; "
         "only the hash key connects them to users.",
@@ -147,6 +159,7 @@ def remains(settings: WorkerSettings) -> list[str]:
         "AUTH0_CACHE_TTL_S; while Redis is unreachable CACHE_GRACE_S longer.",
         "Kafka keeps the realm's records and dead letters until their retention ends; a replay counts them again.",
         "Snapshots and backups that were made before contain the realm.",
+        *(named if realm in settings.realm_names.values() else ()),
     ]
 
 
@@ -158,11 +171,9 @@ async def plan(client: Client, of: ShardKeys, realm: str) -> Removal:
         if position is not None and int(position) == fields.RESTORING:
             found.unfit = "is being restored"
             return found
-        found.labels = [
-            member
-            for member in map(bytes.decode, await line.call("SMEMBERS", of.labels))
-            if _is_of(fields.split(member), realm)
-        ]
+        labels, shares = await line.pipe([("SMEMBERS", of.labels), ("HKEYS", of.shares)])
+        found.labels = [member for member in map(bytes.decode, labels) if _is_of(fields.split(member), realm)]
+        found.shares = [name for name in map(bytes.decode, shares) if fields.split(name)[-1] == realm]
         if number is not None:
             found.number, found.position = int(number), (position or b"").decode()
             await _plan_tokens(line, of, found)
@@ -171,12 +182,16 @@ async def plan(client: Client, of: ShardKeys, realm: str) -> Removal:
 
 
 def _is_of(label: Sequence[str], realm: str) -> bool:
-    """Whether a label is the realm, or a client of it."""
-    return label[0] in ("realm", "client") and label[1] == realm
+    """Whether a label is the realm, or a client or word of it. Words of format 1 belong to no realm."""
+    dimension, *names = label
+    if dimension == "realm":
+        return names == [realm]
+    return dimension in ("client", *fields.RESERVED) and len(names) == 2 and names[0] == realm
 
 
 async def _plan_keys(line: RedisConnection, of: ShardKeys, realm: str, found: Removal) -> None:
     groups: dict[object, list[str]] = {}
+    hours: set[str] = set()
     async for some in names(line, of.base):
         for name in map(bytes.decode, some):
             bucket = of.scope_of(name)
@@ -184,8 +199,13 @@ async def _plan_keys(line: RedisConnection, of: ShardKeys, realm: str, found: Re
                 groups.setdefault(bucket, []).append(name)
             elif found.number is not None and of.otp_realm_of(name) == found.number:
                 groups.setdefault(found.number, []).append(name)
+            elif of.has_id_realms(name):
+                hours.add(name)
     # A key may be scanned twice.
     found.groups = [sorted(set(group)) for group in groups.values()]
+    hashes = sorted(hours)
+    numbers = await line.pipe([("HGET", name, fields.realm(realm)) for name in hashes])
+    found.id_realms = [name for name, number in zip(hashes, numbers, strict=True) if number is not None]
 
 
 def _is_scope_of(scope: Scope, realm: str) -> bool:
@@ -226,20 +246,11 @@ async def remove_from(client: Client, of: ShardKeys, realm: str) -> None:
             return
         async with _connected(client, of) as line:
             for groups, members in _steps(found):
-                since, token = fields.since(fields.REMOVALS), changes.new_token()
-                arguments = [found.position, fields.REMOVALS, since, token, *members]
-                hashes = [
-                    of.position,
-                    of.meta,
-                    of.labels,
-                    of.realms,
-                    of.totals,
-                    of.reported,
-                    of.tokens,
-                    of.holders,
-                    of.changes,
-                ]
-                keys = [*hashes, *(key for group in groups for key in group)]
+                in_meta = (fields.REMOVALS, fields.since(fields.REMOVALS))
+                moved = (found.position, *in_meta, changes.new_token())
+                arguments = [*moved, fields.realm(realm), len(found.id_realms), *members]
+                changed = [of.labels, of.realms, of.totals, of.reported, of.tokens, of.holders, of.shares, of.changes]
+                keys = [of.position, of.meta, *changed, *found.id_realms, *(key for group in groups for key in group)]
                 if await line.call("EVAL", REMOVE, len(keys), *keys, *arguments) == MOVED:
                     break
     raise click.ClickException(
@@ -251,7 +262,7 @@ def _steps(found: Removal) -> Iterator[tuple[list[list[str]], list[Any]]]:
     """The groups of keys and the members for each script; the OTP inventory needs one script for all."""
     number = [] if found.number is None else [found.number]
     states = [part for pair in found.tokens.items() for part in pair]
-    lists = (found.labels, [found.realm] * len(number), number, number, states, found.dropped)
+    lists = (found.labels, found.shares, [found.realm] * len(number), number, number, states, found.dropped)
     members: list[Any] = [part for each in (*lists, found.holders) for part in (len(each), *each)]
     taken: list[list[str]] = []
     for group in found.groups:

@@ -30,6 +30,13 @@ from schemas.ledger import keys
 
 ROOT: Final = Path(__file__).parents[2]
 ALERTS: Final = ROOT / "deploy" / "observability" / "alerts.yaml"
+EXAMPLES: Final = {
+    "curl": ("publish_http.sh",),
+    "Python": ("publish_http.py", "publish_kafka.py"),
+    "JavaScript": ("publish_http.mjs", "publish_kafka.mjs"),
+    "Java": ("PublishHttp.java", "PublishKafka.java"),
+    "Go": ("go/http/main.go", "go/kafka/main.go"),
+}
 PART: Final = re.compile(r"(<!-- generated: ([a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -147,6 +154,18 @@ def _pairs(name: str, meaning: str, pairs: dict[str, str]) -> str:
     )
 
 
+def publishing_examples() -> str:
+    """The programs of docs/examples/, one section per language."""
+    blocks = []
+    for language, names in EXAMPLES.items():
+        blocks.append(f"## {language}")
+        for name in names:
+            path = ROOT / "docs" / "examples" / name
+            fence = {"mjs": "javascript", "py": "python", "sh": "sh"}.get(path.suffix[1:], path.suffix[1:])
+            blocks.append(f"[`{name}`](examples/{name})\n\n```{fence}\n{path.read_text(encoding='utf-8').strip()}\n```")
+    return "\n\n".join(blocks)
+
+
 PARTS: Final[dict[str, Callable[[], str]]] = {
     "settings": settings,
     "metrics": metrics,
@@ -155,6 +174,7 @@ PARTS: Final[dict[str, Callable[[], str]]] = {
     "ledger-keys": ledger_keys,
     "dead-letter-reasons": dead_letter_reasons,
     "doctor-checks": doctor_checks,
+    "publishing-examples": publishing_examples,
     "capacity-memory": capacity.memory_table,
     "capacity-sites": capacity.sites_table,
 }

@@ -81,7 +81,7 @@ def create(
         ]
         made = set() if dry_run or not missing else _make(admin, missing)
     except KafkaException as error:
-        raise kafka_errors_as_usage(error) from error
+        raise kafka_errors_as_usage(error, settings) from error
     result = []
     for topic, (event, count) in plan.items():
         if topic in there:

@@ -204,7 +204,7 @@ def _report(children: Children, sample: SampleEvents, options: Options, seconds:
         f"\nReady after {seconds:.1f} s: {sample.expected.records:,} events of {len(months)} months are counted, "
         f"{sample.expected.dead.total()} dead letters."
     )
-    if options.until is None:
+    if options.until is None and not options.then_exit:
         console.print(f"A new event follows every {TRICKLE_S:g} s.")
     console.print(
         "KAFKA_IDEMPOTENCE is off here: the demo's broker has no idempotent producers. Leave it on with Kafka."

@@ -159,7 +159,7 @@ def _read(raw: bytes, at: RecordTime) -> tuple[Event, ...] | UnknownType:
     entry = envelope.detail or envelope.data or envelope
     item = getattr(entry, "data", None) or entry
     if item.type is None:
-        raise BadRecordError("missing_field", "Object missing required field `type`")
+        raise BadRecordError("missing_field", "`type` is missing")
     code = CODES.get(item.type)
     if code is None:
         return () if item.type in IGNORED else UnknownType.of(item.type)

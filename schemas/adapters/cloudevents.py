@@ -15,6 +15,7 @@ from msgspec import Raw, Struct
 from schemas.adapters.elements import Element, Headers, UnknownType
 from schemas.adapters.framing import bad_element, element, elements
 from schemas.adapters.timestamps import Number, from_text, whole
+from schemas.decoding_errors import example_of
 from schemas.events import (
     BOM,
     MAX_TOKENS,
@@ -122,13 +123,15 @@ def _read(raw: bytes, at: RecordTime) -> tuple[Event, ...] | UnknownType:
 def _events(envelope: Attributes, raw: bytes | Raw, at: RecordTime) -> tuple[Event, ...] | UnknownType:
     for name in ("specversion", "id", "source", "type"):
         if not getattr(envelope, name):
-            raise BadRecordError("missing_field", f"the CloudEvents attribute {name} is missing or empty")
+            raise BadRecordError("missing_field", f"the CloudEvents attribute `{name}` is missing or empty")
     if envelope.specversion != "1.0":
-        raise BadRecordError("wrong_type", "specversion is not 1.0")
+        raise BadRecordError("wrong_type", "`specversion` is not 1.0, the only version that is read")
     if envelope.type not in TYPES:
         return UnknownType.of(envelope.type or "")
     if not _is_json(envelope.datacontenttype):
-        raise BadRecordError("wrong_type", "datacontenttype is not JSON")
+        raise BadRecordError(
+            "wrong_type", "`datacontenttype` is not JSON; allowed: application/json, or one that ends in +json"
+        )
     data = _data(bytes(raw).removeprefix(BOM))
     return tuple([check(event) for event in _to_events(envelope, data, at)])
 
@@ -163,13 +166,13 @@ def _to_events(envelope: Attributes, data: Data, at: RecordTime) -> tuple[Event,
     user_id = data.user_id or envelope.subject or None
     if envelope.type == ACCOUNT:
         if not data.kind:
-            raise BadRecordError("missing_field", "data has no kind")
+            raise BadRecordError("missing_field", f"`data.kind` is missing{example_of('kind')}")
         return (AccountEvent(time=time, kind=data.kind, realm=realm, client_id=client_id, user_id=user_id, id=id),)
     events: tuple[Event, ...] = ()
     tokens = _tokens(data.tokens)
     if envelope.type == LOGIN:
         if data.outcome not in _OUTCOMES:
-            raise BadRecordError("wrong_type", "data.outcome is neither success nor failure")
+            raise BadRecordError("wrong_type", "`data.outcome` has another value; allowed: success, failure")
         success = _OUTCOMES[data.outcome] if data.success is None else data.success
         events = (
             Login(
@@ -187,10 +190,10 @@ def _to_events(envelope: Attributes, data: Data, at: RecordTime) -> tuple[Event,
         if not (success and tokens):
             return events
     elif not tokens:
-        raise BadRecordError("missing_field", "data.tokens is missing or empty")
+        raise BadRecordError("missing_field", f"`data.tokens` is missing or empty{example_of('tokens')}")
     grant_type = data.grant_type or data.grant
     if not grant_type:
-        raise BadRecordError("missing_field", "data has tokens but no grant")
+        raise BadRecordError("missing_field", f"`data.grant_type` is missing{example_of('grant_type')}")
     return (
         *events,
         TokenIssued(
@@ -212,12 +215,12 @@ def _tokens(tokens: dict[str, Number] | list[str] | None) -> tuple[str, ...]:
     if isinstance(tokens, dict):
         numbers = {kind: whole(number, "an entry of data.tokens") for kind, number in tokens.items()}
         if any(number < 0 for number in numbers.values()):
-            raise BadRecordError("wrong_type", "data.tokens has a negative number")
+            raise BadRecordError("wrong_type", "`data.tokens` has a negative number")
         number = sum(numbers.values())
     else:
         number = len(tokens)
     if number > MAX_TOKENS:
-        raise BadRecordError("too_long", f"data.tokens has more than {MAX_TOKENS} tokens")
+        raise BadRecordError("too_long", f"`data.tokens` has too many entries; allowed: at most {MAX_TOKENS}")
     if isinstance(tokens, dict):
         return tuple(kind for kind, times in numbers.items() for _ in range(times))
     return tuple(tokens)

@@ -87,7 +87,7 @@ def _read(raw: bytes, at: RecordTime) -> tuple[Event, ...] | UnknownType:
     body = _DECODE(raw)
     payload = body.event or body
     if payload.type is None:
-        raise BadRecordError("missing_field", "Object missing required field `type`")
+        raise BadRecordError("missing_field", "`type` is missing")
     kind = KINDS.get(payload.type)
     if kind is None and payload.type not in (LOGIN, LOGIN_FAILED, REFRESH):
         return () if payload.type in IGNORED else UnknownType.of(payload.type)

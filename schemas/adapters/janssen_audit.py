@@ -85,7 +85,7 @@ def _reader(rules: Rules) -> ReadElement:
             return () if record.action in IGNORED else UnknownType.of(record.action)
         success = record.is_success if record.success is None else record.success
         if success is None:
-            raise BadRecordError("missing_field", "Object missing required field `success`")
+            raise BadRecordError("missing_field", "`success` is missing")
         if not success and mapping is not Mapping.LOGIN:
             return ()
         timestamp = record.timestamp

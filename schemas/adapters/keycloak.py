@@ -182,7 +182,7 @@ def _read(raw: bytes, at: RecordTime) -> tuple[Event, ...] | UnknownType:
     if type_ is None:
         if user_event.operation_type is not None:
             return ()
-        raise BadRecordError("missing_field", "Object missing required field `type`")
+        raise BadRecordError("missing_field", "`type` is missing")
     who = _NOBODY
     if type_.startswith(ACCESS):
         type_ = type_.removeprefix(ACCESS)

@@ -49,11 +49,11 @@ def _read(raw: bytes, at: RecordTime) -> tuple[Event, ...]:
     row = _row(_inner(payload, "after"))
     for name in ("timestamp", "event", "parameter", "count"):
         if getattr(row, name) in (None, ""):
-            raise BadRecordError("missing_field", f"the row's {name} is missing or empty")
+            raise BadRecordError("missing_field", f"the row's `{name}` is missing or empty")
     time = checked_utc(_time(row.timestamp), at)
     count = _count(row.count)
     if not 0 <= count <= MAX_COUNT:
-        raise BadRecordError("wrong_type", f"count is not from 0 to {MAX_COUNT}")
+        raise BadRecordError("wrong_type", f"`count` is not from 0 to {MAX_COUNT}")
     row_id = whole(row.id, "id") if isinstance(row.id, float) else row.id
     event = OtpTokenCount(
         time=time,
@@ -77,7 +77,7 @@ def _inner(message: dict[str, Any], name: str) -> dict[str, Any]:
     if inner is None:
         return message
     if not isinstance(inner, dict):
-        raise BadRecordError("wrong_type", f"{name} is not an object")
+        raise BadRecordError("wrong_type", f"`{name}` is not an object")
     return inner
 
 
@@ -95,7 +95,9 @@ def _time(payload: str | Number | None) -> datetime:
     try:
         time = datetime.fromisoformat(payload or "")
     except ValueError:
-        raise BadRecordError("wrong_type", "timestamp is not a date and time") from None
+        raise BadRecordError(
+            "wrong_type", "`timestamp` is not a date and time; example: 2026-11-20 12:00:00, in UTC"
+        ) from None
     return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
@@ -106,7 +108,7 @@ def _count(payload: Number | str | None) -> int:
     try:
         return msgspec.convert(payload, int, strict=False)
     except msgspec.ValidationError:
-        raise BadRecordError("wrong_type", "count is not a whole number") from None
+        raise BadRecordError("wrong_type", "`count` is not a whole number") from None
 
 
 linotp_report: Final = adapter(_read)

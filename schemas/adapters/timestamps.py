@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from schemas.events import EARLIEST, MAX_AHEAD, REASONS, BadRecordError, RecordTime, check_time
+from schemas.events import EARLIEST, MAX_AHEAD, REASONS, TOO_EARLY, TOO_LATE, BadRecordError, RecordTime, check_time
 from schemas.ledger.inventory import EPOCH
 from schemas.time.rfc3339 import parse
 
@@ -25,7 +25,7 @@ def whole(number: Number, name: str) -> int:
     if isinstance(number, int):
         return number
     if not number.is_integer():
-        raise BadRecordError("wrong_type", f"{name} is not a whole number")
+        raise BadRecordError("wrong_type", f"`{name}` is not a whole number")
     return int(number)
 
 
@@ -38,9 +38,9 @@ def checked_from_ms(ms: Number | None, at: RecordTime, name: str = "time") -> da
     else:
         found = whole(ms, name)
     if found < _EARLIEST_MS:
-        raise BadRecordError("impossible_time", "time is before 2000")
+        raise BadRecordError("impossible_time", TOO_EARLY)
     if found > at.ms + _MAX_AHEAD_MS:
-        raise BadRecordError("impossible_time", "time is more than 24 h ahead of the record's timestamp")
+        raise BadRecordError("impossible_time", TOO_LATE)
     if found > _LATEST_MS:
         raise BadRecordError("impossible_time", "time is after the year 9999")
     return EPOCH + timedelta(milliseconds=found)
@@ -53,7 +53,8 @@ def from_text(text: str | None, at: RecordTime, name: str = "time") -> datetime:
     try:
         time = parse(text)
     except msgspec.ValidationError:
-        raise BadRecordError("wrong_type", f"{name} is not an RFC 3339 time with an offset") from None
+        detail = f"`{name}` is not a time of RFC 3339 with offset; example: 2026-11-20T12:00:00Z"
+        raise BadRecordError("wrong_type", detail) from None
     return checked_utc(time, at)
 
 

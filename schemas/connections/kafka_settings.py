@@ -17,6 +17,10 @@ KAFKA_FILES: Final = tls.CertificateSettings(
 )
 
 
+SASL_SETTINGS: Final = ("kafka_sasl_mechanism", "kafka_sasl_username", "kafka_sasl_password")
+OAUTH_SETTINGS: Final = ("kafka_oauth_token_url", "kafka_oauth_client_id", "kafka_oauth_client_secret")
+
+
 def http_url(url: str) -> str:
     """Check that `url` is empty or an HTTP URL. Raises ValueError."""
     parts = split_url(url)
@@ -39,12 +43,14 @@ class KafkaConnectionSettings(BaseSettings):
         "PLAINTEXT", description="Protocol of the brokers' listener."
     )
     kafka_sasl_mechanism: Literal["", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] = Field(
-        "", description="SASL mechanism, for the SASL protocols."
+        "", description="SASL mechanism, for the SASL protocols.", examples=["SCRAM-SHA-512"]
     )
     kafka_sasl_username: str = Field("", description="User name for PLAIN or SCRAM.")
     kafka_sasl_password: SecretStr = Field(SecretStr(""), description="Password for PLAIN or SCRAM.")
     kafka_oauth_token_url: Annotated[str, AfterValidator(http_url)] = Field(
-        "", description="For OAUTHBEARER: URL of the token endpoint (OAuth 2 client credentials)."
+        "",
+        description="For OAUTHBEARER: URL of the token endpoint (OAuth 2 client credentials).",
+        examples=["https://login.example.com/oauth2/token"],
     )
     kafka_oauth_client_id: str = Field("", description="For OAUTHBEARER: our client id at the token endpoint.")
     kafka_oauth_client_secret: SecretStr = Field(SecretStr(""), description="Client secret of KAFKA_OAUTH_CLIENT_ID.")
@@ -67,6 +73,8 @@ class KafkaConnectionSettings(BaseSettings):
         protocol = self.kafka_security_protocol
         if protocol.startswith("SASL"):
             self._sasl_is_whole()
+        elif self._speaks_kafka():
+            self._sasl_is_not_set()
         if self._speaks_kafka():
             if not protocol.endswith("SSL") and any(self._kafka_files()[:-1]):
                 # These files show that TLS is meant; plain text would ignore them silently.
@@ -80,14 +88,24 @@ class KafkaConnectionSettings(BaseSettings):
         return self
 
     def _sasl_is_whole(self) -> None:
-        needed = ["kafka_sasl_mechanism", "kafka_sasl_username", "kafka_sasl_password"]
-        if self.kafka_sasl_mechanism == "OAUTHBEARER":
-            needed = ["kafka_oauth_token_url", "kafka_oauth_client_id", "kafka_oauth_client_secret"]
+        needed = OAUTH_SETTINGS if self.kafka_sasl_mechanism == "OAUTHBEARER" else SASL_SETTINGS
         missing = [name for name in needed if not _is_set(getattr(self, name))]
         if missing:
             reason = self.kafka_sasl_mechanism or f"KAFKA_SECURITY_PROTOCOL={self.kafka_security_protocol}"
             raise ValueError(
                 f"{', '.join(PREFIX + name.upper() for name in missing)}: not set, but needed for {reason}"
+            )
+
+    def _sasl_is_not_set(self) -> None:
+        # These settings show that a sign-in is meant; the other protocols would ignore them silently.
+        given = [name for name in (*SASL_SETTINGS, *OAUTH_SETTINGS) if _is_set(getattr(self, name))]
+        if given:
+            protocol = self.kafka_security_protocol
+            meant = "SASL_SSL" if protocol == "SSL" else "SASL_SSL or SASL_PLAINTEXT"
+            raise ValueError(
+                f"{PREFIX}KAFKA_SECURITY_PROTOCOL={protocol} does not sign in, so "
+                f"{', '.join(PREFIX + name.upper() for name in given)} would have no effect; "
+                f"allowed with them: {meant}; example: {PREFIX}KAFKA_SECURITY_PROTOCOL=SASL_SSL"
             )
 
     def _speaks_kafka(self) -> bool:

@@ -34,7 +34,9 @@ class RedisConnectionSettings(BaseSettings):
     """The connection to the ledger's Redis. A `rediss://` URL means TLS with checks of chain and host name."""
 
     redis_url: RedisUrl = Field(
-        SecretStr("redis://127.0.0.1:6379/0"), description="URL of the ledger's Redis or Valkey."
+        SecretStr("redis://127.0.0.1:6379/0"),
+        description="URL of the ledger's Redis or Valkey.",
+        examples=["redis://127.0.0.1:6379/0"],
     )
     redis_cluster: bool = Field(False, description="Whether REDIS_URL names a node of a Cluster.")
     redis_sentinel: str = Field(

@@ -2,7 +2,7 @@
 
 | key | Redis type | lives | holds |
 |---|---|---|---|
-| `shards` | set | forever | tags of all shards, added before a shard's first batch |
+| `shards` | set | forever | tags of all shards, added before a shard's first range |
 | `ledger` | string | forever | random id of the ledger, written once; not in snapshots |
 | `imported` | hash | forever | monthly figures from another system |
 | `resent` | hash | forever | the offset up to which dead letters were sent again, by partition and reason |
@@ -131,7 +131,7 @@ def recordings(prefix: str) -> str:
 
 
 class ShardKeys:
-    """The keys of one shard."""
+    """The keys of one shard. Some attributes are named better than their keys, which only a new format may rename."""
 
     def __init__(self, prefix: str, shard: Shard) -> None:
         self.shard = shard
@@ -159,6 +159,10 @@ class ShardKeys:
 
     def id_realms_of(self, hour: int) -> str:
         return f"{self.base}ids:{hour}:realms"
+
+    def has_id_realms(self, key: str) -> bool:
+        """Whether a key holds the realms of an hour's ids."""
+        return key.startswith(self.base + "ids:") and key.endswith(":realms")
 
     def excess_ids_of(self, hour: int) -> str:
         return f"{self.base}ids:{hour}:excess"

@@ -22,6 +22,11 @@ NOISY_LOGGERS: Final = ("aiokafka",)
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
+_TERMINAL: Final = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
+_FRAME: Final = re.compile(r"[\u2500-\u257f]")
+_SERVICE: Final = re.compile(r"\[\^-*(.+?)\]: (.*)", re.DOTALL)
+
+
 LogFormat = Literal["text", "json"]
 
 
@@ -30,6 +35,7 @@ def configure(level: Literal["debug", "info", "warning", "error"], log_format: L
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         _add_trace_id,
+        _plain_framework_text,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -66,6 +72,20 @@ def _add_trace_id(_: Any, __: str, line: structlog.typing.EventDict) -> structlo
     context = trace.get_current_span().get_span_context()
     if context.is_valid:
         line["trace_id"] = trace.format_trace_id(context.trace_id)
+    return line
+
+
+def _plain_framework_text(_: Any, __: str, line: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Make a field of Faust's `[^---Fetcher]: Stopping...`; drop terminal escapes and the frames of its tables."""
+    text = line["event"]
+    if not isinstance(text, str):
+        return line
+    text = _TERMINAL.sub("", text)
+    if _FRAME.search(text):
+        text = " ".join(_FRAME.sub(" ", text).split())
+    if found := _SERVICE.match(text):
+        line["service"], text = found[1], found[2]
+    line["event"] = text
     return line
 
 

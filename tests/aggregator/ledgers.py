@@ -33,6 +33,8 @@ def contents(client: Any) -> dict[str, object]:
             value = dict(client.zrange(key, 0, -1, withscores=True))
         elif kind == "list":
             value = client.lrange(key, 0, -1)
+        elif kind == "stream":
+            value = client.xrange(key)
         else:
             text = client.get(key)
             # Dense and sparse say the same; a copy of the merge of one is always dense.

@@ -6,6 +6,7 @@ import json
 import urllib.error
 import urllib.request
 from asyncio import to_thread
+from typing import get_args
 
 import pytest
 from prometheus_client import REGISTRY
@@ -36,7 +37,7 @@ def test_every_counter_of_a_topic_begins_at_zero() -> None:
     }
     expected = {("authtally_events_total", result) for result in ("counted", "duplicates", "ignored", "dead")}
     expected |= {("authtally_dead_letters_total", reason) for reason in REASONS}
-    expected |= {("authtally_refused_scripts_total", reason) for reason in ("ahead", "behind", "empty")}
+    expected |= {("authtally_refused_scripts_total", reason) for reason in get_args(RefusalReason)}
     plain = ("authtally_lost_offsets_total", "authtally_untimed_records_total", "authtally_dedupe_excess_ids_total")
     assert shown == dict.fromkeys([*expected, *((name,) for name in plain)], 0)
 

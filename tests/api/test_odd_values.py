@@ -13,6 +13,7 @@ from datetime import date, datetime
 from typing import Any, Final, NamedTuple
 from zoneinfo import ZoneInfo
 
+import msgspec
 import orjson
 import pytest
 import redis
@@ -20,7 +21,7 @@ from hypothesis import HealthCheck, given, settings, strategies
 from prometheus_client.parser import text_string_to_metric_families
 
 from api.dialects.own import today
-from api.dialects.own.pipeline import dedupe_window, partition
+from api.dialects.own.pipeline import Partition, dedupe_window, partition
 from api.dialects.own.rendering import as_of
 from api.ledger.client import open_ledger
 from api.ledger.statistics import Statistics
@@ -121,7 +122,9 @@ async def live(redis_url: str) -> dict[str, Any]:
     given = read(ApiSettings, auth=("none",), redis_url=redis_url)
     client = open_ledger(given)
     try:
-        return await today.read(Statistics(client, given), None, date.fromisoformat(DAY), ZoneInfo("UTC"))
+        figures = await today.read(Statistics(client, given), None, date.fromisoformat(DAY), ZoneInfo("UTC"))
+        found: dict[str, Any] = msgspec.to_builtins(figures)
+        return found
     finally:
         await client.close()
 
@@ -210,9 +213,8 @@ def test_a_partition_is_shown_whatever_its_hashes_hold(
     progress: dict[bytes, bytes], observed: dict[bytes, bytes], ids: dict[bytes, bytes], position: bytes | None
 ) -> None:
     shard = ShardStatus.of(LOGINS, {}, position, progress, observed)
-    shown = orjson.loads(
-        orjson.dumps(partition(shard) | dedupe_window(HeldIds.of(ids)) | as_of(PipelineStatus([shard])))
-    )
+    row = Partition(**partition(shard), **dedupe_window(HeldIds.of(ids)))
+    shown = orjson.loads(msgspec.json.encode(row)) | msgspec.to_builtins(as_of(PipelineStatus([shard])))
     for name in ("seen", "last_event", "last_record", "refused_last", "ids_from", "ids_until", "newest_event"):
         assert shown[name] is None or datetime.fromisoformat(shown[name]).year <= 9999
     for name in ("consumed", "counted", "dead", "untimed", "lost", "refused", "ids_held"):

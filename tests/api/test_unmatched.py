@@ -82,11 +82,18 @@ async def test_errors_have_the_shape_of_the_surface(api: Api, case: Case) -> Non
     assert headers["X-Request-Id"]
 
 
-@pytest.mark.parametrize("path", ["/reporting/status", "/admin/nothing", "/reporting"])
-async def test_linotp_answers_an_unknown_path_in_its_envelope(api: Api, path: str) -> None:
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("/reporting/status", "/reporting has no 'status', only show, period, maximum, delete_all, delete_before."),
+        ("/admin/nothing", NOT_FOUND),
+        ("/reporting", NOT_FOUND),
+    ],
+)
+async def test_linotp_answers_an_unknown_path_in_its_envelope(api: Api, path: str, message: str) -> None:
     answer = await api.get(path)
     assert answer.status == 404
-    assert answer.json["result"] == {"status": False, "error": {"code": -311, "message": NOT_FOUND}}
+    assert answer.json["result"] == {"status": False, "error": {"code": -311, "message": message}}
 
 
 async def test_the_source_shapes_have_their_own_text(serve: Serve, redis_url: str) -> None:

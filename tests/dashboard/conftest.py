@@ -53,6 +53,14 @@ async def look(browser: Browser, window: BrowserContext) -> AsyncIterator[Look]:
         yield opened
 
 
+@pytest_asyncio.fixture(**MODULE)
+async def shown(window: BrowserContext, site: Site) -> AsyncIterator[PageProbe]:
+    """One tab for all tests of a module that only read from it: `view` opens another view without a reload."""
+    async with PageProbe.opened(window, site) as page:
+        await page.go("/")
+        yield page
+
+
 @pytest.fixture(scope="module")
 def store() -> Iterator[Valkey]:
     with Valkey() as server:

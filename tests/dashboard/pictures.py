@@ -18,8 +18,9 @@ from deploy.demo import site as demo_site
 from deploy.demo.otp_sample import otp_tokens
 from deploy.demo.sample_events import SampleEvents
 from deploy.demo.servers import Valkey
+from schemas.ledger.keys import Shard
 from tests.api.otp import write
-from tests.api.worker import Event, count
+from tests.api.worker import TOPICS, Event, count
 from tests.dashboard.browsers import chromium
 from tests.dashboard.queries import PageProbe, fresh
 from tests.dashboard.sample import KEPT, observe_ends
@@ -27,7 +28,9 @@ from tests.dashboard.site import Site
 
 FOLDER: Final = Path(__file__).parents[2] / "deploy" / "pictures"
 EVENTS: Final = 60_000
-NOW: Final = datetime(2026, 10, 31, 23, 57, tzinfo=UTC)
+NOW: Final = datetime(2026, 10, 29, 16, 20, tzinfo=UTC)
+"""A Thursday: the sample's incident is on the Tuesday before."""
+PARTITIONS: Final = 4
 KINDS: Final = {demo_site.LOGINS: "login", demo_site.TOKENS: "token", demo_site.ACCOUNTS: "account"}
 SPOILT: Final = b"spoilt"
 QUOTAS: Final = {
@@ -46,35 +49,38 @@ MAX_BYTES: Final = 250_000
 
 class Picture(NamedTuple):
     name: str
+    path: str
     options: dict[str, Any]
 
 
-WIDE: Final = {"viewport": {"width": 1280, "height": 1500}}
+WIDE: Final = {"viewport": {"width": 1280, "height": 960}}
+NARROW: Final = {"viewport": {"width": 380, "height": 820}, "device_scale_factor": 2}
 PICTURES: Final = (
-    Picture("dashboard-light", WIDE | {"color_scheme": "light"}),
-    Picture("dashboard-dark", WIDE | {"color_scheme": "dark"}),
-    Picture("dashboard-narrow", {"viewport": {"width": 380, "height": 1500}, "color_scheme": "light"}),
+    Picture("dashboard-light", "/", WIDE | {"color_scheme": "light"}),
+    Picture("dashboard-dark", "/?tab=logins", WIDE | {"color_scheme": "dark"}),
+    Picture("dashboard-narrow", "/?range=7d&realm=acme", NARROW | {"color_scheme": "light"}),
 )
+ENDS: Final = {Shard(topic, number): 0 for topic in TOPICS.values() for number in range(PARTITIONS)}
 
 
 async def main() -> None:
     FOLDER.mkdir(parents=True, exist_ok=True)
     with Valkey() as store, tempfile.TemporaryDirectory() as folder:
-        await count(store.url, events(), partitions=4, **KEPT)
+        await count(store.url, events(), partitions=PARTITIONS, **KEPT)
         await write(store.url, inventory(), **KEPT)
-        await observe_ends(store.url, NOW)
+        await observe_ends(store.url, NOW, ENDS | {Shard(demo_site.OTP_TOKENS, 0): 0})
         quotas = Path(folder) / "quotas.json"
         quotas.write_bytes(orjson.dumps(QUOTAS))
         async with Site(store.url, now=NOW, quotas_file=quotas) as site, chromium() as browser:
             for picture in PICTURES:
                 path = FOLDER / f"{picture.name}.png"
-                path.write_bytes(await taken(browser, site, picture.options))
+                path.write_bytes(await taken(browser, site, picture))
                 print(f"{path.relative_to(FOLDER.parents[1])}: {path.stat().st_size / 1000:.0f} kB")  # noqa: T201
 
 
-async def taken(browser: Browser, site: Site, options: dict[str, Any]) -> bytes:
-    async with fresh(browser, now=NOW, **options) as context, PageProbe.opened(context, site) as page:
-        await page.go("/")
+async def taken(browser: Browser, site: Site, wanted: Picture) -> bytes:
+    async with fresh(browser, now=NOW, **wanted.options) as context, PageProbe.opened(context, site) as page:
+        await page.go(wanted.path)
         await page.drawn()
         await page.page.mouse.move(0, 0)
         picture = Image.open(io.BytesIO(await page.page.screenshot()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -28,7 +29,7 @@ EXPECTED: Final = "Failed to load resource"
 @asynccontextmanager
 async def fresh(browser: Browser, *, now: datetime | None = NOW, **options: Any) -> AsyncIterator[BrowserContext]:
     """A browser without a past, whose clock stands still; None: it goes as the real one."""
-    context = await browser.new_context(locale="en-GB", timezone_id="UTC", **options)
+    context = await browser.new_context(**{"locale": "en-GB", "timezone_id": "UTC", **options})
     context.set_default_timeout(TIMEOUT_MS)
     await context.add_init_script(VIOLATIONS)
     if now is not None:
@@ -60,8 +61,8 @@ class PageProbe:
             yield looking
         finally:
             await looking.page.close()
-        assert not looking.faults
-        assert not looking.elsewhere
+        assert not looking.faults, looking.faults
+        assert not looking.elsewhere, looking.elsewhere
 
     @property
     def elsewhere(self) -> list[str]:
@@ -76,17 +77,47 @@ class PageProbe:
         await expect(self.page.locator("html")).to_have_attribute("data-ready", "true", timeout=TIMEOUT_MS)
 
     async def drawn(self) -> None:
-        """All charts are there. On a busy machine the api may refuse at first: the page asks again by itself."""
-        await self.ready()
-        await expect(self.page.locator("#banner")).to_be_hidden(timeout=PATIENCE_MS)
+        """All parts are there. On a busy machine the api may refuse at first: the page asks again by itself."""
+        await expect(self.page.locator("html[data-ready=true]:has(#banner[hidden])")).to_be_attached(
+            timeout=PATIENCE_MS
+        )
+
+    async def view(self, path: str) -> None:
+        """Another view of the page without a reload, as the back button opens it."""
+        await self.page.evaluate(
+            "path => { history.pushState(null, '', path); dispatchEvent(new PopStateEvent('popstate')); }", path
+        )
+        await self.drawn()
 
     async def value(self, name: str) -> float | None:
         """The exact figure behind `#figure-<name>`."""
         text = await self.page.locator(f"#figure-{name} .value").get_attribute("data-value")
         return None if text is None else float(text)
 
+    async def before(self, name: str) -> float | None:
+        """The figure that the tile's figure is compared with."""
+        text = await self.page.locator(f"#figure-{name} .change").get_attribute("data-before")
+        return None if text is None else float(text)
+
     def chart(self, name: str) -> Locator:
         return self.page.locator(f"figure#chart-{name}")
+
+    def ranking(self, name: str) -> Locator:
+        return self.page.locator(f"#ranking-{name}")
+
+    async def ranked(self, name: str) -> dict[str, dict[str, float]]:
+        """The rows of a ranking by the raw names of their first cells, in the order of the page."""
+        rows: list[list[Any]] = await self.ranking(name).evaluate(
+            """part => [...part.querySelectorAll("tbody tr")].map(row => [
+                [...row.querySelectorAll("th bdi")].map(each => each.title).join(" · "),
+                Object.fromEntries([...row.querySelectorAll("td")].flatMap(cell =>
+                    cell.dataset.value === undefined ? [] : [[cell.dataset.column, Number(cell.dataset.value)]])),
+            ])"""
+        )
+        return dict(rows)
+
+    async def chips(self) -> list[str]:
+        return [narrow(text) for text in await self.page.locator("#chips .chip bdi").all_inner_texts()]
 
     async def table(self, name: str) -> tuple[list[str], list[list[str]]]:
         """The table behind a chart: its header, and its rows with exact numbers."""
@@ -105,6 +136,11 @@ class PageProbe:
 
     def _on_request(self, request: Request) -> None:
         self.requests.append(request.url)
+
+
+def narrow(text: str) -> str:
+    """Without the spaces around dashes, which differ between versions of the browser's tables of languages."""
+    return re.sub(r"\s*–\s*", "–", text)
 
 
 def origin(url: str) -> str:

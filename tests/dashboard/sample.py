@@ -1,9 +1,10 @@
-"""Two months of a small deployment, counted as the worker does, with something of everything that the page shows."""
+"""Two months of a small deployment, and two of the year before, with something of everything that the page shows."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, date, datetime, time, timedelta
+from types import MappingProxyType
 from typing import Any, Final
 
 from aggregator.ledger.ledger import Ledger
@@ -17,6 +18,7 @@ from tests.api.worker import Event, account, count, login, token
 NOW: Final = datetime(2026, 11, 20, 12, tzinfo=UTC)
 TODAY: Final = NOW.date()
 FIRST: Final = date(2026, 9, 14)
+LAST_YEAR: Final = (date(2025, 10, 15), date(2025, 11, 30))
 KEPT: Final[dict[str, Any]] = {"users_by": ("realm", "client"), "counts_by": ("realm", "client")}
 REALMS: Final = ("acme", "globex")
 QUOTAS: Final = '{"tenant": 2000, "clients": [{"realm": "acme", "client_id": "billing", "limit": 400}]}'
@@ -32,6 +34,12 @@ def days(first: date = FIRST, last: date = TODAY) -> list[date]:
 
 def events() -> Iterator[Event]:
     """Weekends are quiet, and there are a few more users each week."""
+    for number, day in enumerate(days(*LAST_YEAR)):
+        for user in range(2 + number % 3):
+            yield login(at(day), f"user-{user + number % 5}", realm=REALMS[user % 2], client_id="web")
+        yield login(at(day), "someone", success=False, reason="locked", realm="globex", client_id="app")
+        yield token(at(day), "refresh_token", "access_token", realm="globex", client_id="web", user_id="user-1")
+        yield account(at(day), "signup", realm="acme")
     for number, day in enumerate(days()):
         busy = 1 if day.weekday() > 4 else 3
         for user in range(busy * (4 + number // 7)):
@@ -65,17 +73,21 @@ async def fill(redis_url: str, **settings: Any) -> None:
     await observe_ends(redis_url, NOW, **settings)
 
 
-async def observe_ends(redis_url: str, now: datetime, **settings: Any) -> None:
+BEHIND: Final = {Shard("auth.logins", 0): 3, Shard("auth.logins", 1): 12}
+
+
+async def observe_ends(
+    redis_url: str, now: datetime, behind: Mapping[Shard, int] = MappingProxyType(BEHIND), **settings: Any
+) -> None:
     """As a worker does now and then: there is a little more to read."""
     worker = ledgers.settings(redis_url, **KEPT | settings)
     client = connect(worker)
     try:
         ledger = Ledger(client, worker)
-        for partition, behind in enumerate((3, 12)):
-            shard = Shard("auth.logins", partition)
+        for shard, offsets in behind.items():
             position = (await ledger.read_state(shard)).position or 0
             await ledger.record_observations(
-                shard, {fields.END: fields.observation(position + behind, int(now.timestamp() * 1000))}
+                shard, {fields.END: fields.observation(position + offsets, int(now.timestamp() * 1000))}
             )
     finally:
         await client.aclose()

@@ -42,7 +42,9 @@ class Site:
 
     async def start(self) -> Self:
         app = build_app(
-            read(ApiSettings, _env_file=None, **self._settings), Clock(now=self._clock, monotonic=self._clock)
+            read(ApiSettings, _env_file=None, **self._settings),
+            # The api retries only if this clock runs.
+            Clock(now=self._clock, monotonic=self._clock if self.ahead_s is not None else time.monotonic),
         )
         self._runner = build_runner(app)
         await self._runner.setup()

@@ -77,7 +77,7 @@ async def sign_in(page: PageProbe, path: str = "/") -> None:
 async def is_in(page: PageProbe) -> None:
     await expect(page.page.locator("#board")).to_be_visible()
     await expect(page.page.locator("#sign-in")).to_be_hidden()
-    await expect(page.page.locator("#figure-day .value[data-value]")).to_be_visible()
+    await expect(page.page.locator("#figure-users .value[data-value]")).to_be_visible()
 
 
 async def is_out(page: PageProbe, says: str) -> None:
@@ -138,9 +138,48 @@ async def test_a_bearer_of_some_realms_sees_only_those(page: PageProbe) -> None:
     await page.go("/")
     await paste(page, "limited")
     await is_in(page)
+    await page.drawn()
     await expect(page.page.locator("#realm option")).to_have_text(["All realms", "acme"])
-    await expect(page.page.locator("#pipeline")).to_contain_text("this bearer is limited to some")
-    await expect(page.chart("lag")).to_have_attribute("data-state", "refused")
+    assert list(await page.ranked("realms")) == ["acme"]
+    await expect(page.page.locator("#status")).to_contain_text("this bearer is limited to some")
+    await page.page.locator("#tab-pipeline").click()
+    for part in (page.page.locator("#pipeline"), page.chart("lag")):
+        await expect(part).to_have_attribute("data-state", "refused")
+
+
+async def test_a_token_in_the_fragment_signs_in_and_leaves_the_address(page: PageProbe) -> None:
+    await page.go(f"/?range=7d#token={READER}")
+    await is_in(page)
+    assert page.page.url == f"{page.site.url}/?range=7d"
+    assert READER in await stored(page)
+    assert not [url for url in page.requests if READER in url.split("#")[0]]
+    await page.page.go_back()
+    await page.page.go_forward()
+    assert READER not in page.page.url
+    # A link that is opened while someone is signed in changes nothing but the address.
+    await page.page.evaluate("location.hash = 'token=limited'")
+    await expect(page.page).to_have_url(f"{page.site.url}/?range=7d")
+    assert "limited" not in await stored(page)
+
+
+@pytest.mark.parametrize(("text", "says"), [("guessed", "This token is not valid here"), ("scopeless", "stats:read")])
+async def test_a_useless_token_in_the_fragment_is_reported(page: PageProbe, text: str, says: str) -> None:
+    await page.go(f"/#token={text}")
+    await is_out(page, says)
+    assert page.page.url == f"{page.site.url}/"
+    assert await stored(page) == "{}"
+    # The same tab, signed out: another link is tried too.
+    await page.page.evaluate(f"location.hash = 'token={READER}'")
+    await is_in(page)
+    assert page.page.url == f"{page.site.url}/"
+
+
+async def test_without_access_control_a_token_only_leaves_the_address(look: Look, filled: str) -> None:
+    async with Site(filled) as site:
+        page = await look(site, f"/#token={READER}")
+        await expect(page.page.locator("#board")).to_be_visible()
+        assert page.page.url == f"{site.url}/"
+        assert await stored(page) == "{}"
 
 
 async def test_the_issuer_signs_in_and_the_view_is_kept(page: PageProbe, provider: Provider) -> None:
@@ -261,6 +300,7 @@ async def test_signing_out_elsewhere_only_forgets(page: PageProbe, provider: Pro
 
 async def test_a_token_that_ends_asks_for_another_and_keeps_the_view(page: PageProbe, provider: Provider) -> None:
     await sign_in(page, "/?range=7d")
+    await page.drawn()
     page.site.ahead_s = LIFETIME_S + 1
     await page.page.select_option("#realm", "acme")
     await is_out(page, ENDED)
@@ -288,7 +328,7 @@ async def test_a_refresh_token_renews_silently_and_once(page: PageProbe, provide
     await expect(page.page).to_have_url(f"{page.site.url}/?range=7d")
     await is_in(page)
     assert [grant["grant_type"] for grant in provider.grants] == ["authorization_code", "refresh_token"]
-    for name in ("logins", "grants", "curve"):
+    for name in ("users", "months", "rolling"):
         await expect(page.chart(name)).to_have_attribute("data-state", "ready")
     await expect(page.page.locator("#sign-in")).to_be_hidden()
 

@@ -18,18 +18,26 @@ PATH: Final = Path(__file__).parents[2] / "deploy" / "observability" / "grafana-
 DASHBOARD: Final[dict[str, Any]] = json.loads(PATH.read_text(encoding="utf-8"))
 PANELS: Final[list[dict[str, Any]]] = DASHBOARD["panels"]
 DATASOURCE: Final = {"type": "prometheus", "uid": "${datasource}"}
-GIVEN: Final = {"$__rate_interval": "5m", "$topic": ".*"}
+JOBS: Final = {"worker_job": "authtally-worker", "api_job": "authtally-api", "statistics_job": "authtally-statistics"}
+GIVEN: Final = {
+    "$__rate_interval": "5m",
+    **{f"${name}": job for name, job in JOBS.items()},
+    **dict.fromkeys(("$topic", "$instance", "$realm"), ".*"),
+}
 """What Grafana puts in place of its variables."""
+
+
+def without_variables(expression: str, rate_interval: str = GIVEN["$__rate_interval"]) -> str:
+    for variable, value in (GIVEN | {"$__rate_interval": rate_interval}).items():
+        expression = expression.replace(variable, value)
+    return expression
 
 
 def questions() -> Iterator[tuple[str, str]]:
     """Panel and PromQL of each target."""
     for panel in PANELS:
         for target in panel.get("targets", ()):
-            expression = target["expr"]
-            for variable, value in GIVEN.items():
-                expression = expression.replace(variable, value)
-            yield panel["title"], expression
+            yield panel["title"], without_variables(target["expr"])
 
 
 def test_every_expression_is_promql(tmp_path: Path) -> None:
@@ -49,7 +57,8 @@ def test_every_expression_is_promql(tmp_path: Path) -> None:
 
 def test_the_datasource_is_the_importers_choice() -> None:
     variables = {variable["name"]: variable["type"] for variable in DASHBOARD["templating"]["list"]}
-    assert variables == {"datasource": "datasource", "topic": "query"}
+    queries = (*JOBS, "instance", "realm", "topic")
+    assert variables == {"datasource": "datasource"} | dict.fromkeys(queries, "query")
     named = [panel["datasource"] for panel in PANELS if panel["type"] != "row"]
     named += [target["datasource"] for panel in PANELS for target in panel.get("targets", ())]
     assert all(source == DATASOURCE for source in named)
@@ -73,3 +82,29 @@ def test_it_asks_about_both_services_and_what_they_count() -> None:
     asked = " ".join(of for _, of in questions())
     for name in ("authtally_events_total", "authtally_api_requests_total", "authtally_active_users"):
         assert re.search(rf"\b{name}\b", asked)
+
+
+def test_no_job_is_fixed_and_every_selector_has_one() -> None:
+    for panel in PANELS:
+        for target in panel.get("targets", ()):
+            expression = target["expr"]
+            assert 'job="' not in expression, panel["title"]
+            selectors = re.findall(r"\b(?:authtally_|process_|up\b)\w*(\{[^}]*\})?", expression)
+            assert all(re.search(r'job=~"\$\w+_job"', selector) for selector in selectors), expression
+
+
+def test_all_jobs_are_those_of_authtally() -> None:
+    # With `.*` for "All", `up` would count every target of the server.
+    for variable in DASHBOARD["templating"]["list"]:
+        if variable["name"] in JOBS:
+            assert "allValue" not in variable
+            assert "authtally_" in variable["definition"]
+
+
+def test_its_time_ranges_are_days() -> None:
+    # A figure of a day changes once a day.
+    assert DASHBOARD["time"] == {"from": "now-7d", "to": "now"}
+    begin = next(index for index, panel in enumerate(PANELS) if panel["title"].startswith("Counting"))
+    charts = [panel for panel in PANELS[:begin] if panel["type"] == "timeseries"]
+    assert charts
+    assert all(panel["timeFrom"] == "30d" for panel in charts)

@@ -1,12 +1,13 @@
-"""The manifests without a cluster: by their schemas, by what they say of each other, and by what our services know."""
+"""The manifests as kubectl renders them: valid by their schemas, consistent, and accepted by our services."""
 
 from __future__ import annotations
 
 import json
+import os
 import re
 from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import kubernetes_validate
 import pytest
@@ -21,7 +22,7 @@ from deploy.cli.commands.operate import topics_create
 from deploy.cli.main import main
 from deploy.demo.servers.process import HOST, free_port
 from schemas.settings import read
-from tests.deploy.kustomize import Resource, build, by_kubectl, containers, pod
+from tests.deploy.kustomize import Resource, build, containers, pod, rendered
 
 KUBERNETES = Path(__file__).parents[2] / "deploy/kubernetes"
 FOLDERS: Final = {"base": KUBERNETES / "base", "example": KUBERNETES / "overlays/example"}
@@ -60,15 +61,6 @@ def with_pods(folder: str) -> list[Resource]:
     return [each for each in made(folder) if pod(each)]
 
 
-def sorted_lists(value: Any) -> Any:
-    """Equal whatever order lists are in."""
-    if isinstance(value, dict):
-        return {name: sorted_lists(each) for name, each in value.items()}
-    if isinstance(value, list):
-        return sorted((sorted_lists(each) for each in value), key=lambda each: json.dumps(each, sort_keys=True))
-    return value
-
-
 @each_folder
 @pytest.mark.parametrize("version", VERSIONS)
 def test_every_resource_is_valid_by_its_schema(folder: str, version: str) -> None:
@@ -85,10 +77,14 @@ def test_the_validator_finds_a_misspelt_field() -> None:
 
 
 @each_folder
-def test_kubectl_makes_the_same_of_it(folder: str, tmp_path: Path) -> None:
-    theirs = by_kubectl(FOLDERS[folder], tmp_path)
-    # Where there is no kubectl, what is tested here is what we take Kustomize to make.
-    assert theirs is None or sorted_lists(theirs) == sorted_lists(made(folder))
+def test_a_change_of_the_settings_restarts_the_pods(folder: str) -> None:
+    # The digest in the ConfigMap's name changes every pod template that refers to it.
+    resources = rendered(FOLDERS[folder])
+    (name,) = [each["metadata"]["name"] for each in resources if each["kind"] == "ConfigMap"]
+    assert re.fullmatch(r"authtally-[a-z0-9]{10}", name)
+    for resource in (each for each in resources if pod(each)):
+        (container,) = containers(resource)
+        assert container["envFrom"] == [{"configMapRef": {"name": name}}]
 
 
 @each_folder
@@ -304,3 +300,48 @@ def test_probes_ask_what_the_api_answers() -> None:
     app = build_app(read(ApiSettings, auth="none"))
     routes = {route.resource.canonical for route in app.router.routes() if route.resource}
     assert probed("Deployment", "authtally-api") <= routes
+
+
+@pytest.fixture(scope="module")
+def monitored(tmp_path_factory: pytest.TempPathFactory) -> list[Resource]:
+    """The base with the component of monitors, as an overlay adds it."""
+    folder = tmp_path_factory.mktemp("overlay")
+    base, component = (
+        os.path.relpath(path, folder) for path in (FOLDERS["base"], KUBERNETES / "components/monitoring")
+    )
+    (folder / "kustomization.yaml").write_text(json.dumps({"resources": [base], "components": [component]}))
+    return build(folder)
+
+
+@pytest.mark.parametrize(
+    ("kind", "endpoints", "jobs"),
+    [
+        ("PodMonitor", "podMetricsEndpoints", {"authtally-worker": "/metrics"}),
+        ("ServiceMonitor", "endpoints", {"authtally-api": "/metrics", "authtally-statistics": "/v1/metrics"}),
+    ],
+)
+def test_monitors_select_what_is_there(
+    monitored: list[Resource], kind: str, endpoints: str, jobs: dict[str, str]
+) -> None:
+    (monitor,) = [each for each in monitored if each["kind"] == kind]
+    wanted = monitor["spec"]["selector"]["matchLabels"]
+    if kind == "PodMonitor":
+        templates = [template for each in monitored if (template := pod(each))]
+        labelled = [(each["metadata"], _port_names(each["spec"]["containers"][0])) for each in templates]
+    else:
+        services = [each for each in monitored if each["kind"] == "Service"]
+        labelled = [(each["metadata"], _port_names(each["spec"])) for each in services]
+    (ports,) = [ports for metadata, ports in labelled if wanted.items() <= metadata.get("labels", {}).items()]
+    found = {}
+    for endpoint in monitor["spec"][endpoints]:
+        assert endpoint["port"] in ports
+        (relabeling,) = endpoint["relabelings"]
+        assert relabeling["targetLabel"] == "job"
+        found[relabeling["replacement"]] = endpoint["path"]
+    assert found == jobs
+    prometheus = yaml.safe_load((KUBERNETES.parent / "observability/prometheus.yaml").read_text())
+    assert set(jobs) <= {each["job_name"] for each in prometheus["scrape_configs"]}
+
+
+def _port_names(holder: Resource) -> set[str]:
+    return {port["name"] for port in holder.get("ports", ())}

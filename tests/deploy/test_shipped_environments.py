@@ -1,6 +1,7 @@
-"""Worker and api start as processes with every environment that `deploy/` ships, and become ready.
+"""Worker and api start as processes with the environments of Kubernetes and of publishers, and become ready.
 
-Only addresses, secrets and the folders that they are mounted in are replaced.
+Only addresses, secrets and the folders that they are mounted in are replaced. `make container` starts those of the
+image and of Compose.
 """
 
 from __future__ import annotations
@@ -18,8 +19,6 @@ from dotenv import dotenv_values
 
 from deploy.demo.servers import Tansu, Valkey, create_topics
 from tests.certificates import Authority
-from tests.deploy import dockerfile
-from tests.deploy.compose import MOUNTED, elsewhere, mount, prepared, stack
 from tests.deploy.kustomize import build, containers
 from tests.integration.api_process import ApiProcess
 from tests.integration.workers import Workers
@@ -113,16 +112,6 @@ def kubernetes(folder: str, kind: str, name: str, site: Site) -> dict[str, str]:
     return {key: value.replace(SECRETS, str(site.secrets)) for key, value in found.items()}
 
 
-def compose(name: str, site: Site, folder: Path) -> dict[str, str]:
-    """A service's variables, its secrets mounted in `folder`."""
-    service = stack()["services"][name]
-    mounted = mount(service, prepared(folder), folder / "mounted", {})
-    # The shipped users and their passwords are a secret with an address in it.
-    (mounted / "authtally_redis_url").write_text(site.redis["api-redis-url"])
-    hosts = {"kafka:9092": site.kafka, MOUNTED: str(mounted)}
-    return {key: elsewhere(value, hosts) for key, value in service["environment"].items()}
-
-
 def settings_of(variables: Mapping[str, str | None], site: Site) -> dict[str, str]:
     """By the names of settings; in a group of its own, or each worker would wait for the sessions of those before."""
     found = {name.removeprefix(PREFIX).lower(): value or "" for name, value in variables.items() if PREFIX in name}
@@ -161,18 +150,6 @@ def test_kubernetes_example(service: str, secure_site: Site, tmp_path: Path) -> 
     starts(service, kubernetes("overlays/example", *SERVICES[service], secure_site), secure_site, tmp_path)
 
 
-@pytest.mark.parametrize("service", SERVICES)
-def test_compose(service: str, site: Site, tmp_path: Path) -> None:
-    starts(service, compose(service, site, tmp_path), site, tmp_path)
-
-
-@pytest.mark.parametrize("service", SERVICES)
-def test_container(service: str, site: Site, tmp_path: Path) -> None:
-    shipped = dockerfile.variables(dockerfile.stages(DEPLOY / "container/Dockerfile")[-1])
-    # The image cannot know who is let in, and without it no api starts.
-    starts(service, shipped | secrets(site) | {f"{PREFIX}AUTH": "none"}, site, tmp_path)
-
-
 @pytest.mark.parametrize("file", sorted(DEPLOY.rglob("worker.env")), ids=lambda path: path.parent.name)
 def test_environment_files_of_workers(file: Path, site: Site, tmp_path: Path) -> None:
     starts("worker", dotenv_values(file) | secrets(site), site, tmp_path)
@@ -180,10 +157,7 @@ def test_environment_files_of_workers(file: Path, site: Site, tmp_path: Path) ->
 
 def test_no_environment_is_left_out() -> None:
     # A new overlay, or a new environment file of ours, needs a test above.
-    assert {path.parent.name for path in DEPLOY.rglob("kustomization.yaml")} == {"base", "example"}
+    # The component of monitors has no containers.
+    assert {path.parent.name for path in DEPLOY.rglob("kustomization.yaml")} == {"base", "example", "monitoring"}
     files = [path for path in DEPLOY.rglob("*.env") if PREFIX in path.read_text(encoding="utf-8")]
     assert {path.name for path in files} == {"worker.env"}
-    assert {name for name, service in stack()["services"].items() if service.get("image") == "authtally"} == {
-        *SERVICES,
-        "topics",
-    }

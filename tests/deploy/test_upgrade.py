@@ -299,6 +299,6 @@ def test_a_worker_refuses_a_newer_format_and_names_the_version(site: Site) -> No
     assert site.positions() == site.start
     file = site.folder / "newer.snapshot"
     assert site.run("snapshot", "save", file).exit_code == 0
-    refused = site.run("snapshot", "restore", "--replace", "--without-kafka", file)
+    refused = site.run("snapshot", "restore", "--yes", "--replace", "--without-kafka", file)
     assert refused.exit_code == 1
     assert "run a newer version" in refused.output

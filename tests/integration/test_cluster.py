@@ -91,7 +91,7 @@ def test_a_cluster_holds_the_same_ledger_of_all_events_and_answers_alike(
         assert held.keys() == wanted.keys()
         assert held == wanted
     day, month = f"{DAY:%Y-%m-%d}", f"{DAY:%Y%m}"
-    answering = {"auth": "none", "exact_up_to": "200", "users_by": "realm"}
+    answering = {"auth": "none", "auth_none_writes": "on", "exact_up_to": "200", "users_by": "realm"}
     with (
         ApiProcess(**answering, redis_url=site.store.url) as one,
         ApiProcess(**answering, **as_cluster) as other,

@@ -184,7 +184,7 @@ def test_an_event_counts_twice_by_two_routes_and_once_by_one(
 ) -> None:
     """The price of ids that no other sender can use up: the webhook's event is not the one from Kafka."""
     site = make_site(apache)
-    settings = {"auth": "none", "ingest": "on", "cache_ttl_s": "0"}
+    settings = {"auth": "none", "auth_none_writes": "on", "ingest": "on", "cache_ttl_s": "0"}
     site.workers.start().wait_until_ready()
     today = f"{NOW:%Y-%m-%d}"
     event = login(NOW, "ada", "acme", "keycloak:b0c1")

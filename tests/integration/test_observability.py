@@ -22,7 +22,7 @@ from tests.api.ledger_writer import open_ledger
 from tests.api.sources import listed
 from tests.conftest import wait_until
 from tests.deploy.test_alerts import ALERTS, FOLDER
-from tests.deploy.test_grafana import PANELS, questions
+from tests.deploy.test_grafana import PANELS, questions, without_variables
 from tests.integration.api_process import ApiProcess
 from tests.integration.sites import Broker, Site
 from tests.integration.workers import WorkerProcess
@@ -178,7 +178,7 @@ def test_the_gluu_statistics_are_scraped_with_the_shipped_months(prometheus: Pro
 def test_every_panel_shows_something(prometheus: Prometheus, title: str) -> None:
     for panel in (panel for panel in PANELS if panel["title"] == title):
         for target in panel.get("targets", ()):
-            expression = target["expr"].replace("$__rate_interval", SHORTLY).replace("$topic", ".*")
+            expression = without_variables(target["expr"], SHORTLY)
             wait_until(partial(prometheus.query, expression), 30, expression)
             labels = set(re.findall(r"{{(\w+)}}", target["legendFormat"]))
             for series, _ in prometheus.query(expression):

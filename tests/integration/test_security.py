@@ -209,7 +209,8 @@ def test_tokens_are_renewed_in_time_and_an_endpoint_that_was_away_is_asked_again
 def faults(secured: Secured) -> dict[str, tuple[dict[str, str], tuple[str, ...]]]:
     """Settings with one fault each, and what readiness must name for it."""
     clear = {"kafka_security_protocol": "PLAINTEXT", "kafka_ssl_cafile": ""}
-    certificate = {"kafka_security_protocol": "SSL", "kafka_sasl_mechanism": ""}
+    without_sasl = {"kafka_sasl_mechanism": "", "kafka_sasl_username": "", "kafka_sasl_password": ""}
+    certificate = {"kafka_security_protocol": "SSL", **without_sasl}
 
     def shown(one: Any) -> dict[str, str]:
         files = {"kafka_ssl_certfile": str(one.certificate), "kafka_ssl_keyfile": str(one.key)}
@@ -243,7 +244,7 @@ def faults(secured: Secured) -> dict[str, tuple[dict[str, str], tuple[str, ...]]
             ("AUTHTALLY_KAFKA_SECURITY_PROTOCOL", "does not speak TLS"),
         ),
         "in the clear to a port of TLS": (
-            secured.way("scram-512", **clear),
+            secured.way("scram-512", **clear, **without_sasl),
             ("AUTHTALLY_KAFKA_SECURITY_PROTOCOL", "speaks TLS"),
         ),
         "no SASL to a port of SASL": (secured.way("scram-512", **certificate), ("AUTHTALLY_KAFKA_SECURITY_PROTOCOL",)),

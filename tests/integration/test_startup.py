@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 
 import pytest
@@ -21,6 +22,7 @@ CONTRADICTIONS = {
     "active_on": "login",
     "users_by": "realm,client",
     "counts_by": "realm",
+    "labels_on": "success",
     "max_labels": "7",
     "exact_up_to": "7",
     "retain_days": "30",
@@ -32,7 +34,7 @@ CONTRADICTIONS = {
 
 def refusal(worker: WorkerProcess) -> str:
     """The one line in which a worker says why it cannot work, after it has ended for that."""
-    assert worker.wait(30) == 1, worker.log
+    assert worker.wait(120) == 1, worker.log
     assert "Traceback" not in worker.log
     (line,) = worker.lines("cannot work")
     return line
@@ -108,6 +110,18 @@ def test_sigterm_ends_a_worker_that_waits_for_redis(embedded: Broker, make_site:
     worker.terminate()
     assert worker.wait(timeout_s=10) == 0
     assert "Traceback" not in worker.log
+
+
+def test_json_logs_are_json_to_the_last_line(embedded: Broker, make_site: MakeSite) -> None:
+    site = make_site(embedded)
+    worker = site.workers.start(log_format="json").wait_until_ready()
+    worker.terminate()
+    assert worker.wait(timeout_s=30) == 0
+    lines = [json.loads(line) for line in worker.log.splitlines()]
+    assert any("Signal received" in line["event"] for line in lines)
+    for line in lines:
+        assert not line["event"].startswith("[^"), line
+        assert "\x1b" not in str(line), line
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,10 @@ wrk                      wrk
 nginx                    nginx-light nginx
 caddy                    caddy
 faketime                 faketime
+systemd-analyze          systemd
 cc                       gcc
+node                     nodejs
+npm                      npm
 chromium                 chromium
 mariadbd                 mariadb-server
 mysql                    mariadb-client

@@ -1,138 +1,182 @@
-// The board: asks all questions for the chosen days and filters, and shows each answer in its place.
+// The board: asks the questions of the chosen view, and shows each answer in its place.
 
-import { CHARTS, overview } from "./catalogue.js";
 import { Chart } from "./chart.js";
-import { dayIn, lengthOf, plusDays, dayText } from "./dates.js";
+import { EVENTS } from "./charts_events.js";
+import { USERS } from "./charts_users.js";
+import { dayIn, dayText, lengthOf, momentText, plusDays, spanText } from "./dates.js";
 import { firstEvent } from "./first_event.js";
-import { blank, events, headline, sparks, stickiness } from "./figures.js";
-import { closed, newest, pipeline } from "./pipeline.js";
+import { askPipeline, Pipeline, StatusLine } from "./pipeline.js";
 import { Refusal, Round } from "./questions.js";
+import { byReason, COLUMNS, failures, ranked, Ranking } from "./rankings.js";
+import { TABS, showTab } from "./tabs.js";
+import { Tile, TILES } from "./tiles.js";
+import { askToday, Today } from "./today.js";
+
+const CHARTS = { users: USERS, ...EVENTS };
+const REALM = { words: ["realm"], heading: "Realm" };
+const CLIENT = { words: ["realm", "client_id"], heading: "Client" };
+const RANKINGS = {
+  users: [
+    { name: "realms", title: "Top realms", ...REALM, columns: COLUMNS.users, ask: ranked("realm") },
+    { name: "clients", title: "Top clients", ...CLIENT, columns: COLUMNS.users, ask: ranked("client") },
+  ],
+  logins: [
+    { name: "reasons", title: "Reasons of failed logins", words: ["reason"], heading: "Reason", columns: COLUMNS.reasons, ask: byReason },
+    { name: "failing-realms", title: "Failed logins by realm", ...REALM, columns: COLUMNS.failures, ask: failures("realm") },
+    { name: "failing-clients", title: "Failed logins by client", ...CLIENT, columns: COLUMNS.failures, ask: failures("client") },
+  ],
+};
+const WITH_TILES = ["users", "logins", "tokens"];
+const ALWAYS = "always";
+
+/** @typedef {import("./filters.js").Chosen} Chosen */
+
+/** @typedef {{part: import("./part.js").Part, ask: (asker: import("./questions.js").Asker, chosen: Chosen) => Promise<object>, keyOf: (chosen: Chosen) => string}} Entry */
 
 export class Board {
   /**
-   * @param {object} config of this deployment
-   * @param {import("./filters.js").Filters} filters
-   * @param {(health: {dead: string|null, some: boolean, stale: boolean}) => void} onHealth after each refresh
+   * @param {object} config of this deployment @param {import("./filters.js").Filters} filters
+   * @param {(health: {unreachable: string|null, some: boolean, expired: boolean}) => void} onHealth after each refresh
    */
   constructor(config, filters, onHealth) {
-    this.config = config;
-    this.filters = filters;
-    this.onHealth = onHealth;
-    this.charts = CHARTS.map((entry) => ({ ...entry, chart: new Chart(entry.name, entry.title) }));
-    this.abort = new AbortController();
-    this.newestDay = null;
+    Object.assign(this, { config, filters, onHealth, abort: new AbortController(), newestDay: null });
+    const go = (changes) => this.filters.go(changes);
+    const ofView = (chosen) => chosen.key;
+    const zone = config.timezone;
+    this.today = new Today(zone);
+    this.status = new StatusLine();
+    this.tiles = TILES.map((tile) => ({
+      part: new Tile(tile), keyOf: ofView, ask: async (asker, chosen) => ({ ...(await tile.ask(asker, chosen)), chosen }),
+    }));
+    /** @type {Record<string, Entry[]>} */
+    this.entries = Object.fromEntries(TABS.map((tab) => [tab, [
+      ...CHARTS[tab].map(({ name, title, ask }) => ({ part: new Chart(name, title, go), ask, keyOf: ofView })),
+      ...(RANKINGS[tab] ?? []).map((entry) => ({ part: new Ranking(entry, go), ask: entry.ask, keyOf: ofView })),
+    ]]));
+    // Above the charts on the page, so asked before them.
+    this.entries.users.unshift(
+      { part: this.status, ask: askPipeline, keyOf: () => ALWAYS },
+      { part: this.today, ask: askToday, keyOf: ({ today, query }) => JSON.stringify([today, query]) },
+    );
+    this.entries.pipeline.push({ part: new Pipeline(zone), ask: askPipeline, keyOf: () => ALWAYS });
     document.getElementById("show-newest").addEventListener("click", () => {
-      if (!this.newestDay) return;
       const { from, to } = this.filters.read();
-      const length = Math.min(lengthOf(from, to), 366);
-      this.filters.go({ range: "custom", from: plusDays(this.newestDay, 1 - length), to: this.newestDay });
+      this.filters.days(plusDays(this.newestDay, 1 - Math.min(lengthOf(from, to), 366)), this.newestDay);
     });
   }
 
-  /** Aborts the previous refresh and drops its answers. @param {import("./filters.js").Chosen} chosen */
-  async refresh(chosen) {
-    this.abort.abort();
-    this.abort = new AbortController();
-    const { signal } = this.abort;
-    const round = new Round(signal);
-    this.refused = [];
-    document.documentElement.dataset.ready = "false";
-    const parts = [this.figures(round, chosen), this.labels(round), this.pipeline(round)];
-    for (const { chart, name, ask } of this.charts) parts.push(this.chart(round, chosen, chart, name, ask));
-    await Promise.all(parts);
-    if (signal.aborted) return;
-    const dead = this.refused.find((refusal) => refusal.kind === "dead");
-    document.documentElement.dataset.ready = "true";
-    this.onHealth({ dead: dead ? dead.message : null, some: round.answered, stale: round.stale });
+  /** The parts of a tab, in the order of the page. @returns {Entry[]} */
+  shown(tab) {
+    return [...(WITH_TILES.includes(tab) ? this.tiles : []), ...this.entries[tab]];
   }
 
-  /** Runs a part; without an answer `instead` shows the reason. An aborted refresh shows nothing. */
-  async part(round, work, instead) {
+  /**
+   * Aborts the previous refresh and drops its answers.
+   * @param {Chosen} chosen @param {boolean} missing asks only for parts without current figures: a busy api gets less work
+   */
+  async refresh(chosen, missing = false) {
+    this.abort.abort();
+    this.abort = new AbortController();
+    const round = new Round(this.abort.signal);
+    document.documentElement.dataset.ready = "false";
+    showTab(chosen.tab);
+    this.hide(chosen);
+    const entries = this.shown(chosen.tab).filter(({ part, keyOf }) => !missing || !part.isCurrent(keyOf(chosen)));
+    for (const entry of entries) entry.part.begin(entry.keyOf(chosen));
+    const runs = [...entries.map((entry) => this.run(round, chosen, entry)), this.labels(round)];
+    const refusals = (await Promise.all(runs)).filter(Boolean);
+    if (round.signal.aborted) return;
+    this.answered(round, chosen);
+    const unreachable = refusals.find((refusal) => refusal.kind === "unreachable");
+    document.documentElement.dataset.ready = "true";
+    this.onHealth({ unreachable: unreachable?.message ?? null, some: round.answered, expired: round.expired });
+  }
+
+  /** Runs one part; it alone fails. @returns {Promise<Refusal|null>} */
+  async run(round, chosen, { part, ask, keyOf }) {
+    const key = keyOf(chosen);
+    const asker = round.asker();
     try {
-      await work();
+      const model = await ask(asker, chosen);
+      if (!round.signal.aborted) await part.show(model, key, asker.expired);
+      return null;
     } catch (error) {
-      if (round.signal.aborted) return;
-      let refusal = error;
-      if (!(error instanceof Refusal)) {
-        // A defect in one part: the other parts continue.
-        console.error(error);
-        refusal = new Refusal("bad", "The page could not show this.");
-      }
-      this.refused.push(refusal);
-      if (refusal.kind !== "signed-out") await instead(refusal);
+      if (round.signal.aborted) return null;
+      const refusal = error instanceof Refusal ? error : new Refusal("invalid", "The page could not show this.");
+      // A defect of the page: the other parts continue.
+      if (refusal !== error) console.error(error);
+      if (refusal.kind !== "signed-out") part.fail(refusal, key, this.config.timezone);
+      return refusal;
     }
   }
 
-  figures(round, chosen) {
-    return this.part(
-      round,
-      async () => {
-        const answer = await overview(round, chosen);
-        if (round.signal.aborted) return;
-        headline(answer, chosen);
-        stickiness(answer, null);
-        newest(answer.as_of, this.config.timezone);
-        this.empty(answer, chosen);
-        this.define(answer);
-        await sparks(round, chosen, answer.months);
-      },
-      (refusal) => {
-        if (refusal.kind !== "dead") blank(refusal.message);
-        // Counters may be kept by a dimension that users are not kept by.
-        if (refusal.kind === "unkept") return this.part(round, () => events(round, chosen), () => {});
-        return undefined;
-      },
-    );
+  async labels(round) {
+    try {
+      const { items } = await round.asker().ask("/v1/labels", { limit: "2000" });
+      this.filters.known(items);
+      return null;
+    } catch (error) {
+      // Filters without choices: the parts report the reason.
+      if (!(error instanceof Refusal) && !round.signal.aborted) throw error;
+      return error instanceof Refusal ? error : null;
+    }
   }
 
-  chart(round, chosen, chart, name, ask) {
-    chart.wait();
-    return this.part(
-      round,
-      async () => {
-        const model = await ask(round, chosen);
-        if (round.signal.aborted) return;
-        await chart.show(model, `authtally-${name}-${chosen.from}-${chosen.to}`);
-        if (name === "curve") stickiness(await overview(round, chosen), model);
-      },
-      (refusal) => chart.refuse(refusal),
-    );
+  /** Remarks of another view must not stay while this one is asked. */
+  hide(chosen) {
+    if (chosen.key !== this.key) document.getElementById("older").hidden = true;
+    this.key = chosen.key;
   }
 
-  labels(round) {
-    return this.part(round, async () => this.filters.known((await round.ask("/v1/labels", { limit: "2000" })).items), () => {});
+  /** Removes all figures: the next bearer may see others. */
+  forget() {
+    this.abort.abort();
+    for (const { part } of [...this.tiles, ...Object.values(this.entries).flat()]) {
+      part.empty();
+      part.state("loading");
+    }
+    this.filters.known([]);
   }
 
-  pipeline(round) {
-    return this.part(
-      round,
-      async () => pipeline(await round.ask("/v1/pipeline"), this.config.timezone),
-      (refusal) => {
-        if (refusal.kind !== "dead") closed(refusal);
-      },
-    );
-  }
-
-  /** Without any event, shows how to send one. Without events in these days, shows the days that have some. */
-  empty(answer, chosen) {
-    const at = answer.as_of.newest_event;
-    const nothing = at === null && answer.months.every((month) => month.value === null) && answer.dau.value === 0;
+  /** What the answers of a refresh have in common: freshness, definition, and whether there is any event. */
+  answered({ asOf, definition }, chosen) {
+    if (definition) this.define(definition);
+    if (!asOf) return;
+    this.newest(asOf.newest_event);
+    const at = asOf.newest_event;
+    const months = this.entries.users.find(({ part }) => part.name === "months");
+    const nothing = at === null && chosen.tab === "users" && months.part.element.dataset.state === "empty";
     if (nothing) firstEvent(this.config);
     document.getElementById("first-event").hidden = !nothing;
     document.getElementById("figures").hidden = nothing;
-    const day = at === null ? null : dayIn(this.config.timezone, new Date(at));
-    this.newestDay = day;
+    const tiles = WITH_TILES.includes(chosen.tab) ? this.tiles.map(({ part }) => part.figure?.value) : [undefined];
+    const empty = tiles.every((value) => value === 0 || value === null);
     const older = document.getElementById("older");
-    older.hidden = day === null || day >= chosen.from;
-    if (!older.hidden) older.querySelector("span").textContent = `No event was counted in these days. The newest event is of ${dayText(day)}.`;
+    older.hidden = at === null || !empty || (this.newestDay >= chosen.from && this.newestDay <= chosen.to && !chosen.realm && !chosen.client);
+    const filtered = chosen.realm || chosen.client ? " under these filters" : "";
+    older.querySelector("span").textContent = older.hidden
+      ? ""
+      : `No event was counted in ${spanText(chosen)}${filtered}. The newest event is of ${dayText(this.newestDay)}.`;
+    document.getElementById("show-newest").hidden = this.newestDay >= chosen.from && this.newestDay <= chosen.to;
   }
 
-  define(answer) {
-    const { active_on: on, user_scope: scope } = answer.definition;
+  /** @param {string|null} at the time of the newest event */
+  newest(at) {
+    this.newestDay = at === null ? null : dayIn(this.config.timezone, new Date(at));
+    document.getElementById("as-of").textContent = at === null ? "" : `newest event ${momentText(this.config.timezone, new Date(at))}`;
+  }
+
+  /** @param {object} figures of /v1/live */
+  live(figures, chosen) {
+    this.newest(figures.as_of.newest_event);
+    this.status.live(figures);
+    this.today.live(figures, chosen);
+  }
+
+  define({ active_on: on, user_scope: scope }) {
     const whose = scope.includes("realm") ? "each realm has users of its own" : "a user of two realms counts once";
     const what = { login: "a successful login", refresh: "a token refresh" };
-    document.getElementById("definition").textContent = !on.length
-      ? ""
-      : `Active: ${on.map((word) => what[word] ?? word).join(" or ")}; ${whose}. Days and months of ${answer.timezone}.`;
+    const words = on.map((word) => what[word] ?? word).join(" or ");
+    document.getElementById("definition").textContent = on.length ? `Active: ${words}; ${whose}. Days and months of ${this.config.timezone}.` : "";
   }
 }

@@ -1,64 +1,81 @@
-// The filters: days, realm, client. They are in the URL, so that a view can be shared and revisited.
+// The filters: range, comparison, realm, client, and the tab. They are in the URL, so that a view can be shared and revisited.
 
-import { dayIn, days, firstOf, isDay, lastOf, lengthOf, monthOf, months, plusDays, plusMonths } from "./dates.js";
-import { named, shortened, undirected } from "./text.js";
+import { dayIn, isDay, lengthOf, spanText } from "./dates.js";
+import { nameOf } from "./names.js";
+import { COMPARISONS, comparisonOf, DEFAULT_RANGE, granularityOf, RANGES, spanOf } from "./ranges.js";
+import { TABS } from "./tabs.js";
+import { button, make, named, nameElement, shortened, undirected } from "./text.js";
 
-const DEFAULT = "30d";
-const LAST = { "7d": 7, "30d": 30, "90d": 90 };
-/** Above this number of days charts have a point per month. */
-const MOST_DAYS = 92;
+const DEFAULTS = { range: DEFAULT_RANGE, compare: "previous", realm: "", client: "", reason: "", tab: TABS[0] };
+/** The API's limit is ten years. */
+const MOST_DAYS = 3652;
 
 /**
- * @typedef {{range: string, from: string, to: string, today: string, realm: string, client: string,
- *   granularity: "day"|"month", periods: string[], query: Record<string, string>}} Chosen
+ * @typedef {{range: string, from: string, to: string, today: string, compare: "previous"|"year"|"none",
+ *   before: import("./ranges.js").Span|null, realm: string, client: string, reason: string, tab: string,
+ *   granularity: "day"|"month", query: Record<string, string>, key: string}} Chosen
+ *   `before` is the range to compare with; `key` names all that figures depend on
  */
 
 export class Filters {
-  /** @param {string} zone @param {(chosen: Chosen) => void} onChange */
-  constructor(zone, onChange) {
-    this.zone = zone;
+  /** @param {object} config of this deployment @param {(chosen: Chosen) => void} onChange */
+  constructor(config, onChange) {
+    this.config = config;
     this.onChange = onChange;
+    this.labels = [];
     this.form = document.getElementById("filters");
-    const { range, from, to, realm, client } = this.form.elements;
-    this.fields = { range, from, to, realm, client };
-    this.clients = [];
+    const { range, from, to, compare, realm, client } = this.form.elements;
+    this.fields = { range, from, to, compare, realm, client };
+    for (const [value, text] of Object.entries(RANGES)) range.add(new Option(text, value));
+    for (const [value, text] of Object.entries(COMPARISONS)) compare.add(new Option(`vs ${text}`, value));
     this.form.addEventListener("submit", (event) => event.preventDefault());
     range.addEventListener("change", () => {
-      if (range.value === "custom") {
-        this.form.elements.from.focus();
+      if (range.value !== "custom") {
+        this.go({ range: range.value });
         return;
       }
-      this.go({ range: range.value });
+      this.form.dataset.custom = "true";
+      from.focus();
     });
     for (const field of [from, to]) {
       field.addEventListener("change", () => {
-        if (isDay(from.value) && isDay(to.value) && from.value <= to.value) {
-          this.go({ range: "custom", from: from.value, to: to.value });
-        }
+        if (isDay(from.value) && isDay(to.value) && from.value <= to.value) this.days(from.value, to.value);
       });
     }
+    compare.addEventListener("change", () => this.go({ compare: compare.value }));
     realm.addEventListener("change", () => this.go({ realm: realm.value }));
     client.addEventListener("change", () => this.go({ client: client.value }));
-    document.getElementById("reset").addEventListener("click", () => this.go({ range: DEFAULT, realm: "", client: "" }));
+    document.getElementById("reset").addEventListener("click", () => this.go({ ...DEFAULTS, tab: this.read().tab }));
+    const opener = document.getElementById("open-filters");
+    opener.addEventListener("click", () => {
+      const open = this.form.dataset.open !== "true";
+      this.form.dataset.open = String(open);
+      opener.setAttribute("aria-expanded", String(open));
+    });
     window.addEventListener("popstate", () => this.changed());
   }
 
   /** The filters in the URL; invalid ones are ignored. @returns {Chosen} */
   read() {
     const given = new URLSearchParams(location.search);
-    const today = dayIn(this.zone, Date.now());
+    const choice = (name, choices, fallback) => (choices.includes(given.get(name)) ? given.get(name) : fallback);
+    const today = dayIn(this.config.timezone, Date.now());
     const realm = given.get("realm") ?? "";
     const client = given.get("client_id") ?? "";
+    const reason = given.get("reason") ?? "";
+    const compare = choice("compare", Object.keys(COMPARISONS), DEFAULTS.compare);
+    const tab = choice("tab", TABS, DEFAULTS.tab);
+    let range = choice("range", Object.keys(RANGES).filter((name) => name !== "custom"), DEFAULT_RANGE);
+    let span = spanOf(range, today);
     const [from, to] = [given.get("from") ?? "", given.get("to") ?? ""];
-    let found = spanOf(given.get("range") ?? DEFAULT, today) ?? spanOf(DEFAULT, today);
-    // The API's limit is ten years.
-    if (isDay(from) && isDay(to) && from <= to && from >= "2000-01-01" && lengthOf(from, to) <= 3652) {
-      found = { range: "custom", from, to };
+    if (isDay(from) && isDay(to) && from <= to && from >= "2000-01-01" && lengthOf(from, to) <= MOST_DAYS) {
+      range = "custom";
+      span = { from, to };
     }
-    const granularity = lengthOf(found.from, found.to) > MOST_DAYS ? "month" : "day";
-    const periods = granularity === "day" ? days(found.from, found.to) : months(found.from, found.to);
+    const before = comparisonOf(range, span, today, compare);
     const query = { ...(realm && { realm }), ...(client && { client_id: client }) };
-    return { ...found, today, realm, client, granularity, periods, query };
+    const key = JSON.stringify([span, before, realm, client, reason]);
+    return { range, ...span, today, compare, before, realm, client, reason, tab, granularity: granularityOf(span), query, key };
   }
 
   /** Applies changes to the URL and the page. */
@@ -68,14 +85,18 @@ export class Filters {
     if (next.range === "custom") {
       query.set("from", next.from);
       query.set("to", next.to);
-    } else if (next.range !== DEFAULT) {
-      query.set("range", next.range);
     }
-    if (next.realm) query.set("realm", next.realm);
-    if (next.client) query.set("client_id", next.client);
+    for (const name of ["range", "compare", "realm", "client", "reason", "tab"]) {
+      if (next[name] === DEFAULTS[name] || (name === "range" && next.range === "custom")) continue;
+      query.set(name === "client" ? "client_id" : name, next[name]);
+    }
     const text = query.toString();
-    history.pushState(null, "", text ? `?${text}` : location.pathname);
+    if (`?${text}` !== location.search && (text || location.search)) history.pushState(null, "", text ? `?${text}` : location.pathname);
     this.changed();
+  }
+
+  days(from, to) {
+    this.go({ range: "custom", from, to });
   }
 
   changed() {
@@ -84,14 +105,38 @@ export class Filters {
     this.onChange(chosen);
   }
 
-  /** Sets the form to the filters. */
+  /** Sets the form and the chips to the filters. */
   show(chosen) {
-    const { range, from, to } = this.fields;
+    const { range, from, to, compare } = this.fields;
     range.value = chosen.range;
+    this.form.dataset.custom = String(chosen.range === "custom");
     from.value = chosen.from;
     to.value = chosen.to;
+    compare.value = chosen.compare;
     for (const field of [from, to]) field.max = chosen.today > chosen.to ? chosen.today : chosen.to;
     this.options(chosen);
+    this.chips(chosen);
+  }
+
+  chips(chosen) {
+    const chip = (name, text, raw, fallback) => {
+      const item = make("li", { class: "chip", "data-chip": name }, nameElement(text, raw));
+      if (fallback) item.append(button("×", { "aria-label": `Remove: ${undirected(text)}` }, () => this.go(fallback)));
+      return item;
+    };
+    const chips = [
+      chip("range", `${spanText(chosen)} (${this.config.timezone})`, RANGES[chosen.range], chosen.range !== DEFAULTS.range && { range: DEFAULTS.range }),
+    ];
+    if (chosen.before) {
+      const title = `compared with ${COMPARISONS[chosen.compare]}`;
+      chips.push(chip("compare", `vs ${spanText(chosen.before)}`, title, chosen.compare !== DEFAULTS.compare && { compare: DEFAULTS.compare }));
+    }
+    if (chosen.realm) chips.push(chip("realm", `Realm: ${nameOf("realm", chosen.realm)}`, chosen.realm, { realm: "" }));
+    if (chosen.client) chips.push(chip("client", `Client: ${nameOf("client_id", chosen.client)}`, chosen.client, { client: "" }));
+    if (chosen.reason && chosen.tab === "logins") {
+      chips.push(chip("reason", `Failures: ${nameOf("reason", chosen.reason)}`, chosen.reason, { reason: "" }));
+    }
+    document.getElementById("chips").replaceChildren(...chips);
   }
 
   /** @param {{dimension: string, realm?: string, client_id?: string}[]} labels that the bearer sees */
@@ -100,41 +145,41 @@ export class Filters {
     this.options(this.read());
   }
 
+  /** What an answer by this dimension lacks here, so that it is known before a label is chosen. */
+  lacks(dimension) {
+    const settings = { USERS_BY: this.config.users_by, COUNTS_BY: this.config.counts_by };
+    return Object.keys(settings).filter((name) => !settings[name].includes(dimension));
+  }
+
   options(chosen) {
-    const labels = this.labels ?? [];
     // The API does not filter by a blank name: events without a realm are in "All realms" only.
-    const realms = labels.filter((each) => each.dimension === "realm" && each.realm.trim()).map((each) => each.realm);
-    const clients = labels
+    const realms = this.labels.filter((each) => each.dimension === "realm" && each.realm.trim()).map((each) => each.realm);
+    const clients = this.labels
       .filter((each) => each.dimension === "client_id" && each.client_id.trim() && (!chosen.realm || each.realm === chosen.realm))
       .map((each) => each.client_id);
-    fill(this.fields.realm, "All realms", realms, chosen.realm);
-    fill(this.fields.client, "All clients", [...new Set(clients)].sort(), chosen.client);
+    fill(this.fields.realm, "All realms", realms, chosen.realm, this.lacks("realm"));
+    fill(this.fields.client, "All clients", [...new Set(clients)].sort(), chosen.client, this.lacks("client"));
   }
 }
 
-/** @returns {{range: string, from: string, to: string}|null} null for an unknown range */
-function spanOf(range, today) {
-  const month = monthOf(today);
-  if (Object.hasOwn(LAST, range)) return { range, from: plusDays(today, 1 - LAST[range]), to: today };
-  if (range === "12m") return { range, from: firstOf(plusMonths(month, -11)), to: today };
-  if (range === "month") return { range, from: firstOf(month), to: today };
-  if (range === "last-month") return { range, from: firstOf(plusMonths(month, -1)), to: lastOf(plusMonths(month, -1)) };
-  return null;
-}
+const MISSING = { USERS_BY: "no users", COUNTS_BY: "no logins and tokens" };
 
-function fill(select, all, names, chosen) {
+/** @param {string[]} lacks the settings that do not contain the dimension */
+function fill(select, all, names, chosen, lacks) {
   const wanted = chosen && !names.includes(chosen) ? [chosen, ...names] : names;
+  const word = select.name === "realm" ? "realm" : "client_id";
   const key = JSON.stringify(wanted);
   if (select.dataset.key !== key) {
     select.dataset.key = key;
-    select.replaceChildren(
-      new Option(all, ""),
-      ...wanted.map((name) => {
-        const option = new Option(undirected(shortened(named(name), 60)), name);
-        option.title = name;
-        return option;
-      }),
-    );
+    const mark = lacks.length ? ` – ${lacks.map((name) => MISSING[name]).join(", ")}` : "";
+    const options = wanted.map((name) => {
+      const option = new Option(`${undirected(shortened(named(nameOf(word, name)), 60))}${mark}`, name);
+      option.title = name;
+      return option;
+    });
+    select.replaceChildren(new Option(all, ""), ...options);
+    select.title = lacks.length ? `${lacks.join(" and ")} lacks ${word === "realm" ? "realm" : "client"}: figures marked so are missing under this filter` : "";
+    select.disabled = lacks.length === 2 && !chosen;
   }
   select.value = chosen;
 }

@@ -1,20 +1,20 @@
-// Connects the parts of the page: sign-in, filters, board, and the refresh timer.
+// Connects the parts of the page: sign-in, filters, tabs, board, and the refresh timer.
 
+import { actions } from "./actions.js";
 import { Board } from "./board.js";
-import { live } from "./figures.js";
 import { Filters } from "./filters.js";
 import { follow } from "./live.js";
-import { newest } from "./pipeline.js";
 import { onChange, signedIn, signOut, start } from "./sign_in.js";
+import { tabs } from "./tabs.js";
 
 /** Refresh interval of all figures while the page is visible. Today's are also streamed. */
 const AGAIN_MS = 60_000;
-const RETRY_MS = [5_000, 10_000, 20_000, 40_000, 60_000];
+const RETRY_MS = [2_000, 5_000, 10_000, 20_000, 40_000, 60_000];
 
 const $ = (id) => document.getElementById(id);
 
 const config = await started();
-const filters = new Filters(config.timezone, () => refresh());
+const filters = new Filters(config, () => refresh());
 const board = new Board(config, filters, health);
 let timer;
 let failures = 0;
@@ -38,33 +38,32 @@ async function started() {
   }
 }
 
-function refresh() {
+/** @param {boolean} [missing] only what failed */
+function refresh(missing = false) {
   clearTimeout(timer);
-  if (signedIn()) board.refresh(filters.read());
+  if (signedIn()) board.refresh(filters.read(), missing);
 }
 
-/** Shows the state of the figures, and schedules the next refresh. */
-function health({ dead, some, stale }) {
-  failures = dead ? failures + 1 : 0;
-  const now = new Date().toLocaleTimeString("en-GB");
-  if (!dead) $("banner").dataset.last = now;
-  const last = $("banner").dataset.last;
-  $("banner").hidden = !dead && !stale;
-  $("banner-text").textContent = !dead
+/** Shows whether figures are missing or old, and schedules the next refresh. */
+function health({ unreachable, some, expired }) {
+  failures = unreachable ? failures + 1 : 0;
+  $("banner").hidden = !unreachable && !expired;
+  $("banner-text").textContent = !unreachable
     ? "The ledger is unreachable: these are the last figures in the api's cache."
-    : some
-      ? `Some figures are missing: ${dead} The page retries automatically.`
-      : `${dead} ${last ? `The figures shown are of ${last}.` : "There are no figures yet."} The page retries automatically.`;
+    : `${some ? "Some figures are missing: " : ""}${unreachable} Figures that remain state their time. The page retries automatically.`;
+  schedule(unreachable ? RETRY_MS[Math.min(failures - 1, RETRY_MS.length - 1)] : AGAIN_MS);
+}
+
+/** A hidden page waits. */
+function schedule(wait) {
   clearTimeout(timer);
-  const wait = dead ? RETRY_MS[Math.min(failures - 1, RETRY_MS.length - 1)] : AGAIN_MS;
-  timer = setTimeout(() => (document.hidden ? health({ dead, some, stale }) : refresh()), wait);
+  timer = setTimeout(() => (document.hidden ? schedule(wait) : refresh(failures > 0)), wait);
 }
 
 const STATES = { live: "live", retrying: "live: retrying", off: "not live" };
 
 function figures(answer) {
-  live(answer, filters.read());
-  newest(answer.as_of, config.timezone);
+  board.live(answer, filters.read());
   if (!$("first-event").hidden && answer.as_of.newest_event !== null) refresh();
 }
 
@@ -82,6 +81,7 @@ function showPrincipal(who) {
   stop = null;
   if (!who) {
     clearTimeout(timer);
+    board.forget();
     state("off");
     $("banner").hidden = true;
     return;
@@ -90,10 +90,12 @@ function showPrincipal(who) {
   filters.changed();
 }
 
-$("retry").addEventListener("click", refresh);
+$("retry").addEventListener("click", () => refresh(true));
 $("sign-out").addEventListener("click", () => signOut());
 document.addEventListener("visibilitychange", () => {
   if (!document.hidden && failures) refresh();
 });
+tabs((tab) => filters.go({ tab }));
+actions(board, filters, config.timezone);
 onChange(showPrincipal);
 showPrincipal(signedIn());

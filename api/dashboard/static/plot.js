@@ -1,7 +1,7 @@
 // Drawing with plotly.js, which is fetched after the figures, gets escaped names only, and shows no buttons of its own.
 
-import { exactness, label, named, number, percent, shortened } from "./text.js";
-import { dayText, monthText } from "./dates.js";
+import { dayText, longDayText, monthText, shortDayText, shortMonthText } from "./dates.js";
+import { exactness, label, make, named, number, percent, SEPARATORS, shortened } from "./text.js";
 
 let loading = null;
 
@@ -58,43 +58,51 @@ async function next() {
   if (waiting.length) setTimeout(next);
 }
 
-/** The page's colours in the present theme. */
+/** The page's colours in the present theme, resolved by the browser: the tokens have a value per theme. */
 function colours() {
-  const style = getComputedStyle(document.documentElement);
-  const of = (name) => style.getPropertyValue(`--${name}`).trim();
-  return {
+  const probe = make("span", { hidden: "" });
+  document.body.append(probe);
+  const of = (name) => {
+    probe.style.color = `var(--${name})`;
+    return getComputedStyle(probe).color;
+  };
+  const found = {
     series: Array.from({ length: 9 }, (_, n) => of(`c${n}`)),
     text: of("text"), quiet: of("quiet"), grid: of("grid"), line: of("line"), card: of("card"),
   };
+  probe.remove();
+  return found;
 }
 
 /** The name of a point of the model. */
 export const calledAt = (model, place) => {
   const name = model.x[place];
-  return model.kind === "day" ? dayText(name) : model.kind === "month" ? monthText(name) : named(name);
+  return model.kind === "day" ? longDayText(name) : model.kind === "month" ? monthText(name) : named(name);
 };
 
 /** The name under an axis; months have a year only at the first point and in January. */
 function tick(model, place) {
-  if (model.kind !== "month") return label(calledAt(model, place), 26);
-  const [month, year] = monthText(model.x[place]).split(" ");
-  return place === 0 || month === "Jan" ? `${month}<br>${year}` : month;
+  const name = model.x[place];
+  if (model.kind === "day") return shortDayText(name);
+  if (model.kind === "name") return label(name, 26);
+  return place === 0 || name.endsWith("-01") ? `${shortMonthText(name)}<br>${name.slice(0, 4)}` : shortMonthText(name);
 }
 
-/** The text of a point on hover: the figure and its accuracy. */
+/** The text of a point: the figure and its accuracy; that of a compared point names its own day. */
 export function saying(series, place) {
   const value = series.values[place];
   const figure = series.percent ? percent(value) : number(value);
+  const at = series.at?.[place];
+  const day = !at ? "" : ` (${at.length > 7 ? dayText(at) : monthText(at)})`;
   const error = series.errors?.[place];
-  return error && value !== null ? `${figure}, ${exactness({ value, ...error })}` : figure;
+  return `${figure}${error && value !== null && value !== undefined ? `, ${exactness({ value, ...error })}` : ""}${day}`;
 }
 
-function trace(model, series, colour, hidden) {
-  const at = model.x.map((name, place) => (model.kind === "day" ? name : place));
-  const texts = series.values.map((_, place) => `${label(series.name, 32)}: ${saying(series, place)}`);
+function traces(model, series, colour, hidden) {
+  const at = model.x.map((_, place) => place);
   const shared = {
     name: label(series.name, 32),
-    customdata: texts,
+    customdata: series.values.map((_, place) => `${label(series.name, 32)}: ${saying(series, place)}`),
     hovertemplate: "%{customdata}<extra></extra>",
     visible: !hidden,
     [model.across ? "y" : "x"]: at,
@@ -102,52 +110,60 @@ function trace(model, series, colour, hidden) {
     orientation: model.across ? "h" : "v",
     hoverlabel: { align: "left" },
   };
+  const last = model.x.length - 1;
   if (series.kind === "bar") {
-    return { ...shared, type: "bar", marker: { color: colour, opacity: series.light ? 0.4 : 1, line: { width: 0 } } };
+    const opacity = series.light ? 0.4 : model.partial ? at.map((place) => (place === last ? 0.5 : 1)) : 1;
+    return [{ ...shared, type: "bar", marker: { color: colour, opacity, line: { width: 0 } } }];
   }
   if (series.kind === "mark") {
-    return { ...shared, type: "scatter", mode: "markers", marker: { color: colour, symbol: "line-ns", size: 18, line: { color: colour, width: 3 } } };
+    return [{ ...shared, type: "scatter", mode: "markers", marker: { color: colour, symbol: "line-ns", size: 18, line: { color: colour, width: 3 } } }];
   }
+  const line = { color: colour, width: series.dotted ? 1.75 : 2.25, dash: series.dotted ? "dot" : "solid" };
+  const drawn = { ...shared, type: "scatter", mode: model.x.length < 3 ? "lines+markers" : "lines", line, connectgaps: false };
+  if (!model.partial || series.dotted || last < 1) return [drawn];
+  // The segment to the unfinished day is dashed: a trace of its own, and an invisible one for hovering over all points.
+  const only = (from, to) => series.values.map((value, place) => (place >= from && place <= to ? value : null));
+  return [
+    { ...drawn, y: only(0, last - 1), hoverinfo: "skip", hovertemplate: undefined },
+    { ...drawn, y: only(last - 1, last), line: { ...line, dash: "dash" }, hoverinfo: "skip", hovertemplate: undefined, showlegend: false },
+    { ...shared, type: "scatter", mode: "markers", marker: { color: colour, opacity: 0 }, showlegend: false },
+  ];
+}
+
+/** The axis of figures. Events are whole numbers: no fractional ticks on small axes. Shares end at 100 %. */
+function figureAxis(model, colour) {
+  const shared = { gridcolor: colour.grid, zerolinecolor: colour.line, fixedrange: true, automargin: true };
+  if (model.series.every((series) => series.percent)) {
+    const least = Math.min(1, ...model.series.flatMap((series) => series.values.filter((value) => value !== null)));
+    const range = model.whole ? [Math.max(0, Math.floor(least * 10 - 0.5) / 10), 1.005] : undefined;
+    return { ...shared, tickformat: ".0%", nticks: 6, ...(range ? { range } : { rangemode: "tozero" }) };
+  }
+  if (model.most < 5) return { ...shared, dtick: 1, tickformat: "d", range: [0, Math.max(model.most, 1) * 1.1] };
+  return { ...shared, tickformat: model.most < 10_000 ? "," : "~s", nticks: 6, rangemode: "tozero" };
+}
+
+function placeAxis(model, colour, width) {
+  // As many names as the width allows.
+  const room = Math.max(2, Math.floor((width - 60) / { month: 40, day: 58, name: 75 }[model.kind]));
+  const every = model.across ? 1 : Math.ceil(model.x.length / room);
+  const ticks = model.x.map((_, place) => place).filter((place) => place % every === 0);
   return {
-    ...shared,
-    type: "scatter",
-    mode: model.x.length < 3 ? "lines+markers" : "lines",
-    line: { color: colour, width: 2, dash: series.percent ? "dot" : "solid" },
-    connectgaps: false,
-    yaxis: series.percent ? "y2" : "y",
+    tickmode: "array", tickvals: ticks, ticktext: ticks.map((place) => tick(model, place)),
+    tickangle: model.kind === "name" ? "auto" : 0,
+    // A single bar is no thicker than one of four.
+    range: model.across ? [Math.max(model.x.length, 4) - 0.5, -0.5] : [-0.5, model.x.length - 0.5],
+    fixedrange: true, automargin: true, showgrid: false, linecolor: colour.line, zeroline: false,
   };
 }
 
 function layout(model, colour, picture, width) {
   const font = { family: "system-ui, sans-serif", size: 12, color: colour.quiet };
-  const figures = {
-    gridcolor: colour.grid, zerolinecolor: colour.line, tickformat: "~s", rangemode: "tozero", fixedrange: true, automargin: true,
-    // Events are whole numbers: no fractional ticks on small axes.
-    ...(model.most < 5 && { dtick: 1, tickformat: "d", range: [0, Math.max(model.most, 1) * 1.1] }),
-  };
-  // As many names as the width allows.
-  const room = Math.max(2, Math.floor((width - 60) / (model.kind === "month" ? 36 : 75)));
-  const every = model.across ? 1 : Math.ceil(model.x.length / room);
-  const ticks = model.x.map((_, place) => place).filter((place) => place % every === 0);
-  const over =
-    model.kind === "day"
-      ? { type: "date", tickformat: "%-d %b", hoverformat: "%A, %-d %B %Y", ...(model.x.length <= 8 && { dtick: 86_400_000 }) }
-      : {
-          type: "linear",
-          tickmode: "array",
-          tickvals: ticks,
-          ticktext: ticks.map((place) => tick(model, place)),
-          tickangle: model.kind === "month" ? 0 : "auto",
-          // A single bar is no thicker than one of four.
-          range: model.across ? [Math.max(model.x.length, 4) - 0.5, -0.5] : [-0.5, model.x.length - 0.5],
-        };
-  const places = { ...over, fixedrange: true, automargin: true, showgrid: false, linecolor: colour.line, zeroline: false };
-  const shares = model.series.some((series) => series.percent);
   return {
     font,
+    separators: SEPARATORS,
     barmode: model.stacked ? "stack" : "group",
     bargap: 0.22,
-    margin: { t: picture ? 60 : 8, r: shares ? 40 : 8, b: 28, l: 40 },
+    margin: { t: picture ? 60 : 8, r: 8, b: 28, l: 40 },
     paper_bgcolor: picture ? colour.card : "rgba(0,0,0,0)",
     plot_bgcolor: "rgba(0,0,0,0)",
     showlegend: Boolean(picture),
@@ -155,9 +171,8 @@ function layout(model, colour, picture, width) {
     dragmode: false,
     hovermode: model.across ? "y unified" : "x unified",
     hoverlabel: { bgcolor: colour.card, bordercolor: colour.line, font: { ...font, color: colour.text } },
-    [model.across ? "yaxis" : "xaxis"]: places,
-    [model.across ? "xaxis" : "yaxis"]: figures,
-    ...(shares && { yaxis2: { overlaying: "y", side: "right", tickmode: "auto", nticks: 5, tickformat: ".1~%", rangemode: "tozero", showgrid: false, fixedrange: true } }),
+    [model.across ? "yaxis" : "xaxis"]: placeAxis(model, colour, width),
+    [model.across ? "xaxis" : "yaxis"]: figureAxis(model, colour),
     shapes: (model.lines ?? []).map((line) => ({
       type: "line", xref: "paper", x0: 0, x1: 1, y0: line.value, y1: line.value,
       line: { color: colour.quiet, width: 1.5, dash: "dash" },
@@ -168,16 +183,27 @@ function layout(model, colour, picture, width) {
 
 function drawn(model, hidden, picture, width) {
   const colour = colours();
-  const data = model.series.map((series) => trace(model, series, colour.series[series.color], hidden.has(series.name)));
+  const data = model.series.flatMap((series) => traces(model, series, colour.series[series.color], hidden.has(series.id)));
   return { data, layout: layout(model, colour, picture, width) };
 }
 
-/** @param {HTMLElement} place @param {object} model @param {Set<string>} hidden names of series not to draw */
-export async function plot(place, model, hidden) {
+/**
+ * @param {HTMLElement} place @param {object} model @param {Set<string>} hidden ids of series not to draw
+ * @param {(place: number) => void} onPick called with the number of a clicked point
+ */
+export async function plot(place, model, hidden, onPick) {
   const plotly = await library();
   const { data, layout: of } = drawn(model, hidden, "", place.clientWidth);
   if (place.data) plotly.Fx.unhover(place);
   await plotly.react(place, data, of, { displayModeBar: false, responsive: true, doubleClick: false, showTips: false });
+  place.removeAllListeners("plotly_click");
+  place.on("plotly_click", ({ points: [point] }) => point && onPick(Math.round(model.across ? point.y : point.x)));
+}
+
+/** The chart in the size of paper, or of the page again. @param {{width: number, height: number}|null} size */
+export async function resize(place, size) {
+  const plotly = await library();
+  if (place.data) await plotly.relayout(place, size ?? { autosize: true, width: undefined, height: undefined });
 }
 
 /** A picture of the chart as a data: URL, with its title and the names of its series. */
@@ -190,8 +216,7 @@ export async function picture(model, hidden, title) {
 /** Shows the text of a point, as hovering does. */
 export async function point(element, model, place) {
   const plotly = await library();
-  const at = model.kind === "day" ? Date.parse(`${model.x[place]}T00:00:00Z`) : place;
-  plotly.Fx.hover(element, model.across ? { yval: at } : { xval: at });
+  plotly.Fx.hover(element, model.across ? { yval: place } : { xval: place });
 }
 
 export async function unpoint(element) {

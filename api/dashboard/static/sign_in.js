@@ -1,6 +1,6 @@
 /**
- * The signed-in user. The bearer token is only in memory and in this tab's sessionStorage: not in localStorage,
- * cookies or URLs.
+ * The signed-in user. The bearer token is only in memory and in this tab's sessionStorage: not in localStorage or
+ * cookies. A URL may bring one in its fragment, which browsers do not send; it is removed from the address at once.
  *
  * @typedef {{token: string, expires: ?number, renew: ?number, subject: ?string, scopes: ?string[],
  *   openid: ?import("./openid.js").Tokens}} Session `expires` and `renew` in ms since 1970
@@ -12,6 +12,8 @@ import { forget, keep, kept } from "./tab.js";
 const CONFIG = "/dashboard/config.json";
 const PROBE = "/v1/overview";
 const STORED = "authtally.session";
+/** Without an answer for so long, the api counts as unreachable. */
+const TIMEOUT_MS = 15_000;
 /** The longest time before its end at which an access token is renewed, so that no request is pending then. */
 const EARLY_MS = 10_000;
 const EARLY_PART = 0.1;
@@ -24,11 +26,14 @@ let config = null;
 let session = null;
 let renewing = null;
 let timer = 0;
+/** Kept until the configuration is read, which may need several attempts. */
+let given = "";
 const listeners = new Set();
 
 /** Reads the configuration, and the issuer's answer from the URL or the session from the tab. Call once. */
 export async function start() {
-  const response = await fetch(CONFIG);
+  const token = takeFragment();
+  const response = await fetch(CONFIG, { signal: AbortSignal.timeout(TIMEOUT_MS) });
   if (!response.ok) throw new Error(`${CONFIG} answered ${response.status}`);
   config = await response.json();
   if (!config.sign_in) return config;
@@ -37,8 +42,30 @@ export async function start() {
     await says(async () => enter(await checked(ofTokens(await finish(config.openid)))));
   } else if (!restore()) {
     show();
+    await tryToken(token);
   }
+  window.addEventListener("hashchange", () => {
+    const late = takeFragment();
+    given = "";
+    if (session === null) tryToken(late);
+  });
   return config;
+}
+
+/** The token of the address `#token=…`, which is removed from it; "" without one. */
+function takeFragment() {
+  const token = new URLSearchParams(location.hash.slice(1)).get("token");
+  if (token === null) return given;
+  history.replaceState(history.state, "", location.pathname + location.search);
+  return (given = token);
+}
+
+/** As if it had been pasted. */
+async function tryToken(token) {
+  if (!token) return;
+  given = "";
+  section().querySelector("#token").value = token;
+  await says(async () => enter(await checked(ofText(token))));
 }
 
 /** The token to send; null if none is needed or no one is signed in. */
@@ -138,7 +165,7 @@ function ofText(token) {
 async function checked(/** @type {Session} */ found) {
   let response;
   try {
-    response = await fetch(PROBE, { headers: { Authorization: `Bearer ${found.token}` }, cache: "no-store" });
+    response = await fetch(PROBE, { headers: { Authorization: `Bearer ${found.token}` }, cache: "no-store", signal: AbortSignal.timeout(TIMEOUT_MS) });
   } catch (error) {
     // The token is not at fault: a pasted one can be submitted again, and one from the issuer is kept.
     if (found.openid) return found;

@@ -1,9 +1,9 @@
-// A chart's figures as a table, for screen readers and exact reading, and as CSV.
+// Figures as a table, for screen readers and exact reading, and as CSV.
 
-import { decimal, make, nameElement, number } from "./text.js";
+import { decimal, make, nameElement, number, percent } from "./text.js";
 
 /**
- * @typedef {{name: string, kind?: "name"|"number"|"text"}} Column
+ * @typedef {{name: string, raw?: string, kind?: "name"|"number"|"share"|"text"}} Column
  * @typedef {{columns: Column[], rows: (string|number|null)[][]}} Table
  */
 
@@ -11,7 +11,8 @@ import { decimal, make, nameElement, number } from "./text.js";
 export function tableElement(table, caption) {
   const head = make("tr");
   for (const column of table.columns) {
-    head.append(make("th", { scope: "col", class: column.kind === "number" ? "" : "text" }, nameElement(column.name)));
+    const numeric = column.kind === "number" || column.kind === "share";
+    head.append(make("th", { scope: "col", class: numeric ? "" : "text" }, nameElement(column.name, column.raw)));
   }
   const body = make("tbody");
   for (const row of table.rows) {
@@ -26,7 +27,7 @@ function cell(value, column, first) {
   const element = first ? make("th", { scope: "row" }) : make("td");
   if (typeof value === "number") {
     element.dataset.value = String(value);
-    element.textContent = Number.isInteger(value) ? number(value) : decimal(value);
+    element.textContent = column.kind === "share" ? percent(value) : Number.isInteger(value) ? number(value) : decimal(value);
   } else if (value === null || value === undefined) {
     element.textContent = "–";
   } else {
@@ -36,12 +37,34 @@ function cell(value, column, first) {
   return element;
 }
 
-/** RFC 4180. Names that a spreadsheet would run as a formula get a leading quote. @param {Table} table */
+/** RFC 4180. @param {Table} table */
 export function csv(table) {
-  const lines = [table.columns.map((column) => field(column.name)), ...table.rows.map((row) => row.map(field))];
-  return lines.map((line) => `${line.join(",")}\r\n`).join("");
+  return lines([table.columns.map((column) => column.raw ?? column.name), ...table.rows]);
 }
 
+/**
+ * All parts of a view in one table, a line per figure, since their columns differ.
+ * @param {{part: string, table: Table}[]} parts @param {Record<string, string>} filters
+ */
+export function viewCsv(parts, filters) {
+  const names = Object.keys(filters);
+  const found = [[...names, "part", "row", "column", "value"]];
+  for (const { part, table } of parts) {
+    // A table's first columns name its rows.
+    const keys = table.columns.findIndex((column) => column.kind === "number" || column.kind === "share");
+    for (const row of table.rows) {
+      const name = row.slice(0, keys).map((each) => each ?? "").join(" / ");
+      table.columns.forEach((column, place) => {
+        if (place >= keys) found.push([...Object.values(filters), part, name, column.raw ?? column.name, row[place]]);
+      });
+    }
+  }
+  return lines(found);
+}
+
+const lines = (rows) => rows.map((row) => `${row.map(field).join(",")}\r\n`).join("");
+
+/** Names that a spreadsheet would run as a formula get a leading quote. */
 function field(value) {
   if (value === null || value === undefined) return "";
   if (typeof value === "number") return String(value);

@@ -1,17 +1,29 @@
 // The text of figures and names. Names are untrusted: they are inserted as text only, on one line.
 
-const WHOLE = new Intl.NumberFormat("en");
-const ONE = new Intl.NumberFormat("en", { maximumFractionDigits: 1 });
-const PERCENT = new Intl.NumberFormat("en", { style: "percent", maximumFractionDigits: 1 });
-const FINE = new Intl.NumberFormat("en", { style: "percent", maximumSignificantDigits: 2 });
+const WHOLE = new Intl.NumberFormat();
+const ONE = new Intl.NumberFormat(undefined, { maximumFractionDigits: 1 });
+const PERCENT = new Intl.NumberFormat(undefined, { style: "percent", maximumFractionDigits: 1 });
+const FINE = new Intl.NumberFormat(undefined, { style: "percent", maximumSignificantDigits: 2 });
+
+const known = (value) => value !== null && value !== undefined;
 
 /** "12,345"; a dash for an unknown value. */
-export const number = (value) => (value === null || value === undefined ? "–" : WHOLE.format(value));
-export const decimal = (value) => (value === null || value === undefined ? "–" : ONE.format(value));
-export const percent = (value) => (value === null || value === undefined ? "–" : PERCENT.format(value));
+export const number = (value) => (known(value) ? WHOLE.format(value) : "–");
+export const decimal = (value) => (known(value) ? ONE.format(value) : "–");
+export const percent = (value) => (known(value) ? PERCENT.format(value) : "–");
 
-/** A relative change: "+12.5 %". */
-export const signed = (change) => `${change > 0 ? "+" : ""}${PERCENT.format(change)}`;
+/** The separators of the browser's language, decimal first, as plotly.js takes them. */
+export const SEPARATORS = [".", ","]
+  .map((sign, place) => ONE.formatToParts(12345.6).find((part) => part.type === ["decimal", "group"][place])?.value ?? sign)
+  .join("");
+
+const sign = (change) => (change > 0 ? "▲" : change < 0 ? "▼" : "=");
+
+/** A relative change: "▲ 12.5%". */
+export const changeText = (change) => `${sign(change)} ${PERCENT.format(Math.abs(change))}`;
+
+/** A difference of shares: "▲ 1.2 points". */
+export const pointsText = (difference) => `${sign(Math.round(difference * 1000))} ${ONE.format(Math.abs(difference * 100))} points`;
 
 /**
  * The accuracy of a figure, in words.
@@ -42,11 +54,11 @@ export function label(name, most = 40) {
   return `\u2068${text}\u2069`.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;").replace(/\$/g, "&#36;");
 }
 
-/** An element with a shortened name; the title has the whole name. */
-export function nameElement(name) {
+/** An element with a shortened name; the title has the whole name, or the raw one. */
+export function nameElement(name, raw = name) {
   const element = document.createElement("bdi");
   element.textContent = shortened(named(name), 80);
-  element.title = named(name);
+  element.title = named(raw);
   return element;
 }
 
@@ -55,5 +67,12 @@ export function make(tag, attributes = {}, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
   element.append(...children);
+  return element;
+}
+
+/** A button that runs `work`. @param {() => void} work */
+export function button(text, attributes, work) {
+  const element = make("button", { type: "button", ...attributes }, text);
+  element.addEventListener("click", work);
   return element;
 }

@@ -34,7 +34,7 @@ from api.ledger.client import UNREACHABLE
 from api.metrics import ACCESS_REFUSALS, REDIS_ERRORS
 from api.settings.settings import ApiSettings
 from api.unmatched import Surface
-from schemas.ledger.inventory import COUNTED_STATUSES
+from schemas.ledger.inventory import WRITTEN_STATUSES
 from schemas.settings import PREFIX
 
 log = structlog.get_logger(__name__)
@@ -268,12 +268,12 @@ class Reporting:
         history = await self._policies.history()
         count = await delete(self._inventory, asked.streams, history, statuses, before, self._zone)
         action = "reporting delete_all" if before is None else "reporting delete_before"
-        parameters = {
+        deleted = {
             "realms": asked.realms,
-            "statuses": [COUNTED_STATUSES[status] for status in sorted(statuses)],
+            "statuses": [WRITTEN_STATUSES[status] for status in sorted(statuses)],
             "before": None if before is None else before.isoformat(),
         }
-        await self._audit.record(action, asked.principal, parameters, count)
+        await self._audit.record(action, asked.principal, deleted, count)
         return self._success(count)
 
     def _today(self) -> date:

@@ -24,6 +24,7 @@ from api.dialects.own import (
     series,
 )
 from api.dialects.own.gauges import GaugesQuestion
+from api.dialects.own.operation import BOM, FORMAT, FORMATS, Operation
 from api.dialects.own.parameters import BadParameterError, Parameters
 from api.dialects.own.pipeline import PipelineQuestion
 from api.endpoint import Endpoint, Services
@@ -36,7 +37,6 @@ from api.unmatched import Surface
 
 READ: Final = "stats:read"
 METRICS: Final = "metrics:read"
-FORMATS: Final = ("json", "csv")
 
 
 class OwnQuestion(Protocol):
@@ -58,59 +58,66 @@ class Formatted(NamedTuple):
         return self.question.key
 
     async def read(self, statistics: Statistics, realms: Collection[str] | None) -> Any:
-        figures = await self.question.read(statistics, realms)
-        return figures.without_copies if isinstance(figures, rendering.Answer) else figures
+        return await self.question.read(statistics, realms)
 
     def is_partial(self, figures: Any) -> bool:
         return bool(figures.partial)
 
 
 class Own:
-    """One route. `format_` is the default of the parameter `format`."""
+    """A route of this surface. `figures` is the type as which its figures are decoded from the cache."""
 
     name = "own"
     scope = READ
-    figures: Any = rendering.Answer
 
     def __init__(
-        self,
-        path: str,
-        known: Collection[str],
-        parse_question: Callable[[Parameters], OwnQuestion],
-        format_: str,
-        settings: ApiSettings,
+        self, path: str, figures: Any, parse_question: Callable[[Parameters], OwnQuestion], settings: ApiSettings
     ) -> None:
         self.variant = f"{self.name} {path} {settings.timezone} {settings.exact_up_to}"
         # Not cached: a deleted row must not reappear.
         self.ttl_s = 0.0 if path == otp_tokens.PATH else float(settings.cache_ttl_s)
-        self._parameters = (*known, "format", "bom")
+        self.figures = figures
         self._parse_question = parse_question
-        self._form = format_
-
-    def parse(self, parameters: Mapping[str, str]) -> Formatted:
-        checked = Parameters(parameters, self._parameters)
-        format_ = checked.choice("format", FORMATS, self._form)
-        if checked.choice("bom", ("0", "1"), "0") == "1":
-            if format_ != "csv":
-                raise BadParameterError("bom", "`bom=1` is for CSV only: JSON has no byte order mark.")
-            format_ = rendering.CSV_WITH_BOM
-        return Formatted(self._parse_question(checked), format_)
-
-    def render(self, question: Formatted, figures: Any) -> ResponseBody:
-        return rendering.render(figures, question.form)
 
     def render_error(self, error: ApiError) -> ErrorBody:
         return rendering.render_error(error)
+
+
+class Answers(Own):
+    """A route with answers in JSON and CSV. `form` is the default of the parameter `format`."""
+
+    def __init__(
+        self,
+        operation: Operation,
+        parse_question: Callable[[Parameters], OwnQuestion],
+        form: str,
+        settings: ApiSettings,
+    ) -> None:
+        figures = rendering.Answer[operation.answer]  # type: ignore[name-defined]
+        super().__init__(operation.path, figures, parse_question, settings)
+        self._parameters = (*operation.parameters, FORMAT, BOM)
+        self._form = form
+
+    def parse(self, parameters: Mapping[str, str]) -> Formatted:
+        checked = Parameters(parameters, self._parameters)
+        form = checked.get(FORMAT) or self._form
+        if checked.get(BOM) == "1":
+            if form != "csv":
+                raise BadParameterError(BOM.name, "`bom=1` is for CSV only: JSON has no byte order mark.")
+            form = rendering.CSV_WITH_BOM
+        return Formatted(self._parse_question(checked), form)
+
+    def render(self, question: Formatted, figures: Any) -> ResponseBody:
+        return rendering.render(figures, question.form)
 
 
 class Gauges(Own):
     """Text for Prometheus, with its own scope: a scraper needs no access to statistics."""
 
     scope = METRICS
-    figures = gauges.GaugeFigures
 
     def __init__(self, parse_question: Callable[[Parameters], OwnQuestion], settings: ApiSettings) -> None:
-        super().__init__(gauges.PATH, (), parse_question, "", settings)
+        super().__init__(gauges.PATH, gauges.GaugeFigures, parse_question, settings)
 
     def parse(self, parameters: Mapping[str, str]) -> Formatted:
         return Formatted(self._parse_question(Parameters(parameters, ())), "")
@@ -142,40 +149,38 @@ def routes(settings: ApiSettings, services: Services) -> list[web.RouteDef]:
         by_client = "client" in settings.counts_by
         return GaugesQuestion(now(), parse_m2m(Parameters({}, ())) if by_client else None, inventory)
 
-    questions: dict[str, tuple[Collection[str], Callable[[Parameters], OwnQuestion]]] = {
-        active_users.PATH: (active_users.PARAMETERS, lambda given: active_users.parse(given, settings, today())),
-        overview.PATH: (overview.PARAMETERS, lambda given: overview.parse(given, settings, today())),
-        labels.PATH: (labels.PARAMETERS, labels.parse),
-        m2m.PATH: (m2m.PARAMETERS, parse_m2m),
-        pipeline.PATH: ((), lambda _: PipelineQuestion()),
-        otp_tokens.PATH: (
-            otp_tokens.PARAMETERS,
-            lambda given: otp_tokens.parse(given, inventory, settings.zone, today()),
-        ),
-    }
-    for counter in series.COUNTERS:
-        questions[counter.path] = (series.PARAMETERS, partial(_parse_series, counter, settings, today))
-    served = [web.get(path, _negotiated(path, *of, settings, services)) for path, of in questions.items()]
+    questions: list[tuple[Operation, Callable[[Parameters], OwnQuestion]]] = [
+        (active_users.OPERATION, lambda given: active_users.parse(given, settings, today())),
+        (overview.OPERATION, lambda given: overview.parse(given, settings, today())),
+        (labels.OPERATION, labels.parse),
+        (m2m.OPERATION, parse_m2m),
+        (pipeline.OPERATION, lambda _: PipelineQuestion()),
+        (otp_tokens.OPERATION, lambda given: otp_tokens.parse(given, inventory, settings.zone, today())),
+    ]
+    questions += [(counter.operation, partial(_parse_series, counter, settings, today)) for counter in series.COUNTERS]
+    served = [
+        web.get(operation.path, _negotiated(operation, parse_question, settings, services))
+        for operation, parse_question in questions
+    ]
     metrics = Endpoint(Gauges(parse_gauges, settings), services)
     return [*served, web.get(gauges.PATH, metrics.get), web.get(openapi.PATH, _document(settings))]
 
 
 def _parse_series(
-    counter: series.Counter, settings: ApiSettings, today: Callable[[], date], given: Parameters
+    counter: series.CounterSeries, settings: ApiSettings, today: Callable[[], date], given: Parameters
 ) -> series.SeriesQuestion:
     return series.parse(counter, given, settings, today())
 
 
 def _negotiated(
-    path: str,
-    known: Collection[str],
+    operation: Operation,
     parse_question: Callable[[Parameters], OwnQuestion],
     settings: ApiSettings,
     services: Services,
 ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
-    """One endpoint per format: the format must be known before the cache key."""
+    """One endpoint per format, since an endpoint's fast path knows the path and the token but not Accept."""
     endpoints = {
-        format_: Endpoint(Own(path, known, parse_question, format_, settings), services) for format_ in FORMATS
+        format_: Endpoint(Answers(operation, parse_question, format_, settings), services) for format_ in FORMATS
     }
 
     async def answer(request: web.Request) -> web.StreamResponse:

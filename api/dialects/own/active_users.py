@@ -10,32 +10,75 @@ from itertools import islice
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-from api.dialects.own import filters, window
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from api.dialects.own import answers, filters, window
+from api.dialects.own.answers import Exact, Item, LeftOut, Source, StandardError, Value
 from api.dialects.own.completeness import is_complete
 from api.dialects.own.filters import Filters, Group
-from api.dialects.own.parameters import BadParameterError, Parameters
+from api.dialects.own.operation import Operation
+from api.dialects.own.parameters import BadParameterError, Parameters, choice, choices, limit, number
 from api.dialects.own.rendering import Answer, imported_count, series_head, user_count
 from api.dialects.own.window import Period, Window
+from api.ledger import users as ledger_users
 from api.ledger.imported import Imported, month_of
 from api.ledger.rolling import count_rolling
 from api.ledger.statistics import HeldPeriods, Statistics
 from api.ledger.status import PipelineStatus
-from api.ledger.users import ActiveUsers, DistinctQuery
+from api.ledger.users import DistinctQuery
 from api.settings.settings import ApiSettings
 from api.turns import pause
 from schemas.ledger.scopes import Scope
 
 PATH: Final = "/v1/active-users"
-GRANULARITIES: Final = ("day", "week", "month", "range")
-GROUPINGS: Final = ("realm", "client_id", "node")
-PARAMETERS: Final = ("from", "to", "granularity", "trailing", "group_by", "limit", *filters.PARAMETERS)
-LIMIT: Final = 1000
-
+GRANULARITY: Final = choice("granularity", "The period of one item.", ("day", "week", "month", "range"), "day")
+TRAILING: Final = number(
+    "trailing",
+    "With the granularity day: each item has the users of this many days up to its own. The requested days times this "
+    f"number are at most {window.MAX_UNITED_DAYS}.",
+    1,
+    1,
+    window.MAX_ROLLING_DAYS,
+)
+GROUP_BY: Final = choices(
+    "group_by", "One item per label; the dimension must be kept (USERS_BY).", tuple(filters.DIMENSIONS), "realm"
+)._replace(schema={"type": "string", "enum": list(filters.DIMENSIONS)})
 NARROW: Final = 62
 """Periods of a series that need no place among the wide questions."""
 MAX_LIMIT: Final = 10_000
+LIMIT: Final = limit(MAX_LIMIT)
+PARAMETERS: Final = (window.FROM, window.TO, *filters.PARAMETERS, GRANULARITY, TRAILING, GROUP_BY, LIMIT)
 MAX_SHARD_SCOPES: Final = 15_000
 """User sets (one per shard, period and label) that groups may read: about as many as the deadline allows."""
+
+
+class ActiveUsersItem(Item, frozen=True, kw_only=True):
+    """Users of one period, and of one group where `group_by` is given."""
+
+    value: Value
+    exact: Exact
+    standard_error: StandardError
+    imported: Source | UnsetType = UNSET
+
+
+class ActiveUsers(answers.SeriesHead, frozen=True, kw_only=True):
+    """Series of distinct active users."""
+
+    definition: answers.Definition
+    left_out: LeftOut | UnsetType = UNSET
+    items: list[ActiveUsersItem]
+
+
+OPERATION: Final = Operation(
+    PATH,
+    "active_users",
+    "Distinct active users",
+    "Per whole day, ISO week or month, or for the whole range. Small numbers are exact; others have a relative "
+    "standard error. At most 400 days by day and week.",
+    ActiveUsers,
+    PARAMETERS,
+)
 
 
 @dataclass(frozen=True)
@@ -49,7 +92,7 @@ class ActiveUsersQuestion:
     def key(self) -> str:
         return f"{self.window.text} {self.filters.cache_key} {self.limit}"
 
-    async def read(self, statistics: Statistics, realms: Collection[str] | None) -> Answer:
+    async def read(self, statistics: Statistics, realms: Collection[str] | None) -> Answer[ActiveUsers]:
         status = await statistics.pipeline_status()
         self.filters.require_kept(status)
         keys = list(dict.fromkeys(key for period in self.window.periods for key in period.keys))
@@ -57,24 +100,24 @@ class ActiveUsersQuestion:
         alone = {period.keys[0] for period in self.window.periods if len(period.keys) == 1}
         window.require_kept(keys, status, self.window.today, imported=imported.keys() & alone)
         complete = await is_complete(statistics, status, self.filters.dimensions, realms, keys)
-        changing = ("active_on", "users_by", "max_labels", "exact_up_to")
-        document = series_head(status, self.window, self.filters, self.zone, changing, complete=complete)
-        document["definition"] = definition(status)
+        changing = ("active_on", "users_by", "max_labels", "labels_on", "exact_up_to")
+        head = series_head(status, self.window, self.filters, self.zone, changing, complete=complete)
+        left_out: LeftOut | UnsetType = UNSET
         if self.filters.group_by is None:
             scopes = await self.filters.scopes(statistics, realms)
-            async with statistics.wide_questions if len(keys) > NARROW else nullcontext():
+            async with statistics.wide_question(realms) if len(keys) > NARROW else nullcontext():
                 rows, held = await self._series(statistics, keys, scopes)
             rows = [_standing(row, period, imported) for row, period in zip(rows, self.window.periods, strict=True)]
         else:
-            async with statistics.wide_questions:
-                rows, left_out, held = await self._groups(statistics, status, keys, realms)
-            document["left_out"] = {"groups": left_out}
-        document["items"] = rows
-        return Answer(document, rows, partial=not complete or not set(keys) <= {*held, *imported})
+            async with statistics.wide_question(realms):
+                rows, others, held = await self._groups(statistics, status, keys, realms)
+            left_out = LeftOut(groups=others)
+        answer = ActiveUsers(**head, definition=definition(status), left_out=left_out, items=rows)
+        return Answer(answer, partial=not complete or not set(keys) <= {*held, *imported})
 
     async def _series(
         self, statistics: Statistics, keys: Sequence[str], scopes: Sequence[Scope]
-    ) -> tuple[list[dict[str, Any]], Collection[str]]:
+    ) -> tuple[list[ActiveUsersItem], Collection[str]]:
         """A row per period, and the period keys that are held."""
         held = await statistics.find_periods(keys)
         periods = self.window.periods
@@ -89,7 +132,7 @@ class ActiveUsersQuestion:
 
     async def _groups(
         self, statistics: Statistics, status: PipelineStatus, keys: Sequence[str], realms: Collection[str] | None
-    ) -> tuple[list[dict[str, Any]], int, Collection[str]]:
+    ) -> tuple[list[ActiveUsersItem], int, Collection[str]]:
         """Rows of the largest groups, largest first, each with its periods; the number of further groups; held keys."""
         groups = await self.filters.groups(statistics, realms)
         whole = self.window.keys
@@ -106,7 +149,7 @@ class ActiveUsersQuestion:
             rows = await self._each(statistics, held, [group for _, group in shown])
         return rows, len(found) - len(shown), held.shards.keys()
 
-    async def _each(self, statistics: Statistics, held: HeldPeriods, groups: Sequence[Group]) -> list[dict[str, Any]]:
+    async def _each(self, statistics: Statistics, held: HeldPeriods, groups: Sequence[Group]) -> list[ActiveUsersItem]:
         cells = [(group, period) for group in groups for period in self.window.periods]
         queries = await _check_size(held.distinct_query(period.keys, [group.scope]) for group, period in cells)
         rows = []
@@ -117,17 +160,17 @@ class ActiveUsersQuestion:
         return rows
 
 
-def user_row(period: Period, users: ActiveUsers, group: Group | None = None) -> dict[str, Any]:
-    named = {} if group is None else group.columns
+def user_row(period: Period, users: ledger_users.ActiveUsers, group: Group | None = None) -> ActiveUsersItem:
+    labels: dict[str, Any] = {} if group is None else {**group.columns}
     span = period.span
-    return {"period": period.name, "from": span.first.isoformat(), "to": span.last.isoformat(), **named} | user_count(
-        users
-    )
+    return ActiveUsersItem(period=period.name, first=span.first, last=span.last, **labels, **user_count(users))
 
 
-def definition(status: PipelineStatus) -> dict[str, Any]:
+def definition(status: PipelineStatus) -> answers.Definition:
     """The definition of an active user by the shards' own settings: the events, and whether realms share users."""
-    return {"active_on": status.setting_values("active_on"), "user_scope": status.setting_values("user_scope")}
+    return answers.Definition(
+        active_on=status.setting_values("active_on"), user_scope=status.setting_values("user_scope")
+    )
 
 
 async def _check_size(queries: Iterable[DistinctQuery]) -> list[DistinctQuery]:
@@ -148,21 +191,22 @@ async def _check_size(queries: Iterable[DistinctQuery]) -> list[DistinctQuery]:
     return found
 
 
-def _standing(row: dict[str, Any], period: Period, imported: Mapping[str, Imported]) -> dict[str, Any]:
+def _standing(row: ActiveUsersItem, period: Period, imported: Mapping[str, Imported]) -> ActiveUsersItem:
     """The row, with the imported figure and its source if its period is exactly an imported month."""
     month = month_of(period.keys, imported)
-    return row if month is None else row | imported_count(month) | {"imported": month.source}
+    if month is None:
+        return row
+    return msgspec.structs.replace(row, **imported_count(month), imported=month.source)
 
 
 def parse(parameters: Parameters, settings: ApiSettings, today: date) -> ActiveUsersQuestion:
-    granularity = parameters.choice("granularity", GRANULARITIES, "day")
-    rolling_days = parameters.number("trailing", 1, 1, window.MAX_ROLLING_DAYS)
+    granularity = parameters.get(GRANULARITY)
+    rolling_days = parameters.get(TRAILING)
     if rolling_days > 1 and granularity != "day":
         raise BadParameterError("trailing", "`trailing` needs the granularity day.")
-    chosen = parameters.choices("group_by", GROUPINGS)
+    chosen = parameters.get(GROUP_BY)
     if len(chosen) > 1:
         raise BadParameterError("group_by", "`group_by` takes only one of realm, client_id, node.")
     selected = filters.parse(parameters, settings, "users_by", chosen[0] if chosen else None)
-    limit = parameters.number("limit", LIMIT, 1, MAX_LIMIT)
     asked = window.parse(parameters, today, granularity, rolling_days)
-    return ActiveUsersQuestion(asked, selected, limit, settings.zone)
+    return ActiveUsersQuestion(asked, selected, parameters.get(LIMIT), settings.zone)

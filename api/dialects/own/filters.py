@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from api.dialects.own.parameters import BadParameterError, Parameters
+from api.dialects.own.parameters import BadParameterError, Parameters, label
 from api.http.errors import ForbiddenError
 from api.ledger.statistics import Statistics
 from api.ledger.status import PipelineStatus
@@ -15,7 +15,10 @@ from api.turns import pause
 from schemas.ledger.keys import Shard
 from schemas.ledger.scopes import OTHER, Scope
 
-PARAMETERS: Final = ("realm", "client_id", "node")
+REALM: Final = label("realm", "Only this realm. An unknown realm has zero.")
+CLIENT_ID: Final = label("client_id", "Only clients with this id, in `realm` or in all realms that the bearer sees.")
+NODE: Final = label("node", "Only this node. Not with `realm` or `client_id`.")
+PARAMETERS: Final = (REALM, CLIENT_ID, NODE)
 DIMENSIONS: Final = {"realm": "realm", "client_id": "client", "node": "node"}
 """The dimension that must be kept, by parameter or grouping."""
 COLUMNS: Final = {"realm": ("realm",), "client": ("realm", "client_id"), "node": ("node",)}
@@ -64,7 +67,7 @@ class Filters(NamedTuple):
     @property
     def dimensions(self) -> tuple[str, ...]:
         """The dimensions on whose labels the answer depends."""
-        found = [DIMENSIONS[name] for name in PARAMETERS if name in self.as_document or name == self.group_by]
+        found = [DIMENSIONS[name] for name in DIMENSIONS if name in self.as_document or name == self.group_by]
         # A client is a pair of realm and client id.
         return tuple(dict.fromkeys((["realm"] if "client" in found else []) + found))
 
@@ -127,7 +130,7 @@ class Filters(NamedTuple):
 
 def parse(parameters: Parameters, settings: ApiSettings, setting: str, group_by: str | None = None) -> Filters:
     """The filters. Raises BadParameterError if they contradict each other or the settings do not keep them."""
-    realm, client_id, node = (parameters.text(name) for name in PARAMETERS)
+    realm, client_id, node = (parameters.get(each) for each in PARAMETERS)
     selected = Filters(realm, client_id, node, group_by, setting)
     if selected.node is not None:
         for name in ("realm", "client_id"):

@@ -4,28 +4,60 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final, get_args
 
-from api.dialects.own.active_users import LIMIT, MAX_LIMIT
+from msgspec import UNSET, UnsetType
+
+from api.dialects.own.active_users import MAX_LIMIT
+from api.dialects.own.answers import AsOf, Complete, Dimension, LeftOut, Part
 from api.dialects.own.completeness import are_known
-from api.dialects.own.filters import COLUMNS
+from api.dialects.own.filters import COLUMNS, REALM
 from api.dialects.own.filters import DIMENSIONS as KINDS
-from api.dialects.own.parameters import Parameters
+from api.dialects.own.operation import Operation
+from api.dialects.own.parameters import Parameters, choice, limit
 from api.dialects.own.rendering import Answer, as_of
 from api.ledger.statistics import Statistics
 from api.ledger.status import PipelineStatus
 from schemas.ledger.scopes import Scope
 
-__all__ = ["DIMENSIONS", "MAX_LIMIT", "PARAMETERS", "PATH", "LabelsQuestion", "parse"]
-
 PATH: Final = "/v1/labels"
-DIMENSIONS: Final = tuple(KINDS)
-PARAMETERS: Final = ("dimension", "realm", "limit")
+DIMENSIONS: Final[tuple[Dimension, ...]] = get_args(Dimension)
+DIMENSION: Final = choice("dimension", "Only labels of this kind.", DIMENSIONS)
+LIMIT: Final = limit(MAX_LIMIT, "Maximum number of labels; `left_out` counts the others.")
+PARAMETERS: Final = (REALM, DIMENSION, LIMIT)
+
+
+class Label(Part, frozen=True, kw_only=True):
+    """One label. A client has a realm and a client id."""
+
+    dimension: Dimension
+    realm: str | UnsetType = UNSET
+    client_id: str | UnsetType = UNSET
+    node: str | UnsetType = UNSET
+
+
+class Labels(Part, frozen=True, kw_only=True):
+    """Known labels."""
+
+    as_of: AsOf
+    complete: Complete
+    items: list[Label]
+    left_out: LeftOut
+
+
+OPERATION: Final = Operation(
+    PATH,
+    "labels",
+    "Known realms, clients and nodes",
+    "The labels that the bearer sees, sorted; nodes only for bearers of all realms.",
+    Labels,
+    PARAMETERS,
+)
 
 
 @dataclass(frozen=True)
 class LabelsQuestion:
-    dimensions: tuple[str, ...]
+    dimensions: tuple[Dimension, ...]
     realm: str | None
     limit: int
 
@@ -33,25 +65,25 @@ class LabelsQuestion:
     def key(self) -> str:
         return repr((self.dimensions, self.realm, self.limit))
 
-    async def read(self, statistics: Statistics, realms: Collection[str] | None) -> Answer:
+    async def read(self, statistics: Statistics, realms: Collection[str] | None) -> Answer[Labels]:
         # Raises ForbiddenError for a bearer limited to realms if users are not kept by realm.
         statistics.scopes_of(realms)
         status = await statistics.pipeline_status()
         known = await statistics.labels()
-        rows: list[dict[str, str]] = []
+        rows: list[Label] = []
         for name in self.dimensions:
             found = sorted(scope for scope in known if scope.dimension == KINDS[name] and self._is_shown(scope, realms))
             rows += [
-                {"dimension": name, **dict(zip(COLUMNS[KINDS[name]], scope.names, strict=True))} for scope in found
+                Label(dimension=name, **dict(zip(COLUMNS[KINDS[name]], scope.names, strict=True))) for scope in found
             ]
         complete = await self._is_complete(statistics, status, realms)
-        document: dict[str, Any] = {
-            "as_of": as_of(status),
-            "complete": complete,
-            "items": rows[: self.limit],
-            "left_out": {"groups": len(rows[self.limit :])},
-        }
-        return Answer(document, rows[: self.limit], partial=not complete or not rows)
+        answer = Labels(
+            as_of=as_of(status),
+            complete=complete,
+            items=rows[: self.limit],
+            left_out=LeftOut(groups=len(rows[self.limit :])),
+        )
+        return Answer(answer, partial=not complete or not rows)
 
     async def _is_complete(
         self, statistics: Statistics, status: PipelineStatus, realms: Collection[str] | None
@@ -73,6 +105,7 @@ class LabelsQuestion:
 
 def parse(parameters: Parameters) -> LabelsQuestion:
     """Raises BadParameterError."""
-    chosen = parameters.choice("dimension", ("", *DIMENSIONS), "")
-    limit = parameters.number("limit", LIMIT, 1, MAX_LIMIT)
-    return LabelsQuestion((chosen,) if chosen else DIMENSIONS, parameters.text("realm"), limit)
+    chosen = parameters.get(DIMENSION)
+    return LabelsQuestion(
+        tuple(name for name in DIMENSIONS if chosen in ("", name)), parameters.get(REALM), parameters.get(LIMIT)
+    )

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
-from typing import Any, Final, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple
+
+from msgspec import UNSET, Meta, UnsetType
 
 from api.dialects.own import filters
+from api.dialects.own.answers import AsOf, Complete, Count, Figure, MonthCount, Part, Since, Source
 from api.dialects.own.completeness import is_complete
-from api.dialects.own.filters import Filters
-from api.dialects.own.parameters import Parameters
-from api.dialects.own.rendering import Answer, as_of, user_count
+from api.dialects.own.filters import REALM, Filters
+from api.dialects.own.operation import Operation
+from api.dialects.own.parameters import Parameters, limit, month
+from api.dialects.own.rendering import Answer, as_of, figure
 from api.dialects.own.series import MAX_ROWS
 from api.dialects.own.window import require_kept
 from api.ledger.statistics import Statistics
@@ -22,8 +26,9 @@ from schemas.ledger import fields
 from schemas.ledger.periods import Month
 
 PATH: Final = "/v1/m2m"
-PARAMETERS: Final = ("month", "realm", "limit")
-LIMIT: Final = 1000
+MONTH: Final = month("month", "A month, `YYYY-MM`. Default: the current month.")
+LIMIT: Final = limit(MAX_ROWS)
+PARAMETERS: Final = (MONTH, REALM, LIMIT)
 TOKEN: Final = fields.split(fields.token("client_credentials", "access_token"))
 ACTIVE: Final = {fields.split(fields.LOGIN)[0], TOKEN[0]}
 
@@ -49,6 +54,66 @@ class Usage(NamedTuple):
         }
 
 
+Limit = Annotated[Count | None, Meta(description="The limit in the quotas file.")]
+Percent = Annotated[float | None, Meta(description="Percentage of the limit.")]
+Projected = Annotated[Count, Meta(description="The number at the month's end, at the present rate.")]
+
+
+class TenantUsage(Part, frozen=True, kw_only=True):
+    """All clients; the limit is shown only to bearers of all realms."""
+
+    used: MonthCount
+    limit: Limit
+    percent: Percent
+    projected: Projected | None
+    projected_percent: Percent
+
+
+class M2mItem(Part, frozen=True, kw_only=True):
+    """One client."""
+
+    realm: str
+    client_id: str
+    used: Count
+    limit: Limit
+    percent: Percent
+    projected: Projected
+    projected_percent: Percent
+
+
+class M2mLeftOut(Part, frozen=True, kw_only=True):
+    """Clients beyond `limit`."""
+
+    groups: Count
+    used: Count
+
+
+class M2m(Part, frozen=True, kw_only=True):
+    """Usage of a month."""
+
+    month: str
+    timezone: str
+    filters: dict[str, str]
+    as_of: AsOf
+    complete: Complete
+    since: Since
+    tenant: TenantUsage
+    active_clients: Figure
+    items: list[M2mItem]
+    left_out: M2mLeftOut
+    imported: Source | UnsetType = UNSET
+
+
+OPERATION: Final = Operation(
+    PATH,
+    "m2m",
+    "Machine-to-machine tokens of a month against quotas",
+    "Access tokens of the client_credentials grant, by client.",
+    M2m,
+    PARAMETERS,
+)
+
+
 class ClientUsage(NamedTuple):
     """The usage of a month: of the tenant, and of each client by realm and client_id."""
 
@@ -71,37 +136,37 @@ class M2mQuestion:
     def key(self) -> str:
         return f"{self.month.key} {self.filters.cache_key} {self.limit} {self.version}"
 
-    async def read(self, statistics: Statistics, realms: Collection[str] | None) -> Answer:
+    async def read(self, statistics: Statistics, realms: Collection[str] | None) -> Answer[M2m]:
         status = await statistics.pipeline_status()
         self.filters.require_kept(status)
         imported = await statistics.imported(realms, whole=self.filters.realm is None)
         require_kept([self.month.key], status, self.now.date(), "month", imported)
-        async with statistics.wide_questions:
+        async with statistics.wide_question(realms):
             used = await self.usage(statistics, realms)
         elapsed = self.elapsed
         ordered = sorted(used.clients.items(), key=lambda each: (-(each[1].used or 0), each[0]))
         rows = [
-            {"realm": realm, "client_id": client_id} | usage.as_document(elapsed)
+            M2mItem(realm=realm, client_id=client_id, **usage.as_document(elapsed))
             for (realm, client_id), usage in ordered[: self.limit]
         ]
         others = ordered[self.limit :]
         complete = await is_complete(statistics, status, ("realm", "client"), realms, [self.month.key])
-        document: dict[str, Any] = {
-            "month": self.month.key,
-            "timezone": str(self.now.tzinfo),
-            "filters": self.filters.as_document,
-            "as_of": as_of(status),
-            "complete": complete,
-            "since": status.since(("counts_by", "max_labels", "topics"), self._starts(self.month)),
-            "tenant": used.tenant.as_document(elapsed),
-            "active_clients": user_count(await self._active(statistics, realms, used)),
-            "items": rows,
-            "left_out": {"groups": len(others), "used": sum(usage.used or 0 for _, usage in others)},
-        }
-        if month := imported.get(self.month.key):
-            document["imported"] = month.source
+        month = imported.get(self.month.key)
+        answer = M2m(
+            month=self.month.key,
+            timezone=str(self.now.tzinfo),
+            filters=self.filters.as_document,
+            as_of=as_of(status),
+            complete=complete,
+            since=status.since(("counts_by", "max_labels", "labels_on", "topics"), self._starts(self.month)),
+            tenant=TenantUsage(**used.tenant.as_document(elapsed)),
+            active_clients=figure(await self._active(statistics, realms, used)),
+            items=rows,
+            left_out=M2mLeftOut(groups=len(others), used=sum(usage.used or 0 for _, usage in others)),
+            imported=UNSET if month is None else month.source,
+        )
         held = await statistics.find_periods([self.month.key])
-        return Answer(document, rows, partial=not complete or not (held.shards or month))
+        return Answer(answer, partial=not complete or not (held.shards or month))
 
     async def usage(self, statistics: Statistics, realms: Collection[str] | None) -> ClientUsage:
         """The usage of clients with tokens or a quota."""
@@ -158,6 +223,6 @@ def _percent(part: int | None, limit: int | None) -> float | None:
 
 
 def parse(parameters: Parameters, settings: ApiSettings, now: datetime, quotas: Quotas, version: str) -> M2mQuestion:
-    month = parameters.month("month") or Month.of(now.date())
+    month = parameters.get(MONTH) or Month.of(now.date())
     selected = filters.parse(parameters, settings, "counts_by", "client_id")
-    return M2mQuestion(month, selected, parameters.number("limit", LIMIT, 1, MAX_ROWS), quotas, version, now)
+    return M2mQuestion(month, selected, parameters.get(LIMIT), quotas, version, now)

@@ -1,17 +1,23 @@
-"""`/openapi.json`: the own surface and ingest as an OpenAPI 3.1 document."""
+"""`/openapi.json`: every route in OpenAPI 3.1, generated from the parameters and answers of the endpoints."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from importlib.resources import files
+from inspect import cleandoc
 from typing import Any, Final
+
+import msgspec
+import orjson
 
 from api.dialects.own import (
     active_users,
     gauges,
     labels,
     m2m,
-    openapi_schemas,
+    openapi_products,
     otp_tokens,
     overview,
     pipeline,
@@ -20,34 +26,27 @@ from api.dialects.own import (
     window,
 )
 from api.dialects.own import filters as own_filters
-from api.dialects.own.openapi_schemas import ref
-from api.dialects.own.series import Counter
-from api.dialects.own.unattributed import FAILED
+from api.dialects.own.answers import Problem
+from api.dialects.own.operation import BOM, FORMAT, Operation
+from api.dialects.own.parameters import Parameter
 from api.ingest import openapi as ingest_openapi
 
 PATH: Final = "/openapi.json"
-DATE: Final = {"type": "string", "format": "date", "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}$"}
-LABEL: Final = {"type": "string", "minLength": 1, "maxLength": 256}
-
-Described = dict[str, Any]
-
-PARAMETERS: Final[dict[str, tuple[str, Described]]] = {
-    "from": ("First day, `YYYY-MM-DD`. By default the range is the 30 days up to `to`.", DATE),
-    "to": ("Last day, included. Default: today.", DATE),
-    "date": ("The day of the figures. Default: today.", DATE),
-    "month": (
-        "A month, `YYYY-MM`. Default: the current month.",
-        {"type": "string", "pattern": "^[0-9]{4}-(0[1-9]|1[0-2])$"},
-    ),
-    "realm": ("Only this realm. An unknown realm has zero.", LABEL),
-    "client_id": ("Only clients with this id, in `realm` or in all realms that the bearer sees.", LABEL),
-    "node": ("Only this node. Not with `realm` or `client_id`.", LABEL),
-}
-BY_CLIENT: Final = (
-    " With a filter or grouping by client the answer has `unattributed`; in CSV it is a last row with the days of the "
-    "whole answer and all other columns blank."
+OPERATIONS: Final = (
+    active_users.OPERATION,
+    overview.OPERATION,
+    labels.OPERATION,
+    m2m.OPERATION,
+    pipeline.OPERATION,
+    otp_tokens.OPERATION,
+    *(counter.operation for counter in series.COUNTERS),
 )
-REFUSALS: Final = {
+SHARED: Final = (window.FROM, window.TO, *own_filters.PARAMETERS, BOM, FORMAT)
+"""Parameters of several routes."""
+
+JsonSchema = dict[str, Any]
+
+ERRORS: Final = {
     "400": "A parameter is invalid, unknown, or needs data that is not kept; `parameter` names it.",
     "401": "The bearer token is missing or invalid.",
     "403": "The token lacks the scope, or is limited to realms although this needs all of them.",
@@ -66,10 +65,17 @@ HEADERS: Final = {
         {"type": "string"},
     ),
 }
+BEARER: Final = {
+    "type": "http",
+    "scheme": "bearer",
+    "description": "With the scope `stats:read`; `/v1/metrics` needs `metrics:read`, sending events `events:write`, "
+    "and the products' routes the scope that their page names.",
+}
 
 
-def document(*, ingest: bool = False) -> Described:
+def document(*, ingest: bool = False) -> JsonSchema:
     """The whole document; `ingest` adds the ingest routes."""
+    tags = ["statistics", "operations", *(["ingest"] if ingest else []), *openapi_products.TAGS]
     return {
         "openapi": "3.1.0",
         "info": {
@@ -77,138 +83,81 @@ def document(*, ingest: bool = False) -> Described:
             "version": _version(),
             "summary": "Statistics of identity systems.",
             "description": "Days and months are in the deployment's time zone, which every answer names. "
-            "A bearer limited to realms sees only these; their union is its total.",
+            "A bearer limited to realms sees only these; their union is its total. HEAD is answered wherever GET is.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "/"}],
         "security": [{"bearer": []}],
-        "tags": [{"name": "statistics"}, {"name": "operations"}, *([{"name": "ingest"}] if ingest else [])],
-        "paths": {**_paths(), **(ingest_openapi.PATHS if ingest else {})},
+        "tags": [{"name": name} for name in tags],
+        "paths": _with_examples({**_paths(), **(ingest_openapi.PATHS if ingest else {}), **openapi_products.PATHS}),
         "components": {
-            "securitySchemes": {
-                **(ingest_openapi.SECURITY_SCHEMES if ingest else {}),
-                "bearer": {
-                    "type": "http",
-                    "scheme": "bearer",
-                    "description": "With the scope `stats:read`; `/v1/metrics` needs `metrics:read`, "
-                    "and sending events needs `events:write`.",
-                },
-            },
+            "securitySchemes": {"bearer": BEARER, **(ingest_openapi.SECURITY_SCHEMES if ingest else {})},
             "headers": {name: {"description": text, "schema": schema} for name, (text, schema) in HEADERS.items()},
-            "parameters": {name: _parameter(name, text, schema) for name, (text, schema) in PARAMETERS.items()}
-            | {
-                "bom": _parameter(
-                    "bom", "1: CSV begins with a byte order mark, so that spreadsheets read it as UTF-8.", _choice("01")
-                ),
-                "format": _parameter(
-                    "format", "The format of the answer; overrides `Accept`.", _choice(("json", "csv"))
-                ),
-            },
+            "parameters": {each.name: _parameter(each) for each in SHARED},
             "responses": {
-                status: {
-                    "description": text,
-                    "content": {"application/problem+json": {"schema": ref("Problem")}},
-                }
-                for status, text in REFUSALS.items()
+                status: {"description": text, "content": {"application/problem+json": {"schema": ref("Problem")}}}
+                for status, text in ERRORS.items()
             },
-            "schemas": {**openapi_schemas.SCHEMAS, **(ingest_openapi.SCHEMAS if ingest else {})},
+            "schemas": _schemas(ingest=ingest),
         },
     }
 
 
-def _paths() -> Described:
-    filters = ["from", "to", *PARAMETERS.keys() & {"realm", "client_id", "node"}]
-    grouped = _choice(active_users.GROUPINGS)
-    paths = {
-        active_users.PATH: _get(
-            "active_users",
-            "Distinct active users",
-            "Per whole day, ISO week or month, or for the whole range. Small numbers are exact; others have a "
-            "relative standard error. At most 400 days by day and week.",
-            "ActiveUsers",
-            filters,
-            [
-                _parameter("granularity", "The period of one item.", _choice(active_users.GRANULARITIES, "day")),
-                _parameter(
-                    "trailing",
-                    "With the granularity day: each item has the users of this many days up to its own. The requested "
-                    f"days times this number are at most {window.MAX_UNITED_DAYS}.",
-                    {"type": "integer", "minimum": 1, "maximum": window.MAX_ROLLING_DAYS, "default": 1},
-                ),
-                _parameter("group_by", "One item per label; the dimension must be kept (USERS_BY).", grouped),
-                _limit(active_users.MAX_LIMIT),
-            ],
-        ),
-        overview.PATH: _get(
-            "overview",
-            "The figures of one day, compared with the previous ones",
-            "Week and month end at the day and are compared with equally many days of the previous one. A filter must "
-            "be kept for users and for counters (USERS_BY, COUNTS_BY). With `client_id` the failed logins are "
-            "accompanied by `unattributed`; in CSV it is a figure of its own.",
-            "Overview",
-            ["date", *own_filters.PARAMETERS],
-        ),
-        labels.PATH: _get(
-            "labels",
-            "Known realms, clients and nodes",
-            "The labels that the bearer sees, sorted; nodes only for bearers of all realms.",
-            "Labels",
-            ["realm"],
-            [
-                _parameter("dimension", "Only labels of this kind.", _choice(labels.DIMENSIONS)),
-                _limit(labels.MAX_LIMIT, "Maximum number of labels; `left_out` counts the others."),
-            ],
-        ),
-        m2m.PATH: _get(
-            "m2m",
-            "Machine-to-machine tokens of a month against quotas",
-            "Access tokens of the client_credentials grant, by client.",
-            "M2m",
-            ["month", "realm"],
-            [_limit(series.MAX_ROWS)],
-        ),
-        pipeline.PATH: _get(
-            "pipeline",
-            "Position, lag and totals of every partition",
-            "consumed = counted + duplicates + ignored + dead. Invalid times and numbers of the ledger are null; the "
-            "rest of the answer stays. Not for bearers limited to realms.",
-            "Pipeline",
-            [],
-        ),
+def _schemas(*, ingest: bool) -> JsonSchema:
+    """The schemas of all answers, events and types that these refer to, by name."""
+    answers = [Problem, today.Live, *(operation.answer for operation in OPERATIONS), *openapi_products.ANSWERS]
+    types = [*answers, *(ingest_openapi.TYPES if ingest else [])]
+    _, found = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
+    for schema in found.values():
+        if "description" in schema:
+            schema["description"] = cleandoc(schema["description"])
+        for member in schema["properties"].values():
+            _complete(member)
+    return ingest_openapi.schema_of_native_events(found) if ingest else found
+
+
+def _complete(schema: JsonSchema) -> None:
+    """States the type of an enum, and a default in words: generators would require a member that has one."""
+    if "enum" in schema:
+        schema["type"] = "string"
+    default = schema.pop("default", None)
+    if default is not None:
+        text = f"{schema.get('description', '')} Default: {orjson.dumps(default).decode()}."
+        schema["description"] = text.strip()
+
+
+def ref(name: str) -> JsonSchema:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _paths() -> JsonSchema:
+    paths = {operation.path: {"get": _get(operation)} for operation in OPERATIONS}
+    stream = _text("An endless stream.", "text/event-stream")
+    # The data of its events, for readers: generators take the stream as text.
+    stream["content"]["text/event-stream"]["schema"] |= {
+        "contentMediaType": "application/json",
+        "contentSchema": ref("Live"),
     }
-    paths[today.PATH] = _live()
-    one = "|".join(otp_tokens.STATUSES)
-    paths[otp_tokens.PATH] = _get(
-        "otp_tokens",
-        "One-time-password tokens by realm and status",
-        "The present counts; with `from` or `to` the count at the end of each day and the maximum on it, up to 400 "
-        "days. Tokens without a realm are listed under `/:no realm:/`. Days before a realm's first token and deleted "
-        "days are omitted.",
-        "OtpTokens",
-        ["from", "to", "realm"],
-        [
-            _parameter(
-                "status",
-                "Only these statuses, separated by commas; a pair in either order.",
-                {"type": "string", "pattern": f"^({one})(,({one}))*$", "examples": ["total,active&assigned"]},
-            )
-        ],
-    )
-    for counter in series.COUNTERS:
-        paths[counter.path] = _series(counter, filters)
+    paths[today.PATH] = {
+        "get": {
+            "operationId": "live",
+            "summary": "Today's figures, streamed as they change",
+            "description": "Server-sent events: `figures` with a `Live` as its data, at once and at every change; "
+            "`unavailable` with `{}` while they cannot be read; comments in between. The stream ends when the bearer's "
+            "token expires. The status is also 503 if the process already serves its maximum number of streams.",
+            "tags": ["statistics"],
+            "responses": {"200": stream, **_errors()},
+        }
+    }
     paths[gauges.PATH] = {
         "get": {
             "operationId": "metrics",
             "summary": "Today's and this month's figures as Prometheus gauges",
             "tags": ["operations"],
             "responses": {
-                "200": {
-                    "description": "Prometheus text format 0.0.4.",
-                    "headers": {name: {"$ref": f"#/components/headers/{name}"} for name in HEADERS},
-                    "content": {"text/plain": {"schema": {"type": "string"}}},
-                },
+                "200": _text("Prometheus text format 0.0.4.", "text/plain") | {"headers": _headers()},
                 "304": {"description": "Unchanged."},
-                **_refusals(),
+                **_errors(),
             },
         }
     }
@@ -226,97 +175,88 @@ def _paths() -> Described:
     return paths
 
 
-def _live() -> Described:
+def _get(operation: Operation) -> JsonSchema:
     return {
-        "get": {
-            "operationId": "live",
-            "summary": "Today's figures, streamed as they change",
-            "description": "Server-sent events: `figures` at once and at every change, `unavailable` with `{}` while "
-            "they cannot be read, comments in between. The stream ends when the bearer's token expires. The status is "
-            "also 503 if the process already serves its maximum number of streams.",
-            "tags": ["statistics"],
-            "responses": {
-                "200": {
-                    "description": "An endless stream; the data of `figures` is a `Live`.",
-                    "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        "operationId": operation.id,
+        "summary": operation.summary,
+        "description": operation.description,
+        "tags": ["statistics"],
+        "parameters": [_used(parameter) for parameter in (*operation.parameters, BOM, FORMAT)],
+        "responses": {
+            "200": {
+                "description": "The figures; the CSV has their items.",
+                "headers": _headers(),
+                "content": {
+                    "application/json": {"schema": ref(operation.answer.__name__)},
+                    "text/csv": {"schema": {"type": "string"}},
                 },
-                **_refusals(),
             },
-        }
+            "304": {"description": "The content that `If-None-Match` names is unchanged."},
+            **_errors(),
+        },
     }
 
 
-def _series(counter: Counter, filters: Sequence[str]) -> Described:
-    name = counter.path.rpartition("/")[2]
-    groupings = ("realm", "client_id", "node", *counter.dimensions)
-    one = "|".join(groupings)
-    listed = {"type": "string", "pattern": f"^({one})(,({one}))*$", "examples": [counter.dimensions and groupings[-1]]}
-    return _get(
-        name,
-        f"Counters of {name}",
-        f"By day or month, grouped by any of {', '.join(groupings)}, separated by commas; at most one of them a label."
-        + (BY_CLIENT if FAILED in counter.counters else ""),
-        name.capitalize(),
-        filters,
-        [
-            _parameter("granularity", "The period of one item.", _choice(series.GRANULARITIES, "day")),
-            _parameter(
-                "group_by", "One item per label or word; the label's dimension must be kept (COUNTS_BY).", listed
-            ),
-            _limit(series.MAX_ROWS),
-        ],
-    )
+def _text(description: str, media: str) -> JsonSchema:
+    return {"description": description, "content": {media: {"schema": {"type": "string"}}}}
 
 
-def _get(
-    operation: str,
-    summary: str,
-    description: str,
-    schema: str,
-    shared: Sequence[str],
-    own: Sequence[Described] = (),
-) -> Described:
-    parameters = [{"$ref": f"#/components/parameters/{name}"} for name in (*sorted(shared), "bom", "format")]
+def _headers() -> JsonSchema:
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in HEADERS}
+
+
+def _errors() -> JsonSchema:
+    return {status: {"$ref": f"#/components/responses/{status}"} for status in ERRORS}
+
+
+def _used(parameter: Parameter[Any]) -> JsonSchema:
+    if parameter in SHARED:
+        return {"$ref": f"#/components/parameters/{parameter.name}"}
+    return _parameter(parameter)
+
+
+def _parameter(parameter: Parameter[Any]) -> JsonSchema:
     return {
-        "get": {
-            "operationId": operation,
-            "summary": summary,
-            "description": description,
-            "tags": ["statistics"],
-            "parameters": [*parameters, *own],
-            "responses": {
-                "200": {
-                    "description": "The figures; the CSV has their items.",
-                    "headers": {name: {"$ref": f"#/components/headers/{name}"} for name in HEADERS},
-                    "content": {
-                        "application/json": {"schema": ref(schema)},
-                        "text/csv": {"schema": {"type": "string"}},
-                    },
-                },
-                "304": {"description": "The content that `If-None-Match` names is unchanged."},
-                **_refusals(),
-            },
-        }
+        "name": parameter.name,
+        "in": "query",
+        "required": False,
+        "description": parameter.description,
+        "schema": dict(parameter.schema),
     }
 
 
-def _refusals() -> Described:
-    return {status: {"$ref": f"#/components/responses/{status}"} for status in REFUSALS}
+def _with_examples(paths: Mapping[str, JsonSchema]) -> JsonSchema:
+    """The paths with a recorded request and answer of each operation; the document lists none for other media types."""
+    found: JsonSchema = {}
+    for path, methods in paths.items():
+        found[path] = {}
+        for method, operation in methods.items():
+            example = examples().get(operation["operationId"])
+            found[path][method] = operation if example is None else _with_example(operation, example)
+    return found
 
 
-def _parameter(name: str, description: str, schema: Mapping[str, Any]) -> Described:
-    return {"name": name, "in": "query", "required": False, "description": description, "schema": dict(schema)}
+def _with_example(operation: JsonSchema, example: Mapping[str, Any]) -> JsonSchema:
+    responses = dict(operation["responses"])
+    status = example["status"]
+    responses[status] = _filled(responses[status], example["media"], example["request"], example["answer"])
+    filled = operation | {"responses": responses}
+    if "body" in example:
+        (media,) = operation["requestBody"]["content"]
+        filled["requestBody"] = _filled(operation["requestBody"], media, "The body", example["body"])
+    return filled
 
 
-def _choice(choices: Sequence[str], default: str | None = None) -> Described:
-    return {"type": "string", "enum": list(choices)} | ({} if default is None else {"default": default})
+def _filled(content: JsonSchema, media: str, summary: str, value: Any) -> JsonSchema:
+    examples_of = {"recorded": {"summary": summary, "value": value}}
+    return content | {"content": content["content"] | {media: content["content"][media] | {"examples": examples_of}}}
 
 
-def _limit(
-    most: int, description: str = "Maximum number of groups, largest first; `left_out` counts the others."
-) -> Described:
-    schema = {"type": "integer", "minimum": 1, "maximum": most, "default": active_users.LIMIT}
-    return _parameter("limit", description, schema)
+@cache
+def examples() -> dict[str, dict[str, Any]]:
+    """By operation: a request and its answer, recorded by `python -m tests.api.dialects.own.examples`."""
+    found: dict[str, dict[str, Any]] = orjson.loads(files(__package__).joinpath("examples.json").read_bytes())
+    return found
 
 
 def _version() -> str:

@@ -6,12 +6,17 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
-from typing import Any, Final, NamedTuple
+from typing import Annotated, Final, Literal, NamedTuple
 from zoneinfo import ZoneInfo
 
+from msgspec import UNSET, Meta, UnsetType, field
 from prometheus_client.metrics_core import GaugeMetricFamily
 
-from api.dialects.own.parameters import BadParameterError, Parameters
+from api.dialects.own import answers, window
+from api.dialects.own.answers import AsOf, Part
+from api.dialects.own.filters import REALM
+from api.dialects.own.operation import Operation
+from api.dialects.own.parameters import BadParameterError, Parameters, choices
 from api.dialects.own.rendering import Answer, as_of
 from api.http.errors import UnavailableError
 from api.inventory.inventory import Inventory, RowsDeletedError, Stream
@@ -32,12 +37,52 @@ from schemas.ledger.inventory import (
 from schemas.ledger.periods import Span
 
 PATH: Final = "/v1/otp-tokens"
-PARAMETERS: Final = ("from", "to", "realm", "status")
 STATUSES: Final = WRITTEN_STATUSES
 """The values of `status`: a pair in either order."""
+STATUS: Final = choices(
+    "status",
+    "Only these statuses, separated by commas; a pair in either order.",
+    STATUSES,
+    "total,active&assigned",
+)
+PARAMETERS: Final = (window.FROM, window.TO, REALM, STATUS)
 DEFAULT_DAYS: Final = 30
 MAX_DAYS: Final = 400
 MAX_ITEMS: Final = 50_000
+
+
+class OtpTokensItem(Part, frozen=True, kw_only=True):
+    """One realm and status; by day with the count at its end and the maximum on it."""
+
+    day: date | UnsetType = field(default=UNSET, name="date")
+    realm: str
+    status: str
+    count: answers.Count
+    maximum: answers.Count | UnsetType = UNSET
+
+
+class OtpTokens(answers.Days, frozen=True, kw_only=True):
+    """One-time-password tokens."""
+
+    granularity: Literal["now", "day"]
+    timezone: str
+    as_of: AsOf
+    complete: Annotated[
+        bool, Meta(description="False if a token's state was not counted because of a defect (`unexpected`).")
+    ]
+    items: list[OtpTokensItem]
+
+
+OPERATION: Final = Operation(
+    PATH,
+    "otp_tokens",
+    "One-time-password tokens by realm and status",
+    "The present counts; with `from` or `to` the count at the end of each day and the maximum on it, up to 400 days. "
+    "Tokens without a realm are listed under `/:no realm:/`. Days before a realm's first token and deleted days are "
+    "omitted.",
+    OtpTokens,
+    PARAMETERS,
+)
 
 
 class Count(NamedTuple):
@@ -65,7 +110,7 @@ class OtpTokensQuestion:
     def key(self) -> str:
         return repr((self.today, self.days, self.realm, self.statuses))
 
-    async def read(self, statistics: Statistics, realms: Collection[str] | None) -> Answer:
+    async def read(self, statistics: Statistics, realms: Collection[str] | None) -> Answer[OtpTokens]:
         """Raises BadParameterError for too many items, UnavailableError if rows are deleted meanwhile."""
         status = await statistics.pipeline_status()
         streams = [
@@ -78,26 +123,28 @@ class OtpTokensQuestion:
         except RowsDeletedError as error:
             raise UnavailableError("Rows are being deleted while they are read.") from error
         days = self.days or Span(self.today, self.today)
-        head = {
-            "from": days.first.isoformat(),
-            "to": days.last.isoformat(),
-            "granularity": "now" if self.days is None else "day",
-            "timezone": self.zone.key,
-            "as_of": as_of(status),
-            "complete": is_whole(status),
-        }
-        return Answer({**head, "items": items}, items, partial=not items or not head["complete"])
+        complete = is_whole(status)
+        answer = OtpTokens(
+            first=days.first,
+            last=days.last,
+            granularity="now" if self.days is None else "day",
+            timezone=self.zone.key,
+            as_of=as_of(status),
+            complete=complete,
+            items=items,
+        )
+        return Answer(answer, partial=not items or not complete)
 
-    async def _now(self, streams: Sequence[Stream]) -> list[dict[str, Any]]:
+    async def _now(self, streams: Sequence[Stream]) -> list[OtpTokensItem]:
         self._check_size(streams, 1)
         counts = await current_counts(self.inventory, streams)
         return [
-            {"realm": realm, "status": COUNTED_STATUSES[status], "count": count}
+            OtpTokensItem(realm=realm, status=COUNTED_STATUSES[status], count=count)
             for (realm, status), count in sorted(counts.items())
             if status in self.statuses
         ]
 
-    async def _by_day(self, streams: Sequence[Stream], days: Span) -> list[dict[str, Any]]:
+    async def _by_day(self, streams: Sequence[Stream], days: Span) -> list[OtpTokensItem]:
         self._check_size(streams, days.length)
         streams = await self.inventory.with_watermarks(streams)
         own: defaultdict[tuple[date, str, int], list[Count]] = defaultdict(list)
@@ -112,13 +159,13 @@ class OtpTokensQuestion:
         for (day, realm, status), counts in sorted(found.items()):
             await pause()
             items.append(
-                {
-                    "date": day.isoformat(),
-                    "realm": realm,
-                    "status": COUNTED_STATUSES[status],
-                    "count": sum(each.at_end for each in counts),
-                    "maximum": sum(each.maximum for each in counts),
-                }
+                OtpTokensItem(
+                    day=day,
+                    realm=realm,
+                    status=COUNTED_STATUSES[status],
+                    count=sum(each.at_end for each in counts),
+                    maximum=sum(each.maximum for each in counts),
+                )
             )
         return items
 
@@ -255,7 +302,7 @@ async def gauges(
 
 def parse(parameters: Parameters, inventory: Inventory, zone: ZoneInfo, today: date) -> OtpTokensQuestion:
     """Raises BadParameterError."""
-    first, last = parameters.day("from"), parameters.day("to")
+    first, last = parameters.get(window.FROM), parameters.get(window.TO)
     days = None
     if first is not None or last is not None:
         last = min(last or today, today) if first is None or first <= today else last or first
@@ -265,13 +312,13 @@ def parse(parameters: Parameters, inventory: Inventory, zone: ZoneInfo, today: d
         days = Span(first, last)
         if days.length > MAX_DAYS:
             raise BadParameterError("from", f"`from` to `to` are {days.length} days; the maximum is {MAX_DAYS}.")
-    chosen = parameters.choices("status", STATUSES)
+    chosen = parameters.get(STATUS)
     named = {COUNTED_STATUSES.index(canonical_status(status) or "") for status in chosen}
     return OtpTokensQuestion(
         inventory,
         zone,
         today,
         days,
-        parameters.text("realm"),
+        parameters.get(REALM),
         tuple(sorted(named)) or tuple(range(len(COUNTED_STATUSES))),
     )

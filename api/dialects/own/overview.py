@@ -8,11 +8,24 @@ from datetime import date, timedelta
 from typing import Any, Final, NamedTuple
 from zoneinfo import ZoneInfo
 
+import msgspec
+
 from api.dialects.own import filters
 from api.dialects.own.active_users import definition
 from api.dialects.own.completeness import is_complete
 from api.dialects.own.filters import Filters
-from api.dialects.own.parameters import Parameters
+from api.dialects.own.operation import Operation
+from api.dialects.own.overview_answer import (
+    Activity,
+    ActivitySpans,
+    Billing,
+    ComparedUsers,
+    Measure,
+    Overview,
+    OverviewMonth,
+    PreviousUsers,
+)
+from api.dialects.own.parameters import Parameters, day
 from api.dialects.own.rendering import Answer, as_of, imported_count, user_count
 from api.dialects.own.unattributed import FAILED, unattributed
 from api.ledger.imported import Imported, month_of
@@ -25,13 +38,26 @@ from schemas.ledger.periods import Month, Span, Week, day_key
 from schemas.ledger.scopes import Scope
 
 PATH: Final = "/v1/overview"
-PARAMETERS: Final = ("date", *filters.PARAMETERS)
+DATE: Final = day("date", "The day of the figures. Default: today.")
+PARAMETERS: Final = (DATE, *filters.PARAMETERS)
 MONTHS: Final = 12
 MEASURES: Final = ("logins", "failed_logins", "signups", "tokens")
-UNATTRIBUTED: Final = "unattributed"
 SIGNUP: Final = fields.split(fields.account("signup"))
 LOGIN: Final = fields.split(fields.LOGIN)
 TOKEN: Final = fields.split(fields.token("", ""))[0]
+
+
+OPERATION: Final = Operation(
+    PATH,
+    "overview",
+    "The figures of one day, compared with the previous ones",
+    "Week and month end at the day and are compared with equally many days of the previous one. A filter must be kept "
+    "for users and for counters (USERS_BY, COUNTS_BY). With `client_id` the failed logins are accompanied by "
+    "`unattributed`; in CSV it is a figure of its own.",
+    Overview,
+    PARAMETERS,
+)
+NO_USERS: Final[dict[str, Any]] = {"value": None, "exact": False, "standard_error": None}
 
 
 class ComparedSpans(NamedTuple):
@@ -70,7 +96,7 @@ class OverviewQuestion:
     def key(self) -> str:
         return f"{self.day} {self.today} {self.user_filters.cache_key}"
 
-    async def read(self, statistics: Statistics, realms: Collection[str] | None) -> Answer:
+    async def read(self, statistics: Statistics, realms: Collection[str] | None) -> Answer[Overview]:
         status = await statistics.pipeline_status()
         self.user_filters.require_kept(status)
         self.count_filters.require_kept(status)
@@ -80,28 +106,29 @@ class OverviewQuestion:
         activity = await self._activity(statistics, status, scopes, realms, imported)
         months = await self._months(statistics, scopes, realms, imported)
         dimensions = (*self.user_filters.dimensions, "reason", "grant", "token", "kind")
-        keys = list(dict.fromkeys([*self._activity_keys(status, imported), *(row["month"] for row in months)]))
+        keys = list(dict.fromkeys([*self._activity_keys(status, imported), *(row.month for row in months)]))
         complete = await is_complete(statistics, status, dimensions, realms, keys)
-        daily, rolling = figures["dau"]["value"], figures["rolling_30_days"]["value"]
-        document: dict[str, Any] = {
-            "date": self.day.isoformat(),
-            "timezone": self.zone.key,
-            "filters": self.user_filters.as_document,
-            "as_of": as_of(status),
-            "complete": complete,
-            "definition": definition(status),
+        daily, rolling = figures["dau"].value, figures["rolling_30_days"].value
+        answer = Overview(
+            day=self.day,
+            timezone=self.zone.key,
+            filters=self.user_filters.as_document,
+            as_of=as_of(status),
+            complete=complete,
+            definition=definition(status),
             **figures,
-            "stickiness": round(daily / rolling, 4) if daily is not None and rolling else None,
-            "activity": activity,
-            "months": months,
-            "billing": billing(months),
-        }
-        rows = [{"figure": name} | _csv_row(row) for name, row in figures.items()]
+            stickiness=round(daily / rolling, 4) if daily is not None and rolling else None,
+            activity=ActivitySpans(**activity),
+            months=months,
+            billing=billing(months),
+        )
+        rows = [_csv_row(name, row) for name, row in figures.items()]
         for name, of in activity.items():
-            rows += [{"figure": f"{measure}_{name}"} | _csv_row(row) for measure, row in of.items() if "value" in row]
-        rows += [{"figure": "month"} | _csv_row(row) for row in months]
+            measured = {member: getattr(of, member) for member in of.__struct_fields__}
+            rows += [_csv_row(f"{member}_{name}", row) for member, row in measured.items() if isinstance(row, Measure)]
+        rows += [_csv_row("month", row) for row in months]
         day_held = (await statistics.find_periods([day_key(self.day)])).shards
-        return Answer(document, rows, partial=not complete or not day_held)
+        return Answer(answer, rows, partial=not complete or not day_held)
 
     async def _figures(
         self,
@@ -109,7 +136,7 @@ class OverviewQuestion:
         status: PipelineStatus,
         scopes: Sequence[Scope],
         imported: Mapping[str, Imported],
-    ) -> dict[str, dict[str, Any]]:
+    ) -> dict[str, ComparedUsers]:
         asked = spans(self.day)
         every = {span: span.covering(self.today) for pair in asked.values() for span in pair}
         standing = {span: month for span, keys in every.items() if (month := month_of(keys, imported)) is not None}
@@ -136,7 +163,7 @@ class OverviewQuestion:
         scopes: Sequence[Scope],
         realms: Collection[str] | None,
         imported: Mapping[str, Imported],
-    ) -> dict[str, dict[str, Any]]:
+    ) -> dict[str, Activity]:
         keys, periods = self._activity_spans(status, imported), self._activity_keys(status, imported)
         held = await statistics.find_periods(periods)
         counts = await statistics.sum_counts(held, periods, scopes)
@@ -153,7 +180,8 @@ class OverviewQuestion:
             )
             for name, of in (("day", "dau"), ("month", "mau")):
                 pair = spans(self.day)[of]
-                found[name][UNATTRIBUTED] = _beside(without_client.get(pair.span), without_client.get(pair.previous))
+                measure = _measure(without_client.get(pair.span), without_client.get(pair.previous))
+                found[name] = msgspec.structs.replace(found[name], unattributed=measure)
         return found
 
     async def _months(
@@ -162,7 +190,7 @@ class OverviewQuestion:
         scopes: Sequence[Scope],
         realms: Collection[str] | None,
         imported: Mapping[str, Imported],
-    ) -> list[dict[str, Any]]:
+    ) -> list[OverviewMonth]:
         last = Month.of(self.day)
         months = last.plus(1 - MONTHS).until(last)
         held = await statistics.find_periods([month.key for month in months if month.key not in imported])
@@ -179,33 +207,28 @@ class OverviewQuestion:
             elif month.key in users:
                 rows.append(self._row(month, user_count(users[month.key]), counts[month.key], None))
             else:
-                rows.append(self._row(month, {"value": None, "exact": False, "standard_error": None}, None, None))
+                rows.append(self._row(month, NO_USERS, None, None))
         if self.user_filters.by_client:
             failed = await unattributed(self.user_filters, statistics, realms, held, own) or {}
-            rows = [row | {UNATTRIBUTED: failed.get(row["month"])} for row in rows]
+            rows = [msgspec.structs.replace(row, unattributed=failed.get(row.month)) for row in rows]
         return rows
 
-    def _row(self, month: Month, users: dict[str, Any], counts: Counts | None, imported: str | None) -> dict[str, Any]:
-        document = dict.fromkeys(MEASURES) if counts is None else dict[str, int | None](measures(counts))
+    def _row(self, month: Month, users: dict[str, Any], counts: Counts | None, imported: str | None) -> OverviewMonth:
+        counters = dict.fromkeys(MEASURES) if counts is None else dict[str, int | None](measures(counts))
         if counts is not None and imported is not None:
-            document = imported_measures(counts)
-        return {
-            "month": month.key,
-            "to_date": month.span.last >= self.today,
-            **users,
-            **document,
-            "imported": imported,
-        }
+            counters = imported_measures(counts)
+        return OverviewMonth(
+            month=month.key, to_date=month.span.last >= self.today, **users, **counters, imported=imported
+        )
 
 
-def compared(pair: ComparedSpans, found: Mapping[Span, Mapping[str, Any]]) -> dict[str, Any]:
+def compared(pair: ComparedSpans, found: Mapping[Span, Mapping[str, Any]]) -> ComparedUsers:
     """A figure, the previous one, and the change. A value is null if its days are no longer kept."""
-    nothing = {"value": None, "exact": False, "standard_error": None}
-    now, before = ({**_days(span), **found.get(span, nothing)} for span in pair)
-    return now | {"previous": before, "change": _change(now["value"], before["value"])}
+    now, before = ({**_days(span), **found.get(span, NO_USERS)} for span in pair)
+    return ComparedUsers(**now, previous=PreviousUsers(**before), change=_change(now["value"], before["value"]))
 
 
-def activity(pair: ComparedSpans, sums: Mapping[Span, Counts], imported: Collection[Span]) -> dict[str, Any]:
+def activity(pair: ComparedSpans, sums: Mapping[Span, Counts], imported: Collection[Span]) -> Activity:
     """Logins, failures, sign-ups and tokens of some days, with those of the previous days."""
 
     def figures(span: Span) -> Mapping[str, int | None]:
@@ -213,31 +236,32 @@ def activity(pair: ComparedSpans, sums: Mapping[Span, Counts], imported: Collect
             return dict.fromkeys(MEASURES)
         return imported_measures(sums[span]) if span in imported else measures(sums[span])
 
-    def document(measure: str) -> dict[str, Any]:
+    def compare(measure: str) -> Measure:
         now, before = (figures(span)[measure] for span in pair)
-        return _beside(now, before)
+        return _measure(now, before)
 
     counts = sums.get(pair.span, {})
     grants = {grant: sum(tokens.values()) for grant, tokens in by_grant(counts).items()}
-    return {
+    compared_measures: dict[str, Any] = {measure: compare(measure) for measure in MEASURES}
+    return Activity(
         **_days(pair.span),
-        **{measure: document(measure) for measure in MEASURES},
-        "failed_logins_by_reason": _by_word(counts, FAILED),
-        "tokens_by_grant_type": grants,
-    }
+        **compared_measures,
+        failed_logins_by_reason=_by_word(counts, FAILED),
+        tokens_by_grant_type=grants,
+    )
 
 
-def billing(months: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def billing(months: Sequence[OverviewMonth]) -> Billing:
     """The average of complete months and the maximum of all; months without a figure are ignored."""
-    document = [row for row in months if row["value"] is not None]
-    over = [row["value"] for row in document if not row["to_date"]]
-    most = max(document, key=lambda row: (row["value"], row["month"]), default=None)
-    return {
-        "average": round(sum(over) / len(over), 1) if over else None,
-        "months_averaged": len(over),
-        "maximum": None if most is None else most["value"],
-        "maximum_month": None if most is None else most["month"],
-    }
+    known = [(row.value, row.month, row.to_date) for row in months if row.value is not None]
+    over = [value for value, _, to_date in known if not to_date]
+    maximum, maximum_month, _ = max(known, default=(None, None, None))
+    return Billing(
+        average=round(sum(over) / len(over), 1) if over else None,
+        months_averaged=len(over),
+        maximum=maximum,
+        maximum_month=maximum_month,
+    )
 
 
 def measures(counts: Counts) -> dict[str, int]:
@@ -272,12 +296,12 @@ def _sum(counts: Sequence[Counts]) -> Counts:
     return sums
 
 
-def _beside(now: int | None, before: int | None) -> dict[str, Any]:
-    return {"value": now, "previous": before, "change": _change(now, before)}
+def _measure(now: int | None, before: int | None) -> Measure:
+    return Measure(value=now, previous=before, change=_change(now, before))
 
 
-def _days(span: Span) -> dict[str, str]:
-    return {"from": span.first.isoformat(), "to": span.last.isoformat()}
+def _days(span: Span) -> dict[str, Any]:
+    return {"first": span.first, "last": span.last}
 
 
 def _change(now: int | None, before: int | None) -> float | None:
@@ -285,12 +309,13 @@ def _change(now: int | None, before: int | None) -> float | None:
     return round((now - before) / before, 4) if now is not None and before else None
 
 
-def _csv_row(row: Mapping[str, Any]) -> dict[str, Any]:
-    previous = row.get("previous")
-    return {**row, "previous": previous["value"] if isinstance(previous, dict) else previous}
+def _csv_row(figure: str, row: ComparedUsers | Measure | OverviewMonth) -> dict[str, Any]:
+    """The columns; the previous figure is its value alone."""
+    columns = {"figure": figure, **msgspec.to_builtins(row)}
+    previous = columns.get("previous")
+    return columns | {"previous": previous["value"] if isinstance(previous, dict) else previous}
 
 
 def parse(parameters: Parameters, settings: ApiSettings, today: date) -> OverviewQuestion:
-    day = parameters.day("date") or today
     users, counts = (filters.parse(parameters, settings, setting) for setting in ("users_by", "counts_by"))
-    return OverviewQuestion(day, today, settings.zone, users, counts)
+    return OverviewQuestion(parameters.get(DATE) or today, today, settings.zone, users, counts)

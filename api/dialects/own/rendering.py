@@ -6,12 +6,14 @@ import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, time
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 from zoneinfo import ZoneInfo
 
-import orjson
+import msgspec
+from msgspec import Struct
 
 from api.cache.cache import ResponseBody
+from api.dialects.own.answers import AsOf, Figure
 from api.dialects.own.filters import Filters
 from api.dialects.own.window import Window
 from api.http.errors import ApiError, ErrorBody
@@ -26,34 +28,35 @@ CSV: Final = "text/csv; charset=utf-8"
 CSV_WITH_BOM: Final = "csv with bom"
 """The format `csv` with `bom=1`: spreadsheets read a file as UTF-8 only if it begins with the mark."""
 
+Document = TypeVar("Document", bound=Struct)
 
-class Answer(NamedTuple):
-    """An answer, and the rows of its CSV table; none if they are the items of `document`.
 
-    A `partial` answer lacks a period that was asked for, or is incomplete. An answer from the cache has dictionaries
-    and lists only, so `render` must not depend on other types.
+class Answer(NamedTuple, Generic[Document]):
+    """The figures of a question. Its CSV table has the items of `document`, if there are any, then `more_rows`.
+
+    A `partial` answer lacks a period that was asked for, or is incomplete.
     """
 
-    document: dict[str, Any]
-    rows: Sequence[Mapping[str, Any]]
+    document: Document
+    more_rows: Sequence[Mapping[str, Any]] = ()
+    columns: Sequence[str] = ()
+    """Columns whose order among each other the caller chose."""
     partial: bool = False
 
-    @property
-    def without_copies(self) -> Answer:
-        """The same answer with each row once: a cache entry of 50,000 rows takes half the memory and time."""
-        return self._replace(rows=()) if self.rows is self.document.get("items") else self
 
-
-def render(answer: Answer, format_: str) -> ResponseBody:
+def render(answer: Answer[Any], format_: str) -> ResponseBody:
     if format_ in ("csv", CSV_WITH_BOM):
         mark = BOM if format_ == CSV_WITH_BOM else b""
-        return ResponseBody(mark + _table(answer.rows or answer.document.get("items", ())), CSV)
-    return ResponseBody(orjson.dumps(answer.document), JSON)
+        return ResponseBody(mark + _table(answer), CSV)
+    return ResponseBody(msgspec.json.encode(answer.document), JSON)
 
 
-def _table(rows: Sequence[Mapping[str, Any]]) -> bytes:
+def _table(answer: Answer[Any]) -> bytes:
     """A header line, then the rows; a missing column is blank."""
-    columns = list(dict.fromkeys(name for row in rows for name in row))
+    rows = [*msgspec.to_builtins(getattr(answer.document, "items", ())), *answer.more_rows]
+    chosen = iter(answer.columns)
+    found = dict.fromkeys(name for row in rows for name in row)
+    columns = [next(chosen) if name in answer.columns else name for name in found]
     text = io.StringIO()
     writer = csv.writer(text)
     if columns:
@@ -66,36 +69,40 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> bytes:
 def _cell(value: object) -> object:
     if isinstance(value, bool):
         return "true" if value else "false"
-    return orjson.dumps(value).decode() if isinstance(value, dict | list) else value
+    return msgspec.json.encode(value).decode() if isinstance(value, dict | list) else value
 
 
 def render_error(error: ApiError) -> ErrorBody:
     return render_problem(error, {"type": "about:blank"})
 
 
+def figure(users: ActiveUsers) -> Figure:
+    return Figure(**user_count(users))
+
+
 def user_count(users: ActiveUsers) -> dict[str, Any]:
+    """The members of a Figure, for structs that have more."""
     return {"value": users.count, "exact": users.exact, "standard_error": round(users.standard_error, 6)}
 
 
 def imported_count(month: Imported) -> dict[str, Any]:
-    """The active users of an imported month; their error is unknown."""
+    """The members of a Figure for the active users of an imported month; their error is unknown."""
     return {"value": month.active, "exact": False, "standard_error": None}
 
 
-def as_of(status: PipelineStatus) -> dict[str, Any]:
+def as_of(status: PipelineStatus) -> AsOf:
     """The moment of an answer: the newest counted event, and the number of records not yet counted; null if unknown."""
-    newest = status.newest_event_ms
-    return {"newest_event": shown(newest), "lag": status.lag}
+    return AsOf(newest_event=shown(status.newest_event_ms), lag=status.lag)
 
 
 def series_head(
     status: PipelineStatus, window: Window, subject: Filters, zone: ZoneInfo, changing: Iterable[str], *, complete: bool
 ) -> dict[str, Any]:
-    """The members of every series. `changing` names the settings whose change affects the figures."""
+    """The members of a SeriesHead. `changing` names the settings whose change affects the figures."""
     start = datetime.combine(window.span.first, time(), zone)
     return {
-        "from": window.span.first.isoformat(),
-        "to": window.span.last.isoformat(),
+        "first": window.span.first,
+        "last": window.span.last,
         "granularity": window.granularity,
         "timezone": zone.key,
         "filters": subject.as_document,

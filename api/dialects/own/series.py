@@ -10,11 +10,14 @@ from datetime import date
 from typing import Any, Final, NamedTuple
 from zoneinfo import ZoneInfo
 
+from msgspec import UNSET, UnsetType
+
 from api.dialects.own import filters, window
-from api.dialects.own.active_users import LIMIT
+from api.dialects.own.answers import Item, LeftOut, MonthCount, SeriesHead, Source, Unattributed
 from api.dialects.own.completeness import is_complete
 from api.dialects.own.filters import COLUMNS, DIMENSIONS, Filters
-from api.dialects.own.parameters import BadParameterError, Parameters
+from api.dialects.own.operation import Operation
+from api.dialects.own.parameters import BadParameterError, Parameter, Parameters, choice, choices, limit
 from api.dialects.own.rendering import Answer, series_head
 from api.dialects.own.unattributed import FAILED, unattributed
 from api.dialects.own.window import Window
@@ -24,21 +27,79 @@ from api.ledger.users import ShardScope
 from api.settings.settings import ApiSettings
 from api.turns import pause
 
-GRANULARITIES: Final = ("day", "month")
-PARAMETERS: Final = ("from", "to", "granularity", "group_by", "limit", *filters.PARAMETERS)
-
+GRANULARITY: Final = choice("granularity", "The period of one item.", ("day", "month"), "day")
 MAX_READS: Final = 50_000
-"""Counter hashes that one question may read: about as many as the deadline allows."""
+"""Counts hashes (one per shard, period and scope) that one question may read: about as many as the deadline allows."""
 MAX_ROWS: Final = 50_000
+LIMIT: Final = limit(MAX_ROWS)
 UNATTRIBUTED: Final = "unattributed"
 
+Names = tuple[str, ...]
 
-class Counter(NamedTuple):
+
+class LoginsItem(Item, frozen=True, kw_only=True):
+    """Counts of one period, and of one group where `group_by` is given. Successes have no reason."""
+
+    reason: str | UnsetType = UNSET
+    succeeded: MonthCount | UnsetType = UNSET
+    failed: MonthCount
+    exact: bool
+    imported: Source | UnsetType = UNSET
+
+
+class TokensItem(Item, frozen=True, kw_only=True):
+    """Counts of one period, and of one group where `group_by` is given."""
+
+    grant_type: str | UnsetType = UNSET
+    token_type: str | UnsetType = UNSET
+    tokens: MonthCount
+    exact: bool
+    imported: Source | UnsetType = UNSET
+
+
+class AccountsItem(Item, frozen=True, kw_only=True):
+    """Counts of one period, and of one group where `group_by` is given."""
+
+    kind: str | UnsetType = UNSET
+    events: MonthCount
+    exact: bool
+    imported: Source | UnsetType = UNSET
+
+
+class Logins(SeriesHead, frozen=True, kw_only=True):
+    """Series of logins."""
+
+    left_out: LeftOut | UnsetType = UNSET
+    items: list[LoginsItem]
+    unattributed: Unattributed | UnsetType = UNSET
+
+
+class Tokens(SeriesHead, frozen=True, kw_only=True):
+    """Series of tokens."""
+
+    left_out: LeftOut | UnsetType = UNSET
+    items: list[TokensItem]
+
+
+class Accounts(SeriesHead, frozen=True, kw_only=True):
+    """Series of account events."""
+
+    left_out: LeftOut | UnsetType = UNSET
+    items: list[AccountsItem]
+
+
+SeriesItem = LoginsItem | TokensItem | AccountsItem
+Series = Logins | Tokens | Accounts
+
+
+class CounterSeries(NamedTuple):
     """A series of counters.
 
     `counters` maps the first part of a counts field to the measure and the columns of the field's other parts.
     """
 
+    answer: type[Series]
+    item: type[SeriesItem]
     path: str
     counters: dict[str, tuple[str, tuple[str, ...]]]
     dimensions: dict[str, str]
@@ -48,30 +109,67 @@ class Counter(NamedTuple):
     def measures(self) -> list[str]:
         return [measure for measure, _ in self.counters.values()]
 
+    @property
+    def groupings(self) -> Names:
+        return (*DIMENSIONS, *self.dimensions)
+
+    @property
+    def group_by(self) -> Parameter[Names]:
+        return choices(
+            "group_by",
+            "One item per label or word; the label's dimension must be kept (COUNTS_BY).",
+            self.groupings,
+            self.groupings[-1],
+        )
+
+    @property
+    def operation(self) -> Operation:
+        name = self.path.rpartition("/")[2]
+        by_client = (
+            " With a filter or grouping by client the answer has `unattributed`; in CSV it is a last row with the days "
+            "of the whole answer and all other columns blank."
+        )
+        return Operation(
+            self.path,
+            name,
+            f"Counters of {name}",
+            f"By day or month, grouped by any of {', '.join(self.groupings)}, separated by commas; at most one of them "
+            f"a label.{by_client if FAILED in self.counters else ''}",
+            self.answer,
+            (window.FROM, window.TO, *filters.PARAMETERS, GRANULARITY, self.group_by, LIMIT),
+        )
+
     def measured(self, words: Collection[str]) -> list[str]:
         """The measures that have all these words."""
         return [measure for measure, columns in self.counters.values() if set(words) <= set(columns)]
 
 
-LOGINS: Final = Counter(
-    "/v1/logins", {"login": ("succeeded", ()), "failed": ("failed", ("reason",))}, {"reason": "reason"}
+LOGINS: Final = CounterSeries(
+    Logins,
+    LoginsItem,
+    "/v1/logins",
+    {"login": ("succeeded", ()), "failed": ("failed", ("reason",))},
+    {"reason": "reason"},
 )
-TOKENS: Final = Counter(
+TOKENS: Final = CounterSeries(
+    Tokens,
+    TokensItem,
     "/v1/tokens",
     {"token": ("tokens", ("grant_type", "token_type"))},
     {"grant_type": "grant", "token_type": "token"},
 )
-ACCOUNTS: Final = Counter("/v1/accounts", {"account": ("events", ("kind",))}, {"kind": "kind"})
+ACCOUNTS: Final = CounterSeries(
+    Accounts, AccountsItem, "/v1/accounts", {"account": ("events", ("kind",))}, {"kind": "kind"}
+)
 COUNTERS: Final = (LOGINS, TOKENS, ACCOUNTS)
 
-Names = tuple[str, ...]
 Sums = dict[tuple[Names, int], dict[str, int]]
 """The sum of each measure, by group and number of the period."""
 
 
 @dataclass(frozen=True)
 class SeriesQuestion:
-    counter: Counter
+    counter: CounterSeries
     window: Window
     filters: Filters
     words: Names
@@ -88,7 +186,7 @@ class SeriesQuestion:
         label = COLUMNS[DIMENSIONS[self.filters.group_by]] if self.filters.group_by else ()
         return (*label, *self.words)
 
-    async def read(self, statistics: Statistics, realms: Collection[str] | None) -> Answer:
+    async def read(self, statistics: Statistics, realms: Collection[str] | None) -> Answer[Series]:
         status = await statistics.pipeline_status()
         self.filters.require_kept(status)
         keys = [period.keys[0] for period in self.window.periods]
@@ -96,25 +194,26 @@ class SeriesQuestion:
         window.require_kept(keys, status, self.window.today, imported=imported)
         words = [self.counter.dimensions[word] for word in self.words]
         complete = await is_complete(statistics, status, (*self.filters.dimensions, *words), realms, keys)
-        changing = ("counts_by", "max_labels", "topics")
-        document = series_head(status, self.window, self.filters, self.zone, changing, complete=complete)
+        changing = ("counts_by", "max_labels", "labels_on", "topics")
+        head = series_head(status, self.window, self.filters, self.zone, changing, complete=complete)
         held = await statistics.find_periods([key for key in keys if key not in imported])
         sources = {number: imported[key] for number, key in enumerate(keys) if key in imported}
-        async with statistics.wide_questions if self.columns else nullcontext():
+        async with statistics.wide_question(realms) if self.columns else nullcontext():
             sums = await self._sums(statistics, held, keys, realms)
             for number, month in sources.items():
                 self._add(sums, (), number, month.counts.items())
             if self.columns:
-                rows, left_out = await self._grouped(sums, sources)
-                document["left_out"] = left_out
+                items, head["left_out"] = await self._grouped(sums, sources)
             else:
-                rows = [self._row(number, (), sums[(), number], sources.get(number)) for number in range(len(keys))]
-        document["items"] = rows
+                items = [self._row(number, (), sums[(), number], sources.get(number)) for number in range(len(keys))]
+        more_rows: list[dict[str, Any]] = []
         if self.filters.by_client and FAILED in self.counter.counters:
-            document[UNATTRIBUTED] = await self._unattributed(statistics, keys, realms)
-            span = {"from": document["from"], "to": document["to"]}
-            rows = [*rows, span | {UNATTRIBUTED: document[UNATTRIBUTED]}]
-        return Answer(document, rows, partial=not complete or not set(keys) <= {*held.shards, *imported})
+            head[UNATTRIBUTED] = await self._unattributed(statistics, keys, realms)
+            span = {"from": self.window.span.first.isoformat(), "to": self.window.span.last.isoformat()}
+            more_rows = [span | {UNATTRIBUTED: head[UNATTRIBUTED]}]
+        answer = self.counter.answer(**head, items=items)
+        partial = not complete or not set(keys) <= {*held.shards, *imported}
+        return Answer(answer, more_rows, self.words, partial)
 
     async def _unattributed(
         self, statistics: Statistics, keys: Sequence[str], realms: Collection[str] | None
@@ -165,9 +264,7 @@ class SeriesQuestion:
             if all(word in words for word in self.words):
                 sums[(*label, *(words[word] for word in self.words)), number][measure] += count
 
-    async def _grouped(
-        self, sums: Sums, sources: Mapping[int, Imported]
-    ) -> tuple[list[dict[str, Any]], dict[str, int]]:
+    async def _grouped(self, sums: Sums, sources: Mapping[int, Imported]) -> tuple[list[Any], LeftOut]:
         """Rows of the largest groups, largest first, for periods with counts; and the sum of the other groups."""
         totals: dict[Names, int] = defaultdict(int)
         for (group, _), measures in sums.items():
@@ -175,7 +272,7 @@ class SeriesQuestion:
             totals[group] += sum(measures.values())
         ordered = sorted(totals, key=lambda group: (-totals[group], group))
         shown, others = ordered[: self.limit], ordered[self.limit :]
-        rows: list[dict[str, Any]] = []
+        rows: list[Any] = []
         for group in shown:
             await pause()
             numbers = range(len(self.window.periods))
@@ -189,23 +286,24 @@ class SeriesQuestion:
                     "group_by",
                     f"The answer would have more than {MAX_ROWS} rows: use fewer periods or a lower `limit`.",
                 )
-        return rows, {"groups": len(others), "count": sum(totals[group] for group in others)}
+        return rows, LeftOut(groups=len(others), count=sum(totals[group] for group in others))
 
-    def _row(self, number: int, group: Names, sums: Mapping[str, int], month: Imported | None) -> dict[str, Any]:
+    def _row(self, number: int, group: Names, sums: Mapping[str, int], month: Imported | None) -> SeriesItem:
         """`month` is the imported month of the row: its missing counters are unknown, not zero."""
         period = self.window.periods[number]
-        span = {"from": period.span.first.isoformat(), "to": period.span.last.isoformat()}
-        named = dict(zip(self.columns, group, strict=True))
+        span: dict[str, Any] = {"first": period.span.first, "last": period.span.last}
+        named: dict[str, Any] = dict(zip(self.columns, group, strict=True))
         measured = self.counter.measured(self.words)
         if month is not None:
-            counts = {name: sums.get(name) for name in measured}
-            return {"period": period.name, **span, **named, **counts, "exact": False, "imported": month.source}
-        return {"period": period.name, **span, **named, **{name: sums.get(name, 0) for name in measured}, "exact": True}
+            found: dict[str, Any] = {name: sums.get(name) for name in measured}
+            return self.counter.item(period=period.name, **span, **named, **found, exact=False, imported=month.source)
+        counts: dict[str, Any] = {name: sums.get(name, 0) for name in measured}
+        return self.counter.item(period=period.name, **span, **named, **counts, exact=True)
 
 
-def parse(counter: Counter, parameters: Parameters, settings: ApiSettings, today: date) -> SeriesQuestion:
-    granularity = parameters.choice("granularity", GRANULARITIES, "day")
-    chosen = parameters.choices("group_by", (*DIMENSIONS, *counter.dimensions))
+def parse(counter: CounterSeries, parameters: Parameters, settings: ApiSettings, today: date) -> SeriesQuestion:
+    granularity = parameters.get(GRANULARITY)
+    chosen = parameters.get(counter.group_by)
     labels = [name for name in chosen if name in DIMENSIONS]
     if len(labels) > 1:
         raise BadParameterError("group_by", "`group_by` takes only one of realm, client_id, node.")
@@ -215,6 +313,6 @@ def parse(counter: Counter, parameters: Parameters, settings: ApiSettings, today
         window.parse(parameters, today, granularity),
         selected,
         tuple(name for name in chosen if name in counter.dimensions),
-        parameters.number("limit", LIMIT, 1, MAX_ROWS),
+        parameters.get(LIMIT),
         settings.zone,
     )

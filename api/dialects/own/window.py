@@ -6,11 +6,14 @@ from collections.abc import Collection, Iterable
 from datetime import date
 from typing import Final, NamedTuple
 
+from api.dialects.own import parameters as declared
 from api.dialects.own.parameters import EARLIEST, BadParameterError, Parameters
 from api.ledger.retention import is_kept, oldest_kept
 from api.ledger.status import PipelineStatus
 from schemas.ledger.periods import Month, Span, Week, day_key
 
+FROM: Final = declared.day("from", "First day, `YYYY-MM-DD`. By default the range is the 30 days up to `to`.")
+TO: Final = declared.day("to", "Last day, included. Default: today.")
 DEFAULT_DAYS: Final = 30
 MAX_DAYS: Final = 400
 MAX_YEARS: Final = 10
@@ -54,7 +57,7 @@ def parse(parameters: Parameters, today: date, granularity: str, rolling_days: i
 
     With `rolling_days` each day's period is that many days up to it.
     """
-    first, last = parameters.day("from"), parameters.day("to")
+    first, last = parameters.get(FROM), parameters.get(TO)
     if last is None:
         last = today if first is None else max(first, today)
     if first is None:

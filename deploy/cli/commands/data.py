@@ -5,10 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import click
 
-from deploy.cli.commands.options import json_option, settings_errors_as_usage, worker_settings
+from deploy.cli.commands.help import SuggestingGroup
+from deploy.cli.commands.options import (
+    Choice,
+    json_option,
+    operator_settings,
+    settings_errors_as_usage,
+    worker_settings,
+    yes_option,
+)
 
 FORMATS = (
     "native",
@@ -18,20 +27,19 @@ FORMATS = (
     "otp",
     "otp-count",
     "keycloak",
-    "auth0",
+    "auth0-logs",
     "janssen-audit",
     "janssen-audit-sessions",
     "fusionauth",
     "linotp-report",
     "cloudevents",
 )
+"""The names of the adapters, as in AUTHTALLY_TOPICS; repeated here because help and completion import no adapter."""
 
 
 @click.command()
 @click.argument("file", metavar="FILE|-")
-@click.option(
-    "--format", "form", type=click.Choice(FORMATS), default="native", show_default=True, help="The format of FILE."
-)
+@click.option("--format", "form", type=Choice(FORMATS), default="native", show_default=True, help="The format of FILE.")
 @click.option("--dry-run", is_flag=True, help="Publish nothing; print the rejected elements and the figures per month.")
 @click.option("--rejects", metavar="FILE", help="Write rejected elements here: line, index, reason, detail, value.")
 @click.option("--state", metavar="FILE", help="File that stores progress.  [default: FILE.published; none for -]")
@@ -60,7 +68,7 @@ def publish(
     \b
       authtally publish --format keycloak --dry-run events.json.gz
       authtally publish --format keycloak --rejects bad.jsonl events.json.gz
-      zcat old/*.gz | authtally publish --format auth0 --state old.state -
+      zcat old/*.gz | authtally publish --format auth0-logs --state old.state -
 
     All in-sync replicas acknowledge every event. After an interruption, repeat the same command: it skips the
     acknowledged events and sends at most the last second again. Repeated events count once, because an event without
@@ -137,7 +145,7 @@ def import_stat(
 
     if file is not None and remove:
         raise click.UsageError("either FILE or --remove")
-    values = worker_settings()
+    values = operator_settings()
     if file is not None:
         import_stat.import_months(
             values, file, source, replace=replace, instead=instead, dry_run=dry_run, as_json=as_json
@@ -165,11 +173,11 @@ def recount(month: str, as_json: bool) -> None:
     """
     from deploy.cli.verify.recount import recount as run
 
-    if not run(worker_settings(), month, as_json=as_json):
+    if not run(operator_settings(), month, as_json=as_json):
         raise SystemExit(1)
 
 
-@click.group()
+@click.group(cls=SuggestingGroup)
 def snapshot() -> None:
     """Save, check, restore and verify the ledger as a file. Kafka alone restores only events that it still has."""
 
@@ -200,7 +208,7 @@ def snapshot_save(file: Path, keep: int | None, overwrite: bool, as_json: bool) 
     """
     from deploy.cli import snapshot
 
-    snapshot.save(worker_settings(), file, keep, overwrite=overwrite, as_json=as_json)
+    snapshot.save(operator_settings(), file, keep, overwrite=overwrite, as_json=as_json)
 
 
 @snapshot.command("show")
@@ -223,14 +231,15 @@ def snapshot_show(file: Path, as_json: bool) -> None:
 @file_argument
 @click.option("--replace", is_flag=True, help="Overwrite shards and imported months that the store already has.")
 @click.option("--without-kafka", is_flag=True, help="Skip the comparison with Kafka's topics; workers repeat it.")
-@click.option("--dry-run", is_flag=True, help="Change nothing; print what would be restored.")
+@click.option("--dry-run", is_flag=True, help="Change nothing and do not ask; print what would be restored.")
+@yes_option
 @json_option
-def snapshot_restore(file: Path, replace: bool, without_kafka: bool, dry_run: bool, as_json: bool) -> None:
-    """Restore the snapshot FILE into an empty store. Workers then count the events since the snapshot from Kafka.
+def snapshot_restore(file: Path, replace: bool, without_kafka: bool, dry_run: bool, yes: bool, as_json: bool) -> None:
+    """Restore the snapshot FILE into an empty store. A dry run without --yes. Workers then count the later events.
 
     \b
-      authtally snapshot restore --dry-run ledger.snapshot
       authtally snapshot restore ledger.snapshot
+      authtally snapshot restore --yes ledger.snapshot
 
     The store may be another product or layout than the saved one: Redis or Valkey, one server, Sentinel or Cluster. The
     command first checks the whole file and compares it with the settings, with Kafka's topics and with the store; on
@@ -241,8 +250,15 @@ def snapshot_restore(file: Path, replace: bool, without_kafka: bool, dry_run: bo
     """
     from deploy.cli import snapshot
 
+    if dry_run and yes:
+        raise click.UsageError("either --dry-run or --yes")
     snapshot.restore(
-        worker_settings(), file, replace=replace, ask_kafka=not without_kafka, dry_run=dry_run, as_json=as_json
+        worker_settings(),
+        file,
+        replace=replace,
+        ask_kafka=not without_kafka,
+        yes=None if dry_run else yes,
+        as_json=as_json,
     )
 
 
@@ -274,6 +290,9 @@ def snapshot_verify(file: Path | None, from_start: bool, scratch_url: str | None
     """
     if (file is None) != from_start:
         raise click.UsageError("either FILE or --from-start")
+    if scratch_url is not None and urlsplit(scratch_url).scheme not in ("redis", "rediss", "unix"):
+        message = f"{scratch_url.partition(':')[0]!r} must be a redis://, rediss:// or unix:// URL"
+        raise click.BadParameter(message, param_hint="--scratch-url")
     from deploy.cli.verify import verify
 
     if status := verify(worker_settings(), file, scratch_url, as_json=as_json):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import signal
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import chain
 from typing import Any, Final
 
@@ -11,9 +14,11 @@ from click.shell_completion import CompletionItem
 
 from deploy.cli.json_output import print_error
 from deploy.cli.terminal import LAYOUT, echo, printable
+from deploy.installation import CURE, foreign_packages
 
 PROGRAM: Final = "authtally"
 SHELLS: Final = ("bash", "zsh", "fish")
+INTERRUPTED: Final = 130
 
 HELP: Final = f"""\
 Statistics for identity systems: auth events from Kafka, counts in Redis, answers over HTTP.
@@ -39,7 +44,7 @@ secret files that AUTHTALLY_SECRETS_DIR names. Worker and api may share them; an
 In scripts
   --json prints one JSON document to stdout, also for errors: "error" and "exit_status".
   Progress and remarks go to stderr: a bar on a terminal, otherwise a line every 30 s.
-  A command that moves, sends or records something is a dry run without --yes.
+  A command with the option --yes asks on a terminal; elsewhere it changes nothing without --yes.
 
 \b
 Exit status
@@ -66,8 +71,33 @@ class SettingsUsageError(click.ClickException):
             echo(error, err=True)
 
 
-class HelpGroup(click.Group):
-    """A group that lists its commands by section and prints errors as JSON for `--json`."""
+class SuggestingGroup(click.Group):
+    """A group that suggests the most similar command for a misspelt one, and lists all."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if self.get_command(ctx, name) is None and not name.startswith("-"):
+            ctx.fail(f"No such command {name!r}; allowed: {', '.join(self.commands)}{self._suggestion(name)}")
+        return super().resolve_command(ctx, args)
+
+    def _suggestion(self, name: str) -> str:
+        from schemas.suggestions import did_you_mean
+
+        below = {
+            each: f"{group} {each}"
+            for group, command in self.commands.items()
+            if isinstance(command, click.Group)
+            for each in command.commands
+        }
+        if name in below:
+            return f"; did you mean {below[name]}?"
+        return did_you_mean(name, self.commands)
+
+
+class HelpGroup(SuggestingGroup):
+    """The top group: lists its commands by section, prints errors as JSON for `--json`, and exits 130 if stopped."""
 
     def __init__(self, *, sections: Mapping[str, Sequence[click.Command]], **more: Any) -> None:
         super().__init__(**more)
@@ -78,11 +108,22 @@ class HelpGroup(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         as_json = "--json" in ctx.args
         try:
-            return super().invoke(ctx)
+            with _sigterm_as_interrupt():
+                if foreign := foreign_packages():
+                    raise click.ClickException(f"{'; '.join(foreign)}: {CURE}")
+                return super().invoke(ctx)
+        except (KeyboardInterrupt, click.Abort):
+            if as_json:
+                print_error(ctx, "stopped before it was done", INTERRUPTED)
+            else:
+                echo("Stopped before it was done.", err=True)
+            ctx.exit(INTERRUPTED)
         except click.ClickException as error:
+            if isinstance(error, click.NoSuchOption):
+                error = _with_suggestion(error)
             error.message = printable(error.message, LAYOUT)
             if not as_json:
-                raise
+                raise error from None
             more = {"faults": error.faults} if isinstance(error, SettingsUsageError) else {}
             print_error(ctx, error.format_message(), error.exit_code, **more)
             ctx.exit(error.exit_code)
@@ -91,6 +132,34 @@ class HelpGroup(click.Group):
         for title, commands in self._sections.items():
             with formatter.section(title):
                 formatter.write_dl([row for command in commands for row in _rows(command)])
+
+
+def _with_suggestion(error: click.NoSuchOption) -> click.UsageError:
+    from schemas.suggestions import did_you_mean
+
+    known = [name for parameter in error.ctx.command.params for name in parameter.opts] if error.ctx else []
+    options = [name for name in known if name.startswith("--")]
+    listed = f"; allowed: {', '.join(options)}" if options else ""
+    return click.UsageError(
+        f"No such option {error.option_name}{listed}{did_you_mean(error.option_name, options)}", ctx=error.ctx
+    )
+
+
+@contextmanager
+def _sigterm_as_interrupt() -> Iterator[None]:
+    """Stop a command at SIGTERM as at Ctrl-C. Services and publish install handlers of their own."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(_number: int, _frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _rows(command: click.Command) -> list[tuple[str, str]]:

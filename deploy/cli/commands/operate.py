@@ -7,14 +7,22 @@ from pathlib import Path
 import click
 
 from deploy.cli.commands import help as manual
-from deploy.cli.commands.options import json_option, settings_errors_as_usage, worker_settings, yes_option
+from deploy.cli.commands.help import SuggestingGroup
+from deploy.cli.commands.options import (
+    Choice,
+    json_option,
+    operator_settings,
+    settings_errors_as_usage,
+    worker_settings,
+    yes_option,
+)
 
 
 @click.command()
 @click.option(
     "--service",
     "services",
-    type=click.Choice(("worker", "api")),
+    type=Choice(("worker", "api")),
     multiple=True,
     help="Check only the needs of this service; may be repeated.  [default: both]",
 )
@@ -69,7 +77,7 @@ def doctor(
     raise SystemExit(run(Options(services or ("worker", "api"), timeout, oldest, as_json)))
 
 
-@click.group()
+@click.group(cls=SuggestingGroup)
 def positions() -> None:
     """Show, move or repair shards: their positions, limits and indexes. A shard is one partition and its counts."""
 
@@ -88,7 +96,7 @@ def positions_show(as_json: bool) -> None:
     """
     from deploy.cli import positions
 
-    positions.show(worker_settings(), as_json=as_json)
+    positions.show(operator_settings(), as_json=as_json)
 
 
 @positions.command("reset")
@@ -137,7 +145,7 @@ def positions_allow_unexpected(topic: str, partition: int, number: int, as_json:
     from deploy.cli import positions
     from schemas.ledger.keys import Shard
 
-    positions.allow_unexpected(worker_settings(), Shard(topic, partition), number, as_json=as_json)
+    positions.allow_unexpected(operator_settings(), Shard(topic, partition), number, as_json=as_json)
 
 
 @positions.command("rebuild-index")
@@ -163,7 +171,7 @@ def positions_rebuild_index(topic: str | None, partition: int | None, every: boo
     if every == (topic is not None) or (topic is None) != (partition is None):
         raise click.UsageError("either TOPIC PARTITION or --all")
     shard = None if topic is None or partition is None else Shard(topic, partition)
-    index_repair.rebuild_index(worker_settings(), shard, yes, as_json=as_json)
+    index_repair.rebuild_index(operator_settings(), shard, yes, as_json=as_json)
 
 
 @click.command()
@@ -190,10 +198,10 @@ def audit(most: int, as_json: bool) -> None:
     """
     from deploy.cli import audit
 
-    audit.show(worker_settings(), most, as_json=as_json)
+    audit.show(operator_settings(), most, as_json=as_json)
 
 
-@click.group()
+@click.group(cls=SuggestingGroup)
 def realm() -> None:
     """Remove the figures of a realm."""
 
@@ -215,10 +223,10 @@ def realm_remove(name: str, yes: bool, as_json: bool) -> None:
     """
     from deploy.cli.realm_removal import remove
 
-    remove(worker_settings(), name, yes, as_json=as_json)
+    remove(operator_settings(), name, yes, as_json=as_json)
 
 
-@click.group("dead-letters")
+@click.group("dead-letters", cls=SuggestingGroup)
 def dead_letters() -> None:
     """List and resend dead letters: records that could not be counted."""
 
@@ -234,11 +242,27 @@ def dead_letters_list(as_json: bool) -> None:
     """
     from deploy.cli import dead_letters
 
-    dead_letters.show(worker_settings(), as_json=as_json)
+    dead_letters.show(operator_settings(), as_json=as_json)
+
+
+def _known_reason(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+    """Raises click.BadParameter for a reason that no dead letter can have."""
+    from schemas.events import REASONS
+    from schemas.suggestions import did_you_mean
+
+    if value is not None and value not in REASONS:
+        raise click.BadParameter(f"{value!r} is not one of {', '.join(REASONS)}{did_you_mean(value, REASONS)}")
+    return value
 
 
 @dead_letters.command("resend")
-@click.option("--reason", help="Only dead letters with this reason.", shell_complete=manual.reasons)
+@click.option(
+    "--reason",
+    metavar="REASON",
+    callback=_known_reason,
+    help="Only dead letters with this reason.",
+    shell_complete=manual.reasons,
+)
 @yes_option
 @json_option
 def dead_letters_resend(reason: str | None, yes: bool, as_json: bool) -> None:
@@ -253,10 +277,10 @@ def dead_letters_resend(reason: str | None, yes: bool, as_json: bool) -> None:
     """
     from deploy.cli import dead_letters
 
-    dead_letters.resend(worker_settings(), reason, yes, as_json=as_json)
+    dead_letters.resend(operator_settings(), reason, yes, as_json=as_json)
 
 
-@click.group()
+@click.group(cls=SuggestingGroup)
 def settings() -> None:
     """Change settings that the ledger records, such as MAX_LABELS."""
 
@@ -280,7 +304,7 @@ def settings_adopt(yes: bool, as_json: bool) -> None:
     settings_adopt.adopt(worker_settings(), yes, as_json=as_json)
 
 
-@click.group()
+@click.group(cls=SuggestingGroup)
 def topics() -> None:
     """Create the topics that the worker reads, and the dead-letter topic."""
 

@@ -23,11 +23,30 @@ def settings_errors_as_usage() -> Iterator[None]:
 
 
 def worker_settings() -> Any:
+    """For commands that compare or record the settings of the counts, the key's fingerprint included."""
     from aggregator.settings import WorkerSettings
     from deploy.cli import environment
 
     with settings_errors_as_usage():
         return environment.load(WorkerSettings)
+
+
+def operator_settings() -> Any:
+    """For commands that do without AUTHTALLY_USER_HASH_KEY."""
+    from aggregator.settings import OperatorSettings
+    from deploy.cli import environment
+
+    with settings_errors_as_usage():
+        return environment.load(OperatorSettings)
+
+
+class Choice(click.Choice[str]):
+    """A choice that suggests the most similar word."""
+
+    def get_invalid_choice_message(self, value: Any, ctx: click.Context | None) -> str:
+        from schemas.suggestions import did_you_mean
+
+        return f"{value!r} is not one of {', '.join(self.choices)}{did_you_mean(str(value), self.choices)}"
 
 
 json_option: Callable[[Any], Any] = click.option(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from deploy.cli.commands.options import json_option, settings_errors_as_usage
+from deploy.cli.commands.options import Choice, json_option, settings_errors_as_usage
 
 QUESTIONS = ("overview", "active-users", "logins", "tokens", "accounts", "m2m", "pipeline")
 VERIFY = "verify"
@@ -15,7 +15,7 @@ VERIFY = "verify"
 @click.command()
 @click.argument(
     "question",
-    type=click.Choice((*QUESTIONS, VERIFY)),
+    type=Choice((*QUESTIONS, VERIFY)),
     default="overview",
     metavar=f"[{'|'.join((*QUESTIONS, VERIFY))}]",
 )

@@ -123,7 +123,7 @@ class _Resending:
         try:
             return self._send()
         except KafkaException as error:
-            raise kafka_errors_as_usage(error) from error
+            raise kafka_errors_as_usage(error, self._settings) from error
 
     def _send(self) -> int:
         producer = Producer(

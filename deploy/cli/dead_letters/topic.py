@@ -77,7 +77,7 @@ class DeadLetterTopic:
                 error = message.error()
                 if error is not None:
                     if error.code() != KafkaError._PARTITION_EOF:
-                        raise kafka_errors_as_usage(KafkaException(error))
+                        raise kafka_errors_as_usage(KafkaException(error), self._settings)
                     waiting.discard(message.partition())
                     continue
                 if message.offset() < ends[message.partition()]:

@@ -15,7 +15,7 @@ import click
 from confluent_kafka import KafkaException
 
 from aggregator.kafka import codecs
-from aggregator.ledger.store import SOCKET_TIMEOUT_S, UNREACHABLE, connect, describe_error, diagnose_unreachable
+from aggregator.ledger.store import SOCKET_TIMEOUT_S, UNREACHABLE, close, connect, describe_error, diagnose_unreachable
 from aggregator.settings import WorkerSettings
 from api.settings.settings import ApiSettings
 from deploy.cli import environment
@@ -210,7 +210,7 @@ class _Site:
             advice = f"correct {setting or 'the settings of Redis'}, or allow this machine to reach the server"
             return [Finding("redis.connection", setting, "problem", found, advice)]
         finally:
-            await client.aclose()
+            await close(client)
         number = len(self._store.servers)
         answers = f"{number} servers answer" if number > 1 else "1 server answers"
         findings = [Finding("redis.connection", "", "ok", answers), *redis_server.assess(self._store, settings)]

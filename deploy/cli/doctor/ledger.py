@@ -68,7 +68,7 @@ def records(store: Store, kafka: Kafka | None, now_ms: int) -> Iterator[Finding]
     if store.shards is None:
         return
     if store.counted is None:
-        advice = "run it with the user operator of deploy/redis/users.acl, or grant +hmget +scard +exists +zmscore"
+        advice = "run it with the user operator of deploy/redis/users.acl, or grant +hgetall +scard +exists +zmscore"
         yield Finding("ledger.index", "", "unknown", "the user of REDIS_URL may not read it", advice)
         return
     yield from _untimed(store.counted, kafka)

@@ -15,10 +15,10 @@ from deploy.cli.json_output import print_json
 from deploy.cli.operations import show_table
 from deploy.cli.publish.dry_run import KINDS, DryRun
 from deploy.cli.publish.progress import showing
-from deploy.cli.publish.run import STDIN, Options, PublishSettings, Run, StopRequest, state_to_resume
+from deploy.cli.publish.run import STDIN, Options, PublishSettings, Run, Stopped, StopRequest, state_to_resume
 from deploy.cli.publish.run_stats import Example, Rejects, RejectsError, RunStats
 from deploy.cli.publish.source import InputError, Readable, Source
-from deploy.cli.publish.state import StateError, first_link
+from deploy.cli.publish.state import State, StateError, first_link
 from deploy.cli.terminal import echo
 from schemas.outgoing import UnboundError, outgoing, topics_by_event
 
@@ -103,10 +103,20 @@ def _dry_run(settings: PublishSettings, options: Options, given: _Input) -> int:
 def _publish(settings: PublishSettings, options: Options, given: _Input) -> int:
     state = state_to_resume(options)
     stop = StopRequest(given.stream)
-    source = Source(stop, options.entry)
     began = time.monotonic()
+    try:
+        # The source reads the beginning of the input, so the signals are handled before it is made.
+        with stop.requested():
+            return _publish_until(settings, options, given, stop, state, began)
+    except Stopped:
+        raise KeyboardInterrupt from None
+
+
+def _publish_until(
+    settings: PublishSettings, options: Options, given: _Input, stop: StopRequest, state: State | None, began: float
+) -> int:
+    source = Source(stop, options.entry)
     with (
-        stop.requested(),
         showing(source, given.size) as shown,
         Rejects(options.rejects, state.tally.rejects_bytes if state else 0) as rejects,
     ):

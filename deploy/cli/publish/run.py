@@ -25,7 +25,6 @@ from schemas.settings import ActiveOn, KafkaSettings, Listed
 from schemas.user_ids import Normalization
 
 STDIN: Final = "-"
-ALIASES: Final = {"auth0": "auth0-logs"}
 SAVE_S: Final = 1.0
 STOP_S: Final = 10.0
 
@@ -51,7 +50,7 @@ class Options:
     as_json: bool
 
     def adapter(self, settings: PublishSettings) -> Adapter:
-        return adapter_named(ALIASES.get(self.format, self.format), settings.realm_names)
+        return adapter_named(self.format, settings.realm_names)
 
     @property
     def entry(self) -> re.Pattern[bytes] | None:
@@ -66,7 +65,7 @@ class Options:
         return Path(self.file + ".published")
 
 
-class _Stopped(BaseException):
+class Stopped(BaseException):
     """SIGTERM or Ctrl-C while waiting for input."""
 
 
@@ -82,7 +81,7 @@ class StopRequest:
         self._waiting = True
         try:
             if self.requested_at:
-                raise _Stopped
+                raise Stopped
             return self._stream.read1(size)
         finally:
             self._waiting = False
@@ -99,7 +98,7 @@ class StopRequest:
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self.requested_at = True
         if self._waiting:
-            raise _Stopped
+            raise Stopped
 
 
 def state_to_resume(options: Options) -> State | None:
@@ -149,7 +148,7 @@ class Run:
             sending = Sending(self._settings, self._reached, lambda: stop.requested_at)
         except (InputError, SendingError) as error:
             return str(error)
-        except _Stopped:
+        except Stopped:
             return None
         shown.begin("publishing", self.account.events)
         problem = None
@@ -158,7 +157,7 @@ class Run:
                 self._send(sending, shown, stop)
             except InputError as error:
                 problem = str(error)
-            except _Stopped:
+            except Stopped:
                 pass
             sending.finish(self.account.tally(), self.account.link, STOP_S if stop.requested_at else MESSAGE_TIMEOUT_S)
             self.finished = not problem and not stop.requested_at

@@ -13,6 +13,8 @@ from typing import Final
 
 import msgspec
 
+from schemas.decoding_errors import describe
+
 FORMAT: Final = 1
 DIGEST_BYTES: Final = 16
 
@@ -68,7 +70,8 @@ def load(path: Path) -> State | None:
         state = msgspec.json.decode(text, type=State)
         bytes.fromhex(state.link)
     except (msgspec.DecodeError, ValueError) as error:
-        raise StateError(f"{path} is not a state file of publish: {error}") from error
+        fault = describe(error, text) if isinstance(error, msgspec.ValidationError) else str(error)
+        raise StateError(f"{path} is not a state file of publish: {fault}; name another file with --state") from error
     if state.version != FORMAT:
         raise StateError(f"{path} has another file format ({state.version}, not {FORMAT})")
     return state

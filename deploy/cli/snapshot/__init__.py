@@ -10,16 +10,16 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from aggregator.ledger.store import UNREACHABLE, Client, connect, describe_error
+from aggregator.ledger.store import UNREACHABLE, Client, close, connect, describe_error
 from aggregator.settings import WorkerSettings
 from deploy.cli import audit
 from deploy.cli.json_output import print_json as print_json
-from deploy.cli.operations import Log, logs_of, show_table
+from deploy.cli.operations import Log, confirmed, logs_of, show_table
 from deploy.cli.snapshot.copying import NotWholeError
 from deploy.cli.snapshot.file import Contents, SnapshotError, contents
 from deploy.cli.snapshot.lease import InTheWayError
 from deploy.cli.snapshot.planning import Plan, plan
-from deploy.cli.snapshot.redis_connections import MovedAwayError, close
+from deploy.cli.snapshot.redis_connections import MovedAwayError
 from deploy.cli.snapshot.restoring import restore as run_restore
 from deploy.cli.snapshot.saving import Saved, place_of, thin_out
 from deploy.cli.snapshot.saving import save as run_save
@@ -82,10 +82,13 @@ def restore(
     *,
     replace: bool,
     ask_kafka: bool,
-    dry_run: bool,
+    yes: bool | None,
     as_json: bool,
 ) -> None:
-    """Restore a snapshot. Raises click.ClickException."""
+    """Restore a snapshot after printing what it changes. `yes` None changes nothing and does not ask.
+
+    Raises click.ClickException.
+    """
     held = checked(file)
     in_kafka = kafka_of(settings, held) if ask_kafka else None
     planned = with_connection(settings, lambda client: plan(client, settings, file, held, in_kafka, replace=replace))
@@ -98,7 +101,9 @@ def restore(
         "to_restore": planned.restore,
         "remarks": planned.remarks,
     }
-    if not planned.refused and not dry_run:
+    if not as_json:
+        _print_plan(file, held, planned, dry_run=yes is None)
+    if not planned.refused and yes is not None and confirmed(yes, "Restore them?", as_json=as_json):
         with progress("restoring", "bytes", held.unpacked) as job:
 
             def on_progress(section: str, more: int) -> None:
@@ -118,21 +123,23 @@ def restore(
     if as_json:
         print_json(report)
     else:
-        _report(file, held, planned, report, dry_run=dry_run)
+        _print_result(report)
     if planned.refused:
         for reason in planned.refused:
             echo(reason, err=True)
         raise click.ClickException(f"{file}: nothing was restored")
 
 
-def _report(file: Path, held: Contents, planned: Plan, report: dict[str, Any], *, dry_run: bool) -> None:
+def _print_plan(file: Path, held: Contents, planned: Plan, *, dry_run: bool) -> None:
     _table(held.shards, planned.remarks | dict.fromkeys(planned.done, "already restored"))
     echo(_heading(file, held))
-    if planned.refused:
-        return
-    if dry_run:
-        echo(f"Dry run: {len(planned.restore)} shards would be restored.")
-    else:
+    if not planned.refused:
+        number = len(planned.restore)
+        echo(f"Dry run: {number} shards would be restored." if dry_run else f"{number} shards to restore.")
+
+
+def _print_result(report: dict[str, Any]) -> None:
+    if "keys" in report:
         echo(
             f"Restored {len(report['restored'])} shards: {report['keys']:,} keys in {report['seconds']:.1f} s; "
             f"{report['expired']:,} had expired. Workers continue from these positions."

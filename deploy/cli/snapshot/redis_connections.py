@@ -13,7 +13,6 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any, Final, cast
 
 from redis.asyncio import RedisCluster
-from redis.asyncio.sentinel import SentinelConnectionPool
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
@@ -62,15 +61,6 @@ class RedisConnection:
 
     async def close(self) -> None:
         await self._connection.disconnect()
-
-
-async def close(client: Client) -> None:
-    """Close a client and its connections to Sentinels, which its own `aclose` leaves open."""
-    await client.aclose()
-    pool = None if isinstance(client, RedisCluster) else client.connection_pool
-    if isinstance(pool, SentinelConnectionPool):
-        for asking in pool.sentinel_manager.sentinels:
-            await asking.aclose()
 
 
 @asynccontextmanager

@@ -18,13 +18,13 @@ from typing import Any
 import click
 from pydantic import SecretStr
 
-from aggregator.ledger.store import Client, connect
+from aggregator.ledger.store import Client, close, connect
 from aggregator.settings import WorkerSettings
 from deploy.cli.operations import Log, logs_of, shards_held
 from deploy.cli.snapshot import checked, print_json, with_connection
 from deploy.cli.snapshot.copying import copy_shard
 from deploy.cli.snapshot.file import BEGIN, END, HEADER, Contents, Writer, entries_of
-from deploy.cli.snapshot.redis_connections import RedisConnection, close, connect_to
+from deploy.cli.snapshot.redis_connections import RedisConnection, connect_to
 from deploy.cli.snapshot.restoring import Restored, begin, clear, fill, finish
 from deploy.cli.verify.clock import Untimed, judged
 from deploy.cli.verify.compare import Comparison

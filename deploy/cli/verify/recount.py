@@ -61,7 +61,8 @@ def recount(settings: WorkerSettings, text: str, *, as_json: bool) -> bool:
     try:
         month = Month.of_key(text)
     except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="MONTH") from error
+        message = f"{text!r} is not a month; allowed: YYYY-MM; example: 2026-10"
+        raise click.BadParameter(message, param_hint="YYYY-MM") from error
     logs = logs_of(settings, settings.topics)
     try:
         held = asyncio.run(_of_ledger(settings, month))
@@ -173,7 +174,7 @@ def _of_kafka(
             if reason:
                 missing.append(f"{shard.tag}: {reason}")
     except KafkaException as error:
-        raise kafka_errors_as_usage(error) from error
+        raise kafka_errors_as_usage(error, settings) from error
     except ReplayError as error:
         raise click.ClickException(str(error)) from error
     finally:

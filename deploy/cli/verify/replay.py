@@ -134,7 +134,7 @@ class Replay:
                 start = until
                 read(records, start)
         except KafkaException as error:
-            raise kafka_errors_as_usage(error) from error
+            raise kafka_errors_as_usage(error, self._settings) from error
         finally:
             counting.forget(shard)
 

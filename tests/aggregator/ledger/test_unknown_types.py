@@ -40,6 +40,7 @@ async def progress(redis_url: str, cuts: list[int]) -> dict[str, str]:
 async def test_types_beyond_the_limit_count_together(redis_url: str) -> None:
     found = await progress(redis_url, [])
     assert found[fields.UNKNOWN_TYPES] == str(TYPES)
+    # Twenty types beyond the limit, one of them twice.
     assert found[fields.unknown(OTHER)] == "21"
     assert (found[fields.unknown("TYPE 5")], found[fields.unknown("TYPE 99")]) == ("3", "1")
     assert sum(int(number) for name, number in found.items() if name.startswith("unknown/")) == len(log())

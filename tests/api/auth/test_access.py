@@ -243,7 +243,7 @@ async def test_an_unreachable_introspection_is_unavailable(serve: Serve, redis_u
 
 
 async def test_static_tokens_are_recognised_by_their_digest(serve: Serve, redis_url: str, tmp_path: Path) -> None:
-    api = await serve(redis_url=redis_url, **by_file(tmp_path, listed("one"), listed("two", scopes=["other"])))
+    api = await serve(redis_url=redis_url, **by_file(tmp_path, listed("one"), listed("two", scopes=["reporting"])))
     assert (await api.get(STAT, "one")).status == 200
     assert (await api.get(STAT, "two")).status == 401
     assert (await api.get(STAT, listed("one")["sha256"])).status == 401  # type: ignore[arg-type]

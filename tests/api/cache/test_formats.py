@@ -100,7 +100,7 @@ async def test_a_table_shows_what_the_json_showed(api: Api, redis_url: str, cloc
 
 async def test_gluus_formats_agree(api: Api, redis_url: str, clock: Clock) -> None:
     text = (await api.get(f"{GLUU}&format=openmetrics")).text
-    assert 'monthly_active_users{month="202611"} 7.0' in text
+    assert 'monthly_active_users{month="202611",} 7.0' in text
     await count(redis_url, events(range(10)))
     clock.now += 30
     assert (await api.get(GLUU)).json["response"]["202611"]["monthly_active_users"] == 7

@@ -36,8 +36,8 @@ STATEMENTS: Final = [
         "`statWebServiceIntervalLimitInSeconds` sets the interval",
         f"{STAT}?month=202111",
         MONTH,
-        settings={"gluu_interval_s": 600},
-        headers={"Cache-Control": "max-age=60"},
+        settings={"gluu_interval_s": 5000},
+        headers={"Cache-Control": "max-age=5"},
     ),
     Statement("The interval is 60 s by default", f"{STAT}?month=202111", MONTH, headers={"Cache-Control": "max-age=6"}),
     Statement(

@@ -160,7 +160,7 @@ STATEMENTS: Final = [
         "",
         verdict="differs",
         why="an answer without data, or of stale data, lives 10 s: a new month would look empty for an hour",
-        proof="tests/api/cache/test_cache.py::test_an_empty_answer_is_kept_for_ten_seconds",
+        proof="tests/api/cache/test_formats.py::test_an_answer_without_a_month_ends_after_ten_seconds_with_the_store_away",
     ),
     Statement(
         "The sample of `jsonmonth`: an array with `month`, `montly_active_users`, `token_count_per_granttype`",

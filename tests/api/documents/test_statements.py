@@ -141,7 +141,11 @@ async def test_a_statement_holds(
         return
     clock.now = NOW[document].timestamp() if document in NOW else clock.now
     await fill(statement.world or document, redis_url, tmp_path)
-    access = {} if document == "linotp" else tokens(tmp_path, document)
+    access = (
+        {}
+        if document == "linotp"
+        else tokens(tmp_path, document, str(statement.settings.get("stat_scope", "jans_stat")))
+    )
     api = await serve(**{"redis_url": redis_url, **access, **statement.settings})
     token = statement.token if access else None
     answer = await (
@@ -155,12 +159,14 @@ async def test_a_statement_holds(
         assert part in answer.headers[name]
 
 
-def tokens(folder: Path, document: str) -> dict[str, object]:
-    scopes = ["read:stats"] if document == "auth0" else ["jans_stat"]
+def tokens(folder: Path, document: str, stat_scope: str) -> dict[str, object]:
+    """`reader` has the default scope of the document; `other` has `stat_scope` if that is another, else a third."""
+    default = "read:stats" if document == "auth0" else "jans_stat"
+    scopes = [default] if stat_scope == "jans_stat" else ["reporting"]
     return by_file(
         folder,
         *(listed(name, scopes=scopes) for name in ("reader", janssen.BEARER)),
-        listed("other", scopes=["stats:other"]),
+        listed("other", scopes=["reporting" if stat_scope == "jans_stat" else stat_scope]),
     )
 
 

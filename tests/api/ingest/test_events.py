@@ -154,6 +154,25 @@ async def test_nothing_but_bad_elements_is_a_400_that_names_them(
     assert site.held() == {"login": [], "token": [], "account": []}
 
 
+@pytest.mark.parametrize(
+    ("path", "content_type", "body"),
+    [
+        ("/v1/events", "application/json", b"[]"),
+        ("/v1/events", "application/json", b" [ ] "),
+        ("/v1/events", "application/cloudevents-batch+json", b"[]"),
+        ("/v1/ingest/keycloak", "application/json", b"[]"),
+        ("/v1/ingest/auth0", "application/json", b"[]"),
+        ("/v1/ingest/fusionauth", "application/json", b"[]"),
+    ],
+)
+async def test_a_body_without_events_is_a_400_with_an_example(
+    site: Site, path: str, content_type: str, body: bytes
+) -> None:
+    answer = await site.send(body, path, headers={"Content-Type": content_type})
+    assert answer.status == 400
+    assert answer.json["detail"].startswith("The body contains no event. Example: [{")
+
+
 async def test_an_event_too_far_ahead_of_now_is_rejected(site: Site, clock: Clock) -> None:
     at = datetime.fromtimestamp(clock.now, UTC)
     times = [(at + timedelta(hours=hours)).isoformat() for hours in (23, 25)]

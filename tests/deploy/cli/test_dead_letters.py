@@ -166,7 +166,7 @@ def test_a_crash_before_remembering_sends_the_batch_again(
 
     with monkeypatch.context() as patch:
         patch.setattr(dead_letters.resending, "_write_resent", crash)
-        assert deployment.run("dead-letters", "resend", "--yes").exit_code == 1
+        assert deployment.run("dead-letters", "resend", "--yes").exit_code == 130
 
     assert "Resent 4." in deployment.run("dead-letters", "resend", "--yes").output
     assert len(records(deployment.broker, deployment.topic)) == 12

@@ -79,6 +79,7 @@ def test_dead_letters_are_printed_without_values_and_sent_only_with_yes(counted:
         "to_resend": {},
         "cut": 0,
         "came_back": 0,
+        "unbound": 0,
         "resent": 0,
     }
 

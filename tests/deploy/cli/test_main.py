@@ -40,7 +40,7 @@ def test_check_prints_effective_values_with_secrets_masked() -> None:
     assert "hunter2" not in checked.output
 
 
-@pytest.mark.parametrize("arguments", [["worker", "--check"], ["worker"], ["positions", "show"]])
+@pytest.mark.parametrize("arguments", [["worker", "--check"], ["worker"], ["settings", "adopt"]])
 def test_all_faults_are_reported_at_once(arguments: list[str]) -> None:
     refused = CliRunner().invoke(
         main, arguments, env={"AUTHTALLY_EXACT_UP_TO": "many", "AUTHTALLY_KAFKA_GRUOP": "x", "AUTHTALLY_NONSENSE": "x"}
@@ -53,7 +53,7 @@ def test_all_faults_are_reported_at_once(arguments: list[str]) -> None:
         "AUTHTALLY_KAFKA_GRUOP",
         "AUTHTALLY_NONSENSE",
     }
-    assert result["AUTHTALLY_USER_HASH_KEY"].endswith("is not set")
+    assert result["AUTHTALLY_USER_HASH_KEY"].endswith("make one with: openssl rand -hex 32")
     assert result["AUTHTALLY_KAFKA_GRUOP"].endswith("did you mean AUTHTALLY_KAFKA_GROUP?")
 
 
@@ -125,9 +125,9 @@ ERRORS = [
     # arguments, exit status, words of the error
     (["worker", "--check", "--json"], 2, "AUTHTALLY_USER_HASH_KEY: is not set"),
     (["api", "--check", "--json"], 2, "AUTHTALLY_AUTH"),
-    (["positions", "show", "--json"], 2, "AUTHTALLY_USER_HASH_KEY: is not set"),
+    (["settings", "adopt", "--json"], 2, "AUTHTALLY_USER_HASH_KEY: is not set"),
     (["publish", "--json", "nowhere.jsonl"], 1, "nowhere.jsonl: No such file or directory"),
-    (["publish", "--json", "--format", "none", "-"], 2, "'none' is not one of"),
+    (["publish", "--json", "--format", "none", "-"], 2, "'none' is not one of native, login"),
     (["positions", "reset", "auth.logins", "--json"], 2, "Missing argument 'PARTITION'"),
     (["report", "--url", "http://127.0.0.1:1", "--json"], 1, "AUTHTALLY_URL: no answer"),
     (["worker", "--json"], 2, "--json is allowed only with --check"),

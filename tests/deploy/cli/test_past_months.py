@@ -99,7 +99,9 @@ FAULTS = [
     pytest.param(answer_body([FIGURES]), ["entry 1: month: is missing"], id="no month"),
     pytest.param(answer_body([5]), ["entry 1: not an object: 5"], id="a list of numbers"),
     pytest.param(
-        answer_body({"202513": FIGURES}), ["202513: month: neither YYYYMM nor YYYY-MM: '202513'"], id="13th month"
+        answer_body({"202513": FIGURES}),
+        ["202513: `month` is '202513'; allowed: YYYY-MM or YYYYMM; example: 2025-03"],
+        id="13th month",
     ),
     pytest.param(item(month="202504"), ["202503: month: is '202504'"], id="two months in one"),
     pytest.param(item(monthly_active_users=-1), ["202503: monthly_active_users: not between"], id="negative"),
@@ -133,7 +135,7 @@ FAULTS = [
         [
             "line 2: active_users: not a whole number: ''",
             "line 3: logins: not a whole number: 'x'",
-            "line 4: month: neither YYYYMM nor YYYY-MM: 'March'",
+            "line 4: `month` is 'March'; allowed: YYYY-MM or YYYYMM; example: 2025-03",
             "line 5: has 2 cells, the header has 3",
             "line 7: month 2030-01 is not over",
             "line 8: month 1999-12 is before 2000",

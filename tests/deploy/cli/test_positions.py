@@ -94,7 +94,7 @@ def test_more_unexpected_records_are_allowed_by_command(deployment: Deployment) 
 def test_unexpected_records_are_allowed_of_shards_that_the_ledger_has(deployment: Deployment) -> None:
     refused = deployment.run("positions", "allow-unexpected", deployment.topic, "0", "5")
     assert refused.exit_code == 1
-    assert f"has no {deployment.topic}-0" in refused.output
+    assert f"has no counts of {deployment.topic}-0" in refused.output
     assert deployment.redis.dbsize() == 0
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote
 
 import redis
 
@@ -88,6 +91,81 @@ async def test_a_worker_that_remembers_the_realm_counts_it_anew(redis_url: str) 
         assert (await plan(worker.client, keys, "acme")).empty
 
 
+async def test_no_word_share_or_id_count_of_the_realm_stays(redis_url: str) -> None:
+    """Everything that a shard holds under the realm's name goes; what only looks like it stays."""
+    realm, hour = "ac/me:1", "2027-01-01T12:00:00Z"
+    common: dict[str, Any] = {"users_by": ("realm", "client"), "counts_by": ("realm", "client")}
+    common |= {"max_labels": 1, "topics": {SHARD.topic: "native"}}
+    async with Counting(redis_url, SHARD, **common) as worker:
+        await worker.open()
+        keys = worker.ledger.keys(SHARD)
+        at: dict[str, Any] = {"type": "login", "time": hour, "user_id": "ada"}
+        # 17 clients of a realm have room.
+        events = [{**at, "realm": realm, "client_id": f"web-{number}"} for number in range(19)]
+        events += [
+            {**at, "realm": realm, "success": False, "reason": "own reason"},
+            {"type": "token", "time": hour, "realm": realm, "grant_type": "own grant", "tokens": ["own token"]},
+            {"type": "account", "time": hour, "realm": realm, "kind": "own kind"},
+            {**at, "realm": "__other__", "client_id": quote(realm, safe=":")},
+            {**at, "success": False, "reason": "a reason without a realm"},
+        ]
+        log = [record(number, {**event, "id": f"id-{number}"}) for number, event in enumerate(events)]
+        assert isinstance(await worker.count(log, 0, len(log)), Applied)
+        with redis.Redis.from_url(redis_url, decode_responses=True) as server:
+            server.sadd(keys.labels, fields.label("reason", realm))
+            before = contents(server, keys.base)
+            (hashes,) = ([name for name in before if keys.has_id_realms(name)],)
+            name = fields.realm(realm)
+            assert [before[key][name] for key in hashes] == ["22"]
+            assert before[keys.shares][fields.refused("client", realm)] == "2"
+
+            found = await plan(worker.client, keys, realm)
+            assert len(found.labels) == 1 + 17 + 4
+            assert set(found.shares) == {
+                fields.refused("client", realm),
+                *(fields.share(fields.label(each, realm, "")) for each in ("client", *fields.RESERVED)),
+            }
+            assert found.id_realms == hashes
+            await remove_from(worker.client, keys, realm)
+            after = contents(server, keys.base)
+
+        named = {key for key in before if quote(realm, safe="") in key}
+        gone = {"labels": set(found.labels), "shares": set(found.shares), "ids": {name}}
+        kinds = {keys.labels: "labels", keys.shares: "shares", **dict.fromkeys(hashes, "ids")}
+        assert named
+        expected = {
+            key: without(value, gone[kinds[key]]) if key in kinds else value
+            for key, value in before.items()
+            if key not in named and key != keys.meta
+        }
+        # An empty hash is no key.
+        assert {key: value for key, value in after.items() if key != keys.meta} == {
+            key: value for key, value in expected.items() if value
+        }
+        assert fields.label("reason", realm) in after[keys.labels], "a word of format 1 is no realm"
+
+        # The ids stay, so a repeated event stays a duplicate; later ids count in the realm's share again.
+        position = await worker.resume()
+        again = [record(position, {**events[0], "id": "id-0"}), record(position + 1, {**events[0], "id": "new"})]
+        assert isinstance(await worker.count(again, position, position + 2), Applied)
+        with redis.Redis.from_url(redis_url, decode_responses=True) as server:
+            assert [server.hget(key, name) for key in hashes] == ["1"]
+            assert server.hget(keys.progress, fields.DUPLICATES) == "1"
+            assert server.hgetall(keys.shares)[fields.share(fields.label("client", realm, ""))] == "1"
+
+
+def contents(server: Any, base: str) -> dict[str, Any]:
+    """Every key that begins with `base`."""
+    read = {"set": server.smembers, "hash": server.hgetall, "zset": lambda key: server.zrange(key, 0, -1)}
+    return {key: read.get(server.type(key), server.strlen)(key) for key in server.keys(f"{base}*")}
+
+
+def without(value: Any, gone: set[str]) -> Any:
+    if isinstance(value, Mapping):
+        return {name: held for name, held in value.items() if name not in gone}
+    return value - gone
+
+
 async def test_a_realm_leaves_the_otp_inventory(redis_url: str) -> None:
     log = [
         state("2026-11-01T00:00:00Z", "1", "token_init", "acme", user_id="ada"),
@@ -115,6 +193,14 @@ def test_other_cannot_be_removed(deployment: Deployment) -> None:
     refused = deployment.run("realm", "remove", "__other__", "--yes")
     assert refused.exit_code == 2, refused.output
     assert "__other__" in refused.output
+
+
+def test_a_realm_that_the_settings_name_is_listed_as_remaining(deployment: Deployment) -> None:
+    deployment.produce(login("ada", realm="acme"))
+    named = {"AUTHTALLY_REALM_NAMES": "b0c1=acme"}
+    deployment.count_up_to(1)
+    assert "REALM_NAMES and the meta" in deployment.run("realm", "remove", "acme", **named).output
+    assert "REALM_NAMES and the meta" not in deployment.run("realm", "remove", "acme").output
 
 
 def test_verify_names_the_removal(deployment: Deployment) -> None:

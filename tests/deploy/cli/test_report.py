@@ -166,7 +166,9 @@ REFUSALS = [
     pytest.param(("logins", "--month", "2024-02"), {}, 2, "logins takes no --month; it takes --from", id="an option"),
     pytest.param(("logins", "--group-by", "node"), {}, 2, "COUNTS_BY", id="not kept"),
     pytest.param(("--url", "ftp://x"), {}, 2, "must be the http:// or https:// URL", id="no url"),
-    pytest.param((), {"AUTHTALLY_URL": "x"}, 2, "AUTHTALLY_URL: must be the http:// or https:// URL", id="no url set"),
+    pytest.param(
+        (), {"AUTHTALLY_URL": "x"}, 2, "AUTHTALLY_URL: 'x' must be the http:// or https:// URL", id="no url set"
+    ),
     pytest.param((), {"AUTHTALLY_TOKNE": "x"}, 2, "did you mean AUTHTALLY_TOKEN?", id="a misspelt setting"),
 ]
 

@@ -54,9 +54,9 @@ def test_a_ledger_saved_while_it_counts_and_restored_later_continues_exactly(
 
     # The store lost everything, and the worker has begun to count anew: into the same shards that are restored.
     site.client.flushall()
-    refused = run(site, "snapshot", "restore", file)
+    refused = run(site, "snapshot", "restore", "--yes", file)
     assert refused.exit_code in (0, 1)
-    done = printed(run(site, "snapshot", "restore", file, "--replace", "--json"))
+    done = printed(run(site, "snapshot", "restore", "--yes", file, "--replace", "--json"))
     assert sorted(done["restored"]) == sorted(shard.tag for shard in stands)
     assert all(remark.endswith("offsets to replay") for remark in done["remarks"].values())
     site.publisher.publish(EVENTS)
@@ -82,7 +82,7 @@ def test_a_worker_leaves_a_shard_alone_until_it_is_restored(
     worker.wait_until_troubled("is being restored", "authtally snapshot restore")
     assert site.client.get(of.position) == str(fields.RESTORING)
 
-    assert printed(run(site, "snapshot", "restore", file, "--replace", "--json"))["restored"]
+    assert printed(run(site, "snapshot", "restore", "--yes", file, "--replace", "--json"))["restored"]
     site.publisher.publish(EVENTS)
     assert site.differences() == []
 
@@ -145,7 +145,7 @@ def test_a_snapshot_of_a_topic_made_anew_is_refused(deployment: Deployment, tmp_
     create_topics(deployment.broker, {deployment.topic: 2})
     deployment.redis.flushall()
 
-    refused = deployment.run("snapshot", "restore", str(file))
+    refused = deployment.run("snapshot", "restore", "--yes", str(file))
     assert refused.exit_code == 1
     assert f"{deployment.topic}-0: the snapshot has topic id " in refused.output
     assert "was created again" in refused.output

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shlex
+import subprocess
+import sys
 from configparser import ConfigParser
 from pathlib import Path
 
@@ -37,3 +39,16 @@ def test_the_timer_starts_it_every_night() -> None:
     timer = unit("authtally-snapshot.timer")["Timer"]
     assert timer["Unit"] == "authtally-snapshot.service"
     assert (timer["OnCalendar"], timer["Persistent"]) == ("*-*-* 03:15", "yes")
+
+
+def test_systemd_finds_nothing_wrong(tmp_path: Path) -> None:
+    # The command is looked up too, so it becomes one of this machine.
+    installed = Path(sys.executable).with_name("authtally")
+    for name in ("authtally-snapshot.service", "authtally-snapshot.timer"):
+        text = (UNITS / name).read_text(encoding="utf-8")
+        (tmp_path / name).write_text(text.replace("/opt/authtally/bin/authtally", str(installed)), encoding="utf-8")
+    units = sorted(tmp_path.iterdir())
+    done = subprocess.run(
+        ("systemd-analyze", "verify", "--man=no", *units), capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")

@@ -88,11 +88,12 @@ def fill(url: str, **given: Any) -> None:
 
 
 def contents(*urls: str) -> dict[str, object]:
-    """All keys of all servers, without the mark that a restore leaves."""
+    """All keys of all servers, without what a restore leaves: a mark in meta, and entries of the audit log."""
     found: dict[str, object] = {}
     for url in urls:
         with ledgers.client(url) as client:
             found |= ledgers.contents(client)
+    found = {key: held for key, held in found.items() if not key.endswith(keys.audit(":"))}
     for key, held in found.items():
         if key.endswith(":meta"):
             assert isinstance(held, tuple)
@@ -110,7 +111,8 @@ def run(url: str, *arguments: object, **settings: str) -> Result:
 
 
 def restore(url: str, file: Path, *arguments: str, **settings: str) -> Result:
-    return run(url, "restore", "--without-kafka", file, *arguments, **settings)
+    permission = () if "--dry-run" in arguments else ("--yes",)
+    return run(url, "restore", "--without-kafka", *permission, file, *arguments, **settings)
 
 
 @pytest.fixture(scope="module")
@@ -182,6 +184,19 @@ def test_a_dry_run_writes_nothing(file: Path, redis_url: str) -> None:
     done = restore(redis_url, file, "--dry-run")
     assert done.exit_code == 0
     assert "Dry run: 2 shards would be restored." in done.output
+    assert contents(redis_url) == {}
+
+
+def test_without_yes_nothing_is_restored(file: Path, redis_url: str) -> None:
+    done = run(redis_url, "restore", "--without-kafka", file)
+    assert done.exit_code == 0
+    assert "2 shards to restore." in done.output
+    assert "Repeat with --yes to make the change." in done.output
+    as_json = json.loads(run(redis_url, "restore", "--without-kafka", "--json", file).stdout)
+    assert (len(as_json["to_restore"]), as_json["restored"]) == (2, [])
+    both = run(redis_url, "restore", "--dry-run", "--yes", file)
+    assert both.exit_code == 2
+    assert "either --dry-run or --yes" in both.output
     assert contents(redis_url) == {}
 
 
@@ -261,7 +276,7 @@ def test_a_restore_that_is_killed_is_finished_by_the_same_command(origin: tuple[
     with redis.Redis.from_url(redis_url, decode_responses=True) as client:
         for writes in (1, 10, 100, 400):
             client.flushall()
-            process = started(redis_url, "restore", "--without-kafka", str(file))
+            process = started(redis_url, "restore", "--yes", "--without-kafka", str(file))
             wait_until(lambda: client.dbsize() >= writes or process.poll() is not None, 30)  # noqa: B023
             process.send_signal(signal.SIGKILL)
             process.wait()

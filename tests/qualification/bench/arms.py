@@ -23,6 +23,7 @@ from schemas.ledger.scopes import EVERYTHING
 from tests.qualification.bench import sample
 from tests.qualification.bench.measure import Speed, watch
 from tests.servers import ApacheKafka
+from tests.servers.java import java
 
 LIMIT_S: Final = 900
 PREFIX: Final = "authtally:"
@@ -31,6 +32,10 @@ MONTHS_ONLY: Final = {"AUTHTALLY_RETAIN_DAYS": "0", "AUTHTALLY_USERS_BY": "", "A
 ROOT: Final = Path(__file__).parents[3]
 PEERS: Final = ROOT / ".venv-peers"
 """The peers' own virtual environment, made by `make bench`."""
+KAFKA_STREAMS: Final = ROOT / ".kafka-streams"
+"""Classes and jars of the Java arm, made by `make bench`."""
+JVM: Final = ("-Xms512m", "-Xmx512m", "-XX:+UseParallelGC", "-XX:-UsePerfData", "--enable-native-access=ALL-UNNAMED")
+"""As much memory as the worker's limit in its manifests, and the collector with the best throughput on two cores."""
 
 
 @dataclass(frozen=True)
@@ -108,25 +113,39 @@ def in_process(module: str, python: str | Path = sys.executable, **settings: str
     """An arm that is a module of its own, which reports itself."""
 
     def run(stack: Stack) -> Run:
-        store = redis.Redis.from_url(stack.store.url, decode_responses=True)
-        with store as client, tempfile.TemporaryDirectory() as folder:
-            client.flushall()
-            done = subprocess.run(
-                [python, "-W", "ignore", "-m", module, stack.kafka.address, str(stack.events)],
-                env=stack.environment(BENCH_FOLDER=folder, **settings),
-                stdout=subprocess.PIPE,
-                timeout=LIMIT_S,
-                check=True,
-                text=True,
-                cwd=ROOT,
-            )
-            result: dict[str, Any] = next(json.loads(line) for line in done.stdout.splitlines() if line.startswith("{"))
-            speed = Speed(**result["speed"])
-            if "counts" in result:
-                return speed, Work(result["counts"], result["users"], 0.0)
-            return speed, left(client, stack.shards) if client.dbsize() else None
+        with tempfile.TemporaryDirectory() as folder:
+            command = (python, "-W", "ignore", "-m", module, stack.kafka.address, str(stack.events))
+            return reported(stack, command, BENCH_FOLDER=folder, **settings)
 
     return run
+
+
+def kafka_streams(stack: Stack, passes: int = 1) -> Run:
+    """The Java arm of `peers/kafka_streams`; the last of `passes` over the sample in one JVM is measured."""
+    classes = f"{KAFKA_STREAMS / 'classes'}{os.pathsep}{KAFKA_STREAMS / 'dependency' / '*'}"
+    with tempfile.TemporaryDirectory() as folder:
+        command = (java(), *JVM, f"-Djava.io.tmpdir={folder}", "-cp", classes, "authtally.bench.Arm")
+        return reported(stack, (*command, stack.kafka.address, str(stack.events), folder, str(passes)))
+
+
+def reported(stack: Stack, command: Sequence[str | Path], **settings: str) -> Run:
+    """Run an arm that prints its own speed. Its work is what it prints, else what it leaves in the ledger."""
+    with redis.Redis.from_url(stack.store.url, decode_responses=True) as client:
+        client.flushall()
+        done = subprocess.run(
+            command,
+            env=stack.environment(**settings),
+            stdout=subprocess.PIPE,
+            timeout=LIMIT_S,
+            check=True,
+            text=True,
+            cwd=ROOT,
+        )
+        result: dict[str, Any] = next(json.loads(line) for line in done.stdout.splitlines() if line.startswith("{"))
+        speed = Speed(**result["speed"])
+        if "counts" in result:
+            return speed, Work(result["counts"], result["users"], result.get("users_error", 0.0))
+        return speed, left(client, stack.shards) if client.dbsize() else None
 
 
 def consumed(client: Any, shards: Sequence[Shard]) -> int:
@@ -171,4 +190,6 @@ ARMS: Final[dict[str, Arm]] = {
     "plain Faust, months only": in_process("tests.qualification.bench.plain_faust", **MONTHS_ONLY),
     "Quix Streams": in_process("tests.qualification.bench.peers.quix", PEERS / "bin" / "python"),
     "Bytewax": in_process("tests.qualification.bench.peers.wax", PEERS / "bin" / "python"),
+    "Kafka Streams": kafka_streams,
+    "Kafka Streams, compiled": lambda stack: kafka_streams(stack, passes=3),
 }

@@ -22,7 +22,6 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any, Final
 
 import redis
@@ -31,7 +30,7 @@ from deploy.demo.servers import Valkey
 from deploy.demo.servers.process import stop_child
 from schemas.ledger.keys import Shard
 from tests.qualification.bench.arms import LIMIT_S, ROOT, WORKER, Stack, consumed
-from tests.qualification.bench.measure import POLL_S, Speed, Stopwatch, rss
+from tests.qualification.bench.measure import POLL_S, Speed, Stopwatch, peak, rss
 from tests.qualification.bench.shapes import ZIPF, Sample, forget, prefill
 from tests.servers import ApacheKafka
 
@@ -279,9 +278,3 @@ def _flat(curve: Sequence[tuple[int, int]], events: int, speed: Speed) -> dict[s
         "curve": thinned,
         "run": asdict(speed),
     }
-
-
-def peak(pid: int) -> int:
-    """The most that a process has had in memory so far, in bytes."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    return int(status.partition("VmHWM:")[2].split(maxsplit=1)[0]) * 1024

@@ -90,6 +90,7 @@ def _measure(store: Valkey, broker: ApacheKafka, size: int, quick: bool, say: Ca
     bodies = [_body(number, size) for number in range(BATCHES)]
     settings: dict[str, str] = {
         "auth": "none",
+        "auth_none_writes": "on",
         "redis_url": store.url,
         "ingest": "on",
         "kafka_bootstrap_servers": broker.address,

@@ -42,6 +42,12 @@ def rss(pid: int) -> int:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
+def peak(pid: int) -> int:
+    """The most that a process has had in memory so far, in bytes."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("VmHWM:")[2].split(maxsplit=1)[0]) * 1024
+
+
 class Stopwatch:
     """Runs from the first progress seen to the last event, so that start-up and joining a group do not count."""
 

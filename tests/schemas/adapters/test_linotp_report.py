@@ -98,8 +98,8 @@ def test_a_deleted_row_is_of_no_concern() -> None:
         ({"realm": "ü" * 129}, "too_long", "realm"),
         ({"detail": "ü" * 4097}, "too_long", "detail"),
         ({"value": 5}, "wrong_type", "value"),
-        ({"payload": [1]}, "wrong_type", "payload is not an object"),
-        ({"after": "x"}, "wrong_type", "after is not an object"),
+        ({"payload": [1]}, "wrong_type", "`payload` is not an object"),
+        ({"after": "x"}, "wrong_type", "`after` is not an object"),
     ],
 )
 def test_bad_rows_are_refused_by_field(change: dict[str, Any], reason: str, said: str) -> None:

@@ -28,6 +28,8 @@ def endpoint() -> Iterator[TokenEndpoint]:
 
 def settings(endpoint: TokenEndpoint, **given: Any) -> KafkaConnectionSettings:
     named: dict[str, Any] = {
+        "kafka_security_protocol": "SASL_PLAINTEXT",
+        "kafka_sasl_mechanism": "OAUTHBEARER",
         "kafka_oauth_token_url": endpoint.token_url,
         "kafka_oauth_client_id": endpoint.client_id,
         "kafka_oauth_client_secret": endpoint.client_secret,

@@ -100,7 +100,7 @@ def test_what_a_mechanism_needs_is_named(given: dict[str, str], named: list[str]
 
 
 def test_a_token_endpoint_is_a_url() -> None:
-    assert "AUTHTALLY_KAFKA_OAUTH_TOKEN_URL: must be" in refusal(kafka_oauth_token_url="issuer.example/token")
+    assert "must be an http:// or https:// URL" in refusal(kafka_oauth_token_url="issuer.example/token")
 
 
 def test_cluster_and_sentinel_exclude_each_other() -> None:

@@ -9,6 +9,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import msgspec
 import pytest
 import redis
 from hypothesis import HealthCheck, example, given, settings
@@ -109,7 +110,7 @@ def test_figures_of_any_days_are_those_of_a_plain_calculation(
                 asked = Span.ending(edge + timedelta(days=2), days)
                 given = {"from": str(asked.first), "to": str(asked.last), "granularity": granularity}
                 question = active_users.parse(Parameters(given, active_users.PARAMETERS), api, today)
-                items = (await question.read(statistics, realms)).rows
+                items = msgspec.to_builtins((await question.read(statistics, realms)).document.items)
                 expected = spans(granularity, asked)
                 assert [(item["from"], item["to"]) for item in items] == [(str(a), str(b)) for a, b in expected]
                 for item, span in zip(items, expected, strict=True):
@@ -122,9 +123,9 @@ def test_figures_of_any_days_are_those_of_a_plain_calculation(
 
     async def counted(statistics: Statistics, api: ApiSettings) -> None:
         given = {"from": str(edge - timedelta(days=5)), "to": str(edge + timedelta(days=5)), "group_by": "realm"}
-        question = series.parse(series.LOGINS, Parameters(given, series.PARAMETERS), api, today)
+        question = series.parse(series.LOGINS, Parameters(given, series.LOGINS.operation.parameters), api, today)
         found: dict[Any, int] = {}
-        for item in (await question.read(statistics, None)).rows:
+        for item in msgspec.to_builtins((await question.read(statistics, None)).document.items):
             found[item["period"], item["realm"]] = item["succeeded"]
         expected: dict[Any, int] = {}
         for day, _, realm in local:

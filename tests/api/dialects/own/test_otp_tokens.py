@@ -109,7 +109,9 @@ async def test_a_bearer_sees_its_realms_only(serve: Serve, redis_url: str, tmp_p
     clock.now = datetime.fromisoformat("2026-11-20T12:00:00Z").timestamp()
     await write(redis_url, LOG)
     scopes = ["stats:read", "metrics:read"]
-    sources = by_file(tmp_path, listed("globex", scopes=scopes, realms=["globex"]), listed("none", scopes=["other"]))
+    sources = by_file(
+        tmp_path, listed("globex", scopes=scopes, realms=["globex"]), listed("none", scopes=["reporting"])
+    )
     api = await serve(redis_url=redis_url, **sources)
     assert {item["realm"] for item in await items(api, "", "globex")} == {"globex"}
     assert {item["realm"] for item in await items(api, "from=2026-11-01", "globex")} == {"globex"}

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from api.dialects.own.overview import billing, spans
+from api.dialects.own.overview import MEASURES, billing, spans
+from api.dialects.own.overview_answer import Billing, OverviewMonth
 from schemas.ledger.periods import Span
 from tests.api.conftest import Clock, Serve
 from tests.api.worker import account, count, login, token
@@ -150,13 +151,14 @@ async def test_twelve_months_end_with_that_of_the_day(serve: Serve, redis_url: s
 
 
 def test_a_month_in_progress_is_in_the_maximum_and_not_in_the_average() -> None:
-    rows: list[dict[str, Any]] = [
-        {"month": "2026-09", "value": 10, "to_date": False},
-        {"month": "2026-10", "value": None, "to_date": False},
-        {"month": "2026-11", "value": 99, "to_date": True},
+    nothing: dict[str, Any] = dict.fromkeys((*MEASURES, "imported", "standard_error"))
+    rows = [
+        OverviewMonth(month="2026-09", value=10, to_date=False, exact=True, **nothing),
+        OverviewMonth(month="2026-10", value=None, to_date=False, exact=False, **nothing),
+        OverviewMonth(month="2026-11", value=99, to_date=True, exact=True, **nothing),
     ]
-    assert billing(rows) == {"average": 10.0, "months_averaged": 1, "maximum": 99, "maximum_month": "2026-11"}
-    assert billing(rows[1:2]) == {"average": None, "months_averaged": 0, "maximum": None, "maximum_month": None}
+    assert billing(rows) == Billing(average=10.0, months_averaged=1, maximum=99, maximum_month="2026-11")
+    assert billing(rows[1:2]) == Billing(average=None, months_averaged=0, maximum=None, maximum_month=None)
 
 
 async def test_a_ledger_of_nothing_has_an_overview(serve: Serve, redis_url: str) -> None:

@@ -1,0 +1,124 @@
+"""Members that several answers share, as structs: they encode answers, decode them from the cache, and are described in
+`/openapi.json`.
+
+Field order is the order in the answer. A field with the default UNSET is in some answers only; every other is in all.
+"""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Annotated, Literal
+
+from msgspec import UNSET, Meta, Struct, UnsetType, field
+
+Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
+"""RFC 3339 in UTC, as the ledger's times are written."""
+Count = Annotated[int, Meta(ge=0)]
+Exact = Annotated[bool, Meta(description="True if users were counted one by one.")]
+Value = Annotated[Count | None, Meta(description="Null if the days are no longer kept.")]
+Source = Annotated[str, Meta(description="The source, in an imported month only.")]
+MonthCount = Annotated[Count | None, Meta(description="Null if an imported month does not have it.")]
+StandardError = Annotated[
+    float | None, Meta(description="Relative standard error of an estimate, 0.002 for 0.2 %; null if unknown.")
+]
+Change = Annotated[
+    float | None,
+    Meta(description="Relative change: 0.25 is a quarter more; null if a value is missing or the previous one is 0."),
+]
+Complete = Annotated[
+    bool,
+    Meta(
+        description="False if labels or words overflowed and count under `__other__`. For a bearer limited to realms "
+        "it covers these realms only."
+    ),
+]
+Unattributed = Annotated[
+    Count | None,
+    Meta(
+        description="Failed logins of these periods and realms without a known client: no successful event has their "
+        "client id, or it overflowed. Only in answers filtered or grouped by `client_id`. Null if too many counters "
+        "would have to be read."
+    ),
+]
+Since = Annotated[
+    dict[str, Time | None],
+    Meta(
+        description="Settings that changed within these days, each with the start of its present value; null if the "
+        "ledger's time is not valid."
+    ),
+]
+Dimension = Literal["realm", "client_id", "node"]
+
+
+class Part(Struct, frozen=True, gc=False):
+    """A part of an answer. Its classes are `kw_only`, so that inherited fields keep their place."""
+
+
+class AsOf(Part, frozen=True, kw_only=True):
+    """The moment of the answer."""
+
+    newest_event: Annotated[Time | None, Meta(description="The time of the newest counted event.")]
+    lag: Annotated[Count | None, Meta(description="Records not yet counted when a worker last read the log's end.")]
+
+
+class Definition(Part, frozen=True, kw_only=True):
+    """The definition of an active user."""
+
+    active_on: list[str]
+    user_scope: Annotated[list[str], Meta(description="`global`, or `realm` if each realm has its own users.")]
+
+
+class Days(Part, frozen=True, kw_only=True):
+    """A range of days; both are included."""
+
+    first: date = field(name="from")
+    last: date = field(name="to")
+
+
+class Figure(Part, frozen=True, kw_only=True):
+    """Distinct users or clients."""
+
+    value: Value
+    exact: Exact
+    standard_error: StandardError
+
+
+class Item(Part, frozen=True, kw_only=True):
+    """A period with its days, and the labels of a group."""
+
+    period: str
+    first: date = field(name="from")
+    last: date = field(name="to")
+    realm: str | UnsetType = UNSET
+    client_id: str | UnsetType = UNSET
+    node: str | UnsetType = UNSET
+
+
+class LeftOut(Part, frozen=True, kw_only=True):
+    """Groups beyond `limit`, and the sum of their counts where they have counts."""
+
+    groups: Count
+    count: Count | UnsetType = UNSET
+
+
+class SeriesHead(Days, frozen=True, kw_only=True):
+    """The members of every series."""
+
+    granularity: str
+    timezone: str
+    filters: dict[str, str]
+    as_of: AsOf
+    complete: Complete
+    since: Since
+
+
+class Problem(Part, frozen=True, kw_only=True):
+    """A problem document (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    parameter: Annotated[str | UnsetType, Meta(description="The name of the invalid parameter, if there is one.")] = (
+        UNSET
+    )
