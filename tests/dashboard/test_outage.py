@@ -113,19 +113,20 @@ async def test_an_api_that_is_away_leaves_no_figure_under_another_filter(shown: 
         await expect(part.locator(".old")).to_be_hidden()
 
 
-async def test_an_api_that_dies_is_found_again(look: Look, site: Site) -> None:
-    page = await look(site)
-    await page.drawn()
-    await site.stop()
-    await expect(page.page.locator("#live")).to_have_attribute("data-state", "retrying")
-    await page.page.select_option("#range", "7d")
-    await expect(page.page.locator("#banner")).to_contain_text("does not answer")
-    await expect(page.page.locator("#figure-users .value")).not_to_have_attribute("data-value", re.compile(".*"))
-    await site.start()
-    await page.page.locator("#retry").click()
-    await page.drawn()
-    assert len((await page.table("users"))[1]) == 7
-    await expect(page.page.locator("#live")).to_have_attribute("data-state", "live")
+async def test_an_api_that_dies_is_found_again(look: Look, store: Valkey, site: Site) -> None:
+    async with Site(store.url) as dying:
+        page = await look(dying)
+        await page.drawn()
+        await dying.stop()
+        await expect(page.page.locator("#live")).to_have_attribute("data-state", "retrying")
+        await page.page.select_option("#range", "7d")
+        await expect(page.page.locator("#banner")).to_contain_text("does not answer")
+        await expect(page.page.locator("#figure-users .value")).not_to_have_attribute("data-value", re.compile(".*"))
+        await dying.start()
+        await page.page.locator("#retry").click()
+        await page.drawn()
+        assert len((await page.table("users"))[1]) == 7
+        await expect(page.page.locator("#live")).to_have_attribute("data-state", "live")
 
 
 async def test_a_page_that_finds_no_api_waits_for_it(look: Look, site: Site) -> None:
