@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, Final, NamedTuple
-from zoneinfo import ZoneInfo
 
 from api.http.errors import ForbiddenError
 from api.http.places import Places, tenant_of
@@ -22,7 +22,7 @@ from api.turns import pause
 from schemas.events import MAX_AHEAD
 from schemas.ledger import accuracy, fields, keys
 from schemas.ledger.keys import Shard, ShardKeys
-from schemas.ledger.periods import Month, period_end
+from schemas.ledger.periods import Month
 from schemas.ledger.scopes import EVERYTHING, OTHER, Scope
 from schemas.settings import CommonSettings
 
@@ -345,8 +345,8 @@ class Statistics:
 
 def is_closed(period: str, replies: Iterable[Sequence[Any]]) -> bool:
     """Whether the period has ended in every time zone. Only for speed: a period that changes is merged again."""
-    ends = period_end(period, ZoneInfo("UTC")) + DAY_S
-    return all(int(reply[0]) >= ends for reply in replies)
+    ended = [datetime.fromtimestamp(int(reply[0]) - DAY_S, UTC).date().isoformat() for reply in replies]
+    return all(period < day[: len(period)] for day in ended)
 
 
 def _by_a_future_record(last_record: bytes | None, now: int) -> bool:
