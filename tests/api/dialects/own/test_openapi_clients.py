@@ -23,7 +23,7 @@ from deploy.demo.servers import Tansu, Valkey
 from tests.api.dialects.own import examples
 from tests.servers import java, node
 
-TYPESCRIPT: Final = node.LOCK.parent
+TYPESCRIPT: Final = Path(__file__).with_name("typescript")
 TIMEOUT_S: Final = 240
 
 
@@ -130,7 +130,7 @@ def test_the_python_client_parses_every_example(client_package: str, asked: exam
 @pytest.fixture(scope="session")
 def node_modules() -> Path:
     try:
-        return node.packages()
+        return node.install(TYPESCRIPT) / "node_modules"
     except node.NodeMissingError as missing:
         pytest.skip(str(missing))
 
