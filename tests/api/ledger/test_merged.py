@@ -153,7 +153,7 @@ def test_another_process_uses_what_is_shared_unless_it_is_damaged(redis_url: str
         asyncio.run(ask())
 
 
-def test_the_shipped_user_of_the_api_may_merge(redis_7_binary: Path) -> None:
+def test_the_shipped_user_of_the_api_may_merge(redis_7_binary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Redis demands the right to write to every key of EVAL, which the api has for few."""
 
     async def ask(url: str) -> None:
@@ -163,6 +163,9 @@ def test_the_shipped_user_of_the_api_may_merge(redis_7_binary: Path) -> None:
         expected = await Statistics(client, of).months(MONTHS)
         assert await Statistics(client, of, kept).months(MONTHS) == expected
         assert kept.bytes
+        with monkeypatch.context() as patch:
+            patch.setattr("api.ledger.users.MAX_MERGED", 2)  # sketches are merged in temporary ones, step by step
+            assert await Statistics(client, of).months(MONTHS) == expected
         await client.close()
 
     for binary in (None, redis_7_binary):
