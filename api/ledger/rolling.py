@@ -11,22 +11,12 @@ import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from api.ledger.client import Command
-from api.ledger.users import (
-    MAX_MERGED,
-    ActiveUsers,
-    DistinctQuery,
-    DistinctUsers,
-    QueryState,
-    add_commands,
-    chunks,
-    empty_parts,
-    set_commands,
-    slice_queries,
-)
+from api.ledger.client import Command, chunks
+from api.ledger.distinct_query import ActiveUsers, DistinctQuery, slice_queries
+from api.ledger.temporary import Pipeline
+from api.ledger.users import MAX_MERGED, DistinctUsers, QueryState
 from api.turns import pause
 from schemas.ledger import accuracy
-from schemas.ledger.keys import TEMPORARY_MS
 
 
 @dataclass(frozen=True)
@@ -49,7 +39,7 @@ async def count_rolling(users: DistinctUsers, days: Sequence[DistinctQuery], len
             await _sketch(users, states[index])
         counts = iter(await _counts(users, states, estimated))
     finally:
-        names = [name for day in states if day.spilled for name in _sketch_names(users, day)]
+        names = [name for day in states if day.spilled for name in _sketch_names(day)]
         await users.client.run([("UNLINK", *chunk) for chunk in chunks(names, MAX_MERGED)])
     return [
         ActiveUsers(next(counts), accuracy.SKETCH_ERROR / math.sqrt(days[0].parts))
@@ -60,8 +50,8 @@ async def count_rolling(users: DistinctUsers, days: Sequence[DistinctQuery], len
 
 
 async def _days(users: DistinctUsers, days: Sequence[DistinctQuery]) -> list[QueryState]:
-    nonce = secrets.token_hex(8)
-    states = [QueryState(f"{nonce}.{index}", query, empty_parts(query.parts)) for index, query in enumerate(days)]
+    question = secrets.token_hex(8)
+    states = [users.state(question, index, query, query.parts) for index, query in enumerate(days)]
     for pieces in slice_queries(days):
         async with users.slots:
             await users.load_small_sets([(states[piece.query_index], piece.shard_scopes) for piece in pieces])
@@ -84,30 +74,17 @@ async def _count_exactly(users: DistinctUsers, states: Sequence[QueryState], day
 
 
 async def _sketch(users: DistinctUsers, day: QueryState) -> None:
-    """Add all users of a day to its temporary sketches."""
-    day.spilled = True
-    for part, members in enumerate(day.parts):
-        key = users.temporary_sketch(day, part)
-        # Created even if empty: the final check that all sketches exist proves that none has expired.
+    """Add all users of a day to its temporary sketches, which exist afterwards even if they are empty."""
+    pipeline = Pipeline(users.client)
+    for part in range(len(day.parts)):
         await pause()
-        commands: list[Command] = [("PFADD", key), ("PEXPIRE", key, TEMPORARY_MS), *add_commands(key, members)]
-        sent = [f"{key}.m{number}" for number in range(len(day.merged_sketches(part)))]
-        if sent:
-            commands += [*set_commands(sent, day.merged_sketches(part)), ("PFMERGE", key, *sent), ("UNLINK", *sent)]
-        sketches = (name for unit in day.query.shard_scopes() for name in unit.sketches(part, len(day.parts)))
-        if users.cluster:
-            await users.client.run(commands)
-            await users.copy_to_slot(key, sketches)
-        elif day.has_sketches:
-            commands += [("PFMERGE", key, *chunk) for chunk in chunks(sketches, MAX_MERGED)]
-            await users.client.run(commands)
-        else:
-            await users.client.run(commands)
+        await users.unite(pipeline, day, part)
+        await pipeline.send()
 
 
 async def _counts(users: DistinctUsers, states: Sequence[QueryState], windows: Sequence[RollingWindow]) -> list[int]:
     """The estimates by window. Raises TimeoutError if a temporary sketch expired before all were counted."""
-    names = {index: _sketch_names(users, states[index]) for window in windows for index in window.days}
+    names = {index: _sketch_names(states[index]) for window in windows for index in window.days}
     commands: Iterator[Command] = (("PFCOUNT", *keys) for window in windows for keys in _by_part(names, window))
     counts: list[int] = []
     for chunk in chunks(commands, MAX_MERGED // 16):
@@ -122,8 +99,8 @@ async def _counts(users: DistinctUsers, states: Sequence[QueryState], windows: S
     return [sum(counts[first : first + parts]) for first in range(0, len(counts), parts)]
 
 
-def _sketch_names(users: DistinctUsers, day: QueryState) -> list[str]:
-    return [users.temporary_sketch(day, part) for part in range(len(day.parts))]
+def _sketch_names(day: QueryState) -> list[str]:
+    return [day.temporary(part).key for part in range(len(day.parts))]
 
 
 def _by_part(names: dict[int, list[str]], window: RollingWindow) -> Iterator[tuple[str, ...]]:

@@ -12,8 +12,9 @@ import pytest
 import redis
 
 from api.ledger.client import open_ledger, open_url
+from api.ledger.held_periods import is_closed
 from api.ledger.merged_store import DENSE_BYTES, MergedStore, MergedUsers, is_sketch
-from api.ledger.statistics import Statistics, is_closed
+from api.ledger.statistics import Statistics
 from api.settings.settings import ApiSettings
 from schemas.ledger import changes, fields, keys
 from schemas.ledger.keys import Shard, ShardKeys
@@ -154,7 +155,7 @@ def test_another_process_uses_what_is_shared_unless_it_is_damaged(redis_url: str
         asyncio.run(ask())
 
 
-def test_the_shipped_user_of_the_api_may_merge(redis_7_binary: Path) -> None:
+def test_the_shipped_user_of_the_api_may_merge(redis_7_binary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Redis demands the right to write to every key of EVAL, which the api has for few."""
 
     async def ask(url: str) -> None:
@@ -164,6 +165,9 @@ def test_the_shipped_user_of_the_api_may_merge(redis_7_binary: Path) -> None:
         expected = await Statistics(client, of).months(MONTHS)
         assert await Statistics(client, of, kept).months(MONTHS) == expected
         assert kept.bytes
+        with monkeypatch.context() as patch:
+            patch.setattr("api.ledger.users.MAX_MERGED", 2)  # sketches are merged in temporary ones, step by step
+            assert await Statistics(client, of).months(MONTHS) == expected
         await client.close()
 
     for binary in (None, redis_7_binary):
