@@ -13,6 +13,8 @@ from deploy.demo.servers.process import ServerError
 
 FOLDER: Final = Path(__file__).parents[2] / ".node"
 INSTALL_TIMEOUT_S: Final = 300
+CLIENTS: Final = Path(__file__).parents[1] / "api" / "dialects" / "own" / "typescript"
+"""The lock file of the generated clients and of the JavaScript examples."""
 
 
 class NodeMissingError(ServerError):
