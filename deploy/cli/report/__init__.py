@@ -74,6 +74,12 @@ class Api(NamedTuple):
         return masked_url(self.url)
 
 
+class WrongQuestionError(click.ClickException):
+    """The api answered 400: it does not understand the question, or cannot answer it."""
+
+    exit_code = WRONG_QUESTION
+
+
 class _NoRedirects(HTTPRedirectHandler):
     """Never follows redirects: the target would receive the token."""
 
@@ -169,9 +175,7 @@ def refusal(api: Api, status: int, headers: Mapping[str, str], body: bytes) -> c
         result = detail or ("too many requests." if status == 429 else "the ledger cannot be read now.")
         return click.ClickException(f"{api.shown}: {result}" + (f" Try again in {wait} s." if wait else ""))
     if status == 400 and detail:
-        wrong = click.ClickException(detail)
-        wrong.exit_code = WRONG_QUESTION
-        return wrong
+        return WrongQuestionError(detail)
     if status in (301, 302, 303, 307, 308):
         return click.ClickException(
             f"{PREFIX}URL: {api.shown} redirects to {masked_url(headers.get('Location') or '')}: use that address"
