@@ -34,10 +34,13 @@ VERIFY = "verify"
 @click.option(
     "--granularity", metavar="G", help="day, week, month or range; for counters day or month.  [default: day]"
 )
-@click.option("--group-by", metavar="NAMES", help="realm, client_id or node; for counters also reason, grant_type, …")
+@click.option(
+    "--group-by", metavar="NAMES", help="region, realm, client_id, node; for counters also reason, grant_type, …"
+)
 @click.option("--realm", help="Only this realm.")
 @click.option("--client-id", help="Only this client.")
 @click.option("--node", help="Only this node.")
+@click.option("--region", metavar="NAMES", help="Regions, as eu,us; or all.  [default: that of the api]")
 @click.option("--limit", metavar="N", help="Largest number of groups; the largest come first.")
 @click.option("--html", type=click.Path(path_type=Path), metavar="FILE", help="Write the year as a page for print.")
 @click.option(

@@ -27,15 +27,15 @@ MAX_BYTES: Final = 64 << 20
 WRONG_QUESTION: Final = 2
 SCOPE: Final = "stats:read"
 
-_WINDOW: Final = ("from", "to", "granularity", "group_by", "limit", "realm", "client_id", "node")
+_WINDOW: Final = ("from", "to", "granularity", "group_by", "limit", "realm", "client_id", "node", "region")
 QUESTIONS: Final[dict[str, tuple[str, ...]]] = {
-    "overview": ("date",),
+    "overview": ("date", "region"),
     "active-users": _WINDOW,
     "logins": _WINDOW,
     "tokens": _WINDOW,
     "accounts": _WINDOW,
-    "m2m": ("month", "realm", "limit"),
-    "pipeline": (),
+    "m2m": ("month", "realm", "limit", "region"),
+    "pipeline": ("region",),
 }
 """Each question is a route under `/v1`, with the parameters that it takes."""
 

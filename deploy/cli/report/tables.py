@@ -20,6 +20,7 @@ FIGURES: Final = {
 MEASURES: Final = {"logins": "logins", "failed_logins": "failed logins", "signups": "sign-ups", "tokens": "tokens"}
 ERROR: Final = ("exact", "standard_error")
 PARTITION: Final = (
+    "region",
     "topic",
     "partition",
     "position",
@@ -149,13 +150,33 @@ def head(what: str, answer: Answer) -> None:
     echo(f"{what}: {counted}{waiting}")
     for name, value in (answer.get("filters") or {}).items():
         echo(f"only {name} {value}")
-    if answer.get("complete") is False:
+    said = _regions(answer.get("regions") or ())
+    for line in said:
+        echo(line)
+    if answer.get("complete") is False and not said:
         echo("Some labels exceed a limit (MAX_LABELS) and are counted together.")
     if answer.get("unattributed"):
         echo(f"{number(answer['unattributed'])} failed logins have an unknown client.")
     for setting, at in (answer.get("since") or {}).items():
         echo(f"{setting} has its present value only since {at or 'an unknown time'}")
     echo()
+
+
+def _regions(regions: Sequence[Answer]) -> list[str]:
+    """A line for each region whose figures are missing, old, or not united with those of others."""
+    said = []
+    for of in regions:
+        why = f" ({of['reason']})" if of.get("reason") else ""
+        if of["state"] == "missing":
+            said.append(f"Region {of['region']} is missing{why}: the figures are those of the others.")
+        if of["state"] == "stand_in":
+            said.append(f"Region {of['region']} does not answer{why}: its figures are {number(of['age_s'])} s old.")
+    apart = [of["region"] for of in regions if of.get("not_united")]
+    if apart:
+        said.append(
+            f"Users of several regions may count twice: {', '.join(apart)} exports some users as a number only."
+        )
+    return said
 
 
 def _left_out(answer: Answer) -> None:
