@@ -86,6 +86,8 @@ class DistinctQuery(NamedTuple):
     """The closed ones of its periods and scopes, which may be merged."""
     merged: Sequence[MergedUsers] = ()
     """Users beside those of `shard_scopes`."""
+    periods: Sequence[str] = ()
+    scopes: Sequence[Scope] = ()
 
     def using(self, found: Mapping[Unit, MergedUsers]) -> DistinctQuery:
         """The same query, with these units merged instead of read shard by shard."""
@@ -96,7 +98,7 @@ class DistinctQuery(NamedTuple):
         return self._replace(
             shard_scopes=lambda: (each for each in every() if (each.period, each.scope) not in used),
             units={},
-            merged=list(used.values()),
+            merged=[*self.merged, *used.values()],
         )
 
     @property
@@ -106,6 +108,14 @@ class DistinctQuery(NamedTuple):
             return None
         (users,) = self.merged
         return ActiveUsers(users.count, users.error)
+
+
+class Sketched(NamedTuple):
+    """Distinct users in sketches, one per part, which together estimate them."""
+
+    users: ActiveUsers
+    """Exact where the users are few."""
+    sketches: list[bytes]
 
 
 class _Piece(NamedTuple):
@@ -118,7 +128,7 @@ class _Piece(NamedTuple):
 class QueryState:
     """The members of a union that were read so far, in one part while that is enough.
 
-    `spilled`: members are in temporary sketches already.
+    `spilled`: members are in temporary sketches already. `is_exact`: all were read, and `parts` had all of them.
     """
 
     name: str
@@ -127,6 +137,7 @@ class QueryState:
     shard_scopes_read: int = 0
     spilled: bool = False
     has_sketches: bool = False
+    is_exact: bool = False
 
     def __post_init__(self) -> None:
         self.add_merged()
@@ -169,8 +180,18 @@ class DistinctUsers:
 
     async def count(self, queries: Sequence[DistinctQuery]) -> list[ActiveUsers]:
         """One figure per query, in order."""
+        return [answer.users for answer in await self._answers(queries, sketched=False)]
+
+    async def sketches(self, queries: Sequence[DistinctQuery]) -> list[Sketched]:
+        """One figure per query, in order, with its sketches even where it is exact."""
+        return await self._answers(queries, sketched=True)
+
+    async def _answers(self, queries: Sequence[DistinctQuery], *, sketched: bool) -> list[Sketched]:
         queries = await self.with_merged(queries)
-        answers = [query.answer or ActiveUsers(0, 0.0) for query in queries]
+        if sketched:
+            answers = [Sketched(ActiveUsers(0, 0.0), []) for _ in queries]
+        else:
+            answers = [Sketched(query.answer or ActiveUsers(0, 0.0), []) for query in queries]
         nonce = secrets.token_hex(8)
         states: dict[int, QueryState] = {}
         for pieces in slice_queries(queries):
@@ -178,7 +199,8 @@ class DistinctUsers:
             async with self.slots:
                 for piece in pieces:
                     query = queries[piece.query_index]
-                    if piece.query_index not in states and (piece.shard_scopes or (query.merged and not query.answer)):
+                    is_read = piece.shard_scopes or sketched or (query.merged and not query.answer)
+                    if piece.query_index not in states and is_read:
                         # Most unions are read in one piece and are small: they need no parts.
                         parts = 1 if piece.last else query.parts
                         states[piece.query_index] = QueryState(
@@ -197,19 +219,24 @@ class DistinctUsers:
                             await self.spill(state)
                         continue
                     del states[piece.query_index]
-                    if exceeds_exact or state.spilled or state.has_sketches:
+                    state.is_exact = not (exceeds_exact or state.spilled or state.has_sketches)
+                    if state.is_exact:
+                        answers[piece.query_index] = Sketched(ActiveUsers(state.exact_count, 0.0), [])
+                    if sketched or not state.is_exact:
                         estimated[piece.query_index] = state
                         if len(state.parts) < state.query.parts:
                             if state.exact_count:
                                 undivided.append((state, piece.shard_scopes))
                             state.parts = empty_parts(state.query.parts)
                             state.add_merged()
-                    else:
-                        answers[piece.query_index] = ActiveUsers(state.exact_count, 0.0)
                 # Read again by parts, before the sketches, which contain the users that have moved since.
                 await self.load_small_sets(undivided)
-                for index, count in zip(estimated, await self._estimate(list(estimated.values())), strict=True):
-                    answers[index] = ActiveUsers(count, accuracy.SKETCH_ERROR / math.sqrt(queries[index].parts))
+                found = await self._estimate(list(estimated.values()), sketched=sketched)
+                for index, (count, sketches) in zip(estimated, found, strict=True):
+                    users = answers[index].users
+                    if not estimated[index].is_exact:
+                        users = ActiveUsers(count, accuracy.SKETCH_ERROR / math.sqrt(queries[index].parts))
+                    answers[index] = Sketched(users, sketches)
         return answers
 
     async def with_merged(self, queries: Sequence[DistinctQuery]) -> Sequence[DistinctQuery]:
@@ -283,17 +310,24 @@ class DistinctUsers:
         query.spilled = True
         await self.client.run(commands)
 
-    async def _estimate(self, queries: Sequence[QueryState]) -> list[int]:
-        """The estimate of each union: the sum of PFCOUNT over the sketches of each part, with its members added."""
+    async def _estimate(
+        self, queries: Sequence[QueryState], *, sketched: bool = False
+    ) -> list[tuple[int, list[bytes]]]:
+        """The estimate of each union: the sum of PFCOUNT over the sketches of each part, with its members added.
+
+        With `sketched` also the union's sketches, by part; they exist even without users.
+        """
         commands: list[Command] = []
         counted: list[tuple[int, int]] = []
         for index, query in enumerate(queries):
             k = len(query.parts)
             scopes_read = query.shard_scopes_read + len(query.query.merged)
-            merge = self.cluster or scopes_read * (accuracy.K_MONTHS // k) > MAX_MERGED
+            merge = self.cluster or sketched or scopes_read * (accuracy.K_MONTHS // k) > MAX_MERGED
             by_part = [] if merge else _by_part(query.query)
             for part, members in enumerate(query.parts):
                 key = self.temporary_sketch(query, part)
+                if sketched:
+                    commands += [("PFADD", key), ("PEXPIRE", key, TEMPORARY_MS)]
                 commands.extend(add_commands(key, members))
                 sketches = (
                     name for shard_scope in query.query.shard_scopes() for name in shard_scope.sketches(part, k)
@@ -311,15 +345,22 @@ class DistinctUsers:
                 temporary_keys = [key] if members or merge or query.spilled else []
                 await pause()
                 names = (*sketches_of_part, *temporary_keys, *sent)
-                if names:
+                if sketched:
+                    commands += [("PFMERGE", key, *sent)] if sent else []
+                    counted.append((index, len(commands)))
+                    commands += [("PFCOUNT", key), ("GET", key)]
+                elif names:
                     counted.append((index, len(commands)))
                     commands.append(("PFCOUNT", *names))
                 commands.extend(("UNLINK", name) for name in (*temporary_keys, *sent))
         replies = await self.client.run(commands)
         estimates = [0] * len(queries)
+        strings: list[list[bytes]] = [[] for _ in queries]
         for index, reply in counted:
             estimates[index] += replies[reply]
-        return estimates
+            if sketched:
+                strings[index].append(replies[reply + 1])
+        return list(zip(estimates, strings, strict=True))
 
     async def copy_to_slot(self, key: str, sketches: Iterable[str]) -> None:
         """Merge sketches into `key` in a Cluster, where commands cannot cross slots: copy them to its slot first."""
