@@ -171,7 +171,7 @@ class SampleEvents:
         return self._event(time, self._draw_users(time, 1)[0])
 
     def _draw(self, begins: datetime, count: int) -> list[tuple[datetime, str]]:
-        """Instants of one hour, in order, each with a user of then; users that joined since the last hour come first."""
+        """Instants of one hour, in order, each with a user of then; new ones come first."""
         joined = self._users[self._joined : self._joined_by(begins)][:count]
         self._joined += len(joined)
         users = joined + self._draw_users(begins, count - len(joined))
