@@ -2,9 +2,12 @@
 
 import { Chart } from "./chart.js";
 import { EVENTS } from "./charts_events.js";
+import { LIFECYCLE, RETENTION } from "./charts_lifecycle.js";
 import { USERS } from "./charts_users.js";
 import { dayIn, dayText, lengthOf, momentText, plusDays, spanText } from "./dates.js";
 import { firstEvent } from "./first_event.js";
+import { HeatMap } from "./heat_map.js";
+import { keyOf as keyOfLifecycle, LifecycleChoices } from "./lifecycle.js";
 import { askPipeline, Pipeline, StatusLine } from "./pipeline.js";
 import { Refusal, Round } from "./questions.js";
 import { byReason, COLUMNS, failures, ranked, Ranking } from "./rankings.js";
@@ -12,7 +15,7 @@ import { TABS, showTab } from "./tabs.js";
 import { Tile, TILES } from "./tiles.js";
 import { askToday, Today } from "./today.js";
 
-const CHARTS = { users: USERS, ...EVENTS };
+const CHARTS = { users: USERS, lifecycle: LIFECYCLE, ...EVENTS };
 const REALM = { words: ["realm"], heading: "Realm" };
 const CLIENT = { words: ["realm", "client_id"], heading: "Client" };
 const RANKINGS = {
@@ -58,6 +61,9 @@ export class Board {
       { part: this.status, ask: askPipeline, keyOf: () => ALWAYS },
       { part: this.today, ask: askToday, keyOf: ({ today, query }) => JSON.stringify([today, query]) },
     );
+    for (const entry of this.entries.lifecycle) entry.keyOf = keyOfLifecycle;
+    this.entries.lifecycle.push({ part: new HeatMap("retention", "Retention"), ask: RETENTION, keyOf: keyOfLifecycle });
+    this.choices = new LifecycleChoices(go);
     this.entries.pipeline.push({ part: new Pipeline(zone), ask: askPipeline, keyOf: () => ALWAYS });
     document.getElementById("show-newest").addEventListener("click", () => {
       const { from, to } = this.filters.read();
@@ -80,6 +86,7 @@ export class Board {
     const round = new Round(this.abort.signal);
     document.documentElement.dataset.ready = "false";
     showTab(chosen.tab);
+    this.choices.show(chosen);
     this.hide(chosen);
     const entries = this.shown(chosen.tab).filter(({ part, keyOf }) => !missing || !part.isCurrent(keyOf(chosen)));
     for (const entry of entries) entry.part.begin(entry.keyOf(chosen));
