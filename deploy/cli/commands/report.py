@@ -8,7 +8,7 @@ import click
 
 from deploy.cli.commands.options import Choice, json_option, settings_errors_as_usage
 
-QUESTIONS = ("overview", "active-users", "logins", "tokens", "accounts", "m2m", "pipeline")
+QUESTIONS = ("overview", "active-users", "lifecycle", "retention", "logins", "tokens", "accounts", "m2m", "pipeline")
 VERIFY = "verify"
 
 
@@ -26,15 +26,24 @@ VERIFY = "verify"
 @click.option(
     "--month", metavar="YYYY-MM", help="Month of m2m or of a signed report.  [default: this month; signed: the last]"
 )
-@click.option("--from", metavar="YYYY-MM-DD", help="First day of a series.  [default: 30 days up to --to]")
+@click.option(
+    "--from",
+    metavar="YYYY-MM-DD",
+    help="First day of a series.  [default: 30 days up to --to; lifecycle and retention: 12 periods]",
+)
 @click.option("--to", metavar="YYYY-MM-DD", help="Last day of a series.  [default: today]")
 @click.option(
-    "--granularity", metavar="G", help="day, week, month or range; for counters day or month.  [default: day]"
+    "--granularity",
+    metavar="G",
+    help="day, week, month or range; for counters day or month.  [default: day]; for lifecycle and retention week or "
+    "month.  [default: month]",
 )
 @click.option("--group-by", metavar="NAMES", help="realm, client_id or node; for counters also reason, grant_type, …")
 @click.option("--realm", help="Only this realm.")
 @click.option("--client-id", help="Only this client.")
 @click.option("--node", help="Only this node.")
+@click.option("--cohort", metavar="C", help="Retention of active or new users of each period.  [default: active]")
+@click.option("--ages", metavar="N", help="The most periods later that retention shows.  [default: 12]")
 @click.option("--limit", metavar="N", help="Largest number of groups; the largest come first.")
 @click.option(
     "--sign", type=click.Path(path_type=Path), metavar="KEYFILE", help="Private key; sign a month's report with it."
@@ -61,6 +70,8 @@ def report(
       export AUTHTALLY_TOKEN=…
       authtally report
       authtally report active-users --granularity month --from 2026-01-01
+      authtally report lifecycle --granularity week --realm acme
+      authtally report retention --cohort new --from 2026-01-01
       authtally report logins --group-by reason --url https://stats.example.org --token-file token
       authtally report pipeline --json
 
