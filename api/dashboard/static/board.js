@@ -2,12 +2,14 @@
 
 import { Chart } from "./chart.js";
 import { EVENTS } from "./charts_events.js";
-import { LIFECYCLE, RETENTION } from "./charts_lifecycle.js";
+import { LIFECYCLE } from "./charts_lifecycle.js";
+import { retention } from "./charts_retention.js";
 import { USERS } from "./charts_users.js";
 import { dayIn, dayText, lengthOf, momentText, plusDays, spanText } from "./dates.js";
 import { firstEvent } from "./first_event.js";
 import { HeatMap } from "./heat_map.js";
 import { keyOf as keyOfLifecycle, LifecycleChoices } from "./lifecycle.js";
+import { askTiles, LIFECYCLE_TILES, LifecycleTile } from "./lifecycle_tiles.js";
 import { askPipeline, Pipeline, StatusLine } from "./pipeline.js";
 import { Refusal, Round } from "./questions.js";
 import { byReason, COLUMNS, failures, ranked, Ranking } from "./rankings.js";
@@ -62,7 +64,8 @@ export class Board {
       { part: this.today, ask: askToday, keyOf: ({ today, query }) => JSON.stringify([today, query]) },
     );
     for (const entry of this.entries.lifecycle) entry.keyOf = keyOfLifecycle;
-    this.entries.lifecycle.push({ part: new HeatMap("retention", "Retention"), ask: RETENTION, keyOf: keyOfLifecycle });
+    this.entries.lifecycle.unshift(...LIFECYCLE_TILES.map((tile) => ({ part: new LifecycleTile(tile), ask: askTiles, keyOf: keyOfLifecycle })));
+    this.entries.lifecycle.push({ part: new HeatMap("retention", "Retention"), ask: retention, keyOf: keyOfLifecycle });
     this.choices = new LifecycleChoices(go);
     this.entries.pipeline.push({ part: new Pipeline(zone), ask: askPipeline, keyOf: () => ALWAYS });
     document.getElementById("show-newest").addEventListener("click", () => {
@@ -157,6 +160,7 @@ export class Board {
     document.getElementById("first-event").hidden = !nothing;
     document.getElementById("figures").hidden = nothing;
     const tiles = WITH_TILES.includes(chosen.tab) ? this.tiles.map(({ part }) => part.figure?.value) : [undefined];
+    if (chosen.tab === "lifecycle" && this.entries.lifecycle.some(({ part }) => part.name === "lifecycle" && part.element.dataset.state === "empty")) tiles[0] = 0;
     const empty = tiles.every((value) => value === 0 || value === null);
     const older = document.getElementById("older");
     older.hidden = at === null || !empty || (this.newestDay >= chosen.from && this.newestDay <= chosen.to && !chosen.realm && !chosen.client);

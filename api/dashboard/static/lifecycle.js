@@ -1,10 +1,11 @@
 // Lifecycle and retention: whole weeks or months of the chosen range, and the figures of the API with their errors.
 
-import { firstOf, firstOfWeek, lastOf, lengthOf, mondayOf, monthOf, months, plusDays, plusMonths } from "./dates.js";
-import { button, make } from "./text.js";
+import { dayText, firstOf, firstOfWeek, lastOf, lengthOf, mondayOf, monthOf, months, monthText, plusDays, plusMonths, weekText } from "./dates.js";
+import { button, fewerText, make, number } from "./text.js";
 
 export const PERIODS = { week: "Week", month: "Month" };
-export const COHORTS = { all: "All users", new: "New users" };
+export const NEW = "new";
+export const COHORTS = { all: "All users", [NEW]: "New users" };
 /** Above this number of days a period is a month, unless one is chosen. */
 const MOST_DAYS = 92;
 const WEEKS_OF_YEAR = 52;
@@ -50,6 +51,37 @@ export function spanBefore(chosen) {
 /** The days of a period by its name in the API. */
 export function daysOfPeriod(name) {
   return name.includes("W") ? { from: firstOfWeek(name), to: plusDays(firstOfWeek(name), 6) } : { from: firstOf(name), to: lastOf(name) };
+}
+
+export const isWeek = (period) => period.includes("W");
+export const periodText = (period) => (isWeek(period) ? weekText(period) : monthText(period));
+/** Within a sentence: "week 43, 19 – 25 Oct 2026", "Oct 2026". */
+export const inWords = (period) => (isWeek(period) ? `${periodText(period)[0].toLowerCase()}${periodText(period).slice(1)}` : periodText(period));
+export const listed = (periods) => (periods.length > 3 ? `${inWords(periods[0])} and ${number(periods.length - 1)} more` : periods.map(inWords).join(", "));
+
+const REASONS = {
+  first_counted: "the first counted day",
+  retain_months: "the first day that RETAIN_MONTHS keeps",
+  users_by: "when USERS_BY got its present value",
+  active_on: "when ACTIVE_ON got its present value",
+};
+
+/** The days in which a user was not seen before being new. */
+export const sinceText = ({ since, reason }) => (since ? [`New: not active between ${dayText(since)} (${REASONS[reason] ?? reason}) and the period.`] : []);
+
+export const UNKNOWN = { value: null, exact: false, standard_error: null, fewerThan: null };
+
+/** @param {Figure} figure */
+export const figureText = (figure) => (figure.fewerThan !== null ? fewerText(figure.fewerThan) : number(figure.value));
+
+/** Columns of a table for a figure and its error. */
+export const figureColumns = (name, kind = "number") => [{ name, kind }, { name: `${name}: standard error`, kind: "text" }];
+
+/** Value or bound, and error. @param {Figure} figure @returns {(string|number|{fewerThan: number}|null)[]} */
+export function figureCells(figure) {
+  if (figure.fewerThan !== null) return [{ fewerThan: figure.fewerThan }, null];
+  if (figure.value === null) return [null, null];
+  return [figure.value, figure.exact ? "exact" : figure.standard_error === null ? "unknown" : String(figure.standard_error)];
 }
 
 /** The choices that only these figures have: their periods and their cohorts. */
