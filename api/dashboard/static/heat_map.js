@@ -28,7 +28,7 @@ export class HeatMap extends Frame {
     this.grid.addEventListener("keydown", (event) => this.step(event));
     this.grid.addEventListener("focusin", ({ target }) => this.read(target));
     this.grid.addEventListener("pointerover", ({ target }) => this.read(target.closest("[data-row]")));
-    this.grid.addEventListener("pointerleave", () => this.read(null));
+    for (const type of ["pointerleave", "focusout"]) this.grid.addEventListener(type, () => this.read(null));
   }
 
   async savePicture() {
@@ -118,9 +118,9 @@ export class HeatMap extends Frame {
     this.legend.replaceChildren(...items);
   }
 
-  /** Shows the sentence about a cell. @param {HTMLElement|null} element */
+  /** Shows the sentence about a cell, else about the focused one. @param {HTMLElement|null} element */
   read(element) {
-    const at = element?.dataset.row === undefined ? null : element;
+    const at = [element, this.grid.contains(document.activeElement) ? document.activeElement : null].find((each) => each?.dataset.row !== undefined);
     this.readout.textContent = at ? this.model.rows[at.dataset.row].cells[at.dataset.column].text : "Point at a cell for its figures and their error.";
   }
 
