@@ -304,7 +304,7 @@ class DistinctUsers:
         """Move the members to temporary sketches, so that a query's memory stays bounded."""
         commands: list[Command] = []
         for part, members in enumerate(query.parts):
-            commands.extend(add_commands(self.temporary_sketch(query, part), members))
+            commands.extend(add_commands(self.temporary_sketch(query.name, part), members))
             members.clear()
             await pause()
         query.spilled = True
@@ -325,7 +325,7 @@ class DistinctUsers:
             merge = self.cluster or sketched or scopes_read * (accuracy.K_MONTHS // k) > MAX_MERGED
             by_part = [] if merge else _by_part(query.query)
             for part, members in enumerate(query.parts):
-                key = self.temporary_sketch(query, part)
+                key = self.temporary_sketch(query.name, part)
                 if sketched:
                     commands += [("PFADD", key), ("PEXPIRE", key, TEMPORARY_MS)]
                 commands.extend(add_commands(key, members))
@@ -372,8 +372,9 @@ class DistinctUsers:
             commands.extend(("UNLINK", name) for name in names)
             await self.client.run(commands)
 
-    def temporary_sketch(self, query: QueryState, part: int) -> str:
-        nonce, _, index = query.name.partition(".")
+    def temporary_sketch(self, name: str, part: int) -> str:
+        """The key of a part of the query state with this name."""
+        nonce, _, index = name.partition(".")
         return temporary(self._prefix, nonce, f"{index}.{part}")
 
 

@@ -2,9 +2,14 @@
 
 import { Chart } from "./chart.js";
 import { EVENTS } from "./charts_events.js";
+import { LIFECYCLE } from "./charts_lifecycle.js";
+import { retention } from "./charts_retention.js";
 import { USERS } from "./charts_users.js";
 import { dayIn, dayText, lengthOf, momentText, plusDays, spanText } from "./dates.js";
 import { firstEvent } from "./first_event.js";
+import { HeatMap } from "./heat_map.js";
+import { keyOf as keyOfLifecycle, LifecycleChoices } from "./lifecycle.js";
+import { askTiles, LIFECYCLE_TILES, LifecycleTile } from "./lifecycle_tiles.js";
 import { askPipeline, Pipeline, StatusLine } from "./pipeline.js";
 import { Refusal, Round } from "./questions.js";
 import { isOverRegions } from "./regions.js";
@@ -13,7 +18,7 @@ import { TABS, showTab } from "./tabs.js";
 import { Tile, TILES } from "./tiles.js";
 import { askToday, Today } from "./today.js";
 
-const CHARTS = { users: USERS, ...EVENTS };
+const CHARTS = { users: USERS, lifecycle: LIFECYCLE, ...EVENTS };
 const REALM = { words: ["realm"], heading: "Realm" };
 const REGION = { words: ["region"], heading: "Region" };
 const CLIENT = { words: ["realm", "client_id"], heading: "Client" };
@@ -61,6 +66,10 @@ export class Board {
       { part: this.status, ask: askPipeline, keyOf: ofPipeline },
       { part: this.today, ask: askToday, keyOf: ({ today, query }) => JSON.stringify([today, query]) },
     );
+    for (const entry of this.entries.lifecycle) entry.keyOf = keyOfLifecycle;
+    this.entries.lifecycle.unshift(...LIFECYCLE_TILES.map((tile) => ({ part: new LifecycleTile(tile), ask: askTiles, keyOf: keyOfLifecycle })));
+    this.entries.lifecycle.push({ part: new HeatMap("retention", "Retention"), ask: retention, keyOf: keyOfLifecycle });
+    this.choices = new LifecycleChoices(go);
     this.entries.pipeline.push({ part: new Pipeline(zone), ask: askPipeline, keyOf: ofPipeline });
     document.getElementById("show-newest").addEventListener("click", () => {
       const { from, to } = this.filters.read();
@@ -84,6 +93,7 @@ export class Board {
     const round = new Round(this.abort.signal);
     document.documentElement.dataset.ready = "false";
     showTab(chosen.tab);
+    this.choices.show(chosen);
     this.hide(chosen);
     const entries = this.shown(chosen.tab).filter(({ part, keyOf }) => !missing || !part.isCurrent(keyOf(chosen)));
     for (const entry of entries) entry.part.begin(entry.keyOf(chosen));
@@ -167,6 +177,7 @@ export class Board {
     document.getElementById("first-event").hidden = !nothing;
     document.getElementById("figures").hidden = nothing;
     const tiles = WITH_TILES.includes(chosen.tab) ? this.tiles.map(({ part }) => part.figure?.value) : [undefined];
+    if (chosen.tab === "lifecycle" && this.entries.lifecycle.some(({ part }) => part.name === "lifecycle" && part.element.dataset.state === "empty")) tiles[0] = 0;
     const empty = tiles.every((value) => value === 0 || value === null);
     const older = document.getElementById("older");
     older.hidden = at === null || !empty || (this.newestDay >= chosen.from && this.newestDay <= chosen.to && !chosen.region && !chosen.realm && !chosen.client);

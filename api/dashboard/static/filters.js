@@ -1,21 +1,23 @@
 // The filters: range, comparison, realm, client, and the tab. They are in the URL, so that a view can be shared and revisited.
 
 import { dayIn, isDay, lengthOf, spanText } from "./dates.js";
+import { COHORTS, PERIODS } from "./lifecycle.js";
 import { nameOf } from "./names.js";
 import { COMPARISONS, comparisonOf, DEFAULT_RANGE, granularityOf, RANGES, spanOf } from "./ranges.js";
 import { regionOptions, regionText } from "./regions.js";
 import { TABS } from "./tabs.js";
 import { button, make, named, nameElement, shortened, undirected } from "./text.js";
 
-const DEFAULTS = { range: DEFAULT_RANGE, compare: "previous", region: "", realm: "", client: "", reason: "", tab: TABS[0] };
+const DEFAULTS = { range: DEFAULT_RANGE, compare: "previous", region: "", realm: "", client: "", reason: "", by: "", cohort: "all", tab: TABS[0] };
 /** The API's limit is ten years. */
 const MOST_DAYS = 3652;
 
 /**
  * @typedef {{range: string, from: string, to: string, today: string, compare: "previous"|"year"|"none",
  *   before: import("./ranges.js").Span|null, region: string, realm: string, client: string, reason: string, tab: string,
- *   granularity: "day"|"month", query: Record<string, string>, key: string}} Chosen
- *   `before` is the range to compare with; `key` names all that figures depend on
+ *   by: ""|"week"|"month", cohort: "all"|"new", granularity: "day"|"month", query: Record<string, string>, key: string}} Chosen
+ *   `before` is the range to compare with; `key` names all that figures depend on;
+ *   `by` and `cohort` are of the lifecycle's figures only: their periods ("" by the length of the range) and cohorts
  */
 
 export class Filters {
@@ -69,6 +71,8 @@ export class Filters {
     const client = given.get("client_id") ?? "";
     const reason = given.get("reason") ?? "";
     const compare = choice("compare", Object.keys(COMPARISONS), DEFAULTS.compare);
+    const by = choice("by", Object.keys(PERIODS), DEFAULTS.by);
+    const cohort = choice("cohort", Object.keys(COHORTS), DEFAULTS.cohort);
     const tab = choice("tab", TABS, DEFAULTS.tab);
     let range = choice("range", Object.keys(RANGES).filter((name) => name !== "custom"), DEFAULT_RANGE);
     let span = spanOf(range, today);
@@ -80,7 +84,7 @@ export class Filters {
     const before = comparisonOf(range, span, today, compare);
     const query = { ...(region && { region }), ...(realm && { realm }), ...(client && { client_id: client }) };
     const key = JSON.stringify([span, before, region, realm, client, reason]);
-    return { range, ...span, today, compare, before, region, realm, client, reason, tab, granularity: granularityOf(span), query, key };
+    return { range, ...span, today, compare, before, region, realm, client, reason, by, cohort, tab, granularity: granularityOf(span), query, key };
   }
 
   /** Applies changes to the URL and the page. */
@@ -91,7 +95,7 @@ export class Filters {
       query.set("from", next.from);
       query.set("to", next.to);
     }
-    for (const name of ["range", "compare", "region", "realm", "client", "reason", "tab"]) {
+    for (const name of ["range", "compare", "region", "realm", "client", "reason", "by", "cohort", "tab"]) {
       if (next[name] === DEFAULTS[name] || (name === "range" && next.range === "custom")) continue;
       query.set(name === "client" ? "client_id" : name, next[name]);
     }

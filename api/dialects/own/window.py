@@ -52,16 +52,19 @@ class Window(NamedTuple):
         return self.periods[0].keys if len(self.periods) == 1 else self.span.covering(self.today)
 
 
-def parse(parameters: Parameters, today: date, granularity: str, rolling_days: int = 1) -> Window:
+def parse(
+    parameters: Parameters, today: date, granularity: str, rolling_days: int = 1, default_periods: int = 0
+) -> Window:
     """The window of `from` and `to`, both included; by default the 30 days up to today. Raises BadParameterError.
 
-    With `rolling_days` each day's period is that many days up to it.
+    With `rolling_days` each day's period is that many days up to it. With `default_periods` the default is that many
+    weeks or months.
     """
     first, last = parameters.get(FROM), parameters.get(TO)
     if last is None:
         last = today if first is None else max(first, today)
     if first is None:
-        first = max(Span.ending(last, DEFAULT_DAYS).first, EARLIEST)
+        first = max(_default_first(last, granularity, default_periods), EARLIEST)
     if first > last:
         raise BadParameterError("from", f"`from` ({first}) is after `to` ({last}).")
     requested = Span(first, last)
@@ -90,6 +93,14 @@ def parse(parameters: Parameters, today: date, granularity: str, rolling_days: i
     else:
         periods = [Period(f"{first}/{last}", requested, requested.covering(today))]
     return Window(granularity, Span(periods[0].span.first, periods[-1].span.last), periods, today)
+
+
+def _default_first(last: date, granularity: str, periods: int) -> date:
+    if not periods:
+        return Span.ending(last, DEFAULT_DAYS).first
+    if granularity == "month":
+        return Month.of(last).plus(1 - periods).span.first
+    return Week.of(last).span.back(7 * (periods - 1)).first
 
 
 def require_kept(

@@ -8,7 +8,7 @@ import click
 
 from deploy.cli.commands.options import Choice, json_option, settings_errors_as_usage
 
-QUESTIONS = ("overview", "active-users", "logins", "tokens", "accounts", "m2m", "pipeline")
+QUESTIONS = ("overview", "active-users", "lifecycle", "retention", "logins", "tokens", "accounts", "m2m", "pipeline")
 YEAR = "year"
 VERIFY = "verify"
 
@@ -29,10 +29,17 @@ VERIFY = "verify"
     metavar="YYYY-MM",
     help="Month of m2m or of a signed report; the last of the year's.  [default: this month; signed, year: the last]",
 )
-@click.option("--from", metavar="YYYY-MM-DD", help="First day of a series.  [default: 30 days up to --to]")
+@click.option(
+    "--from",
+    metavar="YYYY-MM-DD",
+    help="First day of a series.  [default: 30 days up to --to; lifecycle and retention: 12 periods]",
+)
 @click.option("--to", metavar="YYYY-MM-DD", help="Last day of a series.  [default: today]")
 @click.option(
-    "--granularity", metavar="G", help="day, week, month or range; for counters day or month.  [default: day]"
+    "--granularity",
+    metavar="G",
+    help="day, week, month or range; for counters day or month.  [default: day]; for lifecycle and retention week or "
+    "month.  [default: month]",
 )
 @click.option(
     "--group-by", metavar="NAMES", help="region, realm, client_id, node; for counters also reason, grant_type, …"
@@ -41,6 +48,8 @@ VERIFY = "verify"
 @click.option("--client-id", help="Only this client.")
 @click.option("--node", help="Only this node.")
 @click.option("--region", metavar="NAMES", help="Regions, as eu,us; or all.  [default: that of the api]")
+@click.option("--cohort", metavar="C", help="Retention of active or new users of each period.  [default: active]")
+@click.option("--ages", metavar="N", help="The most periods later that retention shows.  [default: 12]")
 @click.option("--limit", metavar="N", help="Largest number of groups; the largest come first.")
 @click.option("--html", type=click.Path(path_type=Path), metavar="FILE", help="Write the year as a page for print.")
 @click.option(
@@ -69,6 +78,8 @@ def report(
       export AUTHTALLY_TOKEN=…
       authtally report
       authtally report active-users --granularity month --from 2026-01-01
+      authtally report lifecycle --granularity week --realm acme
+      authtally report retention --cohort new --from 2026-01-01
       authtally report logins --group-by reason --url https://stats.example.org --token-file token
       authtally report pipeline --json
       authtally report year --html 2026.html

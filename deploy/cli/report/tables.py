@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from deploy.cli.operations import show_table
+from deploy.cli.report import lifecycle_tables
 from deploy.cli.terminal import echo
 
 Answer = Mapping[str, Any]
@@ -107,6 +108,20 @@ def series(answer: Answer) -> None:
     _left_out(answer)
 
 
+def lifecycle(answer: Answer) -> None:
+    head(f"{answer['from']} to {answer['to']} by {answer['granularity']} ({answer['timezone']})", answer)
+    _table(*lifecycle_tables.lifecycle_table(answer))
+    _sentences(lifecycle_tables.lifecycle_sentences(answer))
+
+
+def retention(answer: Answer) -> None:
+    head(f"{answer['from']} to {answer['to']} by {answer['granularity']} ({answer['timezone']})", answer)
+    for table in lifecycle_tables.retention_tables(answer):
+        _table(*table)
+        echo()
+    _sentences(lifecycle_tables.retention_sentences(answer))
+
+
 def m2m(answer: Answer) -> None:
     head(f"Machine-to-machine tokens of {answer['month']} ({answer['timezone']})", answer)
     columns = ("used", "limit", "percent", "projected", "projected_percent")
@@ -135,6 +150,8 @@ def pipeline(answer: Answer) -> None:
 TABLES: Final[dict[str, Callable[[Answer], None]]] = {
     "overview": overview,
     "active-users": series,
+    "lifecycle": lifecycle,
+    "retention": retention,
     "logins": series,
     "tokens": series,
     "accounts": series,
@@ -187,6 +204,11 @@ def _left_out(answer: Answer) -> None:
 
 def _table(columns: Sequence[str], rows: Iterable[Iterable[object]]) -> None:
     show_table([name.replace("_", " ") for name in columns], rows)
+
+
+def _sentences(sentences: Iterable[str]) -> None:
+    for sentence in sentences:
+        echo(sentence)
 
 
 def _columns(rows: Sequence[Answer]) -> list[str]:
