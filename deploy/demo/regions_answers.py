@@ -17,6 +17,8 @@ from deploy.demo.processes import Children
 from deploy.demo.region import MIN_USERS
 from deploy.demo.sample_events import SampleEvents
 from deploy.demo.sources import Sent
+from schemas.ledger import accuracy
+from schemas.ledger.scopes import EVERYTHING
 
 Played = Sequence[tuple[Children, SampleEvents]]
 
@@ -89,7 +91,9 @@ def _united(item: dict[str, Any], samples: Sequence[SampleEvents]) -> Iterator[s
     of_regions = [sample.expected.users.get(month, set()) for sample in samples]
     united = len(set[str]().union(*of_regions))
     most = united if min(map(len, of_regions)) >= 2 * MIN_USERS else sum(map(len, of_regions))
-    allowed = math.ceil(answers.STANDARD_ERRORS * item["standard_error"] * most)
+    # Null where users of two regions may count twice.
+    error = item["standard_error"] or accuracy.standard_error(item["period"], EVERYTHING)
+    allowed = math.ceil(answers.STANDARD_ERRORS * error * most)
     if not united - allowed <= item["value"] <= most + allowed:
         yield f"{item['period']} has {item['value']} users, published {united} to {most}, allowed ± {allowed}"
 

@@ -2,7 +2,7 @@
 
 import { spanText } from "./dates.js";
 import { byOf, daysOfPeriod, figureCells, figureColumns, figureOf, PERIODS, listed, NEW, sinceText, spanBefore, UNKNOWN } from "./lifecycle.js";
-import { compared, dotted } from "./models.js";
+import { compared, dotted, ownRegionOnly } from "./models.js";
 
 /** @typedef {import("./filters.js").Chosen} Chosen @typedef {import("./lifecycle.js").Figure} Figure */
 
@@ -15,6 +15,7 @@ export const SERIES = [
 /** The answer of the chosen periods and of the compared ones. @param {Chosen} chosen */
 export async function asked(asker, chosen) {
   const by = byOf(chosen);
+  ownRegionOnly(chosen, "New, returning and lapsed users");
   const of = (span) => asker.ask("/v1/lifecycle", { granularity: by, from: span.from, to: span.to, ...chosen.query });
   const [now, { found: before, unkept }] = await Promise.all([of(chosen), compared({ ...chosen, before: spanBefore(chosen) }, of)]);
   return { by, now, before, unkept };

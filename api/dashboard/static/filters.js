@@ -66,7 +66,8 @@ export class Filters {
     const given = new URLSearchParams(location.search);
     const choice = (name, choices, fallback) => (choices.includes(given.get(name)) ? given.get(name) : fallback);
     const today = dayIn(this.config.timezone, Date.now());
-    const region = this.config.region ? (given.get("region") ?? "") : "";
+    const asked = given.get("region") ?? "";
+    const region = this.config.region && asked !== this.config.region ? asked : "";
     const realm = given.get("realm") ?? "";
     const client = given.get("client_id") ?? "";
     const reason = given.get("reason") ?? "";
