@@ -16,7 +16,7 @@ from api.ledger.users import ActiveUsers, Sketched
 from api.metrics import EXPORTS
 from api.regions import event_ids, wire
 from api.regions.identity import exported_meta, identity_of
-from api.regions.wire import Export, ExportRequest, HeldHours, IdsExport, ShardExport, Status, UnionExport
+from api.regions.wire import Export, ExportRequest, HeldHours, IdsExport, RecordTimes, ShardExport, Status, UnionExport
 from api.settings.settings import ApiSettings
 from api.turns import pause
 from schemas.ledger.keys import Shard
@@ -71,8 +71,12 @@ class Exporter:
             unions=await self._unions(request.unions) if request.unions else [],
             rolling=[] if request.rolling is None else await self._rolling(request.rolling),
             counts={} if request.counts is None else await self._counts(request.counts),
-            times=await self._statistics.record_times(request.times) if request.times else {},
+            times=await self._times(request.times) if request.times else {},
         )
+
+    async def _times(self, days: Sequence[str]) -> dict[str, RecordTimes]:
+        found = await self._statistics.record_times(days)
+        return {day: RecordTimes(first_ms=first, last_ms=last) for day, (first, last) in found.items()}
 
     async def ids(self, hour: int | None) -> IdsExport:
         """A sample of the event ids of an hour since 1970; without one of the last whole hour that has ids."""

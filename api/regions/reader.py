@@ -14,7 +14,16 @@ from api.metrics import PEER_STAND_INS
 from api.regions import wire
 from api.regions.kept import KeptExports
 from api.regions.peer import Peer, PeerUnavailableError
-from api.regions.wire import Counters, CountsRequest, Export, ExportRequest, RollingRequest, UnionExport, UnionRequest
+from api.regions.wire import (
+    Counters,
+    CountsRequest,
+    Export,
+    ExportRequest,
+    RecordTimes,
+    RollingRequest,
+    UnionExport,
+    UnionRequest,
+)
 from schemas.ledger.scopes import Scope
 
 MAX_SKETCHES: Final = 256
@@ -24,6 +33,7 @@ MAX_COUNTED: Final = 2_000
 CONCURRENT: Final = 4
 """Most requests of one question to one peer at the same time."""
 STATUS: Final = "status"
+NO_USERS: Final = UnionExport(count=0, standard_error=0.0)
 
 T = TypeVar("T")
 
@@ -108,19 +118,18 @@ class PeerReader:
                 requests.setdefault(name, UnionRequest(periods=there, scopes=texts, sketches=sketches))
             names.append(name)
         found = await self._unions(requests, {name: _parts(asked[names.index(name)]) for name in requests})
-        nobody = UnionExport(count=0, standard_error=0.0)
-        return [nobody if name is None else found.get(name, nobody) for name in names]
+        return [NO_USERS if name is None else found.get(name, NO_USERS) for name in names]
 
     async def rolling(self, days: Sequence[str], length: int, scopes: Sequence[Scope]) -> list[UnionExport]:
         """The windows of `length` days, by number; zero where they are missing."""
         windows = len(days) - length + 1
-        nobody = [UnionExport(count=0, standard_error=0.0)] * windows
+        no_users = [NO_USERS] * windows
         if not scopes or await self.status() is None:
-            return nobody
+            return no_users
         request = RollingRequest(days=[*days], length=length, scopes=[scope.text for scope in scopes])
         name = _name("rolling", length, request.days, request.scopes)
         found = await self._one(name, ExportRequest(rolling=request), lambda export: export.rolling, list[UnionExport])
-        return nobody if found is None else found
+        return no_users if found is None else found
 
     async def counts(self, periods: Sequence[str], scopes: Sequence[Scope]) -> list[Mapping[str, Counters]]:
         """The counters by period and scope, in pieces."""
@@ -145,10 +154,10 @@ class PeerReader:
         )
         return [each for each in found if each is not None]
 
-    async def times(self, days: Sequence[str]) -> Mapping[str, tuple[int, int]]:
+    async def times(self, days: Sequence[str]) -> Mapping[str, RecordTimes]:
         """First and last record timestamp (ms) of the days."""
         request = ExportRequest(times=[*days])
-        found = await self._one(_name("times", days), request, lambda export: export.times, dict[str, tuple[int, int]])
+        found = await self._one(_name("times", days), request, lambda export: export.times, dict[str, RecordTimes])
         return found or {}
 
     async def _unions(self, requests: Mapping[str, UnionRequest], parts: Mapping[str, int]) -> dict[str, UnionExport]:

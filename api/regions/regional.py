@@ -193,9 +193,9 @@ class RegionalStatistics(Statistics):
     async def record_times(self, days: Sequence[str]) -> dict[str, tuple[int, int]]:
         found = await self._own.record_times(days) if self._with_own else {}
         for times in await asyncio.gather(*(peer.times(days) for peer in self._peers)):
-            for day, (first, last) in times.items():
-                before = found.get(day, (first, last))
-                found[day] = min(first, before[0]), max(last, before[1])
+            for day, of_day in times.items():
+                before = found.get(day, (of_day.first_ms, of_day.last_ms))
+                found[day] = min(of_day.first_ms, before[0]), max(of_day.last_ms, before[1])
         return found
 
     @property

@@ -161,6 +161,13 @@ class ExportRequest(_Wire, frozen=True, kw_only=True):
     times: Days = []
 
 
+class RecordTimes(_Wire, frozen=True, kw_only=True):
+    """First and last record timestamp of a day."""
+
+    first_ms: Number
+    last_ms: Number
+
+
 Counters = dict[ScopeText, dict[Text, Number]]
 
 
@@ -174,8 +181,7 @@ class Export(_Wire, frozen=True, kw_only=True):
     unions: Annotated[list[UnionExport], Meta(max_length=MAX_UNIONS)] = []
     rolling: Annotated[list[UnionExport], Meta(max_length=MAX_PERIODS)] = []
     counts: dict[PeriodKey, Counters] = {}
-    times: dict[DayKey, tuple[Number, Number]] = {}
-    """First and last record timestamp (ms) of a day."""
+    times: dict[DayKey, RecordTimes] = {}
 
 
 class IdsExport(_Wire, frozen=True, kw_only=True):
@@ -246,7 +252,7 @@ def read_export(body: bytes, request: ExportRequest) -> Export:
     _check_counts(export.counts, request.counts)
     if not export.times.keys() <= set(request.times):
         raise InvalidAnswerError("times of days that were not asked for")
-    if not all(is_date(at_ms) for times in export.times.values() for at_ms in times):
+    if not all(is_date(times.first_ms) and is_date(times.last_ms) for times in export.times.values()):
         raise InvalidAnswerError("a time is no date")
     return export
 
