@@ -56,6 +56,16 @@ class HeldPeriods(NamedTuple):
             lambda: (unit for period in periods for unit in self.shard_scopes(period, scopes)),
             min(sketches, default=accuracy.K_OTHERS),
             self.units(periods, scopes),
+            periods=tuple(periods),
+            scopes=tuple(scopes),
+        )
+
+    def query_of(self, units: Sequence[Unit], parts: int) -> DistinctQuery:
+        """The query for the distinct users of single periods and scopes together, in `parts` parts."""
+        return DistinctQuery(
+            lambda: (found for period, scope in units for found in self.shard_scopes(period, [scope])),
+            parts,
+            {unit: self.vectors[unit[0]] for unit in units if unit[0] in self.vectors},
         )
 
     def units(self, periods: Iterable[str], scopes: Collection[Scope]) -> dict[Unit, Vector]:

@@ -6,15 +6,17 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from itertools import islice
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 from api.http.errors import ForbiddenError
 from api.http.places import Places, tenant_of
 from api.ledger.client import Client, Command, chunks
+from api.ledger.distinct_query import DistinctQuery
 from api.ledger.held_periods import HeldPeriods, find_periods
 from api.ledger.imported import Counts, Imported, decode_months
 from api.ledger.merged import MergedPeriods
 from api.ledger.merged_store import MergedStore
+from api.ledger.rolling import count_rolling
 from api.ledger.status import HeldIds, PipelineStatus, ShardStatus, integer, is_date
 from api.ledger.users import ActiveUsers, DistinctUsers, ShardScope
 from api.metrics import ACCESS_REFUSALS
@@ -50,8 +52,18 @@ class MonthFigures(NamedTuple):
     source: str | None = None
 
 
+class UsersReader(Protocol):
+    """Counts unions of users."""
+
+    async def count(self, queries: Sequence[DistinctQuery]) -> list[ActiveUsers]:
+        """One figure per query, in order."""
+
+
 class Statistics:
     """Reads a ledger. Every method raises one of api.ledger.client.UNREACHABLE if Redis does not answer."""
+
+    has_client_sketches = True
+    """Whether `active_clients` can be asked."""
 
     def __init__(self, client: Client, settings: CommonSettings, merged: MergedStore | None = None) -> None:
         """With `merged`, closed periods are merged over all shards and kept there."""
@@ -63,7 +75,8 @@ class Statistics:
         self._merged = (
             None if merged is None else MergedPeriods(client, self._prefix, exact_up_to, merged, cluster=cluster)
         )
-        self.users = DistinctUsers(client, self._prefix, exact_up_to, cluster=cluster, merged=self._merged)
+        self.distinct = DistinctUsers(client, self._prefix, exact_up_to, cluster=cluster, merged=self._merged)
+        self.users: UsersReader = self.distinct
 
     def wide_question(self, realms: Collection[str] | None) -> AbstractAsyncContextManager[None]:
         """A place for one question with a row per label, among those of principals with the same realms."""
@@ -118,6 +131,12 @@ class Statistics:
         """
         held = await self.find_periods(periods)
         return (await self.users.count([held.distinct_query(periods, scopes)]))[0]
+
+    async def rolling(
+        self, held: HeldPeriods, days: Sequence[str], scopes: Sequence[Scope], length: int
+    ) -> list[ActiveUsers]:
+        """Distinct users of each day with the `length - 1` days before it, for the days that have these before them."""
+        return await count_rolling(self.distinct, [held.distinct_query([day], scopes) for day in days], length)
 
     async def counts(self, periods: Sequence[str], scopes: Sequence[Scope]) -> dict[str, Counts]:
         """Counters by period, summed over `scopes`; periods that no shard holds are missing."""
@@ -186,6 +205,14 @@ class Statistics:
                 await pause()
                 yield unit, [(fields.split(field.decode()), int(count)) for field, count in found.items()]
 
+    async def read_scopes(
+        self, held: HeldPeriods, periods: Sequence[str], scopes: Collection[Scope]
+    ) -> AsyncIterator[tuple[str, Scope, Iterable[tuple[tuple[str, ...], int]]]]:
+        """The counters of each period and scope, in one or more pieces that the caller adds up."""
+        units = (unit for period in periods for unit in held.shard_scopes(period, scopes))
+        async for unit, counts in self.read_counts(units):
+            yield unit.period, unit.scope, counts
+
     async def labels(self) -> dict[Scope, set[Shard]]:
         """Known realms, clients and nodes, with the shards that know them."""
         shards = await self.shards()
@@ -226,7 +253,18 @@ class Statistics:
     async def active_clients(self, period: str) -> ActiveUsers:
         """Distinct clients with a successful login or an issued token in a period."""
         held = await self.find_periods([period])
-        return await self.users.count_sketches([shard.clients(period) for shard in held.shards.get(period, ())])
+        return await self.distinct.count_sketches([shard.clients(period) for shard in held.shards.get(period, ())])
+
+    async def ledger_id(self) -> str:
+        """The random id of the ledger; empty before its first worker."""
+        return (await self._registry())[1].decode(errors="replace")
+
+    async def held_periods(self, now: float) -> list[str]:
+        """Every period that any shard holds; `now` is Unix time."""
+        commands: list[Command] = [
+            ("ZRANGE", shard.index, f"({int(now)}", "+inf", "BYSCORE") for shard in await self.shards()
+        ]
+        return sorted({period.decode() for found in await self.run(commands) for period in found})
 
     async def imported(self, realms: Collection[str] | None = None, *, whole: bool = True) -> dict[str, Imported]:
         """Imported months by key (`2025-03`), for a question about the whole deployment; none for any other question.

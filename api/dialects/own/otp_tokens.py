@@ -79,9 +79,10 @@ OPERATION: Final = Operation(
     "One-time-password tokens by realm and status",
     "The present counts; with `from` or `to` the count at the end of each day and the maximum on it, up to 400 days. "
     "Tokens without a realm are listed under `/:no realm:/`. Days before a realm's first token and deleted days are "
-    "omitted.",
+    "omitted. Always of the region that answers: inventories of regions stay apart.",
     OtpTokens,
     PARAMETERS,
+    regional=False,
 )
 
 

@@ -6,7 +6,7 @@ import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, time
-from typing import Any, Final, Generic, NamedTuple, TypeVar
+from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -31,6 +31,13 @@ CSV_WITH_BOM: Final = "csv with bom"
 Document = TypeVar("Document", bound=Struct)
 
 
+@runtime_checkable
+class HasRows(Protocol):
+    """A document whose items are no flat rows."""
+
+    def csv_rows(self) -> list[dict[str, Any]]: ...
+
+
 class Answer(NamedTuple, Generic[Document]):
     """The figures of a question. Its CSV table has the items of `document`, if there are any, then `more_rows`.
 
@@ -53,7 +60,9 @@ def render(answer: Answer[Any], format_: str) -> ResponseBody:
 
 def _table(answer: Answer[Any]) -> bytes:
     """A header line, then the rows; a missing column is blank."""
-    rows = [*msgspec.to_builtins(getattr(answer.document, "items", ())), *answer.more_rows]
+    document = answer.document
+    items = document.csv_rows() if isinstance(document, HasRows) else getattr(document, "items", ())
+    rows = [*msgspec.to_builtins(items), *answer.more_rows]
     chosen = iter(answer.columns)
     found = dict.fromkeys(name for row in rows for name in row)
     columns = [next(chosen) if name in answer.columns else name for name in found]

@@ -35,7 +35,7 @@ def url(valkey: Valkey, tansu: Tansu, tmp_path_factory: pytest.TempPathFactory) 
 @pytest.fixture(scope="module")
 def document(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("document") / "openapi.json"
-    path.write_text(json.dumps(openapi.document(ingest=True)), encoding="utf-8")
+    path.write_text(json.dumps(openapi.document(ingest=True, regions=True)), encoding="utf-8")
     return path
 
 
@@ -114,7 +114,7 @@ def test_the_python_client_parses_every_example(client_package: str, asked: exam
     recorded = openapi.examples()[asked.operation]
     schema = next(
         methods[asked.method.lower()]["responses"][recorded["status"]]["content"][recorded["media"]]["schema"]
-        for methods in openapi.document(ingest=True)["paths"].values()
+        for methods in openapi.document(ingest=True, regions=True)["paths"].values()
         if methods.get(asked.method.lower(), {}).get("operationId") == asked.operation
     )
     if "$ref" in schema:
