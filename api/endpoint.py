@@ -33,6 +33,7 @@ from api.ledger.client import Client
 from api.ledger.cooldown import RETRY_S
 from api.ledger.statistics import Statistics
 from api.metrics import CACHE_ANSWERS, REQUESTS, Hits, Requests
+from api.turns import arrive
 from schemas.time.clock import Clock
 
 log = structlog.get_logger(__name__)
@@ -206,6 +207,7 @@ class Endpoint:
     async def _answer(
         self, request: web.Request, request_key: tuple[str, str | None] | None, headers: Headers
     ) -> web.Response:
+        await arrive()
         principal, expires_at = await self._authenticate(request, headers)
         query = read_query(request)
         encoded = await read_form(request) if request_key is None else query

@@ -21,7 +21,7 @@ from api.http.places import Places
 from api.ledger.client import UNREACHABLE
 from api.ledger.cooldown import Cooldown
 from api.metrics import CACHE_ANSWERS, REDIS_ERRORS
-from api.turns import release_frames
+from api.turns import arrive, released
 from schemas.time.clock import Clock
 
 __all__ = ["Cache", "CacheEntry", "Figures", "LocalStore", "ResponseBody", "SharedStore"]
@@ -139,14 +139,14 @@ class Cache:
                 if self._cooldown.active:
                     return self._stale(key)
                 async with self._places.take(tenant):
-                    figures = await compute()
-        except TimeoutError as error:
-            release_frames(error)
+                    figures = await released(compute())
+        except TimeoutError:
+            # Questions that arrived together end together.
+            await arrive()
             # The query is too large, or Redis is slow; other requests may still succeed, so no cooldown starts.
             REDIS_ERRORS.labels("ledger").inc()
             return self._stale(key)
         except UNREACHABLE as error:
-            release_frames(error)
             REDIS_ERRORS.labels("ledger").inc()
             if self._reachable:
                 self._reachable = False

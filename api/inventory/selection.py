@@ -9,8 +9,8 @@ from typing import Final
 
 from api.inventory.rows import TableLine
 
-RUN: Final = 2_048
-"""Rows sorted at once: about 5 ms."""
+RUN: Final = 512
+"""Rows sorted at once: about 1 ms."""
 
 
 class Selection:

@@ -21,6 +21,7 @@ from api.ledger.users import (
     add_commands,
     chunks,
     empty_parts,
+    release,
     set_commands,
     slice_queries,
 )
@@ -39,36 +40,47 @@ class RollingWindow:
 
 async def count_rolling(users: DistinctUsers, days: Sequence[DistinctQuery], length: int) -> list[ActiveUsers]:
     """One figure for each day with `length - 1` days before it. All days have the same number of parts."""
-    states = await _days(users, await users.with_merged(days))
+    states = _states(await users.with_merged(days))
+    try:
+        return await _count_windows(users, states, length)
+    finally:
+        await release(states)
+
+
+async def _count_windows(users: DistinctUsers, states: Sequence[QueryState], length: int) -> list[ActiveUsers]:
+    await _read_days(users, states)
     windows = [
-        await _count_exactly(users, states, range(end - length + 1, end + 1)) for end in range(length - 1, len(days))
+        await _count_exactly(users, states, range(end - length + 1, end + 1)) for end in range(length - 1, len(states))
     ]
     estimated = [window for window in windows if window.exact_count is None]
     try:
         for index in sorted({index for window in estimated for index in window.days}):
             await _sketch(users, states[index])
+            await states[index].release()
         counts = iter(await _counts(users, states, estimated))
     finally:
         names = [name for day in states if day.spilled for name in _sketch_names(users, day)]
         await users.client.run([("UNLINK", *chunk) for chunk in chunks(names, MAX_MERGED)])
     return [
-        ActiveUsers(next(counts), accuracy.SKETCH_ERROR / math.sqrt(days[0].parts))
+        ActiveUsers(next(counts), accuracy.SKETCH_ERROR / math.sqrt(states[0].query.parts))
         if window.exact_count is None
         else ActiveUsers(window.exact_count, 0.0)
         for window in windows
     ]
 
 
-async def _days(users: DistinctUsers, days: Sequence[DistinctQuery]) -> list[QueryState]:
+def _states(days: Sequence[DistinctQuery]) -> list[QueryState]:
     nonce = secrets.token_hex(8)
-    states = [QueryState(f"{nonce}.{index}", query, empty_parts(query.parts)) for index, query in enumerate(days)]
-    for pieces in slice_queries(days):
+    return [QueryState(f"{nonce}.{index}", query, empty_parts(query.parts)) for index, query in enumerate(days)]
+
+
+async def _read_days(users: DistinctUsers, states: Sequence[QueryState]) -> None:
+    for pieces in slice_queries([state.query for state in states]):
         async with users.slots:
             await users.load_small_sets([(states[piece.query_index], piece.shard_scopes) for piece in pieces])
             for piece in pieces:
                 if states[piece.query_index].exact_count > users.exact_up_to:
                     await users.spill(states[piece.query_index])
-    return states
 
 
 async def _count_exactly(users: DistinctUsers, states: Sequence[QueryState], days: range) -> RollingWindow:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from itertools import islice
@@ -34,7 +34,7 @@ TOKEN: Final = fields.split(fields.token("", ""))[0]
 LABEL_DIMENSIONS: Final = frozenset({"realm", "client", "node"})
 """Dimensions of labels; the other members of the set are words."""
 
-MAX_COMMANDS: Final = 500
+MAX_COMMANDS: Final = 250
 """Most commands of one pipeline, which blocks this process and Redis."""
 DAY_S: Final = 86_400
 """A period that expires sooner is not merged: by another server's clock its keys may be gone before its index entry."""
@@ -79,6 +79,18 @@ class HeldPeriods(NamedTuple):
                 known_to = self.known_by.get(scope)
                 if known_to is None or shard.shard in known_to:
                     yield ShardScope(shard, period, scope)
+
+    async def reads(self, periods: Iterable[str], scopes: Iterable[Scope]) -> int:
+        """The number of `shard_scopes` of all these periods, without making them."""
+        anywhere, known = 0, Counter[Shard]()
+        for scope in scopes:
+            await pause()
+            known_to = self.known_by.get(scope)
+            if known_to is None:
+                anywhere += 1
+            else:
+                known.update(known_to)
+        return sum(anywhere + known[shard.shard] for period in periods for shard in self.shards.get(period, ()))
 
     def distinct_query(self, periods: Sequence[str], scopes: Sequence[Scope]) -> DistinctQuery:
         """The query for the distinct users of all these periods and scopes together."""

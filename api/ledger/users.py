@@ -146,6 +146,12 @@ class QueryState:
         """The sketches of merged units that belong to `part`."""
         return [sketch for users in self.query.merged for sketch in users.sketches[part :: len(self.parts)]]
 
+    async def release(self) -> None:
+        """Drop the members, in turns: freeing those of a wide question at once takes tens of milliseconds."""
+        for members in self.parts:
+            members.clear()
+            await pause()
+
 
 class DistinctUsers:
     """Counts unions. Raises one of api.ledger.client.UNREACHABLE if Redis does not answer."""
@@ -171,46 +177,59 @@ class DistinctUsers:
         """One figure per query, in order."""
         queries = await self.with_merged(queries)
         answers = [query.answer or ActiveUsers(0, 0.0) for query in queries]
-        nonce = secrets.token_hex(8)
         states: dict[int, QueryState] = {}
-        for pieces in slice_queries(queries):
-            await pause()
-            async with self.slots:
-                for piece in pieces:
-                    query = queries[piece.query_index]
-                    if piece.query_index not in states and (piece.shard_scopes or (query.merged and not query.answer)):
-                        # Most unions are read in one piece and are small: they need no parts.
-                        parts = 1 if piece.last else query.parts
-                        states[piece.query_index] = QueryState(
-                            f"{nonce}.{piece.query_index}", query, empty_parts(parts)
-                        )
-                pieces = [piece for piece in pieces if piece.query_index in states]
-                await self.load_small_sets([(states[piece.query_index], piece.shard_scopes) for piece in pieces])
-                estimated: dict[int, QueryState] = {}
-                undivided: list[tuple[QueryState, list[ShardScope]]] = []
-                for piece in pieces:
-                    state = states[piece.query_index]
-                    state.shard_scopes_read += len(piece.shard_scopes)
-                    exceeds_exact = state.exact_count > self.exact_up_to
-                    if not piece.last:
-                        if exceeds_exact:
-                            await self.spill(state)
-                        continue
-                    del states[piece.query_index]
-                    if exceeds_exact or state.spilled or state.has_sketches:
-                        estimated[piece.query_index] = state
-                        if len(state.parts) < state.query.parts:
-                            if state.exact_count:
-                                undivided.append((state, piece.shard_scopes))
-                            state.parts = empty_parts(state.query.parts)
-                            state.add_merged()
-                    else:
-                        answers[piece.query_index] = ActiveUsers(state.exact_count, 0.0)
-                # Read again by parts, before the sketches, which contain the users that have moved since.
-                await self.load_small_sets(undivided)
-                for index, count in zip(estimated, await self._estimate(list(estimated.values())), strict=True):
-                    answers[index] = ActiveUsers(count, accuracy.SKETCH_ERROR / math.sqrt(queries[index].parts))
+        try:
+            for pieces in slice_queries(queries):
+                await pause()
+                async with self.slots:
+                    await self._count_pieces(queries, pieces, states, answers)
+        finally:
+            await release(states.values())
         return answers
+
+    async def _count_pieces(
+        self,
+        queries: Sequence[DistinctQuery],
+        pieces: Sequence[_Piece],
+        states: dict[int, QueryState],
+        answers: list[ActiveUsers],
+    ) -> None:
+        """Read the pieces into `states`; fill in `answers` and drop the states of queries that end here."""
+        nonce = secrets.token_hex(8)
+        for piece in pieces:
+            query = queries[piece.query_index]
+            if piece.query_index not in states and (piece.shard_scopes or (query.merged and not query.answer)):
+                # Most unions are read in one piece and are small: they need no parts.
+                parts = 1 if piece.last else query.parts
+                states[piece.query_index] = QueryState(f"{nonce}.{piece.query_index}", query, empty_parts(parts))
+        pieces = [piece for piece in pieces if piece.query_index in states]
+        await self.load_small_sets([(states[piece.query_index], piece.shard_scopes) for piece in pieces])
+        estimated: dict[int, QueryState] = {}
+        undivided: list[tuple[QueryState, list[ShardScope]]] = []
+        for piece in pieces:
+            state = states[piece.query_index]
+            state.shard_scopes_read += len(piece.shard_scopes)
+            exceeds_exact = state.exact_count > self.exact_up_to
+            if not piece.last:
+                if exceeds_exact:
+                    await self.spill(state)
+            elif exceeds_exact or state.spilled or state.has_sketches:
+                estimated[piece.query_index] = state
+                if len(state.parts) < state.query.parts:
+                    if state.exact_count:
+                        undivided.append((state, piece.shard_scopes))
+                    await state.release()
+                    state.parts = empty_parts(state.query.parts)
+                    state.add_merged()
+            else:
+                answers[piece.query_index] = ActiveUsers(state.exact_count, 0.0)
+        # Read again by parts, before the sketches, which contain the users that have moved since.
+        await self.load_small_sets(undivided)
+        for index, count in zip(estimated, await self._estimate(list(estimated.values())), strict=True):
+            answers[index] = ActiveUsers(count, accuracy.SKETCH_ERROR / math.sqrt(queries[index].parts))
+        for piece in pieces:
+            if piece.last:
+                await states.pop(piece.query_index).release()
 
     async def with_merged(self, queries: Sequence[DistinctQuery]) -> Sequence[DistinctQuery]:
         """The same queries, with closed periods merged where that is possible."""
@@ -334,6 +353,11 @@ class DistinctUsers:
     def temporary_sketch(self, query: QueryState, part: int) -> str:
         nonce, _, index = query.name.partition(".")
         return temporary(self._prefix, nonce, f"{index}.{part}")
+
+
+async def release(states: Iterable[QueryState]) -> None:
+    for state in states:
+        await state.release()
 
 
 def slice_queries(queries: Sequence[DistinctQuery]) -> Iterator[list[_Piece]]:
