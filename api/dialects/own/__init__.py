@@ -58,7 +58,8 @@ class Formatted(NamedTuple):
         return self.question.key
 
     async def read(self, statistics: Statistics, realms: Collection[str] | None) -> Any:
-        return await self.question.read(statistics, realms)
+        figures = await self.question.read(statistics, realms)
+        return await rendering.in_pieces(figures) if isinstance(figures, rendering.Answer) else figures
 
     def is_partial(self, figures: Any) -> bool:
         return bool(figures.partial)

@@ -197,7 +197,6 @@ class Sums:
         return found
 
 
-
 @dataclass(frozen=True)
 class SeriesQuestion:
     counter: CounterSeries
