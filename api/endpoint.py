@@ -125,7 +125,7 @@ class Boundary:
         """The handler's response, or the rendered error. `handler` may add to the headers that it is given."""
         began, status = self._requests.begin(), 500
         request_id = request_id_of(request.headers)
-        headers = {REQUEST_ID: request_id}
+        headers: Headers = {REQUEST_ID: request_id}
         response: web.StreamResponse
         try:
             with bind_request_id(request_id):

@@ -11,6 +11,7 @@ from aiohttp.payload import Payload
 from multidict import CIMultiDict
 
 from api.cache.entries import Body, CacheEntry
+from api.http.response_headers import BASIC_HEADERS
 from api.turns import pause
 
 BODY_HEADERS: Final = (hdrs.CONTENT_TYPE, hdrs.CONTENT_LENGTH)
@@ -68,6 +69,8 @@ def matches_etag(etag: str, if_none_match: Sequence[str]) -> bool:
 def _headers(entry: CacheEntry, body: Body, now: float) -> CIMultiDict[str]:
     headers = CIMultiDict(
         {
+            **BASIC_HEADERS,
+            hdrs.VARY: hdrs.AUTHORIZATION,
             hdrs.CONTENT_TYPE: body.content_type,
             hdrs.CACHE_CONTROL: f"private, max-age={max(0, int(entry.expires_at - entry.computed_at))}",
             hdrs.CONTENT_LENGTH: str(body.size),
