@@ -26,7 +26,7 @@ log = structlog.get_logger(__name__)
 BAD_SETTINGS = 2
 SHUTDOWN_S = 70.0
 """Limit of an orderly shutdown: the longest request is 60 s, and the shipped manifests send SIGKILL after 75 s."""
-COLLECT_AFTER = 5_000, 4, 400
+COLLECT_AFTER = 5_000, 2, 800
 """Net new objects after which the garbage collector searches the youngest ones for cycles (Python's default is 700);
 how many such searches precede one of the next generation, and of all objects. A search of 20,000 objects takes 4 ms."""
 

@@ -221,9 +221,11 @@ class Statistics:
         replies = await self.run(commands)
         found: dict[str, list[ShardKeys]] = {}
         unlisted: list[tuple[str, ShardKeys]] = []
-        closing: dict[str, list[tuple[ShardKeys, Slice]]] = {
-            period: [] for period in periods if self._merged is not None and is_closed(period, replies)
-        }
+        closing: dict[str, list[tuple[ShardKeys, Slice]]] = {}
+        for period in periods if self._merged is not None else ():
+            await pause()
+            if is_closed(period, replies):
+                closing[period] = []
         for shard, (now, last_record, scores, position, tokens) in zip(shards, replies, strict=True):
             await pause()
             pruned = _by_a_future_record(last_record, int(now))
@@ -244,12 +246,13 @@ class Statistics:
                 found.setdefault(period, []).append(shard)
         for period, _ in unlisted:
             closing.pop(period, None)
-        vectors = {
-            period: vector
-            for period, slices in closing.items()
-            if len(found.get(period, ())) >= MIN_SHARDS
-            and (vector := Vector.of(ledger_id, slices, found[period])) is not None
-        }
+        vectors = {}
+        for period, slices in closing.items():
+            await pause()
+            if len(found.get(period, ())) >= MIN_SHARDS:
+                vector = Vector.of(ledger_id, slices, found[period])
+                if vector is not None:
+                    vectors[period] = vector
         return HeldPeriods(found, vectors=vectors)
 
     async def _exist(self, unlisted: Sequence[tuple[str, ShardKeys]]) -> list[bool]:
