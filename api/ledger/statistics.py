@@ -35,7 +35,7 @@ TOKEN: Final = fields.split(fields.token("", ""))[0]
 LABEL_DIMENSIONS: Final = frozenset({"realm", "client", "node"})
 """Dimensions of labels; the other members of the set are words."""
 
-MAX_COMMANDS: Final = 500
+MAX_COMMANDS: Final = 250
 """Most commands of one pipeline, which blocks this process and Redis."""
 MAX_WIDE: Final = 3
 """Most questions with a row per label that are computed at the same time: each may hold tens of MB."""
