@@ -17,6 +17,7 @@ from api.ledger.merged import MergedPeriods
 from api.ledger.merged_store import MergedStore
 from api.ledger.status import HeldIds, PipelineStatus, ShardStatus, integer, is_date
 from api.ledger.users import ActiveUsers, DistinctUsers, ShardScope
+from api.ledger.vector import Unit
 from api.metrics import ACCESS_REFUSALS
 from api.turns import pause
 from schemas.ledger import fields, keys
@@ -159,22 +160,28 @@ class Statistics:
 
     async def sum_counts(self, held: HeldPeriods, periods: Sequence[str], scopes: Sequence[Scope]) -> dict[str, Counts]:
         """Counters of each of `periods`, held or not, summed over shards and `scopes`."""
-        units = held.units(periods, scopes)
-        merged = await self._merged.counts(units) if self._merged is not None else {}
         sums: dict[str, Counts] = {period: defaultdict(int) for period in periods}
-        for (period, _), counters in merged.items():
-            for field, count in counters.items():
-                sums[period][field] += count
-        targets = [
-            unit
-            for period in periods
-            for unit in held.shard_scopes(period, scopes)
-            if (unit.period, unit.scope) not in merged
-        ]
-        async for unit, counts in self.read_counts(targets):
+        async for (period, _), counts in self.counts_of_units(held, periods, scopes):
             for field, count in counts:
-                sums[unit.period][field] += count
+                sums[period][field] += count
         return sums
+
+    async def counts_of_units(
+        self, held: HeldPeriods, periods: Sequence[str], scopes: Collection[Scope]
+    ) -> AsyncIterator[tuple[Unit, Iterable[tuple[tuple[str, ...], int]]]]:
+        """The counters of each period and scope: once if the shards are merged, else once per shard."""
+        merged = await self._merged.counts(held.units(periods, scopes)) if self._merged is not None else {}
+        for unit, counters in merged.items():
+            await pause()
+            yield unit, counters.items()
+        targets = []
+        for period in periods:
+            for each in held.shard_scopes(period, scopes):
+                await pause()
+                if (each.period, each.scope) not in merged:
+                    targets.append(each)
+        async for shard_scope, counts in self.read_counts(targets):
+            yield (shard_scope.period, shard_scope.scope), counts
 
     async def read_counts(
         self, units: Iterable[ShardScope]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import date
@@ -23,7 +23,6 @@ from api.dialects.own.unattributed import FAILED, unattributed
 from api.dialects.own.window import Window
 from api.ledger.imported import Imported
 from api.ledger.statistics import HeldPeriods, Statistics
-from api.ledger.users import ShardScope
 from api.settings.settings import ApiSettings
 from api.turns import pause
 
@@ -235,24 +234,16 @@ class SeriesQuestion:
         numbers = {key: number for number, key in enumerate(keys)}
         sums: Sums = defaultdict(lambda: defaultdict(int))
 
-        def shard_scopes() -> Iterator[ShardScope]:
-            reads = 0
-            for key in keys:
-                for shard_scope in held.shard_scopes(key, named):
-                    reads += 1
-                    if reads > MAX_READS:
-                        raise BadParameterError(
-                            "group_by" if self.filters.group_by else "from",
-                            f"That would read more than {MAX_READS} counters: ask for fewer periods or one realm.",
-                        )
-                    yield shard_scope
-
-        units: list[ShardScope] = []
-        for unit in shard_scopes():
+        for reads, _ in enumerate(each for key in keys for each in held.shard_scopes(key, named)):
             await pause()
-            units.append(unit)
-        async for shard_scope, counts in statistics.read_counts(units):
-            self._add(sums, named[shard_scope.scope], numbers[shard_scope.period], counts)
+            if reads == MAX_READS:
+                raise BadParameterError(
+                    "group_by" if self.filters.group_by else "from",
+                    f"That would read more than {MAX_READS} counters: ask for fewer periods, or filter by "
+                    f"{filters.narrower(self.filters.group_by)}.",
+                )
+        async for (period, scope), counts in statistics.counts_of_units(held, keys, named):
+            self._add(sums, named[scope], numbers[period], counts)
         return sums
 
     def _add(self, sums: Sums, label: Names, number: int, counts: Iterable[tuple[Names, int]]) -> None:
