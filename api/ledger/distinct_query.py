@@ -61,6 +61,8 @@ class DistinctQuery(NamedTuple):
     """The closed ones of its periods and scopes, which may be merged."""
     merged: Sequence[MergedUsers] = ()
     """Users beside those of `shard_scopes`."""
+    periods: Sequence[str] = ()
+    scopes: Sequence[Scope] = ()
 
     def using(self, found: Mapping[Unit, MergedUsers]) -> DistinctQuery:
         """The same query, with these units merged instead of read shard by shard."""
@@ -71,7 +73,7 @@ class DistinctQuery(NamedTuple):
         return self._replace(
             shard_scopes=lambda: (each for each in every() if (each.period, each.scope) not in used),
             units={},
-            merged=list(used.values()),
+            merged=[*self.merged, *used.values()],
         )
 
     @property
@@ -81,6 +83,14 @@ class DistinctQuery(NamedTuple):
             return None
         (users,) = self.merged
         return ActiveUsers(users.count, users.error)
+
+
+class Sketched(NamedTuple):
+    """Distinct users in sketches, one per part, which together estimate them."""
+
+    users: ActiveUsers
+    """Exact where the users are few."""
+    sketches: list[bytes]
 
 
 class Piece(NamedTuple):

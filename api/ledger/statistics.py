@@ -6,18 +6,19 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from itertools import islice
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 from api.http.errors import ForbiddenError
 from api.http.places import Places, tenant_of
 from api.ledger.client import Client, Command, chunks
+from api.ledger.distinct_query import DistinctQuery
 from api.ledger.held_periods import HeldPeriods, find_periods
 from api.ledger.imported import Counts, Imported, decode_months
 from api.ledger.merged import MergedPeriods
 from api.ledger.merged_store import MergedStore
+from api.ledger.rolling import count_rolling
 from api.ledger.status import HeldIds, PipelineStatus, ShardStatus, integer, is_date
 from api.ledger.users import ActiveUsers, DistinctUsers, ShardScope
-from api.ledger.vector import Unit
 from api.metrics import ACCESS_REFUSALS
 from api.turns import pause
 from schemas.ledger import fields, keys
@@ -34,7 +35,7 @@ TOKEN: Final = fields.split(fields.token("", ""))[0]
 LABEL_DIMENSIONS: Final = frozenset({"realm", "client", "node"})
 """Dimensions of labels; the other members of the set are words."""
 
-MAX_COMMANDS: Final = 500
+MAX_COMMANDS: Final = 250
 """Most commands of one pipeline, which blocks this process and Redis."""
 MAX_WIDE: Final = 3
 """Most questions with a row per label that are computed at the same time: each may hold tens of MB."""
@@ -51,8 +52,18 @@ class MonthFigures(NamedTuple):
     source: str | None = None
 
 
+class UsersReader(Protocol):
+    """Counts unions of users."""
+
+    async def count(self, queries: Sequence[DistinctQuery]) -> list[ActiveUsers]:
+        """One figure per query, in order."""
+
+
 class Statistics:
     """Reads a ledger. Every method raises one of api.ledger.client.UNREACHABLE if Redis does not answer."""
+
+    has_client_sketches = True
+    """Whether `active_clients` can be asked."""
 
     def __init__(self, client: Client, settings: CommonSettings, merged: MergedStore | None = None) -> None:
         """With `merged`, closed periods are merged over all shards and kept there."""
@@ -64,7 +75,8 @@ class Statistics:
         self._merged = (
             None if merged is None else MergedPeriods(client, self._prefix, exact_up_to, merged, cluster=cluster)
         )
-        self.users = DistinctUsers(client, self._prefix, exact_up_to, cluster=cluster, merged=self._merged)
+        self.distinct = DistinctUsers(client, self._prefix, exact_up_to, cluster=cluster, merged=self._merged)
+        self.users: UsersReader = self.distinct
 
     def wide_question(self, realms: Collection[str] | None) -> AbstractAsyncContextManager[None]:
         """A place for one question with a row per label, among those of principals with the same realms."""
@@ -120,6 +132,12 @@ class Statistics:
         held = await self.find_periods(periods)
         return (await self.users.count([held.distinct_query(periods, scopes)]))[0]
 
+    async def rolling(
+        self, held: HeldPeriods, days: Sequence[str], scopes: Sequence[Scope], length: int
+    ) -> list[ActiveUsers]:
+        """Distinct users of each day with the `length - 1` days before it, for the days that have these before them."""
+        return await count_rolling(self.distinct, [held.distinct_query([day], scopes) for day in days], length)
+
     async def counts(self, periods: Sequence[str], scopes: Sequence[Scope]) -> dict[str, Counts]:
         """Counters by period, summed over `scopes`; periods that no shard holds are missing."""
         held = await self.find_periods(periods)
@@ -161,27 +179,10 @@ class Statistics:
     async def sum_counts(self, held: HeldPeriods, periods: Sequence[str], scopes: Sequence[Scope]) -> dict[str, Counts]:
         """Counters of each of `periods`, held or not, summed over shards and `scopes`."""
         sums: dict[str, Counts] = {period: defaultdict(int) for period in periods}
-        async for (period, _), counts in self.counts_of_units(held, periods, scopes):
+        async for period, _, counts in self.read_scopes(held, periods, scopes):
             for field, count in counts:
                 sums[period][field] += count
         return sums
-
-    async def counts_of_units(
-        self, held: HeldPeriods, periods: Sequence[str], scopes: Collection[Scope]
-    ) -> AsyncIterator[tuple[Unit, Iterable[tuple[tuple[str, ...], int]]]]:
-        """The counters of each period and scope: once if the shards are merged, else once per shard."""
-        merged = await self._merged.counts(held.units(periods, scopes)) if self._merged is not None else {}
-        for unit, counters in merged.items():
-            await pause()
-            yield unit, counters.items()
-        targets = []
-        for period in periods:
-            for each in held.shard_scopes(period, scopes):
-                await pause()
-                if (each.period, each.scope) not in merged:
-                    targets.append(each)
-        async for shard_scope, counts in self.read_counts(targets):
-            yield (shard_scope.period, shard_scope.scope), counts
 
     async def read_counts(
         self, units: Iterable[ShardScope]
@@ -192,6 +193,23 @@ class Statistics:
             for unit, found in zip(chunk, await self._client.run(commands), strict=True):
                 await pause()
                 yield unit, [(fields.split(field.decode()), int(count)) for field, count in found.items()]
+
+    async def read_scopes(
+        self, held: HeldPeriods, periods: Sequence[str], scopes: Collection[Scope]
+    ) -> AsyncIterator[tuple[str, Scope, Iterable[tuple[tuple[str, ...], int]]]]:
+        """The counters of each period and scope: once if the shards are merged, else in pieces that the caller adds."""
+        merged = await self._merged.counts(held.units(periods, scopes)) if self._merged is not None else {}
+        for (period, scope), counters in merged.items():
+            await pause()
+            yield period, scope, counters.items()
+        units = (
+            each
+            for period in periods
+            for each in held.shard_scopes(period, scopes)
+            if (each.period, each.scope) not in merged
+        )
+        async for unit, counts in self.read_counts(units):
+            yield unit.period, unit.scope, counts
 
     async def labels(self) -> dict[Scope, set[Shard]]:
         """Known realms, clients and nodes, with the shards that know them."""
@@ -233,7 +251,18 @@ class Statistics:
     async def active_clients(self, period: str) -> ActiveUsers:
         """Distinct clients with a successful login or an issued token in a period."""
         held = await self.find_periods([period])
-        return await self.users.count_sketches([shard.clients(period) for shard in held.shards.get(period, ())])
+        return await self.distinct.count_sketches([shard.clients(period) for shard in held.shards.get(period, ())])
+
+    async def ledger_id(self) -> str:
+        """The random id of the ledger; empty before its first worker."""
+        return (await self._registry())[1].decode(errors="replace")
+
+    async def held_periods(self, now: float) -> list[str]:
+        """Every period that any shard holds; `now` is Unix time."""
+        commands: list[Command] = [
+            ("ZRANGE", shard.index, f"({int(now)}", "+inf", "BYSCORE") for shard in await self.shards()
+        ]
+        return sorted({period.decode() for found in await self.run(commands) for period in found})
 
     async def imported(self, realms: Collection[str] | None = None, *, whole: bool = True) -> dict[str, Imported]:
         """Imported months by key (`2025-03`), for a question about the whole deployment; none for any other question.

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from api.ledger.client import Client, Command, chunks
-from api.ledger.distinct_query import ActiveUsers, DistinctQuery, ShardScope, slice_queries
+from api.ledger.distinct_query import ActiveUsers, DistinctQuery, Piece, ShardScope, Sketched, slice_queries
 from api.ledger.merged import MAX_UNITS, MergedPeriods
 from api.ledger.temporary import Pipeline, TemporarySketch, count, send_sketches
 from api.ledger.vector import Unit, Vector
@@ -39,7 +39,10 @@ MAX_COPIED: Final = 64
 
 @dataclass(slots=True)
 class QueryState:
-    """The members of a union that were read so far, in one part while that is enough."""
+    """The members of a union that were read so far, in one part while that is enough.
+
+    `is_exact`: all were read, and `parts` had all of them.
+    """
 
     prefix: str
     """Of the temporary keys."""
@@ -49,6 +52,7 @@ class QueryState:
     parts: list[set[bytes]]
     shard_scopes_read: int = 0
     has_sketches: bool = False
+    is_exact: bool = False
     _temporary: dict[int, TemporarySketch] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -80,6 +84,12 @@ class QueryState:
         """The sketches of merged units that belong to `part`."""
         return [sketch for users in self.query.merged for sketch in users.sketches[part :: len(self.parts)]]
 
+    async def release(self) -> None:
+        """Drop the members, in turns: freeing those of a wide question at once takes tens of milliseconds."""
+        for members in self.parts:
+            members.clear()
+            await pause()
+
 
 class DistinctUsers:
     """Counts unions. Raises one of api.ledger.client.UNREACHABLE if Redis does not answer."""
@@ -103,46 +113,74 @@ class DistinctUsers:
 
     async def count(self, queries: Sequence[DistinctQuery]) -> list[ActiveUsers]:
         """One figure per query, in order."""
+        return [answer.users for answer in await self._answers(queries, sketched=False)]
+
+    async def sketches(self, queries: Sequence[DistinctQuery]) -> list[Sketched]:
+        """One figure per query, in order, with its sketches even where it is exact."""
+        return await self._answers(queries, sketched=True)
+
+    async def _answers(self, queries: Sequence[DistinctQuery], *, sketched: bool) -> list[Sketched]:
         queries = await self.with_merged(queries)
-        answers = [query.answer or ActiveUsers(0, 0.0) for query in queries]
+        none = ActiveUsers(0, 0.0)
+        answers = [Sketched(none if sketched else query.answer or none, []) for query in queries]
         question = secrets.token_hex(8)
         states: dict[int, QueryState] = {}
-        for pieces in slice_queries(queries):
-            await pause()
-            async with self.slots:
+        try:
+            for pieces in slice_queries(queries):
+                await pause()
+                read = []
                 for piece in pieces:
                     query = queries[piece.query_index]
-                    if piece.query_index not in states and (piece.shard_scopes or (query.merged and not query.answer)):
+                    is_read = piece.shard_scopes or sketched or (query.merged and not query.answer)
+                    if piece.query_index not in states and is_read:
                         # Most unions are read in one piece and are small: they need no parts.
                         parts = 1 if piece.last else query.parts
                         states[piece.query_index] = self.state(question, piece.query_index, query, parts)
-                pieces = [piece for piece in pieces if piece.query_index in states]
-                await self.load_small_sets([(states[piece.query_index], piece.shard_scopes) for piece in pieces])
-                estimated: dict[int, QueryState] = {}
-                undivided: list[tuple[QueryState, list[ShardScope]]] = []
-                for piece in pieces:
-                    state = states[piece.query_index]
-                    state.shard_scopes_read += len(piece.shard_scopes)
-                    exceeds_exact = state.exact_count > self.exact_up_to
-                    if not piece.last:
-                        if exceeds_exact:
-                            await self.spill(state)
-                        continue
-                    del states[piece.query_index]
-                    if exceeds_exact or state.spilled or state.has_sketches:
-                        estimated[piece.query_index] = state
-                        if len(state.parts) < state.query.parts:
-                            if state.exact_count:
-                                undivided.append((state, piece.shard_scopes))
-                            state.parts = empty_parts(state.query.parts)
-                            state.add_merged()
-                    else:
-                        answers[piece.query_index] = ActiveUsers(state.exact_count, 0.0)
-                # Read again by parts, before the sketches, which contain the users that have moved since.
-                await self.load_small_sets(undivided)
-                for index, count in zip(estimated, await self._estimate(list(estimated.values())), strict=True):
-                    answers[index] = ActiveUsers(count, accuracy.SKETCH_ERROR / math.sqrt(queries[index].parts))
+                    if piece.query_index in states:
+                        read.append(piece)
+                async with self.slots:
+                    await self._answer_pieces(read, states, answers, sketched=sketched)
+        finally:
+            await release(states.values())
         return answers
+
+    async def _answer_pieces(
+        self, pieces: Sequence[Piece], states: dict[int, QueryState], answers: list[Sketched], *, sketched: bool
+    ) -> None:
+        """Read the pieces into `states`; fill in `answers` and drop the states of queries that end here."""
+        await self.load_small_sets([(states[piece.query_index], piece.shard_scopes) for piece in pieces])
+        estimated: dict[int, QueryState] = {}
+        undivided: list[tuple[QueryState, list[ShardScope]]] = []
+        for piece in pieces:
+            state = states[piece.query_index]
+            state.shard_scopes_read += len(piece.shard_scopes)
+            exceeds_exact = state.exact_count > self.exact_up_to
+            if not piece.last:
+                if exceeds_exact:
+                    await self.spill(state)
+                continue
+            state.is_exact = not (exceeds_exact or state.spilled or state.has_sketches)
+            if state.is_exact:
+                answers[piece.query_index] = Sketched(ActiveUsers(state.exact_count, 0.0), [])
+            if sketched or not state.is_exact:
+                estimated[piece.query_index] = state
+                if len(state.parts) < state.query.parts:
+                    if state.exact_count:
+                        undivided.append((state, piece.shard_scopes))
+                    await state.release()
+                    state.parts = empty_parts(state.query.parts)
+                    state.add_merged()
+        # Read again by parts, before the sketches, which contain the users that have moved since.
+        await self.load_small_sets(undivided)
+        found = await self._estimate(list(estimated.values()), sketched=sketched)
+        for (index, state), (estimate, sketches) in zip(estimated.items(), found, strict=True):
+            users = answers[index].users
+            if not state.is_exact:
+                users = ActiveUsers(estimate, accuracy.SKETCH_ERROR / math.sqrt(state.query.parts))
+            answers[index] = Sketched(users, sketches)
+        for piece in pieces:
+            if piece.last:
+                await states.pop(piece.query_index).release()
 
     def state(self, question: str, index: int, query: DistinctQuery, parts: int) -> QueryState:
         """The state of a query before anything was read; `question` is random, and the same for all of its queries."""
@@ -220,16 +258,22 @@ class DistinctUsers:
             await pause()
         await pipeline.send()
 
-    async def _estimate(self, queries: Sequence[QueryState]) -> list[int]:
-        """The estimate of each union: the sum of PFCOUNT over the sketches of each part, with its members added."""
+    async def _estimate(self, queries: Sequence[QueryState], *, sketched: bool) -> list[tuple[int, list[bytes]]]:
+        """The estimate of each union: the sum of PFCOUNT over the sketches of each part, with its members added.
+
+        With `sketched` also the union's sketches, by part; they exist even without users.
+        """
         together = Pipeline(self.client)
         counted: list[tuple[int, int]] = []
         estimates = [0] * len(queries)
+        strings: list[list[bytes]] = [[] for _ in queries]
         for index, query in enumerate(queries):
             scopes_read = query.shard_scopes_read + len(query.query.merged)
-            if self.cluster or scopes_read * (accuracy.K_MONTHS // len(query.parts)) > MAX_MERGED:
+            if sketched or self.cluster or scopes_read * (accuracy.K_MONTHS // len(query.parts)) > MAX_MERGED:
                 for part in range(len(query.parts)):
-                    estimates[index] += await self._merge_and_count(query, part)
+                    estimate, string = await self._unite_and_count(query, part, sketched=sketched)
+                    estimates[index] += estimate
+                    strings[index] += string
                 continue
             for part, sketches in enumerate(_by_part(query.query)):
                 await pause()
@@ -242,15 +286,19 @@ class DistinctUsers:
         replies = await together.send()
         for index, reply in counted:
             estimates[index] += replies[reply]
-        return estimates
+        return list(zip(estimates, strings, strict=True))
 
-    async def _merge_and_count(self, query: QueryState, part: int) -> int:
-        """The estimate of one part whose sketches are too many for one command, or lie in several slots."""
+    async def _unite_and_count(self, query: QueryState, part: int, *, sketched: bool) -> tuple[int, list[bytes]]:
+        """The estimate of one part whose sketches are too many for one command, lie in several slots, or are asked."""
         pipeline = Pipeline(self.client)
         await pause()
         await self.unite(pipeline, query, part)
-        number = count(pipeline, [], [query.temporary(part).key])
-        return int((await pipeline.send())[number])
+        if not sketched:
+            number = count(pipeline, [], [query.temporary(part).key])
+            return int((await pipeline.send())[number]), []
+        number, string = query.temporary(part).take(pipeline)
+        replies = await pipeline.send()
+        return int(replies[number]), [replies[string]]
 
     async def unite(self, pipeline: Pipeline, query: QueryState, part: int) -> None:
         """Unite all users of a part in its temporary sketch; the last commands are left in the pipeline."""
@@ -279,6 +327,11 @@ class DistinctUsers:
             copies = [raw for raw in await self.client.run([("GET", name) for name in chunk]) if raw is not None]
             if copies:
                 yield copies
+
+
+async def release(states: Iterable[QueryState]) -> None:
+    for state in states:
+        await state.release()
 
 
 def _by_part(query: DistinctQuery) -> list[list[str]]:

@@ -73,7 +73,7 @@ def fill(ledger: LedgerWriter) -> None:
 
 async def _rolling(of: Statistics) -> Any:
     held = await of.find_periods(DAYS)
-    return await count_rolling(of.users, [held.distinct_query([day], [EVERYTHING]) for day in DAYS], 2)
+    return await count_rolling(of.distinct, [held.distinct_query([day], [EVERYTHING]) for day in DAYS], 2)
 
 
 QUESTIONS: dict[str, Question] = {
