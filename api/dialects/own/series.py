@@ -268,7 +268,8 @@ class SeriesQuestion:
         if await held.reads(keys, named) > MAX_READS:
             raise BadParameterError(
                 "group_by" if self.filters.group_by else "from",
-                f"That would read more than {MAX_READS} counters: ask for fewer periods or one realm.",
+                f"That would read more than {MAX_READS} counters: ask for fewer periods, or filter by "
+                f"{filters.narrower(self.filters.group_by)}.",
             )
         async for period, scope, counts in statistics.read_scopes(held, keys, named):
             self._add(sums, named[scope], numbers[period], counts)

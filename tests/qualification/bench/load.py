@@ -102,9 +102,9 @@ def questions(today: date) -> list[WideQuestion]:
 class MeasuredApi(ApiProcess):
     """The api in a process that writes its costs at its end."""
 
-    def __init__(self, *, production_loop: bool = False, **settings: str) -> None:
+    def __init__(self, *, production_loop: bool = False, patient: bool = False, **settings: str) -> None:
         super().__init__(**settings)
-        self._loop = ("--uvloop",) if production_loop else ()
+        self._loop = (*(("--uvloop",) if production_loop else ()), *(("--patient",) if patient else ()))
 
     def command(self) -> Sequence[str | Path]:
         return (sys.executable, "-m", MODULE, self.folder / "costs.json", *self._loop)
