@@ -1,7 +1,8 @@
 // The users of each kind in the last period of the range that is over, against the compared one.
 
 import { asked, SERIES } from "./charts_lifecycle.js";
-import { figureOf, figureText, inWords } from "./lifecycle.js";
+import { spanText } from "./dates.js";
+import { figureOf, figureText, inWords, isWeek } from "./lifecycle.js";
 import { Part } from "./part.js";
 import { spark } from "./spark.js";
 import { changeText, exactness, make } from "./text.js";
@@ -53,7 +54,7 @@ export class LifecycleTile extends Part {
     const { row, rows, definition } = model;
     const { id, title } = this.tile;
     const figure = figureOf(row[id]);
-    this.heading.textContent = `${title} in ${inWords(row.period)}${row.ended ? "" : " so far"}`;
+    this.heading.textContent = `${title}${isWeek(row.period) ? `, ${spanText(row)}` : ` in ${inWords(row.period)}`}${row.ended ? "" : " so far"}`;
     this.heading.title = definition[id];
     this.value.textContent = figureText(figure);
     this.value.dataset.bound = String(figure.fewerThan !== null);
