@@ -1,7 +1,7 @@
 // New, returning, reactivated and lapsed users: the question, and the conversion of its answer.
 
 import { mondayOf, plusDays, spanText } from "./dates.js";
-import { byOf, daysOfPeriod, figureCells, figureColumns, figureOf, PERIODS, listed, NEW, sinceText, spanBefore, UNKNOWN } from "./lifecycle.js";
+import { byOf, daysOfPeriod, definedText, figureCells, figureColumns, figureOf, listed, NEW, PERIODS, sinceText, spanBefore, UNKNOWN } from "./lifecycle.js";
 import { compared, dotted } from "./models.js";
 
 /** @typedef {import("./filters.js").Chosen} Chosen @typedef {import("./lifecycle.js").Figure} Figure */
@@ -46,7 +46,7 @@ async function lifecycle(asker, chosen) {
     const errors = rows.map((row) => (wanted(row) ? figureOf(row[id]) : UNKNOWN));
     return { id, kind: "bar", values: errors.map(({ value }) => value), errors, ...more };
   };
-  const series = SERIES.map(({ id, ...more }) => bars(id, { ...more, raw: now.definition[id] }));
+  const series = SERIES.map(({ id, ...more }) => bars(id, { ...more, raw: definedText(now, id) }));
   const undivided = bars("active", { id: "undivided", name: "Active, kind unknown", raw: "Users of a period without known users before it", color: 8, light: true }, isUndivided);
   if (undivided.values.some(Boolean)) series.unshift(undivided);
   const hint = [`${spanText(now)}, by ${by}`];
