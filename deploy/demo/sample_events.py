@@ -23,6 +23,8 @@ from schemas.ledger.periods import Month
 EVENTS_PER_USER: Final = 30
 ZIPF: Final = 0.5
 SEED: Final = 20_260_501
+TRAVELLERS: Final = 4
+"""One user of this many of a second region is a user of the first too."""
 USERS_AT_FIRST: Final = 0.45
 """Share of all users that had joined when the sample begins."""
 TRIAL_SHARE: Final = 0.3
@@ -98,10 +100,13 @@ class _Drawn:
 
 
 class SampleEvents:
-    """An iterator over `count` records up to `until`; `expected` grows with it. Memory holds one hour at a time."""
+    """An iterator over `count` records up to `until`; `expected` grows with it. Memory holds one hour at a time.
 
-    def __init__(self, count: int, until: datetime) -> None:
-        self.count, self.until = count, until
+    `abroad` names a second region: a quarter of its users have the names of users of the first.
+    """
+
+    def __init__(self, count: int, until: datetime, abroad: str = "") -> None:
+        self.count, self.until, self._abroad = count, until, abroad
         first = site.first_month(until).span.first
         self._first = datetime(first.year, first.month, first.day, tzinfo=UTC)
         self.expected = Expected()
@@ -123,7 +128,8 @@ class SampleEvents:
         for number in range(people):
             late = number / people
             shares = {realm: share * (1 - late) + last[realm] * late for realm, share in first.items()}
-            names.append(f"{_Drawn(shares).one(self._random)}/u{number:06}")
+            prefix = self._abroad if number % TRAVELLERS else ""
+            names.append(f"{_Drawn(shares).one(self._random)}/{prefix}u{number:06}")
         return names
 
     def _leave(self, number: int) -> datetime:

@@ -14,7 +14,7 @@ export function actions(board, filters, zone) {
   on("view-csv", () => {
     const chosen = filters.read();
     const parts = board.shown(chosen.tab).map(({ part }) => ({ part: part.title, table: part.table() })).filter(({ table }) => table);
-    const names = { from: chosen.from, to: chosen.to, timezone: zone, realm: chosen.realm, client_id: chosen.client };
+    const names = { from: chosen.from, to: chosen.to, timezone: zone, ...(filters.config.region && { region: chosen.region || filters.config.region }), realm: chosen.realm, client_id: chosen.client };
     saveText(viewCsv(parts, names), `authtally-${chosen.tab}-${chosen.from}-${chosen.to}.csv`);
   });
   on("print", () => window.print());

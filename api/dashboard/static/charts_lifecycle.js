@@ -2,7 +2,7 @@
 
 import { mondayOf, plusDays, spanText } from "./dates.js";
 import { byOf, daysOfPeriod, definedText, figureCells, figureColumns, figureOf, listed, NEW, PERIODS, sinceText, spanBefore, UNKNOWN } from "./lifecycle.js";
-import { compared, dotted } from "./models.js";
+import { compared, dotted, ownRegionOnly } from "./models.js";
 
 /** @typedef {import("./filters.js").Chosen} Chosen @typedef {import("./lifecycle.js").Figure} Figure */
 
@@ -28,6 +28,7 @@ function pieces({ from, to }, by) {
 /** The answer of the chosen periods and of the compared ones. @param {Chosen} chosen */
 export async function asked(asker, chosen) {
   const by = byOf(chosen);
+  ownRegionOnly(chosen, "New, returning and lapsed users");
   const of = async (span) => {
     const answers = await Promise.all(
       pieces(span, by).map(({ from, to }) => asker.ask("/v1/lifecycle", { granularity: by, from, to, ...chosen.query })),

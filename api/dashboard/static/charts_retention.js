@@ -3,6 +3,7 @@
 import { lengthOf, months, monthText, spanText } from "./dates.js";
 import { laterText } from "./heat_map.js";
 import { byOf, figureCells, figureColumns, figureOf, figureText, inWords, isWeek, listed, NEW, PERIODS, periodText, sinceText, wholeSpan } from "./lifecycle.js";
+import { ownRegionOnly } from "./models.js";
 import { decimal, exactness, percent } from "./text.js";
 
 /** The most periods after a cohort's own: the API has a deadline per answer. */
@@ -14,6 +15,7 @@ export async function retention(asker, chosen) {
   const whole = wholeSpan(chosen, by);
   const periods = by === "week" ? lengthOf(whole.from, whole.to) / 7 : months(whole.from, whole.to).length;
   const most = Math.max(1, Math.min(MOST_AGES[by], periods - 1));
+  ownRegionOnly(chosen, "Figures of retention");
   const answer = await asker.ask("/v1/retention", { granularity: by, cohort, ages: String(most), from: chosen.from, to: chosen.to, ...chosen.query });
   const rows = answer.items.map((item) => ({
     period: item.period, head: isWeek(item.period) ? spanText(item) : monthText(item.period), name: periodText(item.period), users: figureOf(item.users),
