@@ -37,8 +37,9 @@ CALLERS: Final = 100
 MEMORY_GOAL: Final = 300 * 2**20
 CALLBACK_GOAL_MS: Final = 100.0
 P99_GOAL: Final = 3.0
-IDLE_PROBES: Final = 200
-"""Pairs of requests of another caller to an idle api."""
+IDLE_PROBES: Final = 50
+"""Ordinary questions of another caller to an idle api, and CACHED_PROBES times as many cached ones."""
+CACHED_PROBES: Final = 4
 LOAD_S: Final = 4.0
 """The callers ask again, for other answers, until this time has passed, so that every probe meets the load."""
 CACHED: Final = "/jans-auth/restv1/internal/stat?month=202611"
@@ -189,9 +190,16 @@ class Probe(NamedTuple):
     status: int
 
 
-async def _probe(api: MeasuredApi, numbers: Iterator[int], until: Callable[[int], bool]) -> list[tuple[Probe, Probe]]:
-    """A cached and an ordinary question of another caller, one after the other."""
-    found: list[tuple[Probe, Probe]] = []
+class Probes(NamedTuple):
+    """Requests of another caller, one after the other."""
+
+    cached: list[Probe]
+    ordinary: list[Probe]
+
+
+async def _probe(api: MeasuredApi, numbers: Iterator[int], until: Callable[[int], bool]) -> Probes:
+    """Ask until `until` of the number of ordinary questions is false."""
+    found = Probes([], [])
     clock = ~api.pid << 3 | 2  # The CPU-time clock of another process, as clock_getcpuclockid makes it.
     async with aiohttp.ClientSession() as session:
 
@@ -203,8 +211,10 @@ async def _probe(api: MeasuredApi, numbers: Iterator[int], until: Callable[[int]
             passed, used = time.perf_counter() - started, time.clock_gettime(clock) - spent
             return Probe(passed * 1000, used * 1000, response.status)
 
-        while until(len(found)):
-            found.append((await one(CACHED), await one(ORDINARY.replace("{n}", str(next(numbers))))))
+        while until(len(found.ordinary)):
+            for _ in range(CACHED_PROBES):
+                found.cached.append(await one(CACHED))
+            found.ordinary.append(await one(ORDINARY.replace("{n}", str(next(numbers)))))
     return found
 
 
@@ -271,10 +281,10 @@ def _cost(store: Valkey, question: WideQuestion, callers: int) -> Cost:
         url = f"http://{api.address}"
         load.submit(ask_in_process, url, WideQuestion("", "/health/live"), 1, 0).result()
         numbers = count(1)
-        idle = list(zip(*asyncio.run(_probe(api, numbers, lambda pairs: pairs < IDLE_PROBES)), strict=True))
+        idle = asyncio.run(_probe(api, numbers, lambda ordinary: ordinary < IDLE_PROBES))
         started = time.perf_counter()
         asked = load.submit(ask_in_process, url, question, callers, LOAD_S)
-        loaded = list(zip(*asyncio.run(_probe(api, numbers, lambda pairs: not asked.done() or pairs < 2)), strict=True))
+        loaded = asyncio.run(_probe(api, numbers, lambda ordinary: not asked.done() or ordinary < 2))
         statuses, body = asked.result()
         seconds = time.perf_counter() - started
         peak = int(api.costs()["peak_bytes"])

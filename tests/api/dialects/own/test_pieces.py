@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from datetime import date
+from typing import Any
 
 import pytest
 
@@ -35,8 +36,9 @@ class Table(Part, frozen=True, kw_only=True):
 
 def answer(rows: int, more: int = 0) -> Answer[Table]:
     """The label is in some rows only, and looks like the member that holds the rows."""
+    labels: dict[str, Any] = {"realm": '"items":[]'}
     items = [
-        Row(period="2028-02", first=LAST, last=LAST, failed=number, **({"realm": '"items":[]'} if number % 3 else {}))
+        Row(period="2028-02", first=LAST, last=LAST, failed=number, **(labels if number % 3 else {}))
         for number in range(rows)
     ]
     more_rows = [{"from": "2028-02-01", "unattributed": number} for number in range(more)]
