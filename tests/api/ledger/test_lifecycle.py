@@ -19,7 +19,7 @@ from schemas.ledger.periods import Week
 from tests.api.conftest import Api, Clock, Serve
 from tests.api.ledger.lifecycle_oracle import FIGURES, Site, deviation, expected_rows, instant, site
 from tests.api.ledger_writer import PREFIX
-from tests.api.own_sample import NOON, query_api
+from tests.api.own_sample import NOON
 from tests.api.sources import by_file, listed
 from tests.api.worker import count, login
 from tests.integration.sites import GIVE_BACK, TAKE
@@ -38,13 +38,23 @@ def clock(clock: Clock) -> Clock:
     return clock
 
 
+async def ask(api: Api, path: str, token: str | None = None) -> Any:
+    """The answer. On a machine under load the first question may miss its deadline: its merged periods stay."""
+    for _ in range(20):
+        answer = await api.get(path, token)
+        if answer.status != 503:
+            break
+    assert answer.status == 200, answer.text
+    return answer.json
+
+
 async def compare(api: Api, of: Site, *, exact: bool | None = None, query: str = "") -> None:
     """All figures of months and weeks against the oracle."""
     for granularity, names in (("month", MONTHS), ("week", WEEKS)):
         users = of.users(granularity)
         start = "2026-05-01" if granularity == "month" else Week.of(FIRST + timedelta(days=28)).span.first
         path = f"granularity={granularity}&from={start}{query}"
-        lifecycle = await query_api(api, f"/v1/lifecycle?{path}")
+        lifecycle = await ask(api, f"/v1/lifecycle?{path}")
         before = sorted(name for name in users if name < names[0])[-1:]
         expected = expected_rows(users, before + names)
         compared = 0
@@ -55,7 +65,7 @@ async def compare(api: Api, of: Site, *, exact: bool | None = None, query: str =
                 compared += 1
         assert compared >= 5 * (len(names) - 1)
         for cohort in ("active", "new"):
-            retention = await query_api(api, f"/v1/retention?{path}&cohort={cohort}&ages=5")
+            retention = await ask(api, f"/v1/retention?{path}&cohort={cohort}&ages=5")
             check_cohorts(retention["items"], users, cohort)
 
 
@@ -110,7 +120,7 @@ async def test_a_cluster_answers_the_same(serve: Serve, redis_url: str, cluster:
         await count(url, of.events, redis_cluster=clustered, exact_up_to=few)
         api = await serve(redis_url=url, redis_cluster=clustered, exact_up_to=few)
         paths = ("/v1/lifecycle", "/v1/lifecycle?granularity=week", "/v1/retention", "/v1/retention?cohort=new")
-        answers = [await query_api(api, path) for path in paths]
+        answers = [await ask(api, path) for path in paths]
         found.append([answer["items"] for answer in answers])
     assert found[0] == found[1]
 
@@ -149,7 +159,7 @@ async def test_months_are_compared_with_all_months_before(serve: Serve, redis_ur
     users = {"2026-08": "abc", "2026-09": "abd", "2026-10": "bde", "2026-11": "ce"}
     await count(redis_url, [login(f"{month}-05{NOON}", user) for month, names in users.items() for user in names])
     api = await serve(redis_url=redis_url)
-    answer = await query_api(api, "/v1/lifecycle?from=2026-08-01")
+    answer = await ask(api, "/v1/lifecycle?from=2026-08-01")
     assert {item["period"]: tuple(item[figure]["value"] for figure in FIGURES) for item in answer["items"]} == {
         "2026-08": (3, None, None, None, None),
         "2026-09": (3, 1, 2, 0, 1),
@@ -159,9 +169,9 @@ async def test_months_are_compared_with_all_months_before(serve: Serve, redis_ur
     assert [item["ended"] for item in answer["items"]] == [True, True, True, False]
     assert [item.get("unknown") for item in answer["items"]] == ["history", None, None, None]
     assert answer["history"] == {"since": "2026-08-05", "reason": "first_counted", "imported": []}
-    later = await query_api(api, "/v1/lifecycle?from=2026-10-01&to=2026-10-31")
+    later = await ask(api, "/v1/lifecycle?from=2026-10-01&to=2026-10-31")
     assert later["items"] == answer["items"][2:3], "the window does not change what was before"
-    retention = await query_api(api, "/v1/retention?from=2026-08-01")
+    retention = await ask(api, "/v1/retention?from=2026-08-01")
     assert [[cell["rate"]["value"] for cell in item["ages"]] for item in retention["items"]] == [
         [0.666667, 0.333333, 0.333333],
         [0.666667, 0.0],
@@ -202,13 +212,13 @@ async def test_everybody_sees_their_realms_only(serve: Serve, redis_url: str, cl
     api = await serve(redis_url=redis_url, **KEPT, **by_file(tmp_path, *principals, both))
     seen = {"all": (5, 1, 3, 1, 1), "acme": (2, 0, 1, 1, 1), "both": (5, 1, 3, 1, 1)}
     for principal, row in seen.items():
-        answer = await query_api(api, "/v1/lifecycle", principal)
+        answer = await ask(api, "/v1/lifecycle", principal)
         assert tuple(answer["items"][-1][figure]["value"] for figure in FIGURES) == row, principal
     for filtered in ("realm=acme", "realm=acme&client_id=web"):
-        answer = await query_api(api, f"/v1/lifecycle?{filtered}", "all")
+        answer = await ask(api, f"/v1/lifecycle?{filtered}", "all")
         assert tuple(answer["items"][-1][figure]["value"] for figure in FIGURES) == seen["acme"]
         assert answer["filters"]["realm"] == "acme"
-    hidden = await query_api(api, "/v1/lifecycle?realm=globex", "acme")
+    hidden = await ask(api, "/v1/lifecycle?realm=globex", "acme")
     assert {item["active"]["value"] for item in hidden["items"]} == {0}
 
 
@@ -243,9 +253,9 @@ async def test_weeks_need_the_days_back_to_the_first_of_a_month(serve: Serve, re
     assert (refused.status, refused.json["parameter"]) == (400, "from")
     assert "2026-10-01" in refused.json["detail"]
     assert "RETAIN_DAYS" in refused.json["detail"]
-    answer = await query_api(api, "/v1/lifecycle?granularity=week&from=2026-11-09")
+    answer = await ask(api, "/v1/lifecycle?granularity=week&from=2026-11-09")
     assert [item["reactivated"]["value"] for item in answer["items"]] == [1, 0]
-    assert (await api.get("/v1/retention?granularity=week&from=2026-10-20")).status == 200, "it needs nothing before"
+    assert (await ask(api, "/v1/retention?granularity=week&from=2026-10-20"))["items"], "it needs nothing before"
 
 
 @pytest.mark.parametrize(
@@ -269,7 +279,7 @@ async def test_nobody_is_new_before_users_are_known(
         of = ShardKeys(PREFIX, Shard("auth.logins", 0))
         for name, text in meta.items():
             server.hset(of.meta, name, text.replace("{2026-09-07}", _ms("2026-09-07")).replace("{2026-01-07}", "1"))
-    answer = await query_api(await serve(redis_url=redis_url), f"/v1/lifecycle?from=2026-08-01{filtered}")
+    answer = await ask(await serve(redis_url=redis_url), f"/v1/lifecycle?from=2026-08-01{filtered}")
     assert (answer["history"]["since"], answer["history"]["reason"]) == (since, reason)
     for item in answer["items"]:
         known = since is not None and item["from"] > since
@@ -288,7 +298,7 @@ async def test_an_imported_month_takes_no_part(serve: Serve, redis_url: str, clo
     with redis.Redis.from_url(redis_url) as server:
         server.hset(keys.imported(PREFIX), mapping={"2026-09/active": 77, "2026-09/source": "old"})
     api = await serve(redis_url=redis_url)
-    answer = await query_api(api, "/v1/lifecycle?from=2026-08-01")
+    answer = await ask(api, "/v1/lifecycle?from=2026-08-01")
     assert answer["history"]["imported"] == ["2026-09"]
     imported, following, last = answer["items"][1:]
     assert (imported["active"]["value"], imported["active"]["standard_error"], imported["imported"]) == (
@@ -300,7 +310,7 @@ async def test_an_imported_month_takes_no_part(serve: Serve, redis_url: str, clo
     assert [following[name]["value"] for name in FIGURES] == [2, 1, None, None, None]
     assert (imported["unknown"], following["unknown"]) == ("imported", "imported")
     assert [last[name]["value"] for name in FIGURES] == [2, 1, 1, 0, 1]
-    retention = await query_api(api, "/v1/retention?from=2026-08-01")
+    retention = await ask(api, "/v1/retention?from=2026-08-01")
     assert [cell.get("unknown") for cell in retention["items"][0]["ages"]] == ["imported", None, None]
     assert retention["items"][1]["users"]["value"] == 77
     assert {cell["rate"]["value"] for cell in retention["items"][1]["ages"]} == {None}
@@ -313,15 +323,15 @@ async def test_nothing_is_left_behind(serve: Serve, redis_url: str, clock: Clock
     with redis.Redis.from_url(redis_url) as server:
         before = set(server.scan_iter())
         for path in ("/v1/lifecycle", "/v1/retention?cohort=new", "/v1/retention?granularity=week"):
-            assert (await query_api(api, path))["items"]
+            assert (await ask(api, path))["items"]
             assert set(server.scan_iter()) == before
 
 
 async def test_an_empty_ledger_knows_nothing(serve: Serve, redis_url: str, clock: Clock) -> None:
     api = await serve(redis_url=redis_url)
-    answer = await query_api(api, "/v1/lifecycle")
+    answer = await ask(api, "/v1/lifecycle")
     assert answer["history"] == {"since": None, "reason": None, "imported": []}
     assert len(answer["items"]) == 12
     assert {item["unknown"] for item in answer["items"]} == {"history"}
-    future = await query_api(api, "/v1/lifecycle?from=2027-01-01&to=2027-02-01")
+    future = await ask(api, "/v1/lifecycle?from=2027-01-01&to=2027-02-01")
     assert future["items"] == []

@@ -45,12 +45,12 @@ def test_estimate_of_the_highest_registers_is_that_of_the_merged_sketches() -> N
             assert client.pfcount(*map(str, union)) == redis_estimate(registers[union].max(axis=0)), union
 
 
-@pytest.mark.parametrize(("parts", "sites"), [(4, 400), (16, 200)])
+@pytest.mark.parametrize(("parts", "sites"), [(4, 600), (16, 300)])
 def test_intervals_contain_the_truth_and_bounds_are_above_it(parts: int, sites: int) -> None:
     found = list(summary(parts, simulate(parts, sites, 7)))
     assert {row["figure"] for row in found} == FIGURES
-    # So few sites differ from the goal by chance.
-    assert not missed(found, [], slack=0.03)
+    # So few sites miss the goal by chance: 0.04 are about two standard errors of a share.
+    assert not missed(found, [], slack=0.04)
 
 
 @pytest.mark.parametrize(
