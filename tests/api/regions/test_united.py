@@ -1,4 +1,4 @@
-"""Figures over regions are those of one ledger that counted the events of all regions: to the bit, sketches included."""
+"""Figures over regions are those of one ledger that counted the events of all regions: to the bit, also sketches."""
 
 from __future__ import annotations
 
@@ -160,7 +160,8 @@ async def test_distinct_users_are_added_and_no_sketch_leaves(start: Start, store
     eu, us = regions["eu"], regions["us"]
     path = f"/v1/active-users?{SPAN}&granularity=month"
     answer = await eu.whole(f"{path}&region=all")
-    assert answer["complete"] and answer["region_users"] == "distinct"
+    assert answer["complete"]
+    assert answer["region_users"] == "distinct"
     (own,), (other,) = (await eu.ask(path))["items"], (await us.ask(path))["items"]
     (sum_,) = answer["items"]
     assert sum_["value"] == own["value"] + other["value"]
