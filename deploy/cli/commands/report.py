@@ -8,7 +8,7 @@ import click
 
 from deploy.cli.commands.options import Choice, json_option, settings_errors_as_usage
 
-QUESTIONS = ("overview", "active-users", "logins", "tokens", "accounts", "m2m", "pipeline")
+QUESTIONS = ("overview", "active-users", "logins", "tokens", "accounts", "m2m", "otp-tokens", "pipeline")
 VERIFY = "verify"
 
 
@@ -62,6 +62,7 @@ def report(
       authtally report
       authtally report active-users --granularity month --from 2026-01-01
       authtally report logins --group-by reason --url https://stats.example.org --token-file token
+      authtally report otp-tokens --realm acme
       authtally report pipeline --json
 
     The token needs the scope stats:read. It is read from a file or the environment, because every user of the machine

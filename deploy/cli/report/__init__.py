@@ -35,6 +35,7 @@ QUESTIONS: Final[dict[str, tuple[str, ...]]] = {
     "tokens": _WINDOW,
     "accounts": _WINDOW,
     "m2m": ("month", "realm", "limit"),
+    "otp-tokens": ("from", "to", "realm"),
     "pipeline": (),
 }
 """Each question is a route under `/v1`, with the parameters that it takes."""
