@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
 from api.ledger.client import Command
 from api.ledger.distinct_query import DistinctQuery, ShardScope
-from api.ledger.merged import MIN_SHARDS, Slice, Unit, Vector
+from api.ledger.merged import MIN_SHARDS
 from api.ledger.status import integer
+from api.ledger.vector import Slice, Unit, Vector
 from api.turns import pause
 from schemas.events import MAX_AHEAD
 from schemas.ledger import accuracy, fields
@@ -60,6 +62,18 @@ class HeldPeriods(NamedTuple):
             scopes=tuple(scopes),
         )
 
+    async def reads(self, periods: Iterable[str], scopes: Iterable[Scope]) -> int:
+        """The number of `shard_scopes` of all these periods, without making them."""
+        anywhere, known = 0, Counter[Shard]()
+        for scope in scopes:
+            await pause()
+            known_to = self.known_by.get(scope)
+            if known_to is None:
+                anywhere += 1
+            else:
+                known.update(known_to)
+        return sum(anywhere + known[shard.shard] for period in periods for shard in self.shards.get(period, ()))
+
     def query_of(self, units: Sequence[Unit], parts: int) -> DistinctQuery:
         """The query for the distinct users of single periods and scopes together, in `parts` parts."""
         return DistinctQuery(
@@ -86,9 +100,12 @@ async def find_periods(run: Run, shards: Sequence[ShardKeys], ledger_id: bytes, 
     replies = await run(commands)
     found: dict[str, list[ShardKeys]] = {}
     unlisted: list[tuple[str, ShardKeys]] = []
-    closing: dict[str, list[tuple[ShardKeys, Slice]]] = {
-        period: [] for period in periods if ledger_id and is_closed(period, replies)
-    }
+    closing: dict[str, list[tuple[ShardKeys, Slice]]] = {}
+    earliest = min((int(reply[0]) for reply in replies), default=0)
+    for period in periods if ledger_id else ():
+        await pause()
+        if is_closed(period, earliest):
+            closing[period] = []
     for shard, (now, last_record, scores, position, tokens) in zip(shards, replies, strict=True):
         await pause()
         pruned = _by_a_future_record(last_record, int(now))
@@ -109,12 +126,13 @@ async def find_periods(run: Run, shards: Sequence[ShardKeys], ledger_id: bytes, 
             found.setdefault(period, []).append(shard)
     for period, _ in unlisted:
         closing.pop(period, None)
-    vectors = {
-        period: vector
-        for period, slices in closing.items()
-        if len(found.get(period, ())) >= MIN_SHARDS
-        and (vector := Vector.of(ledger_id, slices, found[period])) is not None
-    }
+    vectors = {}
+    for period, slices in closing.items():
+        await pause()
+        if len(found.get(period, ())) >= MIN_SHARDS:
+            vector = Vector.of(ledger_id, slices, found[period])
+            if vector is not None:
+                vectors[period] = vector
     return HeldPeriods(found, vectors=vectors)
 
 
@@ -133,10 +151,9 @@ async def _exist(run: Run, unlisted: Sequence[tuple[str, ShardKeys]]) -> list[bo
     return [found > 0 for found in await run(commands)]
 
 
-def is_closed(period: str, replies: Iterable[Sequence[Any]]) -> bool:
+def is_closed(period: str, now: int) -> bool:
     """Whether the period has ended in every time zone. Only for speed: a period that changes is merged again."""
-    ended = [datetime.fromtimestamp(int(reply[0]) - DAY_S, UTC).date().isoformat() for reply in replies]
-    return all(period < day[: len(period)] for day in ended)
+    return period < datetime.fromtimestamp(now - DAY_S, UTC).date().isoformat()[: len(period)]
 
 
 def _by_a_future_record(last_record: bytes | None, now: int) -> bool:
