@@ -100,6 +100,11 @@ class ActiveUsersQuestion:
     zone: ZoneInfo
 
     @property
+    def is_wide(self) -> bool:
+        keys = {key for period in self.window.periods for key in period.keys}
+        return self.filters.group_by is not None or len(keys) > NARROW
+
+    @property
     def key(self) -> str:
         return f"{self.window.text} {self.filters.cache_key} {self.limit}"
 
@@ -116,7 +121,7 @@ class ActiveUsersQuestion:
         left_out: LeftOut | UnsetType = UNSET
         if self.filters.group_by is None:
             scopes = await self.filters.scopes(statistics, realms)
-            async with statistics.wide_question(realms) if len(keys) > NARROW else nullcontext():
+            async with statistics.wide_question(realms) if self.is_wide else nullcontext():
                 rows, held = await self._series(statistics, keys, scopes)
             rows = [_standing(row, period, imported) for row, period in zip(rows, self.window.periods, strict=True)]
         else:
