@@ -37,6 +37,7 @@ from api.ingest.routes import Ingest
 from api.ledger.client import AUTH_ERRORS, UNREACHABLE, open_ledger, open_shared
 from api.ledger.merged_store import MergedStore
 from api.ledger.statistics import Statistics
+from api.regions.regions import Regions
 from api.settings.settings import ApiSettings
 from api.unmatched import UnmatchedPaths
 from schemas.connections.redis_diagnosis import diagnose_refusal
@@ -71,7 +72,8 @@ def build_app(settings: ApiSettings, clock: Clock = SYSTEM) -> web.Application:
         merged = MergedStore(settings.merged_max_mb << 20, clock, shared, prefix, release)
     statistics = Statistics(ledger, settings, merged)
     cache = Cache(clock, random.random, settings.cache_grace_s, store)
-    services = Services(ledger, statistics, cache, Access(clock), clock, [], shared)
+    regions = Regions(settings, statistics, ledger, clock)
+    services = Services(ledger, statistics, cache, Access(clock, settings.region), clock, [], shared, regions)
     tracing = Tracing(settings.otlp_endpoint) if traces.is_enabled(settings.otlp_endpoint) else None
     # Without traces there is no middleware: even an empty one costs time for each cached answer.
     app = web.Application(middlewares=() if tracing is None else (tracing.middleware,))
@@ -80,6 +82,7 @@ def build_app(settings: ApiSettings, clock: Clock = SYSTEM) -> web.Application:
     app[SETTINGS], app[SERVICES] = settings, services
     app.on_response_prepare.append(add_headers)
     app.cleanup_ctx.append(connect_lifespan)
+    app.cleanup_ctx.append(regions.lifespan)
     app.add_routes(with_expect_handler(health.routes(ledger, services.hits)))
     for dialect in DIALECTS:
         # Routes, not sub-applications, which cost a cached answer a tenth of its time, measured.
@@ -164,7 +167,11 @@ def authenticators(settings: ApiSettings, jwks: Jwks, session: ClientSession, cl
     """The authenticators of AUTH, cheapest first."""
     found: list[Authenticator] = []
     accepted = AcceptedTokens(
-        settings.auth_issuer, settings.auth_audience, settings.auth_realms_claim, settings.auth_realms_required
+        settings.auth_issuer,
+        settings.auth_audience,
+        settings.auth_realms_claim,
+        settings.auth_realms_required,
+        settings.auth_regions_claim,
     )
     if "static" in settings.auth and settings.auth_tokens_file is not None:
         found.append(StaticTokens(settings.auth_tokens_file, clock))

@@ -26,6 +26,7 @@ from api.http.errors import (
     InternalError,
     MethodNotAllowedError,
     TooManyRequestsError,
+    UnavailableError,
 )
 from api.http.places import tenant_of
 from api.http.request_id import REQUEST_ID, bind_request_id, request_id_of
@@ -33,6 +34,8 @@ from api.ledger.client import Client
 from api.ledger.cooldown import RETRY_S
 from api.ledger.statistics import Statistics
 from api.metrics import CACHE_ANSWERS, REQUESTS, Hits, Requests
+from api.regions.regions import Regions
+from api.turns import arrive
 from schemas.time.clock import Clock
 
 log = structlog.get_logger(__name__)
@@ -86,6 +89,13 @@ class Dialect(Protocol[Q]):
     def render_error(self, error: ApiError) -> ErrorBody: ...
 
 
+class Reading(NamedTuple):
+    """How the figures of a question are read, and the key under which they are cached."""
+
+    key: str
+    read: Callable[[], Awaitable[Any]]
+
+
 class Services(NamedTuple):
     """The services that endpoints share."""
 
@@ -97,6 +107,7 @@ class Services(NamedTuple):
     hits: list[Hits]
     shared: Client | None
     """The Redis that api processes share beside the ledger, if one is configured."""
+    regions: Regions
 
 
 Headers = dict[str, str]
@@ -124,7 +135,7 @@ class Boundary:
         """The handler's response, or the rendered error. `handler` may add to the headers that it is given."""
         began, status = self._requests.begin(), 500
         request_id = request_id_of(request.headers)
-        headers = {REQUEST_ID: request_id}
+        headers: Headers = {REQUEST_ID: request_id}
         response: web.StreamResponse
         try:
             with bind_request_id(request_id):
@@ -149,7 +160,8 @@ class Endpoint:
 
     With a `limit` every request counts, whatever its result: against its principal, or, if it has none, its address.
     `admit` runs for every parsed question and raises an ApiError to refuse it. `lists` are parameters that a request
-    may repeat: their values are joined by a space.
+    may repeat: their values are joined by a space. Without a `reading` the answer is that of a product, over regions as
+    REGION_PRODUCTS says.
     """
 
     def __init__(
@@ -159,8 +171,10 @@ class Endpoint:
         limit: RateLimit | None = None,
         admit: Callable[[], None] | None = None,
         lists: Collection[str] = (),
+        reading: Callable[[Any, Principal], Reading] | None = None,
     ) -> None:
         self._dialect = dialect
+        self._reading = reading or self._product_reading
         self._lists = lists
         self._limit = limit
         self._admit = admit
@@ -206,16 +220,18 @@ class Endpoint:
     async def _answer(
         self, request: web.Request, request_key: tuple[str, str | None] | None, headers: Headers
     ) -> web.Response:
+        await arrive()
         principal, expires_at = await self._authenticate(request, headers)
         query = read_query(request)
         encoded = await read_form(request) if request_key is None else query
         question = self._dialect.parse(parse_parameters(encoded, self._lists))
         if self._admit is not None:
             self._admit()
-        key = self._key(question, principal.realms)
+        reading = self._reading(question, principal)
+        key = self._key(reading.key, principal.realms)
 
         async def compute() -> Figures:
-            figures = await question.read(self._services.statistics, principal.realms)
+            figures = await reading.read()
             return Figures(figures, partial=question.is_partial(figures))
 
         dialect = self._dialect
@@ -252,8 +268,24 @@ class Endpoint:
             if allowance.wait_s:
                 raise TooManyRequestsError(allowance.wait_s)
 
-    def _key(self, question: Question, realms: Collection[str] | None) -> str:
-        return f"{self._dialect.variant} {question.key} {tenant_of(realms)}"
+    def _key(self, key: str, realms: Collection[str] | None) -> str:
+        return f"{self._dialect.variant} {key} {self._services.regions.own} {tenant_of(realms)}"
+
+    def _product_reading(self, question: Question, principal: Principal) -> Reading:
+        """A product's answer cannot say that a region is missing or old: it is 503 then."""
+        regions, realms = self._services.regions, principal.realms
+        names = regions.visible(principal) if regions.for_products else ()
+        if len(names) < 2:
+            return Reading(question.key, lambda: question.read(self._services.statistics, realms))
+
+        async def read() -> Any:
+            statistics = regions.over(names)
+            figures = await question.read(statistics, realms)
+            if not all(share.is_complete for share in statistics.finish()):
+                raise UnavailableError("The figures of a region cannot be read at the moment.")
+            return figures
+
+        return Reading(f"{question.key} {names}", read)
 
 
 def _error_response(body: ErrorBody, error: ApiError) -> web.Response:

@@ -57,8 +57,8 @@ MERGED_BYTES: Final = Gauge(
 )
 ACCESS_REFUSALS: Final = Counter(
     "authtally_api_access_refusals",
-    "Requests refused by access control: missing, oversize, refused, scope, realms, session, policy, signature, "
-    "unverifiable.",
+    "Requests refused by access control: missing, oversize, refused, scope, realms, regions, session, policy, "
+    "signature, unverifiable.",
     ["reason"],
     registry=REGISTRY,
 )
@@ -67,6 +67,40 @@ REDIS_ERRORS: Final = Counter(
     "Failed exchanges with Redis by store: ledger or cache.",
     ["store"],
     registry=REGISTRY,
+)
+EXPORTS: Final = Counter(
+    "authtally_api_exports",
+    "Exports to other regions: sketches, number (too few users for sketches), ids (samples of event ids).",
+    ["kind"],
+    registry=REGISTRY,
+)
+PEER_REQUESTS: Final = Counter(
+    "authtally_api_peer_requests",
+    "Requests to the apis of other regions by result: ok, timeout, connection, status, invalid, too_large, refused, "
+    "open (not sent, because the last ones failed).",
+    ["peer", "result"],
+    registry=REGISTRY,
+)
+PEER_UP: Final = Gauge(
+    "authtally_api_peer_up",
+    "1 if the last exchange with a region succeeded and its figures are used, else 0.",
+    ["peer"],
+    registry=REGISTRY,
+)
+PEER_REFUSED: Final = Gauge(
+    "authtally_api_peer_refused",
+    "1 while a region's figures are refused, by reason; without a series for a reason that never occurred.",
+    ["peer", "refusal"],
+    registry=REGISTRY,
+)
+PEER_STAND_INS: Final = Counter(
+    "authtally_api_peer_stand_ins",
+    "Answers over regions that used an earlier export of a region, or had none of it: stand_in, missing.",
+    ["peer", "state"],
+    registry=REGISTRY,
+)
+PEER_KEPT_BYTES: Final = Gauge(
+    "authtally_api_peer_kept_bytes", "Bytes of exports of other regions kept in this process.", registry=REGISTRY
 )
 INGEST_ELEMENTS: Final = Counter(
     "authtally_ingest_elements",

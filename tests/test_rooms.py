@@ -36,6 +36,7 @@ LAYERS: Final = {
             "inventory",
             "auth",
             "audit",
+            "regions",
             "endpoint",
             "unmatched",
             "ingest",

@@ -8,7 +8,13 @@ from typing import Final
 from api.auth.authenticator import Authenticator, RefusedTokenError
 from api.auth.principal import Principal
 from api.cache.single_flight import SingleFlight
-from api.http.errors import InsufficientScopeError, MalformedTokenError, UnauthorizedError, UnavailableError
+from api.http.errors import (
+    ForbiddenError,
+    InsufficientScopeError,
+    MalformedTokenError,
+    UnauthorizedError,
+    UnavailableError,
+)
 from api.metrics import ACCESS_REFUSALS
 from schemas.time.clock import Clock
 
@@ -27,8 +33,10 @@ class Access:
     If an authenticator is unreachable and no other accepts the token, the answer is 503, not 401.
     """
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, region: str = "") -> None:
+        """`region` is the name of this api's region; empty without regions."""
         self._clock = clock
+        self._region = region
         self._authenticators: Sequence[Authenticator] = ()
         self.open = False
         """Whether everybody is answered (AUTH=none)."""
@@ -44,7 +52,7 @@ class Access:
     async def authenticate(self, authorization: str | None, scope: str, address: str | None) -> tuple[Principal, float]:
         """The principal, and its expiry by the monotonic clock. `address` is the caller's.
 
-        Raises UnauthorizedError, UnavailableError.
+        Raises UnauthorizedError, UnavailableError, ForbiddenError for a token of other regions.
         """
         if self.open:
             return Principal(ANYBODY, frozenset({scope})), float("inf")
@@ -56,6 +64,9 @@ class Access:
         # `jans_stat_extra` also grants `jans_stat`; no client needs that, so neither shape copies it.
         if scope not in verified[0].scopes:
             raise _with_reason(InsufficientScopeError(), "scope")
+        if self._region and not verified[0].sees_region(self._region, self._region):
+            ACCESS_REFUSALS.labels("regions").inc()
+            raise ForbiddenError(f"This token is not for region {self._region}.")
         return verified
 
     async def close(self) -> None:

@@ -30,7 +30,7 @@ class RefusedClaimsError(ValueError):
 
 
 class AcceptedTokens(NamedTuple):
-    """Whose tokens are accepted, and how they limit realms."""
+    """Whose tokens are accepted, and how they limit realms and regions."""
 
     issuer: str
     """Required `iss`; empty: any."""
@@ -38,6 +38,7 @@ class AcceptedTokens(NamedTuple):
     """One of them must be in `aud`; empty: any."""
     realms_claim: str
     realms_required: bool
+    regions_claim: str = "regions"
 
 
 def parse(text: str | bytes) -> dict[str, Any]:
@@ -59,7 +60,7 @@ def principal_of(
 ) -> Principal:
     """The principal of an access token. `now` is Unix time. Raises RefusedClaimsError.
 
-    A claim that is null is absent (Janssen before 2025 sends such), except the realms: null there grants none.
+    A claim that is null is absent (Janssen before 2025 sends such), except realms and regions: null grants none.
     """
     present = {name: value for name, value in claims.items() if value is not None}
     missing = [name for name in required if name not in present]
@@ -78,6 +79,7 @@ def principal_of(
         _scopes(present.get("scope", present.get("scp", ""))),
         _realms(claims, accepted),
         expires_at,
+        _granted(claims, accepted.regions_claim),
     )
 
 
@@ -92,13 +94,16 @@ def _check_type(claims: Mapping[str, Any]) -> None:
 
 
 def _realms(claims: Mapping[str, Any], accepted: AcceptedTokens) -> frozenset[str] | None:
-    """One realm as text, even with a space, or a list of realms."""
-    if accepted.realms_claim not in claims:
-        if accepted.realms_required:
-            raise RefusedClaimsError(f"without {accepted.realms_claim}")
+    if accepted.realms_claim not in claims and accepted.realms_required:
+        raise RefusedClaimsError(f"without {accepted.realms_claim}")
+    return _granted(claims, accepted.realms_claim)
+
+
+def _granted(claims: Mapping[str, Any], name: str) -> frozenset[str] | None:
+    """One name as text, even with a space, or a list of names; None without the claim."""
+    if name not in claims:
         return None
-    value = claims[accepted.realms_claim]
-    return frozenset() if value is None else _names(accepted.realms_claim, value) - {""}
+    return frozenset() if claims[name] is None else _names(name, claims[name]) - {""}
 
 
 def _scopes(value: object) -> frozenset[str]:

@@ -28,6 +28,7 @@ class StaticTokens:
                     token.subject,
                     frozenset(token.scopes),
                     None if token.realms is None else frozenset(token.realms),
+                    regions=None if token.regions is None else frozenset(token.regions),
                 ),
             )
             for token in decode(path, content)

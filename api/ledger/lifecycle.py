@@ -14,8 +14,9 @@ from typing import Final, NamedTuple
 
 from api.ledger.client import Command
 from api.ledger.lifecycle_figures import Cohort, Figure, Pair, Row, active_figure
-from api.ledger.temporary_sketches import load, write
-from api.ledger.users import MAX_MERGED, DistinctQuery, DistinctUsers, QueryState, chunks, empty_parts
+from api.ledger.loaded_users import load, temporary_keys, write
+from api.ledger.temporary import Pipeline
+from api.ledger.users import MAX_MERGED, DistinctQuery, DistinctUsers, QueryState, chunks
 from api.turns import pause
 
 MAX_COUNTED: Final = 64
@@ -104,17 +105,18 @@ class _Chain:
     def __init__(self, users: DistinctUsers, parts: int) -> None:
         self._users = users
         self._parts = parts
-        self._nonce = secrets.token_hex(8)
+        self._question = secrets.token_hex(8)
+        self._states: dict[str, QueryState] = {}
+        """By name: those whose temporary sketches may exist."""
         self._numbers = count()
-        self._names: dict[str, list[str]] = {}
-        """The temporary sketches that may exist, by name of the state."""
         self._after = 0
         """The last estimate of the base with the period that was then added to it."""
-        self._base = QueryState(self._new_name(), DistinctQuery(lambda: (), parts), empty_parts(parts))
+        self._base = self._state(DistinctQuery(lambda: (), parts))
 
     async def load(self, query: DistinctQuery) -> QueryState:
         (query,) = await self._users.with_merged([query._replace(parts=self._parts)])
-        (state,) = await load(self._users, [self._new_name()], [query])
+        state = self._state(query)
+        await load(self._users, [state])
         if state.spilled or state.has_sketches or state.exact_count > self._users.exact_up_to:
             await self._write(state)
         return state
@@ -140,9 +142,10 @@ class _Chain:
             return
         await self._write(base)
         await self._write(period)
-        await self._users.client.run(
-            [("PFMERGE", *of_part) for of_part in zip(self._names[base.name], self._names[period.name], strict=True)]
-        )
+        pipeline = Pipeline(self._users.client)
+        for part in range(self._parts):
+            base.temporary(part).absorb(pipeline, period.temporary(part))
+        await pipeline.send()
 
     async def row(self, previous: QueryState, current: QueryState, *, only_previous: bool) -> LifecycleRow:
         alone = self._exact_sizes([[current]])
@@ -194,24 +197,26 @@ class _Chain:
 
     async def release(self, state: QueryState) -> None:
         """Remove the period's temporary sketches; the base keeps its users."""
-        names = self._names.pop(state.name)
+        del self._states[state.name]
         if state.spilled:
-            await self._users.client.run([("UNLINK", *names)])
+            await self._users.client.run([("UNLINK", *temporary_keys(state))])
+        await state.release()
 
     async def close(self) -> None:
-        names = [name for of_state in self._names.values() for name in of_state]
+        names = [name for state in self._states.values() if state.spilled for name in temporary_keys(state)]
         await self._users.client.run([("UNLINK", *chunk) for chunk in chunks(names, MAX_MERGED)])
 
-    def _new_name(self) -> str:
-        name = f"{self._nonce}.{next(self._numbers)}"
-        self._names[name] = [self._users.temporary_sketch(name, part) for part in range(self._parts)]
-        return name
+    def _state(self, query: DistinctQuery) -> QueryState:
+        state = self._users.state(self._question, next(self._numbers), query, self._parts)
+        self._states[state.name] = state
+        return state
 
     async def _write(self, state: QueryState) -> None:
         """Write the users to temporary sketches, once, and forget them here."""
         if state.query is not _WRITTEN:
             await write(self._users, state)
-            state.parts, state.query = empty_parts(self._parts), _WRITTEN
+            await state.release()
+            state.query = _WRITTEN
 
     def _exact_sizes(self, unions: Sequence[Sequence[QueryState]]) -> list[int] | None:
         """The sizes, if all these users are in memory and the largest union may be counted one by one."""
@@ -229,7 +234,7 @@ class _Chain:
         for state in states:
             await self._write(state)
         commands: list[Command] = [
-            ("PFCOUNT", *(self._names[state.name][part] for state in union))
+            ("PFCOUNT", *(state.temporary(part).key for state in union))
             for union in unions
             if union
             for part in range(self._parts)
@@ -238,7 +243,7 @@ class _Chain:
         for chunk in chunks(commands, MAX_COUNTED):
             await pause()
             replies += await self._users.client.run(chunk)
-        found = await self._users.client.run([("EXISTS", *self._names[state.name]) for state in states])
+        found = await self._users.client.run([("EXISTS", *temporary_keys(state)) for state in states])
         if sum(found) < len(states) * self._parts:
             raise TimeoutError(LOST)
         sizes = iter(replies)

@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from itertools import islice
-from typing import Any, Final, NamedTuple
-from zoneinfo import ZoneInfo
+from typing import Any, Final, NamedTuple, Protocol
 
 from api.http.errors import ForbiddenError
 from api.http.places import Places, tenant_of
-from api.ledger.client import Client, Command
+from api.ledger.client import Client, Command, chunks
+from api.ledger.distinct_query import DistinctQuery
+from api.ledger.held_periods import HeldPeriods, find_periods
 from api.ledger.imported import Counts, Imported, decode_months
-from api.ledger.merged import MIN_SHARDS, MergedPeriods, Slice, Unit, Vector
+from api.ledger.merged import MergedPeriods
 from api.ledger.merged_store import MergedStore
+from api.ledger.rolling import count_rolling
 from api.ledger.status import HeldIds, PipelineStatus, ShardStatus, integer, is_date
-from api.ledger.users import ActiveUsers, DistinctQuery, DistinctUsers, ShardScope, chunks
+from api.ledger.users import ActiveUsers, DistinctUsers, ShardScope
 from api.metrics import ACCESS_REFUSALS
 from api.turns import pause
-from schemas.events import MAX_AHEAD
-from schemas.ledger import accuracy, fields, keys
+from schemas.ledger import fields, keys
 from schemas.ledger.keys import Shard, ShardKeys
-from schemas.ledger.periods import Month, period_end
+from schemas.ledger.periods import Month
 from schemas.ledger.scopes import EVERYTHING, OTHER, Scope
 from schemas.settings import CommonSettings
 
@@ -34,24 +35,12 @@ TOKEN: Final = fields.split(fields.token("", ""))[0]
 LABEL_DIMENSIONS: Final = frozenset({"realm", "client", "node"})
 """Dimensions of labels; the other members of the set are words."""
 
-MAX_COMMANDS: Final = 500
+MAX_COMMANDS: Final = 250
 """Most commands of one pipeline, which blocks this process and Redis."""
-DAY_S: Final = 86_400
-"""A period that expires sooner is not merged: by another server's clock its keys may be gone before its index entry."""
-RESTORING: Final = b"%d" % fields.RESTORING
 MAX_WIDE: Final = 3
 """Most questions with a row per label that are computed at the same time: each may hold tens of MB."""
 MAX_WIDE_OF_ONE: Final = 2
 """Most of them of one tenant, so that the wide questions of another never wait for its own."""
-
-READ_EXPIRIES: Final = """
-return {redis.call('TIME')[1], redis.call('HGET', KEYS[2], ARGV[1]), redis.call('ZMSCORE', KEYS[1], unpack(ARGV, 2)),
-        redis.call('GET', KEYS[3]) or '', redis.call('HMGET', KEYS[4], 'epoch', unpack(ARGV, 2))}
-"""
-"""Returns the store's Unix second, the newest record's timestamp, the expiry of each period, position, epoch, tokens.
-
-One script, so that in a Cluster the time comes from the node that has the index.
-"""
 
 
 class MonthFigures(NamedTuple):
@@ -63,41 +52,18 @@ class MonthFigures(NamedTuple):
     source: str | None = None
 
 
-class HeldPeriods(NamedTuple):
-    """The shards that hold each period. Periods that no shard holds are missing."""
+class UsersReader(Protocol):
+    """Counts unions of users."""
 
-    shards: Mapping[str, Sequence[ShardKeys]]
-    """By period."""
-    known_by: Mapping[Scope, Collection[Shard]] = {}
-    """The only shards that know a scope; a missing scope may be in any shard."""
-    vectors: Mapping[str, Vector] = {}
-    """Closed periods that may be merged."""
-
-    def shard_scopes(self, period: str, scopes: Iterable[Scope]) -> Iterator[ShardScope]:
-        for shard in self.shards.get(period, ()):
-            for scope in scopes:
-                known_to = self.known_by.get(scope)
-                if known_to is None or shard.shard in known_to:
-                    yield ShardScope(shard, period, scope)
-
-    def distinct_query(self, periods: Sequence[str], scopes: Sequence[Scope]) -> DistinctQuery:
-        """The query for the distinct users of all these periods and scopes together."""
-        sketches = {accuracy.sketches(period, scope) for period in periods for scope in scopes}
-        return DistinctQuery(
-            lambda: (unit for period in periods for unit in self.shard_scopes(period, scopes)),
-            min(sketches, default=accuracy.K_OTHERS),
-            self.units(periods, scopes),
-        )
-
-    def units(self, periods: Iterable[str], scopes: Collection[Scope]) -> dict[Unit, Vector]:
-        """The periods and scopes that may be merged."""
-        return {
-            (period, scope): self.vectors[period] for period in periods if period in self.vectors for scope in scopes
-        }
+    async def count(self, queries: Sequence[DistinctQuery]) -> list[ActiveUsers]:
+        """One figure per query, in order."""
 
 
 class Statistics:
     """Reads a ledger. Every method raises one of api.ledger.client.UNREACHABLE if Redis does not answer."""
+
+    has_client_sketches = True
+    """Whether `active_clients` can be asked."""
 
     def __init__(self, client: Client, settings: CommonSettings, merged: MergedStore | None = None) -> None:
         """With `merged`, closed periods are merged over all shards and kept there."""
@@ -109,7 +75,8 @@ class Statistics:
         self._merged = (
             None if merged is None else MergedPeriods(client, self._prefix, exact_up_to, merged, cluster=cluster)
         )
-        self.users = DistinctUsers(client, self._prefix, exact_up_to, cluster=cluster, merged=self._merged)
+        self.distinct = DistinctUsers(client, self._prefix, exact_up_to, cluster=cluster, merged=self._merged)
+        self.users: UsersReader = self.distinct
 
     def wide_question(self, realms: Collection[str] | None) -> AbstractAsyncContextManager[None]:
         """A place for one question with a row per label, among those of principals with the same realms."""
@@ -165,6 +132,12 @@ class Statistics:
         held = await self.find_periods(periods)
         return (await self.users.count([held.distinct_query(periods, scopes)]))[0]
 
+    async def rolling(
+        self, held: HeldPeriods, days: Sequence[str], scopes: Sequence[Scope], length: int
+    ) -> list[ActiveUsers]:
+        """Distinct users of each day with the `length - 1` days before it, for the days that have these before them."""
+        return await count_rolling(self.distinct, [held.distinct_query([day], scopes) for day in days], length)
+
     async def counts(self, periods: Sequence[str], scopes: Sequence[Scope]) -> dict[str, Counts]:
         """Counters by period, summed over `scopes`; periods that no shard holds are missing."""
         held = await self.find_periods(periods)
@@ -200,59 +173,8 @@ class Statistics:
     async def find_periods(self, periods: Sequence[str]) -> HeldPeriods:
         """The periods that are held, with their shards."""
         shards, ledger_id = await self._registry()
-        if not periods:
-            return HeldPeriods({})
-        commands: list[Command] = [
-            ("EVAL_RO", READ_EXPIRIES, 4, of.index, of.progress, of.position, of.changes, fields.LAST_RECORD, *periods)
-            for of in shards
-        ]
-        replies = await self.run(commands)
-        found: dict[str, list[ShardKeys]] = {}
-        unlisted: list[tuple[str, ShardKeys]] = []
-        closing: dict[str, list[tuple[ShardKeys, Slice]]] = {
-            period: [] for period in periods if self._merged is not None and is_closed(period, replies)
-        }
-        for shard, (now, last_record, scores, position, tokens) in zip(shards, replies, strict=True):
-            await pause()
-            pruned = _by_a_future_record(last_record, int(now))
-            epoch = b"" if position == RESTORING else tokens[0] or b""
-            for period, score, token in zip(periods, scores, tokens[1:], strict=True):
-                if period in closing:
-                    closing[period].append((shard, (epoch, token or b"", score or b"")))
-                    if score is not None and int(now) < float(score) < int(now) + DAY_S:
-                        del closing[period]
-            for period, score in zip(periods, scores, strict=True):
-                # The score is the period's expiry; then its keys are gone, although the index may still list it.
-                if score is not None and float(score) > int(now):
-                    found.setdefault(period, []).append(shard)
-                elif score is None and pruned:
-                    unlisted.append((period, shard))
-        for (period, shard), there in zip(unlisted, await self._exist(unlisted), strict=True):
-            if there:
-                found.setdefault(period, []).append(shard)
-        for period, _ in unlisted:
-            closing.pop(period, None)
-        vectors = {
-            period: vector
-            for period, slices in closing.items()
-            if len(found.get(period, ())) >= MIN_SHARDS
-            and (vector := Vector.of(ledger_id, slices, found[period])) is not None
-        }
-        return HeldPeriods(found, vectors=vectors)
-
-    async def _exist(self, unlisted: Sequence[tuple[str, ShardKeys]]) -> list[bool]:
-        """For each period and shard, whether keys exist although the index does not list them."""
-        commands: list[Command] = []
-        for period, shard in unlisted:
-            unit = ShardScope(shard, period, EVERYTHING)
-            # A day always has record times; a month may have only users.
-            others = (
-                [shard.record_times(period)]
-                if len(period) > len("2026-11")
-                else [unit.first_sketch, *unit.small_sets(0, 1)]
-            )
-            commands.append(("EXISTS", shard.counts(period, EVERYTHING), *others))
-        return [found > 0 for found in await self.run(commands)]
+        # Without an id no period is merged.
+        return await find_periods(self.run, shards, ledger_id if self._merged is not None else b"", periods)
 
     async def sum_counts(self, held: HeldPeriods, periods: Sequence[str], scopes: Sequence[Scope]) -> dict[str, Counts]:
         """Counters of each of `periods`, held or not, summed over shards and `scopes`."""
@@ -282,6 +204,14 @@ class Statistics:
             for unit, found in zip(chunk, await self._client.run(commands), strict=True):
                 await pause()
                 yield unit, [(fields.split(field.decode()), int(count)) for field, count in found.items()]
+
+    async def read_scopes(
+        self, held: HeldPeriods, periods: Sequence[str], scopes: Collection[Scope]
+    ) -> AsyncIterator[tuple[str, Scope, Iterable[tuple[tuple[str, ...], int]]]]:
+        """The counters of each period and scope, in one or more pieces that the caller adds up."""
+        units = (unit for period in periods for unit in held.shard_scopes(period, scopes))
+        async for unit, counts in self.read_counts(units):
+            yield unit.period, unit.scope, counts
 
     async def labels(self) -> dict[Scope, set[Shard]]:
         """Known realms, clients and nodes, with the shards that know them."""
@@ -323,7 +253,18 @@ class Statistics:
     async def active_clients(self, period: str) -> ActiveUsers:
         """Distinct clients with a successful login or an issued token in a period."""
         held = await self.find_periods([period])
-        return await self.users.count_sketches([shard.clients(period) for shard in held.shards.get(period, ())])
+        return await self.distinct.count_sketches([shard.clients(period) for shard in held.shards.get(period, ())])
+
+    async def ledger_id(self) -> str:
+        """The random id of the ledger; empty before its first worker."""
+        return (await self._registry())[1].decode(errors="replace")
+
+    async def held_periods(self, now: float) -> list[str]:
+        """Every period that any shard holds; `now` is Unix time."""
+        commands: list[Command] = [
+            ("ZRANGE", shard.index, f"({int(now)}", "+inf", "BYSCORE") for shard in await self.shards()
+        ]
+        return sorted({period.decode() for found in await self.run(commands) for period in found})
 
     async def imported(self, realms: Collection[str] | None = None, *, whole: bool = True) -> dict[str, Imported]:
         """Imported months by key (`2025-03`), for a question about the whole deployment; none for any other question.
@@ -341,21 +282,6 @@ class Statistics:
         for chunk in chunks(commands, at_once):
             replies += await self._client.run(chunk)
         return replies
-
-
-def is_closed(period: str, replies: Iterable[Sequence[Any]]) -> bool:
-    """Whether the period has ended in every time zone. Only for speed: a period that changes is merged again."""
-    ends = period_end(period, ZoneInfo("UTC")) + DAY_S
-    return all(int(reply[0]) >= ends for reply in replies)
-
-
-def _by_a_future_record(last_record: bytes | None, now: int) -> bool:
-    """Whether a format 1 worker may have pruned the index too early, by a record timestamp in the future.
-
-    A newest record so far ahead of the store's clock has no other cause.
-    """
-    at_ms = None if last_record is None else integer(last_record.decode(errors="replace"))
-    return at_ms is not None and at_ms > (now + MAX_AHEAD.total_seconds()) * 1000
 
 
 def by_grant(counts: Counts) -> dict[str, dict[str, int]]:

@@ -40,6 +40,8 @@ class ShardStatus(NamedTuple):
     observed: Mapping[str, str]
     unexpected: int = 0
     """Number of unexpected records."""
+    region: str = ""
+    """The region that exported the status; empty for the own ledger."""
 
     @classmethod
     def of(
@@ -59,6 +61,11 @@ class ShardStatus(NamedTuple):
             _decoded(observed),
             unexpected,
         )
+
+    @property
+    def topic(self) -> str:
+        """The topic's name in its region."""
+        return self.keys.shard.topic.removeprefix(f"{self.region}/")
 
     def counter(self, name: str) -> int | None:
         """A counter of progress: 0 if it is absent, None if the stored value cannot be a count."""
@@ -138,6 +145,16 @@ class PipelineStatus(NamedTuple):
     def keeps_dimension(self, setting: str, dimension: str) -> bool:
         """Whether all shards have `dimension` in `setting` (`users_by`, `counts_by`)."""
         return all(dimension in value.split(",") for value in self._settings(setting))
+
+    def region_without(self, setting: str, dimension: str) -> str:
+        """The region of the first shard that does not have `dimension` in `setting`; empty for the own one."""
+        found = (shard for shard in self.shards if dimension not in shard.meta.get(setting, dimension).split(","))
+        return next((shard.region for shard in found), "")
+
+    def region_of_minimum(self, setting: str) -> str:
+        """The region of a shard with the smallest number of a setting; empty for the own one."""
+        smallest = str(self.minimum_setting(setting))
+        return next((shard.region for shard in self.shards if shard.meta.get(setting) == smallest), "")
 
     def setting_values(self, setting: str) -> list[str]:
         """All items of a list setting, over all shards."""

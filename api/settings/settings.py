@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Annotated, Final, Literal, TypeVar
+from typing import Annotated, Final, Literal, Self, TypeVar
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationInfo
+from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, model_validator
 
 from api.settings import quotas, reporting_policy, token_file
 from api.settings.origin import origin_of
+from api.settings.peers_file import ALL, REGION_NAME, PeerEntry
+from api.settings.peers_file import read as read_peers
 from schemas.connections.kafka_settings import http_url
 from schemas.connections.redis_settings import RedisUrl
 from schemas.connections.urls import is_loopback
@@ -64,6 +67,18 @@ def _quotas(path: Path | None) -> Path | None:
     if path is not None:
         quotas.read(path)
     return path
+
+
+def _peers(path: Path | None) -> Path | None:
+    if path is not None:
+        read_peers(path)
+    return path
+
+
+def _region(name: str) -> str:
+    if name and (name == ALL or not re.fullmatch(REGION_NAME, name)):
+        raise ValueError(f"{name!r} is not the name of a region; allowed: 1 to 32 of a-z 0-9 -, not {ALL}; example: eu")
+    return name
 
 
 def _policies(path: Path | None) -> Path | None:
@@ -175,7 +190,7 @@ class ApiSettings(KafkaSettings):
     )
     auth_tokens_file: Annotated[Path | None, AfterValidator(_required_by_method), AfterValidator(_tokens)] = Field(
         None,
-        description="JSON file of static tokens, each with sha256, subject, scopes and optionally realms.",
+        description="JSON file of static tokens, each with sha256, subject, scopes and optionally realms and regions.",
         examples=["/etc/authtally/tokens.json"],
     )
     auth_realms_claim: str = Field(
@@ -184,6 +199,10 @@ class ApiSettings(KafkaSettings):
     )
     auth_realms_required: bool = Field(
         False, description="Whether to refuse JWTs and introspected tokens without AUTH_REALMS_CLAIM."
+    )
+    auth_regions_claim: str = Field(
+        "regions",
+        description="Claim with the regions that a token may see, * for all; without it a token sees REGION only.",
     )
     auth_lookups_per_s: float = Field(
         50,
@@ -267,6 +286,35 @@ class ApiSettings(KafkaSettings):
         description="Seconds after its expiry for which a cached answer still serves while Redis is unreachable.",
     )
 
+    region: Annotated[str, AfterValidator(_region)] = Field(
+        "",
+        description="Name of this deployment among the regions that answer together; empty: no regions.",
+        examples=["eu"],
+    )
+    peers_file: Annotated[Path | None, AfterValidator(_peers)] = Field(
+        None,
+        description="JSON file of the other regions' apis, each with name, url, token_file and optionally ca.",
+        examples=["/etc/authtally/peers.json"],
+    )
+    region_users: Literal["shared", "distinct"] | None = Field(
+        None,
+        description="`shared`: equal user ids of two regions are one user, so sketches are exchanged and united; "
+        "`distinct`: users are added, and no sketch leaves. Required with REGION.",
+        examples=["distinct"],
+    )
+    region_min_users: int = Field(
+        100_000,
+        ge=1,
+        description="Fewest users of a period and scope whose sketch is exported; below it peers get the number only.",
+    )
+    region_timeout_s: float = Field(
+        1.0, ge=0.1, le=1.5, description="Seconds for which one question waits for all its peers together."
+    )
+    region_products: Literal["own", "all"] = Field(
+        "own",
+        description="Whether the surfaces of Janssen, Gluu and Auth0 answer for REGION or for all the token's regions.",
+    )
+
     dashboard: bool = Field(True, description="Whether to serve the dashboard at /.")
     dashboard_client_id: Annotated[str, AfterValidator(_has_issuer)] = Field(
         "",
@@ -343,6 +391,28 @@ class ApiSettings(KafkaSettings):
     ingest_timeout_s: float = Field(
         5.0, ge=0.1, le=60, description="Seconds within which Kafka must acknowledge events; beyond it 503."
     )
+
+    @model_validator(mode="after")
+    def _regions_are_whole(self) -> Self:
+        if not self.region:
+            needless = [name for name in ("peers_file", "region_users") if getattr(self, name) is not None]
+            if needless:
+                raise ValueError(f"{PREFIX}{needless[0].upper()} is set, but {PREFIX}REGION is not")
+            return self
+        if self.region_users is None:
+            raise ValueError(
+                f"{PREFIX}REGION_USERS: is not set, but {PREFIX}REGION is; allowed: shared, if equal user ids of two "
+                "regions are one user, or distinct"
+            )
+        if "none" in self.auth:
+            raise ValueError(f"{PREFIX}REGION is set, but {PREFIX}AUTH=none would export figures to everybody")
+        if self.region in [entry.name for entry in self.peers]:
+            raise ValueError(f"{PREFIX}PEERS_FILE: a peer has the name of {PREFIX}REGION, {self.region}")
+        return self
+
+    @property
+    def peers(self) -> list[PeerEntry]:
+        return [] if self.peers_file is None else read_peers(self.peers_file)
 
     @property
     def secure_cookies(self) -> bool:

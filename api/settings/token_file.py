@@ -1,4 +1,4 @@
-"""The file of static tokens: SHA-256, subject, scopes and realms of each."""
+"""The file of static tokens: SHA-256, subject, scopes, realms and regions of each."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from api.settings.watched_file import read_bounded
 from schemas.decoding_errors import describe
 from schemas.suggestions import did_you_mean
 
-SCOPES: Final = ("stats:read", "metrics:read", "events:write", "read:stats", "reporting")
+SCOPES: Final = ("stats:read", "metrics:read", "events:write", "read:stats", "reporting", "sketches:read")
 """The scopes that routes require. STAT_SCOPE is one more."""
 EXAMPLE: Final = '[{"sha256": "<sha256 of the token, hex>", "subject": "dashboard", "scopes": ["stats:read"]}]'
 
@@ -23,6 +23,7 @@ class TokenEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     subject: str
     scopes: list[str]
     realms: list[str] | None = None
+    regions: list[str] | None = None
 
 
 def read(path: Path) -> list[TokenEntry]:

@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple, Protocol
 import orjson
 from aiohttp import hdrs, web
 
+from api.auth.principal import Principal
 from api.cache.cache import ResponseBody
 from api.dialects.own import (
     active_users,
@@ -21,15 +22,19 @@ from api.dialects.own import (
     otp_tokens,
     overview,
     pipeline,
+    region_states,
     rendering,
     retention,
     series,
 )
+from api.dialects.own.exports import RegionExports
 from api.dialects.own.gauges import GaugesQuestion
 from api.dialects.own.operation import BOM, FORMAT, FORMATS, Operation
 from api.dialects.own.parameters import BadParameterError, Parameters
 from api.dialects.own.pipeline import PipelineQuestion
-from api.endpoint import Endpoint, Services
+from api.dialects.own.region_states import RegionsQuestion
+from api.dialects.own.regional import REGION, AskedRegions, asked_regions, reading
+from api.endpoint import Endpoint, Reading, Services
 from api.http.errors import ApiError, ErrorBody
 from api.inventory.inventory import Inventory
 from api.ledger.statistics import Statistics
@@ -50,10 +55,11 @@ class OwnQuestion(Protocol):
 
 
 class Formatted(NamedTuple):
-    """A question and the format of its answer."""
+    """A question, the format of its answer, and the regions that it names."""
 
     question: OwnQuestion
     form: str
+    regions: AskedRegions | None = None
 
     @property
     def key(self) -> str:
@@ -76,8 +82,8 @@ class Own:
         self, path: str, figures: Any, parse_question: Callable[[Parameters], OwnQuestion], settings: ApiSettings
     ) -> None:
         self.variant = f"{self.name} {path} {settings.timezone} {settings.exact_up_to}"
-        # Not cached: a deleted row must not reappear.
-        self.ttl_s = 0.0 if path == otp_tokens.PATH else float(settings.cache_ttl_s)
+        # Not cached: a deleted row must not reappear, and the state of a region is cheap.
+        self.ttl_s = 0.0 if path in (otp_tokens.PATH, region_states.PATH) else float(settings.cache_ttl_s)
         self.figures = figures
         self._parse_question = parse_question
 
@@ -97,7 +103,9 @@ class Answers(Own):
     ) -> None:
         figures = rendering.Answer[operation.answer]  # type: ignore[name-defined]
         super().__init__(operation.path, figures, parse_question, settings)
-        self._parameters = (*operation.parameters, FORMAT, BOM)
+        self._parameters = (*operation.parameters, *((REGION,) if operation.regional else ()), FORMAT, BOM)
+        self._group_by = next((each for each in operation.parameters if each.name == "group_by"), None)
+        self._regional = operation.regional
         self._form = form
 
     def parse(self, parameters: Mapping[str, str]) -> Formatted:
@@ -107,7 +115,9 @@ class Answers(Own):
             if form != "csv":
                 raise BadParameterError(BOM.name, "`bom=1` is for CSV only: JSON has no byte order mark.")
             form = rendering.CSV_WITH_BOM
-        return Formatted(self._parse_question(checked), form)
+        names = checked.get(REGION) if self._regional else None
+        groups = () if self._group_by is None else checked.get(self._group_by)
+        return Formatted(self._parse_question(checked), form, asked_regions(names, groups))
 
     def render(self, question: Formatted, figures: Any) -> ResponseBody:
         return rendering.render(figures, question.form)
@@ -159,6 +169,7 @@ def routes(settings: ApiSettings, services: Services) -> list[web.RouteDef]:
         (labels.OPERATION, labels.parse),
         (m2m.OPERATION, parse_m2m),
         (pipeline.OPERATION, lambda _: PipelineQuestion()),
+        (region_states.OPERATION, lambda _: RegionsQuestion()),
         (otp_tokens.OPERATION, lambda given: otp_tokens.parse(given, inventory, settings.zone, today())),
     ]
     questions += [(counter.operation, partial(_parse_series, counter, settings, today)) for counter in series.COUNTERS]
@@ -166,8 +177,19 @@ def routes(settings: ApiSettings, services: Services) -> list[web.RouteDef]:
         web.get(operation.path, _negotiated(operation, parse_question, settings, services))
         for operation, parse_question in questions
     ]
-    metrics = Endpoint(Gauges(parse_gauges, settings), services)
+    metrics = Endpoint(Gauges(parse_gauges, settings), services, reading=_own_reading(services))
+    if settings.region:
+        served += RegionExports(settings, services).routes()
     return [*served, web.get(gauges.PATH, metrics.get), web.get(openapi.PATH, _document(settings))]
+
+
+def _own_reading(services: Services) -> Callable[[Formatted, Principal], Reading]:
+    """Always of the own region."""
+
+    def read(asked: Formatted, principal: Principal) -> Reading:
+        return reading(asked.question, None, services, principal)
+
+    return read
 
 
 def _parse_series(
@@ -183,8 +205,15 @@ def _negotiated(
     services: Services,
 ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     """One endpoint per format, since an endpoint's fast path knows the path and the token but not Accept."""
+
+    def read(asked: Formatted, principal: Principal) -> Reading:
+        if operation is region_states.OPERATION:
+            return region_states.reading(services, principal)
+        return reading(asked.question, asked.regions, services, principal)
+
     endpoints = {
-        format_: Endpoint(Answers(operation, parse_question, format_, settings), services) for format_ in FORMATS
+        format_: Endpoint(Answers(operation, parse_question, format_, settings), services, reading=read)
+        for format_ in FORMATS
     }
 
     async def answer(request: web.Request) -> web.StreamResponse:
@@ -221,8 +250,8 @@ def _weight(text: str) -> float:
 
 
 def _document(settings: ApiSettings) -> Callable[[web.Request], Awaitable[web.Response]]:
-    """Open to all: the document contains nothing about this deployment except whether ingest is on."""
-    content = orjson.dumps(openapi.document(ingest=settings.ingest))
+    """Open to all: the document contains nothing about this deployment except whether it has ingest and regions."""
+    content = orjson.dumps(openapi.document(ingest=settings.ingest, regions=bool(settings.region)))
 
     async def answer(_: web.Request) -> web.Response:
         headers = {hdrs.CONTENT_TYPE: rendering.JSON, hdrs.CACHE_CONTROL: "public, max-age=3600"}

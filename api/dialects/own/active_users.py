@@ -19,11 +19,11 @@ from api.dialects.own.completeness import is_complete
 from api.dialects.own.filters import Filters, Group
 from api.dialects.own.operation import Operation
 from api.dialects.own.parameters import BadParameterError, Parameters, choice, choices, limit, number
+from api.dialects.own.regional import REGION_GROUP
 from api.dialects.own.rendering import Answer, imported_count, series_head, user_count
 from api.dialects.own.window import Period, Window
 from api.ledger import users as ledger_users
 from api.ledger.imported import Imported, month_of
-from api.ledger.rolling import count_rolling
 from api.ledger.statistics import HeldPeriods, Statistics
 from api.ledger.status import PipelineStatus
 from api.ledger.users import DistinctQuery
@@ -42,8 +42,16 @@ TRAILING: Final = number(
     window.MAX_ROLLING_DAYS,
 )
 GROUP_BY: Final = choices(
-    "group_by", "One item per label; the dimension must be kept (USERS_BY).", tuple(filters.DIMENSIONS), "realm"
-)._replace(schema={"type": "string", "enum": list(filters.DIMENSIONS)})
+    "group_by",
+    "One item per label; the dimension must be kept (USERS_BY). `region`: also, or only, one per region.",
+    (REGION_GROUP, *filters.DIMENSIONS),
+    "realm",
+)._replace(
+    schema={
+        "type": "string",
+        "enum": [*filters.DIMENSIONS, REGION_GROUP, *(f"{REGION_GROUP},{name}" for name in filters.DIMENSIONS)],
+    }
+)
 NARROW: Final = 62
 """Periods of a series that need no place among the wide questions."""
 MAX_LIMIT: Final = 10_000
@@ -123,9 +131,7 @@ class ActiveUsersQuestion:
         periods = self.window.periods
         rolling_days = len(periods[0].keys)
         if self.window.granularity == "day" and rolling_days > 1:
-            users = await count_rolling(
-                statistics.users, [held.distinct_query([key], scopes) for key in keys], rolling_days
-            )
+            users = await statistics.rolling(held, keys, scopes, rolling_days)
         else:
             users = await statistics.users.count([held.distinct_query(period.keys, scopes) for period in periods])
         return [user_row(period, of) for period, of in zip(periods, users, strict=True)], held.shards.keys()
@@ -204,7 +210,7 @@ def parse(parameters: Parameters, settings: ApiSettings, today: date) -> ActiveU
     rolling_days = parameters.get(TRAILING)
     if rolling_days > 1 and granularity != "day":
         raise BadParameterError("trailing", "`trailing` needs the granularity day.")
-    chosen = parameters.get(GROUP_BY)
+    chosen = [name for name in parameters.get(GROUP_BY) if name != REGION_GROUP]
     if len(chosen) > 1:
         raise BadParameterError("group_by", "`group_by` takes only one of realm, client_id, node.")
     selected = filters.parse(parameters, settings, "users_by", chosen[0] if chosen else None)

@@ -29,7 +29,7 @@ Complete = Annotated[
     bool,
     Meta(
         description="False if labels or words overflowed and count under `__other__`. For a bearer limited to realms "
-        "it covers these realms only."
+        "it covers these realms only. Over regions also false if a region is not current."
     ),
 ]
 Unattributed = Annotated[
@@ -48,6 +48,12 @@ Since = Annotated[
     ),
 ]
 Dimension = Literal["realm", "client_id", "node"]
+RegionName = Annotated[str, Meta(description="The region, in answers grouped by region.")]
+RegionState = Literal["current", "stand_in", "missing"]
+RegionUsers = Annotated[
+    Literal["shared", "distinct"],
+    Meta(description="In answers over regions: `shared` users count once, `distinct` ones once per region."),
+]
 
 
 class Part(Struct, frozen=True, gc=False):
@@ -59,6 +65,31 @@ class AsOf(Part, frozen=True, kw_only=True):
 
     newest_event: Annotated[Time | None, Meta(description="The time of the newest counted event.")]
     lag: Annotated[Count | None, Meta(description="Records not yet counted when a worker last read the log's end.")]
+
+
+class RegionShare(Part, frozen=True, kw_only=True):
+    """How a region takes part in an answer over regions."""
+
+    region: str
+    state: Annotated[
+        RegionState,
+        Meta(description="`stand_in`: its last export is used; `missing`: figures of it are not in the answer."),
+    ]
+    age_s: Annotated[Count | UnsetType, Meta(description="Age of the last export, in seconds.")] = UNSET
+    reason: Annotated[str | UnsetType, Meta(description="Why it is not current.")] = UNSET
+    not_united: Annotated[
+        bool | UnsetType,
+        Meta(
+            description="True if users of it are a number only, because a period and scope has fewer than "
+            "REGION_MIN_USERS: users who are active in two regions may then count twice."
+        ),
+    ] = UNSET
+    imported: Annotated[bool | UnsetType, Meta(description="True if it has imported months, which take no part.")] = (
+        UNSET
+    )
+
+
+Shares = Annotated[list[RegionShare], Meta(description="Only in answers to a question with `region`.")]
 
 
 class Definition(Part, frozen=True, kw_only=True):
@@ -89,6 +120,7 @@ class Item(Part, frozen=True, kw_only=True):
     period: str
     first: date = field(name="from")
     last: date = field(name="to")
+    region: RegionName | UnsetType = UNSET
     realm: str | UnsetType = UNSET
     client_id: str | UnsetType = UNSET
     node: str | UnsetType = UNSET
@@ -110,6 +142,8 @@ class SeriesHead(Days, frozen=True, kw_only=True):
     as_of: AsOf
     complete: Complete
     since: Since
+    regions: Shares | UnsetType = UNSET
+    region_users: RegionUsers | UnsetType = UNSET
 
 
 class Problem(Part, frozen=True, kw_only=True):

@@ -75,7 +75,8 @@ class Filters(NamedTuple):
         """Raises BadParameterError if a shard was counted without a needed dimension."""
         for name, dimension in self._needed:
             if not status.keeps_dimension(self.setting, dimension):
-                raise _not_kept_error(name, dimension, self.setting)
+                region = status.region_without(self.setting, dimension)
+                raise _not_kept_error(name, dimension, self.setting, region)
 
     @property
     def _needed(self) -> list[tuple[str, str]]:
@@ -162,9 +163,11 @@ def _with_other_labels(known: Mapping[Scope, Collection[Shard]]) -> set[Scope]:
     return {*known, *others, *(Scope("client", (realm, OTHER)) for realm in realms)}
 
 
-def _not_kept_error(parameter: str, dimension: str, setting: str) -> BadParameterError:
+def _not_kept_error(parameter: str, dimension: str, setting: str, region: str = "") -> BadParameterError:
+    """`region` is empty for the own one."""
     kind = "Active users" if setting == "users_by" else "Counters"
     name = setting.upper()
+    where = f"in region {region}" if region else "here"
     return BadParameterError(
-        parameter, f"{kind} by {dimension} are not kept here: {name} does not contain `{dimension}`."
+        parameter, f"{kind} by {dimension} are not kept {where}: {name} does not contain `{dimension}`."
     )

@@ -9,7 +9,7 @@ from typing import Final, get_args
 from msgspec import UNSET, UnsetType
 
 from api.dialects.own.active_users import MAX_LIMIT
-from api.dialects.own.answers import AsOf, Complete, Dimension, LeftOut, Part
+from api.dialects.own.answers import AsOf, Complete, Dimension, LeftOut, Part, Shares
 from api.dialects.own.completeness import are_known
 from api.dialects.own.filters import COLUMNS, REALM
 from api.dialects.own.filters import DIMENSIONS as KINDS
@@ -41,6 +41,7 @@ class Labels(Part, frozen=True, kw_only=True):
 
     as_of: AsOf
     complete: Complete
+    regions: Shares | UnsetType = UNSET
     items: list[Label]
     left_out: LeftOut
 

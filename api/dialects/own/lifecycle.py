@@ -57,7 +57,7 @@ class LifecycleQuestion:
         async with statistics.wide_question(realms):
             periods = [known.previous, *known.rows]
             queries = [known.query(period.keys) for period in periods]
-            rows = await lifecycle_rows(statistics.users, known.parts, known.base(), queries)
+            rows = await lifecycle_rows(statistics.distinct, known.parts, known.base(), queries)
         items = [
             _item(row, before, period, known, self.window.today)
             for row, (before, period) in zip(rows, pairwise(periods), strict=True)

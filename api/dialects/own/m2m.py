@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final, NamedTuple
 from msgspec import UNSET, Meta, UnsetType
 
 from api.dialects.own import filters
-from api.dialects.own.answers import AsOf, Complete, Count, Figure, MonthCount, Part, Since, Source
+from api.dialects.own.answers import AsOf, Complete, Count, Figure, MonthCount, Part, Shares, Since, Source
 from api.dialects.own.completeness import is_complete
 from api.dialects.own.filters import REALM, Filters
 from api.dialects.own.operation import Operation
@@ -97,6 +97,7 @@ class M2m(Part, frozen=True, kw_only=True):
     as_of: AsOf
     complete: Complete
     since: Since
+    regions: Shares | UnsetType = UNSET
     tenant: TenantUsage
     active_clients: Figure
     items: list[M2mItem]
@@ -176,12 +177,11 @@ class M2mQuestion:
         tenant: int | None = 0
         used: dict[tuple[str, str], int] = {}
         active: set[tuple[str, str]] = set()
-        everything = [unit for scope in scopes for unit in held.shard_scopes(self.month.key, [scope])]
-        async for _, counts in statistics.read_counts(everything):
+        async for _, _, counts in statistics.read_scopes(held, [self.month.key], scopes):
             tenant = (tenant or 0) + sum(count for parts, count in counts if parts == TOKEN)
         named = {group.scope: (group.columns["realm"], group.columns["client_id"]) for group in groups.rows}
-        async for unit, counts in statistics.read_counts(held.shard_scopes(self.month.key, named)):
-            client = named[unit.scope]
+        async for _, scope, counts in statistics.read_scopes(held, [self.month.key], named):
+            client = named[scope]
             for parts, count in counts:
                 if parts == TOKEN:
                     used[client] = used.get(client, 0) + count
@@ -210,7 +210,7 @@ class M2mQuestion:
 
     async def _active(self, statistics: Statistics, realms: Collection[str] | None, used: ClientUsage) -> ActiveUsers:
         """From the sketch for the whole deployment; for single realms, the clients whose counters show activity."""
-        if realms is None and self.filters.realm is None:
+        if realms is None and self.filters.realm is None and statistics.has_client_sketches:
             return await statistics.active_clients(self.month.key)
         return ActiveUsers(used.active, 0.0)
 

@@ -19,9 +19,11 @@ from api.dialects.own import (
     lifecycle,
     m2m,
     openapi_products,
+    openapi_regions,
     otp_tokens,
     overview,
     pipeline,
+    region_states,
     retention,
     series,
     today,
@@ -31,6 +33,7 @@ from api.dialects.own import filters as own_filters
 from api.dialects.own.answers import Problem
 from api.dialects.own.operation import BOM, FORMAT, Operation
 from api.dialects.own.parameters import Parameter
+from api.dialects.own.regional import REGION
 from api.ingest import openapi as ingest_openapi
 
 PATH: Final = "/openapi.json"
@@ -42,10 +45,11 @@ OPERATIONS: Final = (
     labels.OPERATION,
     m2m.OPERATION,
     pipeline.OPERATION,
+    region_states.OPERATION,
     otp_tokens.OPERATION,
     *(counter.operation for counter in series.COUNTERS),
 )
-SHARED: Final = (window.FROM, window.TO, *own_filters.PARAMETERS, BOM, FORMAT)
+SHARED: Final = (window.FROM, window.TO, *own_filters.PARAMETERS, REGION, BOM, FORMAT)
 """Parameters of several routes."""
 
 JsonSchema = dict[str, Any]
@@ -73,13 +77,21 @@ BEARER: Final = {
     "type": "http",
     "scheme": "bearer",
     "description": "With the scope `stats:read`; `/v1/metrics` needs `metrics:read`, sending events `events:write`, "
+    "exports to other regions `sketches:read`, "
     "and the products' routes the scope that their page names.",
 }
 
 
-def document(*, ingest: bool = False) -> JsonSchema:
-    """The whole document; `ingest` adds the ingest routes."""
-    tags = ["statistics", "operations", *(["ingest"] if ingest else []), *openapi_products.TAGS]
+def document(*, ingest: bool = False, regions: bool = False) -> JsonSchema:
+    """The whole document; `ingest` adds the ingest routes, `regions` those for other regions."""
+    own = ["statistics", "operations", *(["ingest"] if ingest else []), *([openapi_regions.TAG] if regions else [])]
+    tags = [*own, *openapi_products.TAGS]
+    paths = {
+        **_paths(),
+        **(ingest_openapi.PATHS if ingest else {}),
+        **(openapi_regions.PATHS if regions else {}),
+        **openapi_products.PATHS,
+    }
     return {
         "openapi": "3.1.0",
         "info": {
@@ -93,7 +105,7 @@ def document(*, ingest: bool = False) -> JsonSchema:
         "servers": [{"url": "/"}],
         "security": [{"bearer": []}],
         "tags": [{"name": name} for name in tags],
-        "paths": _with_examples({**_paths(), **(ingest_openapi.PATHS if ingest else {}), **openapi_products.PATHS}),
+        "paths": _with_examples(paths),
         "components": {
             "securitySchemes": {"bearer": BEARER, **(ingest_openapi.SECURITY_SCHEMES if ingest else {})},
             "headers": {name: {"description": text, "schema": schema} for name, (text, schema) in HEADERS.items()},
@@ -102,19 +114,22 @@ def document(*, ingest: bool = False) -> JsonSchema:
                 status: {"description": text, "content": {"application/problem+json": {"schema": ref("Problem")}}}
                 for status, text in ERRORS.items()
             },
-            "schemas": _schemas(ingest=ingest),
+            "schemas": _schemas(ingest=ingest, regions=regions),
         },
     }
 
 
-def _schemas(*, ingest: bool) -> JsonSchema:
+def _schemas(*, ingest: bool, regions: bool) -> JsonSchema:
     """The schemas of all answers, events and types that these refer to, by name."""
     answers = [Problem, today.Live, *(operation.answer for operation in OPERATIONS), *openapi_products.ANSWERS]
-    types = [*answers, *(ingest_openapi.TYPES if ingest else [])]
+    types = [*answers, *(ingest_openapi.TYPES if ingest else []), *(openapi_regions.TYPES if regions else [])]
     _, found = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
     for schema in found.values():
         if "description" in schema:
             schema["description"] = cleandoc(schema["description"])
+        # Generators read a boolean schema badly. The refusal of unknown members is of no use to a caller.
+        if schema.get("additionalProperties") is False:
+            del schema["additionalProperties"]
         for member in schema["properties"].values():
             _complete(member)
     return ingest_openapi.schema_of_native_events(found) if ingest else found
@@ -185,7 +200,10 @@ def _get(operation: Operation) -> JsonSchema:
         "summary": operation.summary,
         "description": operation.description,
         "tags": ["statistics"],
-        "parameters": [_used(parameter) for parameter in (*operation.parameters, BOM, FORMAT)],
+        "parameters": [
+            _used(parameter)
+            for parameter in (*operation.parameters, *((REGION,) if operation.regional else ()), BOM, FORMAT)
+        ],
         "responses": {
             "200": {
                 "description": "The figures; the CSV has their items.",

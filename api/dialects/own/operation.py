@@ -25,3 +25,5 @@ class Operation(NamedTuple):
     description: str
     answer: type[Struct]
     parameters: Sequence[Parameter[Any]] = ()
+    regional: bool = True
+    """Whether it can be asked over regions."""

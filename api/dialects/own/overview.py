@@ -109,6 +109,7 @@ class OverviewQuestion:
         keys = list(dict.fromkeys([*self._activity_keys(status, imported), *(row.month for row in months)]))
         complete = await is_complete(statistics, status, dimensions, realms, keys)
         daily, rolling = figures["dau"].value, figures["rolling_30_days"].value
+        members: dict[str, Any] = {**figures}
         answer = Overview(
             day=self.day,
             timezone=self.zone.key,
@@ -116,7 +117,7 @@ class OverviewQuestion:
             as_of=as_of(status),
             complete=complete,
             definition=definition(status),
-            **figures,
+            **members,
             stickiness=round(daily / rolling, 4) if daily is not None and rolling else None,
             activity=ActivitySpans(**activity),
             months=months,

@@ -16,6 +16,8 @@ from api.dialects.own.answers import (
     Definition,
     Exact,
     Part,
+    RegionUsers,
+    Shares,
     Source,
     StandardError,
     Unattributed,
@@ -106,6 +108,8 @@ class Overview(Part, frozen=True, kw_only=True):
     filters: dict[str, str]
     as_of: AsOf
     complete: Complete
+    regions: Shares | UnsetType = UNSET
+    region_users: RegionUsers | UnsetType = UNSET
     definition: Definition
     dau: ComparedUsers
     wau: ComparedUsers

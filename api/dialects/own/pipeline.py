@@ -6,9 +6,9 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
-from api.dialects.own.answers import AsOf, Count, Part, Time
+from api.dialects.own.answers import AsOf, Count, Part, RegionName, Shares, Time
 from api.dialects.own.operation import Operation
 from api.dialects.own.rendering import Answer, as_of
 from api.http.errors import ForbiddenError
@@ -28,6 +28,7 @@ class Partition(Part, frozen=True, kw_only=True):
     microseconds instead of milliseconds.
     """
 
+    region: RegionName | UnsetType = UNSET
     topic: str
     partition: Count
     position: Annotated[Count | None, Meta(description="The next offset to count.")]
@@ -86,6 +87,7 @@ class Pipeline(Part, frozen=True, kw_only=True):
     """All partitions."""
 
     as_of: AsOf
+    regions: Shares | UnsetType = UNSET
     total: PipelineTotal
     items: list[Partition]
 
@@ -111,7 +113,8 @@ class PipelineQuestion:
         status = await statistics.pipeline_status()
         windows = await statistics.held_ids()
         rows = [
-            Partition(**partition(shard), **dedupe_window(windows[shard.keys.shard.tag])) for shard in status.shards
+            Partition(region=shard.region or UNSET, **partition(shard), **dedupe_window(windows[shard.keys.shard.tag]))
+            for shard in status.shards
         ]
         # Every sum has the name of a partition's member; an invalid number counts as 0.
         summed = [name for name in PipelineTotal.__struct_fields__ if name != "adds_up"]
@@ -128,7 +131,7 @@ def partition(shard: ShardStatus) -> dict[str, Any]:
     became["dead"] = _sum(dead.values())
     end, stable, refused = shard.end, shard.observation(fields.STABLE_END), shard.refused
     return {
-        "topic": shard.keys.shard.topic,
+        "topic": shard.topic,
         "partition": shard.keys.shard.partition,
         "position": shard.position,
         "end": None if end is None else end.value,

@@ -78,7 +78,7 @@ class RetentionQuestion:
         base = known.base(known.previous.keys) if compared else None
         async with statistics.wide_question(realms):
             queries = [known.query(period.keys) for period in known.rows]
-            rows = await cohort_rows(statistics.users, known.parts, base, queries, self.ages)
+            rows = await cohort_rows(statistics.distinct, known.parts, base, queries, self.ages)
         items = []
         for place, row in enumerate(rows):
             await pause()

@@ -82,8 +82,11 @@ def parse(
             f"the maximum is {MAX_UNITED_DAYS}.",
         )
     if granularity == "day":
-        spans = ((day, Span.ending(day, rolling_days)) for day in requested.days)
-        periods = [Period(day_key(day), span, [day_key(each) for each in span.days]) for day, span in spans]
+        spans = [Span.ending(day, rolling_days) for day in requested.days]
+        keys = [day_key(day) for day in Span(spans[0].first, requested.last).days]
+        periods = [
+            Period(day_key(span.last), span, keys[number : number + rolling_days]) for number, span in enumerate(spans)
+        ]
     elif granularity == "week":
         weeks = dict.fromkeys(Week.of(day) for day in requested.days)
         periods = [Period(week.text, week.span, week.span.covering(today)) for week in weeks]
@@ -117,9 +120,18 @@ def require_kept(
     keys = [key for key in asked if key not in imported]
     first_day, first_month = oldest_kept(status, today)
     months = [key for key in keys if len(key) == 7]
+    days_in, months_in = (_where(status.region_of_minimum(name)) for name in ("retain_days", "retain_months"))
     if len(months) < len(keys) and status.minimum_setting("retain_days") == 0:
-        raise BadParameterError("granularity", "Days are not kept here (RETAIN_DAYS is 0); use whole months.")
+        raise BadParameterError(
+            "granularity", f"Days are not kept{days_in or ' here'} (RETAIN_DAYS is 0); use whole months."
+        )
     if not is_kept(months, status, today):
-        raise BadParameterError(parameter, f"Months before {first_month.key} are no longer kept (RETAIN_MONTHS).")
+        raise BadParameterError(
+            parameter, f"Months before {first_month.key} are no longer kept{months_in} (RETAIN_MONTHS)."
+        )
     if not is_kept(keys, status, today):
-        raise BadParameterError(parameter, f"Days before {first_day} are no longer kept (RETAIN_DAYS).")
+        raise BadParameterError(parameter, f"Days before {first_day} are no longer kept{days_in} (RETAIN_DAYS).")
+
+
+def _where(region: str) -> str:
+    return f" in region {region}" if region else ""

@@ -31,9 +31,9 @@ class LifecycleModel(MergedModel):
         for scopes in ([EVERYTHING], [REALM]):
             held = await statistics.find_periods([*DAYS, *(month.key for month in MONTHS)])
             base, periods = ([held.distinct_query(keys, scopes) for keys in of] for of in (BASE, PERIODS))
-            found.append(await lifecycle_rows(statistics.users, PARTS, base, periods))
-            found.append(await cohort_rows(statistics.users, PARTS, None, periods, AGES))
-            found.append(await cohort_rows(statistics.users, PARTS, base, periods, AGES))
+            found.append(await lifecycle_rows(statistics.distinct, PARTS, base, periods))
+            found.append(await cohort_rows(statistics.distinct, PARTS, None, periods, AGES))
+            found.append(await cohort_rows(statistics.distinct, PARTS, base, periods, AGES))
         for rows in found:
             for row in rows:
                 check(row)
@@ -91,7 +91,7 @@ class LifecycleModel(MergedModel):
     async def size(self, statistics: Statistics, keys: Sequence[str]) -> int:
         """Of a union, in as many parts as the chain."""
         held = await statistics.find_periods(keys)
-        (users,) = await statistics.users.count([held.distinct_query(keys, [EVERYTHING])._replace(parts=PARTS)])
+        (users,) = await statistics.distinct.count([held.distinct_query(keys, [EVERYTHING])._replace(parts=PARTS)])
         return users.count
 
 

@@ -215,7 +215,7 @@ async def answers(statistics: Statistics) -> list[Any]:
         await statistics.active_over(months, [EVERYTHING]),
         await statistics.active_over([*months, *DAYS], [EVERYTHING, REALM]),
         await statistics.counts([*months, *DAYS], [EVERYTHING]),
-        await count_rolling(statistics.users, [rolling.distinct_query([day], [EVERYTHING]) for day in DAYS], 2),
+        await count_rolling(statistics.distinct, [rolling.distinct_query([day], [EVERYTHING]) for day in DAYS], 2),
     ]
 
 

@@ -25,6 +25,7 @@ import redis
 import api.dialects.own
 from api.settings.settings import ApiSettings
 from deploy.demo.servers import Tansu, Valkey, create_topics
+from schemas.ledger import keys
 from schemas.settings import read
 from schemas.time.clock import Clock
 from tests.api import in_thread
@@ -36,7 +37,7 @@ NOW: Final = datetime.fromisoformat("2026-11-20T12:00:00+00:00")
 WEB: Final = {"realm": "acme", "client_id": "web"}
 TOKEN: Final = "demo-token"
 HEADERS: Final = {"Authorization": f"Bearer {TOKEN}"}
-SCOPES: Final = ["stats:read", "metrics:read", "events:write", "jans_stat", "read:stats", "reporting"]
+SCOPES: Final = ["stats:read", "metrics:read", "events:write", "jans_stat", "read:stats", "reporting", "sketches:read"]
 EVENTS: Final = [
     login("2026-10-20T10:00:00Z", "ada", id="shop:1", **WEB),
     login("2026-10-21T10:00:00Z", "bob", id="shop:2", **WEB),
@@ -46,6 +47,7 @@ EVENTS: Final = [
     token("2026-11-20T10:10:00Z", "client_credentials", "access_token", id="shop:6", realm="acme", client_id="job"),
     account("2026-11-20T10:15:00Z", "signup", id="shop:7", realm="acme"),
 ]
+LEDGER: Final = "5f1d0c8a93e27b46"
 OTP_STATES: Final = [state(f"2026-11-{day}T10:00:00Z", f"hotp-{day}", "token_init", "acme") for day in (18, 19, 20)]
 
 
@@ -122,6 +124,7 @@ AUTH0: Final = {
     "user_id": "a|63",
 }
 FUSIONAUTH: Final = {"id": "6b33", "createInstant": 1795168800000, "type": "user.login.success", "user": {"id": "7d0a"}}
+UNION: Final = {"periods": ["2026-11"], "scopes": ["all"]}
 REQUESTS: Final = (
     Request("active_users", "/v1/active-users?granularity=month&from=2026-10-01&to=2026-11-30"),
     Request("overview", "/v1/overview?date=2026-11-20"),
@@ -134,11 +137,15 @@ REQUESTS: Final = (
     Request("m2m", "/v1/m2m?month=2026-11"),
     Request("otp_tokens", "/v1/otp-tokens?status=total"),
     Request("pipeline", "/v1/pipeline"),
+    Request("regions", "/v1/regions"),
     Request("live", "/v1/live"),
     Request("metrics", "/v1/metrics"),
     post(
         "send_events", "/v1/events", [{**EVENTS[2], "colour": "red"}, EVENTS[4], login("yesterday", "ada", id="shop:8")]
     ),
+    Request("region", "/v1/region"),
+    post("region_export", "/v1/region/export", {"unions": [UNION], "counts": {**UNION, "scopes": ["realm/acme"]}}),
+    Request("region_ids", "/v1/region/ids?hour=494241"),
     post("ingest_keycloak", "/v1/ingest/keycloak", [KEYCLOAK, KEYCLOAK | {"id": "b0c2", "type": "LOGIN_BY_FAX"}]),
     post("ingest_auth0", "/v1/ingest/auth0", [{"log_id": "90020261120", "data": AUTH0}]),
     post("ingest_fusionauth", "/v1/ingest/fusionauth", {"event": FUSIONAUTH}),
@@ -168,13 +175,16 @@ def served(redis_url: str, broker: str, tokens: Path) -> Iterator[str]:
     kept: dict[str, Any] = {"users_by": ("realm", "client"), "counts_by": ("realm", "client")}
     asyncio.run(count(redis_url, EVENTS, partitions=1, **kept))
     asyncio.run(write(redis_url, OTP_STATES, **kept))
+    with redis.Redis.from_url(redis_url) as server:
+        server.set(keys.ledger_id("authtally:"), LEDGER)
     topics = {f"examples.{event}.{uuid.uuid4().hex[:8]}": event for event in ("login", "token", "account")}
     create_topics(broker, dict.fromkeys(topics, 1))
     kafka = {"kafka_bootstrap_servers": broker, "kafka_idempotence": False, "topics": topics, "ingest": True}
     digest = hashlib.sha256(TOKEN.encode()).hexdigest()
     tokens.write_text(json.dumps([{"sha256": digest, "subject": "demo", "scopes": SCOPES}]), encoding="utf-8")
     access = {"auth": ("static",), "auth_tokens_file": tokens}
-    settings = read(ApiSettings, redis_url=redis_url, **access, **kept, **kafka)
+    regions: dict[str, Any] = {"region": "eu", "region_users": "shared", "region_min_users": 1}
+    settings = read(ApiSettings, redis_url=redis_url, **access, **kept, **kafka, **regions)
     with in_thread.served(settings, Clock(now=NOW.timestamp)) as (host, port):
         yield f"http://{host}:{port}"
 

@@ -41,12 +41,12 @@ from tests.api.otp import state, write
 from tests.api.worker import account, count, login, token
 
 DOCUMENT = openapi.document()
-FULL = openapi.document(ingest=True)
+FULL = openapi.document(ingest=True, regions=True)
 
 
-@pytest.mark.parametrize("ingest", [False, True])
-def test_the_document_is_valid(ingest: bool) -> None:
-    OpenAPIV31SpecValidator(openapi.document(ingest=ingest)).validate()
+@pytest.mark.parametrize("more", [False, True])
+def test_the_document_is_valid(more: bool) -> None:
+    OpenAPIV31SpecValidator(openapi.document(ingest=more, regions=more)).validate()
 
 
 NOT_DESCRIBED = ("/health/", "/metrics", "/dashboard")
@@ -56,16 +56,19 @@ UNDESCRIBED_METHODS = ("HEAD", "*")
 """`*` is the route that answers unknown actions of LinOTP with an error."""
 
 
-@pytest.mark.parametrize("ingest", [False, True])
-def test_every_route_is_described(ingest: bool) -> None:
-    app = build_app(read(ApiSettings, auth=("none",), ingest=ingest))
+@pytest.mark.parametrize("more", [False, True])
+def test_every_route_is_described(more: bool, tmp_path: Path) -> None:
+    tokens = tmp_path / "tokens.json"
+    tokens.write_text(json.dumps([{"sha256": "0" * 64, "subject": "nobody", "scopes": []}]))
+    regions: dict[str, Any] = {"region": "eu", "region_users": "distinct"} if more else {}
+    app = build_app(read(ApiSettings, auth=("static",), auth_tokens_file=tokens, ingest=more, **regions))
     served = {
         (route.method.lower(), route.resource.canonical)
         for route in app.router.routes()
         if route.resource is not None and route.method not in UNDESCRIBED_METHODS
     }
     routes = {(method, path) for method, path in served if path != "/" and not path.startswith(NOT_DESCRIBED)}
-    document = openapi.document(ingest=ingest)
+    document = openapi.document(ingest=more, regions=more)
     assert routes == {(method, path) for path, methods in document["paths"].items() for method in methods}
 
 

@@ -1,0 +1,228 @@
+"""Exports of the own region: what leaves it, and from how many users on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Mapping, Sequence
+from typing import Final, NamedTuple
+
+from api.cache.single_flight import SingleFlight
+from api.http.errors import BadRequestError
+from api.ledger.distinct_query import ActiveUsers, Sketched
+from api.ledger.merged import Unit
+from api.ledger.rolling import count_rolling
+from api.ledger.statistics import HeldPeriods, Statistics
+from api.ledger.status import PipelineStatus, ShardStatus
+from api.metrics import EXPORTS
+from api.regions import event_ids, wire
+from api.regions.identity import exported_meta, identity_of
+from api.regions.wire import Export, ExportRequest, HeldHours, IdsExport, RecordTimes, ShardExport, Status, UnionExport
+from api.settings.settings import ApiSettings
+from api.turns import pause
+from schemas.ledger.keys import Shard
+from schemas.ledger.scopes import EVERYTHING, OTHER, Scope
+from schemas.time.clock import Clock
+
+STATUS_AGE_S: Final = 1.0
+"""Age up to which the status of the ledger is used again: every export has the identity, which is taken from it."""
+
+
+class OwnState(NamedTuple):
+    """The own ledger's status at a moment of the monotonic clock."""
+
+    status: PipelineStatus
+    ledger: str
+    identity: wire.Identity
+    read_at: float
+
+
+class Exporter:
+    """Reads the own ledger for other regions. Raises one of api.ledger.client.UNREACHABLE."""
+
+    def __init__(self, statistics: Statistics, settings: ApiSettings, clock: Clock) -> None:
+        self._statistics = statistics
+        self._settings = settings
+        self._clock = clock
+        self._state: OwnState | None = None
+        self._reading = SingleFlight[OwnState]()
+
+    async def close(self) -> None:
+        await self._reading.close()
+
+    async def identity(self) -> wire.Identity:
+        return (await self._own()).identity
+
+    async def export(self, request: ExportRequest) -> Export:
+        """Raises BadRequestError for counters of too many shards."""
+        state = await self._own()
+        status = await self._status(state.status) if request.status or request.labels else None
+        labels: dict[str, list[int]] = {}
+        if request.labels:
+            numbers = {shard.keys.shard: number for number, shard in enumerate(state.status.shards)}
+            known = await self._statistics.labels()
+            labels = {
+                scope.text: sorted(numbers[shard] for shard in shards if shard in numbers)
+                for scope, shards in known.items()
+            }
+        return Export(
+            identity=state.identity,
+            status=status,
+            labels=labels,
+            unions=await self._unions(request.unions) if request.unions else [],
+            rolling=[] if request.rolling is None else await self._rolling(request.rolling),
+            counts={} if request.counts is None else await self._counts(request.counts),
+            times=await self._times(request.times) if request.times else {},
+        )
+
+    async def _times(self, days: Sequence[str]) -> dict[str, RecordTimes]:
+        found = await self._statistics.record_times(days)
+        return {day: RecordTimes(first_ms=first, last_ms=last) for day, (first, last) in found.items()}
+
+    async def ids(self, hour: int | None) -> IdsExport:
+        """A sample of the event ids of an hour since 1970; without one of the last whole hour that has ids."""
+        state = await self._own()
+        sample = await event_ids.sample(self._statistics, hour, self._clock.now())
+        EXPORTS.labels("ids").inc()
+        return IdsExport(identity=state.identity, hour=sample.hour, ids=sample.ids, smallest=sample.smallest)
+
+    async def _own(self) -> OwnState:
+        state = self._state
+        if state is not None and 0 <= self._clock.monotonic() - state.read_at < STATUS_AGE_S:
+            return state
+        return await self._reading.run("state", self._read)
+
+    async def _read(self) -> OwnState:
+        status = await self._statistics.pipeline_status()
+        ledger = await self._statistics.ledger_id()
+        identity = identity_of(status, ledger, self._settings)
+        self._state = OwnState(status, ledger, identity, self._clock.monotonic())
+        return self._state
+
+    async def _status(self, status: PipelineStatus) -> Status:
+        windows = await self._statistics.held_ids()
+        return Status(
+            shards=[_shard(shard, windows[shard.keys.shard.tag]) for shard in status.shards],
+            periods=await self._statistics.held_periods(self._clock.now()),
+            imported=[*await self._statistics.imported()],
+        )
+
+    async def _find(self, periods: Collection[str], scopes: Collection[Scope]) -> HeldPeriods:
+        """The periods, read only from the shards that know a scope."""
+        held = await self._statistics.find_periods(list(dict.fromkeys(periods)))
+        if {*scopes} <= {EVERYTHING}:
+            return held
+        known: Mapping[Scope, Collection[Shard]] = await self._statistics.labels()
+        # Labels that overflowed count under OTHER, and events without a realm under none: no shard lists these.
+        unknown = {
+            scope: ()
+            for scope in scopes
+            if scope not in known and scope != EVERYTHING and not {OTHER, ""} & {*scope.names}
+        }
+        return held._replace(known_by={**known, **unknown})
+
+    async def _unions(self, asked: Sequence[wire.UnionRequest]) -> list[UnionExport]:
+        scopes = {text: wire.read_scope(text) for request in asked for text in request.scopes}
+        held = await self._find([key for request in asked for key in request.periods], [*scopes.values()])
+        united = [[scopes[text] for text in request.scopes] for request in asked]
+        queries = [held.distinct_query(request.periods, of) for request, of in zip(asked, united, strict=True)]
+        totals = await self._statistics.distinct.count(queries)
+        units = [
+            [(period, scope) for period in request.periods if period in held.shards for scope in of]
+            if request.sketches and self._settings.region_users == "shared"
+            else []
+            for request, of in zip(asked, united, strict=True)
+        ]
+        alone = {of[0]: total for of, total in zip(units, totals, strict=True) if len(of) == 1}
+        large = await self._large(held, [unit for of in units for unit in of], alone)
+        chosen = [[unit for unit in of if unit in large] for of in units]
+        numbers = [number for number, of in enumerate(chosen) if of]
+        sketched = await self._statistics.distinct.sketches(
+            [held.query_of(chosen[number], queries[number].parts) for number in numbers]
+        )
+        found = dict(zip(numbers, sketched, strict=True))
+        return [
+            _union(total, found.get(number), request.known)
+            for number, (total, request) in enumerate(zip(totals, asked, strict=True))
+        ]
+
+    async def _large(
+        self, held: HeldPeriods, units: Collection[Unit], counted: Mapping[Unit, ActiveUsers]
+    ) -> set[Unit]:
+        """The periods and scopes that each have REGION_MIN_USERS: only these may leave as sketches.
+
+        Each of them, not their union: from the sketches of a large union with and without a small scope one could
+        otherwise subtract.
+        """
+        others = [unit for unit in dict.fromkeys(units) if unit not in counted]
+        queries = [held.distinct_query([period], [scope]) for period, scope in others]
+        counts = dict(counted) | dict(zip(others, await self._statistics.distinct.count(queries), strict=True))
+        return {unit for unit, users in counts.items() if users.count >= self._settings.region_min_users}
+
+    async def _rolling(self, asked: wire.RollingRequest) -> list[UnionExport]:
+        scopes = [wire.read_scope(text) for text in asked.scopes]
+        held = await self._find(asked.days, scopes)
+        distinct = self._statistics.distinct
+        days = [held.distinct_query([day], scopes) for day in asked.days]
+        totals = await count_rolling(distinct, days, asked.length)
+        united = [0] * len(totals)
+        if self._settings.region_users == "shared":
+            units = [(day, scope) for day in asked.days if day in held.shards for scope in scopes]
+            large = await self._large(held, units, {})
+            if len(large) == len(units):
+                united = [total.count for total in totals]
+            elif large:
+                some = [
+                    held.query_of([(day, scope) for scope in scopes if (day, scope) in large], query.parts)
+                    for day, query in zip(asked.days, days, strict=True)
+                ]
+                united = [users.count for users in await count_rolling(distinct, some, asked.length)]
+        return [
+            UnionExport(count=total.count, standard_error=total.standard_error, united=min(of, total.count))
+            for total, of in zip(totals, united, strict=True)
+        ]
+
+    async def _counts(self, asked: wire.CountsRequest) -> dict[str, wire.Counters]:
+        scopes = [wire.read_scope(text) for text in asked.scopes]
+        held = await self._find(asked.periods, scopes)
+        reads = 0
+        for period in asked.periods:
+            for _ in held.shard_scopes(period, scopes):
+                await pause()
+                reads += 1
+                if reads > wire.MAX_READS:
+                    raise BadRequestError(f"That would read more than {wire.MAX_READS} counters.")
+        found: dict[str, wire.Counters] = {}
+        async for period, scope, counts in self._statistics.read_scopes(held, asked.periods, scopes):
+            sums = found.setdefault(period, {}).setdefault(scope.text, {})
+            for parts, count in counts:
+                field = wire.encode_counter(parts)
+                sums[field] = sums.get(field, 0) + count
+        return found
+
+
+def _union(total: ActiveUsers, sketched: Sketched | None, known: str) -> UnionExport:
+    if sketched is None or not sketched.users.count:
+        EXPORTS.labels("number").inc()
+        return UnionExport(count=total.count, standard_error=total.standard_error)
+    EXPORTS.labels("sketches").inc()
+    digest = hashlib.blake2b(b"".join(sketched.sketches), digest_size=16).hexdigest()
+    return UnionExport(
+        count=max(total.count, sketched.users.count),
+        standard_error=total.standard_error,
+        united=sketched.users.count,
+        sketches=[] if digest == known else sketched.sketches,
+        version=digest,
+    )
+
+
+def _shard(shard: ShardStatus, ids: event_ids.HeldIds) -> ShardExport:
+    return ShardExport(
+        topic=shard.keys.shard.topic,
+        partition=shard.keys.shard.partition,
+        meta=exported_meta(shard.meta),
+        position=shard.position,
+        progress=dict(shard.progress),
+        observed=dict(shard.observed),
+        unexpected=shard.unexpected,
+        ids=HeldHours(first=ids.first, last=ids.last, ids=ids.ids, evicted_before=ids.evicted_before),
+    )

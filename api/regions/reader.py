@@ -1,0 +1,247 @@
+"""What one question reads of one peer: fresh exports, or else the last ones that are kept, and which of both it was."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, Literal, NamedTuple, Protocol, TypeVar
+
+import msgspec
+
+from api.metrics import PEER_STAND_INS
+from api.regions import wire
+from api.regions.kept import KeptExports
+from api.regions.peer import Peer, PeerUnavailableError
+from api.regions.wire import (
+    Counters,
+    CountsRequest,
+    Export,
+    ExportRequest,
+    RecordTimes,
+    RollingRequest,
+    UnionExport,
+    UnionRequest,
+)
+from schemas.ledger.scopes import Scope
+
+MAX_SKETCHES: Final = 256
+"""Most sketches of one request: 4 MB in base64."""
+MAX_COUNTED: Final = 2_000
+"""Most periods and scopes whose counters one request reads."""
+CONCURRENT: Final = 4
+"""Most requests of one question to one peer at the same time."""
+STATUS: Final = "status"
+NO_USERS: Final = UnionExport(count=0, standard_error=0.0)
+
+T = TypeVar("T")
+
+
+class Trust(Protocol):
+    async def __call__(self, unions: Sequence[UnionExport]) -> bool:
+        """Whether the sketches estimate the numbers of users that are given with them."""
+
+
+class Budget:
+    """The time that one question waits for all its peers together."""
+
+    def __init__(self, monotonic: Callable[[], float], seconds: float) -> None:
+        self._monotonic = monotonic
+        self._ends_at = monotonic() + seconds
+
+    @property
+    def left_s(self) -> float:
+        return max(0.0, self._ends_at - self._monotonic())
+
+
+class RegionStatus(NamedTuple):
+    """Status, periods and labels of a peer, as exported."""
+
+    status: wire.Status
+    labels: Mapping[str, Sequence[int]]
+
+
+class PeerReader:
+    """Reads of one question. Failures of the peer do not raise: `reason`, `age_s` and `is_missing` have them."""
+
+    def __init__(self, peer: Peer, kept: KeptExports, budget: Budget, trust: Trust) -> None:
+        self.name = peer.name
+        self._peer = peer
+        self._kept = kept
+        self._budget = budget
+        self._trust = trust
+        self._places = asyncio.Semaphore(CONCURRENT)
+        self._status: RegionStatus | None = None
+        self._read_status = False
+        self.reason = ""
+        """Why figures are old or missing; empty if all are current."""
+        self.age_s = 0.0
+        """Age of the oldest stand-in."""
+        self.is_missing = False
+        """Whether figures are missing."""
+        self.not_united = False
+        """Whether users are a number only."""
+        self.has_imported = False
+        """Whether a month was imported there, which takes no part."""
+
+    @property
+    def state(self) -> Literal["current", "stand_in", "missing"]:
+        return "missing" if self.is_missing else "stand_in" if self.reason else "current"
+
+    def record_use(self) -> None:
+        """Count the answer in the metrics, if this region is not current in it."""
+        if self.state != "current":
+            PEER_STAND_INS.labels(self.name, self.state).inc()
+
+    async def status(self) -> RegionStatus | None:
+        """The status; None if it is missing."""
+        if not self._read_status:
+            found = await self._one(STATUS, ExportRequest(status=True, labels=True), _status_of, RegionStatus)
+            self._status, self._read_status = found, True
+        return self._status
+
+    async def unions(
+        self, asked: Sequence[tuple[Sequence[str], Sequence[Scope]]], *, sketches: bool
+    ) -> list[UnionExport]:
+        """The users of each union of periods and scopes, zero where they are missing."""
+        status = await self.status()
+        held = set() if status is None else {*status.status.periods}
+        requests: dict[str, UnionRequest] = {}
+        names: list[str | None] = []
+        for periods, scopes in asked:
+            there = [period for period in periods if period in held]
+            name = None
+            if there and scopes:
+                texts = [scope.text for scope in scopes]
+                name = _name("union", sketches, there, texts)
+                requests.setdefault(name, UnionRequest(periods=there, scopes=texts, sketches=sketches))
+            names.append(name)
+        found = await self._unions(requests, {name: _parts(asked[names.index(name)]) for name in requests})
+        return [NO_USERS if name is None else found.get(name, NO_USERS) for name in names]
+
+    async def rolling(self, days: Sequence[str], length: int, scopes: Sequence[Scope]) -> list[UnionExport]:
+        """The windows of `length` days, by number; zero where they are missing."""
+        windows = len(days) - length + 1
+        no_users = [NO_USERS] * windows
+        if not scopes or await self.status() is None:
+            return no_users
+        request = RollingRequest(days=[*days], length=length, scopes=[scope.text for scope in scopes])
+        name = _name("rolling", length, request.days, request.scopes)
+        found = await self._one(name, ExportRequest(rolling=request), lambda export: export.rolling, list[UnionExport])
+        return no_users if found is None else found
+
+    async def counts(self, periods: Sequence[str], scopes: Sequence[Scope]) -> list[Mapping[str, Counters]]:
+        """The counters by period and scope, in pieces."""
+        status = await self.status()
+        held = [] if status is None else [period for period in periods if period in {*status.status.periods}]
+        if not held or not scopes:
+            return []
+        texts = [scope.text for scope in scopes]
+        size = max(1, MAX_COUNTED // len(held))
+        requests = [CountsRequest(periods=held, scopes=texts[at : at + size]) for at in range(0, len(texts), size)]
+        kind = dict[str, dict[str, dict[str, int]]]
+        found = await asyncio.gather(
+            *(
+                self._one(
+                    _name("counts", request.periods, request.scopes),
+                    ExportRequest(counts=request),
+                    lambda export: export.counts,
+                    kind,
+                )
+                for request in requests
+            )
+        )
+        return [each for each in found if each is not None]
+
+    async def times(self, days: Sequence[str]) -> Mapping[str, RecordTimes]:
+        """First and last record timestamp (ms) of the days."""
+        request = ExportRequest(times=[*days])
+        found = await self._one(_name("times", days), request, lambda export: export.times, dict[str, RecordTimes])
+        return found or {}
+
+    async def _unions(self, requests: Mapping[str, UnionRequest], parts: Mapping[str, int]) -> dict[str, UnionExport]:
+        chunks: list[list[str]] = []
+        size = 0
+        for name, request in requests.items():
+            weight = parts[name] if request.sketches else 1
+            if not chunks or len(chunks[-1]) == wire.MAX_UNIONS or size + weight > MAX_SKETCHES:
+                chunks.append([])
+                size = 0
+            chunks[-1].append(name)
+            size += weight
+        found: dict[str, UnionExport] = {}
+        for some in await asyncio.gather(*(self._some_unions({name: requests[name] for name in of}) for of in chunks)):
+            found.update(some)
+        return found
+
+    async def _some_unions(self, requests: Mapping[str, UnionRequest]) -> dict[str, UnionExport]:
+        kept = {name: self._kept.get(self.name, name, UnionExport) for name in requests}
+        known = {name: of.value for name, of in kept.items() if of is not None and of.value.version}
+        request = ExportRequest(
+            unions=[
+                msgspec.structs.replace(each, known=known[name].version) if name in known else each
+                for name, each in requests.items()
+            ]
+        )
+        export = await self._export(request)
+        if export is not None:
+            found = dict(zip(requests, export.unions, strict=True))
+            new = [union for union in found.values() if union.sketches]
+            if not new or await self._trust(new):
+                for name, union in found.items():
+                    if union.united and not union.sketches:
+                        found[name] = union = msgspec.structs.replace(union, sketches=known[name].sketches)
+                    self._kept.put(self.name, name, union)
+                return found
+            self._peer.record_lie()
+            self.reason = "invalid"
+        return {name: union for name, of in kept.items() if (union := self._stand_in(of)) is not None}
+
+    async def _one(self, name: str, request: ExportRequest, of: Callable[[Export], T], kind: Any) -> T | None:
+        """One part of an export, or its stand-in."""
+        export = await self._export(request)
+        if export is not None:
+            found = of(export)
+            self._kept.put(self.name, name, found)
+            return found
+        stand_in: T | None = self._stand_in(self._kept.get(self.name, name, kind))
+        return stand_in
+
+    def _stand_in(self, kept: Any) -> Any:
+        if kept is None:
+            self.is_missing = True
+            return None
+        self.age_s = max(self.age_s, kept.age_s)
+        return kept.value
+
+    async def _export(self, request: ExportRequest) -> Export | None:
+        """The answer; None if there is none, with the reason."""
+        async with self._places:
+            try:
+                left_s = self._budget.left_s
+                if left_s <= 0:
+                    raise PeerUnavailableError("timeout")
+                return await self._peer.export(request, left_s)
+            except PeerUnavailableError as error:
+                self.reason = error.reason
+                return None
+
+
+def plausible(estimate: int, users: int, parts: int) -> bool:
+    """Whether sketches with this estimate can be of so many users: within six standard errors, and at least 32."""
+    return abs(estimate - users) <= max(32.0, 6 * 1.04 / math.sqrt(16_384 * parts) * users)
+
+
+def _status_of(export: Export) -> RegionStatus:
+    assert export.status is not None
+    return RegionStatus(export.status, export.labels)
+
+
+def _parts(union: tuple[Sequence[str], Sequence[Scope]]) -> int:
+    return wire.parts_of(*union)
+
+
+def _name(*parts: object) -> str:
+    """A name for what is kept: a digest, since a union can have thousands of scopes."""
+    return hashlib.blake2b(msgspec.msgpack.encode(parts), digest_size=16).hexdigest()
