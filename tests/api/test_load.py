@@ -51,6 +51,8 @@ def api(store: Valkey) -> Iterator[MeasuredApi]:
         (WideQuestion("", "/v1/active-users?trailing=90&limit={n}"), 3, 300, "30 windows of 90 days of 4,000 users"),
         (WideQuestion("", "/v1/logins?from={year}&group_by=client_id&limit=4{n}"), 3, 300, "16,000 counters"),
         (WideQuestion("", "/v1/logins?from={year}&group_by=client_id", (("Accept", "text/csv"),)), 1, 300, "as CSV"),
+        (WideQuestion("", "/v1/lifecycle?granularity=week&from={year}"), 1, 300, "57 weeks, each after all before"),
+        (WideQuestion("", "/v1/retention?granularity=week&from={year}&ages=1{n}"), 3, 300, "600 pairs of weeks"),
         (WideQuestion("", SORTED), 60, 250, "60 callers sort 90,000 rows"),
         (WideQuestion("", "/reporting/show?status=*&date={month}"), 4, 300, "streams of all statuses"),
     ],

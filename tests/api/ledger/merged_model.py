@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar, cast
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
@@ -306,9 +307,12 @@ def run_model(redis_url: str, model: type[MergedModel] = MergedModel, **given: A
     """Run a model. Raises what its assertions raise."""
     shared_url = redis_url.removesuffix("/0") + "/1"
     machine: Callable[[], RuleBasedStateMachine] = lambda: model(redis_url, shared_url)  # noqa: E731
-    run_state_machine_as_test(
-        cast("type[RuleBasedStateMachine]", machine),
-        settings=settings(
-            deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much], **given
-        ),
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        # A busy machine is no fault of the model's.
+        patch.setattr("api.ledger.client.TIMEOUT_S", 30.0)
+        run_state_machine_as_test(
+            cast("type[RuleBasedStateMachine]", machine),
+            settings=settings(
+                deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much], **given
+            ),
+        )
