@@ -51,6 +51,8 @@ SESSIONS: Final = found(r"^```pycon\n(.*?)^```")
 ROUTES: Final = (
     "/v1/live",
     "/v1/labels",
+    "/v1/lifecycle",
+    "/v1/retention",
     "/v1/otp-tokens",
     "/jans-auth/restv1/internal/stat",
     "/jans-auth/sys/health-check",

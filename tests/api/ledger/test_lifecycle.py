@@ -270,7 +270,7 @@ async def test_weeks_need_the_days_back_to_the_first_of_a_month(serve: Serve, re
         ({"since/active_on": "1 never"}, "", None, "active_on"),
     ],
 )
-async def test_nobody_is_new_before_users_are_known(
+async def test_no_user_is_new_before_users_are_known(
     serve: Serve, redis_url: str, clock: Clock, meta: dict[str, str], filtered: str, since: str, reason: str
 ) -> None:
     months = ("06-10", "07-01", "08-01", "09-01", "10-01", "11-01")
