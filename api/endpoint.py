@@ -35,6 +35,7 @@ from api.ledger.cooldown import RETRY_S
 from api.ledger.statistics import Statistics
 from api.metrics import CACHE_ANSWERS, REQUESTS, Hits, Requests
 from api.regions.regions import Regions
+from api.turns import arrive
 from schemas.time.clock import Clock
 
 log = structlog.get_logger(__name__)
@@ -134,7 +135,7 @@ class Boundary:
         """The handler's response, or the rendered error. `handler` may add to the headers that it is given."""
         began, status = self._requests.begin(), 500
         request_id = request_id_of(request.headers)
-        headers = {REQUEST_ID: request_id}
+        headers: Headers = {REQUEST_ID: request_id}
         response: web.StreamResponse
         try:
             with bind_request_id(request_id):
@@ -219,6 +220,7 @@ class Endpoint:
     async def _answer(
         self, request: web.Request, request_key: tuple[str, str | None] | None, headers: Headers
     ) -> web.Response:
+        await arrive()
         principal, expires_at = await self._authenticate(request, headers)
         query = read_query(request)
         encoded = await read_form(request) if request_key is None else query

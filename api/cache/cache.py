@@ -21,7 +21,7 @@ from api.http.places import Places
 from api.ledger.client import UNREACHABLE
 from api.ledger.cooldown import Cooldown
 from api.metrics import CACHE_ANSWERS, REDIS_ERRORS
-from api.turns import release_frames
+from api.turns import arrive, released
 from schemas.time.clock import Clock
 
 __all__ = ["Cache", "CacheEntry", "Figures", "LocalStore", "ResponseBody", "SharedStore"]
@@ -41,7 +41,7 @@ MAX_CONCURRENT: Final = 32
 MAX_OF_ONE: Final = 16
 """Most of them of one tenant, so that its questions, however many, leave places to other tenants."""
 MAX_RENDERINGS: Final = 2
-"""Most threads that render large figures; each delays the event loop by up to 5 ms a turn. One tenant has half."""
+"""Most large figures rendered at the same time; a thread delays the loop by up to 5 ms a turn. One tenant has half."""
 
 JITTER: Final = 0.02
 """Entries expire up to this fraction later than their TTL, so those computed together do not expire together. Never
@@ -101,17 +101,20 @@ class Cache:
     ) -> Body:
         """The entry in one format. The result of `render` follows from both, so it is kept with the entry.
 
-        Large figures are rendered in a thread: 50,000 rows take hundreds of milliseconds as CSV.
-        Raises UnavailableError if too many are being rendered.
+        Figures in pieces are rendered in turns: 50,000 rows take hundreds of milliseconds as CSV. Others that are large
+        are rendered in a thread. Raises UnavailableError if too many are being rendered.
         """
         body = entry.bodies.get(form)
         if body is None:
-            if len(entry.packed) < LARGE_BYTES:
-                rendered = render()
+            if entry.pieces:
+                async with self._renderings.take(tenant):
+                    body = await Body.of(render())
+            elif len(entry.packed) < LARGE_BYTES:
+                body = await Body.of(render())
             else:
                 async with self._renderings.take(tenant):
-                    rendered = await asyncio.to_thread(render)
-            body = entry.bodies[form] = Body(rendered)
+                    body = await Body.of(await asyncio.to_thread(render))
+            body = entry.bodies.setdefault(form, body)
             self._store.grown(key, entry)
         return body
 
@@ -139,14 +142,14 @@ class Cache:
                 if self._cooldown.active:
                     return self._stale(key)
                 async with self._places.take(tenant):
-                    figures = await compute()
-        except TimeoutError as error:
-            release_frames(error)
+                    figures = await released(compute())
+        except TimeoutError:
+            # Questions that arrived together end together.
+            await arrive()
             # The query is too large, or Redis is slow; other requests may still succeed, so no cooldown starts.
             REDIS_ERRORS.labels("ledger").inc()
             return self._stale(key)
         except UNREACHABLE as error:
-            release_frames(error)
             REDIS_ERRORS.labels("ledger").inc()
             if self._reachable:
                 self._reachable = False

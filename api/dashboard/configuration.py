@@ -37,6 +37,7 @@ def config_document(settings: ApiSettings) -> dict[str, Any]:
         "sign_in": "none" not in settings.auth,
         "openid": _openid(settings) if settings.dashboard_client_id else None,
         "timezone": settings.timezone,
+        "region": settings.region,
         "users_by": list(settings.users_by),
         "counts_by": list(settings.counts_by),
         "ingest": settings.ingest,

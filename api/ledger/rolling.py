@@ -11,22 +11,12 @@ import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from api.ledger.client import Command
-from api.ledger.users import (
-    MAX_MERGED,
-    ActiveUsers,
-    DistinctQuery,
-    DistinctUsers,
-    QueryState,
-    add_commands,
-    chunks,
-    empty_parts,
-    set_commands,
-    slice_queries,
-)
+from api.ledger.client import Command, chunks
+from api.ledger.distinct_query import ActiveUsers, DistinctQuery
+from api.ledger.loaded_users import load, temporary_keys, write
+from api.ledger.users import MAX_MERGED, DistinctUsers, QueryState, release
 from api.turns import pause
 from schemas.ledger import accuracy
-from schemas.ledger.keys import TEMPORARY_MS
 
 
 @dataclass(frozen=True)
@@ -39,36 +29,35 @@ class RollingWindow:
 
 async def count_rolling(users: DistinctUsers, days: Sequence[DistinctQuery], length: int) -> list[ActiveUsers]:
     """One figure for each day with `length - 1` days before it. All days have the same number of parts."""
-    states = await _days(users, await users.with_merged(days))
+    question = secrets.token_hex(8)
+    queries = await users.with_merged(days)
+    states = [users.state(question, index, query, query.parts) for index, query in enumerate(queries)]
+    try:
+        return await _count_windows(users, states, length)
+    finally:
+        await release(states)
+
+
+async def _count_windows(users: DistinctUsers, states: Sequence[QueryState], length: int) -> list[ActiveUsers]:
+    await load(users, states)
     windows = [
-        await _count_exactly(users, states, range(end - length + 1, end + 1)) for end in range(length - 1, len(days))
+        await _count_exactly(users, states, range(end - length + 1, end + 1)) for end in range(length - 1, len(states))
     ]
     estimated = [window for window in windows if window.exact_count is None]
     try:
         for index in sorted({index for window in estimated for index in window.days}):
-            await _sketch(users, states[index])
+            await write(users, states[index])
+            await states[index].release()
         counts = iter(await _counts(users, states, estimated))
     finally:
-        names = [name for day in states if day.spilled for name in _sketch_names(users, day)]
+        names = [name for day in states if day.spilled for name in temporary_keys(day)]
         await users.client.run([("UNLINK", *chunk) for chunk in chunks(names, MAX_MERGED)])
     return [
-        ActiveUsers(next(counts), accuracy.SKETCH_ERROR / math.sqrt(days[0].parts))
+        ActiveUsers(next(counts), accuracy.SKETCH_ERROR / math.sqrt(states[0].query.parts))
         if window.exact_count is None
         else ActiveUsers(window.exact_count, 0.0)
         for window in windows
     ]
-
-
-async def _days(users: DistinctUsers, days: Sequence[DistinctQuery]) -> list[QueryState]:
-    nonce = secrets.token_hex(8)
-    states = [QueryState(f"{nonce}.{index}", query, empty_parts(query.parts)) for index, query in enumerate(days)]
-    for pieces in slice_queries(days):
-        async with users.slots:
-            await users.load_small_sets([(states[piece.query_index], piece.shard_scopes) for piece in pieces])
-            for piece in pieces:
-                if states[piece.query_index].exact_count > users.exact_up_to:
-                    await users.spill(states[piece.query_index])
-    return states
 
 
 async def _count_exactly(users: DistinctUsers, states: Sequence[QueryState], days: range) -> RollingWindow:
@@ -83,31 +72,9 @@ async def _count_exactly(users: DistinctUsers, states: Sequence[QueryState], day
     return RollingWindow(days, len(found))
 
 
-async def _sketch(users: DistinctUsers, day: QueryState) -> None:
-    """Add all users of a day to its temporary sketches."""
-    day.spilled = True
-    for part, members in enumerate(day.parts):
-        key = users.temporary_sketch(day, part)
-        # Created even if empty: the final check that all sketches exist proves that none has expired.
-        await pause()
-        commands: list[Command] = [("PFADD", key), ("PEXPIRE", key, TEMPORARY_MS), *add_commands(key, members)]
-        sent = [f"{key}.m{number}" for number in range(len(day.merged_sketches(part)))]
-        if sent:
-            commands += [*set_commands(sent, day.merged_sketches(part)), ("PFMERGE", key, *sent), ("UNLINK", *sent)]
-        sketches = (name for unit in day.query.shard_scopes() for name in unit.sketches(part, len(day.parts)))
-        if users.cluster:
-            await users.client.run(commands)
-            await users.copy_to_slot(key, sketches)
-        elif day.has_sketches:
-            commands += [("PFMERGE", key, *chunk) for chunk in chunks(sketches, MAX_MERGED)]
-            await users.client.run(commands)
-        else:
-            await users.client.run(commands)
-
-
 async def _counts(users: DistinctUsers, states: Sequence[QueryState], windows: Sequence[RollingWindow]) -> list[int]:
     """The estimates by window. Raises TimeoutError if a temporary sketch expired before all were counted."""
-    names = {index: _sketch_names(users, states[index]) for window in windows for index in window.days}
+    names = {index: temporary_keys(states[index]) for window in windows for index in window.days}
     commands: Iterator[Command] = (("PFCOUNT", *keys) for window in windows for keys in _by_part(names, window))
     counts: list[int] = []
     for chunk in chunks(commands, MAX_MERGED // 16):
@@ -120,10 +87,6 @@ async def _counts(users: DistinctUsers, states: Sequence[QueryState], windows: S
         raise TimeoutError("temporary sketches have expired")
     parts = len(states[0].parts) if states else 1
     return [sum(counts[first : first + parts]) for first in range(0, len(counts), parts)]
-
-
-def _sketch_names(users: DistinctUsers, day: QueryState) -> list[str]:
-    return [users.temporary_sketch(day, part) for part in range(len(day.parts))]
 
 
 def _by_part(names: dict[int, list[str]], window: RollingWindow) -> Iterator[tuple[str, ...]]:

@@ -20,6 +20,7 @@ from typing import Any, Final, Self
 
 from confluent_kafka import Producer
 
+from deploy.demo.region import PEER_SCOPE, Region
 from deploy.demo.servers import ServerError, Tansu, Valkey, create_topics, free_port
 from deploy.demo.servers.process import HOST, accepts, start_child, stop_child, tail
 from deploy.demo.site import ACCOUNTS, DEAD_LETTERS, KEYCLOAK, LOGINS, OTP_TOKENS, QUOTA_USE, TOKENS, TOPICS
@@ -30,6 +31,10 @@ STOP_TIMEOUT_S: Final = 5
 SCOPES: Final = ("jans_stat", "read:stats", "reporting", "stats:read", "metrics:read", "events:write")
 
 
+def _sha256(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
 class DemoError(Exception):
     """The demo cannot continue; the text is for the user."""
 
@@ -37,9 +42,11 @@ class DemoError(Exception):
 class Children:
     """Runs the processes in a `with` block. `check` raises DemoError if one of the four has ended."""
 
-    def __init__(self, port: int, token: str) -> None:
+    def __init__(self, port: int, token: str, region: Region | None = None) -> None:
         self.api_port = port
         self.token = token
+        self.region = region
+        self._of = f" of region {region.name}" if region else ""
         self.worker_port = free_port()
         self._stack = ExitStack()
         self._services: dict[str, tuple[subprocess.Popen[bytes], Path]] = {}
@@ -73,8 +80,11 @@ class Children:
 
     def _environment(self) -> dict[str, str]:
         tokens = self.folder / "tokens.json"
-        digest = hashlib.sha256(self.token.encode()).hexdigest()
-        tokens.write_text(json.dumps([{"sha256": digest, "subject": "demo", "scopes": SCOPES}]), encoding="utf-8")
+        listed: list[dict[str, Any]] = [{"sha256": _sha256(self.token), "subject": "demo", "scopes": SCOPES}]
+        if self.region is not None:
+            listed[0]["regions"] = ["*"]
+            listed.append({"sha256": _sha256(self.region.peer_token), "subject": "peer", "scopes": [PEER_SCOPE]})
+        tokens.write_text(json.dumps(listed), encoding="utf-8")
         self._quotas.write_text("{}", encoding="utf-8")
         settings = {
             "KAFKA_BOOTSTRAP_SERVERS": self.broker.address,
@@ -99,6 +109,8 @@ class Children:
             "AUTH": "static",
             "AUTH_TOKENS_FILE": str(tokens),
         }
+        if self.region is not None:
+            settings |= self.region.settings(self.folder)
         # Settings in the user's shell are meant for other processes.
         inherited = {name: value for name, value in os.environ.items() if not name.upper().startswith(PREFIX)}
         return inherited | {"HOME": str(self.folder)} | {PREFIX + name: value for name, value in settings.items()}
@@ -125,11 +137,11 @@ class Children:
         """Raises DemoError with the name and the last lines of a child that has ended."""
         for server in (self.store, self.broker):
             if not server.running:
-                raise DemoError(f"{server.name} ended unexpectedly. Its last lines:\n{tail(server.log)}")
+                raise DemoError(f"{server.name}{self._of} ended unexpectedly. Its last lines:\n{tail(server.log)}")
         for name, (process, log) in self._services.items():
             status = process.poll()
             if status is not None:
-                raise DemoError(f"The {name} ended with status {status}. Its last lines:\n{tail(log)}")
+                raise DemoError(f"The {name}{self._of} ended with status {status}. Its last lines:\n{tail(log)}")
 
     def wait_for_api(self) -> None:
         """Wait until the api is ready. Raises DemoError."""
@@ -141,7 +153,7 @@ class Children:
             except OSError as error:
                 if time.monotonic() > deadline:
                     log = self._services["api"][1]
-                    raise DemoError(f"The api is not ready: {error}. Its last lines:\n{tail(log)}") from error
+                    raise DemoError(f"The api{self._of} is not ready: {error}. Its last lines:\n{tail(log)}") from error
                 time.sleep(0.05)
             else:
                 return

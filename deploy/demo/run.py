@@ -4,34 +4,27 @@ from __future__ import annotations
 
 import signal
 import time
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from contextlib import ExitStack
 from datetime import UTC, datetime
-from itertools import chain
+from itertools import cycle
+from threading import Event
 from types import FrameType
-from typing import Any, Final, NamedTuple, NoReturn
+from typing import Final, NamedTuple, NoReturn
 from urllib.parse import quote
 
 import click
-from confluent_kafka import KafkaError, Message
 from rich.console import Console
 
-from deploy.demo import sources
-from deploy.demo.answers import STORE_TIMEOUT_S, consumed, curl_lines, differences, records_sent
-from deploy.demo.otp_sample import otp_tokens
+from deploy.demo import regions_answers, sources
+from deploy.demo.answers import curl_lines, differences, records_sent
+from deploy.demo.filling import KEY_PREFIX, fill, set_quotas, wait_until_consumed
 from deploy.demo.processes import Children, DemoError
-from deploy.demo.sample_events import Sample, SampleEvents
-from deploy.demo.site import DEAD_LETTERS, TOPICS, first_month
+from deploy.demo.region import planned
+from deploy.demo.sample_events import SampleEvents
+from deploy.demo.site import first_month
 from deploy.demo.sources import Sent
-from deploy.progress import progress
-from schemas.connections.redis_clients import open_blocking
-from schemas.ledger.keys import Shard, ShardKeys
-from schemas.ledger.periods import Month
 
-KEY_PREFIX: Final = "authtally:"
-CATCH_UP_TIMEOUT_S: Final = 60
-"""Longest time without progress of the worker."""
-POLL_S: Final = 0.05
 WATCH_S: Final = 0.25
 TRICKLE_S: Final = 2.0
 TRIED: Final = 3
@@ -39,8 +32,6 @@ TRIED: Final = 3
 FAILED: Final = 1
 INTERRUPTED: Final = 130
 STOPPED_BY: Final = (signal.SIGINT, signal.SIGTERM)
-
-Ends = dict[Shard, int]
 
 
 class _Stopped(BaseException):
@@ -55,52 +46,88 @@ class Options(NamedTuple):
     """End of the sample; None: now, and new events follow while the demo runs."""
     then_exit: bool
     show_answers: bool
+    regions: bool
+    """Play two regions, each with its own processes."""
 
 
 def run(options: Options) -> int:
     """Run the demo; the exit status. Processes and files are removed when it returns."""
     console = Console(soft_wrap=True, highlight=False, markup=False)
     restore = {number: signal.signal(number, _stop) for number in STOPPED_BY}
-    ready = False
+    ready = Event()
     try:
-        began = time.monotonic()
-        sample = SampleEvents(options.events, options.until or datetime.now(UTC))
-        with Children(options.port, options.token) as children:
-            try:
-                _fill(children, sample)
-                children.wait_for_api()
-                sent = sources.send(children, sample.expected, first_month(sample.until))
-                _wait_until_consumed(children, records_sent(sample, sent))
-                _set_quotas(children, sample)
-                _report(children, sample, options, time.monotonic() - began, console)
-                ready = True
-                if options.then_exit:
-                    return _check_answers(children, sample, sent, console)
-                _run_on(children, None if options.until else sample)
-            finally:
-                _ignore_signals()
+        return (_run_regions if options.regions else _run_one)(options, console, ready)
     except DemoError as error:
         click.echo(str(error), err=True)
         return FAILED
     except _Stopped:
         console.print("\nStopped. All files were removed.")
-        return 0 if ready else INTERRUPTED
+        return 0 if ready.is_set() else INTERRUPTED
     finally:
         for number, handler in restore.items():
             signal.signal(number, handler)
 
 
-def _run_on(children: Children, sample: SampleEvents | None) -> NoReturn:
-    """Watch the processes; publish one event of `sample` every TRICKLE_S."""
-    producer, due = children.producer(), time.monotonic() + TRICKLE_S
+def _run_one(options: Options, console: Console, ready: Event) -> int:
+    began = time.monotonic()
+    sample = SampleEvents(options.events, options.until or datetime.now(UTC))
+    with Children(options.port, options.token) as children:
+        try:
+            sent = _play(children, sample)
+            _report(children, sample, options, time.monotonic() - began, console)
+            ready.set()
+            if options.then_exit:
+                return _check_answers(children, sample, sent, console)
+            _run_on([(children, sample)], live=options.until is None)
+        finally:
+            _ignore_signals()
+
+
+def _run_regions(options: Options, console: Console, ready: Event) -> int:
+    began, until = time.monotonic(), options.until or datetime.now(UTC)
+    with ExitStack() as stack:
+        played = []
+        for place, (port, region) in enumerate(planned(options.port)):
+            sample = SampleEvents(options.events // (place + 1), until, abroad=region.name if place else "")
+            played.append((stack.enter_context(Children(port, options.token, region)), sample))
+        try:
+            sent = _play(*played[0])
+            for children, sample in played[1:]:
+                _play(children, sample, with_sources=False)
+            regions_answers.report(played, time.monotonic() - began, console)
+            ready.set()
+            if options.then_exit:
+                found = regions_answers.differences(played, sent, KEY_PREFIX)
+                return _checked(found, sum(sample.expected.records for _, sample in played), console)
+            _run_on(played, live=options.until is None)
+        finally:
+            _ignore_signals()
+
+
+def _play(children: Children, sample: SampleEvents, *, with_sources: bool = True) -> list[Sent]:
+    """Publish everything and wait until it is counted; the events of the other sources."""
+    fill(children, sample)
+    children.wait_for_api()
+    sent = sources.send(children, sample.expected, first_month(sample.until)) if with_sources else []
+    wait_until_consumed(children, records_sent(sample, sent))
+    set_quotas(children, sample)
+    return sent
+
+
+def _run_on(played: Sequence[tuple[Children, SampleEvents]], *, live: bool) -> NoReturn:
+    """Watch the processes; with `live` publish one more event every TRICKLE_S, in turn for each region."""
+    producers = [children.producer() for children, _ in played]
+    turns, due = cycle(range(len(played))), time.monotonic() + TRICKLE_S
     while True:
-        children.check()
+        for (children, _), producer in zip(played, producers, strict=True):
+            children.check()
+            producer.poll(0)
         time.sleep(WATCH_S)
-        producer.poll(0)
-        if sample is not None and time.monotonic() >= due:
+        if live and time.monotonic() >= due:
             due += TRICKLE_S
-            record = sample.live(datetime.now(UTC))
-            producer.produce(record.topic, record.value, record.key, timestamp=record.time_ms)
+            turn = next(turns)
+            record = played[turn][1].live(datetime.now(UTC))
+            producers[turn].produce(record.topic, record.value, record.key, timestamp=record.time_ms)
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
@@ -112,90 +139,6 @@ def _ignore_signals() -> None:
     """Ignore a second Ctrl-C, which would interrupt the clean-up."""
     for number in STOPPED_BY:
         signal.signal(number, signal.SIG_IGN)
-
-
-def _fill(children: Children, sample: SampleEvents) -> None:
-    """Publish the sample and wait until the worker has counted it."""
-    tokens = list(otp_tokens(sample.until))
-    with progress("publishing", "events", sample.count + len(tokens)) as job:
-        ends = _publish(children, chain(sample, tokens), job.at)
-        job.begin("counting")
-        _wait_until_counted(children, ends, job.at)
-
-
-def _set_quotas(children: Children, sample: SampleEvents) -> None:
-    last_whole = Month.of(sample.until).plus(-1).compact
-    issued = sample.expected.service_tokens.items()
-    children.set_quotas({(realm, client): number for (month, realm, client), number in issued if month == last_whole})
-
-
-def _publish(children: Children, records: Iterable[Sample], show: Any) -> Ends:
-    """Publish everything; the acknowledged log end of each partition. Raises DemoError."""
-    producer = children.producer()
-    ends = {Shard(topic, part): 0 for topic, parts in TOPICS.items() if topic != DEAD_LETTERS for part in range(parts)}
-    failures: Counter[str] = Counter()
-
-    def delivered(error: KafkaError | None, message: Message) -> None:
-        if error is not None:
-            failures[str(error)] += 1
-            return
-        shard = Shard(str(message.topic()), int(message.partition() or 0))
-        ends[shard] = max(ends[shard], int(message.offset() or 0) + 1)
-
-    number = 0
-    for number, record in enumerate(records, start=1):
-        while True:
-            try:
-                producer.produce(
-                    record.topic, record.value, record.key, timestamp=record.time_ms, on_delivery=delivered
-                )
-            except BufferError:
-                producer.poll(0.1)
-            else:
-                break
-        if number % 1000 == 0:
-            producer.poll(0)
-            children.check()
-            show(number)
-    deadline = time.monotonic() + CATCH_UP_TIMEOUT_S
-    while producer.flush(0.5):
-        children.check()
-        if time.monotonic() > deadline:
-            raise DemoError("The broker did not accept the sample events.")
-    if failures:
-        raise DemoError(f"The broker refused sample events: {dict(failures)}")
-    show(number)
-    return ends
-
-
-def _wait_until_counted(children: Children, ends: Ends, show: Any) -> None:
-    """Wait until the ledger's positions equal the log ends. Raises DemoError without progress."""
-    position_keys = [ShardKeys(KEY_PREFIX, shard).position for shard in ends]
-    seen, deadline = -1, time.monotonic() + CATCH_UP_TIMEOUT_S
-    with open_blocking(children.store.url, STORE_TIMEOUT_S) as client:
-        while True:
-            children.check()
-            found: Any = client.mget(position_keys)
-            positions = [int(position or 0) for position in found]
-            show(sum(positions))
-            if positions == list(ends.values()):
-                return
-            if sum(positions) != seen:
-                seen, deadline = sum(positions), time.monotonic() + CATCH_UP_TIMEOUT_S
-            if time.monotonic() > deadline:
-                raise DemoError(f"The worker makes no progress. Its last lines:\n{children.worker_log()}")
-            time.sleep(POLL_S)
-
-
-def _wait_until_consumed(children: Children, records: int) -> None:
-    """Wait until the ledger has consumed this number of records. Raises DemoError after a timeout."""
-    deadline = time.monotonic() + CATCH_UP_TIMEOUT_S
-    with open_blocking(children.store.url, STORE_TIMEOUT_S, decode_responses=True) as client:
-        while consumed(client, KEY_PREFIX) < records:
-            children.check()
-            if time.monotonic() > deadline:
-                raise DemoError(f"The worker makes no progress. Its last lines:\n{children.worker_log()}")
-            time.sleep(POLL_S)
 
 
 def _report(children: Children, sample: SampleEvents, options: Options, seconds: float, console: Console) -> None:
@@ -227,10 +170,14 @@ def _report(children: Children, sample: SampleEvents, options: Options, seconds:
 
 
 def _check_answers(children: Children, sample: SampleEvents, sent: Sequence[Sent], console: Console) -> int:
-    found = differences(children, sample, sent, KEY_PREFIX)
+    return _checked(differences(children, sample, sent, KEY_PREFIX), sample.expected.records, console)
+
+
+def _checked(found: Sequence[str], records: int, console: Console) -> int:
+    """Print the differences; the exit status."""
     if found:
         for line in found:
             click.echo(f"WRONG {line}", err=True)
         return FAILED
-    console.print(f"\nEvery answer agrees with the {sample.expected.records} events published.")
+    console.print(f"\nEvery answer agrees with the {records} events published.")
     return 0

@@ -20,11 +20,18 @@ from deploy.demo import site
 from schemas.events import MAX_ID_BYTES
 from schemas.ledger.periods import Month
 
-EVENTS_PER_USER: Final = 20
-ZIPF: Final = 0.7
+EVENTS_PER_USER: Final = 30
+ZIPF: Final = 0.5
 SEED: Final = 20_260_501
+TRAVELLERS: Final = 4
+"""One user of this many of a second region is a user of the first too."""
 USERS_AT_FIRST: Final = 0.45
 """Share of all users that had joined when the sample begins."""
+TRIAL_SHARE: Final = 0.3
+"""Share of the users that join during the sample and leave soon."""
+TRIAL_DAYS: Final = 12.0
+STAY_DAYS: Final = 700.0
+"""Mean days from joining to leaving: of the users that leave soon, and of all others."""
 DAILY: Final = {"signup": "signups", "leaked_password": "leaked_passwords"}
 """Their names in Auth0's daily statistics."""
 
@@ -93,10 +100,13 @@ class _Drawn:
 
 
 class SampleEvents:
-    """An iterator over `count` records up to `until`; `expected` grows with it. Memory holds one hour at a time."""
+    """An iterator over `count` records up to `until`; `expected` grows with it. Memory holds one hour at a time.
 
-    def __init__(self, count: int, until: datetime) -> None:
-        self.count, self.until = count, until
+    `abroad` names a second region: a quarter of its users have the names of users of the first.
+    """
+
+    def __init__(self, count: int, until: datetime, abroad: str = "") -> None:
+        self.count, self.until, self._abroad = count, until, abroad
         first = site.first_month(until).span.first
         self._first = datetime(first.year, first.month, first.day, tzinfo=UTC)
         self.expected = Expected()
@@ -108,6 +118,8 @@ class SampleEvents:
         ranks = list(range(1, len(self._users) + 1))
         self._random.shuffle(ranks)
         self._popularity = list(itertools.accumulate(rank**-ZIPF for rank in ranks))
+        self._leaves = [self._leave(number) for number in range(len(self._users))]
+        self._joined = self._joined_by(self._first)
 
     def _join(self, people: int) -> list[str]:
         """User names in the order in which they joined."""
@@ -116,8 +128,20 @@ class SampleEvents:
         for number in range(people):
             late = number / people
             shares = {realm: share * (1 - late) + last[realm] * late for realm, share in first.items()}
-            names.append(f"{_Drawn(shares).one(self._random)}/u{number:06}")
+            prefix = self._abroad if number % TRAVELLERS else ""
+            names.append(f"{_Drawn(shares).one(self._random)}/{prefix}u{number:06}")
         return names
+
+    def _leave(self, number: int) -> datetime:
+        """The instant from which the user with this number has no more events."""
+        late = (number / len(self._users) - USERS_AT_FIRST) / (1 - USERS_AT_FIRST)
+        joins = self._first + (self.until - self._first) * max(0.0, late)
+        trial = late > 0 and self._random.random() < TRIAL_SHARE
+        return joins + timedelta(days=self._random.expovariate(1 / (TRIAL_DAYS if trial else STAY_DAYS)))
+
+    def _joined_by(self, time: datetime) -> int:
+        elapsed = (time - self._first) / (self.until - self._first)
+        return int(len(self._users) * (USERS_AT_FIRST + (1 - USERS_AT_FIRST) * elapsed))
 
     def __iter__(self) -> Iterator[Sample]:
         bad = malformed(self.until)
@@ -150,14 +174,23 @@ class SampleEvents:
     def live(self, time: datetime) -> Sample:
         """One more ordinary event, at `time`."""
         self.expected.records += 1
-        return self._event(time, self._random.choices(self._users, cum_weights=self._popularity)[0])
+        return self._event(time, self._draw_users(time, 1)[0])
 
     def _draw(self, begins: datetime, count: int) -> list[tuple[datetime, str]]:
-        """Instants of one hour, in order, each with a user that had joined by then."""
-        elapsed = (begins - self._first) / (self.until - self._first)
-        joined = int(len(self._users) * (USERS_AT_FIRST + (1 - USERS_AT_FIRST) * elapsed))
-        users = self._random.choices(self._users[:joined], cum_weights=self._popularity[:joined], k=count)
+        """Instants of one hour, in order, each with a user of then; new ones come first."""
+        joined = self._users[self._joined : self._joined_by(begins)][:count]
+        self._joined += len(joined)
+        users = joined + self._draw_users(begins, count - len(joined))
         return list(zip(self._times(begins, count), users, strict=True))
+
+    def _draw_users(self, time: datetime, count: int) -> list[str]:
+        """Users that have joined and have not left, by their popularity."""
+        everybody, popularity = range(self._joined), self._popularity[: self._joined]
+        users: list[str] = []
+        while len(users) < count:
+            drawn = self._random.choices(everybody, cum_weights=popularity, k=count - len(users))
+            users += (self._users[number] for number in drawn if self._leaves[number] > time)
+        return users
 
     def _times(self, begins: datetime, count: int) -> list[datetime]:
         span_ms = max(1, min(3_600_000, int((self.until - begins) / timedelta(milliseconds=1))))

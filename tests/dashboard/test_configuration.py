@@ -36,6 +36,7 @@ async def test_it_has_how_to_sign_in_and_what_is_kept(redis_url: str) -> None:
                 "origins": ["https://login.example.com"],
             },
             "timezone": "Europe/Berlin",
+            "region": "",
             "users_by": ["realm", "client"],
             "counts_by": ["realm", "client"],
             "ingest": False,

@@ -43,6 +43,10 @@ PARTS: Final = {
         "**/v1/tokens?*": "#figure-tokens",
         "**/v1/pipeline": "#status",
     },
+    "/?tab=lifecycle": {
+        "**/v1/lifecycle?*": "#figure-new, #figure-returning, #figure-reactivated, #figure-lapsed, #chart-lifecycle",
+        "**/v1/retention?*": "#chart-retention",
+    },
     "/?tab=logins": {
         "**/v1/logins?*group_by=reason*": "#chart-reasons, #ranking-reasons",
         "**/v1/logins?*group_by=client_id*": "#ranking-failing-clients",
@@ -72,6 +76,7 @@ async def test_a_part_that_fails_is_empty_and_alone(shown: PageProbe, path: str,
 
 STATES: Final = {
     "users": ("/", "#figure-users, #chart-users, #ranking-realms"),
+    "lifecycle": ("/?tab=lifecycle", "#figure-new, #chart-lifecycle, #chart-retention"),
     "logins": ("/?tab=logins", "#figure-rate, #chart-reasons, #ranking-reasons"),
     "tokens": ("/?tab=tokens", "#figure-tokens, #chart-m2m"),
     "otp": ("/?tab=otp", "#chart-otp"),

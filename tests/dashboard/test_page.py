@@ -22,6 +22,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 TABS: Final = {
     "users": ("users", "months", "rolling", "signups", "accounts", "stickiness"),
+    "lifecycle": ("lifecycle",),
     "logins": ("logins", "success", "reasons"),
     "tokens": ("tokens", "m2m", "grants", "kinds"),
     "otp": ("otp", "otp-days"),
@@ -248,7 +249,12 @@ async def test_the_keyboard_reaches_everything(look: Look, site: Site) -> None:
     await page.page.keyboard.press("ArrowRight")
     await expect(spoken).not_to_have_text(first)
     await page.page.locator("#tab-users").focus()
-    for key, tab in (("ArrowRight", "logins"), ("End", "pipeline"), ("ArrowRight", "users"), ("ArrowLeft", "pipeline")):
+    for key, tab in (
+        ("ArrowRight", "lifecycle"),
+        ("End", "pipeline"),
+        ("ArrowRight", "users"),
+        ("ArrowLeft", "pipeline"),
+    ):
         await page.page.keyboard.press(key)
         await expect(page.page.locator(f"#tab-{tab}")).to_be_focused()
         await expect(page.page.locator(f"#panel-{tab}")).to_be_visible()

@@ -3,8 +3,8 @@
 import { saveText } from "./download.js";
 import { viewCsv } from "./table.js";
 
-/** The size of a chart on paper, two beside each other; print.css has the height too. */
-const PAPER = { width: 600, height: 180 };
+/** The size of a chart on paper, two beside each other, and of one that has the whole width; print.css has the height too. */
+const PAPER = { half: { width: 600, height: 180 }, full: { width: 1250, height: 180 } };
 const SHOWN_MS = 2_000;
 
 /** @param {import("./board.js").Board} board @param {import("./filters.js").Filters} filters @param {string} zone */
@@ -14,12 +14,12 @@ export function actions(board, filters, zone) {
   on("view-csv", () => {
     const chosen = filters.read();
     const parts = board.shown(chosen.tab).map(({ part }) => ({ part: part.title, table: part.table() })).filter(({ table }) => table);
-    const names = { from: chosen.from, to: chosen.to, timezone: zone, realm: chosen.realm, client_id: chosen.client };
+    const names = { from: chosen.from, to: chosen.to, timezone: zone, ...(filters.config.region && { region: chosen.region || filters.config.region }), realm: chosen.realm, client_id: chosen.client };
     saveText(viewCsv(parts, names), `authtally-${chosen.tab}-${chosen.from}-${chosen.to}.csv`);
   });
   on("print", () => window.print());
-  const resize = (size) => {
-    for (const { part } of board.shown(filters.read().tab)) part.resize?.(size);
+  const resize = (sizes) => {
+    for (const { part } of board.shown(filters.read().tab)) part.resize?.(sizes && sizes[part.element.dataset.paper ?? "half"]);
   };
   window.addEventListener("beforeprint", () => resize(PAPER));
   window.addEventListener("afterprint", () => resize(null));

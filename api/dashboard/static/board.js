@@ -2,21 +2,29 @@
 
 import { Chart } from "./chart.js";
 import { EVENTS } from "./charts_events.js";
+import { LIFECYCLE } from "./charts_lifecycle.js";
+import { retention } from "./charts_retention.js";
 import { USERS } from "./charts_users.js";
 import { dayIn, dayText, lengthOf, momentText, plusDays, spanText } from "./dates.js";
 import { firstEvent } from "./first_event.js";
+import { HeatMap } from "./heat_map.js";
+import { keyOf as keyOfLifecycle, LifecycleChoices } from "./lifecycle.js";
+import { askTiles, LIFECYCLE_TILES, LifecycleTile } from "./lifecycle_tiles.js";
 import { askPipeline, Pipeline, StatusLine } from "./pipeline.js";
 import { Refusal, Round } from "./questions.js";
+import { isOverRegions } from "./regions.js";
 import { byReason, COLUMNS, failures, ranked, Ranking } from "./rankings.js";
 import { TABS, showTab } from "./tabs.js";
 import { Tile, TILES } from "./tiles.js";
 import { askToday, Today } from "./today.js";
 
-const CHARTS = { users: USERS, ...EVENTS };
+const CHARTS = { users: USERS, lifecycle: LIFECYCLE, ...EVENTS };
 const REALM = { words: ["realm"], heading: "Realm" };
+const REGION = { words: ["region"], heading: "Region" };
 const CLIENT = { words: ["realm", "client_id"], heading: "Client" };
 const RANKINGS = {
   users: [
+    { name: "regions", title: "Regions", ...REGION, columns: COLUMNS.users, ask: ranked("region") },
     { name: "realms", title: "Top realms", ...REALM, columns: COLUMNS.users, ask: ranked("realm") },
     { name: "clients", title: "Top clients", ...CLIENT, columns: COLUMNS.users, ask: ranked("client") },
   ],
@@ -27,7 +35,6 @@ const RANKINGS = {
   ],
 };
 const WITH_TILES = ["users", "logins", "tokens"];
-const ALWAYS = "always";
 
 /** @typedef {import("./filters.js").Chosen} Chosen */
 
@@ -42,6 +49,7 @@ export class Board {
     Object.assign(this, { config, filters, onHealth, abort: new AbortController(), newestDay: null });
     const go = (changes) => this.filters.go(changes);
     const ofView = (chosen) => chosen.key;
+    const ofPipeline = (chosen) => `pipeline ${chosen.region}`;
     const zone = config.timezone;
     this.today = new Today(zone);
     this.status = new StatusLine();
@@ -55,10 +63,14 @@ export class Board {
     ]]));
     // Above the charts on the page, so asked before them.
     this.entries.users.unshift(
-      { part: this.status, ask: askPipeline, keyOf: () => ALWAYS },
+      { part: this.status, ask: askPipeline, keyOf: ofPipeline },
       { part: this.today, ask: askToday, keyOf: ({ today, query }) => JSON.stringify([today, query]) },
     );
-    this.entries.pipeline.push({ part: new Pipeline(zone), ask: askPipeline, keyOf: () => ALWAYS });
+    for (const entry of this.entries.lifecycle) entry.keyOf = keyOfLifecycle;
+    this.entries.lifecycle.unshift(...LIFECYCLE_TILES.map((tile) => ({ part: new LifecycleTile(tile), ask: askTiles, keyOf: keyOfLifecycle })));
+    this.entries.lifecycle.push({ part: new HeatMap("retention", "Retention"), ask: retention, keyOf: keyOfLifecycle });
+    this.choices = new LifecycleChoices(go);
+    this.entries.pipeline.push({ part: new Pipeline(zone), ask: askPipeline, keyOf: ofPipeline });
     document.getElementById("show-newest").addEventListener("click", () => {
       const { from, to } = this.filters.read();
       this.filters.days(plusDays(this.newestDay, 1 - Math.min(lengthOf(from, to), 366)), this.newestDay);
@@ -67,7 +79,8 @@ export class Board {
 
   /** The parts of a tab, in the order of the page. @returns {Entry[]} */
   shown(tab) {
-    return [...(WITH_TILES.includes(tab) ? this.tiles : []), ...this.entries[tab]];
+    const shown = this.entries[tab].filter(({ part }) => !part.element.hidden);
+    return [...(WITH_TILES.includes(tab) ? this.tiles : []), ...shown];
   }
 
   /**
@@ -80,10 +93,11 @@ export class Board {
     const round = new Round(this.abort.signal);
     document.documentElement.dataset.ready = "false";
     showTab(chosen.tab);
+    this.choices.show(chosen);
     this.hide(chosen);
     const entries = this.shown(chosen.tab).filter(({ part, keyOf }) => !missing || !part.isCurrent(keyOf(chosen)));
     for (const entry of entries) entry.part.begin(entry.keyOf(chosen));
-    const runs = [...entries.map((entry) => this.run(round, chosen, entry)), this.labels(round)];
+    const runs = [...entries.map((entry) => this.run(round, chosen, entry)), this.labels(round, chosen), this.regions(round)];
     const refusals = (await Promise.all(runs)).filter(Boolean);
     if (round.signal.aborted) return;
     this.answered(round, chosen);
@@ -110,10 +124,18 @@ export class Board {
     }
   }
 
-  async labels(round) {
+  labels(round, { region }) {
+    return this.choices(round, "/v1/labels", { limit: "2000", ...(region && { region }) }, ({ items }) => this.filters.known(items));
+  }
+
+  regions(round) {
+    if (!this.config.region) return null;
+    return this.choices(round, "/v1/regions", {}, ({ items }) => this.filters.knownRegions(items.map(({ region }) => region)));
+  }
+
+  async choices(round, path, query, take) {
     try {
-      const { items } = await round.asker().ask("/v1/labels", { limit: "2000" });
-      this.filters.known(items);
+      take(await round.asker().ask(path, query));
       return null;
     } catch (error) {
       // Filters without choices: the parts report the reason.
@@ -124,7 +146,8 @@ export class Board {
 
   /** Remarks of another view must not stay while this one is asked. */
   hide(chosen) {
-    if (chosen.key !== this.key) document.getElementById("older").hidden = true;
+    if (chosen.key !== this.key) for (const id of ["older", "regions"]) document.getElementById(id).hidden = true;
+    document.getElementById("ranking-regions").hidden = !isOverRegions(chosen);
     this.key = chosen.key;
   }
 
@@ -136,10 +159,14 @@ export class Board {
       part.state("loading");
     }
     this.filters.known([]);
+    this.filters.knownRegions([]);
   }
 
   /** What the answers of a refresh have in common: freshness, definition, and whether there is any event. */
-  answered({ asOf, definition }, chosen) {
+  answered({ asOf, definition, regions }, chosen) {
+    const said = regions.sentences(Date.now());
+    document.getElementById("regions").textContent = said.join(" ");
+    document.getElementById("regions").hidden = !said.length;
     if (definition) this.define(definition);
     if (!asOf) return;
     this.newest(asOf.newest_event);
@@ -150,10 +177,11 @@ export class Board {
     document.getElementById("first-event").hidden = !nothing;
     document.getElementById("figures").hidden = nothing;
     const tiles = WITH_TILES.includes(chosen.tab) ? this.tiles.map(({ part }) => part.figure?.value) : [undefined];
+    if (chosen.tab === "lifecycle" && this.entries.lifecycle.some(({ part }) => part.name === "lifecycle" && part.element.dataset.state === "empty")) tiles[0] = 0;
     const empty = tiles.every((value) => value === 0 || value === null);
     const older = document.getElementById("older");
-    older.hidden = at === null || !empty || (this.newestDay >= chosen.from && this.newestDay <= chosen.to && !chosen.realm && !chosen.client);
-    const filtered = chosen.realm || chosen.client ? " under these filters" : "";
+    older.hidden = at === null || !empty || (this.newestDay >= chosen.from && this.newestDay <= chosen.to && !chosen.region && !chosen.realm && !chosen.client);
+    const filtered = chosen.region || chosen.realm || chosen.client ? " under these filters" : "";
     older.querySelector("span").textContent = older.hidden
       ? ""
       : `No event was counted in ${spanText(chosen)}${filtered}. The newest event is of ${dayText(this.newestDay)}.`;
@@ -168,6 +196,8 @@ export class Board {
 
   /** @param {object} figures of /v1/live */
   live(figures, chosen) {
+    // They are those of the own region.
+    if (chosen.region) return;
     this.newest(figures.as_of.newest_event);
     this.status.live(figures);
     this.today.live(figures, chosen);

@@ -1,84 +1,53 @@
-// A chart's frame: heading, legend, table, downloads, and a note when there is nothing to draw.
+// A chart: its drawing, legend and keys, and a note when there is nothing to draw.
 
-import { savePicture, saveText } from "./download.js";
-import { Part } from "./part.js";
+import { savePicture } from "./download.js";
+import { Frame } from "./frame.js";
 import { calledAt, library, picture, plot, point, resize, saying, turn, unpoint } from "./plot.js";
-import { csv, tableElement } from "./table.js";
 import { button, make, nameElement, named } from "./text.js";
 
 /**
  * @typedef {{id: string, name: string, raw?: string, kind: "bar"|"line"|"mark", values: (number|null)[], color: number,
- *   light?: boolean, dotted?: boolean, percent?: boolean, hidden?: boolean, at?: (string|null)[],
- *   errors?: {exact: boolean, standard_error: number|null}[]}} Series  `at` names the points of compared days
- * @typedef {{hint: string, kind: "day"|"month"|"name", x: string[], series: Series[], first: string, stacked?: boolean,
+ *   light?: boolean, dotted?: boolean, percent?: boolean, below?: boolean, hidden?: boolean, at?: (string|null)[],
+ *   errors?: {exact: boolean, standard_error: number|null, fewerThan?: number|null}[]}} Series
+ *   `at` names the points of compared days; `below`: bars point downwards; `fewerThan`: a bound instead of a figure
+ * @typedef {{hint: string, kind: "day"|"week"|"month"|"name", x: string[], series: Series[], first: string, stacked?: boolean,
  *   across?: boolean, partial?: boolean, whole?: boolean, lines?: {value: number}[], empty?: string,
- *   table?: import("./table.js").Table, pick?: (place: number) => object|null}} Model
+ *   notes?: string[], table?: import("./table.js").Table, pick?: (place: number) => object|null}} Model
  *   `first` heads the table's first column; `partial`: the last point is not over; `whole`: shares near 100 %, so the
- *   axis need not begin at zero; `pick`: the filters that a click on a point sets
+ *   axis need not begin at zero; `notes` are shown below the legend; `pick`: the filters that a click on a point sets
  */
 
-export class Chart extends Part {
+export class Chart extends Frame {
   /** @param {string} name of `figure#chart-<name>` @param {string} title @param {(changes: object) => void} go sets filters */
   constructor(name, title, go) {
-    super(document.getElementById(`chart-${name}`), title);
-    this.name = name;
+    super(name, title);
     this.go = go;
-    this.model = null;
     this.hidden = new Set();
     this.known = new Set();
-    this.build();
-    document.addEventListener("themechange", () => this.draw());
-  }
-
-  build() {
-    const id = `${this.element.id}-title`;
-    this.csv = button("CSV", { class: "csv quiet", "aria-label": `CSV: ${this.title}` }, () => saveText(csv(this.table()), `${this.file}.csv`));
-    this.png = button("PNG", { class: "png quiet", "aria-label": `PNG: ${this.title}` }, async () => {
-      savePicture(await picture(this.model, this.hidden, `${this.title}, ${this.model.hint}`), `${this.file}.png`);
-    });
-    this.hint = make("p", { class: "hint" });
-    this.plot = make("div", { class: "plot", role: "img", tabindex: "0", "aria-label": this.title });
-    this.legend = make("ul", { class: "legend", "aria-label": `Series of ${this.title}` });
-    this.data = make("details", { class: "data" }, make("summary", {}, "Figures as a table"));
-    this.scroll = make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": `Table: ${this.title}` });
-    this.data.append(this.scroll);
-    this.element.setAttribute("aria-labelledby", id);
-    this.element.append(
-      make("div", { class: "head" }, make("h3", { id }, this.title), this.csv, this.png),
-      this.hint, this.old, this.plot, this.note, this.legend, this.data,
-    );
-    this.state("loading");
-    // Built when opened: a year's table is long.
-    this.data.addEventListener("toggle", () => this.tabulate());
+    this.plot = make("div", { class: "plot", role: "img", tabindex: "0", "aria-label": title });
+    this.legend = make("ul", { class: "legend", "aria-label": `Series of ${title}` });
+    this.build(this.plot, this.note, this.legend);
     this.plot.addEventListener("keydown", (event) => this.step(event));
     this.plot.addEventListener("blur", () => {
       if (this.place !== undefined) unpoint(this.plot);
       this.place = undefined;
     });
+    document.addEventListener("themechange", () => this.draw());
   }
 
-  get file() {
-    return `authtally-${this.name}`;
-  }
-
-  state(state, sentence = "") {
-    super.state(state, sentence);
-    this.csv.disabled = !this.shown;
-    this.png.disabled = state !== "ready";
+  async savePicture() {
+    savePicture(await picture(this.model, this.hidden, `${this.title}, ${this.model.hint}`), `${this.file}.png`);
   }
 
   clear() {
-    this.model = null;
-    this.drawnKey = null;
-    this.hint.textContent = this.hint.title = "";
+    super.clear();
     this.legend.replaceChildren();
-    this.scroll.replaceChildren();
     delete this.element.dataset.pick;
   }
 
   /** @param {Model} model */
   async render(model) {
-    model.most = mostOf(model);
+    [model.least, model.most] = endsOf(model);
     const key = JSON.stringify(model);
     if (this.element.dataset.state === "ready" && key === this.drawnKey) return "ready";
     this.drawnKey = key;
@@ -91,7 +60,7 @@ export class Chart extends Part {
     this.hint.textContent = this.hint.title = model.hint;
     if (model.pick) this.element.dataset.pick = "true";
     this.tabulate();
-    if (!model.x.length || model.series.every((series) => series.dotted || series.values.every((value) => !value))) {
+    if (!model.x.length || model.series.every((series) => series.dotted || series.values.every((value, at) => !value && !series.errors?.[at]?.fewerThan))) {
       this.legend.replaceChildren();
       return "empty";
     }
@@ -134,11 +103,8 @@ export class Chart extends Part {
       return make("li", {}, key);
     });
     if (this.model.partial) items.push(make("li", { class: "today" }, `The last ${this.model.kind} is not over.`));
+    for (const sentence of this.model.notes ?? []) items.push(make("li", { class: "sentence" }, sentence));
     this.legend.replaceChildren(...items);
-  }
-
-  tabulate() {
-    if (this.data.open && this.model) this.scroll.replaceChildren(tableElement(this.table(), `${this.title}, ${this.model.hint}`));
   }
 
   /** Arrow keys move through the points, for keyboards and screen readers; Enter picks one, as a click does. */
@@ -177,18 +143,19 @@ export class Chart extends Part {
   }
 }
 
-/** The greatest figure on the axis; bars are stacked. @param {Model} model */
-function mostOf({ x, series, stacked }) {
-  const bars = series.filter((each) => each.kind === "bar");
+/** The least and the greatest figure on the axis; bars are stacked. @param {Model} model @returns {[number, number]} */
+function endsOf({ x, series, stacked }) {
+  const bars = series.filter((each) => each.kind === "bar" && !each.below);
   const sums = stacked ? x.map((_, place) => bars.reduce((sum, each) => sum + (each.values[place] ?? 0), 0)) : [];
-  return Math.max(0, ...sums, ...series.flatMap((each) => each.values.map((value) => value ?? 0)));
+  const all = (below) => series.filter((each) => Boolean(each.below) === below).flatMap((each) => each.values.map((value) => value ?? 0));
+  return [-Math.max(0, ...all(true)), Math.max(0, ...sums, ...all(false))];
 }
 
 /** @param {Series} series */
 function cells(series, place) {
   const found = series.at ? [series.at[place] ?? null] : [];
-  found.push(series.values[place] ?? null);
   const error = series.errors?.[place];
-  if (series.errors) found.push(!error ? null : error.exact ? "exact" : error.standard_error === null ? "unknown" : String(error.standard_error));
+  found.push(error?.fewerThan ? { fewerThan: error.fewerThan } : series.values[place] ?? null);
+  if (series.errors) found.push(!error || error.fewerThan ? null : error.exact ? "exact" : error.standard_error === null ? "unknown" : String(error.standard_error));
   return found;
 }

@@ -2,8 +2,9 @@
 
 import { counted, series, successRate } from "./counters.js";
 import { days, lengthOf, monthOf, monthText, plusDays, spanText } from "./dates.js";
-import { compared, dotted, grouped, overTime } from "./models.js";
+import { compared, dotted, grouped, overTime, ownRegionOnly } from "./models.js";
 import { nameOf } from "./names.js";
+import { askPipeline } from "./pipeline.js";
 import { decimal, number } from "./text.js";
 
 const MOST_ROWS = 12;
@@ -58,7 +59,7 @@ const tokensBy = (word) => async (asker, chosen) =>
 /** Usage and quotas of the month of the last day. */
 async function m2m(asker, chosen) {
   const month = monthOf(chosen.to);
-  const answer = await asker.ask("/v1/m2m", { month, ...(chosen.realm && { realm: chosen.realm }) });
+  const answer = await asker.ask("/v1/m2m", { month, ...(chosen.region && { region: chosen.region }), ...(chosen.realm && { realm: chosen.realm }) });
   const all = answer.items.filter((item) => !chosen.client || item.client_id === chosen.client);
   // Clients over their quota come first: they are what the chart is opened for.
   all.sort((one, other) => (other.percent ?? 0) - (one.percent ?? 0) || other.used - one.used);
@@ -103,6 +104,7 @@ const notByClient = (chosen) => (chosen.client ? "; of all clients: these tokens
 const NO_OTP = "No one-time-password tokens are counted here.";
 
 async function otp(asker, chosen) {
+  ownRegionOnly(chosen, "One-time-password tokens");
   const answer = await asker.ask("/v1/otp-tokens", otpQuery(chosen));
   const counts = new Map();
   for (const item of answer.items) {
@@ -130,6 +132,7 @@ async function otp(asker, chosen) {
 }
 
 async function otpDays(asker, chosen) {
+  ownRegionOnly(chosen, "One-time-password tokens");
   const from = lengthOf(chosen.from, chosen.to) > OTP_DAYS ? plusDays(chosen.to, 1 - OTP_DAYS) : chosen.from;
   const answer = await asker.ask("/v1/otp-tokens", { from, to: chosen.to, status: "total", ...otpQuery(chosen) });
   const span = { ...chosen, from, granularity: "day" };
@@ -141,8 +144,8 @@ async function otpDays(asker, chosen) {
   };
 }
 
-async function lag(asker) {
-  const { items, total } = await asker.ask("/v1/pipeline");
+async function lag(asker, chosen) {
+  const { items, total } = await askPipeline(asker, chosen);
   return {
     hint: `${number(total.lag)} offsets behind in ${items.length} partitions, of the whole deployment`,
     kind: "name", first: "Partition", x: items.map((item) => `${item.topic}-${item.partition}`),

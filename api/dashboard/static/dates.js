@@ -34,6 +34,12 @@ export function months(from, to) {
   return found;
 }
 
+/** The Monday of a day's week. */
+export const mondayOf = (day) => plusDays(day, -((new Date(ms(day)).getUTCDay() + 6) % 7));
+
+/** The first day of a week that the API writes as `2026-W43` (ISO 8601: week 1 has 4 January). */
+export const firstOfWeek = (week) => plusDays(mondayOf(`${week.slice(0, 4)}-01-04`), 7 * (Number(week.slice(6)) - 1));
+
 const format = (options) => new Intl.DateTimeFormat(LANGUAGE, { timeZone: "UTC", ...options });
 const DAY = format({ day: "numeric", month: "short", year: "numeric" });
 const LONG_DAY = format({ weekday: "long", day: "numeric", month: "long", year: "numeric" });
@@ -47,6 +53,8 @@ export const longDayText = (day) => LONG_DAY.format(ms(day));
 export const shortDayText = (day) => SHORT_DAY.format(ms(day));
 export const monthText = (month) => MONTH.format(ms(firstOf(month)));
 export const shortMonthText = (month) => SHORT_MONTH.format(ms(firstOf(month)));
+/** "Week 43, 19 – 25 Oct 2026". */
+export const weekText = (week) => `Week ${Number(week.slice(6))}, ${spanText({ from: firstOfWeek(week), to: plusDays(firstOfWeek(week), 6) })}`;
 export const weekdayText = (day) => WEEKDAY.format(ms(day));
 export const spanText = ({ from, to }) => (from === to ? dayText(to) : DAY.formatRange(ms(from), ms(to)));
 

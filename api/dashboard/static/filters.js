@@ -1,20 +1,23 @@
 // The filters: range, comparison, realm, client, and the tab. They are in the URL, so that a view can be shared and revisited.
 
 import { dayIn, isDay, lengthOf, spanText } from "./dates.js";
+import { COHORTS, PERIODS } from "./lifecycle.js";
 import { nameOf } from "./names.js";
 import { COMPARISONS, comparisonOf, DEFAULT_RANGE, granularityOf, RANGES, spanOf } from "./ranges.js";
+import { regionOptions, regionText } from "./regions.js";
 import { TABS } from "./tabs.js";
 import { button, make, named, nameElement, shortened, undirected } from "./text.js";
 
-const DEFAULTS = { range: DEFAULT_RANGE, compare: "previous", realm: "", client: "", reason: "", tab: TABS[0] };
+const DEFAULTS = { range: DEFAULT_RANGE, compare: "previous", region: "", realm: "", client: "", reason: "", by: "", cohort: "all", tab: TABS[0] };
 /** The API's limit is ten years. */
 const MOST_DAYS = 3652;
 
 /**
  * @typedef {{range: string, from: string, to: string, today: string, compare: "previous"|"year"|"none",
- *   before: import("./ranges.js").Span|null, realm: string, client: string, reason: string, tab: string,
- *   granularity: "day"|"month", query: Record<string, string>, key: string}} Chosen
- *   `before` is the range to compare with; `key` names all that figures depend on
+ *   before: import("./ranges.js").Span|null, region: string, realm: string, client: string, reason: string, tab: string,
+ *   by: ""|"week"|"month", cohort: "all"|"new", granularity: "day"|"month", query: Record<string, string>, key: string}} Chosen
+ *   `before` is the range to compare with; `key` names all that figures depend on;
+ *   `by` and `cohort` are of the lifecycle's figures only: their periods ("" by the length of the range) and cohorts
  */
 
 export class Filters {
@@ -23,9 +26,11 @@ export class Filters {
     this.config = config;
     this.onChange = onChange;
     this.labels = [];
+    /** @type {string[]} */
+    this.regions = [];
     this.form = document.getElementById("filters");
-    const { range, from, to, compare, realm, client } = this.form.elements;
-    this.fields = { range, from, to, compare, realm, client };
+    const { range, from, to, compare, region, realm, client } = this.form.elements;
+    this.fields = { range, from, to, compare, region, realm, client };
     for (const [value, text] of Object.entries(RANGES)) range.add(new Option(text, value));
     for (const [value, text] of Object.entries(COMPARISONS)) compare.add(new Option(`vs ${text}`, value));
     this.form.addEventListener("submit", (event) => event.preventDefault());
@@ -43,6 +48,7 @@ export class Filters {
       });
     }
     compare.addEventListener("change", () => this.go({ compare: compare.value }));
+    region.addEventListener("change", () => this.go({ region: region.value }));
     realm.addEventListener("change", () => this.go({ realm: realm.value }));
     client.addEventListener("change", () => this.go({ client: client.value }));
     document.getElementById("reset").addEventListener("click", () => this.go({ ...DEFAULTS, tab: this.read().tab }));
@@ -60,10 +66,14 @@ export class Filters {
     const given = new URLSearchParams(location.search);
     const choice = (name, choices, fallback) => (choices.includes(given.get(name)) ? given.get(name) : fallback);
     const today = dayIn(this.config.timezone, Date.now());
+    const asked = given.get("region") ?? "";
+    const region = this.config.region && asked !== this.config.region ? asked : "";
     const realm = given.get("realm") ?? "";
     const client = given.get("client_id") ?? "";
     const reason = given.get("reason") ?? "";
     const compare = choice("compare", Object.keys(COMPARISONS), DEFAULTS.compare);
+    const by = choice("by", Object.keys(PERIODS), DEFAULTS.by);
+    const cohort = choice("cohort", Object.keys(COHORTS), DEFAULTS.cohort);
     const tab = choice("tab", TABS, DEFAULTS.tab);
     let range = choice("range", Object.keys(RANGES).filter((name) => name !== "custom"), DEFAULT_RANGE);
     let span = spanOf(range, today);
@@ -73,9 +83,9 @@ export class Filters {
       span = { from, to };
     }
     const before = comparisonOf(range, span, today, compare);
-    const query = { ...(realm && { realm }), ...(client && { client_id: client }) };
-    const key = JSON.stringify([span, before, realm, client, reason]);
-    return { range, ...span, today, compare, before, realm, client, reason, tab, granularity: granularityOf(span), query, key };
+    const query = { ...(region && { region }), ...(realm && { realm }), ...(client && { client_id: client }) };
+    const key = JSON.stringify([span, before, region, realm, client, reason]);
+    return { range, ...span, today, compare, before, region, realm, client, reason, by, cohort, tab, granularity: granularityOf(span), query, key };
   }
 
   /** Applies changes to the URL and the page. */
@@ -86,7 +96,7 @@ export class Filters {
       query.set("from", next.from);
       query.set("to", next.to);
     }
-    for (const name of ["range", "compare", "realm", "client", "reason", "tab"]) {
+    for (const name of ["range", "compare", "region", "realm", "client", "reason", "by", "cohort", "tab"]) {
       if (next[name] === DEFAULTS[name] || (name === "range" && next.range === "custom")) continue;
       query.set(name === "client" ? "client_id" : name, next[name]);
     }
@@ -131,6 +141,7 @@ export class Filters {
       const title = `compared with ${COMPARISONS[chosen.compare]}`;
       chips.push(chip("compare", `vs ${spanText(chosen.before)}`, title, chosen.compare !== DEFAULTS.compare && { compare: DEFAULTS.compare }));
     }
+    if (chosen.region) chips.push(chip("region", regionText(chosen.region), chosen.region, { region: "" }));
     if (chosen.realm) chips.push(chip("realm", `Realm: ${nameOf("realm", chosen.realm)}`, chosen.realm, { realm: "" }));
     if (chosen.client) chips.push(chip("client", `Client: ${nameOf("client_id", chosen.client)}`, chosen.client, { client: "" }));
     if (chosen.reason && chosen.tab === "logins") {
@@ -142,6 +153,12 @@ export class Filters {
   /** @param {{dimension: string, realm?: string, client_id?: string}[]} labels that the bearer sees */
   known(labels) {
     this.labels = labels;
+    this.options(this.read());
+  }
+
+  /** @param {string[]} names of the regions that the bearer sees */
+  knownRegions(names) {
+    this.regions = names;
     this.options(this.read());
   }
 
@@ -157,6 +174,7 @@ export class Filters {
     const clients = this.labels
       .filter((each) => each.dimension === "client_id" && each.client_id.trim() && (!chosen.realm || each.realm === chosen.realm))
       .map((each) => each.client_id);
+    regionOptions(this.fields.region, this.config.region, this.regions, chosen.region);
     fill(this.fields.realm, "All realms", realms, chosen.realm, this.lacks("realm"));
     fill(this.fields.client, "All clients", [...new Set(clients)].sort(), chosen.client, this.lacks("client"));
   }

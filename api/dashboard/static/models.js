@@ -77,3 +77,8 @@ export function grouped(chosen, counted, word, measure, rest = {}) {
   };
   return model;
 }
+
+/** Raises a refusal for a part whose figures exist for the own region only. @param {import("./filters.js").Chosen} chosen */
+export function ownRegionOnly({ region }, what) {
+  if (region) throw new Refusal("unkept", `${what} are those of one region: remove the filter by region.`);
+}

@@ -5,7 +5,7 @@ import { Part } from "./part.js";
 import { tableElement } from "./table.js";
 import { make, number } from "./text.js";
 
-export const askPipeline = (asker) => asker.ask("/v1/pipeline");
+export const askPipeline = (asker, { region }) => asker.ask("/v1/pipeline", region ? { region } : {});
 
 const plural = (count, one, many) => `${number(count)} ${count === 1 ? one : many}`;
 

@@ -1,5 +1,6 @@
 // Questions to the API with the bearer's token, and their answers or refusals.
 
+import { RegionStates } from "./regions.js";
 import { bearer, refused, signedIn } from "./sign_in.js";
 
 const TIMEOUT_MS = 15_000;
@@ -33,6 +34,7 @@ export class Round {
     /** Freshness and definition, as the latest answers state them. */
     this.asOf = null;
     this.definition = null;
+    this.regions = new RegionStates();
   }
 
   /** For one part of the page: it has the age of its own answers only. */
@@ -85,6 +87,7 @@ export class Round {
       this.answered = true;
       this.asOf = body.as_of ?? this.asOf;
       this.definition = body.definition ?? this.definition;
+      if (body.regions) this.regions.add(body.regions);
       this.expired ||= response.headers.has("Cache-Status");
       return { body, expired: response.headers.has("Cache-Status") ? Number(response.headers.get("Age")) || 0 : null };
     }

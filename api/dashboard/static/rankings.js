@@ -12,8 +12,8 @@ const FIRST_ROWS = 10;
 /** @typedef {{names: Record<string, string>, [column: string]: any}} Row @typedef {import("./filters.js").Chosen} Chosen */
 
 const relative = (now, before) => (now === null || before === null || before === undefined || !before ? null : (now - before) / before);
-const WORDS = { realm: ["realm"], client: ["realm", "client_id"] };
-const GROUPS = { realm: "realm", client: "client_id" };
+const WORDS = { region: ["region"], realm: ["realm"], client: ["realm", "client_id"] };
+const GROUPS = { region: "region", realm: "realm", client: "client_id" };
 
 /** Users, logins and failure rate of each realm or client. */
 export const ranked = (kind) => async (asker, chosen) => {
@@ -195,6 +195,7 @@ export class Ranking extends Part {
   changes({ names }) {
     const { chosen } = this.model;
     if (Object.values(names).some((name) => !name.trim())) return null;
+    if (names.region) return { region: names.region };
     if (names.reason) return { reason: names.reason === chosen.reason ? "" : names.reason };
     return names.client_id === undefined ? { realm: names.realm } : { realm: names.realm, client: names.client_id };
   }

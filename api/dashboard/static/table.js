@@ -1,10 +1,11 @@
 // Figures as a table, for screen readers and exact reading, and as CSV.
 
-import { decimal, make, nameElement, number, percent } from "./text.js";
+import { decimal, fewerText, make, nameElement, number, percent } from "./text.js";
 
 /**
  * @typedef {{name: string, raw?: string, kind?: "name"|"number"|"share"|"text"}} Column
- * @typedef {{columns: Column[], rows: (string|number|null)[][]}} Table
+ * @typedef {{columns: Column[], rows: (string|number|Bound|null)[][]}} Table
+ * @typedef {{fewerThan: number}|{lessThan: number}} Bound of a number or a share whose estimate is too inexact to be a figure
  */
 
 /** @param {Table} table */
@@ -30,6 +31,8 @@ function cell(value, column, first) {
     element.textContent = column.kind === "share" ? percent(value) : Number.isInteger(value) ? number(value) : decimal(value);
   } else if (value === null || value === undefined) {
     element.textContent = "–";
+  } else if (typeof value === "object") {
+    element.textContent = value.lessThan === undefined ? fewerText(value.fewerThan) : `less than ${percent(value.lessThan)}`;
   } else {
     if (column.kind !== "number") element.className = "text";
     element.append(nameElement(value));
@@ -68,6 +71,7 @@ const lines = (rows) => rows.map((row) => `${row.map(field).join(",")}\r\n`).joi
 function field(value) {
   if (value === null || value === undefined) return "";
   if (typeof value === "number") return String(value);
+  if (typeof value === "object") return value.lessThan === undefined ? `fewer than ${value.fewerThan}` : `less than ${value.lessThan}`;
   const text = /^[=+\-@\t\r]/.test(value) ? `'${value}` : value;
   return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 }

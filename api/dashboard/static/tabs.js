@@ -1,6 +1,6 @@
 // The tabs: one tab list, with the keys that ARIA names for it.
 
-export const TABS = ["users", "logins", "tokens", "otp", "pipeline"];
+export const TABS = ["users", "lifecycle", "logins", "tokens", "otp", "pipeline"];
 /** Tabs whose figures are of the chosen range, so that its summary is above them. */
 const WITH_SUMMARY = ["users", "logins", "tokens"];
 

@@ -3,7 +3,10 @@
 const WHOLE = new Intl.NumberFormat();
 const ONE = new Intl.NumberFormat(undefined, { maximumFractionDigits: 1 });
 const PERCENT = new Intl.NumberFormat(undefined, { style: "percent", maximumFractionDigits: 1 });
+const WHOLE_PERCENT = new Intl.NumberFormat(undefined, { style: "percent", maximumFractionDigits: 0 });
 const FINE = new Intl.NumberFormat(undefined, { style: "percent", maximumSignificantDigits: 2 });
+
+const COMPACT = new Intl.NumberFormat(undefined, { notation: "compact" });
 
 const known = (value) => value !== null && value !== undefined;
 
@@ -11,6 +14,12 @@ const known = (value) => value !== null && value !== undefined;
 export const number = (value) => (known(value) ? WHOLE.format(value) : "–");
 export const decimal = (value) => (known(value) ? ONE.format(value) : "–");
 export const percent = (value) => (known(value) ? PERCENT.format(value) : "–");
+
+/** "12K", for axes. */
+export const compact = (value) => (value < 10_000 ? WHOLE : COMPACT).format(value);
+
+/** Without decimals, except below 10 %, where they are a large part of the figure. */
+export const wholePercent = (value) => (value > 0 && value < 0.0995 ? PERCENT : WHOLE_PERCENT).format(value);
 
 /** The separators of the browser's language, decimal first, as plotly.js takes them. */
 export const SEPARATORS = [".", ","]
@@ -36,6 +45,9 @@ export function exactness(figure) {
   const off = Math.round(1.96 * figure.standard_error * figure.value);
   return `± ${number(off)} in 95 of 100 cases (standard error ${FINE.format(figure.standard_error)})`;
 }
+
+/** The bound that stands for a figure which is too small against its error. */
+export const fewerText = (bound) => `fewer than ${number(bound)}`;
 
 export const NO_NAME = "(none)";
 export const named = (name) => (name === "" ? NO_NAME : name);

@@ -16,6 +16,7 @@ from api.dialects.own import (
     active_users,
     gauges,
     labels,
+    lifecycle,
     m2m,
     openapi,
     otp_tokens,
@@ -23,6 +24,7 @@ from api.dialects.own import (
     pipeline,
     region_states,
     rendering,
+    retention,
     series,
 )
 from api.dialects.own.exports import RegionExports
@@ -162,6 +164,8 @@ def routes(settings: ApiSettings, services: Services) -> list[web.RouteDef]:
     questions: list[tuple[Operation, Callable[[Parameters], OwnQuestion]]] = [
         (active_users.OPERATION, lambda given: active_users.parse(given, settings, today())),
         (overview.OPERATION, lambda given: overview.parse(given, settings, today())),
+        (lifecycle.OPERATION, lambda given: lifecycle.parse(given, settings, today())),
+        (retention.OPERATION, lambda given: retention.parse(given, settings, today())),
         (labels.OPERATION, labels.parse),
         (m2m.OPERATION, parse_m2m),
         (pipeline.OPERATION, lambda _: PipelineQuestion()),

@@ -52,16 +52,19 @@ class Window(NamedTuple):
         return self.periods[0].keys if len(self.periods) == 1 else self.span.covering(self.today)
 
 
-def parse(parameters: Parameters, today: date, granularity: str, rolling_days: int = 1) -> Window:
+def parse(
+    parameters: Parameters, today: date, granularity: str, rolling_days: int = 1, default_periods: int = 0
+) -> Window:
     """The window of `from` and `to`, both included; by default the 30 days up to today. Raises BadParameterError.
 
-    With `rolling_days` each day's period is that many days up to it.
+    With `rolling_days` each day's period is that many days up to it. With `default_periods` the default is that many
+    weeks or months.
     """
     first, last = parameters.get(FROM), parameters.get(TO)
     if last is None:
         last = today if first is None else max(first, today)
     if first is None:
-        first = max(Span.ending(last, DEFAULT_DAYS).first, EARLIEST)
+        first = max(_default_first(last, granularity, default_periods), EARLIEST)
     if first > last:
         raise BadParameterError("from", f"`from` ({first}) is after `to` ({last}).")
     requested = Span(first, last)
@@ -79,8 +82,11 @@ def parse(parameters: Parameters, today: date, granularity: str, rolling_days: i
             f"the maximum is {MAX_UNITED_DAYS}.",
         )
     if granularity == "day":
-        spans = ((day, Span.ending(day, rolling_days)) for day in requested.days)
-        periods = [Period(day_key(day), span, [day_key(each) for each in span.days]) for day, span in spans]
+        spans = [Span.ending(day, rolling_days) for day in requested.days]
+        keys = [day_key(day) for day in Span(spans[0].first, requested.last).days]
+        periods = [
+            Period(day_key(span.last), span, keys[number : number + rolling_days]) for number, span in enumerate(spans)
+        ]
     elif granularity == "week":
         weeks = dict.fromkeys(Week.of(day) for day in requested.days)
         periods = [Period(week.text, week.span, week.span.covering(today)) for week in weeks]
@@ -90,6 +96,14 @@ def parse(parameters: Parameters, today: date, granularity: str, rolling_days: i
     else:
         periods = [Period(f"{first}/{last}", requested, requested.covering(today))]
     return Window(granularity, Span(periods[0].span.first, periods[-1].span.last), periods, today)
+
+
+def _default_first(last: date, granularity: str, periods: int) -> date:
+    if not periods:
+        return Span.ending(last, DEFAULT_DAYS).first
+    if granularity == "month":
+        return Month.of(last).plus(1 - periods).span.first
+    return Week.of(last).span.back(7 * (periods - 1)).first
 
 
 def require_kept(

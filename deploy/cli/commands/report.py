@@ -8,34 +8,50 @@ import click
 
 from deploy.cli.commands.options import Choice, json_option, settings_errors_as_usage
 
-QUESTIONS = ("overview", "active-users", "logins", "tokens", "accounts", "m2m", "pipeline")
+QUESTIONS = ("overview", "active-users", "lifecycle", "retention", "logins", "tokens", "accounts", "m2m", "pipeline")
+YEAR = "year"
 VERIFY = "verify"
 
 
 @click.command()
 @click.argument(
     "question",
-    type=Choice((*QUESTIONS, VERIFY)),
+    type=Choice((*QUESTIONS, YEAR, VERIFY)),
     default="overview",
-    metavar=f"[{'|'.join((*QUESTIONS, VERIFY))}]",
+    metavar=f"[{'|'.join((*QUESTIONS, YEAR, VERIFY))}]",
 )
 @click.argument("file", type=click.Path(path_type=Path), required=False)
 @click.option("--url", help="Address of the api.  [default: AUTHTALLY_URL, else http://127.0.0.1:8080]")
 @click.option("--token-file", metavar="FILE", help="File with the bearer token.  [default: AUTHTALLY_TOKEN]")
 @click.option("--date", metavar="YYYY-MM-DD", help="Day of the overview.  [default: today]")
 @click.option(
-    "--month", metavar="YYYY-MM", help="Month of m2m or of a signed report.  [default: this month; signed: the last]"
+    "--month",
+    metavar="YYYY-MM",
+    help="Month of m2m or of a signed report; the last of the year's.  [default: this month; signed, year: the last]",
 )
-@click.option("--from", metavar="YYYY-MM-DD", help="First day of a series.  [default: 30 days up to --to]")
+@click.option(
+    "--from",
+    metavar="YYYY-MM-DD",
+    help="First day of a series.  [default: 30 days up to --to; lifecycle and retention: 12 periods]",
+)
 @click.option("--to", metavar="YYYY-MM-DD", help="Last day of a series.  [default: today]")
 @click.option(
-    "--granularity", metavar="G", help="day, week, month or range; for counters day or month.  [default: day]"
+    "--granularity",
+    metavar="G",
+    help="day, week, month or range; for counters day or month.  [default: day]; for lifecycle and retention week or "
+    "month.  [default: month]",
 )
-@click.option("--group-by", metavar="NAMES", help="realm, client_id or node; for counters also reason, grant_type, …")
+@click.option(
+    "--group-by", metavar="NAMES", help="region, realm, client_id, node; for counters also reason, grant_type, …"
+)
 @click.option("--realm", help="Only this realm.")
 @click.option("--client-id", help="Only this client.")
 @click.option("--node", help="Only this node.")
+@click.option("--region", metavar="NAMES", help="Regions, as eu,us; or all.  [default: that of the api]")
+@click.option("--cohort", metavar="C", help="Retention of active or new users of each period.  [default: active]")
+@click.option("--ages", metavar="N", help="The most periods later that retention shows.  [default: 12]")
 @click.option("--limit", metavar="N", help="Largest number of groups; the largest come first.")
+@click.option("--html", type=click.Path(path_type=Path), metavar="FILE", help="Write the year as a page for print.")
 @click.option(
     "--sign", type=click.Path(path_type=Path), metavar="KEYFILE", help="Private key; sign a month's report with it."
 )
@@ -49,6 +65,7 @@ def report(
     file: Path | None,
     url: str | None,
     token_file: str | None,
+    html: Path | None,
     sign: Path | None,
     output: Path | None,
     key: Path | None,
@@ -61,8 +78,14 @@ def report(
       export AUTHTALLY_TOKEN=…
       authtally report
       authtally report active-users --granularity month --from 2026-01-01
+      authtally report lifecycle --granularity week --realm acme
+      authtally report retention --cohort new --from 2026-01-01
       authtally report logins --group-by reason --url https://stats.example.org --token-file token
       authtally report pipeline --json
+      authtally report year --html 2026.html
+
+    The year is twelve months with their average, maximum and peak day, in total and per realm. --html writes it as one
+    page of A4, in a file that loads nothing else.
 
     The token needs the scope stats:read. It is read from a file or the environment, because every user of the machine
     can read command lines.
@@ -79,6 +102,8 @@ def report(
 
     Exit status: 0 answered, 1 no answer or an invalid signature, 2 wrong settings or options.
     """
+    if html is not None and question != YEAR:
+        raise click.UsageError("--html is an option of: report year")
     if question == VERIFY or file or sign or key or output:
         _signed_report(question, file, sign, output, key, parameters, as_json=as_json)
         return
@@ -92,7 +117,13 @@ def report(
         api = Api(http_url(url) if url else values.url, token_of(values, token_file))
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--url") from error
-    run(api, question, {name: value for name, value in parameters.items() if value is not None}, as_json=as_json)
+    given = {name: value for name, value in parameters.items() if value is not None}
+    if question == YEAR:
+        from deploy.cli.report.year import year
+
+        year(api, given, html, as_json=as_json)
+        return
+    run(api, question, given, as_json=as_json)
 
 
 def _signed_report(

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 import click
 
 from deploy.cli.commands.options import json_option, settings_errors_as_usage
 from deploy.cli.json_output import print_json
 from deploy.cli.terminal import echo
+
+LAST_PORT: Final = 65_535
 
 
 def _checked(kind: type[Any], *, check: bool, as_json: bool) -> bool:
@@ -103,7 +105,7 @@ def api(check: bool, as_json: bool) -> None:
 
 @click.command()
 @click.option("--events", default=60_000, show_default=True, type=click.IntRange(1000), help="Events to publish.")
-@click.option("--port", default=8080, show_default=True, type=click.IntRange(1, 65_535), help="Port of the api.")
+@click.option("--port", default=8080, show_default=True, type=click.IntRange(1, LAST_PORT), help="Port of the api.")
 @click.option("--token", default="demo-token", show_default=True, help="Bearer token that the api accepts.")
 @click.option(
     "--until",
@@ -112,8 +114,19 @@ def api(check: bool, as_json: bool) -> None:
     help="End of the sample, such as 2026-11-01T00:00:00Z; nothing follows it. Default: now, and events keep coming.",
 )
 @click.option("--show-answers", is_flag=True, help="Print questions on every surface with their answers.")
+@click.option(
+    "--regions", is_flag=True, help="Two regions that share some users; the second api has the next port after --port."
+)
 @click.option("--exit", "then_exit", is_flag=True, help="Check every answer against the published events, then exit.")
-def demo(events: int, port: int, token: str, until: datetime | None, show_answers: bool, then_exit: bool) -> None:
+def demo(
+    events: int,
+    port: int,
+    token: str,
+    until: datetime | None,
+    show_answers: bool,
+    then_exit: bool,
+    regions: bool,
+) -> None:
     """Run broker, store, worker and api on this machine with sample events, until Ctrl-C. Leaves no files behind.
 
     The sample covers the last 14 months and the current one.
@@ -121,15 +134,20 @@ def demo(events: int, port: int, token: str, until: datetime | None, show_answer
     \b
       authtally demo
       authtally demo --events 5000 --port 8888 --exit
+      authtally demo --regions
 
     Use it to try authtally without a site; it needs the package authtally[demo].
 
     Exit status: 0 stopped after it was ready, 1 failed (with --exit also: an answer was wrong), 130 stopped earlier.
     """
+    if regions and show_answers:
+        raise click.UsageError("--show-answers is for one region: leave out --regions")
+    if regions and port == LAST_PORT:
+        raise click.UsageError(f"--regions needs the port after --port too, and {port} is the last one")
     from deploy.demo.servers import missing_packages
 
     if missing := missing_packages():
         raise click.ClickException(f"The demo needs {missing}: pip install 'authtally[demo]'")
     from deploy.demo.run import Options, run
 
-    raise SystemExit(run(Options(events, port, token, until, then_exit, show_answers)))
+    raise SystemExit(run(Options(events, port, token, until, then_exit, show_answers, regions)))

@@ -27,15 +27,18 @@ MAX_BYTES: Final = 64 << 20
 WRONG_QUESTION: Final = 2
 SCOPE: Final = "stats:read"
 
-_WINDOW: Final = ("from", "to", "granularity", "group_by", "limit", "realm", "client_id", "node")
+_LIFECYCLE: Final = ("from", "to", "granularity", "realm", "client_id")
+_WINDOW: Final = ("from", "to", "granularity", "group_by", "limit", "realm", "client_id", "node", "region")
 QUESTIONS: Final[dict[str, tuple[str, ...]]] = {
-    "overview": ("date",),
+    "overview": ("date", "region"),
     "active-users": _WINDOW,
+    "lifecycle": _LIFECYCLE,
+    "retention": (*_LIFECYCLE, "cohort", "ages"),
     "logins": _WINDOW,
     "tokens": _WINDOW,
     "accounts": _WINDOW,
-    "m2m": ("month", "realm", "limit"),
-    "pipeline": (),
+    "m2m": ("month", "realm", "limit", "region"),
+    "pipeline": ("region",),
 }
 """Each question is a route under `/v1`, with the parameters that it takes."""
 
@@ -72,6 +75,12 @@ class Api(NamedTuple):
     def shown(self) -> str:
         """The URL for error texts."""
         return masked_url(self.url)
+
+
+class WrongQuestionError(click.ClickException):
+    """The api answered 400: it does not understand the question, or cannot answer it."""
+
+    exit_code = WRONG_QUESTION
 
 
 class _NoRedirects(HTTPRedirectHandler):
@@ -169,9 +178,7 @@ def refusal(api: Api, status: int, headers: Mapping[str, str], body: bytes) -> c
         result = detail or ("too many requests." if status == 429 else "the ledger cannot be read now.")
         return click.ClickException(f"{api.shown}: {result}" + (f" Try again in {wait} s." if wait else ""))
     if status == 400 and detail:
-        wrong = click.ClickException(detail)
-        wrong.exit_code = WRONG_QUESTION
-        return wrong
+        return WrongQuestionError(detail)
     if status in (301, 302, 303, 307, 308):
         return click.ClickException(
             f"{PREFIX}URL: {api.shown} redirects to {masked_url(headers.get('Location') or '')}: use that address"

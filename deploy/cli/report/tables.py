@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from deploy.cli.operations import show_table
+from deploy.cli.report import lifecycle_tables
 from deploy.cli.terminal import echo
 
 Answer = Mapping[str, Any]
@@ -20,6 +21,7 @@ FIGURES: Final = {
 MEASURES: Final = {"logins": "logins", "failed_logins": "failed logins", "signups": "sign-ups", "tokens": "tokens"}
 ERROR: Final = ("exact", "standard_error")
 PARTITION: Final = (
+    "region",
     "topic",
     "partition",
     "position",
@@ -40,12 +42,12 @@ PARTITION: Final = (
 
 
 def overview(answer: Answer) -> None:
-    _head(f"{answer['date']} ({answer['timezone']})", answer)
+    head(f"{answer['date']} ({answer['timezone']})", answer)
     rows: list[tuple[object, ...]] = []
     for name, title in FIGURES.items():
         of = answer[name]
         days = of["from"] if of["from"] == of["to"] else f"{of['from']} to {of['to']}"
-        rows.append((title, days, _number(of["value"]), _error(of), *_compared(of["previous"]["value"], of["change"])))
+        rows.append((title, days, number(of["value"]), error_of(of), *_compared(of["previous"]["value"], of["change"])))
     show_table(("", "days", "users", "error", "before", "change"), rows)
     if answer["stickiness"] is not None:
         echo(f"stickiness (daily by last 30 days): {answer['stickiness']:.0%}")
@@ -57,11 +59,11 @@ def overview(answer: Answer) -> None:
         rows.append((title, *compared))
     show_table(("", "day", "before", "change", "month", "before", "change"), rows)
     if month.get("unattributed"):
-        number = _number(month["unattributed"]["value"])
-        echo(f"{number} failed logins of the month have an unknown client.")
+        unknown = number(month["unattributed"]["value"])
+        echo(f"{unknown} failed logins of the month have an unknown client.")
     for title, name in (("Failed logins", "failed_logins_by_reason"), ("Tokens", "tokens_by_grant_type")):
         if month[name]:
-            result = ", ".join(f"{key} {_number(count)}" for key, count in _largest_first(month[name]))
+            result = ", ".join(f"{key} {number(count)}" for key, count in _largest_first(month[name]))
             echo(f"{title} of the month: {result}.")
     echo()
     show_table(
@@ -69,23 +71,23 @@ def overview(answer: Answer) -> None:
         (
             (
                 row["month"],
-                _number(row["value"]),
-                _error(row),
-                *(_number(row[name]) for name in MEASURES),
-                _remark(row),
+                number(row["value"]),
+                error_of(row),
+                *(number(row[name]) for name in MEASURES),
+                remark(row),
             )
             for row in answer["months"]
         ),
     )
     billing = answer["billing"]
     if billing["maximum"] is not None:
-        echo(f"Largest month: {_number(billing['maximum'])} in {billing['maximum_month']}.")
+        echo(f"Largest month: {number(billing['maximum'])} in {billing['maximum_month']}.")
     if billing["average"] is not None:
         echo(f"Average of {billing['months_averaged']} months that are over: {billing['average']:,.1f}.")
 
 
 def series(answer: Answer) -> None:
-    _head(f"{answer['from']} to {answer['to']} by {answer['granularity']} ({answer['timezone']})", answer)
+    head(f"{answer['from']} to {answer['to']} by {answer['granularity']} ({answer['timezone']})", answer)
     rows: Sequence[Answer] = answer["items"]
     estimated = any("value" in row for row in rows)
     # The name of a period gives its days, except for a week.
@@ -96,9 +98,9 @@ def series(answer: Answer) -> None:
         [*columns, *(["error"] if estimated else []), *([""] if remarks else [])],
         (
             (
-                *(_cell(row.get(name)) for name in columns),
-                *([_error(row)] if estimated else []),
-                *([_remark(row)] if remarks else []),
+                *(cell(row.get(name)) for name in columns),
+                *([error_of(row)] if estimated else []),
+                *([remark(row)] if remarks else []),
             )
             for row in rows
         ),
@@ -106,34 +108,50 @@ def series(answer: Answer) -> None:
     _left_out(answer)
 
 
+def lifecycle(answer: Answer) -> None:
+    head(f"{answer['from']} to {answer['to']} by {answer['granularity']} ({answer['timezone']})", answer)
+    _table(*lifecycle_tables.lifecycle_table(answer))
+    _sentences(lifecycle_tables.lifecycle_sentences(answer))
+
+
+def retention(answer: Answer) -> None:
+    head(f"{answer['from']} to {answer['to']} by {answer['granularity']} ({answer['timezone']})", answer)
+    for table in lifecycle_tables.retention_tables(answer):
+        _table(*table)
+        echo()
+    _sentences(lifecycle_tables.retention_sentences(answer))
+
+
 def m2m(answer: Answer) -> None:
-    _head(f"Machine-to-machine tokens of {answer['month']} ({answer['timezone']})", answer)
+    head(f"Machine-to-machine tokens of {answer['month']} ({answer['timezone']})", answer)
     columns = ("used", "limit", "percent", "projected", "projected_percent")
     rows = [("all", "", answer["tenant"]), *((row["realm"], row["client_id"], row) for row in answer["items"])]
     _table(
         ["realm", "client_id", *columns],
-        ((realm, client, *(_cell(of[name]) for name in columns)) for realm, client, of in rows),
+        ((realm, client, *(cell(of[name]) for name in columns)) for realm, client, of in rows),
     )
     clients = answer["active_clients"]
-    echo(f"Active clients: {_number(clients['value'])} ({_error(clients)}).")
+    echo(f"Active clients: {number(clients['value'])} ({error_of(clients)}).")
     _left_out(answer)
 
 
 def pipeline(answer: Answer) -> None:
-    _head("Partitions", answer)
+    head("Partitions", answer)
     rows = answer["items"]
     columns = [name for name in PARTITION if any(name in row for row in rows)]
-    _table(columns, ((_cell(row.get(name)) for name in columns) for row in rows))
+    _table(columns, ((cell(row.get(name)) for name in columns) for row in rows))
     total = answer["total"]
     parts = ("counted", "duplicates", "ignored", "dead")
-    result = " + ".join(f"{_number(total[name])} {name}" for name in parts)
+    result = " + ".join(f"{number(total[name])} {name}" for name in parts)
     verb = "=" if total["adds_up"] else "DOES NOT EQUAL"
-    echo(f"{_number(total['consumed'])} consumed {verb} {result}.")
+    echo(f"{number(total['consumed'])} consumed {verb} {result}.")
 
 
 TABLES: Final[dict[str, Callable[[Answer], None]]] = {
     "overview": overview,
     "active-users": series,
+    "lifecycle": lifecycle,
+    "retention": retention,
     "logins": series,
     "tokens": series,
     "accounts": series,
@@ -142,49 +160,74 @@ TABLES: Final[dict[str, Callable[[Answer], None]]] = {
 }
 
 
-def _head(what: str, answer: Answer) -> None:
+def head(what: str, answer: Answer) -> None:
     newest, lag = answer["as_of"]["newest_event"], answer["as_of"]["lag"]
     counted = "nothing counted yet" if newest is None else f"newest event {newest}"
-    waiting = "" if lag is None else f", {_number(lag)} waiting"
+    waiting = "" if lag is None else f", {number(lag)} waiting"
     echo(f"{what}: {counted}{waiting}")
     for name, value in (answer.get("filters") or {}).items():
         echo(f"only {name} {value}")
-    if answer.get("complete") is False:
+    said = _regions(answer.get("regions") or ())
+    for line in said:
+        echo(line)
+    if answer.get("complete") is False and not said:
         echo("Some labels exceed a limit (MAX_LABELS) and are counted together.")
     if answer.get("unattributed"):
-        echo(f"{_number(answer['unattributed'])} failed logins have an unknown client.")
+        echo(f"{number(answer['unattributed'])} failed logins have an unknown client.")
     for setting, at in (answer.get("since") or {}).items():
         echo(f"{setting} has its present value only since {at or 'an unknown time'}")
     echo()
 
 
+def _regions(regions: Sequence[Answer]) -> list[str]:
+    """A line for each region whose figures are missing, old, or not united with those of others."""
+    said = []
+    for of in regions:
+        why = f" ({of['reason']})" if of.get("reason") else ""
+        if of["state"] == "missing":
+            said.append(f"Region {of['region']} is missing{why}: the figures are those of the others.")
+        if of["state"] == "stand_in":
+            said.append(f"Region {of['region']} does not answer{why}: its figures are {number(of['age_s'])} s old.")
+    apart = [of["region"] for of in regions if of.get("not_united")]
+    if apart:
+        said.append(
+            f"Users of several regions may count twice: {', '.join(apart)} exports some users as a number only."
+        )
+    return said
+
+
 def _left_out(answer: Answer) -> None:
     groups = (answer.get("left_out") or {}).get("groups", 0)
     if groups:
-        echo(f"{_number(groups)} smaller groups are left out (--limit).")
+        echo(f"{number(groups)} smaller groups are left out (--limit).")
 
 
 def _table(columns: Sequence[str], rows: Iterable[Iterable[object]]) -> None:
     show_table([name.replace("_", " ") for name in columns], rows)
 
 
+def _sentences(sentences: Iterable[str]) -> None:
+    for sentence in sentences:
+        echo(sentence)
+
+
 def _columns(rows: Sequence[Answer]) -> list[str]:
     return list(dict.fromkeys(name for row in rows for name in row))
 
 
-def _cell(value: object) -> str:
+def cell(value: object) -> str:
     if value is None:
         return "-"
     if isinstance(value, bool):
         return "yes" if value else "NO"
-    return _number(value) if isinstance(value, int | float) else str(value)
+    return number(value) if isinstance(value, int | float) else str(value)
 
 
-def _number(value: Any) -> str:
+def number(value: Any) -> str:
     return "-" if value is None else f"{value:,}"
 
 
-def _error(figure: Answer) -> str:
+def error_of(figure: Answer) -> str:
     if figure.get("exact"):
         return "exact"
     error = figure.get("standard_error")
@@ -192,14 +235,14 @@ def _error(figure: Answer) -> str:
 
 
 def _compared(before: Any, change: Any) -> tuple[str, str]:
-    return _number(before), "-" if change is None else f"{change:+.1%}"
+    return number(before), "-" if change is None else f"{change:+.1%}"
 
 
 def _measured(of: Answer) -> tuple[str, str, str]:
-    return _number(of["value"]), *_compared(of["previous"], of["change"])
+    return number(of["value"]), *_compared(of["previous"], of["change"])
 
 
-def _remark(row: Answer) -> str:
+def remark(row: Answer) -> str:
     if row.get("imported"):
         return f"imported from {row['imported']}"
     return "to date" if row.get("to_date") and row.get("value") is not None else ""

@@ -14,7 +14,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from deploy.cli.main import main
 from deploy.demo.answers import _against, _openmetrics
 from deploy.demo.sample_events import SampleEvents
 from deploy.demo.servers import Valkey, free_port
@@ -53,13 +55,64 @@ def test_every_answer_agrees_with_what_was_published(places: dict[str, str]) -> 
     assert "KAFKA_IDEMPOTENCE is off here" in done.stdout
 
 
+def free_neighbours() -> int:
+    """A free port whose next one is free too."""
+    while True:
+        port = free_port()
+        if not accepts(port + 1):
+            return port
+
+
+def test_every_answer_over_two_regions_agrees_with_what_was_published(places: dict[str, str]) -> None:
+    done = subprocess.run(
+        command(free_neighbours(), "--exit", "--regions"),
+        env=places,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Every answer agrees with the 3000 events published." in done.stdout
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_two_regions_run_until_they_are_stopped(places: dict[str, str]) -> None:
+    demo = RunningDemo(places, "--regions", port=free_neighbours())
+    for name, port in (("eu", demo.port), ("us", demo.port + 1)):
+        assert f"  {name}  http://127.0.0.1:{port}  " in demo.text
+    assert len(demo.text.splitlines()) <= 25
+    grouped = re.search(r"^curl .*group_by=region.*$", demo.text, re.MULTILINE)
+    assert grouped is not None
+    answer = subprocess.run(shlex.split(grouped[0]), capture_output=True, text=True, timeout=10, check=True)
+    assert {row.split(",")[3] for row in answer.stdout.splitlines()[1:]} == {"eu", "us"}
+
+    demo.process.send_signal(signal.SIGTERM)
+
+    assert demo.process.wait(40) == 0, demo.text
+    assert not accepts(demo.port)
+    assert not accepts(demo.port + 1)
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        (("--regions", "--show-answers"), "--show-answers is for one region"),
+        (("--regions", "--port", "65535"), "needs the port after --port too"),
+    ],
+)
+def test_what_two_regions_cannot_do_is_refused(options: tuple[str, ...], why: str) -> None:
+    done = CliRunner().invoke(main, ["demo", *options])
+    assert (done.exit_code, why in done.output) == (2, True), done.output
+
+
 class RunningDemo:
-    def __init__(self, environment: dict[str, str]) -> None:
-        self.port = free_port()
+    def __init__(self, environment: dict[str, str], *options: str, port: int | None = None) -> None:
+        self.port = port or free_port()
         self.output = Path(environment["TMPDIR"]).with_name("output")
         with self.output.open("wb") as output:
-            self.process = subprocess.Popen(command(self.port), env=environment, stdout=output, stderr=output)
-        wait_until(lambda: "  dashboard  http" in self.text or self.process.poll() is not None, 120)
+            self.process = subprocess.Popen(command(self.port, *options), env=environment, stdout=output, stderr=output)
+        wait_until(lambda: "  dashboard  http" in self.text or self.process.poll() is not None, 240)
         assert self.process.poll() is None, self.text
 
     @property

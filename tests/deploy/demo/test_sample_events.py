@@ -61,6 +61,26 @@ def test_states_of_tokens_are_the_same_every_time_and_show_every_event() -> None
     assert {state.event for state in states if isinstance(state, OtpTokenState)} == set(OTP_EVENTS)
 
 
+def test_users_join_return_pause_and_leave() -> None:
+    """Each whole month after the third has users of every kind, and fewer of a month's users are left after a year."""
+    sample = SampleEvents(60_000, UNTIL)
+    assert sum(1 for _ in sample) == 60_000
+    months = [sample.expected.users[month] for month in sample.expected.months[:-1]]
+    for number, users in enumerate(months[3:], start=3):
+        before, earlier = months[number - 1], set[str]().union(*months[: number - 1])
+        kinds = {
+            "new": users - before - earlier,
+            "returning": users & before,
+            "reactivated": (users & earlier) - before,
+            "lapsed": before - users,
+        }
+        shares = {name: len(found) / len(users) for name, found in kinds.items()}
+        assert all(share > 0.04 for share in shares.values()), (number, shares)
+        assert 0.5 < shares["returning"] < 0.9, (number, shares)
+    after_a_month, after_a_year = (len(months[0] & months[later]) / len(months[0]) for later in (1, 12))
+    assert after_a_year < after_a_month - 0.15
+
+
 INSTANTS = [
     pytest.param(datetime(2027, 1, 1, 0, 0, 1, tzinfo=UTC), id="a new year has just begun"),
     pytest.param(datetime(2028, 2, 29, 12, tzinfo=UTC), id="leap day"),

@@ -128,6 +128,8 @@ UNION: Final = {"periods": ["2026-11"], "scopes": ["all"]}
 REQUESTS: Final = (
     Request("active_users", "/v1/active-users?granularity=month&from=2026-10-01&to=2026-11-30"),
     Request("overview", "/v1/overview?date=2026-11-20"),
+    Request("lifecycle", "/v1/lifecycle?from=2026-10-01&to=2026-11-30"),
+    Request("retention", "/v1/retention?from=2026-10-01&to=2026-11-30"),
     Request("labels", "/v1/labels"),
     Request("logins", "/v1/logins?granularity=month&from=2026-11-01&to=2026-11-30&group_by=reason"),
     Request("tokens", "/v1/tokens?granularity=month&from=2026-11-01&to=2026-11-30&group_by=grant_type,token_type"),

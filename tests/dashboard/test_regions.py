@@ -1,0 +1,191 @@
+"""The page over two regions: the filter, the table of regions, and what it says when one is old or missing."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import pytest_asyncio
+import redis
+from playwright.async_api import BrowserContext, expect
+
+from deploy.demo.servers import Valkey
+from tests.api.worker import count, login
+from tests.conftest import wait_until_async
+from tests.dashboard.conftest import MODULE, Look
+from tests.dashboard.queries import PATIENCE_MS, PageProbe
+from tests.dashboard.sample import KEPT, at, days, fill
+from tests.dashboard.site import Site
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+TOKENS = {
+    "all": {"scopes": ["stats:read"], "regions": ["*"]},
+    "own": {"scopes": ["stats:read"]},
+    "peer": {"scopes": ["sketches:read"]},
+}
+RANGE = "granularity=range&from=2026-10-22&to=2026-11-20"
+"""The last 30 days of the sample's clock."""
+
+
+class Two(NamedTuple):
+    eu: Site
+    us: Site
+
+
+@pytest_asyncio.fixture(**MODULE)
+async def regions(store: Valkey, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Two]:
+    """The sample in eu; in us a user of its own and one of the sample each day."""
+    folder = tmp_path_factory.mktemp("regions")
+    with Valkey() as other:
+        await fill(store.url)
+        events = [login(at(day), f"{who}-1", realm="acme", client_id="web") for day in days() for who in ("us", "user")]
+        await count(other.url, events, **KEPT)
+        sites = pair({"eu": store.url, "us": other.url}, folder)
+        async with sites.eu, sites.us:
+            await ready(sites.eu)
+            yield sites
+
+
+def pair(stores: dict[str, str], folder: Path) -> Two:
+    listed = [
+        {"sha256": hashlib.sha256(name.encode()).hexdigest(), "subject": name, **entry}
+        for name, entry in TOKENS.items()
+    ]
+    (folder / "tokens.json").write_text(json.dumps(listed))
+    (folder / "peer.token").write_text("peer")
+    sites = {
+        name: Site(
+            url,
+            auth=("static",),
+            auth_tokens_file=folder / "tokens.json",
+            region=name,
+            region_users="shared",
+            region_min_users=1,
+            peers_file=folder / f"{name}.json",
+        )
+        for name, url in stores.items()
+    }
+    for name in sites:
+        peers = [
+            {"name": other, "url": site.url, "token_file": str(folder / "peer.token")}
+            for other, site in sites.items()
+            if other != name
+        ]
+        (folder / f"{name}.json").write_text(json.dumps(peers))
+    return Two(sites["eu"], sites["us"])
+
+
+async def states(site: Site) -> dict[str, str]:
+    return {item["region"]: item["state"] for item in (await site.get("/v1/regions", "all"))["items"]}
+
+
+async def ready(site: Site, state: str = "current") -> None:
+    async def reached() -> bool:
+        return (await states(site))["us"] == state
+
+    await wait_until_async(reached, 30)
+
+
+@pytest_asyncio.fixture(**MODULE)
+async def page(window: BrowserContext, regions: Two) -> AsyncIterator[PageProbe]:
+    async with PageProbe.opened(window, regions.eu) as opened:
+        await opened.go("/#token=all")
+        await opened.drawn()
+        yield opened
+
+
+async def users(site: Site, query: str) -> list[dict[str, Any]]:
+    items: list[dict[str, Any]] = (await site.get(f"/v1/active-users?{RANGE}&{query}", "all"))["items"]
+    return items
+
+
+async def test_figures_are_those_of_the_chosen_regions(page: PageProbe, regions: Two) -> None:
+    names = await page.page.locator("#region option").all_inner_texts()
+    assert names == ["Region eu", "All regions", "Region us"]
+    for region in ("all", "us"):
+        await page.view(f"/?region={region}")
+        (item,) = await users(regions.eu, f"region={region}")
+        assert await page.value("users") == item["value"] > 0
+    assert await page.page.locator("#regions").is_hidden()
+    await page.view("/")
+    (own,) = await users(regions.eu, "region=eu")
+    assert await page.value("users") == own["value"]
+
+
+async def test_a_region_is_chosen_shown_as_a_chip_and_removed(page: PageProbe) -> None:
+    await page.view("/")
+    await page.page.select_option("#region", "all")
+    await page.drawn()
+    assert "region=all" in page.page.url
+    assert "All regions" in await page.chips()
+    await page.page.locator("#chips [data-chip=region] button").click()
+    await page.drawn()
+    assert "region" not in page.page.url
+
+
+async def test_the_table_of_regions_leads_to_each(page: PageProbe, regions: Two) -> None:
+    await page.view("/")
+    assert await page.ranking("regions").is_hidden()
+    await page.view("/?region=all")
+    rows = await page.ranked("regions")
+    items = await users(regions.eu, "group_by=region")
+    assert {name: row["users"] for name, row in rows.items()} == {item["region"]: item["value"] for item in items}
+    await page.ranking("regions").get_by_role("button", name="us", exact=True).click()
+    await page.drawn()
+    assert "region=us" in page.page.url
+    assert await page.ranking("regions").is_hidden()
+
+
+@pytest.mark.parametrize(("tab", "part"), [("otp", "chart-otp"), ("lifecycle", "chart-lifecycle")])
+async def test_figures_of_one_region_are_not_shown_under_another(page: PageProbe, tab: str, part: str) -> None:
+    await page.view(f"/?region=all&tab={tab}")
+    shown = page.page.locator(f"#{part}")
+    await expect(shown).to_have_attribute("data-state", "unkept")
+    await expect(shown.locator(".note")).to_contain_text("remove the filter by region")
+
+
+async def test_partitions_have_the_name_of_their_region(page: PageProbe, regions: Two) -> None:
+    await page.view("/?region=all&tab=pipeline")
+    answer = await regions.eu.get("/v1/pipeline?region=all", "all")
+    assert {item["region"] for item in answer["items"]} == {"eu", "us"}
+    rows = await page.page.locator("#pipeline tbody tr").all_inner_texts()
+    assert sum(row.startswith("us") for row in rows) == sum(item["region"] == "us" for item in answer["items"]) > 0
+    names = (await page.table("lag"))[1]
+    assert len({name for name, *_ in names}) == len(answer["items"])
+
+
+async def test_a_token_of_one_region_has_no_filter(regions: Two, look: Look) -> None:
+    page = await look(regions.eu, "/#token=own", viewport={"width": 380, "height": 800})
+    await page.drawn()
+    assert await page.page.locator("label:has(#region)").is_hidden()
+
+
+async def test_an_old_and_a_missing_region_are_named(store: Valkey, tmp_path: Path, look: Look) -> None:
+    with Valkey() as other:
+        await fill(store.url)
+        await count(other.url, [login(at(day), "us-1", realm="acme", client_id="web") for day in days()], **KEPT)
+        sites = pair({"eu": store.url, "us": other.url}, tmp_path)
+        async with sites.eu:
+            async with sites.us:
+                await ready(sites.eu)
+                page = await look(sites.eu, "/?region=all#token=all", viewport={"width": 1280, "height": 900})
+                await page.drawn()
+                assert await page.page.locator("#regions").is_hidden()
+            await ready(sites.eu, "unreachable")
+            with redis.Redis.from_url(store.url) as client:
+                assert client.ping()
+            await asyncio.to_thread(lambda: None)
+            # Another view of the same days, which the browser does not have from before.
+            await page.page.reload()
+            await page.drawn()
+            line = page.page.locator("#regions")
+            await expect(line).to_contain_text("Region us does not answer", timeout=PATIENCE_MS)
+            await page.view("/?region=all&range=90d")
+            await expect(line).to_contain_text("Region us is missing", timeout=PATIENCE_MS)
+            await page.view("/")
+            await expect(line).to_be_hidden()
