@@ -1,4 +1,4 @@
-"""Peers that are killed, slow, or lie: named, marked in the answer, and no question waits for one that is known dead."""
+"""Peers that are killed, slow, or lie: marked in the answer, and no question waits for one that is known to be dead."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from deploy.demo.servers import Valkey
 from schemas.ledger import keys
 from tests.api.regions.conftest import Change, Region, Start
 from tests.api.worker import count, login
+from tests.conftest import wait_until_async
 
 PATH = "/v1/active-users?from=2026-10-01&to=2026-10-31&granularity=month&region=all"
 COUNTS = "/v1/logins?from=2026-10-01&to=2026-10-31&granularity=month&region=all"
@@ -102,8 +103,7 @@ async def test_a_region_that_answers_probes_but_no_question_stays_open(two: tupl
     us.between.change = lambda document: None if "layout" in document else {"unions": "nonsense"}
     waits = []
     for _ in range(3):
-        while peer.circuit.is_open:
-            await asyncio.sleep(0.05)
+        await wait_until_async(lambda: not peer.circuit.is_open, 60)
         assert (await eu.ask(PATH))["regions"][1]["reason"] == "invalid"
         waits.append(peer.circuit.wait_s)
     assert waits == sorted(waits)
@@ -297,7 +297,7 @@ async def test_one_ledger_behind_two_names_counts_once(start: Start, stores: lis
 
 
 async def test_a_token_that_the_peer_does_not_know(two: tuple[Region, Region], tmp_path: Any) -> None:
-    eu, us = two
+    eu, _ = two
     (tmp_path / "peer.token").write_text("own\n")
     peer = eu.services.regions.peers["us"]
 
@@ -311,10 +311,7 @@ async def test_a_token_that_the_peer_does_not_know(two: tuple[Region, Region], t
 
     assert await reason() == "status_403", "the file is read again within a second"
     (tmp_path / "peer.token").write_text("peer\n")
-    for _ in range(400):
-        if not peer.state.error:
-            break
-        await asyncio.sleep(0.05)
+    await wait_until_async(lambda: not peer.state.error, 60)
     assert (await eu.whole(PATH))["complete"]
 
 

@@ -130,7 +130,7 @@ async def test_the_exported_sketch_is_that_of_the_members(start: Start, stores: 
     with redis.Redis.from_url(stores[1].url) as client:
         for part, sketch in enumerate(union.sketches):
             names = [shard.small_set("2026-10", EVERYTHING, part) for shard in shards]
-            assert SMALL_PARTS == len(union.sketches)
+            assert len(union.sketches) == SMALL_PARTS
             client.pfadd("expected", *client.sunion(names))
             client.set("exported", sketch)
             assert client.pfcount("expected") == client.pfcount("exported") == client.pfcount("expected", "exported")
