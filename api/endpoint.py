@@ -59,6 +59,10 @@ class Question(Protocol):
     @property
     def form(self) -> str: ...
 
+    @property
+    def is_wide(self) -> bool:
+        """Whether it takes a place of `Statistics.wide_question`, so that it may wait long."""
+
     async def read(self, statistics: Statistics, realms: Collection[str] | None) -> Any:
         """The figures that `render` needs. `realms` limits them; None is all realms."""
 
@@ -236,7 +240,7 @@ class Endpoint:
 
         dialect = self._dialect
         tenant = tenant_of(principal.realms)
-        entry = await self._cache.get(key, dialect.ttl_s, compute, dialect.figures, tenant)
+        entry = await self._cache.get(key, dialect.ttl_s, compute, dialect.figures, tenant, is_wide=question.is_wide)
         body = await self._cache.body(
             key, entry, question.form, lambda: dialect.render(question, entry.figures(dialect.figures)), tenant
         )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Final
 
 import structlog
@@ -69,6 +70,8 @@ class Cache:
         self._flights = SingleFlight[CacheEntry]()
         self._writes: set[asyncio.Task[None]] = set()
         self._places = Places(MAX_CONCURRENT, MAX_OF_ONE, wait_s=None)
+        self._wide_places = Places(MAX_CONCURRENT, MAX_OF_ONE, wait_s=None)
+        """Of wide questions, which wait for each other: ordinary ones of the same tenant must not wait with them."""
         self._renderings = Places(MAX_RENDERINGS, MAX_RENDERINGS // 2)
         self._reachable = True
 
@@ -81,11 +84,18 @@ class Cache:
         return entry if entry is not None and now < entry.ends_at else None
 
     async def get(
-        self, key: str, ttl_s: float, compute: Callable[[], Awaitable[Figures]], kind: Any = Any, tenant: str = ""
+        self,
+        key: str,
+        ttl_s: float,
+        compute: Callable[[], Awaitable[Figures]],
+        kind: Any = Any,
+        tenant: str = "",
+        *,
+        is_wide: bool = False,
     ) -> CacheEntry:
         """The figures: cached, shared, or computed once for all concurrent callers. `kind` is their type.
 
-        `tenant` is the name of those who share MAX_OF_ONE.
+        `tenant` is the name of those who share MAX_OF_ONE; wide questions have places of their own.
 
         The entry is marked stale if the ledger is unreachable and the entry has expired. Raises UnavailableError, and
         the other exceptions of `compute`.
@@ -94,7 +104,8 @@ class Cache:
         if entry is not None:
             CACHE_ANSWERS.labels("hit").inc()
             return entry
-        return await self._flights.run(key, lambda: self._fill(key, ttl_s, compute, kind, tenant))
+        places = self._wide_places if is_wide else self._places
+        return await self._flights.run(key, lambda: self._fill(key, ttl_s, compute, kind, places.take(tenant)))
 
     async def body(
         self, key: str, entry: CacheEntry, form: str, render: Callable[[], ResponseBody], tenant: str = ""
@@ -128,7 +139,12 @@ class Cache:
             await self._shared.close()
 
     async def _fill(
-        self, key: str, ttl_s: float, compute: Callable[[], Awaitable[Figures]], kind: Any, tenant: str
+        self,
+        key: str,
+        ttl_s: float,
+        compute: Callable[[], Awaitable[Figures]],
+        kind: Any,
+        place: AbstractAsyncContextManager[None],
     ) -> CacheEntry:
         try:
             async with asyncio.timeout(DEADLINE_S):
@@ -141,7 +157,7 @@ class Cache:
                             return shared
                 if self._cooldown.active:
                     return self._stale(key)
-                async with self._places.take(tenant):
+                async with place:
                     figures = await released(compute())
         except TimeoutError:
             # Questions that arrived together end together.

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from api.ledger.merged import Unit, Vector
 from api.ledger.merged_store import MergedUsers
+from api.ledger.vector import Unit, Vector
 from schemas.ledger import accuracy
 from schemas.ledger.keys import SMALL_PARTS, ShardKeys
 from schemas.ledger.scopes import Scope

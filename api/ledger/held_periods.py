@@ -9,8 +9,9 @@ from typing import Any, Final, NamedTuple
 
 from api.ledger.client import Command
 from api.ledger.distinct_query import DistinctQuery, ShardScope
-from api.ledger.merged import MIN_SHARDS, Slice, Unit, Vector
+from api.ledger.merged import MIN_SHARDS
 from api.ledger.status import integer
+from api.ledger.vector import Slice, Unit, Vector
 from api.turns import pause
 from schemas.events import MAX_AHEAD
 from schemas.ledger import accuracy, fields

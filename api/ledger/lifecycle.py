@@ -22,8 +22,7 @@ from api.turns import pause
 MAX_COUNTED: Final = 64
 """Most sketches that one pipeline counts: a union of three takes the store about 60 µs."""
 
-Members = list[set[bytes]]
-"""By part."""
+LOST: Final = "temporary sketches have expired or were lost"
 
 
 class LifecycleRow(NamedTuple):
@@ -110,6 +109,8 @@ class _Chain:
         self._states: dict[str, QueryState] = {}
         """By name: those whose temporary sketches may exist."""
         self._numbers = count()
+        self._after = 0
+        """The last estimate of the base with the period that was then added to it."""
         self._base = self._state(DistinctQuery(lambda: (), parts))
 
     async def load(self, query: DistinctQuery) -> QueryState:
@@ -122,7 +123,7 @@ class _Chain:
 
     @property
     def is_empty(self) -> bool:
-        return not self._base.spilled and not self._base.exact_count
+        return _is_nobody(self._base)
 
     async def add_all(self, queries: Sequence[DistinctQuery]) -> None:
         for query in queries:
@@ -160,29 +161,40 @@ class _Chain:
             [[previous], [current], [previous, current], [self._base], [self._base, current]]
         )
         estimated = Pair(self._parts, *sizes)
+        _require_nested((sizes[0], sizes[2]), (sizes[1], sizes[2]), (before, after), (self._after, before))
+        self._after = after
         active = active_figure(0, *alone) if alone else active_figure(self._parts, estimated.current)
         return LifecycleRow(active, pair or estimated, Row(estimated, before, after, only_previous))
 
     async def cohort(self, first: QueryState, later: Sequence[QueryState]) -> CohortRow:
+        if _is_nobody(first):
+            return CohortRow(_NOBODY, [_NOBODY] * len(later))
         base = [] if self.is_empty else [self._base]
         alone = self._exact_sizes([base, [*base, first]])
         cells: list[Cohort | None] = []
         for state in later:
             await pause()
             sizes = self._exact_sizes([base, [*base, first], [*base, state], [*base, first, state]])
-            cells.append(None if sizes is None else Cohort(0, *sizes))
+            cells.append(None if sizes is None else _cohort(0, sizes))
         missing = [state for state, cell in zip(later, cells, strict=True) if cell is None]
         of_base = of_first = 0
         estimates: list[int] = []
         if missing or alone is None:
             unions = [union for state in missing for union in ([*base, state], [*base, first, state])]
             of_base, of_first, *estimates = await self._estimate([base, [*base, first], *unions])
+            alone_later, together = estimates[::2], estimates[1::2]
+            _require_nested((self._after, of_base), (of_base, of_first), *zip(alone_later, together, strict=True))
+            _require_nested(*((of_base, size) for size in alone_later), *((of_first, size) for size in together))
         if alone is not None:
-            users = Cohort(0, *alone, *alone)
+            users = _cohort(0, [*alone, *alone])
         else:
             users = Cohort(self._parts, of_base, of_first, of_base, of_first)
+            self._after = of_first if base else 0
         pairs = zip(estimates[::2], estimates[1::2], strict=True)
-        ages = [cell or Cohort(self._parts, of_base, of_first, *next(pairs)) for cell in cells]
+        ages = [
+            (cell or Cohort(self._parts, of_base, of_first, *next(pairs)))._replace(nobody_later=_is_nobody(state))
+            for cell, state in zip(cells, later, strict=True)
+        ]
         return CohortRow(users, ages)
 
     async def release(self, state: QueryState) -> None:
@@ -235,10 +247,26 @@ class _Chain:
             replies += await self._users.client.run(chunk)
         found = await self._users.client.run([("EXISTS", *temporary_keys(state)) for state in states])
         if sum(found) < len(states) * self._parts:
-            raise TimeoutError("temporary sketches have expired")
+            raise TimeoutError(LOST)
         sizes = iter(replies)
         return [sum(next(sizes) for _ in range(self._parts)) if union else 0 for union in unions]
 
 
+def _cohort(parts: int, sizes: Sequence[int]) -> Cohort:
+    base, first, later, together = sizes
+    return Cohort(parts, base, first, later, together)
+
+
+def _require_nested(*sizes: tuple[int, int]) -> None:
+    """Raises TimeoutError if a union is smaller than a part of it: the store fell back to an earlier state."""
+    if any(part > whole for part, whole in sizes):
+        raise TimeoutError(LOST)
+
+
+def _is_nobody(state: QueryState) -> bool:
+    return not state.spilled and not state.exact_count
+
+
+_NOBODY: Final = Cohort(0, 0, 0, 0, 0)
 _WRITTEN: Final = DistinctQuery(lambda: (), 0)
 """Replaces the query of a state whose users are all in temporary sketches."""

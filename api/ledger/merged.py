@@ -8,42 +8,50 @@ between two steps may go back to the first token after its content was read.
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Final, NamedTuple
-
-import msgspec
 
 from api.ledger.client import Client, Command, chunks, together
 from api.ledger.imported import Counts
 from api.ledger.merged_store import MergedCounts, MergedStore, MergedUsers
 from api.ledger.temporary import Pipeline, TemporarySketch, transaction
+from api.ledger.vector import Tokens, Unit, Vector
 from api.turns import pause
 from schemas.ledger import accuracy, fields
 from schemas.ledger.keys import SMALL_PARTS, ShardKeys, temporary
-from schemas.ledger.scopes import Scope
 
-MAX_UNITS: Final = 400
-"""Most periods and scopes of one question that are merged: a year of days. Wider questions are read without."""
+MAX_UNITS: Final = 1_000
+"""Most periods and scopes of one question whose users are merged, 49 KB each if dense. Wider ones are read without."""
+MAX_COUNTED: Final = 2_000
+"""The same for counters, which are small."""
+MAX_HASHES: Final = 500
+"""Most hashes of counters that one pipeline reads."""
+MAX_SCRIPT_HASHES: Final = 64
+"""Most that one script reads: about 0.3 ms of the store's time."""
 MIN_SHARDS: Final = 2
 MAX_TOGETHER: Final = 256
 """Most sketches that one transaction merges: 0.2 ms of the store's time, or 4 ms without vector instructions."""
 MAX_STRINGS: Final = 64
 """Most sketches, 12 KB each, that one script receives."""
+MAX_MEMBERS: Final = 65_000
+"""Most members of small sets that one transaction is expected to read."""
 MAX_UNITED: Final = 16
-"""Most shards whose small sets one transaction reads: 65,000 members at the default EXACT_UP_TO, if all are full."""
+"""Most shards whose small sets the first transaction reads: MAX_MEMBERS at the default EXACT_UP_TO, if all are full."""
 MAX_CONCURRENT: Final = 4
-"""Most parts of a unit that are read at the same time in a Cluster, each with a sketch of 12 KB from every shard."""
-
-Unit = tuple[str, Scope]
-"""A period and a scope."""
+"""Most units that are merged at the same time, so that api and store work in parallel. In a Cluster the most parts of
+one unit: each has a sketch of 12 KB from every shard."""
 
 READ_COUNTS: Final = """
-return {redis.call('HMGET', KEYS[1], 'epoch', ARGV[1]), redis.call('HGETALL', KEYS[2])}
+local found = {}
+for at = 1, #KEYS, 2 do
+  found[#found + 1] = {redis.call('HMGET', KEYS[at], 'epoch', ARGV[1]), redis.call('HGETALL', KEYS[at + 1])}
+end
+return found
 """
-"""KEYS: changes, counts. ARGV[1] is the period, here and below."""
+"""KEYS: changes and counts of each shard. Returns epoch, token, counts of each. ARGV[1] is the period, also below."""
 READ_PART: Final = """
 return {redis.call('HMGET', KEYS[1], 'epoch', ARGV[1]), redis.call('GET', KEYS[2]) or '',
         redis.call('SUNION', unpack(KEYS, 3))}
@@ -56,13 +64,6 @@ return found
 """
 """KEYS: changes of each shard. Returns epoch and token of each."""
 
-Slice = tuple[bytes, bytes, bytes]
-"""Epoch, token and expiry of a period in one shard; empty if there is none, or while the shard is being restored."""
-
-
-Tokens = tuple[bytes | None, bytes | None]
-"""Epoch and token. Each change of position or expiry renews one of them too, so equal tokens mean an equal slice."""
-
 
 class Part(NamedTuple):
     """One part of a unit: sketches, and members of small sets."""
@@ -71,31 +72,6 @@ class Part(NamedTuple):
     members: Collection[bytes]
     estimate: int | None = None
     """Of one sketch; without the members."""
-
-
-class Vector(NamedTuple):
-    """The state of a closed period in all shards of a ledger."""
-
-    digest: bytes
-    """Of the ledger's id and of all shards with their slices, also of those that do not hold the period."""
-    held: Sequence[tuple[ShardKeys, Slice]]
-    """The shards that hold it."""
-
-    @classmethod
-    def of(cls, ledger: bytes, shards: Iterable[tuple[ShardKeys, Slice]], held: Collection[ShardKeys]) -> Vector | None:
-        """None if the period must not be merged: the ledger has no id, or a shard no epoch, or a restore is running."""
-        found = list(shards)
-        if not ledger or any(not slice_[0] for _, slice_ in found):
-            return None
-        holding = {shard.shard for shard in held}
-        state = [(shard.shard.tag, *slice_, shard.shard in holding) for shard, slice_ in found]
-        digest = hashlib.blake2b(msgspec.msgpack.encode((ledger, state)), digest_size=16).digest()
-        return cls(digest, [(shard, slice_) for shard, slice_ in found if shard.shard in holding])
-
-    @property
-    def tokens(self) -> list[Tokens]:
-        """Of the shards that hold the period; a missing token is None, as HMGET returns it."""
-        return [(epoch or None, token or None) for _, (epoch, token, _) in self.held]
 
 
 class MergedPeriods:
@@ -114,51 +90,60 @@ class MergedPeriods:
             return {}
         names = {unit: self._name("users", unit) for unit in units}
         found = await self._store.users({names[unit]: vector.digest for unit, vector in units.items()})
-        merged = {}
-        for unit, vector in units.items():
-            users = found.get(names[unit])
-            if users is None or users.parts != accuracy.sketches(*unit):
-                users = await self._merge_users(unit, vector)
-                if users is None:
-                    continue
-                await self._store.put(names[unit], vector.digest, users)
-            merged[unit] = users
+        merged = {
+            unit: users
+            for unit in units
+            if (users := found.get(names[unit])) is not None and users.parts == accuracy.sketches(*unit)
+        }
+        missing = [(unit, vector) for unit, vector in units.items() if unit not in merged]
+        for some in chunks(missing, 1 if self._cluster else MAX_CONCURRENT):
+            results = await together(self._merge_users(unit, vector) for unit, vector in some)
+            for (unit, vector), read in zip(some, results, strict=True):
+                if read is not None:
+                    await self._store.put(names[unit], vector.digest, read)
+                    merged[unit] = read
         return merged
 
     async def counts(self, units: Mapping[Unit, Vector]) -> dict[Unit, Counts]:
         """The counters of each unit; a unit that changes meanwhile is missing."""
-        if len(units) > MAX_UNITS:
+        if len(units) > MAX_COUNTED:
             return {}
         names = {unit: self._name("counts", unit) for unit in units}
         found = await self._store.counts({names[unit]: vector.digest for unit, vector in units.items()})
-        merged = {}
-        for unit, vector in units.items():
-            counts = found.get(names[unit])
-            if counts is None:
-                counts = await self._sum_counts(unit, vector)
-                if counts is None:
-                    continue
-                await self._store.put(names[unit], vector.digest, counts)
-            merged[unit] = {fields.split(name): count for name, count in counts.counts.items()}
-        return merged
+        merged = {unit: counts for unit in units if (counts := found.get(names[unit])) is not None}
+        missing = [(unit, vector) for unit, vector in units.items() if unit not in merged]
+        most = max((len(vector.held) for _, vector in missing), default=1)
+        for some in chunks(missing, max(1, MAX_HASHES // most)):
+            for (unit, vector), counts in zip(some, await self._sum_counts(some), strict=True):
+                if counts is not None:
+                    await self._store.put(names[unit], vector.digest, counts)
+                    merged[unit] = counts
+        return {unit: {fields.split(name): count for name, count in of.counts.items()} for unit, of in merged.items()}
 
     def _name(self, kind: str, unit: Unit) -> str:
         period, scope = unit
         return f"{kind} {self._exact_up_to} {period} {scope.text}"
 
-    async def _sum_counts(self, unit: Unit, vector: Vector) -> MergedCounts | None:
-        period, scope = unit
-        commands: list[Command] = [
-            ("EVAL_RO", READ_COUNTS, 2, shard.changes, shard.counts(period, scope), period) for shard, _ in vector.held
-        ]
-        sums: dict[str, int] = defaultdict(int)
-        for expected, (tokens, flat) in zip(vector.tokens, await self._client.run(commands), strict=True):
-            await pause()
-            if tuple(tokens) != expected:
-                return None
-            for name, count in zip(flat[::2], flat[1::2], strict=True):
-                sums[name.decode()] += int(count)
-        return MergedCounts(dict(sums))
+    async def _sum_counts(self, units: Sequence[tuple[Unit, Vector]]) -> list[MergedCounts | None]:
+        """The sums of each unit, read together; None if a shard has changed."""
+        commands: list[Command] = []
+        for (period, scope), vector in units:
+            # In a Cluster each shard has a slot of its own.
+            for held in chunks(vector.held, 1 if self._cluster else MAX_SCRIPT_HASHES):
+                hashes = [name for shard, _ in held for name in (shard.changes, shard.counts(period, scope))]
+                commands.append(("EVAL_RO", READ_COUNTS, len(hashes), *hashes, period))
+        replies = (of_shard for reply in await self._client.run(commands) for of_shard in reply)
+        found: list[MergedCounts | None] = []
+        for _, vector in units:
+            sums: dict[str, int] = defaultdict(int)
+            read: list[Tokens] = []
+            for tokens, flat in islice(replies, len(vector.held)):
+                await pause()
+                read.append(tuple(tokens))
+                for name, count in zip(flat[::2], flat[1::2], strict=True):
+                    sums[name.decode()] += int(count)
+            found.append(MergedCounts(dict(sums)) if read == vector.tokens else None)
+        return found
 
     async def _merge_users(self, unit: Unit, vector: Vector) -> MergedUsers | None:
         parts = await (self._read_cluster(unit, vector) if self._cluster else self._read_server(unit, vector))
@@ -177,20 +162,24 @@ class MergedPeriods:
     async def _read_server(self, unit: Unit, vector: Vector) -> list[Part] | None:
         """The parts of a unit, of which each transaction reads as many as it may; None if a shard has changed."""
         number = accuracy.sketches(*unit)
-        at_once = max(1, min(MAX_TOGETHER, MAX_UNITED * number) // len(vector.held))
         found: list[Part] = []
-        for parts in chunks(range(number), at_once):
+        while len(found) < number:
+            parts = range(len(found), min(number, len(found) + _at_once(found, number, len(vector.held))))
+            # The sketches of all parts exist, or none.
+            sketched = not found or bool(found[0].sketches)
             groups = []
             for held in chunks(vector.held, MAX_TOGETHER):
                 await pause()
-                read = await self._merge_on_server(unit, Vector(vector.digest, held), parts)
+                read = await self._merge_on_server(unit, Vector(vector.digest, held), parts, sketched=sketched)
                 if read is None:
                     return None
                 groups.append(read)
             found += groups[0] if len(groups) == 1 else map(_joined, zip(*groups, strict=True))
         return found
 
-    async def _merge_on_server(self, unit: Unit, vector: Vector, parts: Sequence[int]) -> list[Part] | None:
+    async def _merge_on_server(
+        self, unit: Unit, vector: Vector, parts: Sequence[int], *, sketched: bool
+    ) -> list[Part] | None:
         """These parts of a vector's shards, merged by the store in one transaction; None if a shard has changed.
 
         A transaction, not a script: Redis would require the right to write to every key of a script that writes.
@@ -206,16 +195,20 @@ class MergedPeriods:
         for part in parts:
             sketches = [shard.users(period, scope, part) for shard in shards]
             small = (name for shard in shards for name in _small_sets(shard, unit, part, number))
-            commands += [("EXISTS", *sketches), ("SUNION", *small)]
-            commands += [("PFMERGE", key, *sketches), ("PFCOUNT", key), ("GET", key), ("UNLINK", key)]
+            commands.append(("SUNION", *small))
+            if sketched:
+                commands += [("EXISTS", *sketches), ("PFMERGE", key, *sketches)]
+                commands += [("PFCOUNT", key), ("GET", key), ("UNLINK", key)]
         # One pipeline holds all of it: MAX_TOGETHER sketches need fewer arguments than a pipeline may have.
         *_, done = await self._client.run([*commands, ("EXEC",)])
         tokens, *replies = transaction(done)
         if [tuple(of_shard) for of_shard in tokens] != vector.tokens:
             return None
+        if not sketched:
+            return [Part([], members) for members in replies]
         found = []
         for at in range(0, len(replies), 6):
-            exist, members, _, count, sketch, _ = replies[at : at + 6]
+            members, exist, _, count, sketch, _ = replies[at : at + 6]
             found.append(Part([sketch] if exist else [], members, count))
         return found
 
@@ -260,6 +253,15 @@ class MergedPeriods:
         count, sketch = union.take(pipeline)
         replies = await pipeline.send()
         return replies[count], replies[sketch]
+
+
+def _at_once(found: Sequence[Part], number: int, shards: int) -> int:
+    """How many parts the next transaction may read, by those that were found: all have about as many users."""
+    if not found:
+        return max(1, min(MAX_TOGETHER, MAX_UNITED * number) // shards)
+    members = max(len(part.members) for part in found)
+    sketches = shards if found[0].sketches else 0
+    return max(1, min(MAX_MEMBERS // (2 * members + 1), MAX_TOGETHER // sketches if sketches else number))
 
 
 def _small_sets(shard: ShardKeys, unit: Unit, part: int, number: int) -> list[str]:

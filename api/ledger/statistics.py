@@ -178,21 +178,10 @@ class Statistics:
 
     async def sum_counts(self, held: HeldPeriods, periods: Sequence[str], scopes: Sequence[Scope]) -> dict[str, Counts]:
         """Counters of each of `periods`, held or not, summed over shards and `scopes`."""
-        units = held.units(periods, scopes)
-        merged = await self._merged.counts(units) if self._merged is not None else {}
         sums: dict[str, Counts] = {period: defaultdict(int) for period in periods}
-        for (period, _), counters in merged.items():
-            for field, count in counters.items():
-                sums[period][field] += count
-        targets = [
-            unit
-            for period in periods
-            for unit in held.shard_scopes(period, scopes)
-            if (unit.period, unit.scope) not in merged
-        ]
-        async for unit, counts in self.read_counts(targets):
+        async for period, _, counts in self.read_scopes(held, periods, scopes):
             for field, count in counts:
-                sums[unit.period][field] += count
+                sums[period][field] += count
         return sums
 
     async def read_counts(
@@ -208,8 +197,17 @@ class Statistics:
     async def read_scopes(
         self, held: HeldPeriods, periods: Sequence[str], scopes: Collection[Scope]
     ) -> AsyncIterator[tuple[str, Scope, Iterable[tuple[tuple[str, ...], int]]]]:
-        """The counters of each period and scope, in one or more pieces that the caller adds up."""
-        units = (unit for period in periods for unit in held.shard_scopes(period, scopes))
+        """The counters of each period and scope: once if the shards are merged, else in pieces that the caller adds."""
+        merged = await self._merged.counts(held.units(periods, scopes)) if self._merged is not None else {}
+        for (period, scope), counters in merged.items():
+            await pause()
+            yield period, scope, counters.items()
+        units = (
+            each
+            for period in periods
+            for each in held.shard_scopes(period, scopes)
+            if (each.period, each.scope) not in merged
+        )
         async for unit, counts in self.read_counts(units):
             yield unit.period, unit.scope, counts
 

@@ -16,8 +16,9 @@ from typing import Final
 
 from api.ledger.client import Client, Command, chunks
 from api.ledger.distinct_query import ActiveUsers, DistinctQuery, Piece, ShardScope, Sketched, slice_queries
-from api.ledger.merged import MAX_UNITS, MergedPeriods, Unit, Vector
+from api.ledger.merged import MAX_UNITS, MergedPeriods
 from api.ledger.temporary import Pipeline, TemporarySketch, count, send_sketches
+from api.ledger.vector import Unit, Vector
 from api.turns import pause
 from schemas.ledger import accuracy
 from schemas.ledger.keys import temporary

@@ -5,18 +5,17 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 import pytest_asyncio
-import redis
 from playwright.async_api import BrowserContext, expect
 
 from deploy.demo.servers import Valkey
 from tests.api.worker import count, login
-from tests.conftest import wait_until_async
 from tests.dashboard.conftest import MODULE, Look
 from tests.dashboard.queries import PATIENCE_MS, PageProbe
 from tests.dashboard.sample import KEPT, at, days, fill
@@ -28,6 +27,7 @@ TOKENS = {
     "own": {"scopes": ["stats:read"]},
     "peer": {"scopes": ["sketches:read"]},
 }
+WAIT_S = 60
 RANGE = "granularity=range&from=2026-10-22&to=2026-11-20"
 """The last 30 days of the sample's clock."""
 
@@ -66,6 +66,8 @@ def pair(stores: dict[str, str], folder: Path) -> Two:
             region=name,
             region_users="shared",
             region_min_users=1,
+            region_timeout_s=1.5,
+            cache_ttl_s=0,
             peers_file=folder / f"{name}.json",
         )
         for name, url in stores.items()
@@ -85,10 +87,10 @@ async def states(site: Site) -> dict[str, str]:
 
 
 async def ready(site: Site, state: str = "current") -> None:
-    async def reached() -> bool:
-        return (await states(site))["us"] == state
-
-    await wait_until_async(reached, 30)
+    deadline = time.monotonic() + WAIT_S
+    while (found := (await states(site))["us"]) != state:
+        assert time.monotonic() < deadline, found
+        await asyncio.sleep(0.1)
 
 
 @pytest_asyncio.fixture(**MODULE)
@@ -97,6 +99,15 @@ async def page(window: BrowserContext, regions: Two) -> AsyncIterator[PageProbe]
         await opened.go("/#token=all")
         await opened.drawn()
         yield opened
+
+
+async def current(page: PageProbe, path: str) -> None:
+    """The view, with the figures of now: on a busy machine an answer of the other region can be late."""
+    for _ in range(20):
+        await page.view(path)
+        if await page.page.locator("#regions").is_hidden():
+            return
+    pytest.fail(await page.page.locator("#regions").inner_text())
 
 
 async def users(site: Site, query: str) -> list[dict[str, Any]]:
@@ -108,10 +119,9 @@ async def test_figures_are_those_of_the_chosen_regions(page: PageProbe, regions:
     names = await page.page.locator("#region option").all_inner_texts()
     assert names == ["Region eu", "All regions", "Region us"]
     for region in ("all", "us"):
-        await page.view(f"/?region={region}")
+        await current(page, f"/?region={region}")
         (item,) = await users(regions.eu, f"region={region}")
         assert await page.value("users") == item["value"] > 0
-    assert await page.page.locator("#regions").is_hidden()
     await page.view("/")
     (own,) = await users(regions.eu, "region=eu")
     assert await page.value("users") == own["value"]
@@ -131,7 +141,7 @@ async def test_a_region_is_chosen_shown_as_a_chip_and_removed(page: PageProbe) -
 async def test_the_table_of_regions_leads_to_each(page: PageProbe, regions: Two) -> None:
     await page.view("/")
     assert await page.ranking("regions").is_hidden()
-    await page.view("/?region=all")
+    await current(page, "/?region=all")
     rows = await page.ranked("regions")
     items = await users(regions.eu, "group_by=region")
     assert {name: row["users"] for name, row in rows.items()} == {item["region"]: item["value"] for item in items}
@@ -150,7 +160,7 @@ async def test_figures_of_one_region_are_not_shown_under_another(page: PageProbe
 
 
 async def test_partitions_have_the_name_of_their_region(page: PageProbe, regions: Two) -> None:
-    await page.view("/?region=all&tab=pipeline")
+    await current(page, "/?region=all&tab=pipeline")
     answer = await regions.eu.get("/v1/pipeline?region=all", "all")
     assert {item["region"] for item in answer["items"]} == {"eu", "us"}
     rows = await page.page.locator("#pipeline tbody tr").all_inner_texts()
@@ -175,12 +185,8 @@ async def test_an_old_and_a_missing_region_are_named(store: Valkey, tmp_path: Pa
                 await ready(sites.eu)
                 page = await look(sites.eu, "/?region=all#token=all", viewport={"width": 1280, "height": 900})
                 await page.drawn()
-                assert await page.page.locator("#regions").is_hidden()
+                await current(page, "/?region=all")
             await ready(sites.eu, "unreachable")
-            with redis.Redis.from_url(store.url) as client:
-                assert client.ping()
-            await asyncio.to_thread(lambda: None)
-            # Another view of the same days, which the browser does not have from before.
             await page.page.reload()
             await page.drawn()
             line = page.page.locator("#regions")

@@ -125,15 +125,15 @@ export class Board {
   }
 
   labels(round, { region }) {
-    return this.choices(round, "/v1/labels", { limit: "2000", ...(region && { region }) }, ({ items }) => this.filters.known(items));
+    return this.offered(round, "/v1/labels", { limit: "2000", ...(region && { region }) }, ({ items }) => this.filters.known(items));
   }
 
   regions(round) {
     if (!this.config.region) return null;
-    return this.choices(round, "/v1/regions", {}, ({ items }) => this.filters.knownRegions(items.map(({ region }) => region)));
+    return this.offered(round, "/v1/regions", {}, ({ items }) => this.filters.knownRegions(items.map(({ region }) => region)));
   }
 
-  async choices(round, path, query, take) {
+  async offered(round, path, query, take) {
     try {
       take(await round.asker().ask(path, query));
       return null;

@@ -108,6 +108,10 @@ class OtpTokensQuestion:
     statuses: tuple[int, ...]
 
     @property
+    def is_wide(self) -> bool:
+        return False
+
+    @property
     def key(self) -> str:
         return repr((self.today, self.days, self.realm, self.statuses))
 

@@ -209,6 +209,10 @@ class SeriesQuestion:
     zone: ZoneInfo
 
     @property
+    def is_wide(self) -> bool:
+        return bool(self.columns)
+
+    @property
     def key(self) -> str:
         return f"{self.window.text} {self.filters.cache_key} {self.words} {self.limit}"
 
@@ -229,7 +233,7 @@ class SeriesQuestion:
         head = series_head(status, self.window, self.filters, self.zone, changing, complete=complete)
         held = await statistics.find_periods([key for key in keys if key not in imported])
         sources = {number: imported[key] for number, key in enumerate(keys) if key in imported}
-        async with statistics.wide_question(realms) if self.columns else nullcontext():
+        async with statistics.wide_question(realms) if self.is_wide else nullcontext():
             sums = await self._sums(statistics, held, keys, realms)
             for number, month in sources.items():
                 self._add(sums, (), number, month.counts.items())
@@ -268,7 +272,8 @@ class SeriesQuestion:
         if await held.reads(keys, named) > MAX_READS:
             raise BadParameterError(
                 "group_by" if self.filters.group_by else "from",
-                f"That would read more than {MAX_READS} counters: ask for fewer periods or one realm.",
+                f"That would read more than {MAX_READS} counters: ask for fewer periods, or filter by "
+                f"{filters.narrower(self.filters.group_by)}.",
             )
         async for period, scope, counts in statistics.read_scopes(held, keys, named):
             self._add(sums, named[scope], numbers[period], counts)
