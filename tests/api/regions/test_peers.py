@@ -84,6 +84,8 @@ async def test_a_dead_region_slows_no_question_but_the_first(start: Start, store
     assert answer["regions"][1]["reason"] == "timeout"
     assert first_s < 1.8, "the deadline of a question"
     peer = eu.services.regions.peers["us"]
+    # Further questions at the same time wait together, and then no longer.
+    await asyncio.gather(*(eu.ask(f"{PATH}&limit={number}") for number in range(101, 105)))
     assert peer.circuit.is_open
     sent = len(us.between.bodies)
     answers = await asyncio.gather(*(eu.ask(f"{PATH}&limit={number}") for number in range(1, 21)))

@@ -25,6 +25,7 @@ from tests.qualification.bench import (
     inventory,
     load,
     merged_periods,
+    regions,
     token_flood,
     worker_speed,
 )
@@ -175,6 +176,24 @@ def _merged(quick: bool, console: Console, _: Path) -> Found:
     return found
 
 
+def _regions(quick: bool, console: Console, _: Path) -> Found:
+    found = regions.measure(quick, console.print)
+    rows = [
+        (
+            row["name"],
+            f"{row['answers']:,}",
+            f"{row['median_ms']:.0f}",
+            f"{row['p99_ms']:.0f}",
+            f"{row['refused']:.1%}",
+            f"{row['complete']:.0%}",
+        )
+        for row in found["rows"]
+    ]
+    columns = ("", "answers", "median ms", "p99 ms (goal ≤ 2,000)", "503 (goal ≤ 5 %)", "complete")
+    _table(console, f"{found['clients']} clients on the dashboard of {found['regions']} regions", columns, rows)
+    return found
+
+
 def _accuracy(quick: bool, console: Console, out: Path) -> Found:
     size = accuracy.QUICK if quick else accuracy.FULL
     found = asyncio.run(accuracy.measure(size, console.print, pipeline=True))
@@ -201,6 +220,7 @@ PARTS: Final[dict[str, Callable[[bool, Console, Path], Found]]] = {
     "inventory": _inventory,
     "load": _load,
     "merged": _merged,
+    "regions": _regions,
     "growth": _growth,
     "accuracy": _accuracy,
 }
