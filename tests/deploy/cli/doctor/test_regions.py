@@ -39,17 +39,19 @@ class Two(NamedTuple):
     url: str
     folder: Path
 
-    def examine(self, peers: list[dict[str, str]] | None = None, **settings: str) -> Found:
+    def examine(self, peers: list[dict[str, str]] | None = None, **settings: str | None) -> Found:
+        """With these settings besides the usual ones; None is not set."""
         (self.folder / "peers.json").write_text(json.dumps(peers or [self.peer()]))
-        given = {
+        given: dict[str, str | None] = {
             "redis_url": self.own,
             "auth": "static",
             "auth_tokens_file": str(self.folder / "tokens.json"),
             "region": "eu",
             "region_users": "shared",
             "peers_file": str(self.folder / "peers.json"),
-        } | settings
-        environment = {f"AUTHTALLY_{name.upper()}": value for name, value in given.items()}
+        }
+        given |= settings
+        environment = {f"AUTHTALLY_{name.upper()}": value for name, value in given.items() if value is not None}
         done = CliRunner().invoke(main, ["doctor", "--service", "api", "--json"], env=environment)
         assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
         return Found(done.exit_code, json.loads(done.stdout))
@@ -104,7 +106,8 @@ def test_two_regions_that_agree_have_no_problem(two: Two) -> None:
 
 
 def test_without_regions_nothing_is_said(two: Two) -> None:
-    found = two.examine(region="", region_users="", peers_file="")
+    found = two.examine(region=None, region_users=None, peers_file=None)
+    assert found.verdicts("settings.api") == {"ok"}
     assert not [each for each in found.printed["findings"] if each["check"].startswith("regions.")]
 
 
