@@ -113,4 +113,4 @@ sbom: setup
 	$(BIN)/cyclonedx-py requirements --pyproject pyproject.toml --mc-type application --output-reproducible --output-file build/sbom.json deploy/container/runtime.lock
 
 clean:
-	rm -rf .venv .venv-peers .kafka .kafka-streams .keycloak .kubectl .publishers .node .clients
+	rm -rf .venv .venv-peers .kafka .kafka-streams .keycloak .kubectl .publishers .node

@@ -20,9 +20,11 @@ from aggregator.assignment import Assignment, SettingsConflictError
 from aggregator.clocks import StoreClocks
 from aggregator.counting import RangeCounter
 from aggregator.health import Health
+from aggregator.kafka.consumer_thread import ConsumerThread
 from aggregator.kafka.dead_letters import DeadLetters
+from aggregator.kafka.ranges import Range
 from aggregator.kafka.tokens import KafkaTokenProvider
-from aggregator.kafka.transport import FETCH_BYTES_PER_PARTITION, ConsumerThread, Range, Schema, Transport
+from aggregator.kafka.transport import FETCH_BYTES_PER_PARTITION, Schema, Transport
 from aggregator.ledger.ledger import Ledger
 from aggregator.ledger.store import connect
 from aggregator.progress import INTERVAL_S, Progress, StuckError

@@ -16,7 +16,8 @@ from confluent_kafka import KafkaException, TopicCollection
 
 from aggregator import metrics
 from aggregator.kafka.admin import KafkaAdmin
-from aggregator.kafka.transport import Consumer, LogBounds, Range
+from aggregator.kafka.ranges import LogBounds, Range
+from aggregator.kafka.transport import Consumer
 from aggregator.ledger.ledger import Ledger, LedgerDefectError, Refused, ShardState
 from aggregator.settings import FORMAT, NEVER_ADOPTED, UNRECORDED, WorkerSettings
 from schemas.ledger import fields

@@ -20,7 +20,8 @@ from aggregator.fold.range_delta import RangeDelta, ShardCache
 from aggregator.fold_factory import FoldFactory
 from aggregator.isolation import RangePieces, report_unexpected
 from aggregator.kafka.dead_letters import DeadLetters
-from aggregator.kafka.transport import Consumer, Range
+from aggregator.kafka.ranges import Range
+from aggregator.kafka.transport import Consumer
 from aggregator.ledger.ledger import Applied, Ledger, LedgerDefectError, Refused
 from aggregator.settings import WorkerSettings
 from aggregator.shard_caches import LoadedShard, ShardCaches

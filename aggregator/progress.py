@@ -16,7 +16,8 @@ from aggregator import metrics
 from aggregator.assignment import Assignment
 from aggregator.clocks import StoreClocks
 from aggregator.counting import RangeCounter
-from aggregator.kafka.transport import Consumer, LogBounds
+from aggregator.kafka.ranges import LogBounds
+from aggregator.kafka.transport import Consumer
 from aggregator.ledger.ledger import Ledger
 from aggregator.ledger.store import describe_error
 from schemas.ledger import fields

@@ -35,6 +35,7 @@ from api.ledger.cooldown import RETRY_S
 from api.ledger.statistics import Statistics
 from api.metrics import CACHE_ANSWERS, REQUESTS, Hits, Requests
 from api.regions.regions import Regions
+from api.turns import arrive
 from schemas.time.clock import Clock
 
 log = structlog.get_logger(__name__)
@@ -57,6 +58,10 @@ class Question(Protocol):
 
     @property
     def form(self) -> str: ...
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether it takes a place of `Statistics.wide_question`, so that it may wait long."""
 
     async def read(self, statistics: Statistics, realms: Collection[str] | None) -> Any:
         """The figures that `render` needs. `realms` limits them; None is all realms."""
@@ -134,7 +139,7 @@ class Boundary:
         """The handler's response, or the rendered error. `handler` may add to the headers that it is given."""
         began, status = self._requests.begin(), 500
         request_id = request_id_of(request.headers)
-        headers = {REQUEST_ID: request_id}
+        headers: Headers = {REQUEST_ID: request_id}
         response: web.StreamResponse
         try:
             with bind_request_id(request_id):
@@ -219,6 +224,7 @@ class Endpoint:
     async def _answer(
         self, request: web.Request, request_key: tuple[str, str | None] | None, headers: Headers
     ) -> web.Response:
+        await arrive()
         principal, expires_at = await self._authenticate(request, headers)
         query = read_query(request)
         encoded = await read_form(request) if request_key is None else query
@@ -234,7 +240,7 @@ class Endpoint:
 
         dialect = self._dialect
         tenant = tenant_of(principal.realms)
-        entry = await self._cache.get(key, dialect.ttl_s, compute, dialect.figures, tenant)
+        entry = await self._cache.get(key, dialect.ttl_s, compute, dialect.figures, tenant, is_wide=question.is_wide)
         body = await self._cache.body(
             key, entry, question.form, lambda: dialect.render(question, entry.figures(dialect.figures)), tenant
         )

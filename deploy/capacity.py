@@ -23,6 +23,14 @@ SPARSE_USERS: Final = 1_600
 DENSE: Final = 12_400
 COUNTERS: Final = 340
 SHARD: Final = 2_000
+# A hash of up to 512 fields, and a sorted set of up to 128 members, is one block of memory.
+CHANGE: Final = 30.5
+CHANGE_OF_MANY: Final = 60.0
+CHANGES_OF_MANY: Final = 512
+INDEX_ENTRY: Final = 18.5
+INDEX_ENTRY_OF_MANY: Final = 84.0
+INDEX_OF_MANY: Final = 129
+SMALL_KEY: Final = 80
 
 # CPU seconds per million events without ids.
 WORKER_CPU_S: Final = 2.3
@@ -73,7 +81,8 @@ class Site:
         daily = self.users * self.daily
         of_a_month = self._period(self.users, K_MONTHS)
         of_a_day = self._period(min(daily, self.events_per_day / self.shards), K_OTHERS)
-        return self.shards * (SHARD + self.months * of_a_month + self.days * of_a_day)
+        of_periods = index_bytes(self.months + self.days) + changes_bytes(self.months + self.days)
+        return self.shards * (SHARD + of_periods + self.months * of_a_month + self.days * of_a_day)
 
     def _period(self, users: float, k: int) -> float:
         """One shard's keys of one period: all users, users of each realm, and counters of each realm and client."""
@@ -88,6 +97,25 @@ def users_bytes(users: float, k: int) -> float:
         return SMALL_PART * parts + SMALL_USER * users
     each = users / k
     return k * (DENSE if each > SPARSE_USERS else SPARSE + SPARSE_USER * each)
+
+
+def changes_bytes(periods: int) -> float:
+    """Bytes of one shard's hash `changes`: an epoch, and a token for each day and month that is held."""
+    each = CHANGE if periods < CHANGES_OF_MANY else CHANGE_OF_MANY
+    return SMALL_KEY + each * (1 + periods)
+
+
+def index_bytes(periods: int) -> float:
+    """Bytes of one shard's index of the days and months that are held."""
+    return SMALL_KEY + periods * (INDEX_ENTRY if periods < INDEX_OF_MANY else INDEX_ENTRY_OF_MANY)
+
+
+def periods_table() -> str:
+    rows = (
+        f"| {name} | {periods} | {size(changes_bytes(periods))} | {size(index_bytes(periods))} |"
+        for name, periods in (("60 months", 60), ("60 months, 31 days", 91), ("60 months, 400 days", 460))
+    )
+    return "\n".join(("| kept | periods | `changes` | index |", "|---|---|---|---|", *rows))
 
 
 SITES: Final = (
@@ -137,7 +165,7 @@ def sites_table() -> str:
 
 
 def main() -> None:
-    print(memory_table(), sites_table(), sep="\n\n")
+    print(memory_table(), periods_table(), sites_table(), sep="\n\n")
     site = INTERNET
     print(number(site.events_per_s * site.peak), site.shards, site.workers, size(site.bytes))
     print(size(replace(site, days=0).bytes), size(replace(site, realms=1, clients=0, days=0).bytes))

@@ -9,7 +9,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
 
@@ -165,22 +165,29 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
     return report
 
 
+SLOTS = 16_384
+"""Of a Redis Cluster."""
+
+
 @contextmanager
-def clustered(kind: type[Server]) -> Iterator[tuple[Server, Server]]:
-    """A cluster of two masters that share the slots."""
-    options = ("--cluster-enabled", "yes")
-    with kind(options=options) as one, kind(options=options) as two:
-        nodes: list[Any] = [redis.Redis.from_url(server.url) for server in (one, two)]
-        with nodes[0] as first, nodes[1] as second:
-            first.execute_command("CLUSTER ADDSLOTSRANGE", 0, 8191)
-            second.execute_command("CLUSTER ADDSLOTSRANGE", 8192, 16383)
-            first.execute_command("CLUSTER MEET", HOST, two.port, two.bus_port)
-            wait_until(lambda: all(node.cluster("info")["cluster_state"] == "ok" for node in nodes), 30, "a cluster")
-        yield one, two
+def clustered(kind: type[Server], number: int = 2) -> Iterator[tuple[Server, ...]]:
+    """A cluster of masters that share the slots."""
+    with ExitStack() as opened:
+        servers = [kind(options=("--cluster-enabled", "yes")) for _ in range(number)]
+        for server in servers:
+            opened.enter_context(server)
+        nodes: list[Any] = [opened.enter_context(redis.Redis.from_url(server.url)) for server in servers]
+        for place, node in enumerate(nodes):
+            first, end = SLOTS * place // number, SLOTS * (place + 1) // number
+            node.execute_command("CLUSTER ADDSLOTSRANGE", first, end - 1)
+        for server in servers[1:]:
+            nodes[0].execute_command("CLUSTER MEET", HOST, server.port, server.bus_port)
+        wait_until(lambda: all(node.cluster("info")["cluster_state"] == "ok" for node in nodes), 30, "a cluster")
+        yield tuple(servers)
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[str]:
     """A cluster of two masters; the URL of one."""
-    with clustered(Valkey) as (one, _):
+    with clustered(Valkey) as (one, *_):
         yield one.url

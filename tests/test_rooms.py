@@ -21,7 +21,12 @@ FORBIDDEN: Final = {
 }
 CONNECTIONS: Final = "schemas/connections/"
 """The one folder of schemas/ that may use a client library."""
-FAUST: Final = {"aggregator/app.py", "aggregator/kafka/transport.py", "aggregator/__main__.py"}
+FAUST: Final = {
+    "aggregator/app.py",
+    "aggregator/kafka/consumer_thread.py",
+    "aggregator/kafka/transport.py",
+    "aggregator/__main__.py",
+}
 LAYERS: Final = {
     "aggregator": (
         *("fold", "inventory", "kafka", "ledger", "fold_factory", "clocks", "shard_caches", "slots", "isolation"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Final
 
 import structlog
@@ -21,7 +22,7 @@ from api.http.places import Places
 from api.ledger.client import UNREACHABLE
 from api.ledger.cooldown import Cooldown
 from api.metrics import CACHE_ANSWERS, REDIS_ERRORS
-from api.turns import release_frames
+from api.turns import arrive, released
 from schemas.time.clock import Clock
 
 __all__ = ["Cache", "CacheEntry", "Figures", "LocalStore", "ResponseBody", "SharedStore"]
@@ -41,7 +42,7 @@ MAX_CONCURRENT: Final = 32
 MAX_OF_ONE: Final = 16
 """Most of them of one tenant, so that its questions, however many, leave places to other tenants."""
 MAX_RENDERINGS: Final = 2
-"""Most threads that render large figures; each delays the event loop by up to 5 ms a turn. One tenant has half."""
+"""Most large figures rendered at the same time; a thread delays the loop by up to 5 ms a turn. One tenant has half."""
 
 JITTER: Final = 0.02
 """Entries expire up to this fraction later than their TTL, so those computed together do not expire together. Never
@@ -69,6 +70,8 @@ class Cache:
         self._flights = SingleFlight[CacheEntry]()
         self._writes: set[asyncio.Task[None]] = set()
         self._places = Places(MAX_CONCURRENT, MAX_OF_ONE, wait_s=None)
+        self._wide_places = Places(MAX_CONCURRENT, MAX_OF_ONE, wait_s=None)
+        """Of wide questions, which wait for each other: ordinary ones of the same tenant must not wait with them."""
         self._renderings = Places(MAX_RENDERINGS, MAX_RENDERINGS // 2)
         self._reachable = True
 
@@ -81,11 +84,18 @@ class Cache:
         return entry if entry is not None and now < entry.ends_at else None
 
     async def get(
-        self, key: str, ttl_s: float, compute: Callable[[], Awaitable[Figures]], kind: Any = Any, tenant: str = ""
+        self,
+        key: str,
+        ttl_s: float,
+        compute: Callable[[], Awaitable[Figures]],
+        kind: Any = Any,
+        tenant: str = "",
+        *,
+        is_wide: bool = False,
     ) -> CacheEntry:
         """The figures: cached, shared, or computed once for all concurrent callers. `kind` is their type.
 
-        `tenant` is the name of those who share MAX_OF_ONE.
+        `tenant` is the name of those who share MAX_OF_ONE; wide questions have places of their own.
 
         The entry is marked stale if the ledger is unreachable and the entry has expired. Raises UnavailableError, and
         the other exceptions of `compute`.
@@ -94,24 +104,28 @@ class Cache:
         if entry is not None:
             CACHE_ANSWERS.labels("hit").inc()
             return entry
-        return await self._flights.run(key, lambda: self._fill(key, ttl_s, compute, kind, tenant))
+        places = self._wide_places if is_wide else self._places
+        return await self._flights.run(key, lambda: self._fill(key, ttl_s, compute, kind, places.take(tenant)))
 
     async def body(
         self, key: str, entry: CacheEntry, form: str, render: Callable[[], ResponseBody], tenant: str = ""
     ) -> Body:
         """The entry in one format. The result of `render` follows from both, so it is kept with the entry.
 
-        Large figures are rendered in a thread: 50,000 rows take hundreds of milliseconds as CSV.
-        Raises UnavailableError if too many are being rendered.
+        Figures in pieces are rendered in turns: 50,000 rows take hundreds of milliseconds as CSV. Others that are large
+        are rendered in a thread. Raises UnavailableError if too many are being rendered.
         """
         body = entry.bodies.get(form)
         if body is None:
-            if len(entry.packed) < LARGE_BYTES:
-                rendered = render()
+            if entry.pieces:
+                async with self._renderings.take(tenant):
+                    body = await Body.of(render())
+            elif len(entry.packed) < LARGE_BYTES:
+                body = await Body.of(render())
             else:
                 async with self._renderings.take(tenant):
-                    rendered = await asyncio.to_thread(render)
-            body = entry.bodies[form] = Body(rendered)
+                    body = await Body.of(await asyncio.to_thread(render))
+            body = entry.bodies.setdefault(form, body)
             self._store.grown(key, entry)
         return body
 
@@ -125,7 +139,12 @@ class Cache:
             await self._shared.close()
 
     async def _fill(
-        self, key: str, ttl_s: float, compute: Callable[[], Awaitable[Figures]], kind: Any, tenant: str
+        self,
+        key: str,
+        ttl_s: float,
+        compute: Callable[[], Awaitable[Figures]],
+        kind: Any,
+        place: AbstractAsyncContextManager[None],
     ) -> CacheEntry:
         try:
             async with asyncio.timeout(DEADLINE_S):
@@ -138,15 +157,15 @@ class Cache:
                             return shared
                 if self._cooldown.active:
                     return self._stale(key)
-                async with self._places.take(tenant):
-                    figures = await compute()
-        except TimeoutError as error:
-            release_frames(error)
+                async with place:
+                    figures = await released(compute())
+        except TimeoutError:
+            # Questions that arrived together end together.
+            await arrive()
             # The query is too large, or Redis is slow; other requests may still succeed, so no cooldown starts.
             REDIS_ERRORS.labels("ledger").inc()
             return self._stale(key)
         except UNREACHABLE as error:
-            release_frames(error)
             REDIS_ERRORS.labels("ledger").inc()
             if self._reachable:
                 self._reachable = False

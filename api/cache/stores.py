@@ -11,7 +11,7 @@ from api.metrics import CACHE_BYTES, REDIS_ERRORS
 from schemas.ledger.keys import answer
 from schemas.time.clock import Clock
 
-LAYOUT: Final = 2
+LAYOUT: Final = 3
 """Version of an entry's layout in the shared store. Entries of another layout or release have other keys."""
 
 MAX_BYTES: Final = 64 * 2**20

@@ -90,6 +90,10 @@ class ActiveQuestion:
     form: str = ""
 
     @property
+    def is_wide(self) -> bool:
+        return False
+
+    @property
     def key(self) -> str:
         # The window moves at midnight of UTC, and its end at midnight of TIMEZONE.
         return f"{day_key(self.window.first)} {day_key(self.window.last)}"
@@ -109,6 +113,10 @@ class DailyQuestion:
     window: Window
     today: date
     form: str = ""
+
+    @property
+    def is_wide(self) -> bool:
+        return False
 
     @property
     def key(self) -> str:

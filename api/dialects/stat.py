@@ -68,6 +68,10 @@ class StatQuestion:
     format: Format
 
     @property
+    def is_wide(self) -> bool:
+        return False
+
+    @property
     def key(self) -> str:
         return " ".join(month.compact for month in self.months)
 

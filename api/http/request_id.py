@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from typing import Final
 
 import structlog
+from multidict import istr
 
-REQUEST_ID: Final = "X-Request-Id"
+REQUEST_ID: Final = istr("X-Request-Id")
 TRACEPARENT: Final = "traceparent"
 
 REQUEST_ID_FORM: Final = re.compile(r"[\w.:-]{1,64}", re.ASCII)

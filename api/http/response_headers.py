@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Final
 
 from aiohttp import hdrs, web
+from multidict import istr
 
-BASIC_HEADERS: Final = {hdrs.SERVER: "authtally", "X-Content-Type-Options": "nosniff"}
+SERVER: Final = "authtally"
+BASIC_HEADERS: Final = {hdrs.SERVER: SERVER, istr("X-Content-Type-Options"): "nosniff"}
 """aiohttp's Server header names the versions of Python and aiohttp."""
 PUBLIC_PATH: Final = "/dashboard/"
 """Files that are the same for everybody. All other answers may differ by the caller's token."""
@@ -16,7 +18,11 @@ SESSION_PATHS: Final = ("/reporting/", "/admin/")
 
 async def add_headers(request: web.BaseRequest, response: web.StreamResponse) -> None:
     """Runs before a response is sent. Without `Vary` a shared cache may serve one caller's answer to another."""
-    headers, path = response.headers, getattr(request, "raw_path", "")
+    headers = response.headers
+    if headers[hdrs.SERVER] == SERVER:
+        # An answer of the cache, whose headers are built once a second, with these.
+        return
+    path = getattr(request, "raw_path", "")
     # Assigned, not added: aiohttp has set its own Server header before.
     for name, value in BASIC_HEADERS.items():
         headers[name] = value

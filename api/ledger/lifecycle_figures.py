@@ -29,6 +29,8 @@ There a new user changes a register with a probability of about one part in the 
 another form of 25 %; it also holds where the estimate happens to be 0 and so its standard error."""
 SLACK: Final = 4.0
 """Users per register that are added to an upper bound: so many may have changed no register."""
+UNSEEN: Final = 2.0
+"""Users per register whose absence may go unnoticed."""
 BOUND_AT: Final = 2.0
 """Standard errors that are added to an upper bound."""
 
@@ -84,7 +86,8 @@ class Pair(NamedTuple):
         sizes = self.previous, self.current, self.together
         most = min(self.previous, self.current)
         value = _limited(self.returning, most)
-        error = _error(self.parts, (1, 1, -1), sizes, (value, self.previous, self.current))
+        more = self.together - self.previous
+        error = _error(self.parts, (1, 1, -1), sizes, (value, self.previous, self.current), (more, self.current, more))
         return _figure(self.parts, value, error, most, self.together)
 
     def lapsed_figure(self) -> Figure:
@@ -121,7 +124,8 @@ class Row(NamedTuple):
         # As (U(p + q) - U(q)) - (U(H + p) - U(H)): fewer terms than the definition, and the same number.
         sizes = together, previous, self.after, self.before
         overlaps = previous, together, previous + value, previous, previous, self.before
-        error = _error(parts, (1, -1, -1, 1), sizes, overlaps, max(self.new, together - previous))
+        more = together - previous
+        error = _error(parts, (1, -1, -1, 1), sizes, overlaps, (more, more, self.new, self.new))
         return _figure(parts, value, error, current, self.after)
 
 
@@ -140,6 +144,8 @@ class Cohort(NamedTuple):
     """U(H + q)"""
     together: int
     """U(H + p + q)"""
+    nobody_later: bool = False
+    """Whether q has no users at all."""
 
     @property
     def users(self) -> int:
@@ -156,10 +162,12 @@ class Cohort(NamedTuple):
         return _nested_figure(self.parts, self.base, self.first, self.first)
 
     def retained_figure(self) -> Figure:
-        most = self._most
-        value = _limited(self.retained, most)
+        if self.nobody_later:
+            return Figure(0, 0.0)
+        value = _limited(self.retained, min(self.first, self.later) - self.base)
         error = self._error((1, 1, -1, -1), value)
-        return _figure(self.parts, value, error, most, self.together)
+        # With a base the limit is an estimate itself, so that it is none for the upper bound.
+        return _figure(self.parts, value, error, self.together, self.together)
 
     def rate(self) -> Rate:
         users, retained = self.users_figure(), self.retained_figure()
@@ -168,22 +176,20 @@ class Cohort(NamedTuple):
         if retained.value is None:
             bound = None if retained.fewer_than is None else min(1.0, retained.fewer_than / users.value)
             return Rate(less_than=bound)
-        if not self.parts:
+        if not self.parts or self.nobody_later:
             return Rate(retained.value / users.value, 0.0)
         value = min(1.0, retained.value / users.value)
-        # To first order the rate's error is that of retained less rate times users, over users.
-        rest = 1 - value
-        error = self._error((rest, 1, -rest, -1), retained.value) / users.value
-        return Rate(value, error / value if value else 0.0)
-
-    @property
-    def _most(self) -> int:
-        return max(0, min(self.first, self.later) - self.base)
+        # To first order the rate's error is that of retained less rate times users, over users. At a rate of 1 it would
+        # be 0, although a few users who left may have changed no register.
+        unseen = UNSEEN * self.together / (REGISTERS * self.parts)
+        error = max(self._error((1 - value, 1, value - 1, -1), retained.value), unseen) / users.value
+        return Rate(value, error / value)
 
     def _error(self, coefficients: tuple[float, ...], retained: int) -> float:
         sizes = self.first, self.later, self.base, self.together
         overlaps = self.base + retained, self.base, self.first, self.base, self.later, self.base
-        return _error(self.parts, coefficients, sizes, overlaps)
+        left = self.together - self.later
+        return _error(self.parts, coefficients, sizes, overlaps, (self.users, left, self.users, left))
 
 
 def active_figure(parts: int, value: int) -> Figure:
@@ -194,12 +200,12 @@ def active_figure(parts: int, value: int) -> Figure:
 def _nested_figure(parts: int, smaller: int, larger: int, most: int) -> Figure:
     """The difference of a union and a part of it, which is at most `most`."""
     value = _limited(larger - smaller, most)
-    error = _error(parts, (1, -1), (larger, smaller), (smaller,), value)
+    error = _error(parts, (1, -1), (larger, smaller), (smaller,), (value, value))
     return _figure(parts, value, error, most, larger, NESTED_SHOWN_AT)
 
 
 def _limited(value: int, most: int) -> int:
-    return min(max(value, 0), most)
+    return max(min(value, most), 0)
 
 
 def _error(
@@ -207,7 +213,7 @@ def _error(
     coefficients: tuple[float, ...],
     sizes: tuple[int, ...],
     overlaps: tuple[int, ...],
-    rounded: float = math.inf,
+    rounded: tuple[int, ...],
 ) -> float:
     """Absolute standard error."""
     return math.sqrt(variance(parts, coefficients, sizes, overlaps, rounded)) if parts else 0.0

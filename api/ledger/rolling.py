@@ -11,9 +11,10 @@ import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from api.ledger.client import Command
-from api.ledger.temporary_sketches import load, sketch_names, write
-from api.ledger.users import MAX_MERGED, ActiveUsers, DistinctQuery, DistinctUsers, QueryState, chunks
+from api.ledger.client import Command, chunks
+from api.ledger.distinct_query import ActiveUsers, DistinctQuery
+from api.ledger.loaded_users import load, temporary_keys, write
+from api.ledger.users import MAX_MERGED, DistinctUsers, QueryState, release
 from api.turns import pause
 from schemas.ledger import accuracy
 
@@ -28,21 +29,31 @@ class RollingWindow:
 
 async def count_rolling(users: DistinctUsers, days: Sequence[DistinctQuery], length: int) -> list[ActiveUsers]:
     """One figure for each day with `length - 1` days before it. All days have the same number of parts."""
-    nonce = secrets.token_hex(8)
-    states = await load(users, [f"{nonce}.{index}" for index in range(len(days))], await users.with_merged(days))
+    question = secrets.token_hex(8)
+    queries = await users.with_merged(days)
+    states = [users.state(question, index, query, query.parts) for index, query in enumerate(queries)]
+    try:
+        return await _count_windows(users, states, length)
+    finally:
+        await release(states)
+
+
+async def _count_windows(users: DistinctUsers, states: Sequence[QueryState], length: int) -> list[ActiveUsers]:
+    await load(users, states)
     windows = [
-        await _count_exactly(users, states, range(end - length + 1, end + 1)) for end in range(length - 1, len(days))
+        await _count_exactly(users, states, range(end - length + 1, end + 1)) for end in range(length - 1, len(states))
     ]
     estimated = [window for window in windows if window.exact_count is None]
     try:
         for index in sorted({index for window in estimated for index in window.days}):
             await write(users, states[index])
+            await states[index].release()
         counts = iter(await _counts(users, states, estimated))
     finally:
-        names = [name for day in states if day.spilled for name in sketch_names(users, day)]
+        names = [name for day in states if day.spilled for name in temporary_keys(day)]
         await users.client.run([("UNLINK", *chunk) for chunk in chunks(names, MAX_MERGED)])
     return [
-        ActiveUsers(next(counts), accuracy.SKETCH_ERROR / math.sqrt(days[0].parts))
+        ActiveUsers(next(counts), accuracy.SKETCH_ERROR / math.sqrt(states[0].query.parts))
         if window.exact_count is None
         else ActiveUsers(window.exact_count, 0.0)
         for window in windows
@@ -63,7 +74,7 @@ async def _count_exactly(users: DistinctUsers, states: Sequence[QueryState], day
 
 async def _counts(users: DistinctUsers, states: Sequence[QueryState], windows: Sequence[RollingWindow]) -> list[int]:
     """The estimates by window. Raises TimeoutError if a temporary sketch expired before all were counted."""
-    names = {index: sketch_names(users, states[index]) for window in windows for index in window.days}
+    names = {index: temporary_keys(states[index]) for window in windows for index in window.days}
     commands: Iterator[Command] = (("PFCOUNT", *keys) for window in windows for keys in _by_part(names, window))
     counts: list[int] = []
     for chunk in chunks(commands, MAX_MERGED // 16):

@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from itertools import islice
 from typing import Any, Final, NamedTuple, Protocol
-from zoneinfo import ZoneInfo
 
 from api.http.errors import ForbiddenError
 from api.http.places import Places, tenant_of
-from api.ledger.client import Client, Command
+from api.ledger.client import Client, Command, chunks
+from api.ledger.distinct_query import DistinctQuery
+from api.ledger.held_periods import HeldPeriods, find_periods
 from api.ledger.imported import Counts, Imported, decode_months
-from api.ledger.merged import MIN_SHARDS, MergedPeriods, Slice, Unit, Vector
+from api.ledger.merged import MergedPeriods
 from api.ledger.merged_store import MergedStore
 from api.ledger.rolling import count_rolling
 from api.ledger.status import HeldIds, PipelineStatus, ShardStatus, integer, is_date
-from api.ledger.users import ActiveUsers, DistinctQuery, DistinctUsers, ShardScope, chunks
+from api.ledger.users import ActiveUsers, DistinctUsers, ShardScope
 from api.metrics import ACCESS_REFUSALS
 from api.turns import pause
-from schemas.events import MAX_AHEAD
-from schemas.ledger import accuracy, fields, keys
+from schemas.ledger import fields, keys
 from schemas.ledger.keys import Shard, ShardKeys
-from schemas.ledger.periods import Month, period_end
+from schemas.ledger.periods import Month
 from schemas.ledger.scopes import EVERYTHING, OTHER, Scope
 from schemas.settings import CommonSettings
 
@@ -35,24 +35,12 @@ TOKEN: Final = fields.split(fields.token("", ""))[0]
 LABEL_DIMENSIONS: Final = frozenset({"realm", "client", "node"})
 """Dimensions of labels; the other members of the set are words."""
 
-MAX_COMMANDS: Final = 500
+MAX_COMMANDS: Final = 250
 """Most commands of one pipeline, which blocks this process and Redis."""
-DAY_S: Final = 86_400
-"""A period that expires sooner is not merged: by another server's clock its keys may be gone before its index entry."""
-RESTORING: Final = b"%d" % fields.RESTORING
 MAX_WIDE: Final = 3
 """Most questions with a row per label that are computed at the same time: each may hold tens of MB."""
 MAX_WIDE_OF_ONE: Final = 2
 """Most of them of one tenant, so that the wide questions of another never wait for its own."""
-
-READ_EXPIRIES: Final = """
-return {redis.call('TIME')[1], redis.call('HGET', KEYS[2], ARGV[1]), redis.call('ZMSCORE', KEYS[1], unpack(ARGV, 2)),
-        redis.call('GET', KEYS[3]) or '', redis.call('HMGET', KEYS[4], 'epoch', unpack(ARGV, 2))}
-"""
-"""Returns the store's Unix second, the newest record's timestamp, the expiry of each period, position, epoch, tokens.
-
-One script, so that in a Cluster the time comes from the node that has the index.
-"""
 
 
 class MonthFigures(NamedTuple):
@@ -62,49 +50,6 @@ class MonthFigures(NamedTuple):
     active: ActiveUsers
     tokens: dict[str, dict[str, int]]
     source: str | None = None
-
-
-class HeldPeriods(NamedTuple):
-    """The shards that hold each period. Periods that no shard holds are missing."""
-
-    shards: Mapping[str, Sequence[ShardKeys]]
-    """By period."""
-    known_by: Mapping[Scope, Collection[Shard]] = {}
-    """The only shards that know a scope; a missing scope may be in any shard."""
-    vectors: Mapping[str, Vector] = {}
-    """Closed periods that may be merged."""
-
-    def shard_scopes(self, period: str, scopes: Iterable[Scope]) -> Iterator[ShardScope]:
-        for shard in self.shards.get(period, ()):
-            for scope in scopes:
-                known_to = self.known_by.get(scope)
-                if known_to is None or shard.shard in known_to:
-                    yield ShardScope(shard, period, scope)
-
-    def distinct_query(self, periods: Sequence[str], scopes: Sequence[Scope]) -> DistinctQuery:
-        """The query for the distinct users of all these periods and scopes together."""
-        sketches = {accuracy.sketches(period, scope) for period in periods for scope in scopes}
-        return DistinctQuery(
-            lambda: (unit for period in periods for unit in self.shard_scopes(period, scopes)),
-            min(sketches, default=accuracy.K_OTHERS),
-            self.units(periods, scopes),
-            periods=tuple(periods),
-            scopes=tuple(scopes),
-        )
-
-    def query_of(self, units: Sequence[Unit], parts: int) -> DistinctQuery:
-        """The query for the distinct users of single periods and scopes together, in `parts` parts."""
-        return DistinctQuery(
-            lambda: (found for period, scope in units for found in self.shard_scopes(period, [scope])),
-            parts,
-            {unit: self.vectors[unit[0]] for unit in units if unit[0] in self.vectors},
-        )
-
-    def units(self, periods: Iterable[str], scopes: Collection[Scope]) -> dict[Unit, Vector]:
-        """The periods and scopes that may be merged."""
-        return {
-            (period, scope): self.vectors[period] for period in periods if period in self.vectors for scope in scopes
-        }
 
 
 class UsersReader(Protocol):
@@ -228,77 +173,15 @@ class Statistics:
     async def find_periods(self, periods: Sequence[str]) -> HeldPeriods:
         """The periods that are held, with their shards."""
         shards, ledger_id = await self._registry()
-        if not periods:
-            return HeldPeriods({})
-        commands: list[Command] = [
-            ("EVAL_RO", READ_EXPIRIES, 4, of.index, of.progress, of.position, of.changes, fields.LAST_RECORD, *periods)
-            for of in shards
-        ]
-        replies = await self.run(commands)
-        found: dict[str, list[ShardKeys]] = {}
-        unlisted: list[tuple[str, ShardKeys]] = []
-        closing: dict[str, list[tuple[ShardKeys, Slice]]] = {
-            period: [] for period in periods if self._merged is not None and is_closed(period, replies)
-        }
-        for shard, (now, last_record, scores, position, tokens) in zip(shards, replies, strict=True):
-            await pause()
-            pruned = _by_a_future_record(last_record, int(now))
-            epoch = b"" if position == RESTORING else tokens[0] or b""
-            for period, score, token in zip(periods, scores, tokens[1:], strict=True):
-                if period in closing:
-                    closing[period].append((shard, (epoch, token or b"", score or b"")))
-                    if score is not None and int(now) < float(score) < int(now) + DAY_S:
-                        del closing[period]
-            for period, score in zip(periods, scores, strict=True):
-                # The score is the period's expiry; then its keys are gone, although the index may still list it.
-                if score is not None and float(score) > int(now):
-                    found.setdefault(period, []).append(shard)
-                elif score is None and pruned:
-                    unlisted.append((period, shard))
-        for (period, shard), there in zip(unlisted, await self._exist(unlisted), strict=True):
-            if there:
-                found.setdefault(period, []).append(shard)
-        for period, _ in unlisted:
-            closing.pop(period, None)
-        vectors = {
-            period: vector
-            for period, slices in closing.items()
-            if len(found.get(period, ())) >= MIN_SHARDS
-            and (vector := Vector.of(ledger_id, slices, found[period])) is not None
-        }
-        return HeldPeriods(found, vectors=vectors)
-
-    async def _exist(self, unlisted: Sequence[tuple[str, ShardKeys]]) -> list[bool]:
-        """For each period and shard, whether keys exist although the index does not list them."""
-        commands: list[Command] = []
-        for period, shard in unlisted:
-            unit = ShardScope(shard, period, EVERYTHING)
-            # A day always has record times; a month may have only users.
-            others = (
-                [shard.record_times(period)]
-                if len(period) > len("2026-11")
-                else [unit.first_sketch, *unit.small_sets(0, 1)]
-            )
-            commands.append(("EXISTS", shard.counts(period, EVERYTHING), *others))
-        return [found > 0 for found in await self.run(commands)]
+        # Without an id no period is merged.
+        return await find_periods(self.run, shards, ledger_id if self._merged is not None else b"", periods)
 
     async def sum_counts(self, held: HeldPeriods, periods: Sequence[str], scopes: Sequence[Scope]) -> dict[str, Counts]:
         """Counters of each of `periods`, held or not, summed over shards and `scopes`."""
-        units = held.units(periods, scopes)
-        merged = await self._merged.counts(units) if self._merged is not None else {}
         sums: dict[str, Counts] = {period: defaultdict(int) for period in periods}
-        for (period, _), counters in merged.items():
-            for field, count in counters.items():
-                sums[period][field] += count
-        targets = [
-            unit
-            for period in periods
-            for unit in held.shard_scopes(period, scopes)
-            if (unit.period, unit.scope) not in merged
-        ]
-        async for unit, counts in self.read_counts(targets):
+        async for period, _, counts in self.read_scopes(held, periods, scopes):
             for field, count in counts:
-                sums[unit.period][field] += count
+                sums[period][field] += count
         return sums
 
     async def read_counts(
@@ -314,8 +197,17 @@ class Statistics:
     async def read_scopes(
         self, held: HeldPeriods, periods: Sequence[str], scopes: Collection[Scope]
     ) -> AsyncIterator[tuple[str, Scope, Iterable[tuple[tuple[str, ...], int]]]]:
-        """The counters of each period and scope, in one or more pieces that the caller adds up."""
-        units = (unit for period in periods for unit in held.shard_scopes(period, scopes))
+        """The counters of each period and scope: once if the shards are merged, else in pieces that the caller adds."""
+        merged = await self._merged.counts(held.units(periods, scopes)) if self._merged is not None else {}
+        for (period, scope), counters in merged.items():
+            await pause()
+            yield period, scope, counters.items()
+        units = (
+            each
+            for period in periods
+            for each in held.shard_scopes(period, scopes)
+            if (each.period, each.scope) not in merged
+        )
         async for unit, counts in self.read_counts(units):
             yield unit.period, unit.scope, counts
 
@@ -388,21 +280,6 @@ class Statistics:
         for chunk in chunks(commands, at_once):
             replies += await self._client.run(chunk)
         return replies
-
-
-def is_closed(period: str, replies: Iterable[Sequence[Any]]) -> bool:
-    """Whether the period has ended in every time zone. Only for speed: a period that changes is merged again."""
-    ends = period_end(period, ZoneInfo("UTC")) + DAY_S
-    return all(int(reply[0]) >= ends for reply in replies)
-
-
-def _by_a_future_record(last_record: bytes | None, now: int) -> bool:
-    """Whether a format 1 worker may have pruned the index too early, by a record timestamp in the future.
-
-    A newest record so far ahead of the store's clock has no other cause.
-    """
-    at_ms = None if last_record is None else integer(last_record.decode(errors="replace"))
-    return at_ms is not None and at_ms > (now + MAX_AHEAD.total_seconds()) * 1000
 
 
 def by_grant(counts: Counts) -> dict[str, dict[str, int]]:

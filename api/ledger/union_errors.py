@@ -20,7 +20,7 @@ import math
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import accumulate
-from typing import Final
+from typing import Final, NamedTuple
 
 ALPHA: Final = 0.5 / math.log(2)
 """The estimate is ALPHA registers² / Z."""
@@ -55,22 +55,41 @@ def variance(
     coefficients: Sequence[float],
     sizes: Sequence[float],
     overlaps: Sequence[float],
-    rounded: float = math.inf,
+    rounded: Sequence[float],
 ) -> float:
     """Variance of the sum of `coefficients` times estimates, in users².
 
     `overlaps` has the overlap of each pair, in the order (0, 1), (0, 2), … (1, 2), …. The store rounds the estimate of
-    each part to a whole number. The roundings of sets that differ in `rounded` users differ in as many parts at most.
+    each part to a whole number. `rounded` has by set the number of parts in which its rounding differs from that of the
+    set from which it is subtracted: no more than the users by whom they differ.
     """
-    total = 0.0
+    total = shift = 0.0
     pairs = iter(overlaps)
-    for number, (factor, size) in enumerate(zip(coefficients, sizes, strict=True)):
-        own = covariance(parts, size, size, size)
-        # Uniform rounding has a variance of 1/12 per part; a much smaller error is removed by it.
-        total += factor * factor * (own + min(min(parts, rounded) / 12, own))
+    for number, (factor, size, differing) in enumerate(zip(coefficients, sizes, rounded, strict=True)):
+        rounding = _rounding(size / parts)
+        shift += factor * parts * rounding.shift
+        total += factor * factor * (covariance(parts, size, size, size) + rounding.variance * min(parts, differing))
         for later in range(number + 1, len(sizes)):
             total += 2 * factor * coefficients[later] * covariance(parts, size, sizes[later], next(pairs))
-    return max(0.0, total)
+    return max(0.0, total) + shift * shift
+
+
+class _Rounding(NamedTuple):
+    shift: float
+    """The mean change."""
+    variance: float
+
+
+def _rounding(users: float) -> _Rounding:
+    """The change of the estimate of one part, with so many users, by rounding to a whole number.
+
+    While users are few, the estimate is a whole number, of registers in use, plus users² / (2 registers) for those that
+    share one. This fraction is the same in all parts; it becomes random as the parts differ in their users.
+    """
+    shared = users * users / (2 * REGISTERS)
+    spread = users**1.5 / REGISTERS
+    same = math.exp(-2 * (math.pi * spread) ** 2) if spread < 1 else 0.0
+    return _Rounding((round(shared) - shared) * same, (1 - same) / 12)
 
 
 @lru_cache(maxsize=4096)

@@ -10,23 +10,21 @@ from __future__ import annotations
 import asyncio
 import math
 import secrets
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import islice
-from typing import Final, NamedTuple, TypeVar
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final
 
-from api.ledger.client import Client, Command
-from api.ledger.merged import MAX_UNITS, MergedPeriods, Unit, Vector
-from api.ledger.merged_store import MergedUsers
+from api.ledger.client import Client, Command, chunks
+from api.ledger.distinct_query import ActiveUsers, DistinctQuery, Piece, ShardScope, Sketched, slice_queries
+from api.ledger.merged import MAX_UNITS, MergedPeriods
+from api.ledger.temporary import Pipeline, TemporarySketch, count, send_sketches
+from api.ledger.vector import Unit, Vector
 from api.turns import pause
 from schemas.ledger import accuracy
-from schemas.ledger.keys import SMALL_PARTS, TEMPORARY_MS, ShardKeys, temporary
-from schemas.ledger.scopes import Scope
+from schemas.ledger.keys import temporary
 
-MAX_ARGUMENTS: Final = 4_000
-"""Most arguments of one PFADD, which blocks Redis."""
-MAX_SHARD_SCOPES: Final = 256
-"""Most shard scopes whose small sets are read at once: a million ids at the default EXACT_UP_TO, if all are full."""
+__all__ = ["ActiveUsers", "DistinctQuery", "DistinctUsers", "QueryState", "ShardScope", "chunks"]
+
 MAX_UNITED: Final = 16
 """Most shard scopes whose small sets one command unites: 65,000 members at the default EXACT_UP_TO, if all are full."""
 MAX_UNIONS: Final = 8
@@ -38,110 +36,39 @@ MAX_MERGED: Final = 256
 MAX_COPIED: Final = 64
 """Most sketches copied between slots at once, 12 KB each."""
 
-T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class ActiveUsers:
-    """`standard_error` is relative, 0.002 for 0.2 %; 0 for an exact count."""
-
-    count: int
-    standard_error: float
-
-    @property
-    def exact(self) -> bool:
-        return self.standard_error == 0
-
-
-class ShardScope(NamedTuple):
-    """One scope and period in one shard, whose users or counters are read."""
-
-    shard: ShardKeys
-    period: str
-    scope: Scope
-
-    def small_sets(self, part: int, parts: int) -> list[str]:
-        """The small sets whose members belong to `part` of `parts`: those whose own part modulo `parts` is `part`."""
-        return self.shard.small_sets(self.period, self.scope, range(part, SMALL_PARTS, parts))
-
-    def sketches(self, part: int, parts: int) -> list[str]:
-        """The sketches of `part`, likewise: periods with 16 and with 4 sketches unite in four parts."""
-        return self.shard.sketches(
-            self.period, self.scope, range(part, accuracy.sketches(self.period, self.scope), parts)
-        )
-
-    @property
-    def first_sketch(self) -> str:
-        """Exists if any sketch exists, because the worker creates all of them at once."""
-        return self.shard.users(self.period, self.scope, 0)
-
-
-class DistinctQuery(NamedTuple):
-    """The distinct users of all `shard_scopes`, in as many parts as the coarsest of them has sketches."""
-
-    shard_scopes: Callable[[], Iterable[ShardScope]]
-    """Called again for each pass, because there may be too many to keep in memory."""
-    parts: int
-    units: Mapping[Unit, Vector] = {}
-    """The closed ones of its periods and scopes, which may be merged."""
-    merged: Sequence[MergedUsers] = ()
-    """Users beside those of `shard_scopes`."""
-    periods: Sequence[str] = ()
-    scopes: Sequence[Scope] = ()
-
-    def using(self, found: Mapping[Unit, MergedUsers]) -> DistinctQuery:
-        """The same query, with these units merged instead of read shard by shard."""
-        used = {unit: found[unit] for unit in self.units if unit in found}
-        if not used:
-            return self
-        every = self.shard_scopes
-        return self._replace(
-            shard_scopes=lambda: (each for each in every() if (each.period, each.scope) not in used),
-            units={},
-            merged=[*self.merged, *used.values()],
-        )
-
-    @property
-    def answer(self) -> ActiveUsers | None:
-        """The answer, if the query is exactly one merged unit."""
-        if len(self.merged) != 1 or self.merged[0].parts != self.parts or next(iter(self.shard_scopes()), None):
-            return None
-        (users,) = self.merged
-        return ActiveUsers(users.count, users.error)
-
-
-class Sketched(NamedTuple):
-    """Distinct users in sketches, one per part, which together estimate them."""
-
-    users: ActiveUsers
-    """Exact where the users are few."""
-    sketches: list[bytes]
-
-
-class _Piece(NamedTuple):
-    query_index: int
-    shard_scopes: list[ShardScope]
-    last: bool
-
 
 @dataclass(slots=True)
 class QueryState:
     """The members of a union that were read so far, in one part while that is enough.
 
-    `spilled`: members are in temporary sketches already. `is_exact`: all were read, and `parts` had all of them.
+    `is_exact`: all were read, and `parts` had all of them.
     """
 
+    prefix: str
+    """Of the temporary keys."""
+    question: str
     name: str
     query: DistinctQuery
     parts: list[set[bytes]]
     shard_scopes_read: int = 0
-    spilled: bool = False
     has_sketches: bool = False
     is_exact: bool = False
+    _temporary: dict[int, TemporarySketch] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.add_merged()
         self.has_sketches = any(users.sketches for users in self.query.merged)
+
+    @property
+    def spilled(self) -> bool:
+        """Whether members are in temporary sketches already."""
+        return any(sketch.begun for sketch in self._temporary.values())
+
+    def temporary(self, part: int) -> TemporarySketch:
+        """The temporary sketch of a part; all those of a question lie in one slot."""
+        if part not in self._temporary:
+            self._temporary[part] = TemporarySketch(temporary(self.prefix, self.question, f"{self.name}.{part}"))
+        return self._temporary[part]
 
     @property
     def exact_count(self) -> int:
@@ -156,6 +83,12 @@ class QueryState:
     def merged_sketches(self, part: int) -> list[bytes]:
         """The sketches of merged units that belong to `part`."""
         return [sketch for users in self.query.merged for sketch in users.sketches[part :: len(self.parts)]]
+
+    async def release(self) -> None:
+        """Drop the members, in turns: freeing those of a wide question at once takes tens of milliseconds."""
+        for members in self.parts:
+            members.clear()
+            await pause()
 
 
 class DistinctUsers:
@@ -188,56 +121,70 @@ class DistinctUsers:
 
     async def _answers(self, queries: Sequence[DistinctQuery], *, sketched: bool) -> list[Sketched]:
         queries = await self.with_merged(queries)
-        if sketched:
-            answers = [Sketched(ActiveUsers(0, 0.0), []) for _ in queries]
-        else:
-            answers = [Sketched(query.answer or ActiveUsers(0, 0.0), []) for query in queries]
-        nonce = secrets.token_hex(8)
+        none = ActiveUsers(0, 0.0)
+        answers = [Sketched(none if sketched else query.answer or none, []) for query in queries]
+        question = secrets.token_hex(8)
         states: dict[int, QueryState] = {}
-        for pieces in slice_queries(queries):
-            await pause()
-            async with self.slots:
+        try:
+            for pieces in slice_queries(queries):
+                await pause()
+                read = []
                 for piece in pieces:
                     query = queries[piece.query_index]
                     is_read = piece.shard_scopes or sketched or (query.merged and not query.answer)
                     if piece.query_index not in states and is_read:
                         # Most unions are read in one piece and are small: they need no parts.
                         parts = 1 if piece.last else query.parts
-                        states[piece.query_index] = QueryState(
-                            f"{nonce}.{piece.query_index}", query, empty_parts(parts)
-                        )
-                pieces = [piece for piece in pieces if piece.query_index in states]
-                await self.load_small_sets([(states[piece.query_index], piece.shard_scopes) for piece in pieces])
-                estimated: dict[int, QueryState] = {}
-                undivided: list[tuple[QueryState, list[ShardScope]]] = []
-                for piece in pieces:
-                    state = states[piece.query_index]
-                    state.shard_scopes_read += len(piece.shard_scopes)
-                    exceeds_exact = state.exact_count > self.exact_up_to
-                    if not piece.last:
-                        if exceeds_exact:
-                            await self.spill(state)
-                        continue
-                    del states[piece.query_index]
-                    state.is_exact = not (exceeds_exact or state.spilled or state.has_sketches)
-                    if state.is_exact:
-                        answers[piece.query_index] = Sketched(ActiveUsers(state.exact_count, 0.0), [])
-                    if sketched or not state.is_exact:
-                        estimated[piece.query_index] = state
-                        if len(state.parts) < state.query.parts:
-                            if state.exact_count:
-                                undivided.append((state, piece.shard_scopes))
-                            state.parts = empty_parts(state.query.parts)
-                            state.add_merged()
-                # Read again by parts, before the sketches, which contain the users that have moved since.
-                await self.load_small_sets(undivided)
-                found = await self._estimate(list(estimated.values()), sketched=sketched)
-                for index, (count, sketches) in zip(estimated, found, strict=True):
-                    users = answers[index].users
-                    if not estimated[index].is_exact:
-                        users = ActiveUsers(count, accuracy.SKETCH_ERROR / math.sqrt(queries[index].parts))
-                    answers[index] = Sketched(users, sketches)
+                        states[piece.query_index] = self.state(question, piece.query_index, query, parts)
+                    if piece.query_index in states:
+                        read.append(piece)
+                async with self.slots:
+                    await self._answer_pieces(read, states, answers, sketched=sketched)
+        finally:
+            await release(states.values())
         return answers
+
+    async def _answer_pieces(
+        self, pieces: Sequence[Piece], states: dict[int, QueryState], answers: list[Sketched], *, sketched: bool
+    ) -> None:
+        """Read the pieces into `states`; fill in `answers` and drop the states of queries that end here."""
+        await self.load_small_sets([(states[piece.query_index], piece.shard_scopes) for piece in pieces])
+        estimated: dict[int, QueryState] = {}
+        undivided: list[tuple[QueryState, list[ShardScope]]] = []
+        for piece in pieces:
+            state = states[piece.query_index]
+            state.shard_scopes_read += len(piece.shard_scopes)
+            exceeds_exact = state.exact_count > self.exact_up_to
+            if not piece.last:
+                if exceeds_exact:
+                    await self.spill(state)
+                continue
+            state.is_exact = not (exceeds_exact or state.spilled or state.has_sketches)
+            if state.is_exact:
+                answers[piece.query_index] = Sketched(ActiveUsers(state.exact_count, 0.0), [])
+            if sketched or not state.is_exact:
+                estimated[piece.query_index] = state
+                if len(state.parts) < state.query.parts:
+                    if state.exact_count:
+                        undivided.append((state, piece.shard_scopes))
+                    await state.release()
+                    state.parts = empty_parts(state.query.parts)
+                    state.add_merged()
+        # Read again by parts, before the sketches, which contain the users that have moved since.
+        await self.load_small_sets(undivided)
+        found = await self._estimate(list(estimated.values()), sketched=sketched)
+        for (index, state), (estimate, sketches) in zip(estimated.items(), found, strict=True):
+            users = answers[index].users
+            if not state.is_exact:
+                users = ActiveUsers(estimate, accuracy.SKETCH_ERROR / math.sqrt(state.query.parts))
+            answers[index] = Sketched(users, sketches)
+        for piece in pieces:
+            if piece.last:
+                await states.pop(piece.query_index).release()
+
+    def state(self, question: str, index: int, query: DistinctQuery, parts: int) -> QueryState:
+        """The state of a query before anything was read; `question` is random, and the same for all of its queries."""
+        return QueryState(self._prefix, question, str(index), query, empty_parts(parts))
 
     async def with_merged(self, queries: Sequence[DistinctQuery]) -> Sequence[DistinctQuery]:
         """The same queries, with closed periods merged where that is possible."""
@@ -255,13 +202,15 @@ class DistinctUsers:
         """The union of sketches without parts and without small sets."""
         if not sketches:
             return ActiveUsers(0, 0.0)
-        key = temporary(self._prefix, secrets.token_hex(8), "0")
-        commands: list[Command] = [("PFCOUNT", *sketches)]
-        if self.cluster:
-            await self.copy_to_slot(key, sketches)
-            commands = [("PFCOUNT", key), ("UNLINK", key)]
-        count = (await self.client.run(commands))[0]
-        return ActiveUsers(count, accuracy.SKETCH_ERROR if count else 0.0)
+        pipeline = Pipeline(self.client)
+        if not self.cluster:
+            number = count(pipeline, sketches, [])
+        else:
+            sketch = TemporarySketch(temporary(self._prefix, secrets.token_hex(8), "0"))
+            await self.copy_to_slot(pipeline, sketch, sketches)
+            number = count(pipeline, [], [sketch.key])
+        estimate = (await pipeline.send())[number]
+        return ActiveUsers(estimate, accuracy.SKETCH_ERROR if estimate else 0.0)
 
     async def load_small_sets(self, asked: Sequence[tuple[QueryState, list[ShardScope]]]) -> None:
         """Read the small sets of these shard scopes, then whether they have sketches."""
@@ -302,98 +251,87 @@ class DistinctUsers:
 
     async def spill(self, query: QueryState) -> None:
         """Move the members to temporary sketches, so that a query's memory stays bounded."""
-        commands: list[Command] = []
+        pipeline = Pipeline(self.client)
         for part, members in enumerate(query.parts):
-            commands.extend(add_commands(self.temporary_sketch(query.name, part), members))
+            query.temporary(part).add(pipeline, members)
             members.clear()
             await pause()
-        query.spilled = True
-        await self.client.run(commands)
+        await pipeline.send()
 
-    async def _estimate(
-        self, queries: Sequence[QueryState], *, sketched: bool = False
-    ) -> list[tuple[int, list[bytes]]]:
+    async def _estimate(self, queries: Sequence[QueryState], *, sketched: bool) -> list[tuple[int, list[bytes]]]:
         """The estimate of each union: the sum of PFCOUNT over the sketches of each part, with its members added.
 
         With `sketched` also the union's sketches, by part; they exist even without users.
         """
-        commands: list[Command] = []
+        together = Pipeline(self.client)
         counted: list[tuple[int, int]] = []
-        for index, query in enumerate(queries):
-            k = len(query.parts)
-            scopes_read = query.shard_scopes_read + len(query.query.merged)
-            merge = self.cluster or sketched or scopes_read * (accuracy.K_MONTHS // k) > MAX_MERGED
-            by_part = [] if merge else _by_part(query.query)
-            for part, members in enumerate(query.parts):
-                key = self.temporary_sketch(query.name, part)
-                if sketched:
-                    commands += [("PFADD", key), ("PEXPIRE", key, TEMPORARY_MS)]
-                commands.extend(add_commands(key, members))
-                sketches = (
-                    name for shard_scope in query.query.shard_scopes() for name in shard_scope.sketches(part, k)
-                )
-                sketches_of_part: list[str] = []
-                if self.cluster:
-                    await self.copy_to_slot(key, sketches)
-                elif merge:
-                    for chunk in chunks(sketches, MAX_MERGED):
-                        await self.client.run([("PFMERGE", key, *chunk), ("PEXPIRE", key, TEMPORARY_MS)])
-                else:
-                    sketches_of_part = by_part[part]
-                sent = [f"{key}.m{number}" for number in range(len(query.merged_sketches(part)))]
-                commands += set_commands(sent, query.merged_sketches(part))
-                temporary_keys = [key] if members or merge or query.spilled else []
-                await pause()
-                names = (*sketches_of_part, *temporary_keys, *sent)
-                if sketched:
-                    commands += [("PFMERGE", key, *sent)] if sent else []
-                    counted.append((index, len(commands)))
-                    commands += [("PFCOUNT", key), ("GET", key)]
-                elif names:
-                    counted.append((index, len(commands)))
-                    commands.append(("PFCOUNT", *names))
-                commands.extend(("UNLINK", name) for name in (*temporary_keys, *sent))
-        replies = await self.client.run(commands)
         estimates = [0] * len(queries)
         strings: list[list[bytes]] = [[] for _ in queries]
+        for index, query in enumerate(queries):
+            scopes_read = query.shard_scopes_read + len(query.query.merged)
+            if sketched or self.cluster or scopes_read * (accuracy.K_MONTHS // len(query.parts)) > MAX_MERGED:
+                for part in range(len(query.parts)):
+                    estimate, string = await self._unite_and_count(query, part, sketched=sketched)
+                    estimates[index] += estimate
+                    strings[index] += string
+                continue
+            for part, sketches in enumerate(_by_part(query.query)):
+                await pause()
+                sent = send_sketches(together, query.temporary(part).key, query.merged_sketches(part))
+                if query.parts[part]:
+                    query.temporary(part).add(together, query.parts[part])
+                keys = [query.temporary(part).key] if query.temporary(part).begun else []
+                if sketches or keys or sent:
+                    counted.append((index, count(together, sketches, [*keys, *sent])))
+        replies = await together.send()
         for index, reply in counted:
             estimates[index] += replies[reply]
-            if sketched:
-                strings[index].append(replies[reply + 1])
         return list(zip(estimates, strings, strict=True))
 
-    async def copy_to_slot(self, key: str, sketches: Iterable[str]) -> None:
-        """Merge sketches into `key` in a Cluster, where commands cannot cross slots: copy them to its slot first."""
-        for chunk in chunks(sketches, MAX_COPIED):
+    async def _unite_and_count(self, query: QueryState, part: int, *, sketched: bool) -> tuple[int, list[bytes]]:
+        """The estimate of one part whose sketches are too many for one command, lie in several slots, or are asked."""
+        pipeline = Pipeline(self.client)
+        await pause()
+        await self.unite(pipeline, query, part)
+        if not sketched:
+            number = count(pipeline, [], [query.temporary(part).key])
+            return int((await pipeline.send())[number]), []
+        number, string = query.temporary(part).take(pipeline)
+        replies = await pipeline.send()
+        return int(replies[number]), [replies[string]]
+
+    async def unite(self, pipeline: Pipeline, query: QueryState, part: int) -> None:
+        """Unite all users of a part in its temporary sketch; the last commands are left in the pipeline."""
+        sketch = query.temporary(part)
+        sketch.add(pipeline, query.parts[part], query.merged_sketches(part))
+        if not query.has_sketches:
+            return
+        names = (name for of in query.query.shard_scopes() for name in of.sketches(part, len(query.parts)))
+        if self.cluster:
+            await self.copy_to_slot(pipeline, sketch, names)
+            return
+        for chunk in chunks(names, MAX_MERGED):
+            await pipeline.send()
+            sketch.merge(pipeline, chunk)
+
+    async def copy_to_slot(self, pipeline: Pipeline, sketch: TemporarySketch, names: Iterable[str]) -> None:
+        """Unite with sketches of a Cluster, where commands cannot cross slots; the last are left in the pipeline."""
+        if not sketch.begun:
+            sketch.add(pipeline)
+        async for copies in self._copies(names):
+            await pipeline.send()
+            sketch.add(pipeline, sketches=copies)
+
+    async def _copies(self, names: Iterable[str]) -> AsyncIterator[list[bytes]]:
+        for chunk in chunks(names, MAX_COPIED):
             copies = [raw for raw in await self.client.run([("GET", name) for name in chunk]) if raw is not None]
-            names = [f"{key}.{number}" for number in range(len(copies))]
-            commands = list(set_commands(names, copies))
-            commands += [("PFMERGE", key, *names), ("PEXPIRE", key, TEMPORARY_MS)]
-            commands.extend(("UNLINK", name) for name in names)
-            await self.client.run(commands)
-
-    def temporary_sketch(self, name: str, part: int) -> str:
-        """The key of a part of the query state with this name."""
-        nonce, _, index = name.partition(".")
-        return temporary(self._prefix, nonce, f"{index}.{part}")
+            if copies:
+                yield copies
 
 
-def slice_queries(queries: Sequence[DistinctQuery]) -> Iterator[list[_Piece]]:
-    """All shard scopes in order, at most MAX_SHARD_SCOPES at a time; the piece with `last` ends its query."""
-    pieces: list[_Piece] = []
-    free = MAX_SHARD_SCOPES
-    for index, query in enumerate(queries):
-        shard_scopes: list[ShardScope] = []
-        for shard_scope in query.shard_scopes():
-            if not free:
-                pieces.append(_Piece(index, shard_scopes, last=False))
-                yield pieces
-                pieces, shard_scopes, free = [], [], MAX_SHARD_SCOPES
-            shard_scopes.append(shard_scope)
-            free -= 1
-        pieces.append(_Piece(index, shard_scopes, last=True))
-    if pieces:
-        yield pieces
+async def release(states: Iterable[QueryState]) -> None:
+    for state in states:
+        await state.release()
 
 
 def _by_part(query: DistinctQuery) -> list[list[str]]:
@@ -407,23 +345,3 @@ def _by_part(query: DistinctQuery) -> list[list[str]]:
 
 def empty_parts(number: int) -> list[set[bytes]]:
     return [set() for _ in range(number)]
-
-
-def chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    iterator = iter(items)
-    while chunk := list(islice(iterator, size)):
-        yield chunk
-
-
-def set_commands(names: Iterable[str], sketches: Iterable[bytes]) -> Iterator[Command]:
-    return (("SET", name, sketch, "PX", TEMPORARY_MS) for name, sketch in zip(names, sketches, strict=True))
-
-
-def add_commands(key: str, members: Collection[bytes]) -> Iterable[Command]:
-    if not members:
-        return
-    # Created empty, and with its TTL, before it grows: a lost connection in between leaves only thirty bytes.
-    yield ("PFADD", key)
-    yield ("PEXPIRE", key, TEMPORARY_MS)
-    for chunk in chunks(members, MAX_ARGUMENTS):
-        yield ("PFADD", key, *chunk)

@@ -8,11 +8,11 @@ from typing import Final, NamedTuple
 
 from api.cache.single_flight import SingleFlight
 from api.http.errors import BadRequestError
-from api.ledger.merged import Unit
+from api.ledger.distinct_query import ActiveUsers, Sketched
 from api.ledger.rolling import count_rolling
 from api.ledger.statistics import HeldPeriods, Statistics
 from api.ledger.status import PipelineStatus, ShardStatus
-from api.ledger.users import ActiveUsers, Sketched
+from api.ledger.vector import Unit
 from api.metrics import EXPORTS
 from api.regions import event_ids, wire
 from api.regions.identity import exported_meta, identity_of

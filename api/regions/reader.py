@@ -32,6 +32,8 @@ MAX_COUNTED: Final = 2_000
 """Most periods and scopes whose counters one request reads."""
 CONCURRENT: Final = 4
 """Most requests of one question to one peer at the same time."""
+LARGEST_SHARE: Final = 0.6
+"""The part of a question's time that one request can take."""
 STATUS: Final = "status"
 NO_USERS: Final = UnionExport(count=0, standard_error=0.0)
 
@@ -48,11 +50,13 @@ class Budget:
 
     def __init__(self, monotonic: Callable[[], float], seconds: float) -> None:
         self._monotonic = monotonic
+        self._longest_s = LARGEST_SHARE * seconds
         self._ends_at = monotonic() + seconds
 
     @property
-    def left_s(self) -> float:
-        return max(0.0, self._ends_at - self._monotonic())
+    def timeout_s(self) -> float:
+        """The time for the next request; 0 at the end. A peer that has become slow leaves time for the others."""
+        return max(0.0, min(self._longest_s, self._ends_at - self._monotonic()))
 
 
 class RegionStatus(NamedTuple):
@@ -219,10 +223,10 @@ class PeerReader:
         """The answer; None if there is none, with the reason."""
         async with self._places:
             try:
-                left_s = self._budget.left_s
-                if left_s <= 0:
+                timeout_s = self._budget.timeout_s
+                if timeout_s <= 0:
                     raise PeerUnavailableError("timeout")
-                return await self._peer.export(request, left_s)
+                return await self._peer.export(request, timeout_s)
             except PeerUnavailableError as error:
                 self.reason = error.reason
                 return None

@@ -11,9 +11,9 @@ from aiohttp import web
 
 from api.auth.principal import Principal
 from api.http.errors import BadRequestError, ForbiddenError
-from api.ledger.client import Client, Command
+from api.ledger.client import Client
 from api.ledger.statistics import Statistics
-from api.ledger.users import set_commands
+from api.ledger.temporary import Pipeline, TemporarySketch, count
 from api.metrics import ACCESS_REFUSALS
 from api.regions.exporter import Exporter
 from api.regions.identity import Refused, refusal
@@ -106,16 +106,17 @@ class Regions:
 
     async def _trust(self, unions: Sequence[UnionExport]) -> bool:
         """Whether the sketches, as the own store estimates them, agree with the numbers given with them."""
-        commands: list[Command] = []
+        pipeline = Pipeline(self._ledger)
+        counted: list[list[int]] = []
         for union in unions:
-            names = [temporary(self._prefix, secrets.token_hex(8), str(part)) for part in range(len(union.sketches))]
-            commands += set_commands(names, union.sketches)
-            commands += [("PFCOUNT", name) for name in names]
-            commands += [("UNLINK", name) for name in names]
-        replies = iter(await self._ledger.run(commands))
-        for union in unions:
-            parts = len(union.sketches)
-            found = [next(replies) for _ in range(3 * parts)]
-            if not plausible(sum(found[parts : 2 * parts]), union.united, parts):
-                return False
-        return True
+            question = secrets.token_hex(8)
+            counted.append([])
+            for part, sketch in enumerate(union.sketches):
+                united = TemporarySketch(temporary(self._prefix, question, str(part)))
+                united.add(pipeline, sketches=[sketch])
+                counted[-1].append(count(pipeline, [], [united.key]))
+        replies = await pipeline.send()
+        return all(
+            plausible(sum(replies[number] for number in numbers), union.united, len(numbers))
+            for union, numbers in zip(unions, counted, strict=True)
+        )

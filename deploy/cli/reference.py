@@ -176,6 +176,7 @@ PARTS: Final[dict[str, Callable[[], str]]] = {
     "doctor-checks": doctor_checks,
     "publishing-examples": publishing_examples,
     "capacity-memory": capacity.memory_table,
+    "capacity-periods": capacity.periods_table,
     "capacity-sites": capacity.sites_table,
 }
 

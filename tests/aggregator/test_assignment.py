@@ -13,7 +13,7 @@ from aggregator.assignment import (
     order_violation,
     settings_conflict,
 )
-from aggregator.kafka.transport import LogBounds
+from aggregator.kafka.ranges import LogBounds
 from aggregator.ledger.ledger import ShardState
 from aggregator.settings import NEVER_ADOPTED
 from schemas.ledger.keys import Shard

@@ -54,9 +54,11 @@ class Picture(NamedTuple):
 
 
 WIDE: Final = {"viewport": {"width": 1280, "height": 960}}
+TALL: Final = {"viewport": {"width": 1280, "height": 1380}}
 NARROW: Final = {"viewport": {"width": 380, "height": 820}, "device_scale_factor": 2}
 PICTURES: Final = (
     Picture("dashboard-light", "/", WIDE | {"color_scheme": "light"}),
+    Picture("dashboard-lifecycle", "/?tab=lifecycle&range=12m", TALL | {"color_scheme": "light"}),
     Picture("dashboard-dark", "/?tab=logins", WIDE | {"color_scheme": "dark"}),
     Picture("dashboard-narrow", "/?range=7d&realm=acme", NARROW | {"color_scheme": "light"}),
 )

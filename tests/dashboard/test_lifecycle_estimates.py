@@ -68,7 +68,7 @@ async def retention_of_estimates(page: PageProbe, served: Site) -> None:
     answer = await served.get("/v1/retention?granularity=month&from=2026-08-01&to=2026-11-20&ages=3")
     ages = {(item["period"], age["age"]): age for item in answer["items"] for age in item["ages"]}
     none, half = ages["2026-09", 2], ages["2026-09", 1]
-    assert none["rate"]["less_than"] is not None, "nobody of September came in November"
+    assert none["rate"]["less_than"] is not None, "no user of September came in November"
     rows = (await page.table("retention"))[1]
     few = next(row for row in rows if row[0] == "2026-09" and row[1] == "2")
     assert few[5] == f"fewer than {none['retained']['fewer_than']:,}"

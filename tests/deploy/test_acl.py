@@ -272,7 +272,7 @@ def redis_7(redis_7_binary: Path, tmp_path_factory: pytest.TempPathFactory) -> I
 
 
 @pytest.fixture(scope="module")
-def valkeys() -> Iterator[tuple[Store, Store]]:
+def valkeys() -> Iterator[tuple[Store, ...]]:
     """A Cluster of two masters."""
     with clustered(Store) as stores:
         yield stores
@@ -342,7 +342,7 @@ class Site:
 
 
 def test_each_command_is_allowed_that_the_work_asks_for_and_no_other(
-    redis_7: Store, valkeys: tuple[Store, Store], broker: str, tmp_path: Path
+    redis_7: Store, valkeys: tuple[Store, ...], broker: str, tmp_path: Path
 ) -> None:
     """On Redis 7 by TLS, and on Valkey as Cluster: in one of the two each command of the file is used."""
     sites = [
@@ -382,7 +382,7 @@ def test_each_command_is_allowed_that_the_work_asks_for_and_no_other(
         ("operator", ("ACL", "SETUSER", "operator", "+@all")),
     ],
 )
-def test_everything_else_is_refused(redis_7: Store, valkeys: tuple[Store, Store], user: str, command: Any) -> None:
+def test_everything_else_is_refused(redis_7: Store, valkeys: tuple[Store, ...], user: str, command: Any) -> None:
     for store in (redis_7, valkeys[0]):
         with store.connect(user) as client, pytest.raises(redis.ResponseError, match=REFUSED):
             client.execute_command(*command)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import redis
 
 from deploy import capacity
 from schemas.ledger.accuracy import K_MONTHS, K_OTHERS
+from schemas.ledger.keys import ShardKeys
 from tests.aggregator.counting import Counting
 from tests.aggregator.logs import record
 
@@ -17,7 +19,7 @@ PAGE = (Path(__file__).parents[2] / "docs/capacity.md").read_text(encoding="utf-
 BATCH = 16_384
 
 
-@pytest.mark.parametrize("table", [capacity.memory_table, capacity.sites_table])
+@pytest.mark.parametrize("table", [capacity.memory_table, capacity.periods_table, capacity.sites_table])
 def test_its_tables_are_those_of_the_formula(table: Any) -> None:
     assert table() in PAGE
 
@@ -53,6 +55,22 @@ async def test_a_shard_takes_what_the_formula_says(redis_url: str, users: int) -
     ):
         found = held(f"small:{period}:{scope}") + held(f"users:{period}:{scope}")
         assert found == pytest.approx(capacity.users_bytes(users, k), rel=0.12, abs=300), (period, scope)
+    client.close()
+
+
+@pytest.mark.parametrize("days", [1, 30, 140, 480, 560])
+async def test_the_periods_of_a_shard_take_what_the_formula_says(redis_url: str, days: int) -> None:
+    first = date(2024, 5, 1)
+    log = [record(at, {"time": f"{first + timedelta(at)}T10:00:00Z", "user_id": "one"}) for at in range(days)]
+    async with Counting(redis_url, retain_days="forever") as counting:
+        await counting.open()
+        await counting.count(log, 0, days)
+        of = ShardKeys(counting.settings.key_prefix, counting.shard)
+    client: Any = redis.Redis.from_url(redis_url)
+    periods = client.zcard(of.index)
+    assert periods == days + len({str(first + timedelta(at))[:7] for at in range(days)})
+    for key, formula in ((of.changes, capacity.changes_bytes), (of.index, capacity.index_bytes)):
+        assert client.memory_usage(key, samples=0) == pytest.approx(formula(periods), rel=0.12, abs=100), key
     client.close()
 
 

@@ -17,7 +17,7 @@ from typing import Any, Final
 from aggregator.__main__ import main
 from aggregator.app import Worker
 from aggregator.fold import event_fold
-from aggregator.kafka.transport import ConsumerThread
+from aggregator.kafka.consumer_thread import ConsumerThread
 from tests.integration import failing
 
 LONG_S: Final = 300

@@ -1,22 +1,40 @@
 // New, returning, reactivated and lapsed users: the question, and the conversion of its answer.
 
-import { spanText } from "./dates.js";
-import { byOf, daysOfPeriod, figureCells, figureColumns, figureOf, PERIODS, listed, NEW, sinceText, spanBefore, UNKNOWN } from "./lifecycle.js";
+import { mondayOf, plusDays, spanText } from "./dates.js";
+import { byOf, daysOfPeriod, definedText, figureCells, figureColumns, figureOf, listed, NEW, PERIODS, sinceText, spanBefore, UNKNOWN } from "./lifecycle.js";
 import { compared, dotted, ownRegionOnly } from "./models.js";
 
 /** @typedef {import("./filters.js").Chosen} Chosen @typedef {import("./lifecycle.js").Figure} Figure */
 
+/** Weeks of one request: each is a union of days, and the API has a deadline per answer. */
+const MOST_WEEKS = 13;
 export const SERIES = [
   { id: "returning", name: "Returning", color: 0 },
   { id: "reactivated", name: "Reactivated", color: 6 },
   { id: NEW, name: "New", color: 1 },
   { id: "lapsed", name: "Lapsed", color: 8, below: true },
 ];
+/** Spans of at most MOST_WEEKS whole weeks, or of all months. */
+function pieces({ from, to }, by) {
+  if (by === "month") return [{ from, to }];
+  const found = [];
+  for (let start = from; start <= to; start = plusDays(mondayOf(start), 7 * MOST_WEEKS)) {
+    const end = plusDays(mondayOf(start), 7 * MOST_WEEKS - 1);
+    found.push({ from: start, to: end < to ? end : to });
+  }
+  return found;
+}
+
 /** The answer of the chosen periods and of the compared ones. @param {Chosen} chosen */
 export async function asked(asker, chosen) {
   const by = byOf(chosen);
   ownRegionOnly(chosen, "New, returning and lapsed users");
-  const of = (span) => asker.ask("/v1/lifecycle", { granularity: by, from: span.from, to: span.to, ...chosen.query });
+  const of = async (span) => {
+    const answers = await Promise.all(
+      pieces(span, by).map(({ from, to }) => asker.ask("/v1/lifecycle", { granularity: by, from, to, ...chosen.query })),
+    );
+    return { ...answers.at(-1), from: answers[0].from, items: answers.flatMap((answer) => answer.items) };
+  };
   const [now, { found: before, unkept }] = await Promise.all([of(chosen), compared({ ...chosen, before: spanBefore(chosen) }, of)]);
   return { by, now, before, unkept };
 }
@@ -29,7 +47,7 @@ async function lifecycle(asker, chosen) {
     const errors = rows.map((row) => (wanted(row) ? figureOf(row[id]) : UNKNOWN));
     return { id, kind: "bar", values: errors.map(({ value }) => value), errors, ...more };
   };
-  const series = SERIES.map(({ id, ...more }) => bars(id, { ...more, raw: now.definition[id] }));
+  const series = SERIES.map(({ id, ...more }) => bars(id, { ...more, raw: definedText(now, id) }));
   const undivided = bars("active", { id: "undivided", name: "Active, kind unknown", raw: "Users of a period without known users before it", color: 8, light: true }, isUndivided);
   if (undivided.values.some(Boolean)) series.unshift(undivided);
   const hint = [`${spanText(now)}, by ${by}`];

@@ -6,8 +6,8 @@ import { byOf, figureCells, figureColumns, figureOf, figureText, inWords, isWeek
 import { ownRegionOnly } from "./models.js";
 import { decimal, exactness, percent } from "./text.js";
 
-/** The most periods after a cohort's own; the API limits the cells of a matrix. */
-const MOST_AGES = { week: 26, month: 24 };
+/** The most periods after a cohort's own: the API has a deadline per answer. */
+const MOST_AGES = { week: 13, month: 24 };
 
 export async function retention(asker, chosen) {
   const by = byOf(chosen);

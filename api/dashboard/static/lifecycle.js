@@ -71,6 +71,9 @@ export const sinceText = ({ since, reason }) => (since ? [`New: not active betwe
 
 export const UNKNOWN = { value: null, exact: false, standard_error: null, fewerThan: null };
 
+/** The API's definition of a figure, with the day from which users are known. */
+export const definedText = ({ definition, history }, id) => (history.since ? definition[id].replace("`history.since`", dayText(history.since)) : definition[id]);
+
 /** @param {Figure} figure */
 export const figureText = (figure) => (figure.fewerThan !== null ? fewerText(figure.fewerThan) : number(figure.value));
 

@@ -1,7 +1,8 @@
 // The users of each kind in the last period of the range that is over, against the compared one.
 
 import { asked, SERIES } from "./charts_lifecycle.js";
-import { figureOf, figureText, inWords } from "./lifecycle.js";
+import { spanText } from "./dates.js";
+import { definedText, figureOf, figureText, inWords, isWeek } from "./lifecycle.js";
 import { Part } from "./part.js";
 import { spark } from "./spark.js";
 import { changeText, exactness, make } from "./text.js";
@@ -18,7 +19,7 @@ export async function askTiles(asker, chosen) {
   const place = over < 0 ? now.items.length - 1 : over;
   const all = [...(before?.items ?? []), ...now.items];
   const other = !chosen.before ? null : chosen.compare === "year" ? before?.items[place] : all[(before?.items.length ?? 0) + place - 1];
-  return { row: now.items[place], other: other ?? null, rows: now.items, definition: now.definition, compares: Boolean(chosen.before), unkept };
+  return { row: now.items[place], other: other ?? null, rows: now.items, now, compares: Boolean(chosen.before), unkept };
 }
 
 export class LifecycleTile extends Part {
@@ -50,11 +51,11 @@ export class LifecycleTile extends Part {
     this.clear();
     if (!model.row) return "empty";
     this.model = model;
-    const { row, rows, definition } = model;
+    const { row, rows } = model;
     const { id, title } = this.tile;
     const figure = figureOf(row[id]);
-    this.heading.textContent = `${title} in ${inWords(row.period)}${row.ended ? "" : " so far"}`;
-    this.heading.title = definition[id];
+    this.heading.textContent = `${title}${isWeek(row.period) ? `, ${spanText(row)}` : ` in ${inWords(row.period)}`}${row.ended ? "" : " so far"}`;
+    this.heading.title = definedText(model.now, id);
     this.value.textContent = figureText(figure);
     this.value.dataset.bound = String(figure.fewerThan !== null);
     if (figure.value !== null) {

@@ -44,11 +44,13 @@ export async function start() {
     show();
     await tryToken(token);
   }
-  window.addEventListener("hashchange", () => {
+  const takeLate = () => {
     const late = takeFragment();
     given = "";
     if (session === null) tryToken(late);
-  });
+  };
+  window.addEventListener("hashchange", takeLate);
+  takeLate(); // One that came while the page started.
   return config;
 }
 

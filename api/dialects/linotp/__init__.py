@@ -33,6 +33,7 @@ from api.inventory.policy_history import PolicyFile
 from api.ledger.client import UNREACHABLE
 from api.metrics import ACCESS_REFUSALS, REDIS_ERRORS
 from api.settings.settings import ApiSettings
+from api.turns import arrive
 from api.unmatched import Surface
 from schemas.ledger.inventory import WRITTEN_STATUSES
 from schemas.settings import PREFIX
@@ -153,6 +154,7 @@ class Reporting:
             arguments: dict[str, str] = {}
 
             async def answer(headers: Headers) -> web.StreamResponse:
+                await arrive()
                 try:
                     arguments.update(await _read_parameters(request))
                     return await handle(request, arguments, headers)

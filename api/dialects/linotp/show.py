@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from datetime import datetime, time
-from itertools import islice
 from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -120,15 +119,19 @@ class RowsPage(NamedTuple):
             selection = Selection(
                 self._value_of(self.order.column), self._first + left, descending=self.order.descending
             )
-            async with aclosing(lines(inventory, self.table, 0, descending=False)) as found:
-                async for line in found:
-                    selection.add(line)
+            try:
+                async with aclosing(lines(inventory, self.table, 0, descending=False)) as found:
+                    async for line in found:
+                        selection.add(line)
+                        await pause()
+                        if gone():
+                            raise CallerGoneError
+                for place, line in enumerate(selection.ordered()):
+                    if place >= self._first:
+                        yield self._columns(line)
                     await pause()
-                    if gone():
-                        raise CallerGoneError
-            for line in islice(selection.ordered(), self._first, None):
-                yield self._columns(line)
-                await pause()
+            finally:
+                await selection.release()
 
     def _value_of(self, column: str) -> Callable[[TableLine], str | int]:
         """The function that returns a line's cell in a column; a shorter way for those that sorting needs most."""

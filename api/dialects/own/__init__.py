@@ -50,6 +50,9 @@ class OwnQuestion(Protocol):
     @property
     def key(self) -> str: ...
 
+    @property
+    def is_wide(self) -> bool: ...
+
     async def read(self, statistics: Statistics, realms: Collection[str] | None) -> Any:
         """An Answer, or GaugeFigures."""
 
@@ -64,6 +67,10 @@ class Formatted(NamedTuple):
     @property
     def key(self) -> str:
         return self.question.key
+
+    @property
+    def is_wide(self) -> bool:
+        return self.question.is_wide
 
     async def read(self, statistics: Statistics, realms: Collection[str] | None) -> Any:
         return await self.question.read(statistics, realms)

@@ -24,6 +24,7 @@ from api.dialects.own.rendering import Answer, imported_count, series_head, user
 from api.dialects.own.window import Period, Window
 from api.ledger import users as ledger_users
 from api.ledger.imported import Imported, month_of
+from api.ledger.merged import MAX_UNITS
 from api.ledger.statistics import HeldPeriods, Statistics
 from api.ledger.status import PipelineStatus
 from api.ledger.users import DistinctQuery
@@ -59,6 +60,8 @@ LIMIT: Final = limit(MAX_LIMIT)
 PARAMETERS: Final = (window.FROM, window.TO, *filters.PARAMETERS, GRANULARITY, TRAILING, GROUP_BY, LIMIT)
 MAX_SHARD_SCOPES: Final = 15_000
 """User sets (one per shard, period and label) that groups may read: about as many as the deadline allows."""
+MERGED_WEIGHT: Final = 4
+"""As many sets of a period that is merged over the shards take as long as one other; once merged they take none."""
 
 
 class ActiveUsersItem(Item, frozen=True, kw_only=True):
@@ -97,6 +100,11 @@ class ActiveUsersQuestion:
     zone: ZoneInfo
 
     @property
+    def is_wide(self) -> bool:
+        keys = {key for period in self.window.periods for key in period.keys}
+        return self.filters.group_by is not None or len(keys) > NARROW
+
+    @property
     def key(self) -> str:
         return f"{self.window.text} {self.filters.cache_key} {self.limit}"
 
@@ -113,7 +121,7 @@ class ActiveUsersQuestion:
         left_out: LeftOut | UnsetType = UNSET
         if self.filters.group_by is None:
             scopes = await self.filters.scopes(statistics, realms)
-            async with statistics.wide_question(realms) if len(keys) > NARROW else nullcontext():
+            async with statistics.wide_question(realms) if self.is_wide else nullcontext():
                 rows, held = await self._series(statistics, keys, scopes)
             rows = [_standing(row, period, imported) for row, period in zip(rows, self.window.periods, strict=True)]
         else:
@@ -144,7 +152,7 @@ class ActiveUsersQuestion:
         whole = self.window.keys
         held = (await statistics.find_periods(list(dict.fromkeys([*keys, *whole]))))._replace(known_by=groups.known_by)
         users = await statistics.users.count(
-            await _check_size([held.distinct_query(whole, [group.scope]) for group in groups.rows])
+            await self._check_size([held.distinct_query(whole, [group.scope]) for group in groups.rows])
         )
         found = [(of, group) for of, group in zip(users, groups.rows, strict=True) if of.count]
         found.sort(key=lambda each: (-each[0].count, each[1].scope))
@@ -157,13 +165,38 @@ class ActiveUsersQuestion:
 
     async def _each(self, statistics: Statistics, held: HeldPeriods, groups: Sequence[Group]) -> list[ActiveUsersItem]:
         cells = [(group, period) for group in groups for period in self.window.periods]
-        queries = await _check_size(held.distinct_query(period.keys, [group.scope]) for group, period in cells)
+        queries = await self._check_size(
+            (held.distinct_query(period.keys, [group.scope]) for group, period in cells), ", or use a lower `limit`"
+        )
         rows = []
         for (group, period), of in zip(cells, await statistics.users.count(queries), strict=True):
             await pause()
             if of.count:
                 rows.append(user_row(period, of, group))
         return rows
+
+    async def _check_size(self, queries: Iterable[DistinctQuery], other_way: str = "") -> list[DistinctQuery]:
+        """The queries as a list. Raises BadParameterError if they read more than MAX_SHARD_SCOPES."""
+        found: list[DistinctQuery] = []
+        single, merged, units = 0, 0, 0
+        for query in queries:
+            await pause()
+            # Plus one each, since an empty union costs something too.
+            single += 1
+            units += len(query.units)
+            for each in islice(query.shard_scopes(), MERGED_WEIGHT * MAX_SHARD_SCOPES):
+                if (each.period, each.scope) in query.units:
+                    merged += 1
+                else:
+                    single += 1
+            if single + merged / (MERGED_WEIGHT if units <= MAX_UNITS else 1) > MAX_SHARD_SCOPES:
+                raise BadParameterError(
+                    "group_by",
+                    "The request has too many groups and periods: use whole months or fewer days, filter by "
+                    f"{filters.narrower(self.filters.group_by)}{other_way}.",
+                )
+            found.append(query)
+        return found
 
 
 def user_row(period: Period, users: ledger_users.ActiveUsers, group: Group | None = None) -> ActiveUsersItem:
@@ -177,24 +210,6 @@ def definition(status: PipelineStatus) -> answers.Definition:
     return answers.Definition(
         active_on=status.setting_values("active_on"), user_scope=status.setting_values("user_scope")
     )
-
-
-async def _check_size(queries: Iterable[DistinctQuery]) -> list[DistinctQuery]:
-    """The queries as a list. Raises BadParameterError if they read more than MAX_SHARD_SCOPES."""
-    found: list[DistinctQuery] = []
-    shard_scopes = 0
-    for query in queries:
-        await pause()
-        # Plus one each, since an empty union costs something too.
-        shard_scopes += 1 + sum(1 for _ in islice(query.shard_scopes(), MAX_SHARD_SCOPES))
-        if shard_scopes > MAX_SHARD_SCOPES:
-            raise BadParameterError(
-                "group_by",
-                "The request has too many groups and periods: use whole months or fewer days, one realm, or a lower "
-                "`limit`.",
-            )
-        found.append(query)
-    return found
 
 
 def _standing(row: ActiveUsersItem, period: Period, imported: Mapping[str, Imported]) -> ActiveUsersItem:

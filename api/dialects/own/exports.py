@@ -23,7 +23,7 @@ from api.regions import wire
 from api.regions.exporter import Exporter
 from api.regions.peer import EXPORT_PATH, IDENTITY_PATH, IDS_PATH
 from api.settings.settings import ApiSettings
-from api.turns import release_frames
+from api.turns import released
 
 SCOPE: Final = "sketches:read"
 MAX_REQUEST_BYTES: Final = 4 * 2**20
@@ -83,9 +83,8 @@ class RegionExports:
     async def _bounded(self, answer: Callable[[], Awaitable[Any]]) -> Any:
         try:
             async with asyncio.timeout(DEADLINE_S), self._places.take(""):
-                return await answer()
+                return await released(answer())
         except (TimeoutError, *UNREACHABLE) as error:
-            release_frames(error)
             REDIS_ERRORS.labels("ledger").inc()
             raise UnavailableError("The figures cannot be read at the moment.") from error
 

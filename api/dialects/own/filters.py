@@ -129,6 +129,11 @@ class Filters(NamedTuple):
         return everything
 
 
+def narrower(group_by: str | None) -> str:
+    """The filters that reduce the number of groups, for the text of a refusal."""
+    return {"realm": "`realm`", "node": "`node`"}.get(group_by or "", "`realm` or `client_id`")
+
+
 def parse(parameters: Parameters, settings: ApiSettings, setting: str, group_by: str | None = None) -> Filters:
     """The filters. Raises BadParameterError if they contradict each other or the settings do not keep them."""
     realm, client_id, node = (parameters.get(each) for each in PARAMETERS)

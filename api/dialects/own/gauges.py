@@ -60,6 +60,10 @@ class GaugesQuestion:
     inventory: Inventory
 
     @property
+    def is_wide(self) -> bool:
+        return False
+
+    @property
     def key(self) -> str:
         return f"{self.now.date()} {self.m2m.key if self.m2m else ''}"
 

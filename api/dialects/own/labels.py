@@ -63,6 +63,10 @@ class LabelsQuestion:
     limit: int
 
     @property
+    def is_wide(self) -> bool:
+        return False
+
+    @property
     def key(self) -> str:
         return repr((self.dimensions, self.realm, self.limit))
 

@@ -52,6 +52,10 @@ class LifecycleQuestion:
     def key(self) -> str:
         return f"{self.window.text} {self.filters.cache_key}"
 
+    @property
+    def is_wide(self) -> bool:
+        return True
+
     async def read(self, statistics: Statistics, realms: Collection[str] | None) -> Answer[Lifecycle]:
         head, known = await read_head(self.window, self.filters, self.zone, statistics, realms)
         async with statistics.wide_question(realms):

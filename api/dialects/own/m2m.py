@@ -134,6 +134,10 @@ class M2mQuestion:
     now: datetime
 
     @property
+    def is_wide(self) -> bool:
+        return False
+
+    @property
     def key(self) -> str:
         return f"{self.month.key} {self.filters.cache_key} {self.limit} {self.version}"
 

@@ -108,6 +108,10 @@ class OtpTokensQuestion:
     statuses: tuple[int, ...]
 
     @property
+    def is_wide(self) -> bool:
+        return False
+
+    @property
     def key(self) -> str:
         return repr((self.today, self.days, self.realm, self.statuses))
 
@@ -148,26 +152,23 @@ class OtpTokensQuestion:
     async def _by_day(self, streams: Sequence[Stream], days: Span) -> list[OtpTokensItem]:
         self._check_size(streams, days.length)
         streams = await self.inventory.with_watermarks(streams)
-        own: defaultdict[tuple[date, str, int], list[Count]] = defaultdict(list)
-        for day, key, count in await self._stream_counts(streams, days):
-            own[day, *key].append(count)
-        external: defaultdict[tuple[date, str, int], list[Count]] = defaultdict(list)
-        for day, key, count in await self._external_counts(streams, days):
-            external[day, *key].append(count)
-        # Counts from token states win over external rows of the same realm and status.
-        found = {**external, **own}
+        own = await _by_day_and_key(await self._stream_counts(streams, days))
+        external = await _by_day_and_key(await self._external_counts(streams, days))
         items = []
-        for (day, realm, status), counts in sorted(found.items()):
-            await pause()
-            items.append(
-                OtpTokensItem(
-                    day=day,
-                    realm=realm,
-                    status=COUNTED_STATUSES[status],
-                    count=sum(each.at_end for each in counts),
-                    maximum=sum(each.maximum for each in counts),
+        for day in days.days:
+            # Counts from token states win over external rows of the same realm and status.
+            found = {**external.get(day, {}), **own.get(day, {})}
+            for (realm, status), counts in sorted(found.items()):
+                await pause()
+                items.append(
+                    OtpTokensItem(
+                        day=day,
+                        realm=realm,
+                        status=COUNTED_STATUSES[status],
+                        count=sum(each.at_end for each in counts),
+                        maximum=sum(each.maximum for each in counts),
+                    )
                 )
-            )
         return items
 
     def _check_size(self, streams: Sequence[Stream], days: int) -> None:
@@ -232,6 +233,14 @@ class OtpTokensQuestion:
                         found[key_of] = at_us, stream.realm, Count(count, highest)
                     before = count
         return [(day, (realm, status), count) for (_, _, status, day), (_, realm, count) in found.items()]
+
+
+async def _by_day_and_key(found: Iterable[tuple[date, Key, Count]]) -> dict[date, dict[Key, list[Count]]]:
+    days: dict[date, dict[Key, list[Count]]] = {}
+    for day, key, count in found:
+        await pause()
+        days.setdefault(day, {}).setdefault(key, []).append(count)
+    return days
 
 
 def _day_ends(stream: Stream, calendar: Calendar, days: Span) -> Iterator[tuple[date, tuple[int, ...] | None, int]]:

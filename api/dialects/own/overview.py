@@ -93,6 +93,10 @@ class OverviewQuestion:
     """The same filters as `user_filters`, checked against the other setting."""
 
     @property
+    def is_wide(self) -> bool:
+        return False
+
+    @property
     def key(self) -> str:
         return f"{self.day} {self.today} {self.user_filters.cache_key}"
 

@@ -105,6 +105,7 @@ OPERATION: Final = Operation(
 @dataclass(frozen=True)
 class PipelineQuestion:
     key: str = "pipeline"
+    is_wide: bool = False
 
     async def read(self, statistics: Statistics, realms: Collection[str] | None) -> Answer[Pipeline]:
         if realms is not None:

@@ -62,6 +62,7 @@ OPERATION: Final = Operation(
 @dataclass(frozen=True)
 class RegionsQuestion:
     key: str = "regions"
+    is_wide: bool = False
 
     async def read(self, statistics: Statistics, realms: Collection[str] | None) -> Answer[RegionStates]:
         raise BadRequestError("The regions depend on the bearer.")

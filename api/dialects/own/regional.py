@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
@@ -13,7 +13,7 @@ from msgspec import UNSET
 from api.auth.principal import Principal
 from api.dialects.own.answers import AsOf, Definition, LeftOut, RegionShare
 from api.dialects.own.parameters import BadParameterError, Parameter
-from api.dialects.own.rendering import Answer
+from api.dialects.own.rendering import Answer, in_pieces
 from api.endpoint import Reading, Services
 from api.ledger.statistics import Statistics
 from api.regions import regional
@@ -75,10 +75,15 @@ def reading(
     """How the figures are read, and under which key they are cached. Raises BadRequestError, ForbiddenError."""
     realms = principal.realms
     if asked is None:
-        return Reading(question.key, lambda: question.read(services.statistics, realms))
+        return Reading(question.key, lambda: _packed(question.read(services.statistics, realms)))
     names = services.regions.select(asked.names, principal)
     read = _read_each if asked.grouped else _read_together
-    return Reading(f"{question.key} {names} {asked.grouped}", lambda: read(question, names, services, realms))
+    return Reading(f"{question.key} {names} {asked.grouped}", lambda: _packed(read(question, names, services, realms)))
+
+
+async def _packed(figures: Awaitable[Any]) -> Any:
+    found = await figures
+    return await in_pieces(found) if isinstance(found, Answer) else found
 
 
 async def _read_together(
@@ -103,8 +108,12 @@ async def _read_each(
             (shares[name],) = statistics.finish()
             return _named(answer, name)
 
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(read(name)) for name in names]
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(read(name)) for name in names]
+    except BaseExceptionGroup as failures:
+        # The first one is the answer: an error of the question is that of every region.
+        raise failures.exceptions[0] from None
     answers = [task.result() for task in tasks]
     return _marked(_joined(answers), [shares[name] for name in names], regions)
 

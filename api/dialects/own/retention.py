@@ -71,6 +71,10 @@ class RetentionQuestion:
     def key(self) -> str:
         return f"{self.window.text} {self.filters.cache_key} {self.cohort} {self.ages}"
 
+    @property
+    def is_wide(self) -> bool:
+        return True
+
     async def read(self, statistics: Statistics, realms: Collection[str] | None) -> Answer[Retention]:
         compared = self.cohort == "new"
         head, known = await read_head(self.window, self.filters, self.zone, statistics, realms, compared=compared)

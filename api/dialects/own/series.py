@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -163,8 +162,40 @@ ACCOUNTS: Final = CounterSeries(
 )
 COUNTERS: Final = (LOGINS, TOKENS, ACCOUNTS)
 
-Sums = dict[tuple[Names, int], dict[str, int]]
-"""The sum of each measure, by group and number of the period."""
+
+class Sums:
+    """The sum of each measure by group and number of the period, in one list per group: a dictionary per row would take
+    ten times the memory."""
+
+    def __init__(self, periods: int, measures: Sequence[str]) -> None:
+        self._periods = periods
+        self._columns = {measure: column for column, measure in enumerate(measures)}
+        self._held: dict[Names, list[int | None]] = {}
+        """By group: a value per period and measure; None without one."""
+
+    def add(self, group: Names, number: int, measure: str, count: int) -> None:
+        held = self._held.get(group)
+        if held is None:
+            held = self._held[group] = [None] * (self._periods * len(self._columns))
+        place = number * len(self._columns) + self._columns[measure]
+        held[place] = (held[place] or 0) + count
+
+    def of(self, group: Names, number: int) -> dict[str, int]:
+        """The measures of a period that have a value."""
+        held = self._held.get(group)
+        if held is None:
+            return {}
+        first = number * len(self._columns)
+        found = ((measure, held[first + column]) for measure, column in self._columns.items())
+        return {measure: count for measure, count in found if count is not None}
+
+    async def totals(self) -> dict[Names, int]:
+        """The sum of all measures and periods, by group."""
+        found: dict[Names, int] = {}
+        for group, held in self._held.items():
+            await pause()
+            found[group] = sum(filter(None, held))
+        return found
 
 
 @dataclass(frozen=True)
@@ -176,6 +207,10 @@ class SeriesQuestion:
     """The counter's words by which rows are grouped."""
     limit: int
     zone: ZoneInfo
+
+    @property
+    def is_wide(self) -> bool:
+        return bool(self.columns)
 
     @property
     def key(self) -> str:
@@ -198,14 +233,14 @@ class SeriesQuestion:
         head = series_head(status, self.window, self.filters, self.zone, changing, complete=complete)
         held = await statistics.find_periods([key for key in keys if key not in imported])
         sources = {number: imported[key] for number, key in enumerate(keys) if key in imported}
-        async with statistics.wide_question(realms) if self.columns else nullcontext():
+        async with statistics.wide_question(realms) if self.is_wide else nullcontext():
             sums = await self._sums(statistics, held, keys, realms)
             for number, month in sources.items():
                 self._add(sums, (), number, month.counts.items())
             if self.columns:
                 items, head["left_out"] = await self._grouped(sums, sources)
             else:
-                items = [self._row(number, (), sums[(), number], sources.get(number)) for number in range(len(keys))]
+                items = [self._row(number, (), sums.of((), number), sources.get(number)) for number in range(len(keys))]
         more_rows: list[dict[str, Any]] = []
         if self.filters.by_client and FAILED in self.counter.counters:
             head[UNATTRIBUTED] = await self._unattributed(statistics, keys, realms)
@@ -233,18 +268,13 @@ class SeriesQuestion:
             held = held._replace(known_by=groups.known_by)
             named = {group.scope: tuple(group.columns.values()) for group in groups.rows}
         numbers = {key: number for number, key in enumerate(keys)}
-        sums: Sums = defaultdict(lambda: defaultdict(int))
-
-        reads = 0
-        for key in keys:
-            for _ in held.shard_scopes(key, named):
-                await pause()
-                reads += 1
-                if reads > MAX_READS:
-                    raise BadParameterError(
-                        "group_by" if self.filters.group_by else "from",
-                        f"That would read more than {MAX_READS} counters: ask for fewer periods or one realm.",
-                    )
+        sums = Sums(len(keys), self.counter.measures)
+        if await held.reads(keys, named) > MAX_READS:
+            raise BadParameterError(
+                "group_by" if self.filters.group_by else "from",
+                f"That would read more than {MAX_READS} counters: ask for fewer periods, or filter by "
+                f"{filters.narrower(self.filters.group_by)}.",
+            )
         async for period, scope, counts in statistics.read_scopes(held, keys, named):
             self._add(sums, named[scope], numbers[period], counts)
         return sums
@@ -256,25 +286,19 @@ class SeriesQuestion:
                 continue
             words = dict(zip(columns, parts, strict=True))
             if all(word in words for word in self.words):
-                sums[(*label, *(words[word] for word in self.words)), number][measure] += count
+                sums.add((*label, *(words[word] for word in self.words)), number, measure, count)
 
     async def _grouped(self, sums: Sums, sources: Mapping[int, Imported]) -> tuple[list[Any], LeftOut]:
         """Rows of the largest groups, largest first, for periods with counts; and the sum of the other groups."""
-        totals: dict[Names, int] = defaultdict(int)
-        for (group, _), measures in sums.items():
-            await pause()
-            totals[group] += sum(measures.values())
+        totals = await sums.totals()
         ordered = sorted(totals, key=lambda group: (-totals[group], group))
         shown, others = ordered[: self.limit], ordered[self.limit :]
         rows: list[Any] = []
         for group in shown:
-            await pause()
-            numbers = range(len(self.window.periods))
-            rows += [
-                self._row(number, group, sums[group, number], sources.get(number))
-                for number in numbers
-                if (group, number) in sums
-            ]
+            for number in range(len(self.window.periods)):
+                await pause()
+                if found := sums.of(group, number):
+                    rows.append(self._row(number, group, found, sources.get(number)))
             if len(rows) > MAX_ROWS:
                 raise BadParameterError(
                     "group_by",

@@ -82,8 +82,11 @@ def parse(
             f"the maximum is {MAX_UNITED_DAYS}.",
         )
     if granularity == "day":
-        spans = ((day, Span.ending(day, rolling_days)) for day in requested.days)
-        periods = [Period(day_key(day), span, [day_key(each) for each in span.days]) for day, span in spans]
+        spans = [Span.ending(day, rolling_days) for day in requested.days]
+        keys = [day_key(day) for day in Span(spans[0].first, requested.last).days]
+        periods = [
+            Period(day_key(span.last), span, keys[number : number + rolling_days]) for number, span in enumerate(spans)
+        ]
     elif granularity == "week":
         weeks = dict.fromkeys(Week.of(day) for day in requested.days)
         periods = [Period(week.text, week.span, week.span.covering(today)) for week in weeks]

@@ -31,7 +31,18 @@ return refused
 """Returns the calls in ARGV that our user may not make. Makes none of them, and needs only the right to run scripts."""
 
 CALLS: Final = (
-    *("APPEND KEY 1", "DEL KEY", "EVAL 1 0", "EVALSHA 1 0", "EVAL_RO 1 0", "EXISTS KEY", "EXPIREAT KEY 1", "GET KEY"),
+    *(
+        "APPEND KEY 1",
+        "DEL KEY",
+        "EVAL 1 0",
+        "EVALSHA 1 0",
+        "EVAL_RO 1 0",
+        "EXEC",
+        "EXISTS KEY",
+        "EXPIREAT KEY 1",
+        "GET KEY",
+        "MULTI",
+    ),
     *("GETRANGE KEY 0 0", "HDEL KEY 1", "HGET KEY 1", "HGETALL KEY", "HINCRBY KEY 1 1", "HKEYS KEY", "HMGET KEY 1"),
     *(
         "HSET KEY 1 1",

@@ -42,11 +42,10 @@ def lifecycle_table(answer: Answer) -> TableText:
 def lifecycle_sentences(answer: Answer) -> Iterator[str]:
     figures = [row[kind] for row in answer["items"] for kind in KINDS]
     yield from _accuracy(figures)
-    definition = answer["definition"]
-    yield from (f"{kind}: {definition[kind]}" for kind in KINDS if kind in definition)
+    yield from (f"{kind}: {_defined(answer, kind)}" for kind in KINDS)
     if answer["items"] and not answer["items"][-1]["ended"]:
         yield "The last period is not over; its lapsed users are not yet back."
-    yield from _history(answer["history"])
+    yield from _imported(answer["history"])
 
 
 def retention_tables(answer: Answer) -> Iterator[TableText]:
@@ -79,8 +78,8 @@ def retention_sentences(answer: Answer) -> Iterator[str]:
         yield "±: one standard error, of users in percent of the figure, of shares in points."
     if any(not cell["ended"] for cell in cells):
         yield f"{NOT_OVER} the later {granularity} is not over."
-    if answer["cohort"] == "new":
-        yield from _history(answer["history"])
+    yield f"users: {_defined(answer, 'users')}"
+    yield from _imported(answer["history"])
 
 
 def _figure(figure: Answer) -> str:
@@ -104,16 +103,23 @@ def _share(cell: Answer) -> str:
 
 def _accuracy(figures: Sequence[Answer]) -> Iterator[str]:
     known = [figure for figure in figures if figure["value"] is not None]
-    if known and all(figure["exact"] for figure in known):
+    bounds = any(figure["fewer_than"] is not None for figure in figures)
+    if known and not bounds and all(figure["exact"] for figure in known):
         yield "All figures are exact."
-    if any(figure["fewer_than"] is not None for figure in figures):
+    if bounds:
         yield "<N: fewer than N; the estimate is too small against its error to be a figure."
 
 
-def _history(history: Answer) -> Iterator[str]:
-    since = history["since"]
-    if since is not None:
-        yield f"New: not active between {since} ({REASONS.get(history['reason'], history['reason'])}) and the period."
+def _defined(answer: Answer, name: str) -> str:
+    """The answer's definition of a figure, with the day from which users are known."""
+    history, text = answer["history"], str(answer["definition"][name])
+    if history["since"] is None:
+        return text
+    reason = REASONS.get(history["reason"], history["reason"])
+    return text.replace("`history.since`", f"{history['since']} ({reason})")
+
+
+def _imported(history: Answer) -> Iterator[str]:
     if history["imported"]:
         yield f"Imported months are numbers without users and take no part: {', '.join(history['imported'])}."
 

@@ -10,7 +10,7 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from aggregator.clocks import StoreClocks
 from aggregator.counting import RangeCounter
-from aggregator.kafka.transport import Range
+from aggregator.kafka.ranges import Range
 from aggregator.ledger.ledger import Ledger
 from aggregator.ledger.store import Client
 from aggregator.settings import WorkerSettings

@@ -28,8 +28,9 @@ from faust.transport.drivers import aiokafka as driver
 
 from aggregator.kafka import batches, sockets
 from aggregator.kafka.batches import BatchFetchResult, BatchRecords, WholeBatches
+from aggregator.kafka.consumer_thread import ConsumerThread
 from aggregator.kafka.lenient_batches import lenient_records
-from aggregator.kafka.transport import Consumer, ConsumerThread, Transport
+from aggregator.kafka.transport import Consumer, Transport
 from aggregator.ledger.store import as_connection_errors
 from schemas.ledger.keys import Shard
 

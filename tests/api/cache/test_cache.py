@@ -9,7 +9,7 @@ import pytest
 import redis.exceptions
 
 from api.cache.cache import Cache, CacheEntry, Figures, LocalStore, ResponseBody, SharedStore
-from api.cache.entries import Body
+from api.cache.entries import Body, PackedFigures
 from api.http.errors import UnavailableError
 from api.ledger.client import Client, open_url
 from api.ledger.cooldown import RETRY_S
@@ -138,10 +138,10 @@ async def test_a_format_is_rendered_once_for_an_entry(clock: Clock, work: Work) 
 
     for form in ("json", "csv", "json"):
         entry = await kept.get("key", 60, work)
-        assert (await kept.body("key", entry, form, render(form))).content == f"answer 1 {form}".encode()
+        assert (await kept.body("key", entry, form, render(form))).pieces == [f"answer 1 {form}".encode()]
     clock.now += 60
     entry = await kept.get("key", 60, work)
-    assert (await kept.body("key", entry, "csv", render("csv"))).content == b"answer 2 csv"
+    assert (await kept.body("key", entry, "csv", render("csv"))).pieces == [b"answer 2 csv"]
     assert rendered == ["json", "csv", "csv"]
 
 
@@ -223,7 +223,7 @@ async def test_the_oldest_answers_go_when_there_are_too_many(clock: Clock) -> No
     store = LocalStore(max_bytes=3000)
 
     def entry(size: int) -> CacheEntry:
-        return CacheEntry(b"x" * size, clock.now, clock.now + 60, clock.handed, partial=False)
+        return CacheEntry(PackedFigures(b"x" * size), clock.now, clock.now + 60, clock.handed, partial=False)
 
     def there() -> list[int]:
         return [number for number in range(10) if store.get(str(number)) is not None]
@@ -234,10 +234,10 @@ async def test_the_oldest_answers_go_when_there_are_too_many(clock: Clock) -> No
     last = entry(1)
     store.put("9", last)
     assert there() == [7, 8, 9]
-    last.bodies["json"] = Body(ResponseBody(b"y" * 400, "text/plain"))
+    last.bodies["json"] = await Body.of(ResponseBody(b"y" * 400, "text/plain"))
     store.grown("9", last)
     assert there() == [7, 8, 9]
-    last.bodies["csv"] = Body(ResponseBody(b"y" * 600, "text/plain"))
+    last.bodies["csv"] = await Body.of(ResponseBody(b"y" * 600, "text/plain"))
     store.grown("9", last)
     assert there() == [8, 9], "rendered bodies count too"
     store.grown("7", entry(10_000))

@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from api.cache.cache import LARGE_BYTES, MAX_CONCURRENT, Cache, Figures, ResponseBody
+from api.cache.cache import LARGE_BYTES, MAX_CONCURRENT, MAX_OF_ONE, Cache, Figures, ResponseBody
 from api.http.places import tenant_of
 from api.ledger.client import open_ledger
 from api.ledger.statistics import MAX_WIDE, MAX_WIDE_OF_ONE, Statistics
@@ -73,6 +73,31 @@ async def test_large_renderings_of_one_tenant_leave_a_thread_to_others(cache: Ca
     await cache.body("mine", entries[0], "csv", lambda: ResponseBody(b"acme", "text/csv"), tenant_of(ACME))
     assert rendering == 1
     release.set()
+    await asyncio.gather(*asked)
+
+
+async def test_wide_questions_do_not_take_the_places_of_ordinary_ones(cache: Cache) -> None:
+    go, started = asyncio.Event(), 0
+
+    async def wide() -> Figures:
+        nonlocal started
+        started += 1
+        await go.wait()
+        return Figures("wide")
+
+    async def ordinary() -> Figures:
+        return Figures("ordinary")
+
+    tenant = tenant_of(ACME)
+    asked = [
+        asyncio.create_task(cache.get(f"{number}", 60, wide, str, tenant, is_wide=True))
+        for number in range(2 * MAX_CONCURRENT)
+    ]
+    await wait_until_async(lambda: started == MAX_OF_ONE, what="its places are used")
+    async with asyncio.timeout(1):
+        assert (await cache.get("mine", 60, ordinary, str, tenant)).figures(str) == "ordinary"
+    assert started == MAX_OF_ONE
+    go.set()
     await asyncio.gather(*asked)
 
 

@@ -82,7 +82,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     copied = tmp_path_factory.mktemp("examples")
     shutil.copytree(EXAMPLES, copied, dirs_exist_ok=True)
     try:
-        (copied / "node_modules").symlink_to(node.packages())
+        (copied / "node_modules").symlink_to(node.install(node.CLIENTS) / "node_modules")
         (copied / "jars").symlink_to(fetch_jars())
     except (node.NodeMissingError, JavaMissingError) as missing:
         pytest.skip(str(missing))

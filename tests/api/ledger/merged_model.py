@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar, cast
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
@@ -228,6 +229,9 @@ class MergedModel(RuleBasedStateMachine):
         self.url, self.shared_url = url, shared_url
         self.world: World | None = None
 
+    async def answers(self, statistics: Statistics) -> list[Any]:
+        return await answers(statistics)
+
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         return self.runner.run(work)
 
@@ -258,7 +262,7 @@ class MergedModel(RuleBasedStateMachine):
         """What it returns may be of any moment; what it keeps must not be wrong."""
         self.interrupted.plan = list(plan)
         try:
-            self.run(answers(self.readers[reader]))
+            self.run(self.answers(self.readers[reader]))
         finally:
             self.interrupted.plan = []
 
@@ -285,9 +289,9 @@ class MergedModel(RuleBasedStateMachine):
 
     def check(self) -> None:
         if self.world is not None:
-            expected = self.run(answers(self.plain))
+            expected = self.run(self.answers(self.plain))
             for reader in self.readers:
-                assert self.run(answers(reader)) == expected, "the answer depends on merging"
+                assert self.run(self.answers(reader)) == expected, "the answer depends on merging"
 
     def teardown(self) -> None:
         try:
@@ -299,13 +303,16 @@ class MergedModel(RuleBasedStateMachine):
             self.runner.close()
 
 
-def run_model(redis_url: str, **given: Any) -> None:
-    """Run the model. Raises what its assertions raise."""
+def run_model(redis_url: str, model: type[MergedModel] = MergedModel, **given: Any) -> None:
+    """Run a model. Raises what its assertions raise."""
     shared_url = redis_url.removesuffix("/0") + "/1"
-    machine: Callable[[], RuleBasedStateMachine] = lambda: MergedModel(redis_url, shared_url)  # noqa: E731
-    run_state_machine_as_test(
-        cast("type[RuleBasedStateMachine]", machine),
-        settings=settings(
-            deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much], **given
-        ),
-    )
+    machine: Callable[[], RuleBasedStateMachine] = lambda: model(redis_url, shared_url)  # noqa: E731
+    with pytest.MonkeyPatch.context() as patch:
+        # A busy machine is no fault of the model's.
+        patch.setattr("api.ledger.client.TIMEOUT_S", 30.0)
+        run_state_machine_as_test(
+            cast("type[RuleBasedStateMachine]", machine),
+            settings=settings(
+                deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much], **given
+            ),
+        )

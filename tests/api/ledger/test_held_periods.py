@@ -93,7 +93,7 @@ async def test_a_pruned_period_of_a_sound_shard_stays_hidden(serve: Serve, redis
 
 
 @pytest.fixture(scope="module")
-def nodes() -> Iterator[tuple[Valkey, Valkey]]:
+def nodes() -> Iterator[tuple[Valkey, ...]]:
     with clustered(Valkey) as both:
         yield both
 
@@ -109,7 +109,7 @@ def shard_below(limit: int, *, start: int) -> Shard:
     return next(shard for shard in found if start <= key_slot(shard.tag.encode()) < limit)
 
 
-async def test_in_a_cluster_each_node_gives_its_own_time(nodes: tuple[Valkey, Valkey]) -> None:
+async def test_in_a_cluster_each_node_gives_its_own_time(nodes: tuple[Valkey, ...]) -> None:
     shards = [shard_below(8192, start=0), shard_below(16_384, start=8192)]
     settings = read(ApiSettings, auth=("none",), redis_url=nodes[0].url, redis_cluster=True)
     with redis.RedisCluster.from_url(nodes[0].url) as server:
@@ -133,7 +133,7 @@ async def test_in_a_cluster_each_node_gives_its_own_time(nodes: tuple[Valkey, Va
             node.close()
 
 
-async def test_a_slot_that_has_moved_is_followed(nodes: tuple[Valkey, Valkey]) -> None:
+async def test_a_slot_that_has_moved_is_followed(nodes: tuple[Valkey, ...]) -> None:
     moved = Shard("auth.moved", 0)
     slot = key_slot(moved.tag.encode())
     source, target = nodes if slot < 8192 else nodes[::-1]

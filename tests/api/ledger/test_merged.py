@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 import redis
 
 from api.ledger.client import open_ledger, open_url
+from api.ledger.held_periods import is_closed
 from api.ledger.merged_store import DENSE_BYTES, MergedStore, MergedUsers, is_sketch
 from api.ledger.statistics import Statistics
 from api.settings.settings import ApiSettings
@@ -153,7 +155,7 @@ def test_another_process_uses_what_is_shared_unless_it_is_damaged(redis_url: str
         asyncio.run(ask())
 
 
-def test_the_shipped_user_of_the_api_may_merge(redis_7_binary: Path) -> None:
+def test_the_shipped_user_of_the_api_may_merge(redis_7_binary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Redis demands the right to write to every key of EVAL, which the api has for few."""
 
     async def ask(url: str) -> None:
@@ -163,6 +165,9 @@ def test_the_shipped_user_of_the_api_may_merge(redis_7_binary: Path) -> None:
         expected = await Statistics(client, of).months(MONTHS)
         assert await Statistics(client, of, kept).months(MONTHS) == expected
         assert kept.bytes
+        with monkeypatch.context() as patch:
+            patch.setattr("api.ledger.users.MAX_MERGED", 2)  # sketches are merged in temporary ones, step by step
+            assert await Statistics(client, of).months(MONTHS) == expected
         await client.close()
 
     for binary in (None, redis_7_binary):
@@ -213,3 +218,19 @@ async def test_memory_is_bounded_and_the_oldest_use_goes_first() -> None:
 )
 def test_a_sketch_from_outside_is_checked(text: bytes, sound: bool, why: str) -> None:
     assert is_sketch(text) is sound, why
+
+
+@pytest.mark.parametrize(
+    ("period", "now", "closed", "why"),
+    [
+        ("2026-10", "2026-11-01T23:59:59", False, "the month is not over in every time zone"),
+        ("2026-10", "2026-11-02T00:00:00", True, "a day later it is"),
+        ("2026-10-31", "2026-11-01T23:59:59", False, "as for days"),
+        ("2026-10-31", "2026-11-02T00:00:00", True, "as for days"),
+        ("9999-12", "2026-11-02T00:00:00", False, "the last month of the calendar"),
+        ("9999-12-31", "2026-11-02T00:00:00", False, "the last day of the calendar"),
+    ],
+)
+def test_a_period_is_closed_a_day_after_its_end(period: str, now: str, closed: bool, why: str) -> None:
+    second = int(datetime.fromisoformat(now).replace(tzinfo=UTC).timestamp())
+    assert is_closed(period, second) == closed, why

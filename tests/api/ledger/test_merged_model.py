@@ -18,8 +18,9 @@ def test_answers_do_not_depend_on_merged_periods(redis_url: str) -> None:
 
 
 @pytest.mark.chaos
+@pytest.mark.timeout(1_800)
 def test_answers_do_not_depend_on_merged_periods_for_long(redis_url: str) -> None:
-    run_model(redis_url, max_examples=400, stateful_step_count=50)
+    run_model(redis_url, max_examples=200, stateful_step_count=50)
 
 
 def count_changes(monkeypatch: pytest.MonkeyPatch) -> None:

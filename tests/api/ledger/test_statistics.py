@@ -229,8 +229,8 @@ async def test_a_month_and_days_unite_in_the_parts_of_the_coarser(
 async def test_a_wide_union_reads_piece_by_piece_and_leaves_nothing(
     client: Client, redis_url: str, ledger: LedgerWriter, units: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("MAX_SHARD_SCOPES", "MAX_MERGED"):
-        monkeypatch.setattr(f"api.ledger.users.{name}", units)
+    for name in ("distinct_query.MAX_SHARD_SCOPES", "users.MAX_MERGED"):
+        monkeypatch.setattr(f"api.ledger.{name}", units)
     days = [f"2026-11-{number:02}" for number in range(1, 13)]
     for number, day in enumerate(days):
         start = 900 * number
@@ -334,8 +334,8 @@ async def test_a_cluster_answers_the_same(cluster_url: str) -> None:
 async def test_a_cluster_unites_periods_and_clients_the_same(
     cluster_url: str, units: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("MAX_SHARD_SCOPES", "MAX_COPIED"):
-        monkeypatch.setattr(f"api.ledger.users.{name}", units)
+    for name in ("distinct_query.MAX_SHARD_SCOPES", "users.MAX_COPIED"):
+        monkeypatch.setattr(f"api.ledger.{name}", units)
     with redis.RedisCluster.from_url(cluster_url) as server:
         ledger = LedgerWriter(server)
         ledger.many_users("2025-10", USERS[:20_000], SHARDS[0])

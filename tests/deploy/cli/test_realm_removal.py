@@ -13,7 +13,7 @@ from aggregator.fold.range_delta import RangeDelta
 from aggregator.inventory.state import realm_bytes
 from aggregator.ledger.ledger import Applied, Refused
 from deploy.cli.realm_removal import plan, remove_from
-from schemas.ledger import fields
+from schemas.ledger import changes, fields
 from tests.aggregator.counting import SHARD, Counting
 from tests.aggregator.inventories import OF, Held, Inventories, state
 from tests.aggregator.logs import record
@@ -138,6 +138,8 @@ async def test_no_word_share_or_id_count_of_the_realm_stays(redis_url: str) -> N
             for key, value in before.items()
             if key not in named and key != keys.meta
         }
+        epochs = [content[keys.changes].pop(changes.EPOCH) for content in (expected, after)]
+        assert epochs[0] != epochs[1], "merged periods are made anew"
         # An empty hash is no key.
         assert {key: value for key, value in after.items() if key != keys.meta} == {
             key: value for key, value in expected.items() if value

@@ -110,6 +110,41 @@ SERIES = [
         id="weeks",
     ),
     pytest.param(
+        ("lifecycle", "--from", "2024-04-01", "--to", "2024-07-31", "--realm", "acme"),
+        [
+            "only realm acme",
+            "period active new returning reactivated lapsed",
+            "2024-05 0 - - - - no users before are known",
+            "2024-06 4 4 0 0 0",
+            "2024-07 0 0 0 0 4",
+            "All figures are exact.",
+            "new: Active in the period, and on no day between 2024-05-01 (the first counted day) and its start.",
+        ],
+        id="lifecycle of a realm",
+    ),
+    pytest.param(
+        ("lifecycle", "--granularity", "week", "--from", "2024-06-10", "--to", "2024-06-20"),
+        ["period from to active new returning reactivated lapsed", "2024-W25 2024-06-17 2024-06-23 0 0 0 0 3"],
+        id="lifecycle by week",
+    ),
+    pytest.param(
+        ("retention", "--from", "2024-06-01", "--to", "2024-08-31", "--cohort", "new", "--realm", "acme"),
+        [
+            "period users +1 +2",
+            "2024-06 4 0.0 0.0",
+            "2024-07 0 -",
+            "2024-08 0",
+            "Percent of the users that were new in each month that were active +1, +2, … months later.",
+            "All figures are exact.",
+        ],
+        id="retention of new users",
+    ),
+    pytest.param(
+        ("retention", "--from", "2023-07-01", "--to", "2024-06-30", "--ages", "7", "--realm", "acme"),
+        ["period users +1 +2 +3 +4 +5 +6", "period users +7"],
+        id="retention of many ages in several tables",
+    ),
+    pytest.param(
         ("logins", "--granularity", "month", "--from", "2024-06-01", "--to", "2024-06-30"),
         ["period succeeded failed", "2024-06 12 3"],
         id="logins",
@@ -142,6 +177,33 @@ def test_a_question_is_shown_as_a_table(api: str, arguments: tuple[str, ...], li
     assert [line for line in lines if line not in rows] == [], done.output
 
 
+def test_estimates_have_their_errors_and_bounds(api: str) -> None:
+    months = ("--from", "2024-04-01", "--to", "2024-06-30")
+    answer = json.loads(run(api, "lifecycle", *months, "--json").stdout)
+    may, june = answer["items"][1:]
+    output = rows_of(run(api, "lifecycle", *months).output)
+    (row,) = (row for row in output if row.startswith("2024-05"))
+    assert f"{may['active']['value']:,} ±{may['active']['standard_error']:.1%}" in row
+    assert row.endswith("the month before was imported")
+    assert june["new"]["fewer_than"] is not None, "the ledger has a figure too small for its error"
+    (row,) = (row for row in output if row.startswith("2024-06"))
+    assert f"<{june['new']['fewer_than']:,}" in row
+    assert any(row.startswith("<N: fewer than N;") for row in output)
+    assert "All figures are exact." not in output
+    assert any(row.startswith("2024-04 99 - - - - imported from the old system") for row in output)
+    assert not any(row.startswith("new: ") and "`history" in row for row in output)
+
+
+def test_retention_shows_errors_in_points(api: str) -> None:
+    months = ("--from", "2024-05-01", "--to", "2024-07-31")
+    answer = json.loads(run(api, "retention", *months, "--json").stdout)
+    rate = answer["items"][0]["ages"][0]["rate"]
+    output = rows_of(run(api, "retention", *months).output)
+    shown = f"{100 * rate['value']:.1f}±{100 * rate['value'] * rate['standard_error']:.1f}"
+    assert any(row.startswith("2024-05") and shown in row for row in output)
+    assert any(row.startswith("±: one standard error") for row in output)
+
+
 def test_json_is_the_answer_as_it_is(api: str) -> None:
     done = run(api, "logins", "--granularity", "month", "--from", "2024-06-01", "--to", "2024-06-30", "--json")
     (month,) = json.loads(done.stdout)["items"]
@@ -164,6 +226,11 @@ REFUSALS = [
         ("logins", "--from", "2024-02-31"), {}, 2, "`from`: 2024-02-31 is not a day of the calendar", id="no such day"
     ),
     pytest.param(("logins", "--month", "2024-02"), {}, 2, "logins takes no --month; it takes --from", id="an option"),
+    pytest.param(("lifecycle", "--group-by", "realm"), {}, 2, "lifecycle takes no --group-by", id="lifecycle by realm"),
+    pytest.param(("lifecycle", "--granularity", "day"), {}, 2, "one of week, month", id="lifecycle by day"),
+    pytest.param(("retention", "--cohort", "old"), {}, 2, "`cohort`", id="no such cohort"),
+    pytest.param(("retention", "--ages", "0"), {}, 2, "from 1 to 60", id="no ages"),
+    pytest.param(("lifecycle", "--client-id", "web"), {}, 2, "USERS_BY", id="lifecycle of a client that is not kept"),
     pytest.param(("logins", "--group-by", "node"), {}, 2, "COUNTS_BY", id="not kept"),
     pytest.param(("--url", "ftp://x"), {}, 2, "must be the http:// or https:// URL", id="no url"),
     pytest.param(

@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from deploy.cli.main import main
 from deploy.demo.servers import create_topics
 from deploy.demo.servers.topics import admin
-from schemas.ledger import fields
+from schemas.ledger import changes, fields
 from schemas.ledger.keys import Shard, ShardKeys
 from tests.conftest import wait_until
 from tests.deploy.conftest import Deployment, login
@@ -118,6 +118,9 @@ def test_verify_and_recount_agree_and_name_what_was_tampered_with(
     site.client.hincrby(counts, fields.LOGIN, 1)
     site.client.srem(of.labels, site.client.srandmember(of.labels))
     site.client.set(of.clients("1999-01"), "x")
+    # Random tokens do not follow from the log.
+    assert {month, changes.EPOCH} <= set(site.client.hkeys(of.changes))
+    site.client.hset(of.changes, month, changes.new_token())
     # In another database of the same server, of which nothing is left behind.
     differs = run(site, "snapshot", "verify", file, "--scratch-url", re.sub("/0$", "/1", site.store.url))
     assert differs.exit_code == 1

@@ -24,6 +24,7 @@ from tests.qualification.bench import (
     ingest_speed,
     inventory,
     load,
+    merged_periods,
     token_flood,
     worker_speed,
 )
@@ -149,6 +150,31 @@ def _load(quick: bool, console: Console, _: Path) -> Found:
     return found
 
 
+def _merged(quick: bool, console: Console, _: Path) -> Found:
+    found = merged_periods.measure(quick, console.print)
+    rows = [
+        (
+            row["question"],
+            f"Cluster of {merged_periods.PRIMARIES}" if row["cluster"] else "one server",
+            row["which"],
+            f"{row['store_ms']:.1f}",
+            f"{row['wall_ms']:.0f}",
+            f"{row['sent'] / 1e6:.2f}",
+        )
+        for row in found["rows"]
+    ]
+    columns = ("question", "", "merged", "store, CPU ms", "wall ms", "MB to and from the store")
+    _table(console, "Closed months in 64 shards", columns, rows)
+    tokens = found["tokens"]
+    goals = [
+        ("second answer, store's CPU ms", f"{found['second_ms']:.1f}", f"≤ {found['second_goal_ms']:g}"),
+        ("second answer in the Cluster, bytes", f"{found['bytes_ratio']:.4f}", f"≤ {found['bytes_goal']:g}"),
+        ("events per CPU second with tokens", f"{tokens['ratio']:.3f}", f"≥ {tokens['goal']:g}"),
+    ]
+    _table(console, "Goals", ("", "found", "goal"), goals)
+    return found
+
+
 def _accuracy(quick: bool, console: Console, out: Path) -> Found:
     size = accuracy.QUICK if quick else accuracy.FULL
     found = asyncio.run(accuracy.measure(size, console.print, pipeline=True))
@@ -174,6 +200,7 @@ PARTS: Final[dict[str, Callable[[bool, Console, Path], Found]]] = {
     "flood": _flood,
     "inventory": _inventory,
     "load": _load,
+    "merged": _merged,
     "growth": _growth,
     "accuracy": _accuracy,
 }

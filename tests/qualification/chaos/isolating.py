@@ -29,7 +29,7 @@ from aggregator.counting import RangeCounter
 from aggregator.fold import event_fold
 from aggregator.fold.fold import fold
 from aggregator.fold.range_delta import DeadLetter
-from aggregator.kafka.transport import Range
+from aggregator.kafka.ranges import Range
 from aggregator.ledger.ledger import Ledger
 from aggregator.ledger.store import connect
 from aggregator.settings import WorkerSettings

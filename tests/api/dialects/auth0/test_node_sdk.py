@@ -15,7 +15,8 @@ from tests.api.conftest import Api
 from tests.api.dialects.auth0.conftest import ROWS
 from tests.api.ledger_writer import LedgerWriter
 from tests.certificates import Authority
-from tests.servers.auth0_node import NodeMissingError, ask, installed
+from tests.servers.auth0_node import ask, installed
+from tests.servers.node import NodeMissingError
 
 # The first run on a machine installs the packages.
 pytestmark = pytest.mark.timeout(400)

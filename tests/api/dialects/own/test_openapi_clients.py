@@ -23,7 +23,6 @@ from deploy.demo.servers import Tansu, Valkey
 from tests.api.dialects.own import examples
 from tests.servers import java, node
 
-TYPESCRIPT: Final = node.LOCK.parent
 TIMEOUT_S: Final = 240
 
 
@@ -130,7 +129,7 @@ def test_the_python_client_parses_every_example(client_package: str, asked: exam
 @pytest.fixture(scope="session")
 def node_modules() -> Path:
     try:
-        return node.packages()
+        return node.install(node.CLIENTS) / "node_modules"
     except node.NodeMissingError as missing:
         pytest.skip(str(missing))
 
@@ -138,7 +137,7 @@ def node_modules() -> Path:
 def test_the_typescript_types_work(document: Path, url: str, node_modules: Path, tmp_path: Path) -> None:
     """Compiled strictly and run: the types fit what is sent and read."""
     for name in ("ask.ts", "tsconfig.json"):
-        shutil.copy(TYPESCRIPT / name, tmp_path)
+        shutil.copy(node.CLIENTS / name, tmp_path)
     (tmp_path / "package.json").write_text('{"type": "module"}')
     tools = node_modules / ".bin"
     run(tools / "openapi-typescript", document, "--output", "api.d.ts", cwd=tmp_path)

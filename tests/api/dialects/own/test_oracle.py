@@ -134,6 +134,6 @@ def test_figures_of_any_days_are_those_of_a_plain_calculation(
         assert found == expected
 
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("MAX_SHARD_SCOPES", "MAX_MERGED", "MAX_COPIED"):
-            patch.setattr(f"api.ledger.users.{name}", units)
+        for name in ("distinct_query.MAX_SHARD_SCOPES", "users.MAX_MERGED", "users.MAX_COPIED"):
+            patch.setattr(f"api.ledger.{name}", units)
         asyncio.run(check())

@@ -92,6 +92,35 @@ async def test_more_groups_than_there_is_time_for_are_refused(
 
 
 @pytest.mark.parametrize(
+    ("path", "filters"),
+    [
+        ("/v1/active-users?granularity=day&from=2027-12-01&group_by=realm", ["realm=acme"]),
+        ("/v1/active-users?granularity=range&from=2025-12-31&group_by=client_id", ["realm=acme", "client_id=web"]),
+        ("/v1/logins?from=2027-12-01&group_by=realm", ["realm=acme"]),
+        ("/v1/logins?from=2027-12-01&group_by=client_id,reason", ["realm=acme", "client_id=web"]),
+        ("/v1/tokens?from=2027-12-01&group_by=client_id", ["realm=acme", "client_id=web"]),
+        ("/v1/accounts?from=2027-12-01&group_by=realm,kind", ["realm=acme"]),
+    ],
+)
+async def test_a_refusal_for_its_size_names_the_filter_that_makes_it_answerable(
+    api: Api, clock: Clock, monkeypatch: pytest.MonkeyPatch, path: str, filters: list[str]
+) -> None:
+    for wide in range(1, 100):
+        clock.now += 11  # no answer is cached
+        monkeypatch.setattr("api.dialects.own.active_users.MAX_SHARD_SCOPES", wide)
+        monkeypatch.setattr("api.dialects.own.series.MAX_READS", wide)
+        narrowed = [await api.get(f"{path}&{of}") for of in filters]
+        refused = await api.get(path)
+        if refused.status == 400 and all(answer.status == 200 for answer in narrowed):
+            break
+    else:
+        pytest.fail("every bound either answers both or refuses both")
+    assert refused.json["parameter"] == "group_by"
+    for of in filters:
+        assert f"`{of.partition('=')[0]}`" in refused.json["detail"]
+
+
+@pytest.mark.parametrize(
     ("path", "rows"),
     [
         (f"/v1/logins?{DAY}", [{"succeeded": 2, "failed": 2}]),

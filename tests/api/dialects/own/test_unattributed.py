@@ -12,6 +12,7 @@ import pytest
 import redis
 
 from schemas.ledger import fields
+from schemas.ledger.changes import new_token
 from schemas.ledger.keys import Shard, ShardKeys
 from schemas.ledger.scopes import OTHER, Scope
 from tests.api.conftest import Api, Clock, Serve
@@ -149,6 +150,7 @@ def overflow(redis_url: str, dimension: str) -> None:
 def counted(redis_url: str, scope: Scope, field: str) -> None:
     with redis.Redis.from_url(redis_url) as server:
         server.hincrby(LOGINS.counts(DAY, scope), field, 1)
+        server.hset(LOGINS.changes, DAY, new_token())
 
 
 COMPLETE = {"all": True, "acme": True, "globex": True}
