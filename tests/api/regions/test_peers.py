@@ -143,7 +143,7 @@ LIES: list[tuple[str, Change]] = [
     ("no sketch", sketches(b"a string")),
     ("impossible registers", sketches(HIGH)),
     ("registers that overflow the estimate", sketches(FULL)),
-    ("nobody in the sketches of many", sketches(DENSE)),
+    ("no one in the sketches of many", sketches(DENSE)),
     ("a sketch too few", in_unions(lambda union: union.update(sketches=union["sketches"][1:]))),
     ("sketches without a version", in_unions(lambda union: union.update(version=""))),
     ("more users than sketches have", in_unions(lambda union: union.update(united=10**6, count=10**6))),
