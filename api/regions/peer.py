@@ -89,6 +89,11 @@ class Peer:
     def _take_token(self, content: bytes) -> None:
         self._token = peers_file.read_token(content)
 
+    @property
+    def is_available(self) -> bool:
+        """Whether the last exchange succeeded, and its figures are used."""
+        return not self.state.error and self.state.refused is None and not self.circuit.is_open
+
     async def start(self) -> None:
         self._session = ClientSession(
             connector=TCPConnector(ssl=self._tls, limit=MAX_CONNECTIONS, keepalive_timeout=KEEPALIVE_S),
@@ -222,7 +227,7 @@ class Peer:
     def _record_failure(self, reason: str) -> None:
         if self.state.refused is None:
             self._set_state(self.state._replace(error=reason))
-        self.circuit.record_failure()
+        self.circuit.record_failure(timeout=reason == "timeout")
         self._wake.set()
 
     def _set_state(self, state: PeerState) -> None:

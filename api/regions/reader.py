@@ -35,6 +35,8 @@ CONCURRENT: Final = 4
 LARGEST_SHARE: Final = 0.6
 """The part of a question's time that one request can take."""
 STATUS: Final = "status"
+STATUS_AGE_S: Final = 1.0
+"""Age up to which questions share a status."""
 NO_USERS: Final = UnionExport(count=0, standard_error=0.0)
 
 T = TypeVar("T")
@@ -77,6 +79,7 @@ class PeerReader:
         self._trust = trust
         self._places = asyncio.Semaphore(CONCURRENT)
         self._status: RegionStatus | None = None
+        self._status_lock = asyncio.Lock()
         self._read_status = False
         self.reason = ""
         """Why figures are old or missing; empty if all are current."""
@@ -99,10 +102,16 @@ class PeerReader:
             PEER_STAND_INS.labels(self.name, self.state).inc()
 
     async def status(self) -> RegionStatus | None:
-        """The status; None if it is missing."""
-        if not self._read_status:
-            found = await self._one(STATUS, ExportRequest(status=True, labels=True), _status_of, RegionStatus)
-            self._status, self._read_status = found, True
+        """The status, up to STATUS_AGE_S old; None if it is missing."""
+        async with self._status_lock:
+            if not self._read_status:
+                kept = self._kept.get(self.name, STATUS, RegionStatus) if self._peer.is_available else None
+                if kept is not None and kept.age_s < STATUS_AGE_S:
+                    self._status = kept.value
+                else:
+                    request = ExportRequest(status=True, labels=True)
+                    self._status = await self._one(STATUS, request, _status_of, RegionStatus)
+                self._read_status = True
         return self._status
 
     async def unions(
@@ -200,7 +209,9 @@ class PeerReader:
                 return found
             self._peer.record_lie()
             self.reason = "invalid"
-        return {name: union for name, of in kept.items() if (union := self._stand_in(of)) is not None}
+        # Looked up again: a refusal has dropped what was kept.
+        stand_ins = {name: self._stand_in(self._kept.get(self.name, name, UnionExport)) for name in requests}
+        return {name: union for name, union in stand_ins.items() if union is not None}
 
     async def _one(self, name: str, request: ExportRequest, of: Callable[[Export], T], kind: Any) -> T | None:
         """One part of an export, or its stand-in."""

@@ -9,7 +9,18 @@ import click
 
 from deploy.cli.commands.options import Choice, json_option, settings_errors_as_usage
 
-QUESTIONS = ("overview", "active-users", "lifecycle", "retention", "logins", "tokens", "accounts", "m2m", "pipeline")
+QUESTIONS = (
+    "overview",
+    "active-users",
+    "lifecycle",
+    "retention",
+    "logins",
+    "tokens",
+    "accounts",
+    "m2m",
+    "otp-tokens",
+    "pipeline",
+)
 YEAR = "year"
 VERIFY = "verify"
 
@@ -84,6 +95,7 @@ def report(
       authtally report lifecycle --granularity week --realm acme
       authtally report retention --cohort new --from 2026-01-01
       authtally report logins --group-by reason --url https://stats.example.org --token-file token
+      authtally report otp-tokens --realm acme
       authtally report pipeline --json
       authtally report year --html 2026.html
 

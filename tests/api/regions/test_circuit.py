@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from api.regions.circuit import FIRST_S, LONGEST_S, Circuit
+from api.regions.circuit import FIRST_S, LONGEST_S, TIMEOUTS, Circuit
 from api.regions.kept import OVERHEAD_BYTES, KeptExports
 from api.regions.reader import Budget, plausible
 from schemas.time.clock import Clock
@@ -35,6 +35,25 @@ def test_a_circuit_opens_for_longer_with_each_failure_and_closes_by_a_probe() ->
     circuit.record_answer()
     circuit.record_failure()
     assert circuit.wait_s == FIRST_S
+
+
+def test_a_slow_answer_concerns_one_question() -> None:
+    time = Time()
+    circuit = Circuit(time)
+    for _ in range(5):
+        circuit.record_failure(timeout=True)
+        circuit.record_failure(timeout=True)
+        assert not circuit.is_open
+        circuit.record_answer()
+    for _ in range(TIMEOUTS):
+        assert not circuit.is_open
+        circuit.record_failure(timeout=True)
+    assert circuit.is_open
+    time.now += circuit.wait_s
+    circuit.record_probe(answered=True)
+    assert not circuit.is_open
+    circuit.record_failure(timeout=True)
+    assert circuit.is_open, "one more is enough until a question is answered"
 
 
 def test_a_circuit_stays_open_until_a_probe_is_answered() -> None:

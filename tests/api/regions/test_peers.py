@@ -84,6 +84,8 @@ async def test_a_dead_region_slows_no_question_but_the_first(start: Start, store
     assert answer["regions"][1]["reason"] == "timeout"
     assert first_s < 1.8, "the deadline of a question"
     peer = eu.services.regions.peers["us"]
+    # Further questions at the same time wait together, and then no longer.
+    await asyncio.gather(*(eu.ask(f"{PATH}&limit={number}") for number in range(101, 105)))
     assert peer.circuit.is_open
     sent = len(us.between.bodies)
     answers = await asyncio.gather(*(eu.ask(f"{PATH}&limit={number}") for number in range(1, 21)))
@@ -141,7 +143,7 @@ LIES: list[tuple[str, Change]] = [
     ("no sketch", sketches(b"a string")),
     ("impossible registers", sketches(HIGH)),
     ("registers that overflow the estimate", sketches(FULL)),
-    ("nobody in the sketches of many", sketches(DENSE)),
+    ("no one in the sketches of many", sketches(DENSE)),
     ("a sketch too few", in_unions(lambda union: union.update(sketches=union["sketches"][1:]))),
     ("sketches without a version", in_unions(lambda union: union.update(version=""))),
     ("more users than sketches have", in_unions(lambda union: union.update(united=10**6, count=10**6))),
