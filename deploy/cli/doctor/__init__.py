@@ -19,7 +19,7 @@ from aggregator.ledger.store import SOCKET_TIMEOUT_S, UNREACHABLE, close, connec
 from aggregator.settings import WorkerSettings
 from api.settings.settings import ApiSettings
 from deploy.cli import environment
-from deploy.cli.doctor import access, ledger, redis_server, retention, store, topics
+from deploy.cli.doctor import access, ledger, redis_server, regions, retention, store, topics
 from deploy.cli.doctor.findings import Finding, Verdict, count
 from deploy.cli.doctor.kafka import Kafka, KafkaQueries
 from deploy.cli.doctor.retention import BACKUP, Backup
@@ -237,7 +237,7 @@ class _Site:
     async def _query_access(self) -> list[Finding]:
         if self._api is None:
             return []
-        found = list(access.local(self._api))
+        found = [*access.local(self._api), *await regions.examine(self._api, self._options.patience_s)]
         return found + [finding async for finding in access.of_issuer(self._api, self._options.patience_s)]
 
 

@@ -189,7 +189,7 @@ def head(what: str, answer: Answer) -> None:
     echo(f"{what}: {counted}{waiting}")
     for name, value in (answer.get("filters") or {}).items():
         echo(f"only {name} {value}")
-    said = _regions(answer.get("regions") or ())
+    said = region_lines(answer.get("regions") or ())
     for line in said:
         echo(line)
     if answer.get("complete") is False and not said:
@@ -201,7 +201,7 @@ def head(what: str, answer: Answer) -> None:
     echo()
 
 
-def _regions(regions: Sequence[Answer]) -> list[str]:
+def region_lines(regions: Sequence[Answer]) -> list[str]:
     """A line for each region whose figures are missing, old, or not united with those of others."""
     said = []
     for of in regions:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ from typing import Any
 import pytest
 import redis
 
-from api.ledger.client import open_ledger, open_url
+from api.ledger.client import Client, Command, open_ledger, open_url
 from api.ledger.held_periods import is_closed
 from api.ledger.merged_store import DENSE_BYTES, MergedStore, MergedUsers, is_sketch
 from api.ledger.statistics import Statistics
@@ -95,6 +97,62 @@ def test_what_must_not_be_kept(redis_url: str, change: Any, why: str) -> None:
     store = fill(redis_url)
     change(store, ShardKeys(PREFIX, SHARDS[2]))
     asyncio.run(ask())
+
+
+class StoppingClient:
+    """A client that counts its pipelines, and never answers after `most` of them."""
+
+    def __init__(self, client: Client, most: float = math.inf) -> None:
+        self._client, self._most = client, most
+        self.pipelines = 0
+
+    async def run(self, commands: Sequence[Command]) -> list[Any]:
+        if self.pipelines >= self._most:
+            await asyncio.Event().wait()
+        self.pipelines += 1
+        return await self._client.run(commands)
+
+    async def ping(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+async def test_a_question_that_misses_its_deadline_keeps_what_it_has_merged(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.ledger.merged.MAX_CONCURRENT", 1)
+    fill(redis_url).close()
+    of = read(ApiSettings, auth=("none",), redis_url=redis_url)
+    client = open_ledger(of)
+    kept = MergedStore(1 << 20, SYSTEM)
+    whole = StoppingClient(client)
+    expected = await Statistics(whole, of, MergedStore(1 << 20, SYSTEM)).months(MONTHS)
+    for most in range(whole.pipelines):
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2):
+                await Statistics(StoppingClient(client, most), of, kept).months(MONTHS)
+        if kept.bytes:
+            break
+    rest = StoppingClient(client)
+    assert await Statistics(rest, of, kept).months(MONTHS) == expected
+    assert rest.pipelines < whole.pipelines
+    await client.close()
+
+
+@pytest.mark.parametrize("merged", [False, True])
+async def test_a_damaged_sketch_is_an_error_also_inside_a_transaction(
+    redis_url: str, merged: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.ledger.users.MAX_MERGED", 2)
+    with fill(redis_url) as store:
+        store.set(ShardKeys(PREFIX, SHARDS[1]).users(MONTHS[0].key, EVERYTHING, 3), "HYLL damaged")
+    of = read(ApiSettings, auth=("none",), redis_url=redis_url)
+    client = open_ledger(of)
+    try:
+        with pytest.raises(redis.RedisError):
+            await Statistics(client, of, MergedStore(1 << 20, SYSTEM) if merged else None).months(MONTHS)
+    finally:
+        await client.close()
 
 
 def test_a_cluster_merges_too_and_then_moves_few_bytes(cluster: str) -> None:

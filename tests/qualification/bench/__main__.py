@@ -19,12 +19,15 @@ from rich.table import Table
 
 from tests.qualification.bench import (
     api_speed,
+    day,
     dedupe,
     growth,
     ingest_speed,
     inventory,
     load,
     merged_periods,
+    popular,
+    regions,
     token_flood,
     worker_speed,
 )
@@ -175,6 +178,58 @@ def _merged(quick: bool, console: Console, _: Path) -> Found:
     return found
 
 
+def _popular(quick: bool, console: Console, _: Path) -> Found:
+    found = popular.measure(quick, console.print)
+    rows = [
+        (
+            row["name"],
+            which,
+            ", ".join(f"{number} × {status}" for status, number in sorted(of["statuses"].items())),
+            f"{of['api_ms']:.0f}",
+            f"{of['store_ms']:.0f}",
+            f"{of['sent'] / 1e6:.2f}",
+            f"{row['callback_ms']:.0f}",
+            f"{row['peak_bytes'] / 2**20:.0f}",
+        )
+        for row in found["rows"]
+        for which, of in zip(("first", "second"), row["rounds"], strict=True)
+    ]
+    columns = (
+        "questions",
+        "",
+        "answers",
+        "api, CPU ms",
+        "store, CPU ms",
+        "MB from the store",
+        "callback ms",
+        "peak MiB",
+    )
+    _table(console, "Popular questions", columns, rows)
+    return found
+
+
+def _day(quick: bool, console: Console, _: Path) -> Found:
+    return day.measure(quick, console.print)
+
+
+def _regions(quick: bool, console: Console, _: Path) -> Found:
+    found = regions.measure(quick, console.print)
+    rows = [
+        (
+            row["name"],
+            f"{row['answers']:,}",
+            f"{row['median_ms']:.0f}",
+            f"{row['p99_ms']:.0f}",
+            f"{row['refused']:.1%}",
+            f"{row['complete']:.0%}",
+        )
+        for row in found["rows"]
+    ]
+    columns = ("", "answers", "median ms", "p99 ms (goal ≤ 2,000)", "503 (goal ≤ 5 %)", "complete")
+    _table(console, f"{found['clients']} clients on the dashboard of {found['regions']} regions", columns, rows)
+    return found
+
+
 def _accuracy(quick: bool, console: Console, out: Path) -> Found:
     size = accuracy.QUICK if quick else accuracy.FULL
     found = asyncio.run(accuracy.measure(size, console.print, pipeline=True))
@@ -201,6 +256,9 @@ PARTS: Final[dict[str, Callable[[bool, Console, Path], Found]]] = {
     "inventory": _inventory,
     "load": _load,
     "merged": _merged,
+    "popular": _popular,
+    "day": _day,
+    "regions": _regions,
     "growth": _growth,
     "accuracy": _accuracy,
 }

@@ -57,10 +57,15 @@ class Sample:
 def prefill(bootstrap: str, of: Sample, events: int, *, create: bool = True) -> None:
     """Make the topics and produce the sample; returns when Kafka has all of it."""
     if create:
-        config = {"retention.ms": "-1", "segment.ms": str(10**12)}
-        dead = {} if _there(bootstrap, sample.DEAD) else {sample.DEAD: 1}
-        create_topics(bootstrap, dict.fromkeys(of.bound, of.partitions) | dead, config)
+        make_topics(bootstrap, of)
     sample.produce(bootstrap, records(of, events))
+
+
+def make_topics(bootstrap: str, of: Sample) -> None:
+    """Make the topics of a sample, and that of dead letters."""
+    config = {"retention.ms": "-1", "segment.ms": str(10**12)}
+    dead = {} if _there(bootstrap, sample.DEAD) else {sample.DEAD: 1}
+    create_topics(bootstrap, dict.fromkeys(of.bound, of.partitions) | dead, config)
 
 
 def records(of: Sample, events: int) -> Iterator[sample.Produced]:
@@ -68,7 +73,7 @@ def records(of: Sample, events: int) -> Iterator[sample.Produced]:
     topics, kinds = list(of.bound), len(of.topics)
     step_ms, start_ms = of.days * 86_400_000 / events, int(of.start.timestamp() * 1000)
     second, written = -1, ""
-    for number, user in enumerate(_user_numbers(of, events)):
+    for number, user in enumerate(user_numbers(of, events)):
         stamp = start_ms + int(number * step_ms)
         if stamp // 1000 != second:
             second = stamp // 1000
@@ -80,7 +85,7 @@ def records(of: Sample, events: int) -> Iterator[sample.Produced]:
         yield sample.Produced(topics[kind], value, user % of.partitions, stamp)
 
 
-def _user_numbers(of: Sample, events: int) -> Iterator[int]:
+def user_numbers(of: Sample, events: int) -> Iterator[int]:
     """`events` user numbers below `of.users`, a chunk of them at a time."""
     chance = np.random.default_rng(of.seed)
     bounds = np.cumsum(np.arange(1, of.users + 1, dtype=np.float64) ** -of.zipf) if of.zipf else None
