@@ -17,8 +17,10 @@ import pytest
 from aggregator.settings import WorkerSettings
 from api.settings.settings import ApiSettings
 from deploy.cli import reference
+from deploy.cli.environment import OF_COMPOSE
 from deploy.cli.report import ReportSettings
 from schemas.adapters.registry import ADAPTERS
+from schemas.settings import PREFIX
 from tests.examples import ANSWER, CURL, ROOT, answer, running_demo
 from tests.qualification.chaos import table
 
@@ -49,6 +51,8 @@ SESSIONS: Final = found(r"^```pycon\n(.*?)^```")
 ROUTES: Final = (
     "/v1/live",
     "/v1/labels",
+    "/v1/lifecycle",
+    "/v1/retention",
     "/v1/otp-tokens",
     "/jans-auth/restv1/internal/stat",
     "/jans-auth/sys/health-check",
@@ -121,7 +125,7 @@ def test_the_settings_that_pages_name_exist() -> None:
     known = {*WorkerSettings.model_fields, *ApiSettings.model_fields, *ReportSettings.model_fields}
     named = set(re.findall(r"\bAUTHTALLY_([A-Z0-9_]+)\b", TEXT))
     assert named
-    assert {name for name in named if name.lower() not in known} == set()
+    assert {name for name in named if name.lower() not in known} == {name.removeprefix(PREFIX) for name in OF_COMPOSE}
 
 
 @pytest.mark.parametrize(

@@ -76,13 +76,14 @@ class DistinctQuery(NamedTuple):
             merged=[*self.merged, *used.values()],
         )
 
-    @property
-    def answer(self) -> ActiveUsers | None:
-        """The answer, if the query is exactly one merged unit."""
+    def ready(self, *, sketched: bool) -> Sketched | None:
+        """The answer, if the query is exactly one merged unit; with `sketched` only one that has sketches."""
         if len(self.merged) != 1 or self.merged[0].parts != self.parts or next(iter(self.shard_scopes()), None):
             return None
         (users,) = self.merged
-        return ActiveUsers(users.count, users.error)
+        if sketched and not users.sketches:
+            return None
+        return Sketched(ActiveUsers(users.count, users.error), users.sketches)
 
 
 class Sketched(NamedTuple):

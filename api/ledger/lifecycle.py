@@ -143,10 +143,8 @@ class _Chain:
         await self._write(base)
         await self._write(period)
         pipeline = Pipeline(self._users.client)
-        for part, name in enumerate(temporary_keys(period)):
-            base.temporary(part).merge(pipeline, [name])
-        # Nothing creates the period's sketches again, so that they existed for all merges if they exist now.
-        pipeline.add_proof(("EXISTS", *temporary_keys(period)), self._parts)
+        for part in range(self._parts):
+            base.temporary(part).absorb(pipeline, period.temporary(part))
         await pipeline.send()
 
     async def row(self, previous: QueryState, current: QueryState, *, only_previous: bool) -> LifecycleRow:

@@ -34,6 +34,15 @@ return 1
 sketch has expired."""
 
 
+ABSORB: Final = f"""
+if redis.call('EXISTS', unpack(KEYS)) < #KEYS then return 0 end
+redis.call('PFMERGE', unpack(KEYS))
+redis.call('PEXPIRE', KEYS[1], {TEMPORARY_MS})
+return 1
+"""
+"""KEYS: the sketch, and temporary ones of the same question, which stay. Returns 1, or 0 if one of them has expired."""
+
+
 class Pipeline:
     """Commands that are sent together, with the replies that prove that no temporary key had expired."""
 
@@ -94,6 +103,10 @@ class TemporarySketch:
         # If it had expired PFMERGE created it again, without a TTL.
         pipeline.add("PEXPIRE", self.key, TEMPORARY_MS)
         pipeline.add_proof(("EXEC",), 1)
+
+    def absorb(self, pipeline: Pipeline, other: TemporarySketch) -> None:
+        """Unite with another sketch of the same question, which has begun too and stays; in a Cluster as well."""
+        pipeline.add_proof(("EVAL", ABSORB, 2, self.key, other.key), 1)
 
     def take(self, pipeline: Pipeline) -> tuple[int, int]:
         """The numbers of the replies with the estimate and the sketch. The key is deleted."""

@@ -121,8 +121,9 @@ class DistinctUsers:
 
     async def _answers(self, queries: Sequence[DistinctQuery], *, sketched: bool) -> list[Sketched]:
         queries = await self.with_merged(queries)
-        none = ActiveUsers(0, 0.0)
-        answers = [Sketched(none if sketched else query.answer or none, []) for query in queries]
+        no_users = Sketched(ActiveUsers(0, 0.0), [])
+        ready = [query.ready(sketched=sketched) for query in queries]
+        answers = [found or no_users for found in ready]
         question = secrets.token_hex(8)
         states: dict[int, QueryState] = {}
         try:
@@ -131,7 +132,7 @@ class DistinctUsers:
                 read = []
                 for piece in pieces:
                     query = queries[piece.query_index]
-                    is_read = piece.shard_scopes or sketched or (query.merged and not query.answer)
+                    is_read = ready[piece.query_index] is None and (piece.shard_scopes or sketched or query.merged)
                     if piece.query_index not in states and is_read:
                         # Most unions are read in one piece and are small: they need no parts.
                         parts = 1 if piece.last else query.parts

@@ -6,19 +6,21 @@ import math
 from collections.abc import Callable
 from typing import Final
 
+TIMEOUTS: Final = 3
 FIRST_S: Final = 0.5
 LONGEST_S: Final = 30.0
 
 
 class Circuit:
-    """Opens with each failure, longer each time. A probe in the background closes it after that time at the earliest.
-
-    So a peer that answers probes but fails at questions stays open for most of the time, too.
+    """Opens at TIMEOUTS timeouts without an answer in between, or at once at another failure: one slow answer concerns
+    one question only. A probe in the background closes it after a time, which grows until a question is answered; till
+    then one more failure opens it again. So a peer that answers probes but no question is open for most of the time.
     """
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
         self._failures = 0
+        self._timeouts = 0
         self._until = -math.inf
         self._probed = True
 
@@ -31,9 +33,12 @@ class Circuit:
         """The time until the next probe may close the circuit."""
         return max(0.0, self._until - self._monotonic())
 
-    def record_failure(self) -> None:
+    def record_failure(self, *, timeout: bool = False) -> None:
         """Open, unless it is open already: the questions that were on their way together are one failure."""
         if self.is_open:
+            return
+        self._timeouts += timeout
+        if timeout and not self._failures and self._timeouts < TIMEOUTS:
             return
         self._until = self._monotonic() + min(FIRST_S * 2**self._failures, LONGEST_S)
         self._failures = min(self._failures + 1, 16)
@@ -49,4 +54,4 @@ class Circuit:
 
     def record_answer(self) -> None:
         """A question was answered: the next failure is the first one again."""
-        self._failures = 0
+        self._failures = self._timeouts = 0

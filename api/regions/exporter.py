@@ -44,6 +44,7 @@ class Exporter:
         self._settings = settings
         self._clock = clock
         self._state: OwnState | None = None
+        self._status: tuple[OwnState, Status] | None = None
         self._reading = SingleFlight[OwnState]()
 
     async def close(self) -> None:
@@ -55,7 +56,7 @@ class Exporter:
     async def export(self, request: ExportRequest) -> Export:
         """Raises BadRequestError for counters of too many shards."""
         state = await self._own()
-        status = await self._status(state.status) if request.status or request.labels else None
+        status = await self._export_status(state) if request.status or request.labels else None
         labels: dict[str, list[int]] = {}
         if request.labels:
             numbers = {shard.keys.shard: number for number, shard in enumerate(state.status.shards)}
@@ -98,10 +99,17 @@ class Exporter:
         self._state = OwnState(status, ledger, identity, self._clock.monotonic())
         return self._state
 
-    async def _status(self, status: PipelineStatus) -> Status:
+    async def _export_status(self, state: OwnState) -> Status:
+        """The status of a state, read once for all who ask for it."""
+        if self._status is None or self._status[0] is not state:
+            self._status = state, await self._read_status(state.status)
+        return self._status[1]
+
+    async def _read_status(self, status: PipelineStatus) -> Status:
         windows = await self._statistics.held_ids()
+        known = [shard for shard in status.shards if shard.keys.shard.tag in windows]
         return Status(
-            shards=[_shard(shard, windows[shard.keys.shard.tag]) for shard in status.shards],
+            shards=[_shard(shard, windows[shard.keys.shard.tag]) for shard in known],
             periods=await self._statistics.held_periods(self._clock.now()),
             imported=[*await self._statistics.imported()],
         )

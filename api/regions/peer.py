@@ -54,6 +54,10 @@ class PeerUnavailableError(Exception):
         self.reason = reason
 
 
+class RefusedPeerError(PeerUnavailableError):
+    """The peer answers, but its figures cannot be used."""
+
+
 class PeerState(NamedTuple):
     """What is known of a peer. `error` is empty while it answers; `since` is Unix seconds, of the last change."""
 
@@ -85,6 +89,11 @@ class Peer:
     def _take_token(self, content: bytes) -> None:
         self._token = peers_file.read_token(content)
 
+    @property
+    def is_available(self) -> bool:
+        """Whether the last exchange succeeded, and its figures are used."""
+        return not self.state.error and self.state.refused is None and not self.circuit.is_open
+
     async def start(self) -> None:
         self._session = ClientSession(
             connector=TCPConnector(ssl=self._tls, limit=MAX_CONNECTIONS, keepalive_timeout=KEEPALIVE_S),
@@ -108,7 +117,7 @@ class Peer:
         """The checked answer. Raises PeerUnavailableError; one of UNREACHABLE if the own ledger cannot be read."""
         if self.state.refused is not None:
             PEER_REQUESTS.labels(self.name, "refused").inc()
-            raise PeerUnavailableError(self.state.refused.refusal)
+            raise RefusedPeerError(self.state.refused.refusal)
         if self.circuit.is_open:
             PEER_REQUESTS.labels(self.name, "open").inc()
             raise PeerUnavailableError(self.state.error or "timeout")
@@ -117,6 +126,8 @@ class Peer:
             export = self._decoded(partial(wire.read_export, body, request))
             await self._accept(export.identity)
             await self._checked_sketches(export)
+        except RefusedPeerError:
+            raise
         except PeerUnavailableError as error:
             self._record_failure(error.reason)
             raise
@@ -153,6 +164,8 @@ class Peer:
         try:
             body = await self._send("GET", IDENTITY_PATH, None, MAX_IDENTITY_BYTES, PROBE_TIMEOUT_S)
             await self._accept(self._decoded(partial(wire.read_identity, body)))
+        except RefusedPeerError:
+            self.circuit.record_probe(answered=True)
         except PeerUnavailableError as error:
             if self.state.refused is None:
                 self._set_state(self.state._replace(error=error.reason))
@@ -209,12 +222,12 @@ class Peer:
         self._set_state(PeerState(identity, "", refused, self._clock.now()))
         if refused is not None:
             PEER_REQUESTS.labels(self.name, "refused").inc()
-            raise PeerUnavailableError(refused.refusal)
+            raise RefusedPeerError(refused.refusal)
 
     def _record_failure(self, reason: str) -> None:
         if self.state.refused is None:
             self._set_state(self.state._replace(error=reason))
-        self.circuit.record_failure()
+        self.circuit.record_failure(timeout=reason == "timeout")
         self._wake.set()
 
     def _set_state(self, state: PeerState) -> None:

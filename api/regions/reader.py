@@ -32,7 +32,11 @@ MAX_COUNTED: Final = 2_000
 """Most periods and scopes whose counters one request reads."""
 CONCURRENT: Final = 4
 """Most requests of one question to one peer at the same time."""
+LARGEST_SHARE: Final = 0.6
+"""The part of a question's time that one request can take."""
 STATUS: Final = "status"
+STATUS_AGE_S: Final = 1.0
+"""Age up to which questions share a status."""
 NO_USERS: Final = UnionExport(count=0, standard_error=0.0)
 
 T = TypeVar("T")
@@ -48,11 +52,13 @@ class Budget:
 
     def __init__(self, monotonic: Callable[[], float], seconds: float) -> None:
         self._monotonic = monotonic
+        self._longest_s = LARGEST_SHARE * seconds
         self._ends_at = monotonic() + seconds
 
     @property
-    def left_s(self) -> float:
-        return max(0.0, self._ends_at - self._monotonic())
+    def timeout_s(self) -> float:
+        """The time for the next request; 0 at the end. A peer that has become slow leaves time for the others."""
+        return max(0.0, min(self._longest_s, self._ends_at - self._monotonic()))
 
 
 class RegionStatus(NamedTuple):
@@ -73,6 +79,7 @@ class PeerReader:
         self._trust = trust
         self._places = asyncio.Semaphore(CONCURRENT)
         self._status: RegionStatus | None = None
+        self._status_lock = asyncio.Lock()
         self._read_status = False
         self.reason = ""
         """Why figures are old or missing; empty if all are current."""
@@ -95,10 +102,16 @@ class PeerReader:
             PEER_STAND_INS.labels(self.name, self.state).inc()
 
     async def status(self) -> RegionStatus | None:
-        """The status; None if it is missing."""
-        if not self._read_status:
-            found = await self._one(STATUS, ExportRequest(status=True, labels=True), _status_of, RegionStatus)
-            self._status, self._read_status = found, True
+        """The status, up to STATUS_AGE_S old; None if it is missing."""
+        async with self._status_lock:
+            if not self._read_status:
+                kept = self._kept.get(self.name, STATUS, RegionStatus) if self._peer.is_available else None
+                if kept is not None and kept.age_s < STATUS_AGE_S:
+                    self._status = kept.value
+                else:
+                    request = ExportRequest(status=True, labels=True)
+                    self._status = await self._one(STATUS, request, _status_of, RegionStatus)
+                self._read_status = True
         return self._status
 
     async def unions(
@@ -219,10 +232,10 @@ class PeerReader:
         """The answer; None if there is none, with the reason."""
         async with self._places:
             try:
-                left_s = self._budget.left_s
-                if left_s <= 0:
+                timeout_s = self._budget.timeout_s
+                if timeout_s <= 0:
                     raise PeerUnavailableError("timeout")
-                return await self._peer.export(request, left_s)
+                return await self._peer.export(request, timeout_s)
             except PeerUnavailableError as error:
                 self.reason = error.reason
                 return None

@@ -11,6 +11,7 @@ import math
 from collections import defaultdict
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from functools import reduce
 from typing import Literal, NamedTuple
 
 from api.http.errors import BadRequestError
@@ -21,6 +22,7 @@ from api.ledger.statistics import HeldPeriods, Statistics
 from api.ledger.status import HeldIds, PipelineStatus, ShardStatus
 from api.ledger.users import ActiveUsers, DistinctQuery
 from api.regions import wire
+from api.regions.memory import UnionMemory, union_key
 from api.regions.reader import PeerReader, RegionStatus
 from api.regions.wire import ShardExport, UnionExport
 from api.turns import pause
@@ -54,11 +56,19 @@ class RegionalStatistics(Statistics):
     """
 
     def __init__(
-        self, own: Statistics, region: str, *, with_own: bool, peers: Sequence[PeerReader], shared: bool
+        self,
+        own: Statistics,
+        region: str,
+        memory: UnionMemory,
+        *,
+        with_own: bool,
+        peers: Sequence[PeerReader],
+        shared: bool,
     ) -> None:
         # Statistics.__init__ is not called: every read of the own ledger goes through `own`.
         self._own = own
         self._region = region
+        self._memory = memory
         self._with_own = with_own
         self._peers = peers
         self._shared = shared
@@ -225,12 +235,28 @@ class RegionalStatistics(Statistics):
     async def count_users(self, queries: Sequence[DistinctQuery]) -> list[ActiveUsers]:
         """One figure per query, in order."""
         asked = [(query.periods, query.scopes) for query in queries]
-        others = await asyncio.gather(*(peer.unions(asked, sketches=self.unites) for peer in self._peers))
-        if self.unites:
-            for of_peer in others:
-                queries = [with_sketches(query, union) for query, union in zip(queries, of_peer, strict=True)]
-        own = await self._own.distinct.count(queries)
-        return [self.total(users, [of_peer[number] for of_peer in others]) for number, users in enumerate(own)]
+        of_peers = await asyncio.gather(*(peer.unions(asked, sketches=self.unites) for peer in self._peers))
+        others = [[of_peer[number] for of_peer in of_peers] for number in range(len(queries))]
+        if not self.unites:
+            own = await self._own.distinct.count(queries)
+        else:
+            own = await self._unite(queries, others)
+        return [self.total(users, unions) for users, unions in zip(own, others, strict=True)]
+
+    async def _unite(
+        self, queries: Sequence[DistinctQuery], others: Sequence[Sequence[UnionExport]]
+    ) -> list[ActiveUsers]:
+        """The users of each query with those of peers that are in sketches."""
+        names = [union_key(query, unions) for query, unions in zip(queries, others, strict=True)]
+        known = [self._memory.get(name) for name in names]
+        missing = [number for number, users in enumerate(known) if users is None]
+        counted = await self._own.distinct.count(
+            [reduce(with_sketches, others[number], queries[number]) for number in missing]
+        )
+        found = dict(zip(missing, counted, strict=True))
+        for number, users in found.items():
+            self._memory.put(names[number], users)
+        return [users or found[number] for number, users in enumerate(known)]
 
     async def _statuses(self) -> list[tuple[PeerReader, RegionStatus]]:
         found = await asyncio.gather(*(peer.status() for peer in self._peers))

@@ -18,6 +18,7 @@ from api.metrics import ACCESS_REFUSALS
 from api.regions.exporter import Exporter
 from api.regions.identity import Refused, refusal
 from api.regions.kept import KeptExports
+from api.regions.memory import UnionMemory
 from api.regions.peer import Peer
 from api.regions.reader import Budget, PeerReader, plausible
 from api.regions.regional import RegionalStatistics
@@ -44,6 +45,7 @@ class Regions:
         self._timeout_s = settings.region_timeout_s
         self._clock = clock
         self._kept = KeptExports(settings.cache_grace_s, clock)
+        self._memory = UnionMemory()
         self._ledgers: dict[str, str] = {}
         """Ledger ids by peer, in the order of PEERS_FILE."""
         self.peers = {entry.name: Peer(entry, self._check, clock) for entry in settings.peers}
@@ -87,6 +89,7 @@ class Regions:
         return RegionalStatistics(
             self._statistics,
             self.own,
+            self._memory,
             with_own=self.own in names,
             peers=readers,
             shared=self.users == "shared",

@@ -216,6 +216,11 @@ def read_request(body: bytes) -> ExportRequest:
     asked = [*days, *(key for union in request.unions for key in union.periods)]
     for key in [*asked, *(() if request.counts is None else request.counts.periods)]:
         _check_period(key)
+    for text in {text for union in request.unions for text in union.scopes}:
+        read_scope(text)
+    for part in (request.rolling, request.counts):
+        for text in () if part is None else part.scopes:
+            read_scope(text)
     return request
 
 

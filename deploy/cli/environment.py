@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from dotenv import dotenv_values
 from pydantic_settings import BaseSettings
@@ -14,6 +14,9 @@ from schemas.settings import PREFIX, SECRETS_DIR, SettingsError, read
 from schemas.suggestions import did_you_mean
 
 S = TypeVar("S", bound=BaseSettings)
+
+OF_COMPOSE: Final = frozenset({PREFIX + "IMAGE"})
+"""Variables of `deploy/compose/compose.yaml` with our prefix: no settings, but a command may run beside its `.env`."""
 
 
 def known_names() -> set[str]:
@@ -39,7 +42,7 @@ def unknown_names(names: Iterable[str], known: set[str]) -> list[str]:
     return [
         f"{name}: no such setting{did_you_mean(name, known)}"
         for name in sorted({name.upper() for name in names})
-        if name.startswith(PREFIX) and name not in known
+        if name.startswith(PREFIX) and name not in known | OF_COMPOSE
     ]
 
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import secrets
+import shlex
 import shutil
 import subprocess
 import sys
@@ -63,7 +64,11 @@ class Children:
             except ServerError as error:
                 raise DemoError(str(error)) from error
             create_topics(self.broker.address, TOPICS)
-            self.environment = self._environment()
+            settings = self._settings()
+            # Settings in the user's shell are meant for other processes.
+            inherited = {name: value for name, value in os.environ.items() if not name.upper().startswith(PREFIX)}
+            self.environment = inherited | {"HOME": str(self.folder)} | settings
+            self._write_settings_file(settings)
             for name, module in (("worker", "aggregator"), ("api", "api")):
                 log = self.folder / f"{name}.log"
                 process = start_child((sys.executable, "-m", module), log, self.folder, self.environment)
@@ -78,7 +83,8 @@ class Children:
             process.terminate()
         self._stack.close()
 
-    def _environment(self) -> dict[str, str]:
+    def _settings(self) -> dict[str, str]:
+        """The settings of worker and api, by their full names."""
         tokens = self.folder / "tokens.json"
         listed: list[dict[str, Any]] = [{"sha256": _sha256(self.token), "subject": "demo", "scopes": SCOPES}]
         if self.region is not None:
@@ -111,9 +117,23 @@ class Children:
         }
         if self.region is not None:
             settings |= self.region.settings(self.folder)
-        # Settings in the user's shell are meant for other processes.
-        inherited = {name: value for name, value in os.environ.items() if not name.upper().startswith(PREFIX)}
-        return inherited | {"HOME": str(self.folder)} | {PREFIX + name: value for name, value in settings.items()}
+        return {PREFIX + name: value for name, value in settings.items()}
+
+    @property
+    def settings_file(self) -> Path:
+        """A file for the shell, after which commands use the demo's servers."""
+        return self.folder / "settings.sh"
+
+    def _write_settings_file(self, settings: dict[str, str]) -> None:
+        exported = settings | {PREFIX + "URL": self.url, PREFIX + "TOKEN": self.token}
+        # Settings of another ledger in the user's shell would mix with those of the demo.
+        others = "env | sed -n 's/^\\(" + PREFIX + "[A-Z0-9_]*\\)=.*/\\1/p'"
+        lines = [f'for name in $({others}); do unset "$name"; done']
+        lines += [f"export {name}={shlex.quote(value)}" for name, value in exported.items()]
+        # The command is in this Python's folder, which need not be on the PATH: `make demo` has its own.
+        lines.append(f'export PATH={shlex.quote(str(Path(sys.executable).parent))}:"$PATH"')
+        self.settings_file.touch(mode=0o600)
+        self.settings_file.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
     @property
     def _quotas(self) -> Path:

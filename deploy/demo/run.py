@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import cycle
 from threading import Event
 from types import FrameType
@@ -27,6 +28,8 @@ from deploy.demo.sources import Sent
 
 WATCH_S: Final = 0.25
 TRICKLE_S: Final = 2.0
+DAYS_SHOWN: Final = 30
+"""Days of the dashboard's first view."""
 TRIED: Final = 3
 """Questions that are printed without --show-answers."""
 FAILED: Final = 1
@@ -142,15 +145,18 @@ def _ignore_signals() -> None:
 
 
 def _report(children: Children, sample: SampleEvents, options: Options, seconds: float, console: Console) -> None:
-    months = sample.expected.months
+    last_day = sample.until - timedelta(microseconds=1)
+    # Events of today came through other sources, also if the sample ended before.
+    months = [month for month in sample.expected.months if month <= f"{last_day:%Y%m}"]
+    expected, bad = sample.expected, sample.expected.dead.total()
     console.print(
-        f"\nReady after {seconds:.1f} s: {sample.expected.records:,} events of {len(months)} months are counted, "
-        f"{sample.expected.dead.total()} dead letters."
+        f"\nReady after {seconds:.1f} s: {expected.records:,} events of {len(expected.months)} months are counted, "
+        f"except {bad} bad ones among them, which became dead letters."
     )
     if options.until is None and not options.then_exit:
-        console.print(f"A new event follows every {TRICKLE_S:g} s.")
+        console.print(f"A new event follows every {TRICKLE_S:g} s, so today soon has more than the usual number.")
     console.print(
-        "KAFKA_IDEMPOTENCE is off here: the demo's broker has no idempotent producers. Leave it on with Kafka."
+        "The demo's broker has no idempotent producers: KAFKA_IDEMPOTENCE is off here. Leave it on with Kafka."
     )
     console.print(f"\n  worker   http://127.0.0.1:{children.worker_port}/metrics")
     console.print(f"  broker   {children.broker.address}")
@@ -164,9 +170,12 @@ def _report(children: Children, sample: SampleEvents, options: Options, seconds:
                 console.print(children.get(path).rstrip() + "\n")
             except OSError as error:
                 raise DemoError(f"The api did not answer {path}: {error}") from error
+    console.print("\nOr use the commands, such as authtally report and authtally doctor, after this line:\n")
+    console.print(f". {shlex.quote(str(children.settings_file))}")
     console.print("\nCtrl-C stops the demo and removes its files. --show-answers prints more questions with answers.")
+    view = "" if options.until is None else f"?from={last_day - timedelta(DAYS_SHOWN - 1):%F}&to={last_day:%F}"
     console.print(f"\n  token      {children.token}")
-    console.print(f"  dashboard  {children.url}/#token={quote(children.token)}")
+    console.print(f"  dashboard  {children.url}/{view}#token={quote(children.token)}")
 
 
 def _check_answers(children: Children, sample: SampleEvents, sent: Sequence[Sent], console: Console) -> int:

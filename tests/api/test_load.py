@@ -51,6 +51,8 @@ def api(store: Valkey) -> Iterator[MeasuredApi]:
         (WideQuestion("", "/v1/active-users?trailing=90&limit={n}"), 3, 300, "30 windows of 90 days of 4,000 users"),
         (WideQuestion("", "/v1/logins?from={year}&group_by=client_id&limit=4{n}"), 3, 300, "16,000 counters"),
         (WideQuestion("", "/v1/logins?from={year}&group_by=client_id", (("Accept", "text/csv"),)), 1, 300, "as CSV"),
+        (WideQuestion("", "/v1/lifecycle?granularity=week&from={weeks}"), 1, 300, "51 weeks, each after all before"),
+        (WideQuestion("", "/v1/retention?granularity=week&from={weeks}&ages=1{n}"), 3, 300, "600 pairs of weeks"),
         (WideQuestion("", SORTED), 60, 250, "60 callers sort 90,000 rows"),
         (WideQuestion("", "/reporting/show?status=*&date={month}"), 4, 300, "streams of all statuses"),
     ],
@@ -59,7 +61,9 @@ async def test_wide_questions_are_bounded(
     api: MeasuredApi, question: WideQuestion, callers: int, most_mib: int, why: str
 ) -> None:
     year, month = TODAY.fromordinal(TODAY.toordinal() - 399), TODAY.fromordinal(TODAY.toordinal() - 20)
-    path = question.path.replace("{year}", str(year)).replace("{month}", str(month))
+    # Weeks need the days back to the first of the month before them.
+    weeks = TODAY.fromordinal(TODAY.toordinal() - 350)
+    path = question.path.replace("{year}", str(year)).replace("{month}", str(month)).replace("{weeks}", str(weeks))
     statuses, size = await ask(f"http://{api.address}", question._replace(path=path), callers)
     assert set(statuses) <= {"200", "503"}, why
     assert statuses["200"] or path.startswith("/v1/"), "whose deadline may be too short for a machine under load"

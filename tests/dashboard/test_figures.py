@@ -153,6 +153,9 @@ async def test_tokens_quotas_and_otp_tokens_are_the_apis(shown: PageProbe, site:
     assert {(row[0], title): int(value) for row in rows for title, value in zip(titles[1:], row[1:], strict=True)} == {
         (item["realm"], item["status"]): item["count"] for item in items
     }
+    active, total = (sum(item["count"] for item in items if item["status"] == name) for name in ("active", "total"))
+    hint = shown.chart("otp").locator(".hint")
+    await expect(hint).to_have_text(f"now, by realm; sum of the realms: {active:,} active of {total:,}")
 
 
 async def test_a_client_has_its_own_machine_tokens_and_not_the_realms(shown: PageProbe, site: Site) -> None:
@@ -189,6 +192,15 @@ async def test_a_comparison_that_is_no_longer_kept_says_so(shown: PageProbe, sit
     assert await shown.value("logins") == (await expected.tiles(site, Span("2026-10-01", "2026-10-31"), {}))["logins"]
 
 
+async def test_a_comparison_with_months_before_the_first_event_names_its_month(shown: PageProbe) -> None:
+    hint = shown.chart("users").locator(".hint")
+    await shown.view("/?range=12m")
+    await expect(hint).to_contain_text("; nothing counted there before Oct 2025")
+    await shown.view("/")
+    await expect(hint).to_contain_text("dotted: ")
+    await expect(hint).not_to_contain_text("nothing counted")
+
+
 async def test_today_stands_beside_the_usual_of_its_weekday(shown: PageProbe, site: Site) -> None:
     await shown.view("/?range=last-month&realm=acme")
     day = Span("2026-11-20", "2026-11-20")
@@ -200,7 +212,8 @@ async def test_today_stands_beside_the_usual_of_its_weekday(shown: PageProbe, si
         await expected.users(site, Span(friday, friday), {"realm": "acme"})
         for friday in ("2026-10-23", "2026-10-30", "2026-11-06", "2026-11-13")
     ]
-    await expect(shown.page.locator("#today dd").first).to_contain_text(f"Fridays: {min(fridays)} – {max(fridays)}")
+    usual = f"whole Fridays: {min(fridays)} – {max(fridays)}"
+    await expect(shown.page.locator("#today dd").first).to_contain_text(usual)
 
 
 DRILLS: Final = {

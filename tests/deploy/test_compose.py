@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from deploy.cli.environment import unknown_names
 from tests.deploy.compose import COMPOSE, prepared, secrets_of, stack
 from tests.qualification.container.stack import SERVICES as RUN
 
@@ -58,6 +59,12 @@ def test_a_service_can_do_little_harm(name: str) -> None:
     assert service.get("read_only", False) is (name not in KAFKA)
     assert all(port.startswith("${BIND:-127.0.0.1}:${") for port in service.get("ports", ()))
     assert re.search(r"_IMAGE:-(authtally|\S+:v?\d+\.\d+\.\d+)\}$", service["image"])
+
+
+def test_commands_beside_its_env_file_accept_its_variables() -> None:
+    variables = set(re.findall(r"\$\{(AUTHTALLY_\w+)", (COMPOSE / "compose.yaml").read_text()))
+    assert variables
+    assert unknown_names(variables, set()) == []
 
 
 def test_make_container_runs_every_service_that_it_can() -> None:

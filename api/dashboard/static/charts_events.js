@@ -71,7 +71,7 @@ async function m2m(asker, chosen) {
   // The sum of the realm, or of everything, is no figure of one client.
   if (!chosen.client) {
     const { used, limit, percent } = answer.tenant;
-    facts.push(`all clients${chosen.realm ? " of the realm" : ""}: ${number(used)}${limit === null ? "" : ` of ${number(limit)} (${decimal(percent)} %)`}`);
+    facts.push(`all clients${chosen.realm ? " of the realm" : ""}: ${number(used)}${limit === null ? "" : ` of ${number(limit)} (${decimal(percent)}%)`}`);
   }
   const left = all.length - rows.length + answer.left_out.groups;
   if (left) facts.push(`${number(left)} more in the table or omitted`);
@@ -114,8 +114,9 @@ async function otp(asker, chosen) {
   const ordered = [...counts].sort(([, one], [, other]) => (other.get("total") ?? 0) - (one.get("total") ?? 0));
   const shown = ordered.slice(0, MOST_ROWS);
   const statuses = [...new Set(answer.items.map((item) => item.status))];
+  const sum = (status) => number(ordered.reduce((all, [, of]) => all + (of.get(status) ?? 0), 0));
   return {
-    hint: `now, by realm${ordered.length > MOST_ROWS ? `; the largest ${MOST_ROWS} of ${ordered.length}` : ""}${notByClient(chosen)}`,
+    hint: `now, by realm${ordered.length > 1 ? `; sum of the realms: ${sum("active")} active of ${sum("total")}` : ""}${ordered.length > MOST_ROWS ? `; the largest ${MOST_ROWS} of ${ordered.length}` : ""}${notByClient(chosen)}`,
     kind: "name", first: "Realm", across: true, stacked: true,
     x: shown.map(([realm]) => nameOf("realm", realm)),
     series: QUARTERS.map(([status, color, light]) => ({

@@ -1,6 +1,6 @@
 // Converts figures to the models of charts over the chosen periods.
 
-import { firstOf, lastOf, spanText } from "./dates.js";
+import { firstOf, lastOf, monthText, spanText } from "./dates.js";
 import { series as seriesOf, sums } from "./counters.js";
 import { nameOf } from "./names.js";
 import { Refusal } from "./questions.js";
@@ -42,7 +42,11 @@ export function dotted(chosen, x, periods, values, more = {}) {
 /** @param {Chosen} chosen @param {string[]} x @param {import("./chart.js").Series[]} series @returns {Model} */
 export function overTime(chosen, x, series, { caveats = [], unkept = null, ...rest } = {}) {
   const remarks = [`${spanText(chosen)}, by ${chosen.granularity}`];
-  if (series.some((each) => each.dotted)) remarks.push(`dotted: ${spanText(chosen.before)}`);
+  const line = series.find((each) => each.dotted);
+  if (line) remarks.push(`dotted: ${spanText(chosen.before)}`);
+  // A range that began before the first event is no fair comparison.
+  const began = chosen.granularity === "month" && line ? line.values.findIndex(Boolean) : 0;
+  if (began > 0) remarks.push(`nothing counted there before ${monthText(line.at[began])}`);
   if (unkept) remarks.push(`no comparison: ${unkept}`);
   return {
     hint: [...remarks, ...new Set(caveats)].join("; "),

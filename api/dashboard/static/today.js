@@ -67,7 +67,7 @@ export class Today extends Part {
     if (value !== null) figure.dataset.value = String(value);
     const detail = make("span", { class: "usual" });
     if (usual) {
-      detail.textContent = `${weekdayText(this.model.day)}s: ${usual}`;
+      detail.textContent = `whole ${weekdayText(this.model.day)}s: ${usual}`;
       detail.title = `The last ${past.length} whole ${weekdayText(this.model.day)}s`;
     }
     const entry = make("dd", {}, figure, " ", detail);

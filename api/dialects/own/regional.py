@@ -108,8 +108,12 @@ async def _read_each(
             (shares[name],) = statistics.finish()
             return _named(answer, name)
 
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(read(name)) for name in names]
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(read(name)) for name in names]
+    except BaseExceptionGroup as failures:
+        # The first one is the answer: an error of the question is that of every region.
+        raise failures.exceptions[0] from None
     answers = [task.result() for task in tasks]
     return _marked(_joined(answers), [shares[name] for name in names], regions)
 

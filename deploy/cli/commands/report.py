@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import click
 
 from deploy.cli.commands.options import Choice, json_option, settings_errors_as_usage
 
-QUESTIONS = ("overview", "active-users", "lifecycle", "retention", "logins", "tokens", "accounts", "m2m", "pipeline")
+QUESTIONS = (
+    "overview",
+    "active-users",
+    "lifecycle",
+    "retention",
+    "logins",
+    "tokens",
+    "accounts",
+    "m2m",
+    "otp-tokens",
+    "pipeline",
+)
 YEAR = "year"
 VERIFY = "verify"
 
@@ -58,6 +70,7 @@ VERIFY = "verify"
 @click.option(
     "--output", type=click.Path(path_type=Path), metavar="FILE", help="File for the signed report.  [default: stdout]"
 )
+@click.option("--incomplete", is_flag=True, help="Sign although a region is missing; the report says which.")
 @click.option("--key", type=click.Path(path_type=Path), metavar="KEYFILE", help="The signer's public key, for verify.")
 @json_option
 def report(
@@ -69,6 +82,7 @@ def report(
     sign: Path | None,
     output: Path | None,
     key: Path | None,
+    incomplete: bool,
     as_json: bool,
     **parameters: str | None,
 ) -> None:
@@ -81,6 +95,7 @@ def report(
       authtally report lifecycle --granularity week --realm acme
       authtally report retention --cohort new --from 2026-01-01
       authtally report logins --group-by reason --url https://stats.example.org --token-file token
+      authtally report otp-tokens --realm acme
       authtally report pipeline --json
       authtally report year --html 2026.html
 
@@ -98,15 +113,19 @@ def report(
 
     A signed report proves later that figures were not changed. It is read from the ledger (AUTHTALLY_REDIS_URL), not
     from an api. It contains the figures of the month in total and of each realm, the log positions that they cover and
-    the settings that they were counted with.
+    the settings that they were counted with. With --region it has the figures of several regions together and of each;
+    it then needs the api's settings (AUTHTALLY_REGION, AUTHTALLY_PEERS_FILE), and refuses to sign while a region is
+    missing, unless --incomplete is given.
 
     Exit status: 0 answered, 1 no answer or an invalid signature, 2 wrong settings or options.
     """
     if html is not None and question != YEAR:
         raise click.UsageError("--html is an option of: report year")
     if question == VERIFY or file or sign or key or output:
-        _signed_report(question, file, sign, output, key, parameters, as_json=as_json)
+        _signed_report(question, file, sign, output, key, parameters, incomplete=incomplete, as_json=as_json)
         return
+    if incomplete:
+        raise click.UsageError("--incomplete is an option of: report --sign KEYFILE --region NAMES")
     from deploy.cli import environment
     from deploy.cli.report import Api, ReportSettings, http_url, token_of
     from deploy.cli.report import report as run
@@ -134,22 +153,33 @@ def _signed_report(
     key: Path | None,
     parameters: dict[str, str | None],
     *,
+    incomplete: bool,
     as_json: bool,
 ) -> None:
     given = [f"--{name.replace('_', '-')}" for name, value in parameters.items() if value is not None]
     if question == VERIFY:
-        if file is None or key is None or sign or output or given:
+        if file is None or key is None or sign or output or given or incomplete:
             raise click.UsageError("report verify takes FILE and --key KEYFILE, and no other option")
         from deploy.cli.report.month import verify
 
         verify(file, key, as_json=as_json)
         return
-    if sign is None or file or key or question != "overview" or set(given) - {"--month"}:
-        raise click.UsageError("report --sign KEYFILE takes --month and --output, and no other option")
+    if sign is None or file or key or question != "overview" or set(given) - {"--month", "--region"}:
+        raise click.UsageError("report --sign KEYFILE takes --month, --region, --incomplete and --output only")
+    if incomplete and "--region" not in given:
+        raise click.UsageError("--incomplete needs --region: the report of one ledger has no missing regions")
     from deploy.cli import environment
     from deploy.cli.report.month import sign as run
     from schemas.settings import CommonSettings
 
+    names = parameters["region"]
     with settings_errors_as_usage():
-        values = environment.load(CommonSettings)
-    run(values, sign, parameters["month"], output)
+        if names is None:
+            run(environment.load(CommonSettings), sign, parameters["month"], output)
+            return
+        from api.settings.settings import ApiSettings
+        from deploy.cli.report.regions_month import month_over_regions
+
+        values = environment.load(ApiSettings)
+    over = partial(month_over_regions, values, text=names, allow_incomplete=incomplete)
+    run(values, sign, parameters["month"], output, over)

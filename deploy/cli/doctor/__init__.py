@@ -19,7 +19,7 @@ from aggregator.ledger.store import SOCKET_TIMEOUT_S, UNREACHABLE, close, connec
 from aggregator.settings import WorkerSettings
 from api.settings.settings import ApiSettings
 from deploy.cli import environment
-from deploy.cli.doctor import access, ledger, redis_server, retention, store, topics
+from deploy.cli.doctor import access, ledger, redis_server, regions, retention, store, topics
 from deploy.cli.doctor.findings import Finding, Verdict, count
 from deploy.cli.doctor.kafka import Kafka, KafkaQueries
 from deploy.cli.doctor.retention import BACKUP, Backup
@@ -84,7 +84,7 @@ def doctor(options: Options) -> int:
         seconds = round(time.monotonic() - began, 3)
         print_json({"healthy": healthy, "counts": counts, "findings": result, "seconds": seconds})
     else:
-        _report(findings, counts)
+        _report(findings)
     return BAD_SETTINGS if faulty else 0 if healthy else PROBLEMS
 
 
@@ -237,7 +237,7 @@ class _Site:
     async def _query_access(self) -> list[Finding]:
         if self._api is None:
             return []
-        found = list(access.local(self._api))
+        found = [*access.local(self._api), *await regions.examine(self._api, self._options.patience_s)]
         return found + [finding async for finding in access.of_issuer(self._api, self._options.patience_s)]
 
 
@@ -260,10 +260,13 @@ def commands_of(user: str) -> set[str]:
     return {word[1:] for word in line.split() if word.startswith("+") and not word.startswith("+@")}
 
 
-def _report(findings: list[Finding], counts: Mapping[Verdict, int]) -> None:
+def _report(findings: list[Finding]) -> None:
+    """Print a line per finding, alike ones as one, and the number of the lines."""
+    lines: list[Finding] = []
     for area, of_area in _by_area(findings):
         click.echo(click.style(area, bold=True))
         for finding in _merged(of_area):
+            lines.append(finding)
             mark = click.style(f"{finding.verdict:<8}", fg=COLOURS[finding.verdict])
             what = finding.check.partition(".")[2].replace("_", " ")
             subject = f" {printable(finding.subject)}" if finding.subject else ""
@@ -272,7 +275,7 @@ def _report(findings: list[Finding], counts: Mapping[Verdict, int]) -> None:
                 click.echo(f"           → {printable(finding.advice)}")
     result = [
         f"{number} {verdict}" + ("s" if number != 1 and verdict in ("warning", "problem") else "")
-        for verdict, number in counts.items()
+        for verdict, number in count(lines).items()
         if number or verdict == "problem"
     ]
     click.echo(f"\n{', '.join(result)}.")

@@ -52,7 +52,8 @@ def local(settings: ApiSettings) -> Iterator[Finding]:
     else:
         result = [f"{PREFIX}AUTH={','.join(settings.auth)}"]
         if "static" in settings.auth and settings.auth_tokens_file is not None:
-            result.append(f"{len(token_file.read(settings.auth_tokens_file))} static tokens")
+            number = len(token_file.read(settings.auth_tokens_file))
+            result.append(f"{number} static token{'s' if number != 1 else ''}")
         yield Finding("access.ways", "", "ok", ", ".join(result))
     files = []
     if settings.quotas_file is not None:

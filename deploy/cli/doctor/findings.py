@@ -49,6 +49,11 @@ CHECKS: Final = {
     "access.keys": "the issuer's keys can be fetched and can verify signatures",
     "access.introspection": "the introspection endpoint accepts our client",
     "access.clock": "this machine's clock agrees with the issuer's",
+    "regions.peer": "the other regions of PEERS_FILE answer and accept our token",
+    "regions.token": "our tokens open the exports to the other regions, and cross the network encrypted",
+    "regions.ledger": "each region has a ledger of its own; a shared one or a copy counts twice",
+    "regions.settings": "the settings of the counts agree between the regions",
+    "regions.topics": "no topic is counted in two regions",
     "clock.redis": "this machine's clock agrees with that of Redis, by which periods expire",
     "clock.records": "no record's timestamp, set by a producer or a broker, is in the future",
 }

@@ -38,6 +38,7 @@ QUESTIONS: Final[dict[str, tuple[str, ...]]] = {
     "tokens": _WINDOW,
     "accounts": _WINDOW,
     "m2m": ("month", "realm", "limit", "region"),
+    "otp-tokens": ("from", "to", "realm"),
     "pipeline": ("region",),
 }
 """Each question is a route under `/v1`, with the parameters that it takes."""

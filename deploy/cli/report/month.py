@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Coroutine, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -29,8 +30,17 @@ NOT_REPORTED: Final = frozenset({"topic_id", "user_hash_key"})
 """Fields of meta that `settings` lacks: the first is reported beside it, the second is useless without the key."""
 
 
-def sign(settings: CommonSettings, key_file: Path, text: str | None, output: Path | None) -> None:
-    """Write the signed report of a month; by default the last complete one. Raises click.ClickException."""
+def sign(
+    settings: CommonSettings,
+    key_file: Path,
+    text: str | None,
+    output: Path | None,
+    over_regions: Callable[[Month], Coroutine[Any, Any, dict[str, Any]]] | None = None,
+) -> None:
+    """Write the signed report of a month; by default the last complete one. Raises click.ClickException.
+
+    `over_regions` makes the report of several regions; without it the report is that of the own ledger.
+    """
     key = private_key(key_file)
     today = Month.of(datetime.now(settings.zone).date())
     try:
@@ -38,7 +48,7 @@ def sign(settings: CommonSettings, key_file: Path, text: str | None, output: Pat
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--month") from error
     try:
-        result = asyncio.run(_month(settings, month))
+        result = asyncio.run(over_regions(month) if over_regions else _month(settings, month))
     except UNREACHABLE as error:
         raise click.ClickException(f"{PREFIX}REDIS_URL: {error or type(error).__name__}") from error
     result["to_date"] = month >= today
@@ -64,20 +74,20 @@ def verify(file: Path, key_file: Path, *, as_json: bool) -> None:
         click.echo(printable_json(orjson.dumps(signed, option=orjson.OPT_INDENT_2).decode()))
         return
     echo(f"{file}: the signature is valid; signed on {signed['made']}.")
-    users, logins = signed["active_users"], signed["logins"]
+    title = signed["month"] + (" (to date)" if signed["to_date"] else "")
     show_table(
         ("month", "active users", "error", "logins", "failed logins", "tokens"),
         [
-            (
-                signed["month"] + (" (to date)" if signed["to_date"] else ""),
-                f"{users['value']:,}",
-                _error(users),
-                f"{logins['succeeded']:,}",
-                f"{logins['failed']:,}",
-                f"{sum(row['count'] for row in signed['tokens']):,}",
-            )
+            (title, *_row(signed)),
+            *(
+                (f"  {of['region']}", *(("missing",) * 5 if of["figures"] is None else _row(of["figures"])))
+                for of in signed.get("regions", ())
+            ),
         ],
     )
+    if "regions" in signed:
+        _show_regions(signed)
+        return
     if signed["imported_from"] is not None:
         echo(f"Imported from {signed['imported_from']}: no log covers it.")
         return
@@ -97,27 +107,49 @@ async def _month(settings: CommonSettings, month: Month) -> dict[str, Any]:
         if imported is not None:
             result = _imported(imported)
         else:
-            result = await _counted(statistics, settings, month.key)
+            clients = await statistics.active_clients(month.key)
+            result = await counted(statistics, settings, month.key) | {
+                "active_clients": _users(clients),
+                "imported_from": None,
+            }
         after = await statistics.pipeline_status()
+        ledger = await statistics.ledger_id()
     finally:
         await client.close()
+    return {
+        **envelope_of(settings, month),
+        "ledger": ledger,
+        "labels_complete": labels_are_complete(before),
+        "positions": positions(before, after),
+        **result,
+    }
+
+
+def envelope_of(settings: CommonSettings, month: Month) -> dict[str, Any]:
+    """The members that every report has."""
     return {
         "month": month.key,
         "timezone": settings.timezone,
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
         "authtally": version("authtally"),
         "key_prefix": settings.key_prefix,
-        "positions": _positions(before, after),
-        **result,
     }
 
 
-def _positions(before: PipelineStatus, after: PipelineStatus) -> list[dict[str, Any]]:
-    """The positions that the figures cover: everything below `offset`, and nothing from `offset_after` on."""
+def labels_are_complete(status: PipelineStatus) -> bool:
+    """False if realms overflowed: their figures are then those of the realm `__other__`. Totals are not affected."""
+    return not status.overflowed("realm")
+
+
+def positions(before: PipelineStatus, after: PipelineStatus, region: str = "") -> list[dict[str, Any]]:
+    """The positions that the figures cover: everything below `offset`, and nothing from `offset_after` on.
+
+    Another region does not export the ids of its topics.
+    """
     later = {shard.keys.shard: shard.position for shard in after.shards}
     return [
         {
-            "topic": shard.keys.shard.topic,
+            "topic": shard.keys.shard.topic.removeprefix(f"{region}/"),
             "partition": shard.keys.shard.partition,
             "topic_id": shard.meta.get("topic_id", ""),
             "offset": shard.position,
@@ -129,9 +161,12 @@ def _positions(before: PipelineStatus, after: PipelineStatus) -> list[dict[str, 
     ]
 
 
-async def _counted(statistics: Statistics, settings: CommonSettings, month: str) -> dict[str, Any]:
+async def counted(
+    statistics: Statistics, settings: CommonSettings, month: str, *, required: bool = True
+) -> dict[str, Any]:
+    """The figures of a month, in total and by realm. Raises click.ClickException if they are required and missing."""
     held = await statistics.find_periods([month])
-    if month not in held.shards:
+    if required and month not in held.shards:
         raise click.ClickException(f"{month}: the ledger has no figures of this month")
     realms: list[Scope] = []
     if "realm" in settings.users_by and "realm" in settings.counts_by:
@@ -145,11 +180,9 @@ async def _counted(statistics: Statistics, settings: CommonSettings, month: str)
         result[scope] = _figures(active, counts)
     return {
         **result[EVERYTHING],
-        "active_clients": _users(await statistics.active_clients(month)),
         "realms": [
             {"realm": scope.names[0], **result[scope]} for scope in realms if result[scope] != _figures(_NO_USERS, {})
         ],
-        "imported_from": None,
     }
 
 
@@ -189,6 +222,31 @@ def _figures(active: ActiveUsers, counts: Counts | Mapping[tuple[str, ...], int]
     }
 
 
+def _row(figures: Mapping[str, Any]) -> tuple[str, ...]:
+    users, logins = figures["active_users"], figures["logins"]
+    tokens = sum(row["count"] for row in figures["tokens"])
+    return f"{users['value']:,}", _error(users), f"{logins['succeeded']:,}", f"{logins['failed']:,}", f"{tokens:,}"
+
+
+def _show_regions(signed: Mapping[str, Any]) -> None:
+    """The completeness, ledgers and positions of a report over regions."""
+    if not signed["complete"]:
+        echo("NOT COMPLETE: it was signed with --incomplete.")
+    for of in signed["regions"]:
+        notes = [of["state"], *([of["reason"]] if of["reason"] else []), *(["imported"] if of["imported"] else [])]
+        echo(f"Region {of['region']}: ledger {of['ledger'] or 'unknown'}, {', '.join(notes)}.")
+    if apart := [of["region"] for of in signed["regions"] if not of["united"]]:
+        echo(f"Users of several regions may count twice: {', '.join(apart)} exports some users as a number only.")
+    show_table(
+        ("region", "topic", "partition", "covered up to", "lost"),
+        (
+            (of["region"], row["topic"], row["partition"], row["offset"], row["lost"])
+            for of in signed["regions"]
+            for row in of["positions"]
+        ),
+    )
+
+
 def _error(users: Mapping[str, Any]) -> str:
     if users["exact"]:
         return "exact"
@@ -197,4 +255,5 @@ def _error(users: Mapping[str, Any]) -> str:
 
 def _users(active: ActiveUsers) -> dict[str, Any]:
     # A string, because JSON writers print fractions in different ways, and a signature needs identical bytes.
-    return {"value": active.count, "exact": active.exact, "standard_error": f"{active.standard_error:.6f}"}
+    error = None if math.isnan(active.standard_error) else f"{active.standard_error:.6f}"
+    return {"value": active.count, "exact": active.exact, "standard_error": error}

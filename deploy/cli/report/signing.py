@@ -25,6 +25,8 @@ from cryptography.hazmat.primitives.serialization import (
 
 TYPE: Final = "authtally month report"
 VERSION: Final = 1
+REGIONS_VERSION: Final = 2
+"""Of a report over regions, which earlier releases cannot show."""
 ALGORITHM: Final = "Ed25519"
 MAX_BYTES: Final = 64 << 20
 
@@ -45,7 +47,7 @@ def fingerprint(key: Ed25519PublicKey) -> str:
 
 def signed_with(key: Ed25519PrivateKey, result: dict[str, Any]) -> dict[str, Any]:
     """The envelope of a report: `signed` and `signature`."""
-    signed = {"type": TYPE, "version": VERSION, **result}
+    signed = {"type": TYPE, "version": REGIONS_VERSION if "regions" in result else VERSION, **result}
     value = base64.b64encode(key.sign(canonical(signed))).decode()
     return {
         "signed": signed,
@@ -73,8 +75,8 @@ def verified(text: bytes, key: Ed25519PublicKey) -> dict[str, Any]:
         key.verify(value, canonical(signed))
     except (InvalidSignature, ValueError, TypeError) as error:
         raise SignatureError("was changed after it was signed, or was never signed with this key") from error
-    if signed.get("type") != TYPE or signed.get("version") != VERSION:
-        raise SignatureError(f"is signed, but is not an {TYPE} of version {VERSION}")
+    if signed.get("type") != TYPE or signed.get("version") not in (VERSION, REGIONS_VERSION):
+        raise SignatureError(f"is signed, but is not an {TYPE} of version {VERSION} or {REGIONS_VERSION}")
     return signed
 
 

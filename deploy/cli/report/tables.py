@@ -135,6 +135,27 @@ def m2m(answer: Answer) -> None:
     _left_out(answer)
 
 
+def otp_tokens(answer: Answer) -> None:
+    by_day = answer["granularity"] == "day"
+    days = f"{answer['from']} to {answer['to']} by day" if by_day else "now"
+    head(f"One-time-password tokens, {days} ({answer['timezone']})", {**answer, "complete": None})
+    if answer["complete"] is False:
+        echo("Some states of tokens were not counted because of a defect (`unexpected` in `report pipeline`).")
+        echo()
+    counts: dict[tuple[str, ...], dict[str, int]] = {}
+    for item in answer["items"]:
+        row = (item["date"], item["realm"]) if by_day else (item["realm"],)
+        counts.setdefault(row, {})[item["status"]] = item["count"]
+    statuses = list(dict.fromkeys(status for of in counts.values() for status in of))
+    rows = [(*row, *(cell(of.get(name)) for name in statuses)) for row, of in counts.items()]
+    if not by_day and len(counts) > 1:
+        sums = (number(sum(of.get(name, 0) for of in counts.values())) for name in statuses)
+        rows.append(("sum", *sums))
+        echo("A token or user of several realms counts in each, also in the sum.")
+        echo()
+    _table([*(["date"] if by_day else []), "realm", *statuses], rows)
+
+
 def pipeline(answer: Answer) -> None:
     head("Partitions", answer)
     rows = answer["items"]
@@ -156,6 +177,7 @@ TABLES: Final[dict[str, Callable[[Answer], None]]] = {
     "tokens": series,
     "accounts": series,
     "m2m": m2m,
+    "otp-tokens": otp_tokens,
     "pipeline": pipeline,
 }
 
@@ -167,7 +189,7 @@ def head(what: str, answer: Answer) -> None:
     echo(f"{what}: {counted}{waiting}")
     for name, value in (answer.get("filters") or {}).items():
         echo(f"only {name} {value}")
-    said = _regions(answer.get("regions") or ())
+    said = region_lines(answer.get("regions") or ())
     for line in said:
         echo(line)
     if answer.get("complete") is False and not said:
@@ -179,7 +201,7 @@ def head(what: str, answer: Answer) -> None:
     echo()
 
 
-def _regions(regions: Sequence[Answer]) -> list[str]:
+def region_lines(regions: Sequence[Answer]) -> list[str]:
     """A line for each region whose figures are missing, old, or not united with those of others."""
     said = []
     for of in regions:

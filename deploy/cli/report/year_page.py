@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any, Final
 
-from deploy.cli.report.tables import error_of, number, remark
+from deploy.cli.report.tables import error_of, number, region_lines, remark
 from deploy.cli.terminal import printable
 
 Answer = Mapping[str, Any]
@@ -79,8 +79,10 @@ def page(year: Answer) -> str:
 
 
 def _subject(year: Answer) -> str:
-    filters = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in year["filters"].items())
-    return f"{filters or 'The whole deployment'} · days and months in {year['timezone']}"
+    filters = [f"{name.replace('_', ' ')} {value}" for name, value in year["filters"].items()]
+    if year["regions"]:
+        filters.append(f"regions {', '.join(of['region'] for of in year['regions'])}")
+    return f"{', '.join(filters) or 'The whole deployment'} · days and months in {year['timezone']}"
 
 
 def _tiles(of: Answer) -> Iterable[str]:
@@ -165,8 +167,10 @@ def _footer(year: Answer) -> Iterable[str]:
     ]
     if year["realms"] and definition["user_scope"] == ["global"]:
         lines.append("A user of several realms counts once in the total, so realms can add up to more.")
-    if not year["complete"]:
-        lines.append("NOT COMPLETE: some figures lack events or count labels together; see the notes of the api.")
+    regions = region_lines(year["regions"] or ())
+    lines += regions
+    if not year["complete"] and not regions:
+        lines.append("Some labels exceed a limit (MAX_LABELS) and are counted together.")
     lines += [f"{row['month']} is imported from {row['imported']}." for row in year["months"] if row["imported"]]
     lines += year["notes"]
     counted = "nothing counted yet" if newest is None else f"newest counted event {newest}"

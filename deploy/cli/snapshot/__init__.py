@@ -28,6 +28,10 @@ from deploy.progress import progress
 from schemas.ledger.keys import Shard
 from schemas.telemetry import logs
 
+COUNTED: Final = (
+    ". Restore into an empty store (stop the workers before it is emptied, because they begin to count into it at "
+    "once) or under another KEY_PREFIX, or replace what is counted with --replace."
+)
 STARTED: Final = "%Y-%m-%d %H:%M:%S UTC"
 
 T = TypeVar("T")
@@ -36,7 +40,8 @@ T = TypeVar("T")
 def save(settings: WorkerSettings, file: Path, keep: int | None, *, overwrite: bool, as_json: bool) -> None:
     """Write a snapshot. Raises click.ClickException."""
     if keep is not None and not file.is_dir():
-        raise click.UsageError("--keep needs a folder instead of a file name")
+        found = "is no folder" if file.exists() else "does not exist: create it first"
+        raise click.UsageError(f"--keep needs a folder instead of a file name, and {file} {found}")
     path = place_of(file, datetime.now(UTC))
     if path.exists() and not overwrite:
         raise click.ClickException(f"{path}: exists; --overwrite replaces it")
@@ -127,7 +132,7 @@ def restore(
     if planned.refused:
         for reason in planned.refused:
             echo(reason, err=True)
-        raise click.ClickException(f"{file}: nothing was restored")
+        raise click.ClickException(f"{file}: nothing was restored" + (COUNTED if planned.counted else ""))
 
 
 def _print_plan(file: Path, held: Contents, planned: Plan, *, dry_run: bool) -> None:

@@ -42,6 +42,10 @@ class Plan:
     held: dict[str, Held] = field(default_factory=dict)
     remarks: dict[str, str] = field(default_factory=dict)
     refused: list[str] = field(default_factory=list)
+    replace: bool = False
+    """Whether shards that are counted already are restored too."""
+    counted: bool = False
+    """Whether a shard is refused because the store has counted it."""
 
 
 async def plan(
@@ -54,7 +58,7 @@ async def plan(
     replace: bool = False,
 ) -> Plan:
     """Compare the file with settings, store and `logs` (Kafka's partitions; None skips them). Raises RedisError."""
-    found = Plan()
+    found = Plan(replace=replace)
     for key, entry in common_entries(path, settings.key_prefix):
         if not replace and await compared(client, key, entry) == OTHER:
             found.refused.append(f"{key}: the store has another value: delete it, or use --replace")
@@ -72,10 +76,8 @@ async def plan(
             continue
         found.restore.append(tag)
         if held.position not in (None, fields.RESTORING) and not replace:
-            found.refused.append(
-                f"{tag}: the store has it already, up to position {held.position}: "
-                "restore into an empty store or another KEY_PREFIX, or use --replace"
-            )
+            found.counted = True
+            found.refused.append(f"{tag}: the store has it already, up to position {held.position}")
         elif held.anything and held.position is None and not replace:
             found.refused.append(f"{tag}: the store has keys of it, but no position: use --replace")
     return found

@@ -74,7 +74,7 @@ async def restore(
                     pass
                 continue
             of = ShardKeys(settings.key_prefix, shard_of(shards[section]))
-            await begin(client, of, planned.held[section].position)
+            await begin(client, of, planned.held[section].position, replace=planned.replace)
             # Unregistered meanwhile, so that no reader sees incomplete figures.
             await cast(Any, client.srem(registry, section))
             await fill(client, of, entries, of_file.id, done)
@@ -85,12 +85,18 @@ async def restore(
     return done
 
 
-async def begin(client: Client, of: ShardKeys, position: int | None) -> None:
-    """Close a shard at `position`, so that no worker counts into it. Raises InTheWayError."""
+async def begin(client: Client, of: ShardKeys, position: int | None, *, replace: bool = False) -> None:
+    """Close a shard at `position`, so that no worker counts into it; with `replace` at any position.
+
+    Raises InTheWayError.
+    """
     async with connect_to(client, of.position) as line:
-        before = "" if position is None else position
-        if not await _move(line, of, before, fields.RESTORING):
-            raise InTheWayError(f"{of.shard.tag} moved meanwhile: stop the workers, or repeat")
+        while not await _move(line, of, "" if position is None else position, fields.RESTORING):
+            if not replace:
+                raise InTheWayError(f"{of.shard.tag} moved meanwhile: stop the workers, or repeat")
+            # A worker has counted since the plan was made; what it counted is replaced too.
+            found = await line.call("GET", of.position)
+            position = None if found is None else int(found)
 
 
 async def fill(client: Client, of: ShardKeys, entries: Iterable[Entry], snapshot: str, done: Restored) -> None:

@@ -91,7 +91,7 @@ class LifecycleModel(MergedModel):
     async def size(self, statistics: Statistics, keys: Sequence[str]) -> int:
         """Of a union, in as many parts as the chain."""
         held = await statistics.find_periods(keys)
-        (users,) = await statistics.users.count([held.distinct_query(keys, [EVERYTHING])._replace(parts=PARTS)])
+        (users,) = await statistics.distinct.count([held.distinct_query(keys, [EVERYTHING])._replace(parts=PARTS)])
         return users.count
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,16 @@ from typing import Any
 import pytest
 import redis
 
+from api.ledger.client import Client, Command, open_ledger
+from api.ledger.lifecycle import lifecycle_rows
+from api.ledger.statistics import Statistics
 from api.metrics import MERGED_PERIODS
+from api.settings.settings import ApiSettings
 from schemas.ledger import keys
 from schemas.ledger.keys import Shard, ShardKeys
 from schemas.ledger.periods import Week
+from schemas.ledger.scopes import EVERYTHING
+from schemas.settings import read
 from tests.api.conftest import Api, Clock, Serve
 from tests.api.ledger.lifecycle_oracle import FIGURES, Site, deviation, expected_rows, instant, site
 from tests.api.ledger_writer import PREFIX
@@ -270,7 +276,7 @@ async def test_weeks_need_the_days_back_to_the_first_of_a_month(serve: Serve, re
         ({"since/active_on": "1 never"}, "", None, "active_on"),
     ],
 )
-async def test_nobody_is_new_before_users_are_known(
+async def test_no_user_is_new_before_users_are_known(
     serve: Serve, redis_url: str, clock: Clock, meta: dict[str, str], filtered: str, since: str, reason: str
 ) -> None:
     months = ("06-10", "07-01", "08-01", "09-01", "10-01", "11-01")
@@ -335,3 +341,39 @@ async def test_an_empty_ledger_knows_nothing(serve: Serve, redis_url: str, clock
     assert {item["unknown"] for item in answer["items"]} == {"history"}
     future = await ask(api, "/v1/lifecycle?from=2027-01-01&to=2027-02-01")
     assert future["items"] == []
+
+
+class FallingBack:
+    """A client whose store loses the last writes to temporary sketches before it counts them."""
+
+    def __init__(self, client: Client, server: Any) -> None:
+        self._client = client
+        self._server = server
+
+    async def run(self, commands: Sequence[Command]) -> list[Any]:
+        if any(command[0] == "PFCOUNT" for command in commands):
+            base = min(self._server.scan_iter(f"{PREFIX}temporary:*:0.*"))
+            self._server.delete(base)
+            self._server.pfadd(base)
+        return await self._client.run(commands)
+
+    async def ping(self) -> None:
+        await self._client.ping()
+
+    async def close(self) -> None:
+        await self._client.close()
+
+
+async def test_a_store_that_falls_back_ends_the_question(redis_url: str) -> None:
+    """Its base has fewer users than the period that was added to it."""
+    days = [f"2026-11-{day:02}" for day in range(1, 5)]
+    await count(redis_url, [login(f"{day}{NOON}", f"u{user}") for day in days for user in range(50)], exact_up_to=4)
+    settings = read(ApiSettings, auth=("none",), redis_url=redis_url)
+    client = open_ledger(settings)
+    with redis.Redis.from_url(redis_url) as server:
+        statistics = Statistics(FallingBack(client, server), settings)
+        held = await statistics.find_periods(days)
+        base, *periods = (held.distinct_query([day], [EVERYTHING]) for day in days)
+        with pytest.raises(TimeoutError):
+            await lifecycle_rows(statistics.distinct, 4, [base], periods)
+    await client.close()

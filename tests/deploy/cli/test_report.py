@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import threading
@@ -23,10 +24,16 @@ from schemas.ledger import fields, keys
 from schemas.ledger.keys import Shard, ShardKeys
 from schemas.ledger.scopes import EVERYTHING, OTHER, Scope
 from tests.api.ledger_writer import PREFIX, open_ledger
+from tests.api.otp import state, write
 from tests.integration.api_process import ApiProcess
 
 TOKENS = {"reader": ["stats:read"], "stranger": ["jans_stat"]}
 ACME = Scope("realm", ("acme",))
+OTP_LOG = [
+    state("2024-06-10T10:00:00Z", "1", "token_init", "acme", user_id="ada"),
+    state("2024-06-11T10:00:00Z", "2", "token_init", "acme", "globex"),
+    state("2024-06-12T10:00:00Z", "3", "token_init"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +47,7 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     (folder / "tokens.json").write_text(json.dumps(listed))
     with Valkey() as store:
         fill(store.url)
+        asyncio.run(write(store.url, OTP_LOG, retain_days="forever"))
         settings = {"redis_url": store.url, "auth": "static", "auth_tokens_file": str(folder / "tokens.json")}
         with ApiProcess(**settings) as process:
             yield f"http://{process.address}"
@@ -165,7 +173,24 @@ SERIES = [
         id="accounts",
     ),
     pytest.param(("m2m", "--month", "2024-06"), ["all 40 - - 40 -"], id="machines"),
-    pytest.param(("pipeline",), ["1,234 consumed = 1,230 counted + 4 duplicates + 0 ignored + 0 dead."], id="pipeline"),
+    pytest.param(
+        ("otp-tokens",),
+        [
+            "realm total active inactive assigned unassigned active&assigned active&unassigned inactive&assigned "
+            "inactive&unassigned total users",
+            "acme 2 2 0 1 1 1 1 0 0 1",
+            "globex 1 1 0 0 1 0 1 0 0 0",
+            "/:no realm:/ 1 1 0 0 1 0 1 0 0 0",
+            "sum 4 4 0 1 3 1 3 0 0 1",
+        ],
+        id="otp tokens",
+    ),
+    pytest.param(
+        ("otp-tokens", "--realm", "acme", "--from", "2024-06-10", "--to", "2024-06-11"),
+        ["2024-06-10 acme 1 1 0 1 0 1 0 0 0 1", "2024-06-11 acme 2 2 0 1 1 1 1 0 0 1"],
+        id="otp tokens by day",
+    ),
+    pytest.param(("pipeline",), ["1,237 consumed = 1,233 counted + 4 duplicates + 0 ignored + 0 dead."], id="pipeline"),
 ]
 
 

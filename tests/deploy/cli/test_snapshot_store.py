@@ -19,6 +19,7 @@ from click.testing import CliRunner, Result
 
 from deploy.cli.main import main
 from deploy.cli.snapshot.lease import InTheWayError, Lease, alone
+from deploy.cli.snapshot.restoring import begin
 from deploy.demo.servers import Valkey
 from schemas.ledger import fields, keys
 from schemas.ledger.keys import Shard, ShardKeys
@@ -235,12 +236,25 @@ def test_a_shard_that_is_counted_already_gives_way_only_to_replace(origin: tuple
     for said in (
         "auth.logins-3: the store has it already, up to position 3000",
         "authtally:imported: the store has another",
+        "nothing was restored. Restore into an empty store (stop the workers before",
+        "--replace.",
     ):
         assert said in refused.output
     assert contents(redis_url) == before
 
     assert restore(redis_url, file, "--replace").exit_code == 0
     assert contents(redis_url) == contents(url)
+
+
+async def test_replace_closes_a_shard_that_a_worker_moved_since_the_plan(redis_url: str) -> None:
+    of = ShardKeys(PREFIX, LOGINS)
+    async with redis.asyncio.Redis.from_url(redis_url) as client:
+        await client.set(of.position, 3_001)
+        with pytest.raises(InTheWayError, match="moved meanwhile"):
+            await begin(client, of, 3_000)
+        assert await client.get(of.position) == b"3001"
+        await begin(client, of, 3_000, replace=True)
+        assert await client.get(of.position) == str(fields.RESTORING).encode()
 
 
 @pytest.mark.parametrize(

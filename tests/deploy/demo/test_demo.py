@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 import signal
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -141,12 +142,32 @@ def test_it_runs_until_it_is_stopped(places: dict[str, str], stop: signal.Signal
     assert pasted is not None
     answer = subprocess.run(shlex.split(pasted[0]), capture_output=True, text=True, timeout=10, check=True)
     assert json.loads(answer.stdout)["response"]
-
     demo.process.send_signal(stop)
 
     assert demo.process.wait(20) == 0, demo.text
     assert not accepts(demo.port)
     assert [pid for pid in children.values() if Path(f"/proc/{pid}").exists()] == []
+
+
+def test_commands_use_the_demo_after_its_settings_file(places: dict[str, str]) -> None:
+    demo = RunningDemo(places)
+    line = re.search(r"^\. (/\S+)$", demo.text, re.MULTILINE)
+    assert line is not None
+    assert stat.S_IMODE(Path(line[1]).stat().st_mode) == 0o600
+    printed = {}
+    # The environment has a setting of another ledger, which must not count.
+    for tool in ("report pipeline", "positions show", "worker --check", "api --check"):
+        command = f"{line[0]} && authtally {tool} --json"
+        done = subprocess.run(
+            ("sh", "-c", command), env=places, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert done.returncode == 0, (tool, done.stdout + done.stderr)
+        printed[tool] = json.loads(done.stdout)
+    earlier = sum(item["position"] for item in printed["report pipeline"]["items"])
+    later = sum(shard["position"] for shard in printed["positions show"]["shards"])
+    assert int(EVENTS) <= earlier <= later
+    demo.process.send_signal(signal.SIGINT)
+    assert demo.process.wait(20) == 0, demo.text
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

@@ -27,6 +27,7 @@ from tests.qualification.bench import (
     load,
     merged_periods,
     popular,
+    regions,
     token_flood,
     worker_speed,
 )
@@ -211,6 +212,24 @@ def _day(quick: bool, console: Console, _: Path) -> Found:
     return day.measure(quick, console.print)
 
 
+def _regions(quick: bool, console: Console, _: Path) -> Found:
+    found = regions.measure(quick, console.print)
+    rows = [
+        (
+            row["name"],
+            f"{row['answers']:,}",
+            f"{row['median_ms']:.0f}",
+            f"{row['p99_ms']:.0f}",
+            f"{row['refused']:.1%}",
+            f"{row['complete']:.0%}",
+        )
+        for row in found["rows"]
+    ]
+    columns = ("", "answers", "median ms", "p99 ms (goal ≤ 2,000)", "503 (goal ≤ 5 %)", "complete")
+    _table(console, f"{found['clients']} clients on the dashboard of {found['regions']} regions", columns, rows)
+    return found
+
+
 def _accuracy(quick: bool, console: Console, out: Path) -> Found:
     size = accuracy.QUICK if quick else accuracy.FULL
     found = asyncio.run(accuracy.measure(size, console.print, pipeline=True))
@@ -239,6 +258,7 @@ PARTS: Final[dict[str, Callable[[bool, Console, Path], Found]]] = {
     "merged": _merged,
     "popular": _popular,
     "day": _day,
+    "regions": _regions,
     "growth": _growth,
     "accuracy": _accuracy,
 }
