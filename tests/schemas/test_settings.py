@@ -10,6 +10,7 @@ from pydantic_settings import BaseSettings
 
 from aggregator.settings import WorkerSettings
 from api.dialects import auth0, linotp, own
+from api.dialects.own import exports
 from api.ingest import senders
 from api.settings import token_file
 from api.settings.settings import ApiSettings
@@ -202,7 +203,7 @@ def test_a_misspelt_scope_in_the_token_file_is_a_fault(
 
 
 def test_the_scopes_of_the_token_file_are_those_of_the_routes() -> None:
-    assert set(token_file.SCOPES) == {own.READ, own.METRICS, auth0.SCOPE, linotp.SCOPE, senders.SCOPE}
+    assert set(token_file.SCOPES) == {own.READ, own.METRICS, exports.SCOPE, auth0.SCOPE, linotp.SCOPE, senders.SCOPE}
 
 
 BAD_FILES = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import time
 from collections.abc import Mapping
 from email.message import Message
 from http.client import HTTPException
@@ -23,6 +24,9 @@ from schemas.connections.urls import masked_url, split_url
 from schemas.settings import PREFIX
 
 TIMEOUT_S: Final = 30.0
+REPEATS: Final = 8
+MAX_WAIT_S: Final = 2
+"""Longest Retry-After for which the command waits itself."""
 MAX_BYTES: Final = 64 << 20
 WRONG_QUESTION: Final = 2
 SCOPE: Final = "stats:read"
@@ -132,8 +136,30 @@ def token_of(settings: ReportSettings, file: str | None) -> str:
     return token
 
 
+class BusyError(click.ClickException):
+    """The api asks for a pause."""
+
+    def __init__(self, why: str, wait_s: int) -> None:
+        super().__init__(why)
+        self.wait_s = wait_s
+
+
 def ask(api: Api, path: str, parameters: Mapping[str, str]) -> dict[str, Any]:
-    """The answer's JSON. Raises click.ClickException with the remedy."""
+    """The answer's JSON. Raises click.ClickException with the remedy.
+
+    A question that misses the api's deadline is repeated: the api keeps what it has merged by then.
+    """
+    for _ in range(REPEATS):
+        try:
+            return _ask_once(api, path, parameters)
+        except BusyError as busy:
+            if not 0 < busy.wait_s <= MAX_WAIT_S:
+                raise
+            time.sleep(busy.wait_s)
+    return _ask_once(api, path, parameters)
+
+
+def _ask_once(api: Api, path: str, parameters: Mapping[str, str]) -> dict[str, Any]:
     url = f"{api.url}{path}" + (f"?{urlencode(parameters)}" if parameters else "")
     headers = {"Accept": "application/json"} | ({"Authorization": f"Bearer {api.token}"} if api.token else {})
     try:
@@ -175,9 +201,10 @@ def refusal(api: Api, status: int, headers: Mapping[str, str], body: bytes) -> c
     if status == 403:
         return click.ClickException(f"{api.shown} does not allow this token to read it: {detail or f'needs {SCOPE}'}")
     if status in (429, 503):
-        wait = headers.get("Retry-After")
+        wait = headers.get("Retry-After", "")
         result = detail or ("too many requests." if status == 429 else "the ledger cannot be read now.")
-        return click.ClickException(f"{api.shown}: {result}" + (f" Try again in {wait} s." if wait else ""))
+        why = f"{api.shown}: {result}" + (f" Try again in {wait} s." if wait else "")
+        return BusyError(why, int(wait) if wait.isdecimal() else 0)
     if status == 400 and detail:
         return WrongQuestionError(detail)
     if status in (301, 302, 303, 307, 308):
