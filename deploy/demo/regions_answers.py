@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
@@ -13,7 +14,7 @@ from urllib.parse import quote
 from rich.console import Console
 
 from deploy.demo import answers
-from deploy.demo.processes import Children
+from deploy.demo.processes import Children, DemoError
 from deploy.demo.region import MIN_USERS
 from deploy.demo.sample_events import SampleEvents
 from deploy.demo.sources import Sent
@@ -23,6 +24,24 @@ from schemas.ledger.scopes import EVERYTHING
 Played = Sequence[tuple[Children, SampleEvents]]
 
 ALL: Final = "region=all"
+MET_TIMEOUT_S: Final = 60.0
+"""More than the time between two probes of a peer and the life of an incomplete answer in the cache."""
+POLL_S: Final = 0.25
+
+
+def wait_until_met(played: Played) -> None:
+    """Wait until each api accepts all others: one without counts was refused. Raises DemoError."""
+    for children, _ in played:
+        deadline = time.monotonic() + MET_TIMEOUT_S
+        while True:
+            children.check()
+            items = json.loads(children.get("/v1/regions"))["items"]
+            others = {item["region"]: item.get("refusal") or item.get("error") or item["state"] for item in items}
+            if all(item["state"] == "current" for item in items) and len(items) == len(played):
+                break
+            if time.monotonic() > deadline:
+                raise DemoError(f"The regions do not answer together, as {children.url}/v1/regions says: {others}")
+            time.sleep(POLL_S)
 
 
 def report(played: Played, seconds: float, console: Console) -> None:
@@ -65,11 +84,7 @@ def _over_regions(children: Children, samples: Sequence[SampleEvents]) -> Iterat
     path = f"/v1/active-users?granularity=month&{days}&{ALL}"
     logins = f"/v1/logins?granularity=month&{days}&{ALL}"
     try:
-        users: dict[str, Any] = json.loads(children.get(path))
-        counted = json.loads(children.get(logins))
-        states = [of["state"] for answer in (users, counted) for of in answer["regions"]]
-        if states != ["current"] * 2 * len(samples):
-            yield f"{path}: the regions are {states}"
+        users, counted = _whole(children, path), _whole(children, logins)
         for item in users["items"]:
             yield from (f"{path}: {line}" for line in _united(item, samples))
         found = Counter({item["period"]: item["succeeded"] for item in counted["items"]})
@@ -83,6 +98,19 @@ def _over_regions(children: Children, samples: Sequence[SampleEvents]) -> Iterat
     for month in sorted(published | found):
         if found[month] != published[month]:
             yield f"{logins}: {month} has {found[month]} logins, published {published[month]}"
+
+
+def _whole(children: Children, path: str) -> dict[str, Any]:
+    """The answer in which every region is current: on a busy machine one can be late. Raises DemoError."""
+    deadline = time.monotonic() + MET_TIMEOUT_S
+    while True:
+        answer: dict[str, Any] = json.loads(children.get(path))
+        states = {of["region"]: of["state"] for of in answer["regions"]}
+        if set(states.values()) == {"current"}:
+            return answer
+        if time.monotonic() > deadline:
+            raise DemoError(f"{children.url}{path}: the regions are {states}")
+        time.sleep(POLL_S)
 
 
 def _united(item: dict[str, Any], samples: Sequence[SampleEvents]) -> Iterator[str]:

@@ -97,6 +97,7 @@ def _run_regions(options: Options, console: Console, ready: Event) -> int:
             sent = _play(*played[0])
             for children, sample in played[1:]:
                 _play(children, sample, with_sources=False)
+            regions_answers.wait_until_met(played)
             regions_answers.report(played, time.monotonic() - began, console)
             ready.set()
             if options.then_exit:
