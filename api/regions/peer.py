@@ -72,7 +72,7 @@ class Peer:
 
     def __init__(self, entry: PeerEntry, check: Check, clock: Clock) -> None:
         self.name = entry.name
-        self._url = entry.url.rstrip("/")
+        self.url = entry.url.rstrip("/")
         self._check = check
         self._clock = clock
         self.circuit = Circuit(clock.monotonic)
@@ -187,7 +187,7 @@ class Peer:
             async with (
                 asyncio.timeout(timeout_s),
                 self._session.request(
-                    method, self._url + path, data=body, headers=headers, allow_redirects=False
+                    method, self.url + path, data=body, headers=headers, allow_redirects=False
                 ) as response,
             ):
                 if response.status != 200:

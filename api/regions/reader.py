@@ -209,7 +209,9 @@ class PeerReader:
                 return found
             self._peer.record_lie()
             self.reason = "invalid"
-        return {name: union for name, of in kept.items() if (union := self._stand_in(of)) is not None}
+        # Looked up again: a refusal has dropped what was kept.
+        stand_ins = {name: self._stand_in(self._kept.get(self.name, name, UnionExport)) for name in requests}
+        return {name: union for name, union in stand_ins.items() if union is not None}
 
     async def _one(self, name: str, request: ExportRequest, of: Callable[[Export], T], kind: Any) -> T | None:
         """One part of an export, or its stand-in."""

@@ -7,6 +7,7 @@ import secrets
 from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
+import structlog
 from aiohttp import web
 
 from api.auth.principal import Principal
@@ -25,8 +26,12 @@ from api.regions.regional import RegionalStatistics
 from api.regions.wire import Identity, UnionExport
 from api.settings.peers_file import ALL
 from api.settings.settings import ApiSettings
+from schemas.connections.urls import is_in_the_clear
 from schemas.ledger.keys import temporary
+from schemas.settings import PREFIX
 from schemas.time.clock import Clock
+
+log = structlog.get_logger(__name__)
 
 EVERY: Final = (ALL,)
 
@@ -52,6 +57,13 @@ class Regions:
 
     async def lifespan(self, _: web.Application) -> AsyncIterator[None]:
         for peer in self.peers.values():
+            if is_in_the_clear(peer.url):
+                log.warning(
+                    "asked in the clear, so answers can be forged",
+                    setting=f"{PREFIX}PEERS_FILE",
+                    peer=peer.name,
+                    use="https",
+                )
             await peer.start()
         yield
         await asyncio.gather(*(peer.close() for peer in self.peers.values()))

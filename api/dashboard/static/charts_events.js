@@ -149,7 +149,7 @@ async function lag(asker, chosen) {
   const { items, total } = await askPipeline(asker, chosen);
   return {
     hint: `${number(total.lag)} offsets behind in ${items.length} partitions, of the whole deployment`,
-    kind: "name", first: "Partition", x: items.map((item) => `${item.topic}-${item.partition}`),
+    kind: "name", first: "Partition", x: items.map((item) => `${item.region ? `${item.region}: ` : ""}${item.topic}-${item.partition}`),
     series: [{ id: "lag", name: "Offsets behind", kind: "bar", color: 6, values: items.map((item) => item.lag) }],
     empty: !items.length
       ? "No partition was counted yet."

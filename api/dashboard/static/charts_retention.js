@@ -4,7 +4,7 @@ import { lengthOf, months, monthText, spanText } from "./dates.js";
 import { laterText } from "./heat_map.js";
 import { byOf, figureCells, figureColumns, figureOf, figureText, inWords, isWeek, listed, NEW, PERIODS, periodText, sinceText, wholeSpan } from "./lifecycle.js";
 import { ownRegionOnly } from "./models.js";
-import { decimal, exactness, percent } from "./text.js";
+import { decimal, exactness, lessText, percent } from "./text.js";
 
 /** The most periods after a cohort's own: the API has a deadline per answer. */
 const MOST_AGES = { week: 13, month: 24 };
@@ -52,7 +52,7 @@ function cellOf(item, each, cohort, by) {
 
 /** " (42.9% ± 3.1 points in 95 of 100 cases)" */
 function accuracyText(retained, rate) {
-  if (rate.fewerThan !== null) return ` (less than ${percent(rate.fewerThan)})`;
+  if (rate.fewerThan !== null) return ` (less than ${lessText(rate.fewerThan)})`;
   if (rate.value === null) return retained.exact ? "" : retained.value === null ? "" : ` (${exactness(retained)})`;
   if (rate.exact) return ` (${percent(rate.value)}, exact)`;
   if (rate.standard_error === null) return ` (${percent(rate.value)})`;

@@ -2,6 +2,7 @@
 
 import { monthOf } from "./dates.js";
 import { periodsOf, pieces } from "./ranges.js";
+import { regionCaveat } from "./regions.js";
 
 /**
  * @typedef {import("./filters.js").Chosen} Chosen
@@ -78,8 +79,10 @@ export async function usersOver(/** @type {Asker} */ asker, /** @type {Span} */ 
   };
 }
 
-/** The caveats of an answer: incomplete labels, and settings that changed within the days. */
+/** The caveats of an answer: regions that it lacks, incomplete labels, and settings that changed within the days. */
 export function caveats(answer) {
   const since = Object.entries(answer.since ?? {}).map(([name, time]) => `${name} has its present value since ${time.slice(0, 10)}`);
-  return [...(answer.complete === false ? ["some labels overflowed and count as Other"] : []), ...since];
+  const regions = (answer.regions ?? []).filter(({ state, imported }) => state !== "current" || imported).map(regionCaveat);
+  const labels = answer.complete === false && !regions.length ? ["some labels overflowed and count as Other"] : [];
+  return [...regions, ...labels, ...since];
 }

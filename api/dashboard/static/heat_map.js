@@ -149,7 +149,7 @@ const isBound = ({ retained, rate }) => rate.fewerThan !== null || retained.fewe
 /** @param {Cell} cell */
 function cellText({ retained, rate }) {
   if (rate.value !== null) return wholePercent(rate.value);
-  if (rate.fewerThan !== null) return `<${wholePercent(rate.fewerThan)}`;
+  if (rate.fewerThan !== null) return `<${wholePercent(Math.ceil(rate.fewerThan * 100) / 100)}`;
   return retained.fewerThan === null ? "–" : `<${number(retained.fewerThan)}`;
 }
 

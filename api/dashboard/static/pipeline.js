@@ -118,8 +118,9 @@ export class Pipeline extends Part {
 
   table() {
     if (!this.model) return null;
-    const columns = COLUMNS.map(([name, kind]) => ({ name: name.replaceAll("_", " "), raw: name, kind }));
+    const shown = this.model.items.some((item) => item.region) ? [["region", "name"], ...COLUMNS] : COLUMNS;
+    const columns = shown.map(([name, kind]) => ({ name: name.replaceAll("_", " "), raw: name, kind }));
     const text = (item, [name, kind]) => (kind === "text" && item[name] ? momentText(this.zone, new Date(item[name])) : item[name]);
-    return { columns, rows: this.model.items.map((item) => COLUMNS.map((column) => text(item, column))) };
+    return { columns, rows: this.model.items.map((item) => shown.map((column) => text(item, column))) };
   }
 }

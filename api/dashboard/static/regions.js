@@ -10,7 +10,7 @@ const REASONS = {
   same_ledger: "the same ledger as here", repeated_ledger: "the same ledger as another region", exact_up_to: "another limit of exact counts",
 };
 
-/** @typedef {{region: string, state: "current"|"stand_in"|"missing", age_s?: number, reason?: string, not_united?: boolean}} RegionState */
+/** @typedef {{region: string, state: "current"|"stand_in"|"missing", age_s?: number, reason?: string, not_united?: boolean, imported?: boolean}} RegionState */
 
 /** Fills the filter; it is hidden where the bearer sees one region only. @param {HTMLSelectElement} select */
 export function regionOptions(select, own, names, chosen) {
@@ -32,6 +32,10 @@ export const regionText = (chosen) =>
 /** Whether the filter has several regions. */
 export const isOverRegions = ({ region }) => region === "all" || region.includes(",");
 
+/** @param {RegionState} of a region that is not current, or has imported months */
+export const regionCaveat = ({ region, state }) =>
+  state === "missing" ? `without region ${region}` : state === "stand_in" ? `earlier figures of region ${region}` : `without the imported months of region ${region}`;
+
 /** The worst state of each region that the answers of a refresh have. */
 export class RegionStates {
   constructor() {
@@ -46,8 +50,8 @@ export class RegionStates {
       const states = ["current", "stand_in", "missing"];
       const worse = !before || states.indexOf(each.state) > states.indexOf(before.state) ||
         (each.state === before.state && (each.age_s ?? 0) > (before.age_s ?? 0));
-      const notUnited = Boolean(each.not_united || before?.not_united);
-      this.found.set(each.region, { ...(worse ? each : before), not_united: notUnited });
+      const either = (name) => Boolean(each[name] || before?.[name]);
+      this.found.set(each.region, { ...(worse ? each : before), not_united: either("not_united"), imported: either("imported") });
     }
   }
 
@@ -55,10 +59,11 @@ export class RegionStates {
   sentences(now) {
     const said = [];
     const apart = [];
-    for (const { region, state, age_s: age, reason, not_united: notUnited } of this.found.values()) {
+    for (const { region, state, age_s: age, reason, not_united: notUnited, imported } of this.found.values()) {
       const why = reason ? ` (${REASONS[reason] ?? reason})` : "";
-      if (state === "missing") said.push(`Region ${region} is missing${why}: the figures are those of the others.`);
-      if (state === "stand_in") said.push(`Region ${region} does not answer${why}: its figures are of ${agoText(new Date(now - age * 1000))}.`);
+      if (state === "missing") said.push(`Figures lack region ${region}${why}.`);
+      if (state === "stand_in") said.push(`Figures of region ${region} are of ${agoText(new Date(now - age * 1000))}${why}.`);
+      if (imported) said.push(`Figures lack the imported months of region ${region}.`);
       if (notUnited) apart.push(region);
     }
     if (apart.length) said.push(`Users of several regions may count twice: ${apart.join(", ")} exports some users as a number only.`);

@@ -1,6 +1,6 @@
 // Figures as a table, for screen readers and exact reading, and as CSV.
 
-import { decimal, fewerText, make, nameElement, number, percent } from "./text.js";
+import { decimal, fewerText, lessText, make, nameElement, number, percent } from "./text.js";
 
 /**
  * @typedef {{name: string, raw?: string, kind?: "name"|"number"|"share"|"text"}} Column
@@ -32,7 +32,7 @@ function cell(value, column, first) {
   } else if (value === null || value === undefined) {
     element.textContent = "–";
   } else if (typeof value === "object") {
-    element.textContent = value.lessThan === undefined ? fewerText(value.fewerThan) : `less than ${percent(value.lessThan)}`;
+    element.textContent = value.lessThan === undefined ? fewerText(value.fewerThan) : `less than ${lessText(value.lessThan)}`;
   } else {
     if (column.kind !== "number") element.className = "text";
     element.append(nameElement(value));

@@ -46,6 +46,9 @@ export function exactness(figure) {
   return `± ${number(off)} in 95 of 100 cases (standard error ${FINE.format(figure.standard_error)})`;
 }
 
+/** A share that stands for a figure too: rounded up, since a lower one would not be a bound. */
+export const lessText = (bound) => PERCENT.format(Math.ceil(bound * 1000) / 1000);
+
 /** The bound that stands for a figure which is too small against its error. */
 export const fewerText = (bound) => `fewer than ${number(bound)}`;
 

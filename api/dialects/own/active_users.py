@@ -89,6 +89,7 @@ OPERATION: Final = Operation(
     "standard error. At most 400 days by day and week.",
     ActiveUsers,
     PARAMETERS,
+    regional=True,
 )
 
 

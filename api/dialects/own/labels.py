@@ -53,6 +53,7 @@ OPERATION: Final = Operation(
     "The labels that the bearer sees, sorted; nodes only for bearers of all realms.",
     Labels,
     PARAMETERS,
+    regional=True,
 )
 
 

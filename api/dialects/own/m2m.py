@@ -112,6 +112,7 @@ OPERATION: Final = Operation(
     "Access tokens of the client_credentials grant, by client.",
     M2m,
     PARAMETERS,
+    regional=True,
 )
 
 

@@ -25,5 +25,5 @@ class Operation(NamedTuple):
     description: str
     answer: type[Struct]
     parameters: Sequence[Parameter[Any]] = ()
-    regional: bool = True
+    regional: bool = False
     """Whether it can be asked over regions."""

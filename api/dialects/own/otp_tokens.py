@@ -82,7 +82,6 @@ OPERATION: Final = Operation(
     "omitted. Always of the region that answers: inventories of regions stay apart.",
     OtpTokens,
     PARAMETERS,
-    regional=False,
 )
 
 

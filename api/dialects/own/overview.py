@@ -56,6 +56,7 @@ OPERATION: Final = Operation(
     "`unattributed`; in CSV it is a figure of its own.",
     Overview,
     PARAMETERS,
+    regional=True,
 )
 NO_USERS: Final[dict[str, Any]] = {"value": None, "exact": False, "standard_error": None}
 

@@ -99,6 +99,7 @@ OPERATION: Final = Operation(
     "consumed = counted + duplicates + ignored + dead. Invalid times and numbers of the ledger are null; the rest of "
     "the answer stays. Not for bearers limited to realms.",
     Pipeline,
+    regional=True,
 )
 
 

@@ -55,7 +55,6 @@ OPERATION: Final = Operation(
     "The regions that answer together, and their state",
     "Only regions that the bearer sees: a token without `regions` sees the one that answers.",
     RegionStates,
-    regional=False,
 )
 
 

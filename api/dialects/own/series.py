@@ -136,6 +136,7 @@ class CounterSeries(NamedTuple):
             f"a label.{by_client if FAILED in self.counters else ''}",
             self.answer,
             (window.FROM, window.TO, *filters.PARAMETERS, GRANULARITY, self.group_by, LIMIT),
+            regional=True,
         )
 
     def measured(self, words: Collection[str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -14,6 +15,8 @@ REASONS: Final = {
     "users_by": "when USERS_BY got its present value",
     "active_on": "when ACTIVE_ON got its present value",
 }
+SHOWN_ERROR: Final = 0.0005
+"""Smaller errors would be rounded to 0."""
 AGES_ABREAST: Final = 6
 """Ages beside each other, so that a table fits a terminal of 80 columns."""
 NOT_OVER: Final = "*"
@@ -88,13 +91,14 @@ def _figure(figure: Answer) -> str:
     if figure["value"] is None:
         return "-"
     error = figure["standard_error"]
-    return f"{figure['value']:,}" + (f" ±{error:.1%}" if error else "")
+    return f"{figure['value']:,}" + (f" ±{error:.1%}" if error and error >= SHOWN_ERROR else " ±<0.1%" if error else "")
 
 
 def _share(cell: Answer) -> str:
     rate, mark = cell["rate"], "" if cell["ended"] else NOT_OVER
     if rate["less_than"] is not None:
-        return f"<{100 * rate['less_than']:.1f}{mark}"
+        # Rounded up: a lower number would not be a bound.
+        return f"<{math.ceil(1000 * rate['less_than']) / 10:.1f}{mark}"
     if rate["value"] is None:
         return "-"
     error = rate["standard_error"]

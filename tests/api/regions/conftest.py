@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import json
 import socket
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
@@ -207,14 +208,14 @@ def has_met_its_peers(region: Region) -> bool:
     return all(peer.state.identity and not peer.state.error and not peer.circuit.is_open for peer in peers)
 
 
-async def serve(stack: AsyncExitStack, between: Between) -> Between:
+async def serve(stack: AsyncExitStack, between: Between, tls: ssl.SSLContext | None = None) -> Between:
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", between.forward)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    between.url = "http://{}:{}".format(*runner.addresses[0])
+    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()
+    between.url = "http{}://{}:{}".format("" if tls is None else "s", *runner.addresses[0])
     return between
 
 

@@ -98,8 +98,9 @@ async def test_exports_need_their_scope_and_all_realms(three: dict[str, Region],
     assert (await eu.api.get(PATH, "peer")).status == 403, "the scope of exports opens no statistics"
 
 
-async def test_live_and_otp_tokens_are_of_the_own_region(three: dict[str, Region]) -> None:
-    answer = await three["eu"].api.get("/v1/otp-tokens?region=us", "all")
+@pytest.mark.parametrize("path", ["/v1/otp-tokens", "/v1/lifecycle", "/v1/retention", "/v1/metrics", "/v1/regions"])
+async def test_other_routes_are_of_the_own_region(three: dict[str, Region], path: str) -> None:
+    answer = await three["eu"].api.get(f"{path}?region=us", "all")
     assert answer.status == 400
     assert "`region` is not a parameter of this route" in answer.json["detail"]
 

@@ -5,18 +5,25 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import ssl
 import time
 from collections.abc import Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
 
 from api.ledger.merged_store import DENSE_BYTES
+from api.regions.peer import Peer
+from api.settings.peers_file import PeerEntry
 from deploy.demo.servers import Valkey
 from schemas.ledger import keys
-from tests.api.regions.conftest import Change, Region, Start
+from schemas.time.clock import SYSTEM
+from tests.api.regions.conftest import Between, Change, Region, Start, serve
 from tests.api.worker import count, login
+from tests.certificates import Authority
 from tests.conftest import wait_until_async
 
 PATH = "/v1/active-users?from=2026-10-01&to=2026-10-31&granularity=month&region=all"
@@ -315,6 +322,24 @@ async def test_a_token_that_the_peer_does_not_know(two: tuple[Region, Region], t
     (tmp_path / "peer.token").write_text("peer\n")
     await wait_until_async(lambda: not peer.state.error, 60)
     assert (await eu.whole(PATH))["complete"]
+
+
+async def test_tls_by_the_named_authority_and_no_other(two: tuple[Region, Region], tmp_path: Path) -> None:
+    eu, us = two
+    authority, other = Authority(tmp_path, "peers"), Authority(tmp_path, "other")
+    shown = authority.sign("us")
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(shown.certificate, shown.key)
+    regions = eu.services.regions
+    async with AsyncExitStack() as stack:
+        secured = await serve(stack, Between(us.between.target), tls)
+        for ca, error in ((authority.file, ""), (other.file, "tls"), ("", "tls")):
+            entry = PeerEntry("us", secured.url, str(tmp_path / "peer.token"), str(ca))
+            peer = Peer(entry, regions._check, SYSTEM)
+            stack.push_async_callback(peer.close)
+            await peer.start()
+            await wait_until_async(lambda peer=peer: peer.state.identity is not None or peer.state.error, 60)  # type: ignore[misc]
+            assert peer.state.error == error, ca
 
 
 async def test_different_settings_of_real_ledgers(start: Start, stores: list[Valkey]) -> None:
