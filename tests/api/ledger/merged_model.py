@@ -191,12 +191,15 @@ class InterruptedClient:
     def __init__(self, client: Client, world: World) -> None:
         self._client = client
         self._world = world
+        self._happening = asyncio.Lock()
         self.plan: list[list[Act]] = []
         """By number of the pipeline."""
 
     async def run(self, commands: Sequence[Command]) -> list[Any]:
-        for act in self.plan.pop(0) if self.plan else ():
-            await self._world.act(act)
+        # A reader sends several pipelines at the same time; things happen one after the other, each as a whole.
+        async with self._happening:
+            for act in self.plan.pop(0) if self.plan else ():
+                await self._world.act(act)
         return await self._client.run(commands)
 
     async def ping(self) -> None:
