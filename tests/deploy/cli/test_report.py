@@ -286,7 +286,7 @@ class Other(BaseHTTPRequestHandler):
         if status == "302":
             self.send_header("Location", "http://elsewhere.example/")
         if status == "503":
-            self.send_header("Retry-After", "7")
+            self.send_header("Retry-After", "1" if "soon" in rest else "7")
         body = b'{"as_of":{}}' if "half" in rest else b"<html>"
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -323,6 +323,28 @@ def test_any_answer_of_a_server_is_reported(other: str, path: str, why: str) -> 
     failed = run(other + path)
     assert failed.exit_code == 1
     assert why in failed.output
+
+
+class Busy(Other):
+    """Unavailable at first, as an api that has not merged a closed period in time."""
+
+    asked = 0
+
+    def do_GET(self) -> None:
+        type(self).asked += 1
+        self.path = "/503/soon" if self.asked < 3 else "/200/half"
+        super().do_GET()
+
+
+def test_a_short_pause_is_waited_for() -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Busy) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        asked = run(f"http://127.0.0.1:{server.server_port}")
+        server.shutdown()
+        thread.join()
+    assert Busy.asked == 3
+    assert "returned an answer that this version cannot print" in asked.output
 
 
 def test_an_api_that_is_not_there_is_named() -> None:
