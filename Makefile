@@ -94,12 +94,13 @@ container: setup
 schemas: setup
 	$(BIN)/python -m schemas.json_schemas
 
+# Extras stay in the locks: pip before 23.3 ignores the pin of a package that another one requires with an extra.
 lock: setup
-	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-emit-find-links --output-file requirements.lock
-	$(BIN)/uv pip compile pyproject.toml deploy/demo/build.in --extra demo --constraints requirements.lock --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links --output-file deploy/demo/requirements.lock
-	$(BIN)/uv pip compile tests/qualification/bench/peers/requirements.in --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-emit-find-links --output-file tests/qualification/bench/peers/requirements.lock
-	$(BIN)/uv pip compile pyproject.toml --extra traces --constraints requirements.lock --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links --output-file deploy/container/runtime.lock
-	$(BIN)/uv pip compile deploy/container/build.in --constraints requirements.lock --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links --output-file deploy/container/build.lock
+	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-header --no-emit-index-url --no-emit-find-links --output-file requirements.lock
+	$(BIN)/uv pip compile pyproject.toml deploy/demo/build.in --extra demo --constraints requirements.lock --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-header --no-annotate --no-emit-index-url --no-emit-find-links --output-file deploy/demo/requirements.lock
+	$(BIN)/uv pip compile tests/qualification/bench/peers/requirements.in --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-header --no-emit-index-url --no-emit-find-links --output-file tests/qualification/bench/peers/requirements.lock
+	$(BIN)/uv pip compile pyproject.toml --extra traces --constraints requirements.lock --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-header --no-annotate --no-emit-index-url --no-emit-find-links --output-file deploy/container/runtime.lock
+	$(BIN)/uv pip compile deploy/container/build.in --constraints requirements.lock --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-header --no-annotate --no-emit-index-url --no-emit-find-links --output-file deploy/container/build.lock
 
 # Static security checks of our code (bandit) and known vulnerabilities of the locked packages (pip-audit). Strict: a
 # package that could not be checked is a failure.
