@@ -43,6 +43,8 @@ PARTITIONS: Final = 8
 USERS: Final = 10_000_000
 DOWN: Final = (0.70, 0.78)
 """Share of the day in which no worker runs."""
+NEAR: Final = 0.005
+"""Share of the day's events that may be published and not counted while the workers keep up."""
 SETTLED: Final = 0.5
 """Share of the day after which the sketches of the day are dense, so that memory must be flat."""
 FLAT_GOAL: Final = 1.15
@@ -63,6 +65,7 @@ class Second(NamedTuple):
     """What was sampled at one time. `worker_bytes` of all workers, 0 while they are down."""
 
     at_s: float
+    published: int
     counted: int
     worker_bytes: int
     store_bytes: int
@@ -70,7 +73,7 @@ class Second(NamedTuple):
 
 @dataclass
 class Asked:
-    """The answers to the dashboard's requests: statuses and milliseconds, by whether workers were catching up."""
+    """The answers to the dashboard's requests: statuses and milliseconds, by whether the workers were behind."""
 
     statuses: Counter[str] = field(default_factory=Counter)
     ms: dict[bool, list[float]] = field(default_factory=lambda: {False: [], True: []})
@@ -109,17 +112,19 @@ def opened(primaries: int) -> Iterator[Ledger]:
         yield Ledger(servers[0], nodes, client)
 
 
-def publish(bootstrap: str, of: Sample, length: Length) -> None:
-    """Publish the day's events at an even pace."""
+def publish(bootstrap: str, of: Sample, length: Length, published: Any) -> None:
+    """Publish the day's events at an even pace; `published` is a shared number of them."""
 
     def paced() -> Iterator[sample.Produced]:
         began = time.monotonic()
         for number, record in enumerate(records(of, length.events)):
             if not number % 1_000:
+                published.value = number
                 time.sleep(max(0.0, began + number * length.seconds / length.events - time.monotonic()))
             yield record
 
     sample.produce(bootstrap, paced())
+    published.value = length.events
 
 
 async def _ask(url: str, paths: Sequence[str], is_over: Callable[[], bool], behind: Callable[[], bool]) -> Asked:
@@ -140,8 +145,8 @@ async def _ask(url: str, paths: Sequence[str], is_over: Callable[[], bool], behi
 class Day:
     """A running day."""
 
-    def __init__(self, kafka: ApacheKafka, ledger: Ledger, of: Sample, length: Length) -> None:
-        self.ledger, self.of, self.length = ledger, of, length
+    def __init__(self, kafka: ApacheKafka, ledger: Ledger, of: Sample, length: Length, published: Any) -> None:
+        self.ledger, self.of, self.length, self.published = ledger, of, length, published
         self._environment = of.environment(
             Stack(kafka, ledger.server, length.events), AUTHTALLY_REDIS_CLUSTER=ledger.is_cluster
         )
@@ -149,6 +154,8 @@ class Day:
         self.seconds: list[Second] = []
         self.began = time.monotonic()
         self.caught_up_s: float | None = None
+        self.lag_before = self.lag_after = self.published_before = 0
+        """Events published and not counted when the outage began and ended; events published at its begin."""
         self.cpu = 0.0
 
     def start(self) -> None:
@@ -167,12 +174,16 @@ class Day:
             raise RuntimeError("a worker died")
         held = sum(rss(process.pid) for process in self.processes)
         counted = consumed(self.ledger.client, self.of.shards)
-        self.seconds.append(Second(time.monotonic() - self.began, counted, held, self.ledger.bytes()))
+        now, published = time.monotonic() - self.began, self.published.value
+        self.seconds.append(Second(now, published, counted, held, self.ledger.bytes()))
         return self.seconds[-1]
 
     def is_behind(self) -> bool:
-        """Whether the workers were down and have not caught up."""
-        return time.monotonic() - self.began > DOWN[0] * self.length.seconds and self.caught_up_s is None
+        """Whether more is published and not counted than NEAR allows, by the last sample."""
+        return bool(self.seconds) and self._lag(self.seconds[-1]) > NEAR * self.length.events
+
+    def _lag(self, at: Second) -> int:
+        return max(0, at.published - at.counted)
 
     async def run(self) -> None:
         """Follow the day to its last event."""
@@ -182,12 +193,13 @@ class Day:
             now = await asyncio.to_thread(self.look)
             share = now.at_s / self.length.seconds
             if DOWN[0] <= share < DOWN[1] and not is_down:
+                self.lag_before, self.published_before = self._lag(now), now.published
                 await asyncio.to_thread(self.stop)
                 is_down = True
             elif share >= DOWN[1] and is_down and not self.processes:
+                self.lag_after = self._lag(now)
                 await asyncio.to_thread(self.start)
-            due = min(self.length.events, share * self.length.events)
-            if share > DOWN[1] and self.caught_up_s is None and now.counted >= 0.99 * due:
+            elif share >= DOWN[1] and self.caught_up_s is None and not self.is_behind():
                 self.caught_up_s = now.at_s - DOWN[1] * self.length.seconds
             if now.counted >= self.length.events:
                 return
@@ -213,10 +225,12 @@ def follow(length: Length, primaries: int, say: Callable[[str], object]) -> dict
         kafka = stack.enter_context(ApacheKafka())
         make_topics(kafka.address, of)
         api = stack.enter_context(ApiProcess(redis_url=ledger.server.url, redis_cluster=ledger.is_cluster, auth="none"))
-        day = Day(kafka, ledger, of, length)
+        context = multiprocessing.get_context("spawn")
+        published = context.Value("q", 0)
+        day = Day(kafka, ledger, of, length, published)
         stack.callback(day.stop)
         day.start()
-        publisher = multiprocessing.get_context("spawn").Process(target=publish, args=(kafka.address, of, length))
+        publisher = context.Process(target=publish, args=(kafka.address, of, length, published))
         publisher.start()
         store_cpu = ledger.cpu_s()
 
@@ -248,7 +262,9 @@ def _found(day: Day, asked: Asked, store_cpu: float) -> dict[str, Any]:
         "events": length.events,
         "factor": 86_400 / length.seconds,
         "caught_up_s": day.caught_up_s,
-        "missed": int((DOWN[1] - DOWN[0]) * length.events),
+        "pace": day.published_before / (DOWN[0] * length.events),
+        "lag_before": day.lag_before,
+        "lag_after": day.lag_after,
         "worker_cpu_s_per_million": day.cpu / length.events * 1e6,
         "store_cpu_s_per_million": store_cpu / length.events * 1e6,
         "store_bytes": settled[-1].store_bytes,
@@ -258,7 +274,7 @@ def _found(day: Day, asked: Asked, store_cpu: float) -> dict[str, Any]:
         "statuses": dict(asked.statuses),
         "ms": {
             name: {"median": statistics.median(times), "most": max(times), "asked": len(times)}
-            for name, times in (("level", asked.ms[False]), ("catching up", asked.ms[True]))
+            for name, times in (("keeping up", asked.ms[False]), ("behind", asked.ms[True]))
             if times
         },
         "seconds": day.seconds,
@@ -294,7 +310,8 @@ def _line(found: dict[str, Any]) -> str:
         for name, of in found["ms"].items()
     )
     return (
-        f"{found['events']:,} events, {found['factor']:.0f} times as fast; {found['missed']:,} events of the outage "
+        f"{found['events']:,} events, {found['factor']:.0f} times as fast; published at {found['pace']:.2f} of the "
+        f"pace; {found['lag_before']:,} events not counted before the outage, {found['lag_after']:,} after it, "
         f"caught up in {found['caught_up_s'] or 0:.0f} s; worker {found['worker_cpu_s_per_million']:.2f}, store "
         f"{found['store_cpu_s_per_million']:.2f} CPU s per million; worker {found['worker_peak_bytes'] / 1e6:.0f} MB "
         f"(late/before {found['worker_growth']:.2f}); store {found['store_bytes'] / 1e6:.0f} MB (late/middle "
