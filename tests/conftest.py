@@ -25,7 +25,7 @@ POLL_S = 0.02
 Server = TypeVar("Server", bound=Valkey)
 
 
-def wait_until(predicate: Callable[[], object], timeout_s: float = 10, what: str = "") -> None:
+def wait_until(predicate: Callable[[], object], timeout_s: float = 30, what: str = "") -> None:
     """Return as soon as `predicate()` is true; fail the test after `timeout_s`."""
     deadline = time.monotonic() + timeout_s
     while not predicate():
