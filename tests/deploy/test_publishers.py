@@ -274,7 +274,7 @@ def test_the_end_of_a_script_sends_what_waits(auth: AuthServer, ingest: Ingest, 
     for _ in range(20):
         auth.do("modifyAccessToken", UPDATE, grant="password", user="alice")
     # A refusal at the end would lose the rest: one attempt is all that it has then.
-    wait_until(lambda: ingest.requests)
+    wait_until(lambda: "publishing fails" in auth.logged())
     assert auth.do("destroy", UPDATE).took_s < NOBODY_WAITS_S
     wait_until(lambda: len({event["id"] for event in ingest.events}) == 20)
 
