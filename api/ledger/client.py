@@ -75,7 +75,12 @@ class ExpiringConnection:
 
     async def read_response(self, *args: Any, **options: Any) -> Any:
         # The replies of a pipeline arrive together, so that reading all of them would be one long turn.
-        await pause()
+        try:
+            await pause()
+        except BaseException:
+            # The next question would take the unread replies for its own.
+            await self.disconnect(nowait=True)  # type: ignore[attr-defined]
+            raise
         return await super().read_response(*args, **options)  # type: ignore[misc]
 
 
