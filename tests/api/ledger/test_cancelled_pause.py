@@ -8,7 +8,6 @@ import pytest
 
 from api.ledger.client import open_url
 
-
 LATE = "for _ = 1, 20000000 do end return 'late'"
 
 
