@@ -16,8 +16,7 @@ from api.inventory.inventory import Inventory, Stream, apply_watermarks
 from api.inventory.maxima import years_of
 from api.inventory.policy_history import RecordingHistory
 from api.inventory.table import VisibleRows, table
-from api.ledger.client import Command
-from api.ledger.users import chunks
+from api.ledger.client import Command, chunks
 from schemas.ledger import fields
 from schemas.ledger.inventory import (
     COUNTED_STATUSES,

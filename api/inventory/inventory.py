@@ -7,9 +7,8 @@ from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from api.ledger.client import Client, Command
+from api.ledger.client import Client, Command, chunks
 from api.ledger.statistics import Statistics
-from api.ledger.users import chunks
 from api.turns import pause
 from schemas.ledger import fields
 from schemas.ledger.inventory import (

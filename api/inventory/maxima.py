@@ -11,8 +11,7 @@ from zoneinfo import ZoneInfo
 
 from api.inventory.inventory import Inventory, RowsDeletedError, Stream
 from api.inventory.table import Table, VisibleRows
-from api.ledger.client import Command
-from api.ledger.users import chunks
+from api.ledger.client import Command, chunks
 from api.turns import pause
 from schemas.ledger.inventory import (
     COUNTED_STATUSES,

@@ -10,8 +10,7 @@ from typing import Final, NamedTuple
 
 from api.inventory.inventory import MAX_COMMANDS, Inventory, RowsDeletedError, Stream
 from api.inventory.table import Table
-from api.ledger.client import Command
-from api.ledger.users import chunks
+from api.ledger.client import Command, chunks
 from api.turns import pause
 from schemas.ledger.inventory import ROWS_PER_CHUNK, from_micros, micros, row_times
 

@@ -12,17 +12,16 @@ from contextlib import asynccontextmanager
 from itertools import count
 from typing import Final, NamedTuple
 
-from api.ledger.client import Command
+from api.ledger.client import chunks
+from api.ledger.distinct_query import DistinctQuery
 from api.ledger.lifecycle_figures import Cohort, Figure, Pair, Row, active_figure
-from api.ledger.loaded_users import load, temporary_keys, write
+from api.ledger.loaded_users import LOST, estimate, load, temporary_keys, write
 from api.ledger.temporary import Pipeline
-from api.ledger.users import MAX_MERGED, DistinctQuery, DistinctUsers, QueryState, chunks
+from api.ledger.users import MAX_MERGED, DistinctUsers, QueryState
 from api.turns import pause
 
 MAX_COUNTED: Final = 64
 """Most sketches that one pipeline counts: a union of three takes the store about 60 µs."""
-
-LOST: Final = "temporary sketches have expired or were lost"
 
 
 class LifecycleRow(NamedTuple):
@@ -233,21 +232,7 @@ class _Chain:
         states = {id(state): state for union in unions for state in union}.values()
         for state in states:
             await self._write(state)
-        commands: list[Command] = [
-            ("PFCOUNT", *(state.temporary(part).key for state in union))
-            for union in unions
-            if union
-            for part in range(self._parts)
-        ]
-        replies: list[int] = []
-        for chunk in chunks(commands, MAX_COUNTED):
-            await pause()
-            replies += await self._users.client.run(chunk)
-        found = await self._users.client.run([("EXISTS", *temporary_keys(state)) for state in states])
-        if sum(found) < len(states) * self._parts:
-            raise TimeoutError(LOST)
-        sizes = iter(replies)
-        return [sum(next(sizes) for _ in range(self._parts)) if union else 0 for union in unions]
+        return await estimate(self._users, unions, MAX_COUNTED)
 
 
 def _cohort(parts: int, sizes: Sequence[int]) -> Cohort:

@@ -17,8 +17,9 @@ from __future__ import annotations
 import math
 from typing import Final, NamedTuple
 
-from api.ledger.union_errors import REGISTERS, variance
+from api.ledger.union_errors import variance
 from schemas.ledger import accuracy
+from schemas.ledger.accuracy import REGISTERS
 
 SHOWN_AT: Final = 4.0
 """A figure is shown if it is at least so many standard errors: at 25 % or less."""

@@ -9,6 +9,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from api.ledger.client import UNREACHABLE, Client
+from api.ledger.packed_values import PackedValues
 from api.metrics import MERGED_BYTES, MERGED_PERIODS, REDIS_ERRORS
 from schemas.ledger import accuracy
 from schemas.ledger.keys import answer
@@ -16,11 +17,9 @@ from schemas.time.clock import Clock
 
 LAYOUT: Final = 1
 TTL_S: Final = 86_400.0
-OVERHEAD_BYTES: Final = 512
 DIGEST_BYTES: Final = 16
-REGISTERS: Final = 16_384
 HEADER_BYTES: Final = 16
-DENSE_BYTES: Final = HEADER_BYTES + REGISTERS * 6 // 8
+DENSE_BYTES: Final = HEADER_BYTES + accuracy.REGISTERS * 6 // 8
 
 
 class MergedUsers(msgspec.Struct, frozen=True, array_like=True):
@@ -87,8 +86,7 @@ class MergedStore:
         self._shared = shared
         self._prefix = prefix
         self._version = f"merged {LAYOUT} {release}"
-        self._kept: dict[str, _Kept] = {}
-        self.bytes = 0
+        self._kept: PackedValues[str, _Kept] = PackedValues(max_bytes)
         self._sent_since, self._sent = clock.now(), 0
 
     async def users(self, wanted: Mapping[str, bytes]) -> dict[str, MergedUsers]:
@@ -106,8 +104,7 @@ class MergedStore:
             if kept is None or kept.vector != vector or kept.ends_at <= self._clock.now():
                 missing.append(name)
                 continue
-            # Moved to the end: eviction begins with the oldest use.
-            self._kept[name] = self._kept.pop(name)
+            self._kept.use(name)
             found[name] = msgspec.msgpack.decode(kept.packed, type=kind)
         for name, kept in (await self._read_shared(missing)).items():
             if kept.vector == wanted[name] and kept.ends_at > self._clock.now():
@@ -153,18 +150,13 @@ class MergedStore:
                     REDIS_ERRORS.labels("cache").inc()
         return found
 
-    def _keep(self, name: str, kept: _Kept) -> None:
-        self._drop(name)
-        self._kept[name] = kept
-        self.bytes += len(kept.packed) + OVERHEAD_BYTES
-        while self.bytes > self._max_bytes:
-            self._drop(next(iter(self._kept)))
-        MERGED_BYTES.set(self.bytes)
+    @property
+    def bytes(self) -> int:
+        return self._kept.bytes
 
-    def _drop(self, name: str) -> None:
-        kept = self._kept.pop(name, None)
-        if kept is not None:
-            self.bytes -= len(kept.packed) + OVERHEAD_BYTES
+    def _keep(self, name: str, kept: _Kept) -> None:
+        self._kept.put(name, kept)
+        MERGED_BYTES.set(self.bytes)
 
     def _may_send(self, more: int) -> bool:
         now = self._clock.now()
@@ -183,7 +175,7 @@ def is_sketch(text: bytes) -> bool:
         return False
     if text[4] == 0:
         return len(text) == DENSE_BYTES
-    return text[4] == 1 and _sparse_registers(text[HEADER_BYTES:]) == REGISTERS
+    return text[4] == 1 and _sparse_registers(text[HEADER_BYTES:]) == accuracy.REGISTERS
 
 
 def _sparse_registers(opcodes: bytes) -> int:

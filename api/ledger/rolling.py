@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import math
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from api.ledger.client import Command, chunks
+from api.ledger.client import chunks
 from api.ledger.distinct_query import ActiveUsers, DistinctQuery
-from api.ledger.loaded_users import load, temporary_keys, write
+from api.ledger.loaded_users import estimate, load, temporary_keys, write
 from api.ledger.users import MAX_MERGED, DistinctUsers, QueryState, release
 from api.turns import pause
 from schemas.ledger import accuracy
@@ -48,7 +48,8 @@ async def _count_windows(users: DistinctUsers, states: Sequence[QueryState], len
         for index in sorted({index for window in estimated for index in window.days}):
             await write(users, states[index])
             await states[index].release()
-        counts = iter(await _counts(users, states, estimated))
+        unions = [[states[index] for index in window.days] for window in estimated]
+        counts = iter(await estimate(users, unions, MAX_MERGED // 16))
     finally:
         names = [name for day in states if day.spilled for name in temporary_keys(day)]
         await users.client.run([("UNLINK", *chunk) for chunk in chunks(names, MAX_MERGED)])
@@ -70,24 +71,3 @@ async def _count_exactly(users: DistinctUsers, states: Sequence[QueryState], day
         if len(found) > users.exact_up_to:
             return RollingWindow(days, None)
     return RollingWindow(days, len(found))
-
-
-async def _counts(users: DistinctUsers, states: Sequence[QueryState], windows: Sequence[RollingWindow]) -> list[int]:
-    """The estimates by window. Raises TimeoutError if a temporary sketch expired before all were counted."""
-    names = {index: temporary_keys(states[index]) for window in windows for index in window.days}
-    commands: Iterator[Command] = (("PFCOUNT", *keys) for window in windows for keys in _by_part(names, window))
-    counts: list[int] = []
-    for chunk in chunks(commands, MAX_MERGED // 16):
-        counts += await users.client.run(chunk)
-    existing = 0
-    for some in chunks((name for day_names in names.values() for name in day_names), MAX_MERGED):
-        (found,) = await users.client.run([("EXISTS", *some)])
-        existing += found
-    if existing < sum(map(len, names.values())):
-        raise TimeoutError("temporary sketches have expired")
-    parts = len(states[0].parts) if states else 1
-    return [sum(counts[first : first + parts]) for first in range(0, len(counts), parts)]
-
-
-def _by_part(names: dict[int, list[str]], window: RollingWindow) -> Iterator[tuple[str, ...]]:
-    return zip(*(names[index] for index in window.days), strict=True)

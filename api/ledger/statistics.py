@@ -11,14 +11,14 @@ from typing import Any, Final, NamedTuple, Protocol
 from api.http.errors import ForbiddenError
 from api.http.places import Places, tenant_of
 from api.ledger.client import Client, Command, chunks
-from api.ledger.distinct_query import DistinctQuery
+from api.ledger.distinct_query import ActiveUsers, DistinctQuery, ShardScope
 from api.ledger.held_periods import HeldPeriods, find_periods
 from api.ledger.imported import Counts, Imported, decode_months
 from api.ledger.merged import MergedPeriods
 from api.ledger.merged_store import MergedStore
 from api.ledger.rolling import count_rolling
 from api.ledger.status import HeldIds, PipelineStatus, ShardStatus, integer, is_date
-from api.ledger.users import ActiveUsers, DistinctUsers, ShardScope
+from api.ledger.users import DistinctUsers
 from api.metrics import ACCESS_REFUSALS
 from api.turns import pause
 from schemas.ledger import fields, keys

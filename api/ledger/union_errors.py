@@ -22,9 +22,10 @@ from functools import lru_cache
 from itertools import accumulate
 from typing import Final, NamedTuple
 
+from schemas.ledger.accuracy import REGISTERS
+
 ALPHA: Final = 0.5 / math.log(2)
 """The estimate is ALPHA registers² / Z."""
-REGISTERS: Final = 16_384
 HIGHEST: Final = 51
 """The highest register value: 64 bits of hash less 14, plus one."""
 NEGLIGIBLE: Final = 300.0

@@ -23,8 +23,6 @@ from api.turns import pause
 from schemas.ledger import accuracy
 from schemas.ledger.keys import temporary
 
-__all__ = ["ActiveUsers", "DistinctQuery", "DistinctUsers", "QueryState", "ShardScope", "chunks"]
-
 MAX_UNITED: Final = 16
 """Most shard scopes whose small sets one command unites: 65,000 members at the default EXACT_UP_TO, if all are full."""
 MAX_UNIONS: Final = 8

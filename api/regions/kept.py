@@ -6,11 +6,11 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from api.ledger.packed_values import PackedValues
 from api.metrics import PEER_KEPT_BYTES
 from schemas.time.clock import Clock
 
 MAX_BYTES: Final = 128 * 2**20
-OVERHEAD_BYTES: Final = 512
 
 
 class KeptExport(NamedTuple):
@@ -35,9 +35,11 @@ class KeptExports:
     def __init__(self, grace_s: float, clock: Clock, max_bytes: int = MAX_BYTES) -> None:
         self._grace_s = grace_s
         self._clock = clock.monotonic
-        self._max_bytes = max_bytes
-        self._kept: dict[tuple[str, str], _Kept] = {}
-        self.bytes = 0
+        self._kept: PackedValues[tuple[str, str], _Kept] = PackedValues(max_bytes)
+
+    @property
+    def bytes(self) -> int:
+        return self._kept.bytes
 
     def get(self, peer: str, name: str, kind: Any) -> KeptExport | None:
         """The part as `kind`; None if there is none, or if it is older than the grace period."""
@@ -46,27 +48,17 @@ class KeptExports:
             return None
         age_s = self._clock() - kept.at
         if age_s > self._grace_s:
-            self._drop((peer, name))
+            self._kept.drop((peer, name))
             return None
-        self._kept[peer, name] = self._kept.pop((peer, name))
+        self._kept.use((peer, name))
         return KeptExport(msgspec.msgpack.decode(kept.packed, type=kind), age_s)
 
     def put(self, peer: str, name: str, value: Any) -> None:
-        self._drop((peer, name))
-        kept = _Kept(msgspec.msgpack.encode(value), self._clock())
-        self._kept[peer, name] = kept
-        self.bytes += len(kept.packed) + OVERHEAD_BYTES
-        while self.bytes > self._max_bytes:
-            self._drop(next(iter(self._kept)))
+        self._kept.put((peer, name), _Kept(msgspec.msgpack.encode(value), self._clock()))
         PEER_KEPT_BYTES.set(self.bytes)
 
     def forget(self, peer: str) -> None:
         """Drop everything of a peer: it is refused, so its earlier exports do not stand in either."""
-        for key in [key for key in self._kept if key[0] == peer]:
-            self._drop(key)
+        for key in [key for key, _ in self._kept.items() if key[0] == peer]:
+            self._kept.drop(key)
         PEER_KEPT_BYTES.set(self.bytes)
-
-    def _drop(self, key: tuple[str, str]) -> None:
-        kept = self._kept.pop(key, None)
-        if kept is not None:
-            self.bytes -= len(kept.packed) + OVERHEAD_BYTES

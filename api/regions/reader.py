@@ -24,6 +24,7 @@ from api.regions.wire import (
     UnionExport,
     UnionRequest,
 )
+from schemas.ledger import accuracy
 from schemas.ledger.scopes import Scope
 
 MAX_SKETCHES: Final = 256
@@ -245,7 +246,7 @@ class PeerReader:
 
 def plausible(estimate: int, users: int, parts: int) -> bool:
     """Whether sketches with this estimate can be of so many users: within six standard errors, and at least 32."""
-    return abs(estimate - users) <= max(32.0, 6 * 1.04 / math.sqrt(16_384 * parts) * users)
+    return abs(estimate - users) <= max(32.0, 6 * accuracy.SKETCH_ERROR / math.sqrt(parts) * users)
 
 
 def _status_of(export: Export) -> RegionStatus:

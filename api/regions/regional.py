@@ -15,12 +15,12 @@ from functools import reduce
 from typing import Literal, NamedTuple
 
 from api.http.errors import BadRequestError
+from api.ledger.distinct_query import ActiveUsers, DistinctQuery
 from api.ledger.imported import Counts, Imported
 from api.ledger.merged_store import MergedUsers
 from api.ledger.rolling import count_rolling
 from api.ledger.statistics import HeldPeriods, Statistics
 from api.ledger.status import HeldIds, PipelineStatus, ShardStatus
-from api.ledger.users import ActiveUsers, DistinctQuery
 from api.regions import wire
 from api.regions.memory import UnionMemory, union_key
 from api.regions.reader import PeerReader, RegionStatus

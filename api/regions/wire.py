@@ -317,7 +317,7 @@ def has_impossible_register(sketch: bytes) -> bool:
     return bool((registers >> 5) & (registers >> 4) & ((registers >> 3) | (registers >> 2)) & _EACH_REGISTER)
 
 
-_EACH_REGISTER: Final = sum(1 << (6 * number) for number in range(16_384))
+_EACH_REGISTER: Final = sum(1 << (6 * number) for number in range(accuracy.REGISTERS))
 
 
 def _check_identity(identity: Identity) -> Identity:

@@ -16,7 +16,9 @@ K_MONTHS: Final = 16
 K_OTHERS: Final = 4
 """Sketches of a day, and of a month of one realm, client or node: 0.41 %, 49 KB dense."""
 
-SKETCH_ERROR: Final = 1.04 / math.sqrt(16_384)
+REGISTERS: Final = 16_384
+"""Of one HyperLogLog of Redis."""
+SKETCH_ERROR: Final = 1.04 / math.sqrt(REGISTERS)
 
 
 def sketches(period: str, scope: Scope) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import time
 from collections.abc import AsyncIterator
@@ -15,6 +14,7 @@ import pytest_asyncio
 from playwright.async_api import BrowserContext, expect
 
 from deploy.demo.servers import Valkey
+from tests.api.sources import listed
 from tests.api.worker import count, login
 from tests.dashboard.conftest import MODULE, Look
 from tests.dashboard.queries import PATIENCE_MS, PageProbe
@@ -56,11 +56,8 @@ async def regions(store: Valkey, tmp_path_factory: pytest.TempPathFactory) -> As
 
 
 def pair(eu_store: str, us_store: str, folder: Path) -> Two:
-    listed = [
-        {"sha256": hashlib.sha256(name.encode()).hexdigest(), "subject": name, **entry}
-        for name, entry in TOKENS.items()
-    ]
-    (folder / "tokens.json").write_text(json.dumps(listed))
+    entries = [listed(name, **entry) for name, entry in TOKENS.items()]
+    (folder / "tokens.json").write_text(json.dumps(entries))
     (folder / "peer.token").write_text("peer")
     # Without sketches, which are the most of what regions compute.
     usual: dict[str, Any] = {"auth_tokens_file": str(folder / "tokens.json"), "region_users": "distinct"}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -21,6 +20,7 @@ from deploy.demo.servers import Tansu, Valkey, create_topics
 from schemas.ledger.keys import Shard, ShardKeys
 from schemas.ledger.periods import Month
 from schemas.settings import read
+from tests.api.sources import listed
 from tests.api.worker import Event, count, login
 from tests.conftest import wait_until
 from tests.integration.api_process import ApiProcess
@@ -59,8 +59,7 @@ def is_counted(client: Any, size: int) -> bool:
 def test_two_regions_with_two_kafkas_answer_like_one_ledger(tmp_path: Path) -> None:
     logs = {"eu": events("eu", range(400)), "us": events("us", range(300, 700))}
     tokens = tmp_path / "tokens.json"
-    digests = {name: hashlib.sha256(name.encode()).hexdigest() for name in TOKENS}
-    tokens.write_text(json.dumps([{"sha256": digests[name], "subject": name, **TOKENS[name]} for name in TOKENS]))
+    tokens.write_text(json.dumps([listed(name, **entry) for name, entry in TOKENS.items()]))
     (tmp_path / "peer.token").write_text("peer")
     with ExitStack() as stack:
         stores = {name: stack.enter_context(Valkey()) for name in (*logs, "one")}

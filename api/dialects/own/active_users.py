@@ -22,12 +22,12 @@ from api.dialects.own.parameters import BadParameterError, Parameters, choice, c
 from api.dialects.own.regional import REGION_GROUP
 from api.dialects.own.rendering import Answer, imported_count, series_head, user_count
 from api.dialects.own.window import Period, Window
-from api.ledger import users as ledger_users
+from api.ledger import distinct_query
+from api.ledger.distinct_query import DistinctQuery
 from api.ledger.imported import Imported, month_of
 from api.ledger.merged import MAX_UNITS
 from api.ledger.statistics import HeldPeriods, Statistics
 from api.ledger.status import PipelineStatus
-from api.ledger.users import DistinctQuery
 from api.settings.settings import ApiSettings
 from api.turns import pause
 from schemas.ledger.scopes import Scope
@@ -200,7 +200,7 @@ class ActiveUsersQuestion:
         return found
 
 
-def user_row(period: Period, users: ledger_users.ActiveUsers, group: Group | None = None) -> ActiveUsersItem:
+def user_row(period: Period, users: distinct_query.ActiveUsers, group: Group | None = None) -> ActiveUsersItem:
     labels: dict[str, Any] = {} if group is None else {**group.columns}
     span = period.span
     return ActiveUsersItem(period=period.name, first=span.first, last=span.last, **labels, **user_count(users))

@@ -17,11 +17,11 @@ from api.dialects.own import otp_tokens
 from api.dialects.own.m2m import M2mQuestion, Usage
 from api.dialects.own.overview import measures
 from api.inventory.inventory import Inventory
+from api.ledger.distinct_query import ActiveUsers
 from api.ledger.imported import month_of
 from api.ledger.retention import is_kept
 from api.ledger.statistics import Counts, Statistics
 from api.ledger.status import PipelineStatus
-from api.ledger.users import ActiveUsers
 from schemas.ledger import fields
 from schemas.ledger.periods import Month, Span, Week, day_key
 

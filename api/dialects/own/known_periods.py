@@ -14,11 +14,11 @@ from api.dialects.own.filters import CLIENT_ID, REALM
 from api.dialects.own.lifecycle_answer import History
 from api.dialects.own.parameters import BadParameterError, choice
 from api.dialects.own.window import Period, Window
+from api.ledger.distinct_query import DistinctQuery
 from api.ledger.imported import Imported
 from api.ledger.retention import is_kept, oldest_kept
 from api.ledger.statistics import HeldPeriods, Statistics
 from api.ledger.status import PipelineStatus, is_date
-from api.ledger.users import DistinctQuery
 from schemas.events import EARLIEST
 from schemas.ledger import accuracy, fields
 from schemas.ledger.periods import Month, Span, Week, day_key

@@ -18,8 +18,8 @@ from api.dialects.own.parameters import Parameters, limit, month
 from api.dialects.own.rendering import Answer, as_of, figure
 from api.dialects.own.series import MAX_ROWS
 from api.dialects.own.window import require_kept
+from api.ledger.distinct_query import ActiveUsers
 from api.ledger.statistics import Statistics
-from api.ledger.users import ActiveUsers
 from api.settings.quotas import Quotas
 from api.settings.settings import ApiSettings
 from schemas.ledger import fields

@@ -19,9 +19,9 @@ from api.dialects.own.filters import Filters
 from api.dialects.own.window import Window
 from api.http.errors import ApiError, ErrorBody
 from api.http.problem import render_problem
+from api.ledger.distinct_query import ActiveUsers
 from api.ledger.imported import Imported
 from api.ledger.status import PipelineStatus, shown
-from api.ledger.users import ActiveUsers
 from api.turns import pause
 from schemas.events import BOM
 

@@ -14,10 +14,10 @@ import click
 import orjson
 
 from api.ledger.client import UNREACHABLE, open_ledger
+from api.ledger.distinct_query import ActiveUsers
 from api.ledger.imported import Imported
 from api.ledger.statistics import Counts, Statistics
 from api.ledger.status import PipelineStatus
-from api.ledger.users import ActiveUsers
 from deploy.cli.operations import show_table
 from deploy.cli.report.signing import SignatureError, private_key, public_key, read_file, signed_with, verified
 from deploy.cli.terminal import echo, printable_json

@@ -19,8 +19,8 @@ from confluent_kafka import KafkaException
 
 from aggregator.settings import WorkerSettings
 from api.ledger.client import UNREACHABLE, open_ledger
+from api.ledger.distinct_query import ActiveUsers
 from api.ledger.statistics import Counts, Statistics
-from api.ledger.users import ActiveUsers
 from deploy.cli.operations import Log, kafka_errors_as_usage, logs_of, show_table
 from deploy.cli.snapshot import print_json
 from deploy.cli.terminal import echo

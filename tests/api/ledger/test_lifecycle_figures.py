@@ -9,8 +9,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from api.ledger.lifecycle_figures import NO_RATE, Cohort, Figure, Pair, Row
-from api.ledger.union_errors import REGISTERS, covariance, variance
-from schemas.ledger.accuracy import SKETCH_ERROR
+from api.ledger.union_errors import covariance, variance
+from schemas.ledger.accuracy import REGISTERS, SKETCH_ERROR
 
 sizes = st.integers(0, 3_000_000)
 

@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings, strategies
 
 from api.http.errors import ForbiddenError
 from api.ledger.client import Client, open_ledger
+from api.ledger.distinct_query import ActiveUsers
 from api.ledger.statistics import Statistics
-from api.ledger.users import ActiveUsers
 from api.settings.settings import ApiSettings
 from deploy.demo.servers import Valkey
 from schemas.ledger import accuracy, fields

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import socket
 import ssl
@@ -24,6 +23,7 @@ from api.settings.settings import ApiSettings
 from deploy.demo.servers import Valkey
 from schemas.settings import read
 from tests.api.conftest import Api
+from tests.api.sources import listed
 from tests.conftest import wait_until_async
 
 MIN_USERS: Final = 50
@@ -221,10 +221,7 @@ async def serve(stack: AsyncExitStack, between: Between, tls: ssl.SSLContext | N
 
 def write_tokens(folder: Path) -> Path:
     file = folder / "tokens.json"
-    entries = [
-        {"sha256": hashlib.sha256(name.encode()).hexdigest(), "subject": name, **entry}
-        for name, entry in TOKENS.items()
-    ]
+    entries = [listed(name, **entry) for name, entry in TOKENS.items()]
     file.write_text(json.dumps(entries))
     (folder / "peer.token").write_text("peer\n")
     return file

@@ -82,7 +82,7 @@ async def test_canaries_stay_in_their_region(
         ).status == 200
     crossed = {name: b"\n".join(region.between.bodies) for name, region in regions.items()}
     assert all(crossed.values())
-    kept = repr(regions["eu"].services.regions._kept._kept).encode()
+    kept = repr(regions["eu"].services.regions._kept._kept.items()).encode()
     printed = "".join(capfd.readouterr()).encode()
     for name, other in (("eu", "us"), ("us", "eu")):
         store = stores[("eu", "us").index(other)]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from api.ledger.packed_values import OVERHEAD_BYTES
 from api.regions.circuit import FIRST_S, LONGEST_S, TIMEOUTS, Circuit
-from api.regions.kept import OVERHEAD_BYTES, KeptExports
+from api.regions.kept import KeptExports
 from api.regions.reader import Budget, plausible
 from schemas.time.clock import Clock
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import threading
 from collections.abc import Iterator
@@ -26,6 +25,7 @@ from schemas.ledger.keys import Shard, ShardKeys
 from schemas.ledger.scopes import EVERYTHING, OTHER, Scope
 from tests.api.ledger_writer import PREFIX, open_ledger
 from tests.api.otp import state, write
+from tests.api.sources import listed
 from tests.integration.api_process import ApiProcess
 
 TOKENS = {"reader": ["stats:read"], "stranger": ["jans_stat"]}
@@ -41,11 +41,8 @@ OTP_LOG = [
 def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """An api before a ledger of June 2024; its URL."""
     folder = tmp_path_factory.mktemp("report")
-    listed = [
-        {"sha256": hashlib.sha256(name.encode()).hexdigest(), "subject": name, "scopes": scopes}
-        for name, scopes in TOKENS.items()
-    ]
-    (folder / "tokens.json").write_text(json.dumps(listed))
+    entries = [listed(name, scopes=scopes) for name, scopes in TOKENS.items()]
+    (folder / "tokens.json").write_text(json.dumps(entries))
     with Valkey() as store:
         fill(store.url)
         asyncio.run(write(store.url, OTP_LOG, retain_days="forever"))

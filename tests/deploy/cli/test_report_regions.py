@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import subprocess
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from click.testing import CliRunner, Result
 from deploy.cli.main import main
 from deploy.demo.servers import Valkey
 from schemas.ledger import keys
+from tests.api.sources import listed
 from tests.api.worker import count, login
 from tests.integration.api_process import ApiProcess
 
@@ -61,11 +61,8 @@ class Two(NamedTuple):
 @pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Two]:
     folder = tmp_path_factory.mktemp("regions")
-    listed = [
-        {"sha256": hashlib.sha256(name.encode()).hexdigest(), "subject": name, **entry}
-        for name, entry in TOKENS.items()
-    ]
-    (folder / "tokens.json").write_text(json.dumps(listed))
+    entries = [listed(name, **entry) for name, entry in TOKENS.items()]
+    (folder / "tokens.json").write_text(json.dumps(entries))
     (folder / "peer.token").write_text("peer")
     key = folder / "report.key"
     subprocess.run(("openssl", "genpkey", "-algorithm", "ed25519", "-out", key), check=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import re
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ from schemas.ledger import fields, keys
 from schemas.ledger.keys import Shard, ShardKeys
 from schemas.ledger.scopes import EVERYTHING, Scope
 from tests.api.ledger_writer import PREFIX, open_ledger
+from tests.api.sources import listed
 from tests.dashboard.browsers import FLAGS, executable
 from tests.integration.api_process import ApiProcess
 
@@ -37,12 +37,11 @@ PEAK_DAY, SECOND_DAY = "2024-05-14", "2024-05-15"
 def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """An api with the months of USERS_OF_MONTH, one imported month, and 25 realms; its URL."""
     folder = tmp_path_factory.mktemp("year")
-    listed = [
-        {"sha256": hashlib.sha256(name.encode()).hexdigest(), "subject": name, "scopes": ["stats:read"]}
-        | ({} if realms is None else {"realms": realms})
+    entries = [
+        listed(name, scopes=["stats:read"]) | ({} if realms is None else {"realms": realms})
         for name, realms in TOKENS.items()
     ]
-    (folder / "tokens.json").write_text(json.dumps(listed))
+    (folder / "tokens.json").write_text(json.dumps(entries))
     with Valkey() as store:
         fill(store.url)
         settings = {"redis_url": store.url, "auth": "static", "auth_tokens_file": str(folder / "tokens.json")}

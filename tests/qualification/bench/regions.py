@@ -8,7 +8,6 @@ from three regions.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import random
 import statistics
@@ -28,6 +27,7 @@ from schemas.ledger import accuracy, changes, fields, keys
 from schemas.ledger.keys import Shard, ShardKeys
 from schemas.ledger.periods import Month
 from schemas.ledger.scopes import EVERYTHING, Scope
+from tests.api.sources import listed
 from tests.integration.api_process import ApiProcess
 
 PREFIX: Final = "authtally:"
@@ -147,9 +147,7 @@ async def ask(base: str, seconds: float, name: str) -> Phase:
 def started(stack: ExitStack, folder: Path) -> dict[str, ApiProcess]:
     """The apis of the regions, each other's peers, over filled stores."""
     tokens = {"reader": {"scopes": ["stats:read"], "regions": ["*"]}, "peer": {"scopes": ["sketches:read"]}}
-    entries = [
-        {"sha256": hashlib.sha256(name.encode()).hexdigest(), "subject": name, **of} for name, of in tokens.items()
-    ]
+    entries = [listed(name, **of) for name, of in tokens.items()]
     (folder / "tokens.json").write_text(json.dumps(entries))
     (folder / "peer.token").write_text("peer")
     apis = {}

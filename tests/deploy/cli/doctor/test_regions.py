@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ from click.testing import CliRunner
 from deploy.cli.doctor.regions import common_share
 from deploy.cli.main import main
 from deploy.demo.servers import Valkey
+from tests.api.sources import listed
 from tests.api.worker import Event, count, login
 from tests.deploy.cli.doctor.conftest import Found
 from tests.integration.api_process import ApiProcess
@@ -40,7 +40,7 @@ class Two(NamedTuple):
     folder: Path
 
     def examine(self, peers: list[dict[str, str]] | None = None, **settings: str | None) -> Found:
-        """With these settings besides the usual ones; None is not set."""
+        """Run `doctor` with the usual settings and these; a setting that is None is left out."""
         (self.folder / "peers.json").write_text(json.dumps(peers or [self.peer()]))
         given: dict[str, str | None] = {
             "redis_url": self.own,
@@ -69,14 +69,11 @@ class Two(NamedTuple):
 @pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Two]:
     folder = tmp_path_factory.mktemp("regions")
-    listed = [
-        {"sha256": hashlib.sha256(name.encode()).hexdigest(), "subject": name, "scopes": scopes}
-        for name, scopes in TOKENS.items()
-    ]
-    (folder / "tokens.json").write_text(json.dumps(listed))
+    entries = [listed(name, scopes=scopes) for name, scopes in TOKENS.items()]
+    (folder / "tokens.json").write_text(json.dumps(entries))
     for name in (*TOKENS, "nobody"):
         (folder / f"{name}.token").write_text(name)
-    (folder / "none.json").write_text(json.dumps(listed[1:]))
+    (folder / "none.json").write_text(json.dumps(entries[1:]))
     with Valkey() as own, Valkey() as other:
         asyncio.run(count(other.url, events("us")))
         back = [{"name": "eu", "url": "http://127.0.0.1:1", "token_file": str(folder / "peer.token")}]
