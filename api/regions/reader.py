@@ -10,6 +10,7 @@ from typing import Any, Final, Literal, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
+from api.ledger.client import together
 from api.metrics import PEER_STAND_INS
 from api.regions import wire
 from api.regions.kept import KeptExports
@@ -155,16 +156,14 @@ class PeerReader:
         size = max(1, MAX_COUNTED // len(held))
         requests = [CountsRequest(periods=held, scopes=texts[at : at + size]) for at in range(0, len(texts), size)]
         kind = dict[str, dict[str, dict[str, int]]]
-        found = await asyncio.gather(
-            *(
-                self._one(
-                    _name("counts", request.periods, request.scopes),
-                    ExportRequest(counts=request),
-                    lambda export: export.counts,
-                    kind,
-                )
-                for request in requests
+        found = await together(
+            self._one(
+                _name("counts", request.periods, request.scopes),
+                ExportRequest(counts=request),
+                lambda export: export.counts,
+                kind,
             )
+            for request in requests
         )
         return [each for each in found if each is not None]
 
@@ -185,7 +184,7 @@ class PeerReader:
             chunks[-1].append(name)
             size += weight
         found: dict[str, UnionExport] = {}
-        for some in await asyncio.gather(*(self._some_unions({name: requests[name] for name in of}) for of in chunks)):
+        for some in await together(self._some_unions({name: requests[name] for name in of}) for of in chunks):
             found.update(some)
         return found
 

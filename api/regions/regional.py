@@ -6,7 +6,6 @@ sketches, and users of separate directories, are added. Counters are added.
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections import defaultdict
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
@@ -15,6 +14,7 @@ from functools import reduce
 from typing import Literal, NamedTuple
 
 from api.http.errors import BadRequestError
+from api.ledger.client import together
 from api.ledger.distinct_query import ActiveUsers, DistinctQuery
 from api.ledger.imported import Counts, Imported
 from api.ledger.merged_store import MergedUsers
@@ -192,17 +192,17 @@ class RegionalStatistics(Statistics):
         self, held: HeldPeriods, days: Sequence[str], scopes: Sequence[Scope], length: int
     ) -> list[ActiveUsers]:
         queries = [held.distinct_query([day], scopes) for day in days]
-        others = await asyncio.gather(*(peer.rolling(days, length, scopes) for peer in self._peers))
+        others = await together(peer.rolling(days, length, scopes) for peer in self._peers)
         if self.unites:
             asked = [([day], scopes) for day in days]
-            for of_peer in await asyncio.gather(*(peer.unions(asked, sketches=True) for peer in self._peers)):
+            for of_peer in await together(peer.unions(asked, sketches=True) for peer in self._peers):
                 queries = [with_sketches(query, union) for query, union in zip(queries, of_peer, strict=True)]
         own = await count_rolling(self._own.distinct, queries, length)
         return [self.total(users, [of_peer[number] for of_peer in others]) for number, users in enumerate(own)]
 
     async def record_times(self, days: Sequence[str]) -> dict[str, tuple[int, int]]:
         found = await self._own.record_times(days) if self._with_own else {}
-        for times in await asyncio.gather(*(peer.times(days) for peer in self._peers)):
+        for times in await together(peer.times(days) for peer in self._peers):
             for day, of_day in times.items():
                 before = found.get(day, (of_day.first_ms, of_day.last_ms))
                 found[day] = min(of_day.first_ms, before[0]), max(of_day.last_ms, before[1])
@@ -235,7 +235,7 @@ class RegionalStatistics(Statistics):
     async def count_users(self, queries: Sequence[DistinctQuery]) -> list[ActiveUsers]:
         """One figure per query, in order."""
         asked = [(query.periods, query.scopes) for query in queries]
-        of_peers = await asyncio.gather(*(peer.unions(asked, sketches=self.unites) for peer in self._peers))
+        of_peers = await together(peer.unions(asked, sketches=self.unites) for peer in self._peers)
         others = [[of_peer[number] for of_peer in of_peers] for number in range(len(queries))]
         if not self.unites:
             own = await self._own.distinct.count(queries)
@@ -259,7 +259,7 @@ class RegionalStatistics(Statistics):
         return [users or found[number] for number, users in enumerate(known)]
 
     async def _statuses(self) -> list[tuple[PeerReader, RegionStatus]]:
-        found = await asyncio.gather(*(peer.status() for peer in self._peers))
+        found = await together(peer.status() for peer in self._peers)
         return [(peer, status) for peer, status in zip(self._peers, found, strict=True) if status is not None]
 
     async def _read_peers(
@@ -278,7 +278,7 @@ class RegionalStatistics(Statistics):
                     "or one realm."
                 )
             asked.append((peer, there))
-        for pieces in await asyncio.gather(*(peer.counts(periods, there) for peer, there in asked)):
+        for pieces in await together(peer.counts(periods, there) for peer, there in asked):
             for piece in pieces:
                 for period, of_period in piece.items():
                     for text, counters in of_period.items():

@@ -15,6 +15,7 @@ from api.dialects.own.answers import AsOf, Definition, LeftOut, RegionShare
 from api.dialects.own.parameters import BadParameterError, Parameter
 from api.dialects.own.rendering import Answer, in_pieces
 from api.endpoint import Reading, Services
+from api.ledger.client import together
 from api.ledger.statistics import Statistics
 from api.regions import regional
 from api.regions.regions import EVERY, Regions
@@ -108,13 +109,7 @@ async def _read_each(
             (shares[name],) = statistics.finish()
             return _named(answer, name)
 
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(read(name)) for name in names]
-    except BaseExceptionGroup as failures:
-        # The first one is the answer: an error of the question is that of every region.
-        raise failures.exceptions[0] from None
-    answers = [task.result() for task in tasks]
+    answers = await together(read(name) for name in names)
     return _marked(_joined(answers), [shares[name] for name in names], regions)
 
 
