@@ -18,7 +18,6 @@ from api.regions import event_ids, wire
 from api.regions.identity import exported_meta, identity_of
 from api.regions.wire import Export, ExportRequest, HeldHours, IdsExport, RecordTimes, ShardExport, Status, UnionExport
 from api.settings.settings import ApiSettings
-from api.turns import pause
 from schemas.ledger.keys import Shard
 from schemas.ledger.scopes import EVERYTHING, OTHER, Scope
 from schemas.time.clock import Clock
@@ -192,13 +191,8 @@ class Exporter:
     async def _counts(self, asked: wire.CountsRequest) -> dict[str, wire.Counters]:
         scopes = [wire.read_scope(text) for text in asked.scopes]
         held = await self._find(asked.periods, scopes)
-        reads = 0
-        for period in asked.periods:
-            for _ in held.shard_scopes(period, scopes):
-                await pause()
-                reads += 1
-                if reads > wire.MAX_READS:
-                    raise BadRequestError(f"That would read more than {wire.MAX_READS} counters.")
+        if await held.reads(asked.periods, scopes) > wire.MAX_READS:
+            raise BadRequestError(f"That would read more than {wire.MAX_READS} counters.")
         found: dict[str, wire.Counters] = {}
         async for period, scope, counts in self._statistics.read_scopes(held, asked.periods, scopes):
             sums = found.setdefault(period, {}).setdefault(scope.text, {})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import date, datetime, time, timedelta
-from itertools import islice
 from typing import Any, Final, Literal, NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -14,6 +13,7 @@ from api.dialects.own.filters import CLIENT_ID, REALM
 from api.dialects.own.lifecycle_answer import History
 from api.dialects.own.parameters import BadParameterError, choice
 from api.dialects.own.window import Period, Window
+from api.ledger.client import chunks
 from api.ledger.distinct_query import DistinctQuery
 from api.ledger.imported import Imported
 from api.ledger.retention import is_kept, oldest_kept
@@ -62,11 +62,7 @@ class KnownPeriods(NamedTuple):
 
     def base(self, more: Sequence[str] = ()) -> list[DistinctQuery]:
         """The queries for all users before `previous`, and of the periods `more`."""
-        keys = iter([*self.base_keys, *more])
-        queries = []
-        while some := list(islice(keys, BASE_PERIODS)):
-            queries.append(self.query(some))
-        return queries
+        return [self.query(keys) for keys in chunks([*self.base_keys, *more], BASE_PERIODS)]
 
     def has_history(self, period: Period) -> bool:
         since = self.history.since
