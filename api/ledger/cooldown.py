@@ -6,11 +6,12 @@ import math
 from collections.abc import Callable
 from typing import Final
 
+from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 RETRY_S: Final = 1.0
 TIMEOUTS: Final = 3
-"""Timeouts without an answer in between that start the pause: a single slow reply concerns one request only."""
+"""Timeouts or error replies in a row that start the pause: a single one concerns one request only."""
 
 
 class Cooldown:
@@ -25,9 +26,13 @@ class Cooldown:
         return self._monotonic() < self._until
 
     def record_failure(self, error: BaseException) -> None:
-        """Start the pause, for a timeout only after TIMEOUTS of them."""
+        """Start the pause, for a timeout or an error reply only after TIMEOUTS of them.
+
+        The subclasses of ResponseError concern the server: it is loading, a replica, or refuses our user.
+        """
         self._timeouts += 1
-        if not isinstance(error, RedisTimeoutError) or self._timeouts >= TIMEOUTS:
+        concerns_one = isinstance(error, RedisTimeoutError) or type(error) is ResponseError
+        if not concerns_one or self._timeouts >= TIMEOUTS:
             self._until = self._monotonic() + RETRY_S
 
     def record_answer(self) -> None:

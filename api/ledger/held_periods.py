@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator,
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
-from api.ledger.client import Command
+from api.ledger.client import Command, chunks
 from api.ledger.distinct_query import DistinctQuery, ShardScope
 from api.ledger.merged import MIN_SHARDS
 from api.ledger.status import integer
@@ -21,6 +21,8 @@ from schemas.ledger.scopes import EVERYTHING, Scope
 DAY_S: Final = 86_400
 """A period that expires sooner is not merged: by another server's clock its keys may be gone before its index entry."""
 RESTORING: Final = b"%d" % fields.RESTORING
+MAX_PERIODS: Final = 2_000
+"""Most periods of one script: Lua unpacks about 8,000 values at most."""
 READ_EXPIRIES: Final = """
 return {redis.call('TIME')[1], redis.call('HGET', KEYS[2], ARGV[1]), redis.call('ZMSCORE', KEYS[1], unpack(ARGV, 2)),
         redis.call('GET', KEYS[3]) or '', redis.call('HMGET', KEYS[4], 'epoch', unpack(ARGV, 2))}
@@ -89,10 +91,18 @@ class HeldPeriods(NamedTuple):
         }
 
 
-async def find_periods(run: Run, shards: Sequence[ShardKeys], ledger_id: bytes, periods: Sequence[str]) -> HeldPeriods:
+async def find_periods(run: Run, shards: Sequence[ShardKeys], ledger_id: bytes, periods: Iterable[str]) -> HeldPeriods:
     """The periods that are held. Without a ledger's id none of them may be merged."""
-    if not periods:
-        return HeldPeriods({})
+    found: dict[str, Sequence[ShardKeys]] = {}
+    vectors: dict[str, Vector] = {}
+    for some in chunks(dict.fromkeys(periods), MAX_PERIODS):
+        held = await _find_some(run, shards, ledger_id, some)
+        found |= held.shards
+        vectors |= held.vectors
+    return HeldPeriods(found, vectors=vectors)
+
+
+async def _find_some(run: Run, shards: Sequence[ShardKeys], ledger_id: bytes, periods: Sequence[str]) -> HeldPeriods:
     commands: list[Command] = [
         ("EVAL_RO", READ_EXPIRIES, 4, of.index, of.progress, of.position, of.changes, fields.LAST_RECORD, *periods)
         for of in shards

@@ -75,7 +75,7 @@ class Exporter:
         )
 
     async def _times(self, days: Sequence[str]) -> dict[str, RecordTimes]:
-        found = await self._statistics.record_times(days)
+        found = await self._statistics.record_times(list(dict.fromkeys(days)))
         return {day: RecordTimes(first_ms=first, last_ms=last) for day, (first, last) in found.items()}
 
     async def ids(self, hour: int | None) -> IdsExport:
@@ -130,7 +130,7 @@ class Exporter:
     async def _unions(self, asked: Sequence[wire.UnionRequest]) -> list[UnionExport]:
         scopes = {text: wire.read_scope(text) for request in asked for text in request.scopes}
         held = await self._find([key for request in asked for key in request.periods], [*scopes.values()])
-        united = [[scopes[text] for text in request.scopes] for request in asked]
+        united = [[scopes[text] for text in dict.fromkeys(request.scopes)] for request in asked]
         queries = [held.distinct_query(request.periods, of) for request, of in zip(asked, united, strict=True)]
         totals = await self._statistics.distinct.count(queries)
         units = [
@@ -189,12 +189,13 @@ class Exporter:
         ]
 
     async def _counts(self, asked: wire.CountsRequest) -> dict[str, wire.Counters]:
-        scopes = [wire.read_scope(text) for text in asked.scopes]
-        held = await self._find(asked.periods, scopes)
-        if await held.reads(asked.periods, scopes) > wire.MAX_READS:
+        scopes = [wire.read_scope(text) for text in dict.fromkeys(asked.scopes)]
+        periods = list(dict.fromkeys(asked.periods))
+        held = await self._find(periods, scopes)
+        if await held.reads(periods, scopes) > wire.MAX_READS:
             raise BadRequestError(f"That would read more than {wire.MAX_READS} counters.")
         found: dict[str, wire.Counters] = {}
-        async for period, scope, counts in self._statistics.read_scopes(held, asked.periods, scopes):
+        async for period, scope, counts in self._statistics.read_scopes(held, periods, scopes):
             sums = found.setdefault(period, {}).setdefault(scope.text, {})
             for parts, count in counts:
                 field = wire.encode_counter(parts)

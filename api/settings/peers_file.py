@@ -25,7 +25,7 @@ EXAMPLE: Final = '[{"name": "us", "url": "https://authtally.us.example.com", "to
 class PeerEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One element of the file."""
 
-    name: Annotated[str, msgspec.Meta(pattern=f"^{REGION_NAME}$")]
+    name: Annotated[str, msgspec.Meta(pattern=rf"^{REGION_NAME}\Z")]
     url: str
     """The api's origin, or a prefix under which it is served."""
     token_file: str

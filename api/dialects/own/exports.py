@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -31,6 +32,9 @@ BODY_TIMEOUT_S: Final = 5.0
 MAX_CONCURRENT: Final = 8
 """Most exports computed at the same time: each may hold some MB of sketches."""
 
+Compute = Callable[[], Awaitable[Any]]
+"""Reads the figures of a request that was checked."""
+
 
 class RegionExports:
     """The routes of a deployment with REGION; without it they do not exist."""
@@ -49,41 +53,43 @@ class RegionExports:
         ]
 
     async def identity(self, request: web.Request) -> web.StreamResponse:
-        async def answer() -> Any:
+        async def parse() -> Compute:
             _no_parameters(request)
-            return await self._exporter.identity()
+            return self._exporter.identity
 
-        return await self._serve(request, answer)
+        return await self._serve(request, parse)
 
     async def ids(self, request: web.Request) -> web.StreamResponse:
-        async def answer() -> Any:
+        async def parse() -> Compute:
             parameters = parse_parameters(read_query(request))
             hour = parameters.pop("hour", None)
             if parameters or (hour is not None and not re.fullmatch(r"\d{1,7}", hour, re.ASCII)):
                 raise BadRequestError("The only parameter is `hour`: whole hours since 1970, at most 7 digits.")
-            return await self._exporter.ids(None if hour is None else int(hour))
+            return partial(self._exporter.ids, None if hour is None else int(hour))
 
-        return await self._serve(request, answer)
+        return await self._serve(request, parse)
 
     async def export(self, request: web.Request) -> web.StreamResponse:
-        async def answer() -> Any:
+        async def parse() -> Compute:
             _no_parameters(request)
-            return await self._exporter.export(await _read_request(request))
+            return partial(self._exporter.export, await _read_request(request))
 
-        return await self._serve(request, answer)
+        return await self._serve(request, parse)
 
-    async def _serve(self, request: web.Request, answer: Callable[[], Awaitable[Any]]) -> web.StreamResponse:
+    async def _serve(self, request: web.Request, parse: Callable[[], Awaitable[Compute]]) -> web.StreamResponse:
         async def handle(_: Headers) -> web.Response:
             await self._authenticate(request)
+            # A body that arrives slowly takes no place, and is no failure of the store.
+            compute = await parse()
             headers = {hdrs.CONTENT_TYPE: rendering.JSON, hdrs.CACHE_CONTROL: "no-store"}
-            return web.Response(body=msgspec.json.encode(await self._bounded(answer)), headers=headers)
+            return web.Response(body=msgspec.json.encode(await self._bounded(compute)), headers=headers)
 
         return await self._boundary.serve(request, handle, rendering.render_error)
 
-    async def _bounded(self, answer: Callable[[], Awaitable[Any]]) -> Any:
+    async def _bounded(self, compute: Compute) -> Any:
         try:
             async with asyncio.timeout(DEADLINE_S), self._places.take(""):
-                return await released(answer())
+                return await released(compute())
         except (TimeoutError, *UNREACHABLE) as error:
             REDIS_ERRORS.labels("ledger").inc()
             raise UnavailableError("The figures cannot be read at the moment.") from error
@@ -107,6 +113,8 @@ async def _read_request(request: web.Request) -> wire.ExportRequest:
         async with asyncio.timeout(BODY_TIMEOUT_S):
             body = await read_at_most(request.content, MAX_REQUEST_BYTES)
         return wire.read_request(body)
+    except TimeoutError as error:
+        raise BadRequestError(f"The body did not arrive within {BODY_TIMEOUT_S:g} s.") from error
     except TooLongError as error:
         raise BadRequestError(f"The body is longer than {MAX_REQUEST_BYTES} bytes.") from error
     except msgspec.DecodeError as error:

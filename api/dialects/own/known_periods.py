@@ -96,7 +96,7 @@ async def find(
     previous = _before(asked.periods[0], asked.granularity, today)
     months = _candidates(status, zone, today)
     before = previous.span.first - timedelta(days=1)
-    base_keys = Span(months[0].span.first, before).covering(today) if months and compared else []
+    base_keys = Span(months[0].span.first, before).covering(today) if months and compared and rows else []
     keys = dict.fromkeys([*(month.key for month in months), *base_keys, *previous.keys])
     keys |= dict.fromkeys(key for row in rows for key in row.keys)
     held = await statistics.find_periods(list(keys))

@@ -251,6 +251,18 @@ async def test_questions_that_cannot_be_answered(
     assert words in answer.json["detail"]
 
 
+@pytest.mark.parametrize("granularity", ["week", "month"])
+@pytest.mark.parametrize("path", ["/v1/lifecycle?", "/v1/retention?cohort=new&"])
+async def test_days_that_have_not_begun_read_nothing(
+    serve: Serve, redis_url: str, clock: Clock, path: str, granularity: str
+) -> None:
+    await count(redis_url, [login(f"2026-11-05{NOON}", "ada")])
+    api = await serve(redis_url=redis_url)
+    answer = await api.get(f"{path}granularity={granularity}&from=2999-12-01&to=2999-12-31")
+    assert (answer.status, answer.json["items"]) == (200, [])
+    assert (await api.get("/v1/lifecycle")).status == 200, "no other question is refused for it"
+
+
 async def test_weeks_need_the_days_back_to_the_first_of_a_month(serve: Serve, redis_url: str, clock: Clock) -> None:
     events = [login(f"{day}{NOON}", "ada") for day in ("2026-09-01", "2026-10-05", "2026-11-10")]
     await count(redis_url, events, retain_days=40)

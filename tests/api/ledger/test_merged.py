@@ -6,7 +6,7 @@ import asyncio
 import math
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -292,3 +292,15 @@ def test_a_sketch_from_outside_is_checked(text: bytes, sound: bool, why: str) ->
 def test_a_period_is_closed_a_day_after_its_end(period: str, now: str, closed: bool, why: str) -> None:
     second = int(datetime.fromisoformat(now).replace(tzinfo=UTC).timestamp())
     assert is_closed(period, second) == closed, why
+
+
+async def test_more_periods_than_lua_unpacks_are_found_once_each(redis_url: str) -> None:
+    fill(redis_url)
+    client = open_ledger(read(ApiSettings, redis_url=redis_url, auth=("none",), _env_file=None))
+    try:
+        statistics = Statistics(client, read(ApiSettings, redis_url=redis_url, auth=("none",), _env_file=None))
+        days = [date.fromordinal(730_000 + number).isoformat() for number in range(10_000)]
+        held = await statistics.find_periods([*days, MONTHS[0].key, MONTHS[0].key])
+        assert {period: len(shards) for period, shards in held.shards.items()} == {MONTHS[0].key: len(SHARDS)}
+    finally:
+        await client.close()
