@@ -38,8 +38,8 @@ SMALLEST_IDS: Final = 1_000
 
 Number = Annotated[int, Meta(ge=0, le=MAX_COUNT)]
 Text = Annotated[str, Meta(max_length=1_024)]
-PeriodKey = Annotated[str, Meta(pattern=r"^[0-9]{4}-(0[1-9]|1[0-2])(-(0[1-9]|[12][0-9]|3[01]))?\Z")]
-DayKey = Annotated[str, Meta(pattern=r"^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])\Z")]
+PeriodKey = Annotated[str, Meta(pattern=r"^[0-9]{4}-(0[1-9]|1[0-2])(-(0[1-9]|[12][0-9]|3[01]))?$")]
+DayKey = Annotated[str, Meta(pattern=r"^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])$")]
 Periods = Annotated[list[PeriodKey], Meta(min_length=1, max_length=MAX_PERIODS)]
 Days = Annotated[list[DayKey], Meta(max_length=MAX_PERIODS)]
 ScopeText = Annotated[str, Meta(min_length=1, max_length=8 * MAX_LABEL_BYTES)]
@@ -370,6 +370,9 @@ def _check_counts(found: Mapping[str, Counters], asked: CountsRequest | None) ->
 
 
 def _check_period(key: str) -> None:
+    # Python's `$` also matches before a final line break, and `\Z` is unknown to readers of the OpenAPI document.
+    if key.endswith("\n"):
+        raise InvalidAnswerError("not a period")
     try:
         month = Month.of_key(key[:7])
         days = month.span.last.day
