@@ -145,7 +145,7 @@ def _ready(store: Valkey, auth: str, quick: bool, say: Callable[[str], None]) ->
         # The second one lay ready.
         answer, headers = get(url, authorization)
         # The others are aiohttp's own, in both arms.
-        own = {name: value for name, value in headers.items() if name not in ("Date", "Server")}
+        own = {name: value for name, value in headers.items() if name != "Date"}
         with Bare(answer, own) as bare:
             bare_url = f"http://{bare.address}{QUESTION}"
             _same((answer, headers), get(bare_url))
