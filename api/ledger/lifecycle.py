@@ -10,32 +10,22 @@ import secrets
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from itertools import count
-from typing import Final, NamedTuple
+from typing import Final
 
 from api.ledger.client import chunks
 from api.ledger.distinct_query import DistinctQuery
-from api.ledger.lifecycle_figures import Cohort, Figure, Pair, Row, active_figure
+from api.ledger.lifecycle_unions import Active, Cohort, CohortRow, LifecycleRow, Pair, Row
 from api.ledger.loaded_users import LOST, estimate, load, temporary_keys, write
 from api.ledger.temporary import Pipeline
 from api.ledger.users import MAX_MERGED, DistinctUsers, QueryState
 from api.turns import pause
 
+BASE_PERIODS: Final = 24
+"""Periods before the first row that are read together: 5 MB of sketches if all are merged and large."""
+MAX_COHORT_UNIONS: Final = 12_000
+"""Most unions of sketches that the cohorts of one question count: about a third of its time."""
 MAX_COUNTED: Final = 64
 """Most sketches that one pipeline counts: a union of three takes the store about 60 µs."""
-
-
-class LifecycleRow(NamedTuple):
-    active: Figure
-    pair: Pair
-    """Exact if both periods together have few users, also if all periods before them have many."""
-    row: Row
-
-
-class CohortRow(NamedTuple):
-    users: Cohort
-    """With an empty later period."""
-    ages: Sequence[Cohort]
-    """From age 1."""
 
 
 async def lifecycle_rows(
@@ -83,6 +73,12 @@ async def cohort_rows(
             if base is not None:
                 await chain.add(first)
     return rows
+
+
+def cohort_unions(periods: int, max_age: int, parts: int, *, with_base: bool) -> tuple[int, int]:
+    """The cells of so many cohorts, and the unions of sketches that they count if all of them have many users."""
+    cells = sum(min(max_age, periods - 1 - place) for place in range(periods))
+    return cells, cells * parts * (2 if with_base else 1)
 
 
 @asynccontextmanager
@@ -153,14 +149,14 @@ class _Chain:
         whole = self._exact_sizes([[self._base], [self._base, current]])
         if pair is not None and whole is not None:
             before, after = whole
-            return LifecycleRow(active_figure(0, pair.current), pair, Row(pair, before, after, only_previous))
+            return LifecycleRow(Active(0, pair.current), pair, Row(pair, before, after, only_previous))
         *sizes, before, after = await self._estimate(
             [[previous], [current], [previous, current], [self._base], [self._base, current]]
         )
         estimated = Pair(self._parts, *sizes)
         _require_nested((sizes[0], sizes[2]), (sizes[1], sizes[2]), (before, after), (self._after, before))
         self._after = after
-        active = active_figure(0, *alone) if alone else active_figure(self._parts, estimated.current)
+        active = Active(0, *alone) if alone else Active(self._parts, estimated.current)
         return LifecycleRow(active, pair or estimated, Row(estimated, before, after, only_previous))
 
     async def cohort(self, first: QueryState, later: Sequence[QueryState]) -> CohortRow:

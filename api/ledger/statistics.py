@@ -14,6 +14,8 @@ from api.ledger.client import Client, Command, chunks
 from api.ledger.distinct_query import ActiveUsers, DistinctQuery, ShardScope
 from api.ledger.held_periods import HeldPeriods, find_periods
 from api.ledger.imported import Counts, Imported, decode_months
+from api.ledger.lifecycle import cohort_rows, lifecycle_rows
+from api.ledger.lifecycle_figures import CohortFigures, LifecycleFigures, cohort_figures, lifecycle_figures
 from api.ledger.merged import MergedPeriods
 from api.ledger.merged_store import MergedStore
 from api.ledger.rolling import count_rolling
@@ -137,6 +139,25 @@ class Statistics:
     ) -> list[ActiveUsers]:
         """Distinct users of each day with the `length - 1` days before it, for the days that have these before them."""
         return await count_rolling(self.distinct, [held.distinct_query([day], scopes) for day in days], length)
+
+    async def lifecycle(
+        self, parts: int, base: Sequence[DistinctQuery], periods: Sequence[DistinctQuery]
+    ) -> list[LifecycleFigures]:
+        """Figures of each period but the first, which is the one before the first figure. `base` are all before them.
+
+        Raises TimeoutError if a temporary sketch expired before it was counted.
+        """
+        return [lifecycle_figures([row]) for row in await lifecycle_rows(self.distinct, parts, base, periods)]
+
+    async def retention(
+        self, parts: int, base: Sequence[DistinctQuery] | None, periods: Sequence[DistinctQuery], max_age: int
+    ) -> list[CohortFigures]:
+        """Figures of each period's users in each of the next `max_age` periods, of those not in `base` if it is given.
+
+        Raises TimeoutError if a temporary sketch expired before it was counted.
+        """
+        rows = await cohort_rows(self.distinct, parts, base, periods, max_age)
+        return [cohort_figures([row]) for row in rows]
 
     async def counts(self, periods: Sequence[str], scopes: Sequence[Scope]) -> dict[str, Counts]:
         """Counters by period, summed over `scopes`; periods that no shard holds are missing."""

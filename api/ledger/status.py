@@ -63,6 +63,11 @@ class ShardStatus(NamedTuple):
         )
 
     @property
+    def is_of_peer(self) -> bool:
+        """Whether another region exported the status."""
+        return bool(self.region) and self.topic != self.keys.shard.topic
+
+    @property
     def topic(self) -> str:
         """The topic's name in its region."""
         return self.keys.shard.topic.removeprefix(f"{self.region}/")

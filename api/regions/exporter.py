@@ -8,15 +8,19 @@ from typing import Final, NamedTuple
 
 from api.cache.single_flight import SingleFlight
 from api.http.errors import BadRequestError
-from api.ledger.distinct_query import ActiveUsers, Sketched
+from api.ledger.client import chunks
+from api.ledger.distinct_query import ActiveUsers, DistinctQuery, Sketched
+from api.ledger.lifecycle import BASE_PERIODS, cohort_rows, lifecycle_rows
 from api.ledger.rolling import count_rolling
 from api.ledger.statistics import HeldPeriods, Statistics
 from api.ledger.status import PipelineStatus, ShardStatus
 from api.ledger.vector import Unit
 from api.metrics import EXPORTS
-from api.regions import event_ids, wire
+from api.regions import event_ids, wire, wire_lifecycle
 from api.regions.identity import exported_meta, identity_of
 from api.regions.wire import Export, ExportRequest, HeldHours, IdsExport, RecordTimes, ShardExport, Status, UnionExport
+from api.regions.wire_lifecycle import LifecycleExport, LifecycleRequest, RetentionExport, RetentionRequest
+from api.regions.wire_parts import parts_of, read_scope
 from api.settings.settings import ApiSettings
 from schemas.ledger.keys import Shard
 from schemas.ledger.scopes import EVERYTHING, OTHER, Scope
@@ -72,6 +76,8 @@ class Exporter:
             rolling=[] if request.rolling is None else await self._rolling(request.rolling),
             counts={} if request.counts is None else await self._counts(request.counts),
             times=await self._times(request.times) if request.times else {},
+            lifecycle=[] if request.lifecycle is None else await self._lifecycle(request.lifecycle),
+            retention=[] if request.retention is None else await self._retention(request.retention),
         )
 
     async def _times(self, days: Sequence[str]) -> dict[str, RecordTimes]:
@@ -128,7 +134,7 @@ class Exporter:
         return held._replace(known_by={**known, **unknown})
 
     async def _unions(self, asked: Sequence[wire.UnionRequest]) -> list[UnionExport]:
-        scopes = {text: wire.read_scope(text) for request in asked for text in request.scopes}
+        scopes = {text: read_scope(text) for request in asked for text in request.scopes}
         held = await self._find([key for request in asked for key in request.periods], [*scopes.values()])
         united = [[scopes[text] for text in dict.fromkeys(request.scopes)] for request in asked]
         queries = [held.distinct_query(request.periods, of) for request, of in zip(asked, united, strict=True)]
@@ -166,7 +172,7 @@ class Exporter:
         return {unit for unit, users in counts.items() if users.count >= self._settings.region_min_users}
 
     async def _rolling(self, asked: wire.RollingRequest) -> list[UnionExport]:
-        scopes = [wire.read_scope(text) for text in asked.scopes]
+        scopes = [read_scope(text) for text in asked.scopes]
         held = await self._find(asked.days, scopes)
         distinct = self._statistics.distinct
         days = [held.distinct_query([day], scopes) for day in asked.days]
@@ -188,8 +194,31 @@ class Exporter:
             for total, of in zip(totals, united, strict=True)
         ]
 
+    async def _lifecycle(self, asked: LifecycleRequest) -> list[LifecycleExport]:
+        parts, base, periods = await self._chain(asked.base, asked.periods, asked.scopes)
+        rows = await lifecycle_rows(self._statistics.distinct, parts, base, periods)
+        EXPORTS.labels("lifecycle").inc()
+        return [wire_lifecycle.export_row(row) for row in rows]
+
+    async def _retention(self, asked: RetentionRequest) -> list[RetentionExport]:
+        parts, base, periods = await self._chain(asked.base or (), asked.periods, asked.scopes)
+        compared = None if asked.base is None else base
+        rows = await cohort_rows(self._statistics.distinct, parts, compared, periods, asked.max_age)
+        EXPORTS.labels("retention").inc()
+        return [wire_lifecycle.export_cohort(row) for row in rows]
+
+    async def _chain(
+        self, base: Sequence[str], periods: Sequence[Sequence[str]], texts: Sequence[str]
+    ) -> tuple[int, list[DistinctQuery], list[DistinctQuery]]:
+        """The number of parts, and the queries of the periods before and of each period."""
+        scopes = [read_scope(text) for text in dict.fromkeys(texts)]
+        keys = [*base, *(key for of in periods for key in of)]
+        held = await self._find(keys, scopes)
+        before = [held.distinct_query(some, scopes) for some in chunks(dict.fromkeys(base), BASE_PERIODS)]
+        return parts_of(keys, scopes), before, [held.distinct_query([*dict.fromkeys(of)], scopes) for of in periods]
+
     async def _counts(self, asked: wire.CountsRequest) -> dict[str, wire.Counters]:
-        scopes = [wire.read_scope(text) for text in dict.fromkeys(asked.scopes)]
+        scopes = [read_scope(text) for text in dict.fromkeys(asked.scopes)]
         periods = list(dict.fromkeys(asked.periods))
         held = await self._find(periods, scopes)
         if await held.reads(periods, scopes) > wire.MAX_READS:

@@ -19,7 +19,8 @@ from api.metrics import PEER_REFUSED, PEER_REQUESTS, PEER_UP
 from api.regions import wire
 from api.regions.circuit import Circuit
 from api.regions.identity import Refused
-from api.regions.wire import Export, ExportRequest, Identity, InvalidAnswerError
+from api.regions.wire import Export, ExportRequest, Identity
+from api.regions.wire_parts import InvalidAnswerError
 from api.settings import peers_file
 from api.settings.peers_file import PeerEntry
 from api.settings.watched_file import WatchedFile
@@ -200,7 +201,8 @@ class Peer:
         except ClientSSLError as error:
             raise self._failed("connection", "tls") from error
         except (ClientError, OSError, ValueError) as error:
-            raise self._failed("connection") from error
+            # In TLS 1.3 a server refuses our certificate only after the handshake.
+            raise self._failed("connection", "tls" if isinstance(error.__cause__, ssl.SSLError) else "") from error
 
     def _decoded(self, read: Callable[[], T]) -> T:
         try:

@@ -11,8 +11,9 @@ from typing import Any, Final, Literal, NamedTuple, Protocol, TypeVar
 import msgspec
 
 from api.ledger.client import together
+from api.ledger.lifecycle_unions import CohortRow, LifecycleRow
 from api.metrics import PEER_STAND_INS
-from api.regions import wire
+from api.regions import wire, wire_lifecycle
 from api.regions.kept import KeptExports
 from api.regions.peer import Peer, PeerUnavailableError
 from api.regions.wire import (
@@ -25,6 +26,8 @@ from api.regions.wire import (
     UnionExport,
     UnionRequest,
 )
+from api.regions.wire_lifecycle import LifecycleExport, LifecycleRequest, RetentionExport, RetentionRequest
+from api.regions.wire_parts import parts_of
 from schemas.ledger import accuracy
 from schemas.ledger.scopes import Scope
 
@@ -128,7 +131,7 @@ class PeerReader:
             there = [period for period in periods if period in held]
             name = None
             if there and scopes:
-                texts = [scope.text for scope in scopes]
+                texts = _texts(scopes)
                 name = _name("union", sketches, there, texts)
                 requests.setdefault(name, UnionRequest(periods=there, scopes=texts, sketches=sketches))
             names.append(name)
@@ -141,7 +144,7 @@ class PeerReader:
         no_users = [NO_USERS] * windows
         if not scopes or await self.status() is None:
             return no_users
-        request = RollingRequest(days=[*days], length=length, scopes=[scope.text for scope in scopes])
+        request = RollingRequest(days=[*days], length=length, scopes=_texts(scopes))
         name = _name("rolling", length, request.days, request.scopes)
         found = await self._one(name, ExportRequest(rolling=request), lambda export: export.rolling, list[UnionExport])
         return no_users if found is None else found
@@ -152,7 +155,7 @@ class PeerReader:
         held = [] if status is None else [period for period in periods if period in {*status.status.periods}]
         if not held or not scopes:
             return []
-        texts = [scope.text for scope in scopes]
+        texts = _texts(scopes)
         size = max(1, MAX_COUNTED // len(held))
         requests = [CountsRequest(periods=held, scopes=texts[at : at + size]) for at in range(0, len(texts), size)]
         kind = dict[str, dict[str, dict[str, int]]]
@@ -166,6 +169,29 @@ class PeerReader:
             for request in requests
         )
         return [each for each in found if each is not None]
+
+    async def lifecycle(
+        self, base: Sequence[str], periods: Sequence[Sequence[str]], scopes: Sequence[Scope]
+    ) -> list[LifecycleRow] | None:
+        """A row for each of `periods` but the first; None where they are missing."""
+        request = LifecycleRequest(base=[*base], periods=[[*of] for of in periods], scopes=_texts(scopes))
+        name = _name("lifecycle", request.base, request.periods, request.scopes)
+        asked, kind = ExportRequest(lifecycle=request), list[LifecycleExport]
+        found = await self._one(name, asked, lambda export: export.lifecycle, kind)
+        return None if found is None else [wire_lifecycle.read_row(row) for row in found]
+
+    async def retention(
+        self, base: Sequence[str] | None, periods: Sequence[Sequence[str]], scopes: Sequence[Scope], max_age: int
+    ) -> list[CohortRow] | None:
+        """A row for each of `periods`; None where they are missing."""
+        before = None if base is None else [*base]
+        request = RetentionRequest(
+            base=before, periods=[[*of] for of in periods], scopes=_texts(scopes), max_age=max_age
+        )
+        name = _name("retention", before, request.periods, request.scopes, max_age)
+        asked, kind = ExportRequest(retention=request), list[RetentionExport]
+        found = await self._one(name, asked, lambda export: export.retention, kind)
+        return None if found is None else [wire_lifecycle.read_cohort(row) for row in found]
 
     async def times(self, days: Sequence[str]) -> Mapping[str, RecordTimes]:
         """First and last record timestamp (ms) of the days."""
@@ -253,8 +279,12 @@ def _status_of(export: Export) -> RegionStatus:
     return RegionStatus(export.status, export.labels)
 
 
+def _texts(scopes: Sequence[Scope]) -> list[str]:
+    return [scope.text for scope in scopes]
+
+
 def _parts(union: tuple[Sequence[str], Sequence[Scope]]) -> int:
-    return wire.parts_of(*union)
+    return parts_of(*union)
 
 
 def _name(*parts: object) -> str:

@@ -17,14 +17,17 @@ from api.http.errors import BadRequestError
 from api.ledger.client import together
 from api.ledger.distinct_query import ActiveUsers, DistinctQuery
 from api.ledger.imported import Counts, Imported
-from api.ledger.merged_store import MergedUsers
+from api.ledger.lifecycle_figures import CohortFigures, LifecycleFigures
 from api.ledger.rolling import count_rolling
 from api.ledger.statistics import HeldPeriods, Statistics
 from api.ledger.status import HeldIds, PipelineStatus, ShardStatus
-from api.regions import wire
+from api.regions import regional_lifecycle, wire
 from api.regions.memory import UnionMemory, union_key
 from api.regions.reader import PeerReader, RegionStatus
+from api.regions.regional_lifecycle import Chain
+from api.regions.union import with_sketches
 from api.regions.wire import ShardExport, UnionExport
+from api.regions.wire_parts import read_scope
 from api.turns import pause
 from schemas.ledger import fields
 from schemas.ledger.keys import Shard, ShardKeys
@@ -128,7 +131,7 @@ class RegionalStatistics(Statistics):
             shards = [_shard(peer.name, each) for each in status.status.shards]
             for text, known_by in status.labels.items():
                 await pause()
-                known.setdefault(wire.read_scope(text), set()).update(shards[number] for number in known_by)
+                known.setdefault(read_scope(text), set()).update(shards[number] for number in known_by)
         return known
 
     async def active_clients(self, period: str) -> ActiveUsers:
@@ -199,6 +202,20 @@ class RegionalStatistics(Statistics):
                 queries = [with_sketches(query, union) for query, union in zip(queries, of_peer, strict=True)]
         own = await count_rolling(self._own.distinct, queries, length)
         return [self.total(users, [of_peer[number] for of_peer in others]) for number, users in enumerate(own)]
+
+    async def lifecycle(
+        self, parts: int, base: Sequence[DistinctQuery], periods: Sequence[DistinctQuery]
+    ) -> list[LifecycleFigures]:
+        return await regional_lifecycle.lifecycle(self._all(), Chain(parts, base, periods))
+
+    async def retention(
+        self, parts: int, base: Sequence[DistinctQuery] | None, periods: Sequence[DistinctQuery], max_age: int
+    ) -> list[CohortFigures]:
+        chain = Chain(parts, base or (), periods)
+        return await regional_lifecycle.retention(self._all(), chain, max_age, compared=base is not None)
+
+    def _all(self) -> regional_lifecycle.Regions:
+        return regional_lifecycle.Regions(self._own.distinct, self._with_own, self._peers, self.unites)
 
     async def record_times(self, days: Sequence[str]) -> dict[str, tuple[int, int]]:
         found = await self._own.record_times(days) if self._with_own else {}
@@ -295,13 +312,6 @@ class RegionalUsers:
 
     async def count(self, queries: Sequence[DistinctQuery]) -> list[ActiveUsers]:
         return await self._statistics.count_users(queries)
-
-
-def with_sketches(query: DistinctQuery, union: UnionExport) -> DistinctQuery:
-    """The query with the users of a peer that are in sketches."""
-    if not union.sketches:
-        return query
-    return query._replace(merged=[*query.merged, MergedUsers(union.united, [], union.sketches)])
 
 
 def _shard(region: str, shard: ShardExport) -> Shard:

@@ -12,20 +12,34 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Final, Literal
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Meta, field
 
 from api.ledger.merged_store import is_sketch
-from api.ledger.status import MAX_COUNT, is_date
+from api.ledger.status import is_date
+from api.regions import wire_lifecycle
+from api.regions.wire_lifecycle import LifecycleExport, LifecycleRequest, RetentionExport, RetentionRequest
+from api.regions.wire_parts import (
+    MAX_PERIODS,
+    DayKey,
+    Days,
+    InvalidAnswerError,
+    Number,
+    PeriodKey,
+    Periods,
+    Scopes,
+    ScopeText,
+    Text,
+    Wire,
+    check_period,
+    parts_of,
+    read_scope,
+)
 from api.turns import pause
 from schemas.events import MAX_LABEL_BYTES
 from schemas.ledger import accuracy, fields
-from schemas.ledger.periods import Month
-from schemas.ledger.scopes import Scope
 
 LAYOUT: Final = 1
 MAX_UNIONS: Final = 64
-MAX_PERIODS: Final = 500
-MAX_SCOPES: Final = 10_000
 MAX_UNITS: Final = 15_000
 """Periods times scopes of all unions of a request."""
 MAX_READS: Final = 50_000
@@ -36,14 +50,6 @@ MAX_COUNTERS: Final = 20_000
 """Counters of one period and scope: more than a worker's limits on words allow."""
 SMALLEST_IDS: Final = 1_000
 
-Number = Annotated[int, Meta(ge=0, le=MAX_COUNT)]
-Text = Annotated[str, Meta(max_length=1_024)]
-PeriodKey = Annotated[str, Meta(pattern=r"^[0-9]{4}-(0[1-9]|1[0-2])(-(0[1-9]|[12][0-9]|3[01]))?$")]
-DayKey = Annotated[str, Meta(pattern=r"^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])$")]
-Periods = Annotated[list[PeriodKey], Meta(min_length=1, max_length=MAX_PERIODS)]
-Days = Annotated[list[DayKey], Meta(max_length=MAX_PERIODS)]
-ScopeText = Annotated[str, Meta(min_length=1, max_length=8 * MAX_LABEL_BYTES)]
-Scopes = Annotated[list[ScopeText], Meta(max_length=MAX_SCOPES)]
 Version = Annotated[str, Meta(max_length=32)]
 KnownBy = Annotated[list[Number], Meta(max_length=MAX_SHARDS)]
 Sketch = Annotated[bytes, Meta(max_length=16_384)]
@@ -55,22 +61,14 @@ NUMBERS: Final = ("retain_days", "retain_months", "max_labels", "exact_up_to", "
 """Settings of a shard that are numbers, or `forever`."""
 
 
-class InvalidAnswerError(ValueError):
-    """A peer's answer is not what a region answers. The text has no figure and no name of it."""
-
-
-class _Wire(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Another layout has another LAYOUT, so unknown members are errors."""
-
-
-class Moment(_Wire, frozen=True, kw_only=True):
+class Moment(Wire, frozen=True, kw_only=True):
     """The newest counted event, and the number of records not yet counted."""
 
     newest_event: Annotated[str, Meta(max_length=40)] | None
     lag: Number | None
 
 
-class Identity(_Wire, frozen=True, kw_only=True):
+class Identity(Wire, frozen=True, kw_only=True):
     """Who answers, and the settings on which figures of two regions depend."""
 
     layout: int
@@ -86,7 +84,7 @@ class Identity(_Wire, frozen=True, kw_only=True):
     """Next offset by shard."""
 
 
-class HeldHours(_Wire, frozen=True, kw_only=True):
+class HeldHours(Wire, frozen=True, kw_only=True):
     """The window in which a shard recognises repeated events, in hours since 1970."""
 
     first: Number | None
@@ -95,7 +93,7 @@ class HeldHours(_Wire, frozen=True, kw_only=True):
     evicted_before: Number | None
 
 
-class ShardExport(_Wire, frozen=True, kw_only=True):
+class ShardExport(Wire, frozen=True, kw_only=True):
     """The status of one shard."""
 
     topic: Annotated[str, Meta(min_length=1, max_length=249)]
@@ -108,7 +106,7 @@ class ShardExport(_Wire, frozen=True, kw_only=True):
     ids: HeldHours
 
 
-class Status(_Wire, frozen=True, kw_only=True):
+class Status(Wire, frozen=True, kw_only=True):
     """All shards, and the periods that they hold or that were imported."""
 
     shards: Annotated[list[ShardExport], Meta(max_length=MAX_SHARDS)]
@@ -116,7 +114,7 @@ class Status(_Wire, frozen=True, kw_only=True):
     imported: Annotated[list[PeriodKey], Meta(max_length=2_000)]
 
 
-class UnionRequest(_Wire, frozen=True, kw_only=True):
+class UnionRequest(Wire, frozen=True, kw_only=True):
     """The distinct users of all these periods and scopes together."""
 
     periods: Periods
@@ -126,18 +124,18 @@ class UnionRequest(_Wire, frozen=True, kw_only=True):
     """The version of sketches that the asker has already."""
 
 
-class UnionExport(_Wire, frozen=True, kw_only=True):
+class UnionExport(Wire, frozen=True, kw_only=True):
     """`united` users are in `sketches`; the others, of periods and scopes with few users, are a number only."""
 
     count: Number
     standard_error: Error
     united: Number = 0
-    sketches: Annotated[list[Sketch], Meta(max_length=accuracy.K_MONTHS)] = []
+    sketches: Annotated[list[Sketch], Meta(max_length=accuracy.K_MONTHS)] = field(default_factory=list)
     version: Version = ""
     """Digest of the sketches. With the version that the asker knows, `sketches` is empty."""
 
 
-class RollingRequest(_Wire, frozen=True, kw_only=True):
+class RollingRequest(Wire, frozen=True, kw_only=True):
     """Each window of `length` days, by number only: `users` and, of them, those of days with many users."""
 
     days: Annotated[list[DayKey], Meta(min_length=1, max_length=MAX_PERIODS)]
@@ -145,23 +143,25 @@ class RollingRequest(_Wire, frozen=True, kw_only=True):
     scopes: Scopes
 
 
-class CountsRequest(_Wire, frozen=True, kw_only=True):
+class CountsRequest(Wire, frozen=True, kw_only=True):
     periods: Annotated[list[PeriodKey], Meta(max_length=MAX_PERIODS)]
     scopes: Scopes
 
 
-class ExportRequest(_Wire, frozen=True, kw_only=True):
+class ExportRequest(Wire, frozen=True, kw_only=True):
     """The members of the answer are those of the request."""
 
     status: bool = False
     labels: bool = False
-    unions: Annotated[list[UnionRequest], Meta(max_length=MAX_UNIONS)] = []
+    unions: Annotated[list[UnionRequest], Meta(max_length=MAX_UNIONS)] = field(default_factory=list)
     rolling: RollingRequest | None = None
     counts: CountsRequest | None = None
-    times: Days = []
+    times: Days = field(default_factory=list)
+    lifecycle: LifecycleRequest | None = None
+    retention: RetentionRequest | None = None
 
 
-class RecordTimes(_Wire, frozen=True, kw_only=True):
+class RecordTimes(Wire, frozen=True, kw_only=True):
     """First and last record timestamp of a day."""
 
     first_ms: Number
@@ -171,20 +171,22 @@ class RecordTimes(_Wire, frozen=True, kw_only=True):
 Counters = dict[ScopeText, dict[Text, Number]]
 
 
-class Export(_Wire, frozen=True, kw_only=True):
+class Export(Wire, frozen=True, kw_only=True):
     """A region's answer."""
 
     identity: Identity
     status: Status | None = None
-    labels: Annotated[dict[ScopeText, KnownBy], Meta(max_length=MAX_LABELS)] = {}
+    labels: Annotated[dict[ScopeText, KnownBy], Meta(max_length=MAX_LABELS)] = field(default_factory=dict)
     """Scopes of known labels, with the numbers of the shards that know them."""
-    unions: Annotated[list[UnionExport], Meta(max_length=MAX_UNIONS)] = []
-    rolling: Annotated[list[UnionExport], Meta(max_length=MAX_PERIODS)] = []
-    counts: dict[PeriodKey, Counters] = {}
-    times: dict[DayKey, RecordTimes] = {}
+    unions: Annotated[list[UnionExport], Meta(max_length=MAX_UNIONS)] = field(default_factory=list)
+    rolling: Annotated[list[UnionExport], Meta(max_length=MAX_PERIODS)] = field(default_factory=list)
+    counts: dict[PeriodKey, Counters] = field(default_factory=dict)
+    times: dict[DayKey, RecordTimes] = field(default_factory=dict)
+    lifecycle: Annotated[list[LifecycleExport], Meta(max_length=wire_lifecycle.MAX_ROWS)] = field(default_factory=list)
+    retention: Annotated[list[RetentionExport], Meta(max_length=wire_lifecycle.MAX_ROWS)] = field(default_factory=list)
 
 
-class IdsExport(_Wire, frozen=True, kw_only=True):
+class IdsExport(Wire, frozen=True, kw_only=True):
     """A sample of the digests of event ids of one hour by record time: those that are smallest as numbers."""
 
     identity: Identity
@@ -208,14 +210,17 @@ def read_request(body: bytes) -> ExportRequest:
         units += len(request.rolling.days) * len(request.rolling.scopes)
         if len(request.rolling.days) < request.rolling.length:
             raise ValueError("`rolling.days` are fewer than `rolling.length`")
+    rows = [each for each in (request.lifecycle, request.retention) if each is not None]
+    units += sum(wire_lifecycle.check_request(each) for each in rows)
     if units > MAX_UNITS:
-        raise ValueError(f"unions and windows have {units} periods and scopes; the maximum is {MAX_UNITS}")
+        raise ValueError(f"users of {units} periods and scopes are asked for; the maximum is {MAX_UNITS}")
     if request.counts is not None and len(request.counts.periods) * len(request.counts.scopes) > MAX_READS:
         raise ValueError(f"`counts` has more than {MAX_READS} periods and scopes")
     days = [*request.times, *(() if request.rolling is None else request.rolling.days)]
     asked = [*days, *(key for union in request.unions for key in union.periods)]
+    asked += [key for each in rows for of in (each.base or (), *each.periods) for key in of]
     for key in [*asked, *(() if request.counts is None else request.counts.periods)]:
-        _check_period(key)
+        check_period(key)
     for text in {text for union in request.unions for text in union.scopes}:
         read_scope(text)
     for part in (request.rolling, request.counts):
@@ -254,6 +259,8 @@ def read_export(body: bytes, request: ExportRequest) -> Export:
     windows = 0 if request.rolling is None else len(request.rolling.days) - request.rolling.length + 1
     if len(export.rolling) != windows or any(window.sketches for window in export.rolling):
         raise InvalidAnswerError("not the windows that were asked for")
+    wire_lifecycle.check_rows(export.lifecycle, request.lifecycle)
+    wire_lifecycle.check_cohorts(export.retention, request.retention)
     _check_counts(export.counts, request.counts)
     if not export.times.keys() <= set(request.times):
         raise InvalidAnswerError("times of days that were not asked for")
@@ -269,17 +276,6 @@ async def check_sketches(export: Export) -> None:
             await pause()
             if not is_sketch(sketch) or has_impossible_register(sketch):
                 raise InvalidAnswerError("not a sketch")
-
-
-def read_scope(text: str) -> Scope:
-    """Raises InvalidAnswerError for a text that no scope has."""
-    parts = {"all": 0, "realm": 1, "client": 2, "node": 1}
-    scope = Scope.parse(text)
-    if len(scope.names) != parts.get(scope.dimension, -1) or scope.text != text:
-        raise InvalidAnswerError("not a scope")
-    if any(len(name.encode(errors="surrogatepass")) > MAX_LABEL_BYTES for name in scope.names):
-        raise InvalidAnswerError("a label is too long")
-    return scope
 
 
 def encode_counter(parts: Sequence[str]) -> str:
@@ -301,11 +297,6 @@ def decode_counter(field: str) -> tuple[str, ...]:
     if COUNTER_PARTS.get(parts[0]) != len(parts) or any(len(part.encode()) > MAX_LABEL_BYTES for part in parts):
         raise InvalidAnswerError("not a counter")
     return parts
-
-
-def parts_of(periods: Sequence[str], scopes: Sequence[Scope]) -> int:
-    """The number of sketches of a union: as many as the coarsest of its periods and scopes has."""
-    return min((accuracy.sketches(period, scope) for period in periods for scope in scopes), default=accuracy.K_OTHERS)
 
 
 def has_impossible_register(sketch: bytes) -> bool:
@@ -335,7 +326,7 @@ def _check_status(status: Status) -> None:
         if any(value is not None and abs(value) >= 2**63 for value in shard.progress.values()):
             raise InvalidAnswerError("a number is too large")
     for period in (*status.periods, *status.imported):
-        _check_period(period)
+        check_period(period)
 
 
 def _check_unions(found: Sequence[UnionExport], asked: Sequence[UnionRequest]) -> None:
@@ -365,18 +356,5 @@ def _check_counts(found: Mapping[str, Counters], asked: CountsRequest | None) ->
         for counters in of_period.values():
             if len(counters) > MAX_COUNTERS:
                 raise InvalidAnswerError("too many counters")
-            for field in counters:
-                decode_counter(field)
-
-
-def _check_period(key: str) -> None:
-    # Python's `$` also matches before a final line break, and `\Z` is unknown to readers of the OpenAPI document.
-    if key.endswith("\n"):
-        raise InvalidAnswerError("not a period")
-    try:
-        month = Month.of_key(key[:7])
-        days = month.span.last.day
-    except ValueError as error:
-        raise InvalidAnswerError("not a period") from error
-    if len(key) == 10 and int(key[8:]) > days:
-        raise InvalidAnswerError("not a day of the calendar")
+            for name in counters:
+                decode_counter(name)

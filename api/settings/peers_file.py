@@ -19,6 +19,7 @@ ALL: Final = "all"
 REGION_NAME: Final = r"[a-z0-9][a-z0-9-]{0,31}"
 MAX_PEERS: Final = 32
 MAX_TOKEN_CHARS: Final = 8_000
+FILES: Final = tls.CertificateSettings("ca", "certificate", "key", "a password, which a peer cannot have")
 EXAMPLE: Final = '[{"name": "us", "url": "https://authtally.us.example.com", "token_file": "/etc/authtally/us.token"}]'
 
 
@@ -32,6 +33,10 @@ class PeerEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A file with a token for the scope `sketches:read`, and nothing else."""
     ca: str = ""
     """CA certificates (PEM) of the api; empty: the system's."""
+    certificate: str = ""
+    """Client certificate (PEM), for a proxy before the api that asks for one."""
+    key: str = ""
+    """Its key, without a password; empty: in the file `certificate`."""
 
 
 def read(path: Path) -> list[PeerEntry]:
@@ -61,8 +66,8 @@ def read_token(content: bytes) -> str:
 
 
 def ssl_context(entry: PeerEntry) -> ssl.SSLContext:
-    """Raises ValueError for a file without CA certificates."""
-    return tls.ssl_context(tls.CertificateFiles(entry.ca), tls.CertificateSettings("ca", "", "", ""))
+    """Raises ValueError for a file without the certificates or the key."""
+    return tls.ssl_context(tls.CertificateFiles(entry.ca, entry.certificate, entry.key), FILES)
 
 
 def _check(entry: PeerEntry, earlier: list[str]) -> None:

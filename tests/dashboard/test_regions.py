@@ -143,10 +143,23 @@ async def test_the_table_of_regions_leads_to_each(page: PageProbe, regions: Two)
     assert await page.ranking("regions").is_hidden()
 
 
-@pytest.mark.parametrize(("tab", "part"), [("otp", "chart-otp"), ("lifecycle", "chart-lifecycle")])
-async def test_figures_of_one_region_are_not_shown_under_another(page: PageProbe, tab: str, part: str) -> None:
-    await page.view(f"/?region=all&tab={tab}")
-    shown = page.page.locator(f"#{part}")
+async def test_lifecycle_and_retention_are_those_of_the_chosen_regions(page: PageProbe, regions: Two) -> None:
+    asked = "granularity=week&from=2026-10-22&to=2026-11-20"
+    for region in ("all", "us"):
+        await current(page, f"/?region={region}&tab=lifecycle")
+        items = (await regions.eu.get(f"/v1/lifecycle?{asked}&region={region}", "all"))["items"]
+        columns, rows = await page.table("lifecycle")
+        new = columns.index("New")
+        assert [row[new] for row in rows] == [f"{item['new']['value']:,}" for item in items]
+        cohorts = (await regions.eu.get(f"/v1/retention?{asked}&region={region}&ages=4", "all"))["items"]
+        columns, rows = await page.table("retention")
+        users = columns.index("Users")
+        assert [row[users] for row in rows] == [f"{item['users']['value']:,}" for item in cohorts for _ in item["ages"]]
+
+
+async def test_figures_of_one_region_are_not_shown_under_another(page: PageProbe) -> None:
+    await page.view("/?region=all&tab=otp")
+    shown = page.page.locator("#chart-otp")
     await expect(shown).to_have_attribute("data-state", "unkept")
     await expect(shown.locator(".note")).to_contain_text("remove the filter by region")
 

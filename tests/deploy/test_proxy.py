@@ -59,6 +59,12 @@ THEIRS: Final = (
 )
 
 
+TEMPORARY: Final = "".join(
+    f"{name}_temp_path temporary;\n" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+)
+"""Folders of nginx below its own, since the system's are root's."""
+
+
 def program(name: str) -> str:
     found = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin")
     if found is None:
@@ -89,16 +95,13 @@ class Nginx(Proxy):
         (self.folder / "snippets").mkdir()
         for path in (PROXY / "nginx").iterdir():
             (self.folder / "snippets" / path.name).write_text(self.snippet(f"nginx/{path.name}"))
-        kept = "".join(
-            f"{name}_temp_path temporary;\n" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-        )
         # Locations of the auth server that would take the routes if they could.
         (self.folder / "nginx.conf").write_text(
             f"""
             daemon off; master_process off; pid nginx.pid; error_log stderr;
             events {{}}
             http {{
-                access_log off; {kept}
+                access_log off; {TEMPORARY}
                 include snippets/authtally-upstream.conf;
                 server {{
                     listen {self.address};

@@ -2,7 +2,8 @@
 
 import { mondayOf, plusDays, spanText } from "./dates.js";
 import { byOf, daysOfPeriod, definedText, figureCells, figureColumns, figureOf, listed, NEW, PERIODS, sinceText, spanBefore, UNKNOWN } from "./lifecycle.js";
-import { compared, dotted, ownRegionOnly } from "./models.js";
+import { caveats } from "./counters.js";
+import { compared, dotted } from "./models.js";
 
 /** @typedef {import("./filters.js").Chosen} Chosen @typedef {import("./lifecycle.js").Figure} Figure */
 
@@ -28,12 +29,11 @@ function pieces({ from, to }, by) {
 /** The answer of the chosen periods and of the compared ones. @param {Chosen} chosen */
 export async function asked(asker, chosen) {
   const by = byOf(chosen);
-  ownRegionOnly(chosen, "New, returning and lapsed users");
   const of = async (span) => {
     const answers = await Promise.all(
       pieces(span, by).map(({ from, to }) => asker.ask("/v1/lifecycle", { granularity: by, from, to, ...chosen.query })),
     );
-    return { ...answers.at(-1), from: answers[0].from, items: answers.flatMap((answer) => answer.items) };
+    return { ...answers.at(-1), from: answers[0].from, items: answers.flatMap((answer) => answer.items), caveats: [...new Set(answers.flatMap(caveats))] };
   };
   const [now, { found: before, unkept }] = await Promise.all([of(chosen), compared({ ...chosen, before: spanBefore(chosen) }, of)]);
   return { by, now, before, unkept };
@@ -59,6 +59,7 @@ async function lifecycle(asker, chosen) {
     hint.push(`dotted: active users of ${spanText(before)}`);
   }
   if (unkept) hint.push(`no comparison: ${unkept}`);
+  hint.push(...now.caveats);
   const open = rows.at(-1)?.ended === false;
   return {
     hint: hint.join("; "), kind: by, first: PERIODS[by], x, stacked: true, partial: open, series, notes: notes(now, rows, open),
@@ -87,6 +88,8 @@ function notes({ history }, rows, open) {
   if (known.length) found.push(`Kinds are unknown in ${listed(known)}: no users before are known.`);
   const imported = rows.filter((row) => row.unknown === "imported").map((row) => row.period);
   if (imported.length) found.push(`Incomplete in ${listed(imported)}: the month or the one before was imported as numbers without users.`);
+  const apart = rows.filter((row) => row.unknown === "not_united").map((row) => row.period);
+  if (apart.length) found.push(`Incomplete in ${listed(apart)}: users of several regions are not united, and the sum is too small.`);
   if (SERIES.some(({ id }) => rows.some((row) => row[id].fewer_than !== null))) found.push("No bar where the estimate is too small against its error: “fewer than” in the table.");
   return found;
 }

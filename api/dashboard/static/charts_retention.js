@@ -1,9 +1,9 @@
 // Retention: which share of the users of a period, or of its new users, was active in later periods.
 
+import { caveats } from "./counters.js";
 import { lengthOf, months, monthText, spanText } from "./dates.js";
 import { laterText } from "./heat_map.js";
 import { byOf, figureCells, figureColumns, figureOf, figureText, inWords, isWeek, listed, NEW, PERIODS, periodText, sinceText, wholeSpan } from "./lifecycle.js";
-import { ownRegionOnly } from "./models.js";
 import { decimal, exactness, lessText, percent } from "./text.js";
 
 /** The most periods after a cohort's own: the API has a deadline per answer. */
@@ -15,7 +15,6 @@ export async function retention(asker, chosen) {
   const whole = wholeSpan(chosen, by);
   const periods = by === "week" ? lengthOf(whole.from, whole.to) / 7 : months(whole.from, whole.to).length;
   const most = Math.max(1, Math.min(MOST_AGES[by], periods - 1));
-  ownRegionOnly(chosen, "Figures of retention");
   const answer = await asker.ask("/v1/retention", { granularity: by, cohort, ages: String(most), from: chosen.from, to: chosen.to, ...chosen.query });
   const rows = answer.items.map((item) => ({
     period: item.period, head: isWeek(item.period) ? spanText(item) : monthText(item.period), name: periodText(item.period), users: figureOf(item.users),
@@ -24,6 +23,7 @@ export async function retention(asker, chosen) {
   const ages = Math.max(0, ...rows.map((row) => row.cells.length));
   const hint = [`${spanText(answer)}, by ${by}`, cohort === NEW ? `of the users new in each ${by}` : `of all users of each ${by}`, "share active later"];
   if (periods - 1 > most) hint.push(`up to ${laterText(most, by)}`);
+  hint.push(...caveats(answer));
   return {
     hint: hint.join("; "), kind: by, heading: cohort === NEW ? "New in" : "Users of", rows, ages,
     notes: cohort === NEW ? notesOfNew(answer) : [], table: retentionTable(answer, by),
@@ -38,12 +38,18 @@ function notesOfNew({ history, items }) {
   return found;
 }
 
+const WHY_UNKNOWN = {
+  history: "no users before are known",
+  imported: "a month was imported as a number without users",
+  not_united: "users of several regions are not united, and the sum is too small",
+};
+
 /** @returns {import("./heat_map.js").Cell} */
 function cellOf(item, each, cohort, by) {
   const [users, retained, rate] = [figureOf(item.users), figureOf(each.retained), figureOf(each.rate)];
   const whose = `${figureText(users)} ${cohort === NEW ? "new users" : "users"}`;
   const when = `active ${laterText(each.age, by)}, in ${inWords(each.period)}${each.ended ? "" : ", which is not over"}`;
-  const unknown = item.unknown === "imported" || each.unknown === "imported" ? "a month was imported as a number without users" : "no users before are known";
+  const unknown = WHY_UNKNOWN[item.unknown ?? each.unknown];
   const text = retained.value === null && retained.fewerThan === null
     ? `${periodText(item.period)}: unknown, ${unknown}`
     : `${periodText(item.period)}: ${figureText(retained)} of ${whose}${accuracyText(retained, rate)} were ${when}`;

@@ -62,7 +62,7 @@ export class LifecycleTile extends Part {
       this.value.dataset.value = String(figure.value);
       this.value.title = exactness(figure);
     } else {
-      this.value.title = figure.fewerThan === null ? "No users before are known." : "The estimate is too small against its error.";
+      this.value.title = figure.fewerThan === null ? (row.unknown === "not_united" ? "Users of several regions are not united." : "No users before are known.") : "The estimate is too small against its error.";
     }
     this.compare(figure);
     spark(this.spark, rows.map((each) => each[id].value));

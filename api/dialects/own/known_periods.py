@@ -16,6 +16,7 @@ from api.dialects.own.window import Period, Window
 from api.ledger.client import chunks
 from api.ledger.distinct_query import DistinctQuery
 from api.ledger.imported import Imported
+from api.ledger.lifecycle import BASE_PERIODS
 from api.ledger.retention import is_kept, oldest_kept
 from api.ledger.statistics import HeldPeriods, Statistics
 from api.ledger.status import PipelineStatus, is_date
@@ -30,8 +31,6 @@ FROM: Final = declared.day(
 )
 GRANULARITY: Final = choice("granularity", "The period of one item. Weeks are ISO weeks.", ("week", "month"), "month")
 PARAMETERS: Final = (FROM, window.TO, REALM, CLIENT_ID, GRANULARITY)
-BASE_PERIODS: Final = 24
-"""Periods before the first row that are read together: 5 MB of sketches if all are merged and large."""
 
 Reason = Literal["first_counted", "retain_months", "active_on", "users_by"]
 
@@ -157,7 +156,12 @@ def _first_counted(
     if month is None:
         return None, None
     shards = {of.shard for of in held.shards[month.key]}
-    times = [shard.progress.get(fields.FIRST_EVENT) for shard in status.shards if shard.keys.shard in shards]
+    # Of another region's shards it is not known which of them hold the month.
+    times = [
+        shard.progress.get(fields.FIRST_EVENT)
+        for shard in status.shards
+        if shard.keys.shard in shards or shard.is_of_peer
+    ]
     days = [_day(at_ms, zone) for at_ms in times if at_ms is not None and is_date(at_ms)]
     first = max(month.span.first, min(days, default=month.span.first))
     _, kept = oldest_kept(status, today)

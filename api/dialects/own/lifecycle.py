@@ -21,8 +21,7 @@ from api.dialects.own.operation import Operation
 from api.dialects.own.parameters import Parameters
 from api.dialects.own.rendering import Answer, imported_count, series_head
 from api.dialects.own.window import Period, Window
-from api.ledger.lifecycle import LifecycleRow, lifecycle_rows
-from api.ledger.lifecycle_figures import UNKNOWN
+from api.ledger.lifecycle_figures import UNKNOWN, LifecycleFigures
 from api.ledger.statistics import Statistics
 from api.settings.settings import ApiSettings
 
@@ -39,6 +38,7 @@ OPERATION: Final = Operation(
     "days by week, else ten years. Periods that begin after today are left out.",
     Lifecycle,
     PARAMETERS,
+    regional=True,
 )
 
 
@@ -61,10 +61,10 @@ class LifecycleQuestion:
         async with statistics.wide_question(realms):
             periods = [known.previous, *known.rows]
             queries = [known.query(period.keys) for period in periods]
-            rows = await lifecycle_rows(statistics.distinct, known.parts, known.base(), queries)
+            found = await statistics.lifecycle(known.parts, known.base(), queries)
         items = [
-            _item(row, before, period, known, self.window.today)
-            for row, (before, period) in zip(rows, pairwise(periods), strict=True)
+            _item(figures, before, period, known, self.window.today)
+            for figures, (before, period) in zip(found, pairwise(periods), strict=True)
         ]
         defined = LifecycleDefinition(active_on=head.pop("active_on"), user_scope=head.pop("user_scope"))
         answer = Lifecycle(**head, history=known.history, definition=defined, items=items)
@@ -93,22 +93,25 @@ async def read_head(
     return head | {"active_on": active.active_on, "user_scope": active.user_scope}, known
 
 
-def _item(row: LifecycleRow, before: Period, period: Period, known: KnownPeriods, today: date) -> LifecycleItem:
+def _item(found: LifecycleFigures, before: Period, period: Period, known: KnownPeriods, today: date) -> LifecycleItem:
     month = known.imported_month(period)
     has_history = known.has_history(period)
     compared = has_history and not known.imported_month(before) and month is None
-    active = LifecycleFigure.of(row.active)
+    unknown = None if compared else known_periods.unknown_because(period, known, before)
+    if compared and UNKNOWN in found:
+        unknown = "not_united"
+    active = LifecycleFigure.of(found.active)
     if month is not None:
         active = LifecycleFigure(**imported_count(month), fewer_than=None)
     return LifecycleItem(
         **period_members(period, today),
         active=active,
-        new=LifecycleFigure.of(row.row.new_figure() if has_history and month is None else UNKNOWN),
-        returning=LifecycleFigure.of(row.pair.returning_figure() if compared else UNKNOWN),
-        reactivated=LifecycleFigure.of(row.row.reactivated_figure() if compared else UNKNOWN),
-        lapsed=LifecycleFigure.of(row.pair.lapsed_figure() if compared else UNKNOWN),
+        new=LifecycleFigure.of(found.new if has_history and month is None else UNKNOWN),
+        returning=LifecycleFigure.of(found.returning if compared else UNKNOWN),
+        reactivated=LifecycleFigure.of(found.reactivated if compared else UNKNOWN),
+        lapsed=LifecycleFigure.of(found.lapsed if compared else UNKNOWN),
         imported=UNSET if month is None else month.source,
-        unknown=UNSET if compared else known_periods.unknown_because(period, known, before),
+        unknown=unknown or UNSET,
     )
 
 

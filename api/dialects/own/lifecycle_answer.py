@@ -12,7 +12,10 @@ from msgspec import UNSET, Meta, UnsetType, field
 from api.dialects.own.answers import Count, Definition, Exact, Part, SeriesHead, Source
 from api.ledger import lifecycle_figures
 
-STANDARD_ERROR: Final = "Relative standard error of an estimate, 0.02 for 2 %; 0 if exact, null without a value."
+STANDARD_ERROR: Final = (
+    "Relative standard error of an estimate, 0.02 for 2 %; 0 if exact. Null without a value, and where users of "
+    "several regions may count twice."
+)
 Share = Annotated[float, Meta(ge=0, le=1)]
 Ended = Annotated[bool, Meta(description="False while the period is not over: its users may still come.")]
 
@@ -58,10 +61,11 @@ class RetentionRate(Part, frozen=True, kw_only=True):
 
 
 Unknown = Annotated[
-    Literal["history", "imported"],
+    Literal["history", "imported", "not_united"],
     Meta(
         description="Why figures are unknown: `history` if the period does not begin after `history.since`, `imported` "
-        "if it, or the one with which it is compared, is an imported month."
+        "if it, or the one with which it is compared, is an imported month, `not_united` if users of several regions "
+        "are not united and their sum is too small for its error."
     ),
 ]
 

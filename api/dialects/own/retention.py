@@ -26,8 +26,8 @@ from api.dialects.own.operation import Operation
 from api.dialects.own.parameters import BadParameterError, Parameters, choice, number
 from api.dialects.own.rendering import Answer, imported_count
 from api.dialects.own.window import Period, Window
-from api.ledger.lifecycle import CohortRow, cohort_rows
-from api.ledger.lifecycle_figures import NO_RATE, UNKNOWN, Cohort
+from api.ledger.lifecycle import MAX_COHORT_UNIONS, cohort_unions
+from api.ledger.lifecycle_figures import NO_RATE, UNKNOWN, CohortFigures, Figure, Rate
 from api.ledger.statistics import Statistics
 from api.settings.settings import ApiSettings
 from api.turns import pause
@@ -40,8 +40,6 @@ COHORT: Final = choice(
     "active",
 )
 AGES: Final = number("ages", "The highest age, in periods after the cohort's own.", 12, 1, 60)
-MAX_COUNTED: Final = 12_000
-"""Most unions of sketches that one question counts: about a third of its time."""
 
 DEFINITIONS: Final = {
     "active": "All users who are active in the cohort's period.",
@@ -56,6 +54,7 @@ OPERATION: Final = Operation(
     "the later periods. Errors and upper bounds are stated as by `/v1/lifecycle`. In CSV a row is one cohort and age.",
     Retention,
     (*PARAMETERS, COHORT, AGES),
+    regional=True,
 )
 
 
@@ -82,11 +81,11 @@ class RetentionQuestion:
         base = known.base(known.previous.keys) if compared else None
         async with statistics.wide_question(realms):
             queries = [known.query(period.keys) for period in known.rows]
-            rows = await cohort_rows(statistics.distinct, known.parts, base, queries, self.ages)
+            found = await statistics.retention(known.parts, base, queries, self.ages)
         items = []
-        for place, row in enumerate(rows):
+        for place, figures in enumerate(found):
             await pause()
-            items.append(self._item(row, known.rows[place], known.rows[place + 1 :], known))
+            items.append(self._item(figures, known.rows[place], known.rows[place + 1 :], known))
         defined = RetentionDefinition(
             active_on=head.pop("active_on"), user_scope=head.pop("user_scope"), users=DEFINITIONS[self.cohort]
         )
@@ -95,25 +94,26 @@ class RetentionQuestion:
 
     def _check_size(self, known: KnownPeriods) -> None:
         periods = len(known.rows)
-        cells = sum(min(self.ages, periods - 1 - place) for place in range(periods))
-        counted = cells * known.parts * (2 if self.cohort == "new" else 1)
-        if counted > MAX_COUNTED:
+        cells, counted = cohort_unions(periods, self.ages, known.parts, with_base=self.cohort == "new")
+        if counted > MAX_COHORT_UNIONS:
             raise BadParameterError(
                 "ages",
                 f"{periods} cohorts with up to {self.ages} ages are {cells} cells; at most "
-                f"{MAX_COUNTED * cells // counted} can be answered: use fewer periods or lower `ages`.",
+                f"{MAX_COHORT_UNIONS * cells // counted} can be answered: use fewer periods or lower `ages`.",
             )
 
-    def _item(self, row: CohortRow, period: Period, later: Sequence[Period], known: KnownPeriods) -> RetentionItem:
+    def _item(
+        self, found: CohortFigures, period: Period, later: Sequence[Period], known: KnownPeriods
+    ) -> RetentionItem:
         today = self.window.today
         month = known.imported_month(period)
         unknown = self._unknown(known, period)
-        users = LifecycleFigure.of(UNKNOWN if unknown else row.users.users_figure())
+        users = LifecycleFigure.of(UNKNOWN if unknown else found.users)
         if month is not None and self.cohort == "active":
             users = LifecycleFigure(**imported_count(month), fewer_than=None)
         ages = [
-            _age(age, cell, of, today, unknown or self._unknown(known, period, of))
-            for age, (cell, of) in enumerate(zip(row.ages, later, strict=False), start=1)
+            _age(age, retained, rate, of, today, unknown or self._unknown(known, period, of))
+            for age, ((retained, rate), of) in enumerate(zip(found.ages, later, strict=False), start=1)
         ]
         return RetentionItem(**period_members(period, today), users=users, ages=ages, unknown=unknown or UNSET)
 
@@ -122,13 +122,13 @@ class RetentionQuestion:
         return None if found == "history" and self.cohort == "active" else found
 
 
-def _age(age: int, cell: Cohort, period: Period, today: date, unknown: Any) -> RetentionAge:
+def _age(age: int, retained: Figure, rate: Rate, period: Period, today: date, unknown: Any) -> RetentionAge:
     return RetentionAge(
         **period_members(period, today),
         age=age,
-        retained=LifecycleFigure.of(UNKNOWN if unknown else cell.retained_figure()),
-        rate=RetentionRate.of(NO_RATE if unknown else cell.rate()),
-        unknown=unknown or UNSET,
+        retained=LifecycleFigure.of(UNKNOWN if unknown else retained),
+        rate=RetentionRate.of(NO_RATE if unknown else rate),
+        unknown=unknown or ("not_united" if retained == UNKNOWN else UNSET),
     )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 import msgspec
-from aiohttp import ClientError, ClientSession, ClientSSLError, ClientTimeout, TCPConnector
+from aiohttp import ClientConnectorError, ClientError, ClientSession, ClientSSLError, ClientTimeout, TCPConnector
 
 from api.http.bounded_read import TooLongError, read_at_most
 from api.ledger.client import UNREACHABLE, open_ledger
@@ -17,7 +17,8 @@ from api.regions import wire
 from api.regions.exporter import Exporter
 from api.regions.identity import EQUAL, HASH_KEY
 from api.regions.peer import IDENTITY_PATH, IDS_PATH, MAX_IDENTITY_BYTES
-from api.regions.wire import LAYOUT, Identity, IdsExport, InvalidAnswerError
+from api.regions.wire import LAYOUT, Identity, IdsExport
+from api.regions.wire_parts import InvalidAnswerError
 from api.settings import peers_file, token_file
 from api.settings.peers_file import PeerEntry
 from api.settings.settings import ApiSettings
@@ -40,7 +41,9 @@ CURES: Final[Mapping[str, str]] = {
     HASH_KEY: COUNT_ANEW + ": see docs/rotating-the-hash-key.md; or REGION_USERS=distinct in both",
     "user_id_normalize": COUNT_ANEW,
 }
+CLIENT_CERTIFICATE: Final = "set certificate and key in PEERS_FILE, if the proxy there asks for a client certificate"
 STATUSES: Final[Mapping[int, tuple[str, str]]] = {
+    400: ("answers with status 400, as nginx does without a client certificate", CLIENT_CERTIFICATE),
     401: (
         "does not accept the token of its token_file",
         f"add the token's SHA-256 with the scope {SCOPE} to AUTH_TOKENS_FILE there, or replace the file here",
@@ -262,6 +265,9 @@ async def _get(session: ClientSession, entry: PeerEntry, path: str) -> bytes:
     except ClientSSLError as error:
         raise NoAnswerError("has a certificate that is not accepted", "set ca in PEERS_FILE, or correct url") from error
     except (ClientError, OSError) as error:
+        # An alert in TLS 1.3 may arrive before or after the request, which then finds the connection closed.
+        if not isinstance(error, ClientConnectorError) and entry.url.startswith("https:"):
+            raise NoAnswerError("breaks off the connection", CLIENT_CERTIFICATE) from error
         raise NoAnswerError(f"cannot be reached: {type(error).__name__}", reach) from error
 
 

@@ -136,4 +136,6 @@ def _remark(row: Answer) -> str:
         return "the month before was imported"
     if unknown == "history":
         return "no users before are known"
+    if unknown == "not_united":
+        return "users of several regions are not united"
     return "" if row["ended"] else "not over"

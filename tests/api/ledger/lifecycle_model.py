@@ -8,8 +8,9 @@ from typing import Any, Final
 from hypothesis import strategies as st
 from hypothesis.stateful import rule
 
-from api.ledger.lifecycle import CohortRow, LifecycleRow, cohort_rows, lifecycle_rows
-from api.ledger.lifecycle_figures import Cohort, Pair, Row
+from api.ledger.lifecycle import cohort_rows, lifecycle_rows
+from api.ledger.lifecycle_figures import cohort_figures, figure
+from api.ledger.lifecycle_unions import Cohort, CohortRow, LifecycleRow, Pair, Row
 from api.ledger.statistics import Statistics
 from api.settings.settings import ApiSettings
 from schemas.ledger.scopes import EVERYTHING
@@ -109,27 +110,27 @@ def check_pair(pair: Pair) -> None:
     assert pair.parts in (0, PARTS)
     assert max(pair.previous, pair.current) <= pair.together
     assert pair.returning + pair.lapsed == pair.previous
-    for figure in (pair.returning_figure(), pair.lapsed_figure()):
-        assert figure.exact or pair.parts
-        assert figure.value is None or 0 <= figure.value <= pair.previous
+    for found in (figure([pair.returning_estimate()]), figure([pair.lapsed_estimate()])):
+        assert found.exact or pair.parts
+        assert found.value is None or 0 <= found.value <= pair.previous
 
 
 def check_row(row: Row) -> None:
     check_pair(row.pair)
     assert row.new >= 0
     assert row.new + row.pair.returning + row.reactivated == row.pair.current
-    for figure in (row.new_figure(), row.reactivated_figure()):
-        assert figure.exact or row.pair.parts
-        assert figure.value is None or 0 <= figure.value <= row.pair.current
-        assert (figure.value is None) != (figure.fewer_than is None)
+    for found in (figure([row.new_estimate()]), figure([row.reactivated_estimate()])):
+        assert found.exact or row.pair.parts
+        assert found.value is None or 0 <= found.value <= row.pair.current
+        assert (found.value is None) != (found.fewer_than is None)
     if not row.pair.parts:
-        assert row.reactivated == row.reactivated_figure().value
+        assert row.reactivated == figure([row.reactivated_estimate()]).value
 
 
 def check_cohort(cohort: Cohort) -> None:
     assert cohort.base <= min(cohort.first, cohort.later)
     assert max(cohort.first, cohort.later) <= cohort.together
-    users, retained, rate = cohort.users_figure(), cohort.retained_figure(), cohort.rate()
+    users, ((retained, rate),) = cohort_figures([CohortRow(cohort, [cohort])])
     assert (users.exact and retained.exact) or cohort.parts or cohort.nobody_later
     assert rate.value is None or 0 <= rate.value <= 1
     if users.value and retained.value is not None:

@@ -19,6 +19,8 @@ QUESTIONS = [
     "/v1/active-users?from=2026-10-01&to=2026-10-31&granularity=month&group_by=region,realm",
     "/v1/logins?from=2026-10-01&to=2026-10-31&group_by=reason",
     "/v1/overview?date=2026-10-07",
+    "/v1/lifecycle?from=2026-10-01&to=2026-11-20",
+    "/v1/retention?from=2026-09-01&to=2026-11-20&cohort=new",
     "/v1/labels",
     "/v1/m2m?month=2026-10",
     "/v1/pipeline",

@@ -21,11 +21,15 @@ REPEATED: dict[str, Any] = {
     "unions": [{"periods": ["2026-10"] * 2, "scopes": ["all"] * 7_000}],
     "counts": {"periods": ["2026-10"] * 2, "scopes": ["all"] * 2},
     "times": ["2026-10-01"] * 500,
+    "lifecycle": {"base": ["2026-08"] * 2, "periods": [["2026-09"], ["2026-10"] * 2], "scopes": ["all"] * 50},
+    "retention": {"base": ["2026-08"] * 2, "periods": [["2026-10"] * 2], "max_age": 1, "scopes": ["all"] * 50},
 }
 ONCE: dict[str, Any] = {
     "unions": [{"periods": ["2026-10"], "scopes": ["all"]}],
     "counts": {"periods": ["2026-10"], "scopes": ["all"]},
     "times": ["2026-10-01"],
+    "lifecycle": {"base": ["2026-08"], "periods": [["2026-09"], ["2026-10"]], "scopes": ["all"]},
+    "retention": {"base": ["2026-08"], "periods": [["2026-10"]], "max_age": 1, "scopes": ["all"]},
 }
 
 

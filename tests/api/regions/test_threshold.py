@@ -73,6 +73,8 @@ async def test_no_export_has_the_digest_of_a_user(start: Start, stores: list[Val
         "rolling": {"days": ["2026-10-01", "2026-10-02"], "length": 2, "scopes": ["all"]},
         "counts": {"periods": ["2026-10"], "scopes": ["all", "realm/acme", "client/acme/web"]},
         "times": ["2026-10-01"],
+        "lifecycle": {"base": ["2026-08"], "periods": [["2026-09"], ["2026-10"]], "scopes": ["all"]},
+        "retention": {"base": None, "periods": [["2026-09"], ["2026-10"]], "max_age": 1, "scopes": ["all"]},
     }
     answer = await export(eu, everything)
     assert answer.status == 200

@@ -98,6 +98,57 @@ async def test_every_answer_is_that_of_one_ledger(both: tuple[Region, Region, Re
             assert without_regions(answer) == expected, (region.name, path)
 
 
+@pytest.mark.parametrize("few", [0, 4096])
+async def test_a_region_in_a_cluster(start: Start, stores: list[Valkey], cluster: str, few: int) -> None:
+    """Sketches of the peer are united with those of several nodes, and those of several nodes are exported."""
+    with redis.RedisCluster.from_url(cluster) as server:
+        server.flushall()
+    kept: dict[str, Any] = {**KEPT, "exact_up_to": few}
+    await count(cluster, EU, partitions=3, redis_cluster=True, **kept)
+    await count(stores[1].url, US, **kept)
+    await count(stores[2].url, [*EU, *US], partitions=4, **kept)
+    in_cluster = {"redis_url": cluster, "redis_cluster": True}
+    regions = await start(("eu", "us", "ap"), of={"eu": in_cluster}, region_min_users=1, **kept)
+    for path in QUESTIONS:
+        joint = "&" if "?" in path else "?"
+        answers = [await regions[name].whole(f"{path}{joint}region=eu,us") for name in ("eu", "us")]
+        assert without_regions(answers[0]) == without_regions(answers[1]), path
+        if not few:
+            assert without_regions(answers[0]) == without_regions(await regions["ap"].ask(path)), path
+
+
+async def test_three_regions(start: Start, stores: list[Valkey]) -> None:
+    """A union of three, from each of them; and the numbers of each."""
+    ap = events(3, range(100, 400))
+    for store, counted in zip(stores, (EU, US, ap), strict=True):
+        await count(store.url, counted, **SKETCHED)
+    regions = [*(await start(("eu", "us", "ap"), region_min_users=1, **SKETCHED)).values()]
+    path = f"/v1/active-users?{SPAN}&granularity=month"
+    answers = [await region.whole(f"{path}&region=all") for region in regions]
+    assert [answer["items"] for answer in answers[1:]] == [answers[0]["items"]] * 2
+    (item,) = answers[0]["items"]
+    assert abs(item["value"] - 501) <= 6 * item["standard_error"] * item["value"]
+    assert {share["region"] for share in answers[0]["regions"]} == {"eu", "us", "ap"}
+    logins = f"/v1/logins?{SPAN}&granularity=month"
+    alone = [(await region.ask(logins))["items"][0]["succeeded"] for region in regions]
+    for region in regions:
+        assert (await region.whole(f"{logins}&region=all"))["items"][0]["succeeded"] == sum(alone)
+        grouped = (await region.whole(f"{logins}&group_by=region"))["items"]
+        names = [of.name for of in regions]
+        assert {item["region"]: item["succeeded"] for item in grouped} == dict(zip(names, alone, strict=True))
+    two = await regions[0].whole(f"{path}&region=us,ap")
+    assert two["items"] == (await regions[1].whole(f"{path}&region=us,ap"))["items"]
+    regions[2].between.cut = True
+    await regions[0].until("ap", "unreachable")
+    answer = await regions[0].ask(f"{logins}&realm=acme&region=all")
+    assert [(share["region"], share["state"]) for share in answer["regions"]] == [
+        ("eu", "current"),
+        ("us", "current"),
+        ("ap", "missing"),
+    ]
+    assert answer["items"] == (await regions[0].whole(f"{logins}&realm=acme&region=eu,us"))["items"]
+
+
 async def test_united_sketches_are_those_of_one_ledger_to_the_bit(both: tuple[Region, Region, Region]) -> None:
     eu, us, one = both
     with redis.Redis.from_url(one.store.url) as raw, closing(ledgers.client(one.store.url)) as client:

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from api.ledger.statistics import Statistics
 from api.regions import wire
 from api.regions.regional import RegionalStatistics
-from api.regions.wire import Export, ExportRequest, InvalidAnswerError
+from api.regions.wire import Export, ExportRequest
+from api.regions.wire_parts import InvalidAnswerError, read_scope
 from tests.api.dialects.own.examples import FILE
 
 COMPOSED = {"months", "active_users", "active_over", "counts"}
@@ -89,4 +90,4 @@ def test_a_counter_has_one_spelling(parts: tuple[str, ...], field: str) -> None:
 )
 def test_other_texts_are_no_scope(text: str) -> None:
     with pytest.raises(InvalidAnswerError):
-        wire.read_scope(text)
+        read_scope(text)

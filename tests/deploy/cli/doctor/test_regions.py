@@ -17,7 +17,9 @@ from deploy.cli.main import main
 from deploy.demo.servers import Valkey
 from tests.api.sources import listed
 from tests.api.worker import Event, count, login
+from tests.certificates import Authority
 from tests.deploy.cli.doctor.conftest import Found
+from tests.deploy.tls_front import CaddyFront, NginxFront, TlsFront
 from tests.integration.api_process import ApiProcess
 
 TOKENS = {"peer": ["sketches:read"], "reader": ["stats:read"]}
@@ -200,3 +202,46 @@ def test_the_share_of_common_ids() -> None:
     assert common_share(full, hexadecimal(*others[:1_000])) == 0.0
     # Half of the ids of one are those of the other, which has twice as many: its sample ends at half the height.
     assert common_share(hexadecimal(*range(1_000)), full) == 1.0
+
+
+@pytest.mark.parametrize("front", [NginxFront, CaddyFront])
+def test_what_it_says_of_certificates(two: Two, tmp_path: Path, front: type[TlsFront]) -> None:
+    two.recount()
+    authority, other = Authority(tmp_path, "authority"), Authority(tmp_path, "other")
+    target = two.url.removeprefix("http://")
+    not_accepted = "has a certificate that is not accepted → set ca in PEERS_FILE, or correct url"
+    for shown, ca, found in (
+        (authority.sign("good", front.host), authority.file, ""),
+        (authority.sign("good", front.host), other.file, not_accepted),
+        (authority.sign("good", front.host), "", not_accepted),
+        (authority.sign("elsewhere", host="us.example"), authority.file, not_accepted),
+        (authority.sign("expired", front.host, days=-1), authority.file, not_accepted),
+    ):
+        with front(target, shown) as server:
+            examined = two.examine([two.peer(url=server.url, ca=str(ca))])
+            assert found in examined.text("regions.peer", "problem" if found else "ok"), (shown.certificate, ca)
+
+
+@pytest.mark.parametrize(
+    ("front", "missing"),
+    [
+        (NginxFront, "answers with status 400, as nginx does without a client certificate"),
+        (CaddyFront, "breaks off the connection"),
+    ],
+)
+def test_a_client_certificate_opens_a_proxy_that_asks_for_one(
+    two: Two, tmp_path: Path, front: type[TlsFront], missing: str
+) -> None:
+    two.recount()
+    authority = Authority(tmp_path, "authority")
+    ours = authority.sign("ours")
+    strange = Authority(tmp_path, "other").sign("strange")
+    with front(two.url.removeprefix("http://"), authority.sign("server", front.host), authority.file) as server:
+        peer = two.peer(url=server.url, ca=str(authority.file))
+        assert f"{missing} → set certificate and key" in two.examine([peer]).text("regions.peer", "problem")
+        mine = peer | {"certificate": str(ours.certificate), "key": str(ours.key)}
+        assert two.examine([mine]).verdicts("regions.peer") == {"ok"}
+        both_in_one = peer | {"certificate": str(ours.both)}
+        assert two.examine([both_in_one]).verdicts("regions.peer") == {"ok"}
+        wrong = peer | {"certificate": str(strange.certificate), "key": str(strange.key)}
+        assert "set certificate and key" in two.examine([wrong]).text("regions.peer", "problem")

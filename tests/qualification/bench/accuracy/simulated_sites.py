@@ -12,7 +12,8 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from api.ledger.lifecycle_figures import Cohort, Figure, Pair, Rate, Row
+from api.ledger.lifecycle_figures import Figure, Rate, cohort_figures, lifecycle_figures
+from api.ledger.lifecycle_unions import Active, Cohort, CohortRow, LifecycleRow, Pair, Row
 from tests.qualification.bench.accuracy.sketches import (
     REDIS_HIGHEST,
     REDIS_M,
@@ -94,21 +95,22 @@ class Sketches:
         entered = size(groups, lambda group: group & CURRENT and not group & base)
         stayed = size(groups, lambda group: group & CURRENT and group & LATER and not group & base)
         current = size(groups, lambda group: group & CURRENT)
+        of_row = lifecycle_figures([LifecycleRow(Active(parts, pair.current), pair, row)])
+        (of_active,) = cohort_figures([CohortRow(active, [active])]).ages
+        (of_new,) = cohort_figures([CohortRow(new, [new])]).ages
         return [
-            Truth("new", entered, row.new_figure()),
-            Truth(
-                "returning", size(groups, lambda group: group & CURRENT and group & PREVIOUS), pair.returning_figure()
-            ),
+            Truth("new", entered, of_row.new),
+            Truth("returning", size(groups, lambda group: group & CURRENT and group & PREVIOUS), of_row.returning),
             Truth(
                 "reactivated",
                 size(groups, lambda group: group & CURRENT and group & EARLIER and not group & PREVIOUS),
-                row.reactivated_figure(),
+                of_row.reactivated,
             ),
-            Truth("lapsed", size(groups, lambda group: group & PREVIOUS and not group & CURRENT), pair.lapsed_figure()),
-            Truth("retained", both, active.retained_figure()),
-            Truth("rate", both / current if current else 0.0, active.rate()),
-            Truth("retained of new", stayed, new.retained_figure()),
-            Truth("rate of new", stayed / entered if entered else 0.0, new.rate()),
+            Truth("lapsed", size(groups, lambda group: group & PREVIOUS and not group & CURRENT), of_row.lapsed),
+            Truth("retained", both, of_active[0]),
+            Truth("rate", both / current if current else 0.0, of_active[1]),
+            Truth("retained of new", stayed, of_new[0]),
+            Truth("rate of new", stayed / entered if entered else 0.0, of_new[1]),
         ]
 
 

@@ -1,0 +1,99 @@
+"""Lifecycle and retention over regions.
+
+The sketches of a region join the own unions if all of its periods are in sketches. Any other region adds figures of its
+own: with sketches of some periods only, its other users would be new or lapsed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from api.ledger.client import together
+from api.ledger.distinct_query import DistinctQuery
+from api.ledger.lifecycle import cohort_rows, lifecycle_rows
+from api.ledger.lifecycle_figures import CohortFigures, LifecycleFigures, cohort_figures, lifecycle_figures
+from api.ledger.users import DistinctUsers
+from api.regions.reader import PeerReader
+from api.regions.union import with_sketches
+from schemas.ledger.scopes import Scope
+
+
+class Chain(NamedTuple):
+    """The periods of a question, and how many sketches a union of them has."""
+
+    parts: int
+    base: Sequence[DistinctQuery]
+    """All before `periods`."""
+    periods: Sequence[DistinctQuery]
+
+    @property
+    def base_keys(self) -> list[str]:
+        return [key for query in self.base for key in query.periods]
+
+    @property
+    def keys(self) -> list[Sequence[str]]:
+        return [query.periods for query in self.periods]
+
+    @property
+    def scopes(self) -> Sequence[Scope]:
+        return self.periods[0].scopes if self.periods else ()
+
+
+class Regions(NamedTuple):
+    """Those of a question. `own` are the users of the own ledger, in which sketches of peers are united too."""
+
+    own: DistinctUsers
+    has_own: bool
+    peers: Sequence[PeerReader]
+    unites: bool
+
+
+async def lifecycle(regions: Regions, asked: Chain) -> list[LifecycleFigures]:
+    united, apart = await _join(regions, asked)
+    found = await together(peer.lifecycle(asked.base_keys, asked.keys, asked.scopes) for peer in apart)
+    rows = [of_peer for of_peer in found if of_peer is not None]
+    if united is not None or not rows:
+        chain = united or asked
+        rows.append(await lifecycle_rows(regions.own, chain.parts, chain.base, chain.periods))
+    is_sum = not regions.unites or len(rows) == 1
+    return [lifecycle_figures(of_period, united=is_sum) for of_period in zip(*rows, strict=True)]
+
+
+async def retention(regions: Regions, asked: Chain, max_age: int, *, compared: bool) -> list[CohortFigures]:
+    """With `compared`, a cohort has only users who are in none of the periods before it."""
+    united, apart = await _join(regions, asked)
+    base = asked.base_keys if compared else None
+    found = await together(peer.retention(base, asked.keys, asked.scopes, max_age) for peer in apart)
+    rows = [of_peer for of_peer in found if of_peer is not None]
+    if united is not None or not rows:
+        chain = united or asked
+        before = chain.base if compared else None
+        rows.append(await cohort_rows(regions.own, chain.parts, before, chain.periods, max_age))
+    is_sum = not regions.unites or len(rows) == 1
+    return [cohort_figures(of_period, united=is_sum) for of_period in zip(*rows, strict=True)]
+
+
+async def _join(regions: Regions, asked: Chain) -> tuple[Chain | None, list[PeerReader]]:
+    """The periods with the users of all regions that are united, None if there are none; and the other regions.
+
+    A region that lacks one of its unions takes no part: its users would be new in the next period.
+    """
+    apart: list[PeerReader] = []
+    if not regions.unites:
+        return (asked if regions.has_own else None), list(regions.peers)
+    queries = [*asked.base, *asked.periods]
+    unions = [(query.periods, query.scopes) for query in queries]
+    joined = regions.has_own
+    found = await together(peer.unions(unions, sketches=True) for peer in regions.peers)
+    for peer, of_peer in zip(regions.peers, found, strict=True):
+        if peer.is_missing:
+            continue
+        if any(union.united < union.count for union in of_peer):
+            peer.not_united = True
+            apart.append(peer)
+            continue
+        joined = True
+        queries = [with_sketches(query, union) for query, union in zip(queries, of_peer, strict=True)]
+    chain = asked._replace(base=queries[: len(asked.base)], periods=queries[len(asked.base) :])
+    return (chain if joined else None), apart
