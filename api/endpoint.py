@@ -175,11 +175,13 @@ class Endpoint:
         limit: RateLimit | None = None,
         admit: Callable[[], None] | None = None,
         lists: Collection[str] = (),
+        repeats: bool = True,
         reading: Callable[[Any, Principal], Reading] | None = None,
     ) -> None:
         self._dialect = dialect
         self._reading = reading or self._product_reading
         self._lists = lists
+        self._repeats = repeats
         self._limit = limit
         self._admit = admit
         self._services = services
@@ -228,7 +230,7 @@ class Endpoint:
         principal, expires_at = await self._authenticate(request, headers)
         query = read_query(request)
         encoded = await read_form(request) if request_key is None else query
-        question = self._dialect.parse(parse_parameters(encoded, self._lists))
+        question = self._dialect.parse(parse_parameters(encoded, self._lists, repeats=self._repeats))
         if self._admit is not None:
             self._admit()
         reading = self._reading(question, principal)
@@ -353,8 +355,11 @@ async def read_form(request: web.Request) -> str:
         raise BadRequestError("The form did not arrive completely.") from error
 
 
-def parse_parameters(encoded: str, lists: Collection[str] = ()) -> dict[str, str]:
-    """The parameters, decoded once. The first of repeated parameters counts, as in the products, except for `lists`."""
+def parse_parameters(encoded: str, lists: Collection[str] = (), *, repeats: bool = True) -> dict[str, str]:
+    """The parameters, decoded once. The first of repeated parameters counts, as in the products, except for `lists`.
+
+    Without `repeats` a repeated parameter is an error.
+    """
     try:
         pairs = parse_qsl(encoded, keep_blank_values=True, max_num_fields=MAX_PARAMETERS)
     except ValueError as error:
@@ -363,6 +368,8 @@ def parse_parameters(encoded: str, lists: Collection[str] = ()) -> dict[str, str
     for name, value in pairs:
         if name in lists and name in parameters:
             parameters[name] += f" {value}"
+        elif not repeats and name in parameters:
+            raise BadRequestError(f"`{name[:64]}` is given more than once.", members={"parameter": name[:64]})
         else:
             parameters.setdefault(name, value)
     return parameters

@@ -44,7 +44,7 @@ def wait_until_met(played: Played) -> None:
             time.sleep(POLL_S)
 
 
-def report(played: Played, seconds: float, console: Console) -> None:
+def report(played: Played, seconds: float, console: Console, *, then_exit: bool) -> None:
     first, sample = played[0]
     days = f"from={_day(sample, 0)}&to={_day(sample, -1)}"
     console.print(f"\nReady after {seconds:.1f} s. Two regions, each with broker, store, worker and api of its own:\n")
@@ -58,11 +58,14 @@ def report(played: Played, seconds: float, console: Console) -> None:
     console.print(
         f"\n{len(shared):,} users are active in both. REGION_MIN_USERS is {MIN_USERS} here; its default is 100000."
     )
+    if then_exit:
+        return
     console.print("\nTry in another terminal:\n")
     for query in (f"granularity=month&{days}&{ALL}", f"granularity=range&{days}&group_by=region"):
         path = f"/v1/active-users?{query}&format=csv"
         console.print(f"curl -s -H 'Authorization: Bearer {first.token}' '{first.url}{path}'")
-    console.print(f"curl -s -H 'Authorization: Bearer {first.token}' '{first.url}/v1/regions'")
+    for path in (f"/v1/lifecycle?{ALL}&format=csv", "/v1/regions"):
+        console.print(f"curl -s -H 'Authorization: Bearer {first.token}' '{first.url}{path}'")
     console.print("\nCtrl-C stops the demo and removes its files.")
     console.print(f"\n  token      {first.token}")
     console.print(f"  dashboard  {first.url}/?{ALL}#token={quote(first.token)}")

@@ -98,7 +98,7 @@ def _run_regions(options: Options, console: Console, ready: Event) -> int:
             for children, sample in played[1:]:
                 _play(children, sample, with_sources=False)
             regions_answers.wait_until_met(played)
-            regions_answers.report(played, time.monotonic() - began, console)
+            regions_answers.report(played, time.monotonic() - began, console, then_exit=options.then_exit)
             ready.set()
             if options.then_exit:
                 found = regions_answers.differences(played, sent, KEY_PREFIX)
@@ -159,6 +159,8 @@ def _report(children: Children, sample: SampleEvents, options: Options, seconds:
     console.print(
         "The demo's broker has no idempotent producers: KAFKA_IDEMPOTENCE is off here. Leave it on with Kafka."
     )
+    if options.then_exit and not options.show_answers:
+        return
     console.print(f"\n  worker   http://127.0.0.1:{children.worker_port}/metrics")
     console.print(f"  broker   {children.broker.address}")
     console.print(f"  store    {children.store.url}")

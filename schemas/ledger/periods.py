@@ -34,9 +34,12 @@ class Month(NamedTuple):
     @classmethod
     def of_key(cls, text: str) -> Month:
         """Read `2026-11`. Raises ValueError for anything else."""
-        if len(text) != 7 or text[4] != "-":
-            raise ValueError(f"not a month in format YYYY-MM: {text[:20]!r}")
-        return cls.parse(text[:4] + text[5:])
+        try:
+            if len(text) == 7 and text[4] == "-":
+                return cls.parse(text[:4] + text[5:])
+        except ValueError:
+            pass
+        raise ValueError(f"not a month in format YYYY-MM: {text[:20]!r}")
 
     @property
     def compact(self) -> str:

@@ -184,7 +184,7 @@ def routes(settings: ApiSettings, services: Services) -> list[web.RouteDef]:
         web.get(operation.path, _negotiated(operation, parse_question, settings, services))
         for operation, parse_question in questions
     ]
-    metrics = Endpoint(Gauges(parse_gauges, settings), services, reading=_own_reading(services))
+    metrics = Endpoint(Gauges(parse_gauges, settings), services, repeats=False, reading=_own_reading(services))
     if settings.region:
         served += RegionExports(settings, services).routes()
     return [*served, web.get(gauges.PATH, metrics.get), web.get(openapi.PATH, _document(settings))]
@@ -219,7 +219,7 @@ def _negotiated(
         return reading(asked.question, asked.regions, services, principal)
 
     endpoints = {
-        format_: Endpoint(Answers(operation, parse_question, format_, settings), services, reading=read)
+        format_: Endpoint(Answers(operation, parse_question, format_, settings), services, repeats=False, reading=read)
         for format_ in FORMATS
     }
 

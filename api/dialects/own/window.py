@@ -89,6 +89,8 @@ def parse(
         ]
     elif granularity == "week":
         weeks = dict.fromkeys(Week.of(day) for day in requested.days)
+        if next(iter(weeks)).span.first < EARLIEST:
+            raise BadParameterError("from", f"The ISO week of {first} begins before {EARLIEST}.")
         periods = [Period(week.text, week.span, week.span.covering(today)) for week in weeks]
     elif granularity == "month":
         months = Month.of(first).until(Month.of(last))

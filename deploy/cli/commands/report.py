@@ -164,6 +164,10 @@ def _signed_report(
 
         verify(file, key, as_json=as_json)
         return
+    if file and sign is None:
+        raise click.UsageError(
+            f"{question} takes no FILE; a signed report is checked by: report verify FILE --key KEYFILE"
+        )
     if sign is None or file or key or question != "overview" or set(given) - {"--month", "--region"}:
         raise click.UsageError("report --sign KEYFILE takes --month, --region, --incomplete and --output only")
     if incomplete and "--region" not in given:

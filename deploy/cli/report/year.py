@@ -11,6 +11,7 @@ import click
 import msgspec
 from msgspec import Struct
 
+from api.dialects.own.parameters import EARLIEST, LATEST
 from deploy.cli.json_output import print_json
 from deploy.cli.operations import show_table
 from deploy.cli.report import Api, WrongQuestionError, ask
@@ -107,6 +108,8 @@ def _asked(api: Api, parameters: Mapping[str, str]) -> Year:
         raise click.BadParameter(f"{limit!r} is not a number from 1 to {MOST_REALMS}", param_hint="--limit")
     try:
         last = Month.of_key(parameters["month"]) if "month" in parameters else None
+        if last is not None and not EARLIEST <= last.plus(1 - MONTHS).span.first <= last.span.last <= LATEST:
+            raise ValueError(f"twelve months up to {last.key} are not between {EARLIEST} and {LATEST}")
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--month") from error
     try:

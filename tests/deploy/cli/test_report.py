@@ -244,11 +244,12 @@ REFUSALS = [
     pytest.param((), {"token": ""}, 1, "asks for a token: set AUTHTALLY_TOKEN or --token-file", id="no token"),
     pytest.param((), {"token": "nobody"}, 1, "does not accept the token: set AUTHTALLY_TOKEN", id="unknown token"),
     pytest.param((), {"token": "stranger"}, 1, "does not allow this token to read it", id="another scope"),
-    pytest.param((), {"token": "a\nb"}, 1, "AUTHTALLY_TOKEN: is not a bearer token", id="a token of two lines"),
-    pytest.param(("--token-file", "none"), {}, 1, "--token-file none: No such file", id="no token file"),
+    pytest.param((), {"token": "a\nb"}, 2, "AUTHTALLY_TOKEN: is not a bearer token", id="a token of two lines"),
+    pytest.param(("--token-file", "none"), {}, 2, "--token-file none: No such file", id="no token file"),
     pytest.param(
         ("logins", "--from", "2024-02-31"), {}, 2, "`from`: 2024-02-31 is not a day of the calendar", id="no such day"
     ),
+    pytest.param(("logins", "2024.json"), {}, 2, "logins takes no FILE; a signed report", id="a file"),
     pytest.param(("logins", "--month", "2024-02"), {}, 2, "logins takes no --month; it takes --from", id="an option"),
     pytest.param(("lifecycle", "--group-by", "realm"), {}, 2, "lifecycle takes no --group-by", id="lifecycle by realm"),
     pytest.param(("lifecycle", "--granularity", "day"), {}, 2, "one of week, month", id="lifecycle by day"),

@@ -184,6 +184,8 @@ def test_a_summary(
 
 WRONG = [
     pytest.param(("--month", "June"), 2, "not a month in format YYYY-MM: 'June'"),
+    pytest.param(("--month", "2026-13"), 2, "not a month in format YYYY-MM: '2026-13'"),
+    pytest.param(("--month", "2000-11"), 2, "twelve months up to 2000-11 are not between 2000-01-01 and 2999-12-31"),
     pytest.param(("--limit", "many"), 2, "--limit"),
     pytest.param(("--granularity", "day"), 2, "year takes no --granularity; it takes --month, --limit, --realm"),
     pytest.param(("--html", "nowhere/x.html", "--month", LAST), 1, "nowhere/x.html: No such file or directory"),

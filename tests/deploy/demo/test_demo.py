@@ -54,6 +54,7 @@ def test_every_answer_agrees_with_what_was_published(places: dict[str, str]) -> 
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"Every answer agrees with the {EVENTS} events published." in done.stdout
     assert "KAFKA_IDEMPOTENCE is off here" in done.stdout
+    assert "another terminal" not in done.stdout, "it has ended"
 
 
 def free_neighbours() -> int:
