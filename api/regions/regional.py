@@ -206,16 +206,16 @@ class RegionalStatistics(Statistics):
     async def lifecycle(
         self, parts: int, base: Sequence[DistinctQuery], periods: Sequence[DistinctQuery]
     ) -> list[LifecycleFigures]:
-        return await regional_lifecycle.lifecycle(self._all(), Chain(parts, base, periods))
+        return await regional_lifecycle.lifecycle(self._participants(), Chain(parts, base, periods))
 
     async def retention(
         self, parts: int, base: Sequence[DistinctQuery] | None, periods: Sequence[DistinctQuery], max_age: int
     ) -> list[CohortFigures]:
         chain = Chain(parts, base or (), periods)
-        return await regional_lifecycle.retention(self._all(), chain, max_age, compared=base is not None)
+        return await regional_lifecycle.retention(self._participants(), chain, max_age, compared=base is not None)
 
-    def _all(self) -> regional_lifecycle.Regions:
-        return regional_lifecycle.Regions(self._own.distinct, self._with_own, self._peers, self.unites)
+    def _participants(self) -> regional_lifecycle.Participants:
+        return regional_lifecycle.Participants(self._own.distinct, self._with_own, self._peers, self.unites)
 
     async def record_times(self, days: Sequence[str]) -> dict[str, tuple[int, int]]:
         found = await self._own.record_times(days) if self._with_own else {}

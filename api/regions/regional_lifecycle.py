@@ -40,7 +40,7 @@ class Chain(NamedTuple):
         return self.periods[0].scopes if self.periods else ()
 
 
-class Regions(NamedTuple):
+class Participants(NamedTuple):
     """Those of a question. `own` are the users of the own ledger, in which sketches of peers are united too."""
 
     own: DistinctUsers
@@ -49,44 +49,44 @@ class Regions(NamedTuple):
     unites: bool
 
 
-async def lifecycle(regions: Regions, asked: Chain) -> list[LifecycleFigures]:
-    united, apart = await _join(regions, asked)
+async def lifecycle(participants: Participants, asked: Chain) -> list[LifecycleFigures]:
+    united, apart = await _join(participants, asked)
     found = await together(peer.lifecycle(asked.base_keys, asked.keys, asked.scopes) for peer in apart)
     rows = [of_peer for of_peer in found if of_peer is not None]
     if united is not None or not rows:
         chain = united or asked
-        rows.append(await lifecycle_rows(regions.own, chain.parts, chain.base, chain.periods))
-    is_sum = not regions.unites or len(rows) == 1
-    return [lifecycle_figures(of_period, united=is_sum) for of_period in zip(*rows, strict=True)]
+        rows.append(await lifecycle_rows(participants.own, chain.parts, chain.base, chain.periods))
+    each_once = not participants.unites or len(rows) == 1
+    return [lifecycle_figures(of_period, united=each_once) for of_period in zip(*rows, strict=True)]
 
 
-async def retention(regions: Regions, asked: Chain, max_age: int, *, compared: bool) -> list[CohortFigures]:
+async def retention(participants: Participants, asked: Chain, max_age: int, *, compared: bool) -> list[CohortFigures]:
     """With `compared`, a cohort has only users who are in none of the periods before it."""
-    united, apart = await _join(regions, asked)
+    united, apart = await _join(participants, asked)
     base = asked.base_keys if compared else None
     found = await together(peer.retention(base, asked.keys, asked.scopes, max_age) for peer in apart)
     rows = [of_peer for of_peer in found if of_peer is not None]
     if united is not None or not rows:
         chain = united or asked
         before = chain.base if compared else None
-        rows.append(await cohort_rows(regions.own, chain.parts, before, chain.periods, max_age))
-    is_sum = not regions.unites or len(rows) == 1
-    return [cohort_figures(of_period, united=is_sum) for of_period in zip(*rows, strict=True)]
+        rows.append(await cohort_rows(participants.own, chain.parts, before, chain.periods, max_age))
+    each_once = not participants.unites or len(rows) == 1
+    return [cohort_figures(of_period, united=each_once) for of_period in zip(*rows, strict=True)]
 
 
-async def _join(regions: Regions, asked: Chain) -> tuple[Chain | None, list[PeerReader]]:
+async def _join(participants: Participants, asked: Chain) -> tuple[Chain | None, list[PeerReader]]:
     """The periods with the users of all regions that are united, None if there are none; and the other regions.
 
     A region that lacks one of its unions takes no part: its users would be new in the next period.
     """
     apart: list[PeerReader] = []
-    if not regions.unites:
-        return (asked if regions.has_own else None), list(regions.peers)
+    if not participants.unites:
+        return (asked if participants.has_own else None), list(participants.peers)
     queries = [*asked.base, *asked.periods]
     unions = [(query.periods, query.scopes) for query in queries]
-    joined = regions.has_own
-    found = await together(peer.unions(unions, sketches=True) for peer in regions.peers)
-    for peer, of_peer in zip(regions.peers, found, strict=True):
+    joined = participants.has_own
+    found = await together(peer.unions(unions, sketches=True) for peer in participants.peers)
+    for peer, of_peer in zip(participants.peers, found, strict=True):
         if peer.is_missing:
             continue
         if any(union.united < union.count for union in of_peer):
