@@ -10,6 +10,7 @@ import tempfile
 import uuid
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -17,6 +18,7 @@ from typing import Any, Final
 import redis
 
 from deploy.demo.servers import Valkey
+from deploy.demo.servers.process import stop_child
 from schemas.ledger import accuracy, fields, keys
 from schemas.ledger.keys import Shard, ShardKeys
 from schemas.ledger.scopes import EVERYTHING
@@ -26,6 +28,7 @@ from tests.servers import ApacheKafka
 from tests.servers.java import java
 
 LIMIT_S: Final = 900
+STOP_S: Final = 30
 PREFIX: Final = "authtally:"
 MONTH: Final = f"{sample.START:%Y-%m}"
 MONTHS_ONLY: Final = {"AUTHTALLY_RETAIN_DAYS": "0", "AUTHTALLY_USERS_BY": "", "AUTHTALLY_COUNTS_BY": ""}
@@ -92,20 +95,20 @@ WORKER: Final = (sys.executable, "-m", "aggregator")
 
 def worker(stack: Stack, command: Sequence[str] = WORKER, **settings: str) -> Run:
     """The product. Its ledger starts empty."""
+    return group(stack, 1, command, **settings)
+
+
+def group(stack: Stack, workers: int, command: Sequence[str] = WORKER, **settings: str) -> Run:
+    environment = stack.environment(**settings)
     with redis.Redis.from_url(stack.store.url, decode_responses=True) as client:
         client.flushall()
-        process = subprocess.Popen(command, env=stack.environment(**settings), stdout=subprocess.DEVNULL, cwd=ROOT)
-        try:
-            speed = watch(
-                process.pid,
-                stack.events,
-                lambda: consumed(client, stack.shards),
-                lambda: process.poll() is None,
-                LIMIT_S,
-            )
-        finally:
-            process.terminate()
-            process.wait(30)
+        with ExitStack() as started:
+            processes = []
+            for _ in range(workers):
+                process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, cwd=ROOT)
+                started.callback(stop_child, process, STOP_S)
+                processes.append(process)
+            speed = watch(processes, stack.events, lambda: consumed(client, stack.shards), LIMIT_S)
         return speed, left(client, stack.shards)
 
 
@@ -181,6 +184,7 @@ Arm = Callable[[Stack], Run]
 
 ARMS: Final[dict[str, Arm]] = {
     "worker": worker,
+    "two workers": lambda stack: group(stack, 2),
     "worker, months only": lambda stack: worker(stack, **MONTHS_ONLY),
     "worker without the compare": lambda stack: worker(
         stack, (sys.executable, "-m", "tests.qualification.bench.no_compare")

@@ -17,7 +17,6 @@ import itertools
 import resource
 import statistics
 import subprocess
-import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
@@ -28,9 +27,8 @@ import redis
 
 from deploy.demo.servers import Valkey
 from deploy.demo.servers.process import stop_child
-from schemas.ledger.keys import Shard
 from tests.qualification.bench.arms import LIMIT_S, ROOT, WORKER, Stack, consumed
-from tests.qualification.bench.measure import POLL_S, Speed, Stopwatch, peak, rss
+from tests.qualification.bench.measure import Speed, peak, rss, watch
 from tests.qualification.bench.shapes import ZIPF, Sample, forget, prefill
 from tests.servers import ApacheKafka
 
@@ -186,36 +184,12 @@ def _follow(
             processes.append(  # noqa: PERF401 (what is started must be ended, whatever happens to the next)
                 subprocess.Popen(WORKER, env=environment, stdout=subprocess.DEVNULL, cwd=ROOT, preexec_fn=limit)
             )
-        return _timed(processes, client, of.shards, until, look)
+        before = consumed(client, of.shards)
+        return watch(processes, until - before, lambda: consumed(client, of.shards) - before, LIMIT_S, look)
     finally:
         # One by one, and with a limit: a worker that is stopped during a rebalance takes its time.
         for process in processes:
             stop_child(process, STOP_S)
-
-
-def _timed(
-    processes: Sequence[subprocess.Popen[bytes]],
-    client: Any,
-    shards: Sequence[Shard],
-    until: int,
-    look: Callable[[int, int], None],
-) -> Speed:
-    """As measure.watch, for several processes, from what the ledger has consumed before on."""
-    before = consumed(client, shards)
-    stopwatches = [Stopwatch(process.pid, until - before) for process in processes]
-    deadline = time.monotonic() + LIMIT_S
-    while time.monotonic() < deadline:
-        if any(process.poll() is not None for process in processes):
-            raise RuntimeError("a process under measurement died")
-        now = consumed(client, shards)
-        for process in processes:
-            look(process.pid, now)
-        speeds = [speed for stopwatch in stopwatches if (speed := stopwatch.saw(now - before)) is not None]
-        if len(speeds) == len(processes):
-            cpu, held = sum(speed.cpu_s for speed in speeds), sum(speed.rss for speed in speeds)
-            return Speed(speeds[0].events, speeds[0].wall_s, cpu, held)
-        time.sleep(POLL_S)
-    raise RuntimeError(f"not done within {LIMIT_S} s")
 
 
 # Long logs.

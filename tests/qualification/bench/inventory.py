@@ -116,9 +116,7 @@ def read(stack: Stack, client: Any, name: str) -> Speed:
     environment = stack.environment(**({"AUTHTALLY_TOPICS": f"{TOPIC}=otp"} if name == "inventory" else {}))
     process = subprocess.Popen(WORKER, env=environment, stdout=subprocess.DEVNULL, cwd=ROOT)
     try:
-        return watch(
-            process.pid, stack.events, lambda: consumed(client, shards), lambda: process.poll() is None, LIMIT_S
-        )
+        return watch([process], stack.events, lambda: consumed(client, shards), LIMIT_S)
     finally:
         process.terminate()
         process.wait(30)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
@@ -67,16 +68,29 @@ class Stopwatch:
         return Speed(consumed - begun, now - at, max(cpu - spent, 1 / TICKS), rss(self._pid))
 
 
-def watch(pid: int, events: int, consumed: Callable[[], int], alive: Callable[[], bool], limit_s: float) -> Speed:
-    """Poll a process from outside until it has consumed everything. Raises RuntimeError when it dies or is too slow."""
-    stopwatch = Stopwatch(pid, events)
+def watch(
+    processes: Sequence[subprocess.Popen[bytes]],
+    events: int,
+    consumed: Callable[[], int],
+    limit_s: float,
+    look: Callable[[int, int], None] = lambda _, __: None,
+) -> Speed:
+    """Poll processes from outside until they have consumed everything; CPU and RSS are those of all of them.
+
+    `look` is called with a pid and the events consumed. Raises RuntimeError when one dies or they are too slow.
+    """
+    stopwatches = [Stopwatch(process.pid, events) for process in processes]
     deadline = time.monotonic() + limit_s
     while time.monotonic() < deadline:
-        if not alive():
-            raise RuntimeError("the process under measurement died")
-        speed = stopwatch.saw(consumed())
-        if speed is not None:
-            return speed
+        if any(process.poll() is not None for process in processes):
+            raise RuntimeError("a process under measurement died")
+        now = consumed()
+        for process in processes:
+            look(process.pid, now)
+        speeds = [speed for stopwatch in stopwatches if (speed := stopwatch.saw(now)) is not None]
+        if len(speeds) == len(processes):
+            cpu, held = sum(speed.cpu_s for speed in speeds), sum(speed.rss for speed in speeds)
+            return Speed(speeds[0].events, speeds[0].wall_s, cpu, held)
         time.sleep(POLL_S)
     raise RuntimeError(f"not done within {limit_s:.0f} s")
 

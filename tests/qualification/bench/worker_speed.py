@@ -44,6 +44,8 @@ COMPARISONS: Final = (
     Comparison("worker", "Bytewax", 1.7),
     Comparison("worker", "Kafka Streams", 1.2, cpu_goal=2.5),
     Comparison("worker", "Kafka Streams, compiled", None),
+    # Both cores for both: Kafka Streams has two threads, a worker has one.
+    Comparison("two workers", "Kafka Streams", None),
     Comparison("worker", "worker without the compare", 0.97),
     # Plain Faust needs minutes for what the worker reads in seconds.
     Comparison("worker, months only", "plain Faust, months only", 25.0, share=0.1),
@@ -53,6 +55,7 @@ UNIFORM: Final = (
     COMPARISONS[0],
     Comparison("worker", "Kafka Streams", None, cpu_goal=2.3),
     Comparison("worker", "Kafka Streams, compiled", None),
+    Comparison("two workers", "Kafka Streams", None),
 )
 
 SAMPLES: Final = {"Zipf 1.1": (1.1, COMPARISONS), "uniform": (0.0, UNIFORM)}
