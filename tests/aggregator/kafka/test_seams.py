@@ -139,10 +139,10 @@ def test_aiokafka_fetches_nothing_of_a_partition_while_a_result_of_it_is_left() 
     assert "del self._records[tp]" in inspect.getsource(fetcher.Fetcher.seek_to)
 
 
-def test_aiokafka_reads_isolation_and_fetch_wait_when_it_starts() -> None:
+def test_aiokafka_reads_isolation_and_fetch_limits_when_it_starts() -> None:
     started = inspect.getsource(aiokafka.AIOKafkaConsumer.start)
-    for private in ("isolation_level=self._isolation_level", "fetch_max_wait_ms=self._fetch_max_wait_ms"):
-        assert private in started
+    for private in ("isolation_level", "fetch_max_wait_ms", "fetch_min_bytes"):
+        assert f"{private}=self._{private}" in started
 
 
 async def test_a_rebalance_makes_new_states_of_partitions() -> None:
@@ -154,7 +154,7 @@ async def test_a_rebalance_makes_new_states_of_partitions() -> None:
 @pytest.mark.parametrize(
     ("ours", "theirs", "overridden"),
     [
-        (ConsumerThread, driver.AIOKafkaConsumerThread, ["__post_init__", "_create_worker_consumer", "_fetch_records"]),
+        (ConsumerThread, driver.AIOKafkaConsumerThread, ["__post_init__", "_create_worker_consumer", "_fetch_records", "close"]),
         (
             Consumer,
             driver.Consumer,
