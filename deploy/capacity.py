@@ -33,10 +33,10 @@ INDEX_OF_MANY: Final = 129
 SMALL_KEY: Final = 80
 
 # CPU seconds per million events without ids.
-WORKER_CPU_S: Final = 2.3
-WORKER_CPU_S_UNIFORM: Final = 2.8
+WORKER_CPU_S: Final = 1.7
+WORKER_CPU_S_UNIFORM: Final = 2.2
 EVENTS_PER_CORE: Final = 1_000_000 / WORKER_CPU_S_UNIFORM
-WORKER_BYTES: Final = 240_000_000
+WORKER_BYTES: Final = 245_000_000
 
 BUSY_TOPICS: Final = 2
 """Logins and tokens; account events and OTP tokens are few in comparison."""

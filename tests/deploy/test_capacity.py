@@ -27,7 +27,7 @@ def test_its_tables_are_those_of_the_formula(table: Any) -> None:
 def test_its_internet_scale_is_that_of_the_formula() -> None:
     site = capacity.INTERNET
     assert round(site.events_per_s * site.peak / 1e6, 1) == 5.0
-    assert f"twice as many shards as workers: {site.shards}" in PAGE
+    assert f"two topics: {site.shards} shards" in PAGE
     assert f"{site.workers} workers" in PAGE
     assert f"| ledger | {capacity.size(site.bytes)}:" in PAGE
 
