@@ -1,4 +1,4 @@
-"""A rolling stop: workers are stopped one after the other, each while the group gives it the share of the one before."""
+"""A rolling stop: each worker is stopped while the group gives it the share of the one before."""
 
 from __future__ import annotations
 

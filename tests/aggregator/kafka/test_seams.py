@@ -154,7 +154,11 @@ async def test_a_rebalance_makes_new_states_of_partitions() -> None:
 @pytest.mark.parametrize(
     ("ours", "theirs", "overridden"),
     [
-        (ConsumerThread, driver.AIOKafkaConsumerThread, ["__post_init__", "_create_worker_consumer", "_fetch_records", "close"]),
+        (
+            ConsumerThread,
+            driver.AIOKafkaConsumerThread,
+            ["__post_init__", "_create_worker_consumer", "_fetch_records", "close"],
+        ),
         (
             Consumer,
             driver.Consumer,
