@@ -118,7 +118,7 @@ def report(api: Api, question: str, parameters: Mapping[str, str], *, as_json: b
 
 
 def token_of(settings: ReportSettings, file: str | None) -> str:
-    """The token from a file or the environment; empty if there is none. Raises click.UsageError."""
+    """The token from a file or the environment; empty if there is none. Raises click.ClickException."""
     named = f"--token-file {file}" if file else f"{PREFIX}TOKEN"
     if file is None:
         token = settings.token.get_secret_value().strip()
@@ -126,11 +126,11 @@ def token_of(settings: ReportSettings, file: str | None) -> str:
         try:
             token = Path(file).read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
-            raise click.UsageError(f"{named}: {getattr(error, 'strerror', None) or 'not text'}") from error
+            raise click.ClickException(f"{named}: {getattr(error, 'strerror', None) or 'not text'}") from error
         if not token:
-            raise click.UsageError(f"{named}: is empty")
+            raise click.ClickException(f"{named}: is empty")
     if not token.isascii() or not token.isprintable() or " " in token:
-        raise click.UsageError(
+        raise click.ClickException(
             f"{named}: is not a bearer token: it contains spaces, line breaks or characters beyond ASCII"
         )
     return token

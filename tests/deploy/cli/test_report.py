@@ -244,8 +244,8 @@ REFUSALS = [
     pytest.param((), {"token": ""}, 1, "asks for a token: set AUTHTALLY_TOKEN or --token-file", id="no token"),
     pytest.param((), {"token": "nobody"}, 1, "does not accept the token: set AUTHTALLY_TOKEN", id="unknown token"),
     pytest.param((), {"token": "stranger"}, 1, "does not allow this token to read it", id="another scope"),
-    pytest.param((), {"token": "a\nb"}, 2, "AUTHTALLY_TOKEN: is not a bearer token", id="a token of two lines"),
-    pytest.param(("--token-file", "none"), {}, 2, "--token-file none: No such file", id="no token file"),
+    pytest.param((), {"token": "a\nb"}, 1, "AUTHTALLY_TOKEN: is not a bearer token", id="a token of two lines"),
+    pytest.param(("--token-file", "none"), {}, 1, "--token-file none: No such file", id="no token file"),
     pytest.param(
         ("logins", "--from", "2024-02-31"), {}, 2, "`from`: 2024-02-31 is not a day of the calendar", id="no such day"
     ),
