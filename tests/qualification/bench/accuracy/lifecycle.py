@@ -29,6 +29,7 @@ from tests.qualification.bench.accuracy.simulated_sites import (
     Groups,
     Sketches,
     Truth,
+    figures,
     random_groups,
 )
 
@@ -124,14 +125,19 @@ def outcome(truth: Truth) -> Outcome | None:
     return Outcome(deviation, error, abs(deviation) <= NORMAL_95)
 
 
-def simulate(parts: int, sites: int, seed: int) -> dict[str, list[Outcome]]:
-    """The outcomes of random sites, by figure. Rates are compared only where their `retained` is shown."""
+def simulate(parts: int, sites: int, seed: int, regions: int = 1) -> dict[str, list[Outcome]]:
+    """The outcomes of random sites, by figure. Rates are compared only where their `retained` is shown.
+
+    Each site has so many regions, whose users are separate.
+    """
     chance = np.random.default_rng(seed)
     found: dict[str, list[Outcome]] = defaultdict(list)
     for _ in range(sites):
-        groups = random_groups(chance)
-        truths = Sketches(chance, groups, parts).figures(groups)
-        for truth in truths:
+        sketches, groups = [], []
+        for _ in range(regions):
+            groups.append(random_groups(chance))
+            sketches.append(Sketches(chance, groups[-1], parts))
+        for truth in figures(sketches, groups):
             of = outcome(truth)
             if of is not None:
                 found[truth.name].append(of)
@@ -167,7 +173,7 @@ def errors(seed: int, trials: dict[int, int]) -> Iterator[dict[str, Any]]:
         deviations: dict[str, list[float]] = defaultdict(list)
         calculated: dict[str, list[float]] = defaultdict(list)
         for _ in range(trials[parts]):
-            for truth in Sketches(chance, groups, parts).figures(groups):
+            for truth in figures([Sketches(chance, groups, parts)], [groups]):
                 figure = truth.figure
                 if figure.value is not None and figure.standard_error:
                     deviations[truth.name].append(figure.value - truth.number)

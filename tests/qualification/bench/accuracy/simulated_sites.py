@@ -6,7 +6,7 @@ exactly as Redis merges them. `test_sketches.py` compares drawn registers and es
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -82,8 +82,8 @@ class Sketches:
                 np.maximum(union, registers, out=union)
         return sum(redis_estimate(part) for part in union.reshape(self._parts, REDIS_M))
 
-    def figures(self, groups: Groups) -> list[Truth]:
-        """Every figure of the current period, by the product's own functions."""
+    def unions(self) -> tuple[LifecycleRow, CohortRow, CohortRow]:
+        """Those of the current period, of its users as a cohort, and of its new users as one."""
         parts = self._parts
         base = EARLIER | PREVIOUS
         pair = Pair(parts, self.count(PREVIOUS), self.count(CURRENT), self.count(PREVIOUS | CURRENT))
@@ -91,27 +91,35 @@ class Sketches:
         later, all_later = self.count(LATER), self.count(CURRENT | LATER)
         active = Cohort(parts, 0, pair.current, later, all_later)
         new = Cohort(parts, row.before, row.after, self.count(base | LATER), self.count(base | CURRENT | LATER))
-        both = size(groups, lambda group: group & CURRENT and group & LATER)
-        entered = size(groups, lambda group: group & CURRENT and not group & base)
-        stayed = size(groups, lambda group: group & CURRENT and group & LATER and not group & base)
-        current = size(groups, lambda group: group & CURRENT)
-        of_row = lifecycle_figures([LifecycleRow(Active(parts, pair.current), pair, row)])
-        (of_active,) = cohort_figures([CohortRow(active, [active])]).ages
-        (of_new,) = cohort_figures([CohortRow(new, [new])]).ages
-        return [
-            Truth("new", entered, of_row.new),
-            Truth("returning", size(groups, lambda group: group & CURRENT and group & PREVIOUS), of_row.returning),
-            Truth(
-                "reactivated",
-                size(groups, lambda group: group & CURRENT and group & EARLIER and not group & PREVIOUS),
-                of_row.reactivated,
-            ),
-            Truth("lapsed", size(groups, lambda group: group & PREVIOUS and not group & CURRENT), of_row.lapsed),
-            Truth("retained", both, of_active[0]),
-            Truth("rate", both / current if current else 0.0, of_active[1]),
-            Truth("retained of new", stayed, of_new[0]),
-            Truth("rate of new", stayed / entered if entered else 0.0, of_new[1]),
-        ]
+        whole = LifecycleRow(Active(parts, pair.current), pair, row)
+        return whole, CohortRow(active, [active]), CohortRow(new, [new])
+
+
+def figures(sketches: Sequence[Sketches], groups: Sequence[Groups]) -> list[Truth]:
+    """Every figure of the current period, by the product's own functions; of several sites as of separate regions."""
+
+    def users(includes: Callable[[int], object]) -> int:
+        return sum(size(of, includes) for of in groups)
+
+    whole, active, new = zip(*(of.unions() for of in sketches), strict=True)
+    found = lifecycle_figures(whole)
+    (of_active,), (of_new,) = cohort_figures(active).ages, cohort_figures(new).ages
+    base = EARLIER | PREVIOUS
+    both = users(lambda group: group & CURRENT and group & LATER)
+    entered = users(lambda group: group & CURRENT and not group & base)
+    stayed = users(lambda group: group & CURRENT and group & LATER and not group & base)
+    current = users(lambda group: group & CURRENT)
+    back = users(lambda group: group & CURRENT and group & EARLIER and not group & PREVIOUS)
+    return [
+        Truth("new", entered, found.new),
+        Truth("returning", users(lambda group: group & CURRENT and group & PREVIOUS), found.returning),
+        Truth("reactivated", back, found.reactivated),
+        Truth("lapsed", users(lambda group: group & PREVIOUS and not group & CURRENT), found.lapsed),
+        Truth("retained", both, of_active[0]),
+        Truth("rate", both / current if current else 0.0, of_active[1]),
+        Truth("retained of new", stayed, of_new[0]),
+        Truth("rate of new", stayed / entered if entered else 0.0, of_new[1]),
+    ]
 
 
 def _draw(chance: np.random.Generator, users: int, cells: int) -> U8:

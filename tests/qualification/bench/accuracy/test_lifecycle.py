@@ -45,9 +45,9 @@ def test_estimate_of_the_highest_registers_is_that_of_the_merged_sketches() -> N
             assert client.pfcount(*map(str, union)) == redis_estimate(registers[union].max(axis=0)), union
 
 
-@pytest.mark.parametrize(("parts", "sites"), [(4, 600), (16, 300)])
-def test_intervals_contain_the_truth_and_bounds_are_above_it(parts: int, sites: int) -> None:
-    found = list(summary(parts, simulate(parts, sites, 7)))
+@pytest.mark.parametrize(("parts", "sites", "regions"), [(4, 600, 1), (16, 300, 1), (4, 300, 2)])
+def test_intervals_contain_the_truth_and_bounds_are_above_it(parts: int, sites: int, regions: int) -> None:
+    found = list(summary(parts, simulate(parts, sites, 7, regions)))
     assert {row["figure"] for row in found} == FIGURES
     # So few sites miss the goal by chance: 0.04 are about two standard errors of a share.
     assert not missed(found, [], slack=0.04)
