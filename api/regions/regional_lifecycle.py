@@ -6,8 +6,8 @@ own: with sketches of some periods only, its other users would be new or lapsed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 from api.ledger.client import together
 from api.ledger.distinct_query import DistinctQuery
@@ -17,6 +17,8 @@ from api.ledger.users import DistinctUsers
 from api.regions.reader import PeerReader
 from api.regions.union import with_sketches
 from schemas.ledger.scopes import Scope
+
+T = TypeVar("T")
 
 
 class Chain(NamedTuple):
@@ -50,28 +52,41 @@ class Participants(NamedTuple):
 
 
 async def lifecycle(participants: Participants, asked: Chain) -> list[LifecycleFigures]:
-    united, apart = await _join(participants, asked)
-    found = await together(peer.lifecycle(asked.base_keys, asked.keys, asked.scopes) for peer in apart)
-    rows = [of_peer for of_peer in found if of_peer is not None]
-    if united is not None or not rows:
-        chain = united or asked
-        rows.append(await lifecycle_rows(participants.own, chain.parts, chain.base, chain.periods))
-    each_once = not participants.unites or len(rows) == 1
-    return [lifecycle_figures(of_period, united=each_once) for of_period in zip(*rows, strict=True)]
+    rows, each_once = await _rows(
+        participants,
+        asked,
+        lambda peer: peer.lifecycle(asked.base_keys, asked.keys, asked.scopes),
+        lambda chain: lifecycle_rows(participants.own, chain.parts, chain.base, chain.periods),
+    )
+    return [lifecycle_figures(of_period, united=each_once) for of_period in rows]
 
 
 async def retention(participants: Participants, asked: Chain, max_age: int, *, compared: bool) -> list[CohortFigures]:
     """With `compared`, a cohort has only users who are in none of the periods before it."""
-    united, apart = await _join(participants, asked)
     base = asked.base_keys if compared else None
-    found = await together(peer.retention(base, asked.keys, asked.scopes, max_age) for peer in apart)
-    rows = [of_peer for of_peer in found if of_peer is not None]
+    rows, each_once = await _rows(
+        participants,
+        asked,
+        lambda peer: peer.retention(base, asked.keys, asked.scopes, max_age),
+        lambda chain: cohort_rows(
+            participants.own, chain.parts, chain.base if compared else None, chain.periods, max_age
+        ),
+    )
+    return [cohort_figures(of_period, united=each_once) for of_period in rows]
+
+
+async def _rows(
+    participants: Participants,
+    asked: Chain,
+    read_peer: Callable[[PeerReader], Coroutine[Any, Any, list[T] | None]],
+    read_own: Callable[[Chain], Awaitable[list[T]]],
+) -> tuple[list[tuple[T, ...]], bool]:
+    """By period, the rows of the united regions and of each other one; and whether each user is in one row only."""
+    united, apart = await _join(participants, asked)
+    rows = [found for found in await together(read_peer(peer) for peer in apart) if found is not None]
     if united is not None or not rows:
-        chain = united or asked
-        before = chain.base if compared else None
-        rows.append(await cohort_rows(participants.own, chain.parts, before, chain.periods, max_age))
-    each_once = not participants.unites or len(rows) == 1
-    return [cohort_figures(of_period, united=each_once) for of_period in zip(*rows, strict=True)]
+        rows.append(await read_own(united or asked))
+    return list(zip(*rows, strict=True)), not participants.unites or len(rows) == 1
 
 
 async def _join(participants: Participants, asked: Chain) -> tuple[Chain | None, list[PeerReader]]:

@@ -1,8 +1,8 @@
 // New, returning, reactivated and lapsed users: the question, and the conversion of its answer.
 
+import { caveats } from "./counters.js";
 import { mondayOf, plusDays, spanText } from "./dates.js";
 import { byOf, daysOfPeriod, definedText, figureCells, figureColumns, figureOf, listed, NEW, PERIODS, sinceText, spanBefore, UNKNOWN } from "./lifecycle.js";
-import { caveats } from "./counters.js";
 import { compared, dotted } from "./models.js";
 
 /** @typedef {import("./filters.js").Chosen} Chosen @typedef {import("./lifecycle.js").Figure} Figure */
