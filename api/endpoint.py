@@ -251,7 +251,8 @@ class Endpoint:
             if len(self._fast_path) >= MAX_FAST_PATHS:
                 self._fast_path.clear()
             self._fast_path[request_key] = key, question.form, expires_at
-        if request_key is not None and _is_current(request, body):
+        # A stale answer is never a 304: a cache would keep `Cache-Status` of it beside later answers (RFC 9111 §3.2).
+        if request_key is not None and not entry.stale and _is_current(request, body):
             return not_modified(entry, body, self._clock.monotonic())
         return entry_response(entry, body, self._clock.monotonic())
 

@@ -79,6 +79,8 @@ def _headers(entry: CacheEntry, body: Body, now: float) -> CIMultiDict[str]:
         }
     )
     if entry.stale:
-        # RFC 9211: a negative ttl is the time since the answer expired.
+        # RFC 9211: a negative ttl is the time since the answer expired. No cache may keep the mark: the figures, and so
+        # the ETag, are often the same when the ledger is back.
+        headers[hdrs.CACHE_CONTROL] = "no-store"
         headers["Cache-Status"] = f"authtally; hit; ttl={int(entry.ends_at - now) - 1}"
     return headers

@@ -12,7 +12,7 @@ from playwright.async_api import expect
 from deploy.demo.servers import Valkey
 from tests.api.worker import count, login
 from tests.dashboard.conftest import Look
-from tests.dashboard.queries import PageProbe
+from tests.dashboard.queries import TIMEOUT_MS, PageProbe
 from tests.dashboard.sample import KEPT, TODAY, at, fill
 from tests.dashboard.site import Site
 
@@ -145,8 +145,8 @@ async def test_a_page_that_finds_no_api_waits_for_it(look: Look, site: Site) -> 
     await page.drawn()
 
 
-async def test_a_ledger_that_goes_leaves_the_last_figures_with_their_age(look: Look) -> None:
-    with Valkey() as store:
+async def test_a_ledger_that_goes_leaves_the_last_figures_with_their_age_until_it_is_back(look: Look) -> None:
+    with Valkey(options=("--appendonly", "yes")) as store:
         await fill(store.url)
         async with Site(store.url, ticks=True, cache_ttl_s=1) as site:
             page = await look(site)
@@ -161,6 +161,11 @@ async def test_a_ledger_that_goes_leaves_the_last_figures_with_their_age(look: L
             await expect(page.page.locator("#figure-users .old")).to_have_text(
                 re.compile(r"These figures are \d+ s old: the ledger is unreachable\.")
             )
+            store.start()
+            # Sooner than the next refresh, which comes after a minute.
+            await expect(page.page.locator("#banner")).to_be_hidden(timeout=TIMEOUT_MS)
+            await expect(page.page.locator(".old:visible")).to_have_count(0)
+            await expect(value).to_have_attribute("data-value", f"{users:g}")
 
 
 @pytest.mark.parametrize("ingest", [False, True])

@@ -44,14 +44,15 @@ function refresh(missing = false) {
   if (signedIn()) board.refresh(filters.read(), missing);
 }
 
-/** Shows whether figures are missing or old, and schedules the next refresh. */
+/** Shows whether figures are missing or old, and schedules the next refresh: soon if any are. */
 function health({ unreachable, some, expired }) {
-  failures = unreachable ? failures + 1 : 0;
-  $("banner").hidden = !unreachable && !expired;
+  const lacking = unreachable !== null || expired;
+  failures = lacking ? failures + 1 : 0;
+  $("banner").hidden = !lacking;
   $("banner-text").textContent = !unreachable
-    ? "The ledger is unreachable: these are the last figures in the api's cache."
+    ? "The ledger is unreachable: these are the last figures in the api's cache. The page retries automatically."
     : `${some ? "Some figures are missing: " : ""}${unreachable} Figures that remain state their time. The page retries automatically.`;
-  schedule(unreachable ? RETRY_MS[Math.min(failures - 1, RETRY_MS.length - 1)] : AGAIN_MS);
+  schedule(lacking ? RETRY_MS[Math.min(failures - 1, RETRY_MS.length - 1)] : AGAIN_MS);
 }
 
 /** A hidden page waits. */
