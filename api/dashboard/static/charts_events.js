@@ -67,7 +67,7 @@ async function m2m(asker, chosen) {
   const over = all.filter((row) => row.limit !== null && row.used > row.limit).length;
   const soon = all.filter((row) => row.limit !== null && row.used <= row.limit && row.projected > row.limit).length;
   const facts = [chosen.to === chosen.today ? `${monthText(month)} so far` : monthText(month)];
-  if (over || soon) facts.push(`${number(over)} over quota, ${number(soon)} more projected`);
+  if (over || soon) facts.push(`${number(over)} over quota${soon ? `, ${number(soon)} more projected` : ""}`);
   // The sum of the realm, or of everything, is no figure of one client.
   if (!chosen.client) {
     const { used, limit, percent } = answer.tenant;
