@@ -83,7 +83,7 @@ def decide_start(
             f"{shard.topic} was deleted and created again: its ledger has topic id {known_id}, Kafka has {topic_id}; "
             f"to add the new topic to the same figures: {reset}"
         )
-    # Only a failed fetch proves it: the bounds are older than the position, and the log may have grown since.
+    # Only a failed fetch proves that the log ends before the position: it may have grown since the bounds were read.
     if state.position > bounds.end and bounds.out_of_range:
         return StopReading(
             f"{shard.tag} is at {state.position}, beyond the log's end {bounds.end}; to count the log again: {reset}"
@@ -251,7 +251,7 @@ class Assignment:
         await self._stop(consumer, shard, stop)
 
     def _before_unexpected(self, shard: Shard, state: ShardState) -> StopReading | None:
-        """The same stop, if neither position nor allowance has changed. Other workers detect it anew."""
+        """The stop by `stop_at_unexpected` again, unless position or allowance has changed since. Not stored."""
         at = self._at_unexpected.get(shard)
         if at is not None and at == state.position and len(state.unexpected) >= state.unexpected_allowed:
             return too_many_unexpected(shard, at, len(state.unexpected), state.unexpected_allowed)

@@ -188,7 +188,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
                 raise RuntimeError(f"aiokafka moved {shard.tag} from {start} to {end} without a seek")
             self._next_starts[shard] = (state, end)
             seek = self.seeks[shard]
-            seek.cut += 1
+            seek.handed_out += 1
             ranges[TP(*shard)] = [Range(shard, start, end, batch, seek.number, now)]
         self._report_unreadable(consumer)
         return ranges

@@ -169,7 +169,7 @@ def is_closed(period: str, now: int) -> bool:
 def _by_a_future_record(last_record: bytes | None, now: int) -> bool:
     """Whether a format 1 worker may have pruned the index too early, by a record timestamp in the future.
 
-    A newest record so far ahead of the store's clock has no other cause.
+    A newest record that is more than MAX_AHEAD ahead of the store's clock has no other cause.
     """
     at_ms = None if last_record is None else integer(last_record.decode(errors="replace"))
     return at_ms is not None and at_ms > (now + MAX_AHEAD.total_seconds()) * 1000
