@@ -10,12 +10,12 @@ MOVES_S = 40.0
 
 
 def roll_back(site: Site, shard: Shard) -> None:
-    """Put a shard back to an older state while ranges are queued; return once it is past where it was. Needs a flow."""
-    taken = site.revoke(shard)
+    """Restore an older state of a shard while ranges are queued; return when all is counted again. Needs a flow."""
+    dump = site.dump_shard(shard)
     old = site.positions()[shard]
     wait_until(lambda: site.positions()[shard] > old, MOVES_S, f"{shard.tag} moves")
     newer = site.positions()[shard]
-    site.reassign(shard, taken)
+    site.restore_shard(shard, dump)
     wait_until(lambda: site.positions()[shard] > newer, MOVES_S, f"{shard.tag} is back")
 
 

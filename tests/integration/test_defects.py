@@ -91,7 +91,7 @@ def test_beyond_the_allowance_the_partition_stops_and_others_go_on(embedded: Bro
     worker = site.workers.start(DEFECTIVE).wait_until_joined()
     error = worker.wait_until_troubled(stopped.tag, "authtally positions allow-unexpected")
     assert "2 unexpected records" in error
-    site.wait_until_counted(but={stopped})
+    site.wait_until_counted(without={stopped})
     assert worker.running
     site.client.hset(of.meta, fields.UNEXPECTED_ALLOWED, 3)
     assert site.differences() == []

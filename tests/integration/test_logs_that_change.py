@@ -112,7 +112,7 @@ def topic_made_anew(site: Site, new_events: int, running: bool) -> None:
         worker = site.workers.start()
     is_stopped(site, worker, old)
     site.publisher.publish(200, site.logins)
-    ends = site.wait_until_counted(but=[old])
+    ends = site.wait_until_counted(without=[old])
     others = {shard: expected for shard, expected in site.publisher.expected.items() if shard != old}
     assert [line for line in differences(site.client, others, ends, PREFIX) if old.tag not in line] == []
     assert site.raw_figures(old) == kept

@@ -28,7 +28,7 @@ from tests.api.ledger_writer import PREFIX
 from tests.api.own_sample import NOON
 from tests.api.sources import by_file, listed
 from tests.api.worker import count, login
-from tests.integration.sites import GIVE_BACK, TAKE
+from tests.integration.sites import DUMP_KEYS, RESTORE_KEYS
 
 FIRST, LAST = date(2026, 5, 1), date(2026, 11, 20)
 MONTHS = [f"2026-{month:02}" for month in range(5, 12)]
@@ -145,11 +145,11 @@ async def test_late_events_and_rollbacks_change_closed_periods(serve: Serve, red
         for _ in range(2):
             await compare(api, early)
             clock.now += 60
-            taken: Any = server.eval(TAKE, 0, "*")
+            taken: Any = server.eval(DUMP_KEYS, 0, "*")
             await count(redis_url, of.events[half:], exact_up_to=50)
             clock.now += 60
             await compare(api, of)
-            server.eval(GIVE_BACK, 0, "*", *taken)
+            server.eval(RESTORE_KEYS, 0, "*", *taken)
             clock.now += 60
         assert merged._value.get() > used
 
