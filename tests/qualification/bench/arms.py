@@ -1,4 +1,4 @@
-"""The measured arms: each reads the whole prefilled sample once, in a process of its own."""
+"""The compared programs, called arms: each reads the whole prefilled sample once, in a process of its own."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Stack:
 
 @dataclass(frozen=True)
 class Work:
-    """What an arm leaves of the month of the whole deployment, for comparing it with another's."""
+    """The figures that an arm has written for the month of the whole deployment, to compare them with another arm's."""
 
     counts: dict[str, int]
     users: float
@@ -89,7 +89,7 @@ class Work:
 
 
 Run = tuple[Speed, Work | None]
-"""How fast, and what it left; None for an arm that leaves nothing."""
+"""The speed, and the figures; None for an arm that writes none."""
 WORKER: Final = (sys.executable, "-m", "aggregator")
 
 
