@@ -104,8 +104,18 @@ async def find_periods(run: Run, shards: Sequence[ShardKeys], ledger_id: bytes, 
 
 async def _find_some(run: Run, shards: Sequence[ShardKeys], ledger_id: bytes, periods: Sequence[str]) -> HeldPeriods:
     commands: list[Command] = [
-        ("EVAL_RO", READ_EXPIRIES, 4, of.index, of.progress, of.position, of.changes, fields.LAST_RECORD, *periods)
-        for of in shards
+        (
+            "EVAL_RO",
+            READ_EXPIRIES,
+            4,
+            shard_keys.index,
+            shard_keys.progress,
+            shard_keys.position,
+            shard_keys.changes,
+            fields.LAST_RECORD,
+            *periods,
+        )
+        for shard_keys in shards
     ]
     replies = await run(commands)
     found: dict[str, list[ShardKeys]] = {}
