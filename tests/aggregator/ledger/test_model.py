@@ -90,10 +90,10 @@ class Model(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        of = ledgers.settings(self.url, **SETTINGS)
+        worker_settings = ledgers.settings(self.url, **SETTINGS)
         for _ in range(WORKERS):
-            self.stores.append(connect(of))
-            self.workers.append(Worker(Ledger(self.stores[-1], of)))
+            self.stores.append(connect(worker_settings))
+            self.workers.append(Worker(Ledger(self.stores[-1], worker_settings)))
 
     # What happens in the world.
 

@@ -162,17 +162,21 @@ def left(client: Any, shards: Sequence[Shard]) -> Work:
     """What the ledger holds of the month."""
     held = [ShardKeys(PREFIX, shard) for shard in shards]
     counts: Counter[str] = Counter()
-    for of in held:
-        for field, number in client.hgetall(of.counts(MONTH, EVERYTHING)).items():
+    for shard_keys in held:
+        for field, number in client.hgetall(shard_keys.counts(MONTH, EVERYTHING)).items():
             counts[field] += int(number)
     nonce, users = "bench-union", 0
     k = accuracy.sketches(MONTH, EVERYTHING)
     for part in range(k):
         members = client.sunion(
-            [of.small_set(MONTH, EVERYTHING, p) for of in held for p in range(part, keys.SMALL_PARTS, k)]
+            [
+                shard_keys.small_set(MONTH, EVERYTHING, p)
+                for shard_keys in held
+                for p in range(part, keys.SMALL_PARTS, k)
+            ]
         )
         client.delete(nonce)
-        client.pfmerge(nonce, *(of.users(MONTH, EVERYTHING, part) for of in held))
+        client.pfmerge(nonce, *(shard_keys.users(MONTH, EVERYTHING, part) for shard_keys in held))
         if members:
             client.pfadd(nonce, *members)
         users += client.pfcount(nonce)
