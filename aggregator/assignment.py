@@ -251,7 +251,10 @@ class Assignment:
         await self._stop(consumer, shard, stop)
 
     def _before_unexpected(self, shard: Shard, state: ShardState) -> StopReading | None:
-        """The stop by `stop_at_unexpected` again, unless position or allowance has changed since. Not stored."""
+        """The stop of `stop_at_unexpected` again, if neither position nor allowance has changed since.
+
+        Other workers fold the record and stop there themselves.
+        """
         at = self._at_unexpected.get(shard)
         if at is not None and at == state.position and len(state.unexpected) >= state.unexpected_allowed:
             return too_many_unexpected(shard, at, len(state.unexpected), state.unexpected_allowed)

@@ -33,7 +33,7 @@ class LoadedShard:
     meta: dict[str, str]
     """Fields for the shard's meta, written with the next range: those that an older format lacks."""
     removals: str = ""
-    """The number of removals of realms in the shard's meta, when it was loaded."""
+    """The shard's REMOVALS when it was loaded."""
     in_sketches: set[tuple[str, Any]] = field(default_factory=set)
     """Pairs of period and scope whose users are known to be in sketches."""
 

@@ -44,9 +44,9 @@ class Seek:
 
     number: int
     handed_out: int = 0
-    """Number of ranges; written by the consumer's thread."""
+    """Written by the consumer's thread."""
     finished: int = 0
-    """Number of ranges that were applied or dropped; written by the worker's thread."""
+    """Ranges applied or dropped; written by the worker's thread."""
 
     @property
     def in_hand(self) -> int:

@@ -119,10 +119,10 @@ async def api(serve: Serve, redis_url: str, clock: Clock) -> Api:
 
 async def live(redis_url: str) -> dict[str, Any]:
     """The data of an event of `/v1/live`."""
-    api_settings = read(ApiSettings, auth=("none",), redis_url=redis_url)
-    client = open_ledger(api_settings)
+    given = read(ApiSettings, auth=("none",), redis_url=redis_url)
+    client = open_ledger(given)
     try:
-        figures = await today.read(Statistics(client, api_settings), None, date.fromisoformat(DAY), ZoneInfo("UTC"))
+        figures = await today.read(Statistics(client, given), None, date.fromisoformat(DAY), ZoneInfo("UTC"))
         found: dict[str, Any] = msgspec.to_builtins(figures)
         return found
     finally:

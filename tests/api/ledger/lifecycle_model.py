@@ -31,7 +31,7 @@ class LifecycleModel(MergedModel):
         found: list[Any] = []
         for scopes in ([EVERYTHING], [REALM]):
             held = await statistics.find_periods([*DAYS, *(month.key for month in MONTHS)])
-            base, periods = ([held.distinct_query(keys, scopes) for keys in key_lists] for key_lists in (BASE, PERIODS))
+            base, periods = ([held.distinct_query(keys, scopes) for keys in of] for of in (BASE, PERIODS))
             found.append(await lifecycle_rows(statistics.distinct, PARTS, base, periods))
             found.append(await cohort_rows(statistics.distinct, PARTS, None, periods, AGES))
             found.append(await cohort_rows(statistics.distinct, PARTS, base, periods, AGES))
@@ -58,8 +58,8 @@ class LifecycleModel(MergedModel):
 
     async def compare_with_single_unions(self) -> None:
         """Every size equals that of the same union, asked alone: exact ones in members, others in sketches."""
-        api_settings = read(ApiSettings, auth=("none",), redis_url=self.url, users_by=("realm",), exact_up_to=0)
-        single = {0: self.plain, PARTS: Statistics(self.client, api_settings)}
+        of = read(ApiSettings, auth=("none",), redis_url=self.url, users_by=("realm",), exact_up_to=0)
+        single = {0: self.plain, PARTS: Statistics(self.client, of)}
         lifecycle, active, new = (await self.answers(self.plain))[:3]
         before = [*BASE[0], *PERIODS[0]]
         for number, row in enumerate(lifecycle, start=1):

@@ -128,9 +128,9 @@ class World:
             await ledger.move_position(SHARDS[number], position, max(0, position - back), {})
 
     async def remove_realm(self, number: int) -> None:
-        shard_keys = ShardKeys(PREFIX, SHARDS[number])
-        if self.raw.get(shard_keys.position) != str(fields.RESTORING).encode():
-            await remove_from(self._counter(number).client, shard_keys, "one")
+        of = ShardKeys(PREFIX, SHARDS[number])
+        if self.raw.get(of.position) != str(fields.RESTORING).encode():
+            await remove_from(self._counter(number).client, of, "one")
 
     async def fall_back(self, scripts: int) -> None:
         """A failover loses the last writes; a restore loses its connection."""
@@ -143,40 +143,38 @@ class World:
         self.raw.flushdb()
 
     async def save(self, number: int) -> None:
-        shard_keys = ShardKeys(PREFIX, SHARDS[number])
-        if self.raw.get(shard_keys.position) in (None, str(fields.RESTORING).encode()):
+        of = ShardKeys(PREFIX, SHARDS[number])
+        if self.raw.get(of.position) in (None, str(fields.RESTORING).encode()):
             return
         with Writer(self._file(number)) as into:
             into.write_document(HEADER, {"id": ""})
-            into.write_document(BEGIN, {"section": shard_keys.shard.tag})
-            await copy_shard(self._counter(number).client, shard_keys, into)
-            into.write_document(END, {"section": shard_keys.shard.tag})
+            into.write_document(BEGIN, {"section": of.shard.tag})
+            await copy_shard(self._counter(number).client, of, into)
+            into.write_document(END, {"section": of.shard.tag})
             into.done({"shards": []})
 
     async def restore_a_step(self, number: int) -> None:
         """The steps of deploy.cli.snapshot.restoring, one at a time."""
-        shard_keys, client = ShardKeys(PREFIX, SHARDS[number]), self._counter(number).client
+        of, client = ShardKeys(PREFIX, SHARDS[number]), self._counter(number).client
         if not self._file(number).exists():
             return
         step = self._restoring.pop(number, "begin")
         if step == "begin":
-            held = self.raw.get(shard_keys.position)
-            await begin(client, shard_keys, None if held is None else int(held))
+            held = self.raw.get(of.position)
+            await begin(client, of, None if held is None else int(held))
             self._restoring[number] = "clear"
         elif step == "clear":
-            self.raw.srem(keys.shards(PREFIX), shard_keys.shard.tag)
-            await fill(client, shard_keys, (), "", Restored())
+            self.raw.srem(keys.shards(PREFIX), of.shard.tag)
+            await fill(client, of, (), "", Restored())
             self._restoring[number] = "fill"
         elif step == "fill":
-            await fill(client, shard_keys, entries_of(self._file(number), shard_keys.shard.tag), "", Restored())
-            self.raw.sadd(keys.shards(PREFIX), shard_keys.shard.tag)
+            await fill(client, of, entries_of(self._file(number), of.shard.tag), "", Restored())
+            self.raw.sadd(keys.shards(PREFIX), of.shard.tag)
             self._restoring[number] = "finish"
         else:
-            saved = next(
-                entry for entry in entries_of(self._file(number), shard_keys.shard.tag) if entry.name == b"position"
-            )
+            saved = next(entry for entry in entries_of(self._file(number), of.shard.tag) if entry.name == b"position")
             with suppress(InTheWayError):
-                await finish(client, shard_keys, int(saved.value))
+                await finish(client, of, int(saved.value))
 
     def _file(self, number: int) -> Path:
         return self.folder / f"{number}.snapshot"
@@ -246,13 +244,13 @@ class MergedModel(RuleBasedStateMachine):
             with Redis.from_url(url) as client:
                 client.flushdb()
         self.world = World(self.url, [[record(at, event) for at, event in enumerate(log)] for log in logs])
-        api_settings = read(ApiSettings, auth=("none",), redis_url=self.url, users_by=("realm",), exact_up_to=5)
-        self.client = open_ledger(api_settings)
+        of = read(ApiSettings, auth=("none",), redis_url=self.url, users_by=("realm",), exact_up_to=5)
+        self.client = open_ledger(of)
         self.shared = open_url(self.shared_url)
-        self.plain = Statistics(self.client, api_settings)
+        self.plain = Statistics(self.client, of)
         self.interrupted = InterruptedClient(self.client, self.world)
         self.stores = [MergedStore(8 << 20, SYSTEM), *(MergedStore(8 << 20, SYSTEM, self.shared) for _ in range(2))]
-        self.readers = [Statistics(self.interrupted, api_settings, store) for store in self.stores]
+        self.readers = [Statistics(self.interrupted, of, store) for store in self.stores]
 
     @rule(what=acts)
     def something_happens(self, what: Act) -> None:
@@ -285,8 +283,8 @@ class MergedModel(RuleBasedStateMachine):
     def api_starts_again(self, number: int) -> None:
         """Its own store is empty, the shared one is not."""
         self.stores[number] = MergedStore(8 << 20, SYSTEM, self.shared)
-        api_settings = read(ApiSettings, auth=("none",), redis_url=self.url, users_by=("realm",), exact_up_to=5)
-        self.readers[number] = Statistics(self.interrupted, api_settings, self.stores[number])
+        of = read(ApiSettings, auth=("none",), redis_url=self.url, users_by=("realm",), exact_up_to=5)
+        self.readers[number] = Statistics(self.interrupted, of, self.stores[number])
 
     @invariant()
     def answers_do_not_depend_on_merging(self) -> None:

@@ -71,15 +71,15 @@ def fill(ledger: LedgerWriter) -> None:
             (ledger.many_users if number % 2 else ledger.few_users)(period, own, shard)
 
 
-async def _rolling(statistics: Statistics) -> Any:
-    held = await statistics.find_periods(DAYS)
-    return await count_rolling(statistics.distinct, [held.distinct_query([day], [EVERYTHING]) for day in DAYS], 2)
+async def _rolling(of: Statistics) -> Any:
+    held = await of.find_periods(DAYS)
+    return await count_rolling(of.distinct, [held.distinct_query([day], [EVERYTHING]) for day in DAYS], 2)
 
 
 QUESTIONS: dict[str, Question] = {
-    "a month": lambda statistics: statistics.active_over(MONTHS[:1], [EVERYTHING]),
-    "months and days": lambda statistics: statistics.active_over([*MONTHS, *DAYS], [EVERYTHING]),
-    "clients": lambda statistics: statistics.active_clients(MONTHS[0]),
+    "a month": lambda of: of.active_over(MONTHS[:1], [EVERYTHING]),
+    "months and days": lambda of: of.active_over([*MONTHS, *DAYS], [EVERYTHING]),
+    "clients": lambda of: of.active_clients(MONTHS[0]),
     "rolling days": _rolling,
 }
 

@@ -54,10 +54,10 @@ def touch(client: Any, shard: Shard, month: Month) -> None:
 
 def test_the_second_question_reads_no_sketch(redis_url: str) -> None:
     async def ask() -> None:
-        api_settings = read(ApiSettings, auth=("none",), redis_url=redis_url)
-        client = open_ledger(api_settings)
-        merged = Statistics(client, api_settings, MergedStore(1 << 20, SYSTEM))
-        expected = await Statistics(client, api_settings).months(MONTHS)
+        of = read(ApiSettings, auth=("none",), redis_url=redis_url)
+        client = open_ledger(of)
+        merged = Statistics(client, of, MergedStore(1 << 20, SYSTEM))
+        expected = await Statistics(client, of).months(MONTHS)
         assert await merged.months(MONTHS) == expected
         store.config_resetstat()
         assert await merged.months(MONTHS) == expected
@@ -75,24 +75,22 @@ def test_the_second_question_reads_no_sketch(redis_url: str) -> None:
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        (lambda store, names: store.delete(keys.ledger_id(PREFIX)), "no worker of this version has registered"),
-        (lambda store, names: store.delete(names.changes), "the shard has no epoch"),
-        (lambda store, names: store.set(names.position, fields.RESTORING), "the shard is being restored"),
+        (lambda store, of: store.delete(keys.ledger_id(PREFIX)), "no worker of this version has registered"),
+        (lambda store, of: store.delete(of.changes), "the shard has no epoch"),
+        (lambda store, of: store.set(of.position, fields.RESTORING), "the shard is being restored"),
         (
-            lambda store, names: store.zadd(
-                names.index, dict.fromkeys((month.key for month in MONTHS), time.time() + 600)
-            ),
+            lambda store, of: store.zadd(of.index, dict.fromkeys((month.key for month in MONTHS), time.time() + 600)),
             "expires soon",
         ),
     ],
 )
 def test_what_must_not_be_kept(redis_url: str, change: Any, why: str) -> None:
     async def ask() -> None:
-        api_settings = read(ApiSettings, auth=("none",), redis_url=redis_url)
-        client = open_ledger(api_settings)
+        of = read(ApiSettings, auth=("none",), redis_url=redis_url)
+        client = open_ledger(of)
         kept = MergedStore(1 << 20, SYSTEM)
-        expected = await Statistics(client, api_settings).months(MONTHS)
-        assert await Statistics(client, api_settings, kept).months(MONTHS) == expected
+        expected = await Statistics(client, of).months(MONTHS)
+        assert await Statistics(client, of, kept).months(MONTHS) == expected
         assert not kept.bytes, why
         await client.close()
 
@@ -124,19 +122,19 @@ async def test_a_question_that_misses_its_deadline_keeps_what_it_has_merged(
 ) -> None:
     monkeypatch.setattr("api.ledger.merged.MAX_CONCURRENT", 1)
     fill(redis_url).close()
-    api_settings = read(ApiSettings, auth=("none",), redis_url=redis_url)
-    client = open_ledger(api_settings)
+    of = read(ApiSettings, auth=("none",), redis_url=redis_url)
+    client = open_ledger(of)
     kept = MergedStore(1 << 20, SYSTEM)
     whole = StoppingClient(client)
-    expected = await Statistics(whole, api_settings, MergedStore(1 << 20, SYSTEM)).months(MONTHS)
+    expected = await Statistics(whole, of, MergedStore(1 << 20, SYSTEM)).months(MONTHS)
     for most in range(whole.pipelines):
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.2):
-                await Statistics(StoppingClient(client, most), api_settings, kept).months(MONTHS)
+                await Statistics(StoppingClient(client, most), of, kept).months(MONTHS)
         if kept.bytes:
             break
     rest = StoppingClient(client)
-    assert await Statistics(rest, api_settings, kept).months(MONTHS) == expected
+    assert await Statistics(rest, of, kept).months(MONTHS) == expected
     assert rest.pipelines < whole.pipelines
     await client.close()
 
@@ -148,21 +146,21 @@ async def test_a_damaged_sketch_is_an_error_also_inside_a_transaction(
     monkeypatch.setattr("api.ledger.users.MAX_MERGED", 2)
     with fill(redis_url) as store:
         store.set(ShardKeys(PREFIX, SHARDS[1]).users(MONTHS[0].key, EVERYTHING, 3), "HYLL damaged")
-    api_settings = read(ApiSettings, auth=("none",), redis_url=redis_url)
-    client = open_ledger(api_settings)
+    of = read(ApiSettings, auth=("none",), redis_url=redis_url)
+    client = open_ledger(of)
     try:
         with pytest.raises(redis.RedisError):
-            await Statistics(client, api_settings, MergedStore(1 << 20, SYSTEM) if merged else None).months(MONTHS)
+            await Statistics(client, of, MergedStore(1 << 20, SYSTEM) if merged else None).months(MONTHS)
     finally:
         await client.close()
 
 
 def test_a_cluster_merges_too_and_then_moves_few_bytes(cluster: str) -> None:
     async def ask() -> None:
-        api_settings = read(ApiSettings, auth=("none",), redis_url=cluster, redis_cluster=True)
-        client = open_ledger(api_settings)
-        merged = Statistics(client, api_settings, MergedStore(1 << 20, SYSTEM))
-        plain = Statistics(client, api_settings)
+        of = read(ApiSettings, auth=("none",), redis_url=cluster, redis_cluster=True)
+        client = open_ledger(of)
+        merged = Statistics(client, of, MergedStore(1 << 20, SYSTEM))
+        plain = Statistics(client, of)
         months = [month.key for month in MONTHS]
         expected = await plain.months(MONTHS), await plain.active_over(months, [EVERYTHING])
         without = sent()
@@ -195,18 +193,16 @@ def test_another_process_uses_what_is_shared_unless_it_is_damaged(redis_url: str
     shared_url = redis_url.removesuffix("/0") + "/1"
 
     async def ask() -> None:
-        api_settings = read(ApiSettings, auth=("none",), redis_url=redis_url)
-        client, shared = open_ledger(api_settings), open_url(shared_url)
-        expected = await Statistics(client, api_settings).months(MONTHS)
+        of = read(ApiSettings, auth=("none",), redis_url=redis_url)
+        client, shared = open_ledger(of), open_url(shared_url)
+        expected = await Statistics(client, of).months(MONTHS)
         for damage in (False, True):
-            await Statistics(client, api_settings, MergedStore(1 << 20, SYSTEM, shared)).months(MONTHS)
+            await Statistics(client, of, MergedStore(1 << 20, SYSTEM, shared)).months(MONTHS)
             if damage:
                 for key in kept.keys("*"):
                     kept.setrange(key, 40, b"damaged")
             store.config_resetstat()
-            assert (
-                await Statistics(client, api_settings, MergedStore(1 << 20, SYSTEM, shared)).months(MONTHS) == expected
-            )
+            assert await Statistics(client, of, MergedStore(1 << 20, SYSTEM, shared)).months(MONTHS) == expected
             assert ("cmdstat_pfmerge" in store.info("commandstats")) is damage
         assert all(0 < kept.ttl(key) <= 86_400 for key in kept.keys("*"))
         await client.close()
@@ -221,15 +217,15 @@ def test_the_shipped_user_of_the_api_may_merge(redis_7_binary: Path, monkeypatch
     """Redis demands the right to write to every key of EVAL, which the api has for few."""
 
     async def ask(url: str) -> None:
-        api_settings = read(ApiSettings, auth=("none",), redis_url=url)
-        client = open_ledger(api_settings)
+        of = read(ApiSettings, auth=("none",), redis_url=url)
+        client = open_ledger(of)
         kept = MergedStore(1 << 20, SYSTEM)
-        expected = await Statistics(client, api_settings).months(MONTHS)
-        assert await Statistics(client, api_settings, kept).months(MONTHS) == expected
+        expected = await Statistics(client, of).months(MONTHS)
+        assert await Statistics(client, of, kept).months(MONTHS) == expected
         assert kept.bytes
         with monkeypatch.context() as patch:
             patch.setattr("api.ledger.users.MAX_MERGED", 2)  # sketches are merged in temporary ones, step by step
-            assert await Statistics(client, api_settings).months(MONTHS) == expected
+            assert await Statistics(client, of).months(MONTHS) == expected
         await client.close()
 
     for binary in (None, redis_7_binary):

@@ -67,7 +67,6 @@ async def test_the_regions_that_a_token_sees_are_listed(three: dict[str, Region]
     for token, names in (("all", ["eu", "us", "ap"]), ("own", ["eu"]), ("eu-us", ["eu", "us"])):
         assert [item["region"] for item in (await three["eu"].ask("/v1/regions", token))["items"]] == names
     unknown = await three["eu"].api.get(f"{PATH}&region=mars", "own")
-    # `status` contains `us` too.
     assert "us" not in unknown.json["detail"].replace("status", ""), "names only what the bearer sees"
 
 

@@ -42,8 +42,8 @@ SECOND_GOAL_MS: Final = 5.0
 BYTES_GOAL: Final = 1 / 20
 FIGURES: Final = "12 months, one figure each"
 QUESTIONS: Final[dict[str, Callable[[Statistics], Awaitable[Any]]]] = {
-    FIGURES: lambda statistics: statistics.months(MONTHS),
-    "12 months, one union": lambda statistics: statistics.active_over(MONTH_KEYS, [EVERYTHING]),
+    FIGURES: lambda of: of.months(MONTHS),
+    "12 months, one union": lambda of: of.active_over(MONTH_KEYS, [EVERYTHING]),
 }
 
 
@@ -68,17 +68,17 @@ def fill(client: Any, shards: Sequence[Shard] = SHARDS) -> None:
         sketches.append(client.get(key))
         client.delete(key)
     for number, shard in enumerate(shards):
-        shard_keys = ShardKeys(PREFIX, shard)
+        of = ShardKeys(PREFIX, shard)
         client.sadd(keys.shards(PREFIX), shard.tag)
         pipe = client.pipeline(transaction=False)
-        pipe.set(shard_keys.position, 1)
-        pipe.hset(shard_keys.changes, changes.EPOCH, changes.new_token())
+        pipe.set(of.position, 1)
+        pipe.hset(of.changes, changes.EPOCH, changes.new_token())
         for month in MONTHS:
-            pipe.zadd(shard_keys.index, {month.key: "inf"})
-            pipe.hset(shard_keys.changes, month.key, changes.new_token())
-            pipe.hset(shard_keys.counts(month.key, EVERYTHING), fields.LOGIN, number + 1)
+            pipe.zadd(of.index, {month.key: "inf"})
+            pipe.hset(of.changes, month.key, changes.new_token())
+            pipe.hset(of.counts(month.key, EVERYTHING), fields.LOGIN, number + 1)
             for part in range(16):
-                pipe.set(shard_keys.users(month.key, EVERYTHING, part), sketches[(number * 7 + part) % VARIANTS])
+                pipe.set(of.users(month.key, EVERYTHING, part), sketches[(number * 7 + part) % VARIANTS])
         pipe.execute()
     client.set(keys.ledger_id(PREFIX), changes.new_token())
 
@@ -99,10 +99,10 @@ async def ask_all(url: str, nodes: Sequence[Any], client: Any, say: Callable[[st
     opened = open_ledger(settings)
     found: list[Cost] = []
 
-    async def ask(name: str, which: str, statistics: Statistics) -> Any:
+    async def ask(name: str, which: str, of: Statistics) -> Any:
         cpu_before, sent_before = spent(nodes)
         began = time.perf_counter()
-        answer = await QUESTIONS[name](statistics)
+        answer = await QUESTIONS[name](of)
         wall = time.perf_counter() - began
         cpu, sent = spent(nodes)
         found.append(Cost(name, cluster, which, (cpu - cpu_before) * 1000, wall * 1000, sent - sent_before))
@@ -117,9 +117,9 @@ async def ask_all(url: str, nodes: Sequence[Any], client: Any, say: Callable[[st
             for which in ("first", "second"):
                 if await ask(name, which, merged) != expected:
                     raise RuntimeError(f"{name}: merged periods change the answer")
-            shard_keys = ShardKeys(PREFIX, SHARDS[5])
-            client.hset(shard_keys.changes, MONTH_KEYS[3], changes.new_token())
-            client.hincrby(shard_keys.counts(MONTH_KEYS[3], EVERYTHING), fields.LOGIN, 1)
+            of = ShardKeys(PREFIX, SHARDS[5])
+            client.hset(of.changes, MONTH_KEYS[3], changes.new_token())
+            client.hincrby(of.counts(MONTH_KEYS[3], EVERYTHING), fields.LOGIN, 1)
             await ask(name, "after a late event", merged)
     finally:
         await opened.close()
