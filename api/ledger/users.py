@@ -305,9 +305,7 @@ class DistinctUsers:
         sketch.add(pipeline, query.parts[part], query.merged_sketches(part))
         if not query.has_sketches:
             return
-        names = (
-            name for shard_scope in query.query.shard_scopes() for name in shard_scope.sketches(part, len(query.parts))
-        )
+        names = (name for of in query.query.shard_scopes() for name in of.sketches(part, len(query.parts)))
         if self.cluster:
             await self.copy_to_slot(pipeline, sketch, names)
             return

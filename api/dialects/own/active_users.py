@@ -143,7 +143,7 @@ class ActiveUsersQuestion:
             users = await statistics.rolling(held, keys, scopes, rolling_days)
         else:
             users = await statistics.users.count([held.distinct_query(period.keys, scopes) for period in periods])
-        return [user_row(period, active) for period, active in zip(periods, users, strict=True)], held.shards.keys()
+        return [user_row(period, of) for period, of in zip(periods, users, strict=True)], held.shards.keys()
 
     async def _groups(
         self, statistics: Statistics, status: PipelineStatus, keys: Sequence[str], realms: Collection[str] | None
@@ -155,11 +155,11 @@ class ActiveUsersQuestion:
         users = await statistics.users.count(
             await self._check_size([held.distinct_query(whole, [group.scope]) for group in groups.rows])
         )
-        found = [(active, group) for active, group in zip(users, groups.rows, strict=True) if active.count]
+        found = [(of, group) for of, group in zip(users, groups.rows, strict=True) if of.count]
         found.sort(key=lambda each: (-each[0].count, each[1].scope))
         shown = found[: self.limit]
         if len(self.window.periods) == 1:
-            rows = [user_row(self.window.periods[0], active, group) for active, group in shown]
+            rows = [user_row(self.window.periods[0], of, group) for of, group in shown]
         else:
             rows = await self._each(statistics, held, [group for _, group in shown])
         return rows, len(found) - len(shown), held.shards.keys()
@@ -170,10 +170,10 @@ class ActiveUsersQuestion:
             (held.distinct_query(period.keys, [group.scope]) for group, period in cells), ", or use a lower `limit`"
         )
         rows = []
-        for (group, period), active in zip(cells, await statistics.users.count(queries), strict=True):
+        for (group, period), of in zip(cells, await statistics.users.count(queries), strict=True):
             await pause()
-            if active.count:
-                rows.append(user_row(period, active, group))
+            if of.count:
+                rows.append(user_row(period, of, group))
         return rows
 
     async def _check_size(self, queries: Iterable[DistinctQuery], other_way: str = "") -> list[DistinctQuery]:
