@@ -61,7 +61,11 @@ class Question(Protocol):
 
     @property
     def is_wide(self) -> bool:
-        """Whether it takes a place of `Statistics.wide_question`, so that it may wait long."""
+        """Whether it reads much: a row per label, or many periods.
+
+        `read` then takes a place of `Statistics.wide_question`, for which it may wait long, and the cache counts it
+        apart from others (`Cache.get`).
+        """
 
     async def read(self, statistics: Statistics, realms: Collection[str] | None) -> Any:
         """The figures that `render` needs. `realms` limits them; None is all realms."""
@@ -77,10 +81,13 @@ class Dialect(Protocol[Q]):
     """A product's questions, answers and errors. All three functions are pure; I/O happens in `Question.read` alone."""
 
     name: str
+    """Also the metrics' label `dialect`."""
     variant: str
     """The name and every setting that changes answers: processes with different settings may share a cache."""
     scope: str
+    """The token scope that a caller needs."""
     ttl_s: float
+    """Seconds for which figures are cached; 0: not at all."""
     figures: Any
     """The type of the figures. They are cached as MessagePack, so `render` always gets them decoded as this type."""
 
@@ -164,8 +171,8 @@ class Endpoint:
 
     With a `limit` every request counts, whatever its result: against its principal, or, if it has none, its address.
     `admit` runs for every parsed question and raises an ApiError to refuse it. `lists` are parameters that a request
-    may repeat: their values are joined by a space. Without a `reading` the answer is that of a product, over regions as
-    REGION_PRODUCTS says.
+    may repeat: their values are joined by a space. Without `repeats` any other repeated parameter is an error; with it
+    the first one counts. Without a `reading` the answer is that of a product, over regions as REGION_PRODUCTS says.
     """
 
     def __init__(
@@ -197,10 +204,11 @@ class Endpoint:
         request_key = request.raw_path, request.headers.get(hdrs.AUTHORIZATION)
         fast_path = self._fast_path.get(request_key)
         if fast_path is not None:
+            key, form, verified_until = fast_path
             now = self._clock.monotonic()
-            entry = self._cache.fresh(fast_path[0], now)
-            body = None if entry is None else entry.bodies.get(fast_path[1])
-            if entry is not None and body is not None and now < fast_path[2]:
+            entry = self._cache.fresh(key, now)
+            body = None if entry is None else entry.bodies.get(form)
+            if entry is not None and body is not None and now < verified_until:
                 if hdrs.IF_NONE_MATCH in request.headers and _is_current(request, body):
                     CACHE_ANSWERS.labels("hit").inc()
                     REQUESTS.labels(self._dialect.name, "3xx").inc()
