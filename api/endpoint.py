@@ -172,7 +172,8 @@ class Endpoint:
     With a `limit` every request counts, whatever its result: against its principal, or, if it has none, its address.
     `admit` runs for every parsed question and raises an ApiError to refuse it. `lists` are parameters that a request
     may repeat: their values are joined by a space. Without `repeats` any other repeated parameter is an error; with it
-    the first one counts. Without a `reading` the answer is that of a product, over regions as REGION_PRODUCTS says.
+    the first one counts. `reading` chooses how the figures of a question are read for a principal; without it they are
+    those of a product, over regions as REGION_PRODUCTS says.
     """
 
     def __init__(

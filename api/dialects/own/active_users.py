@@ -54,7 +54,7 @@ GROUP_BY: Final = choices(
     }
 )
 NARROW: Final = 62
-"""Periods of a series that need no place among the wide questions."""
+"""Most days and months that a series without groups may unite and still be no wide question."""
 MAX_LIMIT: Final = 10_000
 LIMIT: Final = limit(MAX_LIMIT)
 PARAMETERS: Final = (window.FROM, window.TO, *filters.PARAMETERS, GRANULARITY, TRAILING, GROUP_BY, LIMIT)
