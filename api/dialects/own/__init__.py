@@ -211,7 +211,7 @@ def _negotiated(
     settings: ApiSettings,
     services: Services,
 ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
-    """One endpoint per format, since an endpoint's fast path knows the path and the token but not Accept."""
+    """One endpoint per format."""
 
     def choose(asked: Formatted, principal: Principal) -> Reading:
         if operation is region_states.OPERATION:
@@ -220,15 +220,17 @@ def _negotiated(
 
     endpoints = {
         format_: Endpoint(
-            Answers(operation, parse_question, format_, settings), services, repeats=False, reading=choose
+            Answers(operation, parse_question, format_, settings),
+            services,
+            repeats=False,
+            reading=choose,
+            vary=f"{hdrs.ACCEPT}, {hdrs.AUTHORIZATION}",
         )
         for format_ in FORMATS
     }
 
     async def answer(request: web.Request) -> web.StreamResponse:
-        response = await endpoints[preferred_format(request.headers.getall(hdrs.ACCEPT, ()))].get(request)
-        response.headers[hdrs.VARY] = f"{hdrs.ACCEPT}, {hdrs.AUTHORIZATION}"
-        return response
+        return await endpoints[preferred_format(request.headers.getall(hdrs.ACCEPT, ()))].get(request)
 
     return answer
 
