@@ -203,7 +203,7 @@ class Endpoint:
         services.hits.append(self._hits)
 
     async def get(self, request: web.Request) -> web.StreamResponse:
-        # The server has looked before the middleware and signals; here they run, of traces and CORS.
+        # With traces or CORS the server looks for no ready answer before routing, see `build_runner`.
         ready = self._services.ready.find(request)
         return await self._serve(request, is_get=True) if ready is None else ready
 
