@@ -66,7 +66,7 @@ def fold(
     classifier = Classifier(rules, cache)
     tallies = classifier.tallies
     deduplicator = Deduplicator(cache.seen_ids, rules.dedupe_window_s, rules.dedupe_max_ids, now_ms, len(items))
-    # Besides its answer it keeps an id that is no repeat; `is_repeat` keeps none.
+    # It keeps an id that is no repeat; `is_repeat` keeps none.
     is_duplicate, digest_of = deduplicator.is_duplicate, rules.digest.event_id
     is_login, is_token = binding == "login", binding == "token"
     timestamps, untimed = usable_times([item.timestamp for item in items], now_ms)
