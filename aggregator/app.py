@@ -200,6 +200,7 @@ class App(faust.App):  # type: ignore[misc]
         await self._worker.assignment.assign(self.consumer, shards)
 
     async def _positions(self) -> dict[Shard, int]:
+        """The positions to commit, after the regular checks: Faust's commit timer calls it every INTERVAL_S."""
         return await self._worker.progress.tick(self.consumer)
 
     async def _count_ranges(self, ranges: AsyncIterator[Range]) -> None:
@@ -216,7 +217,7 @@ class App(faust.App):  # type: ignore[misc]
             log.exception("range failed", shard=range_.shard.tag, start=range_.start, end=range_.end)
             await self.crash(error)
         finally:
-            self.consumer.finished(range_)
+            self.consumer.release_range(range_)
 
     def _crash(self, reason: BaseException) -> None:
         self._worker.crashed(reason)

@@ -35,7 +35,7 @@ NO_ID: Final = ""
 
 @dataclass(frozen=True, slots=True)
 class StartAt:
-    """Read from the ledger's position."""
+    """Continue at the ledger's position."""
 
     offset: int
 
@@ -227,7 +227,7 @@ class Assignment:
         metrics.STOPPED.labels(*shard).set(0)
         # The ledger's id first; if it has none, Kafka's present one holds until the next assignment.
         self._assigned_topic_ids[shard] = state.meta.get("topic_id") or topic_id
-        await consumer.seek_range(shard, start)
+        await consumer.seek_partition(shard, start)
         return True
 
     async def _stop(self, consumer: Consumer, shard: Shard, stop: StopReading) -> None:
@@ -235,7 +235,7 @@ class Assignment:
             log.error("partition stopped", shard=shard.tag, reason=stop.reason)
         self.stopped[shard] = stop.reason
         metrics.STOPPED.labels(*shard).set(1)
-        await consumer.stop_range(shard)
+        await consumer.stop_partition(shard)
 
     async def stop_at_unexpected(
         self, consumer: Consumer, shard: Shard, position: int, number: int, allowed: int
@@ -299,6 +299,7 @@ class Assignment:
         return self._is_topic(range_.shard, state.topic_id)
 
     def _is_topic(self, shard: Shard, topic_id: str) -> bool:
+        """Whether the id is that of the shard's topic at its assignment; true if one of the two is unknown."""
         return NO_ID in (topic_id, assigned := self._assigned_topic_ids.get(shard, NO_ID)) or topic_id == assigned
 
     async def _report_kafka_error(self, topic: str, error: Exception) -> None:

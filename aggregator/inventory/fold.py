@@ -208,7 +208,7 @@ def fold_inventory(
     if first is not None and last is not None:
         delta.first_event_ms, delta.last_event_ms = micros(first) // 1000, micros(last) // 1000
     untimed = frozenset(place for place, at in enumerate(times) if not at.usable)
-    delta.note_record_times([at.ms for at in times], untimed, opens)
+    delta.note_timestamps([at.ms for at in times], untimed, opens)
     delta.dedupe = deduplicator.finish()
     delta.inventory = fold.finish()
     delta.record_progress(consumed, duplicates, ignored, note_skipped(delta, skipped, now_ms))

@@ -58,7 +58,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         consumer._fetch_max_wait_ms, consumer._fetch_min_bytes = FETCH_WAIT_MS, FETCH_MIN_BYTES
         codecs.install()
         fetcher.MemoryRecords = batches.WholeBatches
-        fetcher.PartitionRecords, fetcher.FetchResult = batches.BatchRecords, batches.BatchFetchResult
+        fetcher.PartitionRecords, fetcher.FetchResult = batches.PartitionBatches, batches.BatchFetchResult
         conn.AIOKafkaConnection = sockets.LossAwareConnection
         return consumer
 

@@ -256,7 +256,8 @@ if add.last_record then
 end
 
 for period, expires in pairs(add.index) do
-  -- LT: after a change of retention a period is hidden too early rather than read in part.
+  -- LT keeps the earlier expiry: after a change of retention some keys of a period expire before others, and a period
+  -- must not be read in part.
   redis.call('ZADD', KEYS[3], 'LT', expires, period)
   redis.call('HSET', KEYS[8], period, ARGV[4])
   if tonumber(expires) <= clock / 1000 then

@@ -225,7 +225,7 @@ class Exporter:
         scopes = [read_scope(text) for text in dict.fromkeys(asked.scopes)]
         periods = list(dict.fromkeys(asked.periods))
         held = await self._find(periods, scopes)
-        if await held.reads(periods, scopes) > wire.MAX_READS:
+        if await held.number_of_reads(periods, scopes) > wire.MAX_READS:
             raise BadRequestError(f"That would read more than {wire.MAX_READS} counters.")
         found: dict[str, wire.Counters] = {}
         async for period, scope, counts in self._statistics.read_scopes(held, periods, scopes):
