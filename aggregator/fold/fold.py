@@ -90,7 +90,7 @@ def fold(
             try:
                 event = decode(item.value)
             except (*UNDECODABLE, TypeError):
-                # Slower: accepts a failure with a field over its length limit, else raises with the exact reason.
+                # Slower: accepts a failed login that has a field over its length limit, else raises the exact reason.
                 event = decode_native(binding, item.value)
             time = event.time
             if not since < time < until:
