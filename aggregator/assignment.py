@@ -83,7 +83,7 @@ def decide_start(
             f"{shard.topic} was deleted and created again: its ledger has topic id {known_id}, Kafka has {topic_id}; "
             f"to add the new topic to the same figures: {reset}"
         )
-    # Only a failed fetch proves it: the bounds are older than the position, and the log may have grown since.
+    # Only a failed fetch proves that the log ends before the position: it may have grown since the bounds were read.
     if state.position > bounds.end and bounds.out_of_range:
         return StopReading(
             f"{shard.tag} is at {state.position}, beyond the log's end {bounds.end}; to count the log again: {reset}"

@@ -35,6 +35,7 @@ class LoadedShard:
     removals: str = ""
     """The shard's REMOVALS, the number of steps that removed keys of realms; a range is refused after another one."""
     in_sketches: set[tuple[str, Any]] = field(default_factory=set)
+    """Pairs of period and scope whose users are known to be in sketches."""
 
 
 class ShardCaches:

@@ -90,7 +90,7 @@ def fold(
             try:
                 event = decode(item.value)
             except (*UNDECODABLE, TypeError):
-                # Slower: accepts a failure with a field over its length limit, else raises with the exact reason.
+                # Slower: accepts a failed login that has a field over its length limit, else raises the exact reason.
                 event = decode_native(binding, item.value)
             time = event.time
             if not since < time < until:
@@ -131,7 +131,7 @@ def fold(
                 at_ms = timestamp_ms if timed else _ms(time)
                 digest = digest_of(event_id)
                 if tally is None and not deduplicator.is_repeat(digest, at_ms):
-                    # The label comes first, because the id is kept in its share; a repeat makes no label known.
+                    # Labels first, because the id counts in the share of its realm. A repeat makes no label known.
                     tally = classifier.open_tally(key, day, event)
                     user_additions += len(tally.event_class.periods)
                 if tally is None or is_duplicate(digest, at_ms, tally.realm):

@@ -154,18 +154,19 @@ class RangeDelta:
     """Combinations whose class is final."""
 
     def note_timestamps(
-        self, times_ms: Sequence[int], untimed: AbstractSet[int], opens: Sequence[bool] | None = None
+        self, times_ms: Sequence[int], untimed: AbstractSet[int], starts_record: Sequence[bool] | None = None
     ) -> None:
         """Update the first and last usable timestamp, and the number of untimed records.
 
-        `untimed` are indexes of `times_ms`; `opens` is true where an index is the first of its record, by default all.
+        `untimed` are indexes of `times_ms`; `starts_record` is true at the first index of each record; by default each
+        index is a record.
         """
         usable = [ms for place, ms in enumerate(times_ms) if place not in untimed] if untimed else times_ms
         if usable:
             first, last = min(usable), max(usable)
             self.first_record_ms = first if self.first_record_ms is None else min(first, self.first_record_ms)
             self.last_record_ms = last if self.last_record_ms is None else max(last, self.last_record_ms)
-        records = sum(place < len(times_ms) and (opens is None or opens[place]) for place in untimed)
+        records = sum(place < len(times_ms) and (starts_record is None or starts_record[place]) for place in untimed)
         if records:
             self.progress[fields.UNTIMED] = self.progress.get(fields.UNTIMED, 0) + records
 

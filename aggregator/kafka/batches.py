@@ -23,7 +23,7 @@ from aiokafka.record.memory_records import MemoryRecords
 from aggregator.kafka.lenient_batches import lenient_records, offsets_rise
 
 MAX_RANGE_RECORDS: Final = 16_384
-"""Records of a partition handed out at once: batches are added up to this number."""
+"""Whole batches of a partition are handed out together until they have this many records."""
 OVERHEAD: Final = struct.calcsize(">qi")
 """Bytes of base offset and length, the first fields of a batch."""
 

@@ -104,8 +104,18 @@ async def find_periods(run: Run, shards: Sequence[ShardKeys], ledger_id: bytes, 
 
 async def _find_some(run: Run, shards: Sequence[ShardKeys], ledger_id: bytes, periods: Sequence[str]) -> HeldPeriods:
     commands: list[Command] = [
-        ("EVAL_RO", READ_EXPIRIES, 4, of.index, of.progress, of.position, of.changes, fields.LAST_RECORD, *periods)
-        for of in shards
+        (
+            "EVAL_RO",
+            READ_EXPIRIES,
+            4,
+            shard_keys.index,
+            shard_keys.progress,
+            shard_keys.position,
+            shard_keys.changes,
+            fields.LAST_RECORD,
+            *periods,
+        )
+        for shard_keys in shards
     ]
     replies = await run(commands)
     found: dict[str, list[ShardKeys]] = {}
@@ -169,7 +179,7 @@ def is_closed(period: str, now: int) -> bool:
 def _may_lack_periods(last_record: bytes | None, now: int) -> bool:
     """Whether a format 1 worker may have pruned the index too early, by a record timestamp in the future.
 
-    A newest record so far ahead of the store's clock has no other cause.
+    A newest record that is more than MAX_AHEAD ahead of the store's clock has no other cause.
     """
     at_ms = None if last_record is None else integer(last_record.decode(errors="replace"))
     return at_ms is not None and at_ms > (now + MAX_AHEAD.total_seconds()) * 1000

@@ -305,7 +305,7 @@ class DistinctUsers:
         sketch.add(pipeline, state.parts[part], state.merged_sketches(part))
         if not state.has_sketches:
             return
-        names = (name for of in state.query.shard_scopes() for name in of.sketches(part, len(state.parts)))
+        names = (name for scopes in state.query.shard_scopes() for name in scopes.sketches(part, len(state.parts)))
         if self.cluster:
             await self.copy_to_slot(pipeline, sketch, names)
             return
