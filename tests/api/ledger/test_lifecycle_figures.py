@@ -124,7 +124,7 @@ def test_a_small_figure_joins_a_large_one_although_it_is_not_shown_alone() -> No
 def test_of_users_who_may_count_twice_no_error_is_known() -> None:
     """New and lapsed users of two regions are at least once in the sum: its bound holds. Others may be in none."""
     found = lifecycle_figures([LARGE, EXACT], united=False)
-    assert [of.standard_error for of in found] == [None] * 5
+    assert [each.standard_error for each in found] == [None] * 5
     assert found.new == Figure(100_010)
     small = lifecycle_figures([SMALL, SMALL], united=False)
     assert small.active == Figure(1_000_000)
@@ -138,7 +138,7 @@ def test_of_users_who_may_count_twice_no_error_is_known() -> None:
 
 def test_a_rate_of_separate_ledgers_is_that_of_their_sums() -> None:
     half, all_of_them = Cohort(0, 0, 100, 80, 130), Cohort(0, 0, 300, 300, 300)
-    _, (age,) = cohort_figures([CohortRow(of, [of]) for of in (half, all_of_them)])
+    _, (age,) = cohort_figures([CohortRow(cohort, [cohort]) for cohort in (half, all_of_them)])
     assert age == (Figure(350, 0.0), Rate(350 / 400, 0.0))
     estimated = Cohort(16, 0, 500_000, 400_000, 700_000)
     _, ((_, one),) = cohort_figures([CohortRow(estimated, [estimated])])
