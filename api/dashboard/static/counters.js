@@ -8,7 +8,7 @@ import { regionCaveat } from "./regions.js";
  * @typedef {import("./filters.js").Chosen} Chosen
  * @typedef {import("./questions.js").Asker} Asker
  * @typedef {import("./ranges.js").Span} Span
- * @typedef {{periods: string[], rows: object[], caveats: string[], asOf: object}} Counted
+ * @typedef {{periods: string[], rows: object[], caveats: string[], asOf: object, regions: import("./regions.js").RegionState[]}} Counted
  *   `period` of a row is the name of the point to which it belongs; a month that was asked by days has several rows
  */
 
@@ -21,7 +21,7 @@ export async function counted(/** @type {Asker} */ asker, path, /** @type {Span}
   const rows = answers.flatMap((answer) =>
     answer.items.map((item) => ({ ...item, period: granularity === "day" ? item.period : monthOf(item.period) })),
   );
-  return { periods: periodsOf(span, granularity), rows, caveats: answers.flatMap(caveats), asOf: answers[0].as_of };
+  return { periods: periodsOf(span, granularity), rows, caveats: answers.flatMap(caveats), asOf: answers[0].as_of, regions: answers.flatMap((answer) => answer.regions ?? []) };
 }
 
 /** The sum of each point; null where an imported month lacks the measure. */

@@ -5,11 +5,17 @@ import { compared, ifKept } from "./models.js";
 import { nameOf } from "./names.js";
 import { Part } from "./part.js";
 import { Refusal } from "./questions.js";
+import { missingIn } from "./regions.js";
 import { button, changeText, make, nameElement, number, percent } from "./text.js";
 
 const FIRST_ROWS = 10;
 
-/** @typedef {{names: Record<string, string>, [column: string]: any}} Row @typedef {import("./filters.js").Chosen} Chosen */
+/**
+ * @typedef {{names: Record<string, string>, [column: string]: any}} Row @typedef {import("./filters.js").Chosen} Chosen
+ * @typedef {{id: string, title: string, value: (row: Row) => number|null, text: (value: number|null, row: Row) => string,
+ *   hint?: (row: Row) => string, fields: import("./table.js").Column[], cells: (row: Row) => any[]}} Column
+ *   `value` sorts; `hint` is shown on hover; `fields` and `cells` are those of the CSV
+ */
 
 const relative = (now, before) => (now === null || before === null || before === undefined || !before ? null : (now - before) / before);
 const WORDS = { region: ["region"], realm: ["realm"], client: ["realm", "client_id"] };
@@ -39,6 +45,13 @@ export const ranked = (kind) => async (asker, chosen) => {
     row(item).failed += item.failed ?? 0;
   }
   for (const item of before.found?.items ?? []) row(item).before = item.value;
+  // A region that is missing has zeros in the answer, which are no figures.
+  for (const each of rows.values()) {
+    const { region } = each.names;
+    if (now && missingIn(now).has(region)) each.users = null;
+    if (before.found && missingIn(before.found).has(region)) each.before = null;
+    if (logins && missingIn(logins).has(region)) each.succeeded = each.failed = null;
+  }
   const found = [...rows.values()].map((each) => ({
     ...each, logins: each.succeeded, rate: failureRate(each), change: relative(each.users, each.before),
   }));
@@ -89,7 +102,10 @@ export async function byReason(asker, chosen) {
   return { rows, remark: "", chosen };
 }
 
-const column = (id, title, text = number, value = (row) => row[id]) => ({ id, title, text, value });
+/** @returns {Column} */
+const column = (id, title, text = number, value = (row) => row[id]) => ({
+  id, title, text, value, fields: [{ name: title, raw: id, kind: "number" }], cells: (row) => [value(row)],
+});
 const CHANGE = column("change", "Change", (value) => (value === null ? "–" : changeText(value)));
 export const COLUMNS = {
   users: [column("users", "Users"), column("logins", "Logins"), column("rate", "Failure rate", percent), CHANGE],
@@ -99,7 +115,7 @@ export const COLUMNS = {
 
 export class Ranking extends Part {
   /**
-   * @param {{name: string, title: string, words: string[], columns: typeof COLUMNS.users}} entry of `#ranking-<name>`
+   * @param {{name: string, title: string, words: string[], columns: Column[]}} entry of `#ranking-<name>`
    * @param {(changes: object) => void} go sets filters
    */
   constructor(entry, go) {
@@ -181,9 +197,9 @@ export class Ranking extends Part {
         if (!event.target.closest("button")) this.go(changes);
       });
     }
-    for (const { id, text, value } of this.entry.columns) {
+    for (const { id, text, value, hint } of this.entry.columns) {
       const figure = value(row);
-      const each = make("td", { "data-column": id }, text(figure));
+      const each = make("td", { "data-column": id, ...(hint && { title: hint(row) }) }, text(figure, row));
       if (figure !== null && figure !== undefined) each.dataset.value = String(figure);
       if (id === "change" && row.before) each.title = `vs ${number(row.before)}`;
       line.append(each);
@@ -204,9 +220,9 @@ export class Ranking extends Part {
     if (!this.model) return null;
     const columns = [
       ...this.entry.words.map((name) => ({ name, kind: "name" })),
-      ...this.entry.columns.map(({ id, title }) => ({ name: title, raw: id, kind: "number" })),
+      ...this.entry.columns.flatMap(({ fields }) => fields),
     ];
-    return { columns, rows: this.ordered().map((row) => [...Object.values(row.names), ...this.entry.columns.map(({ value }) => value(row))]) };
+    return { columns, rows: this.ordered().map((row) => [...Object.values(row.names), ...this.entry.columns.flatMap(({ cells }) => cells(row))]) };
   }
 }
 

@@ -32,6 +32,9 @@ export const regionText = (chosen) =>
 /** Whether the filter has several regions. */
 export const isOverRegions = ({ region }) => region === "all" || region.includes(",");
 
+/** The regions whose figures an answer lacks. @param {{regions?: RegionState[]}} answer @returns {Set<string>} */
+export const missingIn = ({ regions = [] }) => new Set(regions.filter(({ state }) => state === "missing").map(({ region }) => region));
+
 /** @param {RegionState} of a region that is not current, or has imported months */
 export const regionCaveat = ({ region, state }) =>
   state === "missing" ? `without region ${region}` : state === "stand_in" ? `earlier figures of region ${region}` : `without the imported months of region ${region}`;
