@@ -114,7 +114,7 @@ def local(settings: ApiSettings) -> Iterator[Finding]:
             what = f"PEERS_FILE: url {masked_url(entry.url)} is not https: the token crosses the network readable"
             yield Finding("regions.token", entry.name, "warning", what, "serve that api over https, and correct url")
     if not settings.peers:
-        what = f"{PREFIX}PEERS_FILE is not set: this region answers alone"
+        what = f"{PREFIX}PEERS_FILE names no other region: this one answers alone"
         yield Finding("regions.peer", settings.region, "warning", what, "name the other regions in PEERS_FILE")
     if settings.auth == ("static",) and settings.auth_tokens_file is not None:
         entries = token_file.read(settings.auth_tokens_file)

@@ -163,7 +163,10 @@ PEER = '{"name": "us", "url": "https://us.example.com", "token_file": "TOKEN"}'
     ("text", "fault"),
     [
         ("{}", "is not a list of peers"),
-        ("[]", "contains 0 peers; allowed: 1 to 32"),
+        (
+            f"[{', '.join(PEER.replace('us', f'r{number}', 1) for number in range(33))}]",
+            "contains 33 peers; allowed: 0 to 32",
+        ),
         (f"[{PEER.replace('us', 'eu', 1)}]", "a peer has the name of AUTHTALLY_REGION, eu"),
         (f"[{PEER}, {PEER}]", "[1] (us): two peers have this name"),
         (f"[{PEER.replace('us', 'all', 1)}]", "no region can be named all"),
