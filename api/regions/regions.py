@@ -12,7 +12,7 @@ from aiohttp import web
 from api.auth.principal import Principal
 from api.http.errors import BadRequestError
 from api.ledger.client import Client
-from api.ledger.statistics import Statistics
+from api.ledger.ledger_statistics import LedgerStatistics
 from api.ledger.temporary import Pipeline, TemporarySketch, count
 from api.metrics import ACCESS_REFUSALS
 from api.regions.exporter import Exporter
@@ -35,7 +35,7 @@ EVERY: Final = (ALL,)
 class Regions:
     """`own` is empty if this deployment has no regions."""
 
-    def __init__(self, settings: ApiSettings, statistics: Statistics, ledger: Client, clock: Clock) -> None:
+    def __init__(self, settings: ApiSettings, statistics: LedgerStatistics, ledger: Client, clock: Clock) -> None:
         self.own = settings.region
         self.users = settings.region_users or "distinct"
         self.for_products = settings.region_products == "all"

@@ -12,7 +12,7 @@ from aiohttp import ClientConnectorError, ClientError, ClientSession, ClientSSLE
 
 from api.http.bounded_read import TooLongError, read_at_most
 from api.ledger.client import UNREACHABLE, open_ledger
-from api.ledger.statistics import Statistics
+from api.ledger.ledger_statistics import LedgerStatistics
 from api.regions import wire
 from api.regions.exporter import Exporter
 from api.regions.identity import EQUAL, HASH_KEY
@@ -77,7 +77,7 @@ async def examine(settings: ApiSettings, patience_s: float) -> list[Finding]:
     found = [*local(settings)]
     client = open_ledger(settings)
     try:
-        exporter = Exporter(Statistics(client, settings), settings, SYSTEM)
+        exporter = Exporter(LedgerStatistics(client, settings), settings, SYSTEM)
         try:
             own, own_ids = await exporter.identity(), await exporter.ids(None)
         except UNREACHABLE:
