@@ -1,7 +1,7 @@
 // Tables of the largest realms, clients and reasons: sorted by any column; a row sets a filter.
 
-import { counted, sums, successRate } from "./counters.js";
-import { compared, ifKept } from "./models.js";
+import { counted, countedFrom, sums, successRate } from "./counters.js";
+import { compared, ifKept, notWhole } from "./models.js";
 import { nameOf } from "./names.js";
 import { Part } from "./part.js";
 import { Refusal } from "./questions.js";
@@ -17,7 +17,9 @@ const FIRST_ROWS = 10;
  *   `value` sorts; `hint` is shown on hover; `fields` and `cells` are those of the CSV
  */
 
-const relative = (now, before) => (now === null || before === null || before === undefined || !before ? null : (now - before) / before);
+/** Null without both figures, and if the compared range is no whole one. */
+const relative = (now, before, partial) => (partial ? null : changeOf(now, before));
+const changeOf = (now, before) => (now === null || before === null || before === undefined || !before ? null : (now - before) / before);
 const WORDS = { region: ["region"], realm: ["realm"], client: ["realm", "client_id"] };
 const GROUPS = { region: "region", realm: "realm", client: "client_id" };
 
@@ -30,7 +32,8 @@ export const ranked = (kind) => async (asker, chosen) => {
     compared(chosen, users),
     ifKept(() => counted(asker, "/v1/logins", chosen, chosen, GROUPS[kind])),
   ]);
-  const remarks = [unkept, uncounted].filter(Boolean);
+  const partial = notWhole(chosen, before.found && countedFrom([before.found]));
+  const remarks = [unkept, uncounted, noChange(partial)].filter(Boolean);
   if (!now && !logins) throw new Refusal("unkept", remarks.join(" "));
   const rows = new Map();
   const row = (item) => {
@@ -53,10 +56,12 @@ export const ranked = (kind) => async (asker, chosen) => {
     if (logins && missingIn(logins).has(region)) each.succeeded = each.failed = null;
   }
   const found = [...rows.values()].map((each) => ({
-    ...each, logins: each.succeeded, rate: failureRate(each), change: relative(each.users, each.before),
+    ...each, logins: each.succeeded, rate: failureRate(each), change: relative(each.users, each.before, partial),
   }));
   return { rows: found, remark: remarks.join(" "), chosen };
 };
+
+const noChange = (partial) => partial && `No change is shown: ${partial}.`;
 
 const failureRate = ({ succeeded, failed }) => {
   const rate = successRate(succeeded, failed);
@@ -77,16 +82,17 @@ export const failures = (kind) => async (asker, chosen) => {
   const isOf = (item) => !chosen.reason || item.reason === chosen.reason;
   const [counts, earlier, tried] = [of(now, "failed", isOf), before && of(before, "failed", isOf), of(logins, "succeeded")];
   const whole = of(logins, "failed");
+  const partial = notWhole(chosen, before?.from);
   const rows = [...whole].map(([key, { names, value }]) => {
     const count = counts.get(key)?.value ?? 0;
     const succeeded = tried.get(key)?.value ?? 0;
     return {
       names: Object.fromEntries(words.map((word, place) => [word, names[place]])),
       failed: count, logins: succeeded + value, rate: succeeded + value ? count / (succeeded + value) : null,
-      change: earlier && relative(count, earlier.get(key)?.value ?? 0),
+      change: earlier && relative(count, earlier.get(key)?.value ?? 0, partial),
     };
   });
-  return { rows: rows.filter((row) => row.failed), remark: "", chosen };
+  return { rows: rows.filter((row) => row.failed), remark: noChange(partial), chosen };
 };
 
 /** Failed logins by reason. */
@@ -95,11 +101,12 @@ export async function byReason(asker, chosen) {
   const [now, { found: before }] = await Promise.all([of(chosen), compared(chosen, of)]);
   const counts = sums(now, ["reason"], "failed");
   const whole = counts.reduce((sum, each) => sum + each.value, 0);
+  const partial = notWhole(chosen, before?.from);
   const earlier = before && new Map(sums(before, ["reason"], "failed").map(({ key, value }) => [key, value]));
   const rows = counts.filter((each) => each.value).map(({ key, names: [reason], value }) => ({
-    names: { reason }, failed: value, share: value / whole, change: earlier && relative(value, earlier.get(key) ?? 0),
+    names: { reason }, failed: value, share: value / whole, change: earlier && relative(value, earlier.get(key) ?? 0, partial),
   }));
-  return { rows, remark: "", chosen };
+  return { rows, remark: noChange(partial), chosen };
 }
 
 /** @returns {Column} */

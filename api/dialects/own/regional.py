@@ -130,6 +130,7 @@ def _joined(answers: Sequence[Answer[Any]], names: Sequence[str]) -> Answer[Any]
         "items": [item for document in documents for item in document.items],
         "complete": all(document.complete for document in documents),
         "as_of": _newest(document.as_of for document in documents),
+        "counted_from": max((each.counted_from for each in documents if each.counted_from is not None), default=None),
         "since": _latest(document.since for document in documents),
     }
     if getattr(first, "left_out", UNSET) is not UNSET:

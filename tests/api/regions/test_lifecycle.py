@@ -224,6 +224,9 @@ async def test_each_region_has_the_history_of_its_own_ledger(start: Start, store
     answer = await eu.whole(f"/v1/lifecycle?{SPAN}&group_by=region")
     assert {name: of["since"] for name, of in answer["histories"].items()} == {"eu": "2026-05-01", "us": "2026-09-10"}
     assert answer["history"] == answer["histories"]["us"], "the shortest"
+    for query in ("group_by=region", "region=all"):
+        assert (await eu.whole(f"/v1/active-users?{SPAN}&{query}"))["counted_from"] == "2026-09-10", "not whole before"
+    assert (await eu.ask(f"/v1/active-users?{SPAN}"))["counted_from"] == "2026-05-01"
     unknown = [(item["region"], item["period"]) for item in answer["items"] if item.get("unknown") == "history"]
     assert unknown == [("us", "2026-07"), ("us", "2026-08"), ("us", "2026-09")]
 
