@@ -9,7 +9,11 @@ import { regionCaveat } from "./regions.js";
  * @typedef {import("./questions.js").Asker} Asker
  * @typedef {import("./ranges.js").Span} Span
  * @typedef {{periods: string[], rows: object[], caveats: string[], asOf: object, from: string|null, regions: import("./regions.js").RegionState[]}} Counted
- *   `from` is the first day with figures; `period` of a row is the name of the point to which it belongs; a month that was asked by days has several rows
+ *   `from` is the first day with figures; `period` of a row is the name of the point to which it belongs; a month that was asked by days has
+ *   several rows
+ *
+ * Functions take the days from `span` and the other filters from `chosen`. For the chosen range itself both are `chosen`,
+ * which is a Span too.
  */
 
 /** The first day with figures: of counted events, or of an earlier imported month; null if there is none. @returns {string|null} */

@@ -211,28 +211,28 @@ function drawn(model, hidden, { picture = "", width, paper }) {
 }
 
 /**
- * @param {HTMLElement} place @param {object} model @param {Set<string>} hidden ids of series not to draw
+ * @param {HTMLElement} element @param {object} model @param {Set<string>} hidden ids of series not to draw
  * @param {(place: number) => void} onPick called with the number of a clicked point
  */
-export async function plot(place, model, hidden, onPick) {
+export async function plot(element, model, hidden, onPick) {
   const plotly = await library();
-  const { data, layout: of } = drawn(model, hidden, { width: place.clientWidth, paper: onPaper.get(place) });
-  if (place.data) plotly.Fx.unhover(place);
-  await plotly.react(place, data, of, { displayModeBar: false, responsive: true, doubleClick: false, showTips: false });
+  const { data, layout: of } = drawn(model, hidden, { width: element.clientWidth, paper: onPaper.get(element) });
+  if (element.data) plotly.Fx.unhover(element);
+  await plotly.react(element, data, of, { displayModeBar: false, responsive: true, doubleClick: false, showTips: false });
   // A chart that was on paper keeps that size otherwise.
-  if (!onPaper.has(place) && sized.delete(place)) await plotly.relayout(place, { autosize: true, width: undefined, height: undefined });
-  place.removeAllListeners("plotly_click");
-  place.on("plotly_click", ({ points: [point] }) => point && onPick(Math.round(model.across ? point.y : point.x)));
+  if (!onPaper.has(element) && sized.delete(element)) await plotly.relayout(element, { autosize: true, width: undefined, height: undefined });
+  element.removeAllListeners("plotly_click");
+  element.on("plotly_click", ({ points: [point] }) => point && onPick(Math.round(model.across ? point.y : point.x)));
 }
 
-/** Draws charts in this size and in light colours until it is null. @param {HTMLElement} place @param {{width: number, height: number}|null} size */
-export function putOnPaper(place, size) {
+/** Draws charts in this size and in light colours until it is null. @param {HTMLElement} element @param {{width: number, height: number}|null} size */
+export function putOnPaper(element, size) {
   if (!size) {
-    onPaper.delete(place);
+    onPaper.delete(element);
     return;
   }
-  onPaper.set(place, size);
-  sized.add(place);
+  onPaper.set(element, size);
+  sized.add(element);
 }
 
 /** A picture of the chart as a data: URL, with its title and the names of its series. */
