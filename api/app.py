@@ -36,8 +36,8 @@ from api.http.strict import Step, StrictRunner
 from api.http.tracing import Tracing
 from api.ingest.routes import Ingest
 from api.ledger.client import AUTH_ERRORS, UNREACHABLE, open_ledger, open_shared
+from api.ledger.ledger_statistics import LedgerStatistics
 from api.ledger.merged_store import MergedStore
-from api.ledger.statistics import Statistics
 from api.regions.regions import Regions
 from api.settings.settings import ApiSettings
 from api.unmatched import UnmatchedPaths
@@ -71,7 +71,7 @@ def build_app(settings: ApiSettings, clock: Clock = SYSTEM) -> web.Application:
         store = SharedStore(shared, prefix, settings.cache_grace_s, clock, release)
     if settings.merged_max_mb:
         merged = MergedStore(settings.merged_max_mb << 20, clock, shared, prefix, release)
-    statistics = Statistics(ledger, settings, merged)
+    statistics = LedgerStatistics(ledger, settings, merged)
     cache = Cache(clock, random.random, settings.cache_grace_s, store)
     regions = Regions(settings, statistics, ledger, clock)
     ready = ReadyAnswers(cache, clock.monotonic)

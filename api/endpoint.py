@@ -32,6 +32,7 @@ from api.http.places import tenant_of
 from api.http.request_id import REQUEST_ID, bind_request_id, request_id_of
 from api.ledger.client import Client
 from api.ledger.cooldown import RETRY_S
+from api.ledger.ledger_statistics import LedgerStatistics
 from api.ledger.statistics import Statistics
 from api.metrics import Hits, Requests
 from api.regions.regions import Regions
@@ -110,7 +111,7 @@ class Services(NamedTuple):
     """The services that endpoints share."""
 
     ledger: Client
-    statistics: Statistics
+    statistics: LedgerStatistics
     cache: Cache
     ready: ReadyAnswers
     access: Access

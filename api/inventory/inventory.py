@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from api.ledger.client import Client, Command, chunks
-from api.ledger.statistics import Statistics
+from api.ledger.ledger_statistics import LedgerStatistics
 from api.turns import pause
 from schemas.ledger import fields
 from schemas.ledger.inventory import (
@@ -55,7 +55,7 @@ class Stream(NamedTuple):
 class Inventory:
     """Reads of the inventory. Every method raises one of api.ledger.client.UNREACHABLE if Redis does not answer."""
 
-    def __init__(self, client: Client, statistics: Statistics) -> None:
+    def __init__(self, client: Client, statistics: LedgerStatistics) -> None:
         self._client = client
         self._statistics = statistics
 

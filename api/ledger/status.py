@@ -134,6 +134,16 @@ class PipelineStatus(NamedTuple):
         return max((at_ms for at_ms in found if at_ms is not None and is_date(at_ms)), default=None)
 
     @property
+    def first_event_ms(self) -> int | None:
+        """The oldest event time (Unix ms), of the region that began last. Times that cannot be a date are skipped."""
+        found: dict[str, int] = {}
+        for shard in self.shards:
+            at_ms = shard.progress.get(fields.FIRST_EVENT)
+            if at_ms is not None and is_date(at_ms):
+                found[shard.region] = min(at_ms, found.get(shard.region, at_ms))
+        return max(found.values(), default=None)
+
+    @property
     def lag(self) -> int | None:
         """Sum over all shards with a known lag; None if there are none."""
         lags = [shard.lag for shard in self.shards if shard.lag is not None]

@@ -12,7 +12,7 @@ from array import array
 from typing import Final, NamedTuple
 
 from api.ledger.client import Command
-from api.ledger.statistics import Statistics
+from api.ledger.ledger_statistics import LedgerStatistics
 from api.ledger.status import HeldIds as HeldIds
 from api.ledger.status import integer, is_date
 from api.regions.wire import SMALLEST_IDS
@@ -35,7 +35,7 @@ class Sample(NamedTuple):
     smallest: list[str]
 
 
-async def sample(statistics: Statistics, hour: int | None, now: float) -> Sample:
+async def sample(statistics: LedgerStatistics, hour: int | None, now: float) -> Sample:
     """The sample of an hour; without one of the last hour with ids that is over, or else of the newest."""
     shards = await statistics.shards()
     hours: dict[int, int] = {}

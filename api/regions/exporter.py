@@ -10,9 +10,10 @@ from api.cache.single_flight import SingleFlight
 from api.http.errors import BadRequestError
 from api.ledger.client import chunks
 from api.ledger.distinct_query import ActiveUsers, DistinctQuery, Sketched
+from api.ledger.ledger_statistics import LedgerStatistics
 from api.ledger.lifecycle import BASE_PERIODS, cohort_rows, lifecycle_rows
 from api.ledger.rolling import count_rolling
-from api.ledger.statistics import HeldPeriods, Statistics
+from api.ledger.statistics import HeldPeriods
 from api.ledger.status import PipelineStatus, ShardStatus
 from api.ledger.vector import Unit
 from api.metrics import EXPORTS
@@ -42,7 +43,7 @@ class OwnState(NamedTuple):
 class Exporter:
     """Reads the own ledger for other regions. Raises one of api.ledger.client.UNREACHABLE."""
 
-    def __init__(self, statistics: Statistics, settings: ApiSettings, clock: Clock) -> None:
+    def __init__(self, statistics: LedgerStatistics, settings: ApiSettings, clock: Clock) -> None:
         self._statistics = statistics
         self._settings = settings
         self._clock = clock

@@ -58,7 +58,7 @@ class KeptExports:
         PEER_KEPT_BYTES.set(self.bytes)
 
     def forget(self, peer: str) -> None:
-        """Drop everything of a peer: it is refused, so its earlier exports do not stand in either."""
+        """Drop everything of a peer that is refused or removed: its earlier exports do not stand in either."""
         for key in [key for key, _ in self._kept.items() if key[0] == peer]:
             self._kept.drop(key)
         PEER_KEPT_BYTES.set(self.bytes)

@@ -41,6 +41,8 @@ PROBE_S: Final = 10.0
 """Interval between two requests for the identity."""
 PROBE_TIMEOUT_S: Final = 5.0
 MIN_PROBE_S: Final = 0.25
+REMOVED: Final = "removed"
+"""The reason of a question that was on its way when its peer left the file."""
 
 T = TypeVar("T")
 Check = Callable[[str, Identity], Awaitable[Refused | None]]
@@ -72,6 +74,7 @@ class Peer:
     """One peer. A task probes it in the background, so that no question waits for a peer that is known to be dead."""
 
     def __init__(self, entry: PeerEntry, check: Check, clock: Clock) -> None:
+        self.entry = entry
         self.name = entry.name
         self.url = entry.url.rstrip("/")
         self._check = check
@@ -84,6 +87,7 @@ class Peer:
         )
         self._tls: ssl.SSLContext = peers_file.ssl_context(entry)
         self._session: ClientSession | None = None
+        self._retired = False
         self._wake = asyncio.Event()
         self._watching: asyncio.Task[None] | None = None
 
@@ -107,6 +111,17 @@ class Peer:
         )
         self._watching = asyncio.create_task(self._watch())
 
+    def wake(self) -> None:
+        """Probe soon."""
+        self._wake.set()
+
+    def retire(self) -> None:
+        """Answer no question from now on, and leave the metrics: the peer is no longer in the file."""
+        self._retired = True
+        PEER_UP.remove(self.name)
+        if self.state.refused is not None:
+            PEER_REFUSED.remove(self.name, self.state.refused.refusal)
+
     async def close(self) -> None:
         if self._watching is not None:
             self._watching.cancel()
@@ -116,6 +131,8 @@ class Peer:
 
     async def export(self, request: ExportRequest, timeout_s: float) -> Export:
         """The checked answer. Raises PeerUnavailableError; one of UNREACHABLE if the own ledger cannot be read."""
+        if self._retired:
+            raise PeerUnavailableError(REMOVED)
         if self.state.refused is not None:
             PEER_REQUESTS.labels(self.name, "refused").inc()
             raise RefusedPeerError(self.state.refused.refusal)
@@ -220,6 +237,8 @@ class Peer:
 
     async def _accept(self, identity: Identity) -> None:
         """Raises PeerUnavailableError with the refusal."""
+        if self._retired:
+            raise PeerUnavailableError(REMOVED)
         refused = await self._check(self.name, identity)
         self._set_state(PeerState(identity, "", refused, self._clock.now()))
         if refused is not None:
@@ -234,6 +253,8 @@ class Peer:
 
     def _set_state(self, state: PeerState) -> None:
         """Keep `since` of an unchanged state, and log a changed one."""
+        if self._retired:
+            return
         before = self.state
         unchanged = (state.error, state.refused) == (before.error, before.refused)
         self.state = state._replace(since=before.since if unchanged else self._clock.now())

@@ -7,7 +7,6 @@ sketches, and users of separate directories, are added. Counters are added.
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import reduce
@@ -16,7 +15,8 @@ from typing import Literal, NamedTuple
 from api.http.errors import BadRequestError
 from api.ledger.client import together
 from api.ledger.distinct_query import ActiveUsers, DistinctQuery
-from api.ledger.imported import Counts, Imported
+from api.ledger.imported import Imported
+from api.ledger.ledger_statistics import LedgerStatistics
 from api.ledger.lifecycle_figures import CohortFigures, LifecycleFigures
 from api.ledger.rolling import count_rolling
 from api.ledger.statistics import HeldPeriods, Statistics
@@ -60,7 +60,7 @@ class RegionalStatistics(Statistics):
 
     def __init__(
         self,
-        own: Statistics,
+        own: LedgerStatistics,
         region: str,
         memory: UnionMemory,
         *,
@@ -68,7 +68,6 @@ class RegionalStatistics(Statistics):
         peers: Sequence[PeerReader],
         shared: bool,
     ) -> None:
-        # Statistics.__init__ is not called: every read of the own ledger goes through `own`.
         self._own = own
         self._region = region
         self._memory = memory
@@ -172,15 +171,6 @@ class RegionalStatistics(Statistics):
                 if period in there:
                     shards.setdefault(period, [])
         return held._replace(shards=shards)
-
-    async def sum_counts(self, held: HeldPeriods, periods: Sequence[str], scopes: Sequence[Scope]) -> dict[str, Counts]:
-        sums = await self._own.sum_counts(held, periods, scopes) if self._with_own else {}
-        for period in periods:
-            sums.setdefault(period, defaultdict(int))
-        async for period, _, counts in self._read_peers(periods, scopes):
-            for parts, count in counts:
-                sums[period][parts] = sums[period].get(parts, 0) + count
-        return sums
 
     async def read_scopes(
         self, held: HeldPeriods, periods: Sequence[str], scopes: Collection[Scope]

@@ -13,6 +13,7 @@ from api.settings.watched_file import read_bounded
 from schemas.connections import tls
 from schemas.connections.urls import split_url
 from schemas.decoding_errors import describe
+from schemas.settings import PREFIX
 
 ALL: Final = "all"
 """The value of the parameter `region` for every region; no region may have this name."""
@@ -39,16 +40,22 @@ class PeerEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Its key, without a password; empty: in the file `certificate`."""
 
 
-def read(path: Path) -> list[PeerEntry]:
-    """The entries of a file. Raises ValueError with the fault and its place."""
-    content = read_bounded(path)
+def read(path: Path, own: str = "") -> list[PeerEntry]:
+    """The entries of a file; `own` is the name of the own region. Raises ValueError with the fault and its place."""
+    return decode(path, read_bounded(path), own)
+
+
+def decode(path: Path, content: bytes, own: str = "") -> list[PeerEntry]:
+    """The entries of a file's content. Raises ValueError."""
     try:
         entries = msgspec.json.decode(content, type=list[PeerEntry])
     except msgspec.DecodeError as error:
         fault = describe(error, content) if isinstance(error, msgspec.ValidationError) else str(error)
         raise ValueError(f"{path} is not a list of peers: {fault}; example: {EXAMPLE}") from error
-    if not 0 < len(entries) <= MAX_PEERS:
-        raise ValueError(f"{path} contains {len(entries)} peers; allowed: 1 to {MAX_PEERS}; example: {EXAMPLE}")
+    if len(entries) > MAX_PEERS:
+        raise ValueError(f"{path} contains {len(entries)} peers; allowed: 0 to {MAX_PEERS}; example: {EXAMPLE}")
+    if own and own in [entry.name for entry in entries]:
+        raise ValueError(f"{path}: a peer has the name of {PREFIX}REGION, {own}")
     for number, entry in enumerate(entries):
         try:
             _check(entry, [other.name for other in entries[:number]])

@@ -293,7 +293,8 @@ class ApiSettings(KafkaSettings):
     )
     peers_file: Annotated[Path | None, AfterValidator(_peers)] = Field(
         None,
-        description="JSON file of the other regions' apis, each with name, url, token_file and optionally ca.",
+        description="JSON file of the other regions' apis, each with name, url, token_file and optionally ca. It is "
+        "read again within a second of a change.",
         examples=["/etc/authtally/peers.json"],
     )
     region_users: Literal["shared", "distinct"] | None = Field(
@@ -406,13 +407,19 @@ class ApiSettings(KafkaSettings):
             )
         if "none" in self.auth:
             raise ValueError(f"{PREFIX}REGION is set, but {PREFIX}AUTH=none would export figures to everybody")
-        if self.region in [entry.name for entry in self.peers]:
-            raise ValueError(f"{PREFIX}PEERS_FILE: a peer has the name of {PREFIX}REGION, {self.region}")
+        self._check_peers()
         return self
+
+    def _check_peers(self) -> None:
+        try:
+            _ = self.peers
+        except ValueError as error:
+            raise ValueError(f"{PREFIX}PEERS_FILE: {error}") from error
 
     @property
     def peers(self) -> list[PeerEntry]:
-        return [] if self.peers_file is None else read_peers(self.peers_file)
+        """Those that the file names now. Raises ValueError."""
+        return [] if self.peers_file is None else read_peers(self.peers_file, self.region)
 
     @property
     def secure_cookies(self) -> bool:

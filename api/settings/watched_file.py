@@ -36,7 +36,17 @@ class WatchedFile:
     `on_content` raises ValueError for an invalid file: the constructor raises it, later reads log it.
     """
 
-    def __init__(self, path: Path, setting: str, on_content: Callable[[bytes], None], clock: Clock) -> None:
+    def __init__(
+        self,
+        path: Path,
+        setting: str,
+        on_content: Callable[[bytes], None],
+        clock: Clock,
+        *,
+        retries: bool = False,
+    ) -> None:
+        """With `retries` an invalid content is passed again at each check: it depends on other files."""
+        self._retries = retries
         self._path = path
         self._setting = PREFIX + setting
         self._on_content = on_content
@@ -73,6 +83,7 @@ class WatchedFile:
         content = read_bounded(self._path)
         # Set after the read, so an unreadable file is tried again; set before `on_content`, so an invalid file is not
         # read again until it changes.
-        self._signature = signature
+        self._signature = () if self._retries else signature
         self._on_content(content)
+        self._signature = signature
         return True

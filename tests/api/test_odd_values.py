@@ -24,7 +24,7 @@ from api.dialects.own import today
 from api.dialects.own.pipeline import Partition, dedupe_window, partition
 from api.dialects.own.rendering import as_of
 from api.ledger.client import open_ledger
-from api.ledger.statistics import Statistics
+from api.ledger.ledger_statistics import LedgerStatistics
 from api.ledger.status import HeldIds, PipelineStatus, ShardStatus
 from api.settings.settings import ApiSettings
 from deploy.demo.servers import Valkey
@@ -122,7 +122,7 @@ async def live(redis_url: str) -> dict[str, Any]:
     given = read(ApiSettings, auth=("none",), redis_url=redis_url)
     client = open_ledger(given)
     try:
-        figures = await today.read(Statistics(client, given), None, date.fromisoformat(DAY), ZoneInfo("UTC"))
+        figures = await today.read(LedgerStatistics(client, given), None, date.fromisoformat(DAY), ZoneInfo("UTC"))
         found: dict[str, Any] = msgspec.to_builtins(figures)
         return found
     finally:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import io
 import tempfile
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -20,11 +21,13 @@ from deploy.demo.sample_events import SampleEvents
 from deploy.demo.servers import Valkey
 from schemas.ledger.keys import Shard
 from tests.api.otp import write
+from tests.api.sources import listed
 from tests.api.worker import TOPICS, Event, count
 from tests.dashboard.browsers import chromium
 from tests.dashboard.queries import PageProbe, fresh
 from tests.dashboard.sample import KEPT, observe_ends
 from tests.dashboard.site import Site
+from tests.integration.api_process import ApiProcess
 
 FOLDER: Final = Path(__file__).parents[2] / "deploy" / "pictures"
 EVENTS: Final = 60_000
@@ -44,6 +47,10 @@ QUOTAS: Final = {
         )
     ],
 }
+TOKENS: Final = {"all": {"scopes": ["stats:read"], "regions": ["*"]}, "peer": {"scopes": ["sketches:read"]}}
+ATTEMPTS: Final = 20
+INCOMPLETE_S: Final = 11
+"""Longer than the api caches an answer that lacks a region."""
 MAX_BYTES: Final = 250_000
 
 
@@ -62,6 +69,8 @@ PICTURES: Final = (
     Picture("dashboard-dark", "/?tab=logins", WIDE | {"color_scheme": "dark"}),
     Picture("dashboard-narrow", "/?range=7d&realm=acme", NARROW | {"color_scheme": "light"}),
 )
+OF_REGIONS: Final = Picture("dashboard-regions", "/?region=all&range=7d", WIDE | {"color_scheme": "light"})
+"""Of two regions."""
 ENDS: Final = {Shard(topic, number): 0 for topic in TOPICS.values() for number in range(PARTITIONS)}
 
 
@@ -75,15 +84,47 @@ async def main() -> None:
         quotas.write_bytes(orjson.dumps(QUOTAS))
         async with Site(store.url, now=NOW, quotas_file=quotas) as site, chromium() as browser:
             for picture in PICTURES:
-                path = FOLDER / f"{picture.name}.png"
-                path.write_bytes(await taken(browser, site, picture))
-                print(f"{path.relative_to(FOLDER.parents[1])}: {path.stat().st_size / 1000:.0f} kB")  # noqa: T201
+                await write_picture(browser, site, picture)
+            async with two_regions(store.url, Path(folder)) as eu:
+                await write_picture(browser, eu, OF_REGIONS)
+
+
+@asynccontextmanager
+async def two_regions(own: str, folder: Path) -> AsyncIterator[Site]:
+    """The api of eu, whose events are counted already, beside one of us with half as many."""
+    with Valkey() as store:
+        await count(store.url, events(EVENTS // 2, abroad="us"), partitions=PARTITIONS, **KEPT)
+        await observe_ends(store.url, NOW, ENDS)
+        tokens, peers, back = folder / "tokens.json", folder / "peers.json", folder / "back.json"
+        tokens.write_bytes(orjson.dumps([listed(name, **entry) for name, entry in TOKENS.items()]))
+        token = folder / "peer.token"
+        token.write_text("peer")
+        back.write_bytes(orjson.dumps([{"name": "eu", "url": "http://127.0.0.1:1", "token_file": str(token)}]))
+        # Separate directories need no sketches, which are the most of what regions compute.
+        usual: dict[str, Any] = {"auth_tokens_file": str(tokens), "region_users": "distinct", "region_timeout_s": "1.5"}
+        with ApiProcess(redis_url=store.url, auth="static", region="us", peers_file=str(back), **usual) as us:
+            peers.write_bytes(orjson.dumps([{"name": "us", "url": f"http://{us.address}", "token_file": str(token)}]))
+            async with Site(own, now=NOW, auth=("static",), region="eu", peers_file=peers, **usual) as eu:
+                yield eu
+
+
+async def write_picture(browser: Browser, site: Site, picture: Picture) -> None:
+    path = FOLDER / f"{picture.name}.png"
+    path.write_bytes(await taken(browser, site, picture))
+    print(f"{path.relative_to(FOLDER.parents[1])}: {path.stat().st_size / 1000:.0f} kB")  # noqa: T201
 
 
 async def taken(browser: Browser, site: Site, wanted: Picture) -> bytes:
     async with fresh(browser, now=NOW, **wanted.options) as context, PageProbe.opened(context, site) as page:
-        await page.go(wanted.path)
+        # The token stays in the tab. On a busy machine an answer of the other region can be late.
+        await page.go(f"{wanted.path}#token=all")
         await page.drawn()
+        for _ in range(ATTEMPTS):
+            if await page.page.locator("#regions").is_hidden():
+                break
+            await asyncio.sleep(INCOMPLETE_S)
+            await page.view(wanted.path)
+        assert await page.page.locator("#regions").is_hidden()
         await page.page.mouse.move(0, 0)
         picture = Image.open(io.BytesIO(await page.page.screenshot()))
     packed = io.BytesIO()
@@ -94,9 +135,9 @@ async def taken(browser: Browser, site: Site, wanted: Picture) -> bytes:
     return packed.getvalue()
 
 
-def events() -> Iterator[Event]:
+def events(number: int = EVENTS, abroad: str = "") -> Iterator[Event]:
     """Those of the demo that can be read."""
-    for sample in SampleEvents(EVENTS, NOW):
+    for sample in SampleEvents(number, NOW, abroad):
         if sample.topic in KINDS and sample.value is not None and sample.key != SPOILT:
             yield {**orjson.loads(sample.value), "type": KINDS[sample.topic]}
 

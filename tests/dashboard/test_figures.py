@@ -201,6 +201,37 @@ async def test_a_comparison_with_months_before_the_first_event_names_its_month(s
     await expect(hint).not_to_contain_text("nothing counted")
 
 
+NOT_WHOLE: Final = "nothing was counted before 15 Oct 2025"
+
+
+async def test_a_range_that_began_before_the_first_event_gives_no_percentages(shown: PageProbe, site: Site) -> None:
+    """Most of the compared months are empty: against them everything has grown many times."""
+    view = VIEWS["range=12m"]
+    assert view.before is not None
+    before = await expected.tiles(site, view.before, {})
+    await shown.view("/?range=12m&tab=logins")
+    for name in ("users", "logins", "signups", "tokens"):
+        change = shown.page.locator(f"#figure-{name} .change")
+        await expect(change.locator("[aria-hidden]")).to_have_text(f"incomplete: vs {before[name]:,.0f}")
+        assert NOT_WHOLE in str(await change.get_attribute("title"))
+        await expect(change.locator(".unseen")).to_contain_text(NOT_WHOLE)
+    # A share of what was counted is one of a part, too.
+    await expect(shown.page.locator("#figure-rate .change [aria-hidden]")).to_contain_text("points")
+    for tab, names in (("logins", ("reasons", "failing-realms", "failing-clients")), ("users", ("realms", "clients"))):
+        await shown.view(f"/?range=12m&tab={tab}")
+        for name in names:
+            assert not any("change" in row for row in (await shown.ranked(name)).values()), name
+            await expect(shown.ranking(name).locator(".hint")).to_contain_text(f"No change is shown: {NOT_WHOLE}.")
+    await shown.view("/?compare=year&tab=logins")
+    await expect(shown.page.locator("#figure-logins .change [aria-hidden]")).to_contain_text("%")
+    await expect(shown.ranking("reasons").locator(".hint")).to_have_text("")
+    assert "change" in (await shown.ranked("reasons"))["locked"]
+    await shown.view("/?from=2025-10-01&to=2026-01-31&tab=logins")
+    change = shown.page.locator("#figure-logins .change")
+    await expect(change).to_have_text("no comparison")
+    assert NOT_WHOLE in str(await change.get_attribute("title"))
+
+
 async def test_today_stands_beside_the_usual_of_its_weekday(shown: PageProbe, site: Site) -> None:
     await shown.view("/?range=last-month&realm=acme")
     day = Span("2026-11-20", "2026-11-20")

@@ -215,6 +215,53 @@ async def test_a_tab_prints_on_one_page(shown: PageProbe, tab: str) -> None:
         assert paper.count(b"/Type /Page\n") + paper.count(b"/Type /Page ") == 1, size
 
 
+# Of a class only the first part, since plotly.js gives each trace a random one; of a chart the width too.
+COLOURS: Final = """tab => {
+    const found = [];
+    const wide = each => each.tagName === "svg" ? each.getAttribute("width") : "";
+    const of = {svg: ["fill", "stroke"], html: ["color", "backgroundColor", "borderTopColor"]};
+    for (const each of [document.body, ...document.querySelectorAll(`#panel-${tab} *, #summary *, .bar *`)]) {
+        if (!each.getClientRects().length || each.closest(".data")) continue;
+        const style = getComputedStyle(each);
+        const colours = of[each instanceof SVGElement ? "svg" : "html"].map(name => style[name]);
+        found.push([each.tagName, each.classList[0], wide(each), ...colours].join(" "));
+    }
+    return found;
+}"""
+
+
+@pytest.mark.parametrize("theme", ["of the system", "chosen"])
+async def test_paper_has_the_colours_of_the_light_theme(look: Look, site: Site, theme: str) -> None:
+    light, dark = (
+        await look(site, color_scheme="light"),
+        await look(site, color_scheme="dark" if theme == "of the system" else "light"),
+    )
+    if theme == "chosen":
+        for _ in range(2):
+            await dark.page.locator("#theme").click()
+    pages = (light, dark)
+    for tab in TABS:
+        for page in pages:
+            await page.view(f"/?tab={tab}")
+        on_screen = [await page.page.evaluate(COLOURS, tab) for page in pages]
+        assert any("main-svg" in each for each in on_screen[0])
+        for page in pages:
+            await page.page.emulate_media(media="print")
+            await page.page.evaluate("dispatchEvent(new Event('beforeprint'))")
+        swatches = dark.page.locator(f"#panel-{tab} .swatch")
+        adjusted = await swatches.evaluate_all("all => all.map(each => getComputedStyle(each).printColorAdjust)")
+        assert {*adjusted} == {"exact"}, "browsers print no background otherwise, and the legend has no colours"
+        printed = [await page.page.evaluate(COLOURS, tab) for page in pages]
+        assert printed[0] == printed[1], tab
+        for page in pages:
+            await page.page.emulate_media(media="screen")
+            # Sizes of the page follow in a later turn.
+            await page.page.evaluate("dispatchEvent(new Event('afterprint')); new Promise(requestAnimationFrame)")
+        again = [await page.page.evaluate(COLOURS, tab) for page in pages]
+        assert again == on_screen, "the page has its theme and its sizes again"
+        assert again[0] != again[1]
+
+
 async def test_hovering_shows_exact_figures_and_how_exact_they_are(shown: PageProbe, site: Site) -> None:
     await shown.view("/?range=7d")
     plot = shown.chart("users").locator(".plot")

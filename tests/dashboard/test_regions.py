@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import csv
+import io
 import json
 import time
 from collections.abc import AsyncIterator
@@ -17,7 +19,7 @@ from deploy.demo.servers import Valkey
 from tests.api.sources import listed
 from tests.api.worker import count, login
 from tests.dashboard.conftest import MODULE, Look
-from tests.dashboard.queries import PATIENCE_MS, PageProbe
+from tests.dashboard.queries import PATIENCE_MS, PageProbe, narrow
 from tests.dashboard.sample import KEPT, at, days, fill
 from tests.dashboard.site import Site
 from tests.integration.api_process import ApiProcess
@@ -157,6 +159,34 @@ async def test_lifecycle_and_retention_are_those_of_the_chosen_regions(page: Pag
         assert [row[users] for row in rows] == [f"{item['users']['value']:,}" for item in cohorts for _ in item["ages"]]
 
 
+async def test_the_table_of_lifecycle_has_the_kinds_of_users_of_each_region(page: PageProbe, regions: Two) -> None:
+    await page.view("/?tab=lifecycle")
+    assert await page.ranking("lifecycle-regions").is_hidden()
+    await current(page, "/?region=all&tab=lifecycle&by=month&range=90d")
+    asked = "granularity=month&from=2026-10-01&to=2026-10-31&group_by=region"
+    items = (await regions.eu.get(f"/v1/lifecycle?{asked}", "all"))["items"]
+    kinds = ("active", "new", "returning", "reactivated", "lapsed")
+    expected = {item["region"]: {kind: item[kind]["value"] for kind in kinds} for item in items}
+    assert expected.keys() == {"eu", "us"}
+    assert await page.ranked("lifecycle-regions") == expected
+    shown = page.ranking("lifecycle-regions")
+    assert narrow(await shown.locator(".hint").inner_text()) == "1–31 Oct 2026"
+    await expect(shown.locator("td[data-column=active]").first).to_have_attribute("title", "exact")
+    async with page.page.expect_download() as started:
+        await page.page.locator("#view-csv").click()
+    rows = list(csv.DictReader(io.StringIO((await (await started.value).path()).read_bytes().decode("utf-8-sig"))))
+    found = {(row["row"], row["column"]): row["value"] for row in rows if row["part"] == "Regions"}
+    assert found["us", "Active"] == str(expected["us"]["active"])
+    assert found["us", "Active: standard error"] == "exact"
+    for size in ("A4", "Letter"):
+        paper = await page.page.pdf(format=size, prefer_css_page_size=False)
+        assert paper.count(b"/Type /Page\n") + paper.count(b"/Type /Page ") == 1, size
+    await shown.get_by_role("button", name="us", exact=True).click()
+    await page.drawn()
+    assert "region=us" in page.page.url
+    assert await shown.is_hidden()
+
+
 async def test_figures_of_one_region_are_not_shown_under_another(page: PageProbe) -> None:
     await page.view("/?region=all&tab=otp")
     shown = page.page.locator("#chart-otp")
@@ -199,5 +229,10 @@ async def test_an_old_and_a_missing_region_are_named(store: Valkey, tmp_path: Pa
             await page.view("/?region=all&range=90d")
             await expect(line).to_contain_text("Figures lack region us (no connection)", timeout=PATIENCE_MS)
             await expect(page.chart("users").locator(".hint")).to_contain_text("without region us")
+            assert "users" not in (await page.ranked("regions"))["us"], "zero would be a figure"
+            await page.view("/?region=all&range=90d&tab=lifecycle")
+            assert (await page.ranked("lifecycle-regions"))["us"] == {}
+            cell = page.ranking("lifecycle-regions").locator("tr:has-text('us') td").first
+            await expect(cell).to_have_attribute("title", "The region is missing.")
             await page.view("/")
             await expect(line).to_be_hidden()

@@ -14,7 +14,7 @@ import redis
 from confluent_kafka import Producer
 
 from api.ledger.client import open_ledger
-from api.ledger.statistics import Statistics
+from api.ledger.ledger_statistics import LedgerStatistics
 from api.settings.settings import ApiSettings
 from deploy.demo.servers import Tansu, Valkey, create_topics
 from schemas.ledger.keys import Shard, ShardKeys
@@ -126,6 +126,6 @@ def test_two_regions_with_two_kafkas_answer_like_one_ledger(tmp_path: Path) -> N
 async def of_one_ledger(url: str) -> int:
     settings = read(ApiSettings, auth=("none",), redis_url=url, exact_up_to=0)
     client = open_ledger(settings)
-    (month,) = await Statistics(client, settings).months([MONTH])
+    (month,) = await LedgerStatistics(client, settings).months([MONTH])
     await client.close()
     return month.active.count

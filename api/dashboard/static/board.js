@@ -9,6 +9,7 @@ import { dayIn, dayText, lengthOf, momentText, plusDays, spanText } from "./date
 import { firstEvent } from "./first_event.js";
 import { HeatMap } from "./heat_map.js";
 import { keyOf as keyOfLifecycle, LifecycleChoices } from "./lifecycle.js";
+import { byRegion, COLUMNS as KINDS } from "./lifecycle_regions.js";
 import { askTiles, LIFECYCLE_TILES, LifecycleTile } from "./lifecycle_tiles.js";
 import { askPipeline, Pipeline, StatusLine } from "./pipeline.js";
 import { Refusal, Round } from "./questions.js";
@@ -28,6 +29,7 @@ const RANKINGS = {
     { name: "realms", title: "Top realms", ...REALM, columns: COLUMNS.users, ask: ranked("realm") },
     { name: "clients", title: "Top clients", ...CLIENT, columns: COLUMNS.users, ask: ranked("client") },
   ],
+  lifecycle: [{ name: "lifecycle-regions", title: "Regions", ...REGION, columns: KINDS, ask: byRegion }],
   logins: [
     { name: "reasons", title: "Reasons of failed logins", words: ["reason"], heading: "Reason", columns: COLUMNS.reasons, ask: byReason },
     { name: "failing-realms", title: "Failed logins by realm", ...REALM, columns: COLUMNS.failures, ask: failures("realm") },
@@ -152,7 +154,7 @@ export class Board {
   /** Remarks of another view must not stay while this one is asked. */
   hide(chosen) {
     if (chosen.key !== this.key) for (const id of ["older", "regions"]) document.getElementById(id).hidden = true;
-    document.getElementById("ranking-regions").hidden = !isOverRegions(chosen);
+    for (const id of ["ranking-regions", "ranking-lifecycle-regions"]) document.getElementById(id).hidden = !isOverRegions(chosen);
     this.key = chosen.key;
   }
 

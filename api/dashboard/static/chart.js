@@ -2,7 +2,7 @@
 
 import { savePicture } from "./download.js";
 import { Frame } from "./frame.js";
-import { calledAt, library, picture, plot, point, resize, saying, turn, unpoint } from "./plot.js";
+import { calledAt, library, picture, plot, point, putOnPaper, saying, turn, unpoint } from "./plot.js";
 import { button, make, nameElement, named } from "./text.js";
 
 /**
@@ -79,9 +79,13 @@ export class Chart extends Frame {
       this.remark = "The chart cannot be drawn: its library did not load. The table has the figures.";
       return "undrawn";
     }
-    await turn(this.plot, () => (model === this.model ? plot(this.plot, model, this.hidden, (place) => this.pick(place)) : null));
+    await turn(this.plot, () => (model === this.model ? this.plotNow() : null));
     this.plot.setAttribute("aria-label", `${this.title}, ${model.hint}. Arrow keys move through it${model.pick ? ", Enter filters by a point" : ""}.`);
     return "ready";
+  }
+
+  plotNow() {
+    return plot(this.plot, this.model, this.hidden, (place) => this.pick(place));
   }
 
   pick(place) {
@@ -125,7 +129,9 @@ export class Chart extends Frame {
 
   /** @param {{width: number, height: number}|null} size on paper; null: as the page has it */
   resize(size) {
-    if (this.element.dataset.state === "ready") resize(this.plot, size);
+    putOnPaper(this.plot, size);
+    // At once, not in turn: the browser prints when the handlers of its event have ended.
+    if (this.element.dataset.state === "ready") this.plotNow();
   }
 
   /** One row per point; a series of estimates has a column with their standard error. */

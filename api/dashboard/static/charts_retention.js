@@ -3,7 +3,7 @@
 import { caveats } from "./counters.js";
 import { lengthOf, months, monthText, spanText } from "./dates.js";
 import { laterText } from "./heat_map.js";
-import { byOf, figureCells, figureColumns, figureOf, figureText, inWords, isWeek, listed, NEW, PERIODS, periodText, sinceText, wholeSpan } from "./lifecycle.js";
+import { byOf, figureCells, figureColumns, figureOf, figureText, inWords, isWeek, listed, NEW, PERIODS, periodText, sinceText, wholeSpan, WHY_UNKNOWN } from "./lifecycle.js";
 import { decimal, exactness, lessText, percent } from "./text.js";
 
 /** The most periods after a cohort's own: the API has a deadline per answer. */
@@ -37,12 +37,6 @@ function notesOfNew({ history, items }) {
   if (unknown.length) found.push(`Unknown in ${listed(unknown)}: no users before are known.`);
   return found;
 }
-
-const WHY_UNKNOWN = {
-  history: "no users before are known",
-  imported: "a month was imported as a number without users",
-  not_united: "users of several regions are not united, and the sum is too small",
-};
 
 /** @returns {import("./heat_map.js").Cell} */
 function cellOf(item, each, cohort, by) {

@@ -8,12 +8,19 @@ import { regionCaveat } from "./regions.js";
  * @typedef {import("./filters.js").Chosen} Chosen
  * @typedef {import("./questions.js").Asker} Asker
  * @typedef {import("./ranges.js").Span} Span
- * @typedef {{periods: string[], rows: object[], caveats: string[], asOf: object}} Counted
- *   `period` of a row is the name of the point to which it belongs; a month that was asked by days has several rows
+ * @typedef {{periods: string[], rows: object[], caveats: string[], asOf: object, from: string|null, regions: import("./regions.js").RegionState[]}} Counted
+ *   `from` is the first day with figures; `period` of a row is the name of the point to which it belongs; a month that was asked by days has
+ *   several rows
  *
  * Functions take the days from `span` and the other filters from `chosen`. For the chosen range itself both are `chosen`,
  * which is a Span too.
  */
+
+/** The first day with figures: of counted events, or of an earlier imported month; null if there is none. @returns {string|null} */
+export function countedFrom(answers) {
+  const imported = answers.flatMap(({ items }) => items).filter((item) => item.imported).map((item) => item.from);
+  return [answers[0].counted_from, ...imported].filter(Boolean).sort()[0] ?? null;
+}
 
 /** Counters over the span. @param {string} [group] columns separated by commas @returns {Promise<Counted>} */
 export async function counted(/** @type {Asker} */ asker, path, /** @type {Span} */ span, /** @type {Chosen} */ chosen, group) {
@@ -24,7 +31,7 @@ export async function counted(/** @type {Asker} */ asker, path, /** @type {Span}
   const rows = answers.flatMap((answer) =>
     answer.items.map((item) => ({ ...item, period: granularity === "day" ? item.period : monthOf(item.period) })),
   );
-  return { periods: periodsOf(span, granularity), rows, caveats: answers.flatMap(caveats), asOf: answers[0].as_of };
+  return { periods: periodsOf(span, granularity), rows, caveats: answers.flatMap(caveats), asOf: answers[0].as_of, from: countedFrom(answers), regions: answers.flatMap((answer) => answer.regions ?? []) };
 }
 
 /** The sum of each point; null where an imported month lacks the measure. */
@@ -65,7 +72,7 @@ export function sums({ rows }, words, measure) {
 /** Distinct users of the whole span; its item. */
 export async function usersIn(/** @type {Asker} */ asker, /** @type {Span} */ span, /** @type {Chosen} */ chosen) {
   const answer = await asker.ask("/v1/active-users", { granularity: "range", from: span.from, to: span.to, ...chosen.query });
-  return { ...answer.items[0], answer };
+  return { ...answer.items[0], answer, counted: countedFrom([answer]) };
 }
 
 /** Distinct users of each point of the span. A part of a month is united over its days. */

@@ -59,6 +59,13 @@ export const periodText = (period) => (isWeek(period) ? weekText(period) : month
 export const inWords = (period) => (isWeek(period) ? `${periodText(period)[0].toLowerCase()}${periodText(period).slice(1)}` : periodText(period));
 export const listed = (periods) => (periods.length > 3 ? `${inWords(periods[0])} and ${number(periods.length - 1)} more` : periods.map(inWords).join(", "));
 
+/** Why figures of a period are unknown, by the API's word. */
+export const WHY_UNKNOWN = {
+  history: "no users before are known",
+  imported: "a month was imported as a number without users",
+  not_united: "users of several regions are not united, and the sum is too small",
+};
+
 const REASONS = {
   first_counted: "the first counted day",
   retain_months: "the first day that RETAIN_MONTHS keeps",

@@ -2,7 +2,7 @@
 
 import { asked, SERIES } from "./charts_lifecycle.js";
 import { spanText } from "./dates.js";
-import { definedText, figureOf, figureText, inWords, isWeek } from "./lifecycle.js";
+import { definedText, figureOf, figureText, inWords, isWeek, WHY_UNKNOWN } from "./lifecycle.js";
 import { Part } from "./part.js";
 import { spark } from "./spark.js";
 import { changeText, exactness, make, number, percent } from "./text.js";
@@ -89,7 +89,7 @@ export class LifecycleTile extends Part {
     const before = other && figureOf(other[this.tile.id]);
     if (!before || before.value === null || figure.value === null) {
       this.change.textContent = before && before.fewerThan !== null ? `vs ${figureText(before)}` : "no comparison";
-      this.change.title = unkept ?? (other ? `${inWords(other.period)}: ${figureText(before)}` : "No earlier period is known.");
+      this.change.title = unkept ?? (other ? `${inWords(other.period)}: ${other.unknown ? `unknown, ${WHY_UNKNOWN[other.unknown]}` : figureText(before)}` : "No earlier period is known.");
       return;
     }
     this.change.dataset.before = String(before.value);

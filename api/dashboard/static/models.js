@@ -1,6 +1,6 @@
 // Converts figures to the models of charts over the chosen periods.
 
-import { firstOf, lastOf, monthText, spanText } from "./dates.js";
+import { dayText, firstOf, lastOf, monthText, spanText } from "./dates.js";
 import { series as seriesOf, sums } from "./counters.js";
 import { nameOf } from "./names.js";
 import { Refusal } from "./questions.js";
@@ -32,6 +32,9 @@ export async function ifKept(work, kinds = ["unkept"]) {
  */
 export const compared = async (chosen, work) =>
   chosen.before ? ifKept(() => work(chosen.before), ["unkept", "invalid"]) : { found: null, unkept: null };
+
+/** Why the compared range is no whole one: it began before the first day with figures. Empty if it is one. @param {Chosen} chosen @param {string|null} from */
+export const notWhole = ({ before }, from) => (before && from && before.from < from ? `nothing was counted before ${dayText(from)}` : "");
 
 /** The dotted line of the compared range: its n-th point is at the n-th point of the chosen one. */
 export function dotted(chosen, x, periods, values, more = {}) {

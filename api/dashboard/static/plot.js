@@ -58,9 +58,15 @@ async function next() {
   if (waiting.length) setTimeout(next);
 }
 
-/** The page's colours in the present theme, resolved by the browser: the tokens have a value per theme. */
-function colours() {
+/** The sizes of the charts that are on paper. @type {WeakMap<HTMLElement, {width: number, height: number}>} */
+const onPaper = new WeakMap();
+/** Charts that have, or had, a size of paper. @type {WeakSet<HTMLElement>} */
+const sized = new WeakSet();
+
+/** The page's colours in the present theme, resolved by the browser: the tokens have a value per theme. Paper is light. */
+function colours(paper = false) {
   const probe = make("span", { hidden: "" });
+  if (paper) probe.style.colorScheme = "light";
   document.body.append(probe);
   const of = (name) => {
     probe.style.color = `var(--${name})`;
@@ -198,10 +204,10 @@ function layout(model, colour, picture, width) {
   };
 }
 
-function drawn(model, hidden, picture, width) {
-  const colour = colours();
+function drawn(model, hidden, { picture = "", width, paper }) {
+  const colour = colours(Boolean(paper));
   const data = model.series.flatMap((series) => traces(model, series, colour.series[series.color], hidden.has(series.id)));
-  return { data, layout: layout(model, colour, picture, width) };
+  return { data, layout: { ...layout(model, colour, picture, paper?.width ?? width), ...paper } };
 }
 
 /**
@@ -210,23 +216,29 @@ function drawn(model, hidden, picture, width) {
  */
 export async function plot(element, model, hidden, onPick) {
   const plotly = await library();
-  const { data, layout: of } = drawn(model, hidden, "", element.clientWidth);
+  const { data, layout: of } = drawn(model, hidden, { width: element.clientWidth, paper: onPaper.get(element) });
   if (element.data) plotly.Fx.unhover(element);
   await plotly.react(element, data, of, { displayModeBar: false, responsive: true, doubleClick: false, showTips: false });
+  // A chart that was on paper keeps that size otherwise.
+  if (!onPaper.has(element) && sized.delete(element)) await plotly.relayout(element, { autosize: true, width: undefined, height: undefined });
   element.removeAllListeners("plotly_click");
   element.on("plotly_click", ({ points: [point] }) => point && onPick(Math.round(model.across ? point.y : point.x)));
 }
 
-/** The chart in the size of paper, or of the page again. @param {{width: number, height: number}|null} size */
-export async function resize(element, size) {
-  const plotly = await library();
-  if (element.data) await plotly.relayout(element, size ?? { autosize: true, width: undefined, height: undefined });
+/** Draws charts in this size and in light colours until it is null. @param {HTMLElement} element @param {{width: number, height: number}|null} size */
+export function putOnPaper(element, size) {
+  if (!size) {
+    onPaper.delete(element);
+    return;
+  }
+  onPaper.set(element, size);
+  sized.add(element);
 }
 
 /** A picture of the chart as a data: URL, with its title and the names of its series. */
 export async function picture(model, hidden, title) {
   const plotly = await library();
-  const data = drawn(model, hidden, shortened(title, 90), 1000);
+  const data = drawn(model, hidden, { picture: shortened(title, 90), width: 1000 });
   return plotly.toImage(data, { format: "png", width: 1000, height: 520, scale: 2 });
 }
 

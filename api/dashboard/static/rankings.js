@@ -1,18 +1,26 @@
 // Tables of the largest realms, clients and reasons: sorted by any column; a row sets a filter.
 
-import { counted, sums, successRate } from "./counters.js";
+import { counted, countedFrom, sums, successRate } from "./counters.js";
 import { spanText } from "./dates.js";
-import { compared, ifKept } from "./models.js";
+import { compared, ifKept, notWhole } from "./models.js";
 import { nameOf } from "./names.js";
 import { Part } from "./part.js";
 import { Refusal } from "./questions.js";
+import { missingIn } from "./regions.js";
 import { button, changeText, make, nameElement, number, percent } from "./text.js";
 
 const FIRST_ROWS = 10;
 
-/** @typedef {{names: Record<string, string>, [column: string]: any}} Row @typedef {import("./filters.js").Chosen} Chosen */
+/**
+ * @typedef {{names: Record<string, string>, [column: string]: any}} Row @typedef {import("./filters.js").Chosen} Chosen
+ * @typedef {{id: string, title: string, value: (row: Row) => number|null, text: (value: number|null, row: Row) => string,
+ *   hint?: (row: Row) => string, fields: import("./table.js").Column[], cells: (row: Row) => any[]}} Column
+ *   `value` sorts; `hint` is shown on hover; `fields` and `cells` are those of the CSV
+ */
 
-const relative = (now, before) => (now === null || before === null || before === undefined || !before ? null : (now - before) / before);
+/** Null without both figures, and if the compared range is no whole one. */
+const relative = (now, before, partial) => (partial ? null : changeOf(now, before));
+const changeOf = (now, before) => (now === null || before === null || before === undefined || !before ? null : (now - before) / before);
 const WORDS = { region: ["region"], realm: ["realm"], client: ["realm", "client_id"] };
 const GROUPS = { region: "region", realm: "realm", client: "client_id" };
 
@@ -25,7 +33,8 @@ export const ranked = (kind) => async (asker, chosen) => {
     compared(chosen, users),
     ifKept(() => counted(asker, "/v1/logins", chosen, chosen, GROUPS[kind])),
   ]);
-  const remarks = [unkept, uncounted].filter(Boolean);
+  const partial = notWhole(chosen, before.found && countedFrom([before.found]));
+  const remarks = [unkept, uncounted, noChange(partial)].filter(Boolean);
   if (!now && !logins) throw new Refusal("unkept", remarks.join(" "));
   const rows = new Map();
   const row = (item) => {
@@ -40,11 +49,20 @@ export const ranked = (kind) => async (asker, chosen) => {
     row(item).failed += item.failed ?? 0;
   }
   for (const item of before.found?.items ?? []) row(item).before = item.value;
+  // A region that is missing has zeros in the answer, which are no figures.
+  for (const each of rows.values()) {
+    const { region } = each.names;
+    if (now && missingIn(now).has(region)) each.users = null;
+    if (before.found && missingIn(before.found).has(region)) each.before = null;
+    if (logins && missingIn(logins).has(region)) each.succeeded = each.failed = null;
+  }
   const found = [...rows.values()].map((each) => ({
-    ...each, logins: each.succeeded, rate: failureRate(each), change: relative(each.users, each.before),
+    ...each, logins: each.succeeded, rate: failureRate(each), change: relative(each.users, each.before, partial),
   }));
   return { rows: found, remark: remarks.join(" "), chosen };
 };
+
+const noChange = (partial) => partial && `No change is shown: ${partial}.`;
 
 const failureRate = ({ succeeded, failed }) => {
   const rate = successRate(succeeded, failed);
@@ -65,6 +83,7 @@ export const failures = (kind) => async (asker, chosen) => {
   const isOf = (item) => !chosen.reason || item.reason === chosen.reason;
   const [counts, earlier, tried] = [of(now, "failed", isOf), before && of(before, "failed", isOf), of(logins, "succeeded")];
   const whole = of(logins, "failed");
+  const partial = notWhole(chosen, before?.from);
   const rows = [...whole].map(([key, { names, value }]) => {
     const count = counts.get(key)?.value ?? 0;
     const succeeded = tried.get(key)?.value ?? 0;
@@ -72,10 +91,10 @@ export const failures = (kind) => async (asker, chosen) => {
     return {
       names: Object.fromEntries(words.map((word, place) => [word, names[place]])),
       failed: count, logins: succeeded + value, rate: succeeded + value ? count / (succeeded + value) : null,
-      before: then, change: relative(count, then),
+      before: then, change: relative(count, then, partial),
     };
   });
-  return { rows: rows.filter((row) => row.failed), remark: "", chosen };
+  return { rows: rows.filter((row) => row.failed), remark: noChange(partial), chosen };
 };
 
 /** Failed logins by reason. */
@@ -84,15 +103,19 @@ export async function byReason(asker, chosen) {
   const [now, { found: before }] = await Promise.all([of(chosen), compared(chosen, of)]);
   const counts = sums(now, ["reason"], "failed");
   const whole = counts.reduce((sum, each) => sum + each.value, 0);
+  const partial = notWhole(chosen, before?.from);
   const earlier = before && new Map(sums(before, ["reason"], "failed").map(({ key, value }) => [key, value]));
   const rows = counts.filter((each) => each.value).map(({ key, names: [reason], value }) => {
     const then = earlier && (earlier.get(key) ?? 0);
-    return { names: { reason }, failed: value, share: value / whole, before: then, change: relative(value, then) };
+    return { names: { reason }, failed: value, share: value / whole, before: then, change: relative(value, then, partial) };
   });
-  return { rows, remark: "", chosen };
+  return { rows, remark: noChange(partial), chosen };
 }
 
-const column = (id, title, text = number, value = (row) => row[id]) => ({ id, title, text, value });
+/** @returns {Column} */
+const column = (id, title, text = number, value = (row) => row[id]) => ({
+  id, title, text, value, fields: [{ name: title, raw: id, kind: "number" }], cells: (row) => [value(row)],
+});
 const CHANGE = column("change", "Change", (value) => (value === null ? "–" : changeText(value)));
 /** The figure that CHANGE is about, by the first column. */
 const RANKED_BY = { users: "users", failed: "failed logins" };
@@ -104,7 +127,7 @@ export const COLUMNS = {
 
 export class Ranking extends Part {
   /**
-   * @param {{name: string, title: string, words: string[], columns: typeof COLUMNS.users}} entry of `#ranking-<name>`
+   * @param {{name: string, title: string, words: string[], columns: Column[]}} entry of `#ranking-<name>`
    * @param {(changes: object) => void} go sets filters
    */
   constructor(entry, go) {
@@ -188,9 +211,9 @@ export class Ranking extends Part {
         if (!event.target.closest("button")) this.go(changes);
       });
     }
-    for (const { id, text, value } of this.entry.columns) {
+    for (const { id, text, value, hint } of this.entry.columns) {
       const figure = value(row);
-      const each = make("td", { "data-column": id }, text(figure));
+      const each = make("td", { "data-column": id, ...(hint && { title: hint(row) }) }, text(figure, row));
       if (figure !== null && figure !== undefined) each.dataset.value = String(figure);
       if (id === "change" && typeof row.before === "number") each.title = `vs ${number(row.before)}`;
       line.append(each);
@@ -211,9 +234,9 @@ export class Ranking extends Part {
     if (!this.model) return null;
     const columns = [
       ...this.entry.words.map((name) => ({ name, kind: "name" })),
-      ...this.entry.columns.map(({ id, title }) => ({ name: title, raw: id, kind: "number" })),
+      ...this.entry.columns.flatMap(({ fields }) => fields),
     ];
-    return { columns, rows: this.ordered().map((row) => [...Object.values(row.names), ...this.entry.columns.map(({ value }) => value(row))]) };
+    return { columns, rows: this.ordered().map((row) => [...Object.values(row.names), ...this.entry.columns.flatMap(({ cells }) => cells(row))]) };
   }
 }
 

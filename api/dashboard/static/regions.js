@@ -7,6 +7,7 @@ const REASONS = {
   timeout: "no answer in time", connection: "no connection", tls: "its certificate is not accepted", open: "no answer lately",
   status_401: "it does not accept our token", status_403: "our token lacks a right there", status_404: "it exports nothing",
   time_zone: "another time zone", hash_key: "another hash key", user_scope: "another user scope", accuracy: "other sketches",
+  removed: "it was removed from PEERS_FILE",
   same_ledger: "the same ledger as here", repeated_ledger: "the same ledger as another region", exact_up_to: "another limit of exact counts",
 };
 
@@ -31,6 +32,9 @@ export const regionText = (chosen) =>
 
 /** Whether the filter has several regions. */
 export const isOverRegions = ({ region }) => region === "all" || region.includes(",");
+
+/** The regions whose figures an answer lacks. @param {{regions?: RegionState[]}} answer @returns {Set<string>} */
+export const missingIn = ({ regions = [] }) => new Set(regions.filter(({ state }) => state === "missing").map(({ region }) => region));
 
 /** @param {RegionState} of a region that is not current, or has imported months */
 export const regionCaveat = ({ region, state }) =>

@@ -2,14 +2,15 @@
 
 import { counted, series, successRate, total, usersIn, usersOver } from "./counters.js";
 import { spanText } from "./dates.js";
-import { compared } from "./models.js";
+import { compared, notWhole } from "./models.js";
 import { Part } from "./part.js";
 import { spark } from "./spark.js";
 import { changeText, errorText, exactness, make, number, percent, pointsText } from "./text.js";
 
 /**
- * @typedef {{value: number|null, before: number|null, unkept: string|null, values: (number|null)[], detail?: string, remark: string}} Figure
- *   `values` are those of the small line; `detail` is beside the figure, `remark` in its title
+ * @typedef {{value: number|null, before: number|null, from?: string|null, unkept: string|null, values: (number|null)[], detail?: string, remark: string}} Figure
+ *   `from` is the first day with figures to compare with; `values` are those of the small line; `detail` is beside the
+ *   figure, `remark` in its title
  */
 
 async function users(asker, chosen) {
@@ -18,7 +19,7 @@ async function users(asker, chosen) {
     compared(chosen, (span) => usersIn(asker, span, chosen)),
     usersOver(asker, chosen, chosen),
   ]);
-  return { value: now.value, before: found?.value ?? null, unkept, values: over.items.map((item) => item.value), detail: errorText(now), remark: exactness(now) };
+  return { value: now.value, before: found?.value ?? null, from: found?.counted, unkept, values: over.items.map((item) => item.value), detail: errorText(now), remark: exactness(now) };
 }
 
 /** A tile of counters. @param {(found: import("./counters.js").Counted) => (number|null)[]} valuesOf */
@@ -27,7 +28,7 @@ const summed = (path, group, valuesOf) => async (asker, chosen) => {
   const [now, { found, unkept }] = await Promise.all([of(chosen), compared(chosen, of)]);
   const values = valuesOf(now);
   const incomplete = values.includes(null) ? "imported months without this figure are left out" : "exact";
-  return { value: total(values), before: found && total(valuesOf(found)), unkept, values, remark: incomplete };
+  return { value: total(values), before: found && total(valuesOf(found)), from: found?.from, unkept, values, remark: incomplete };
 };
 
 async function rate(asker, chosen) {
@@ -37,7 +38,7 @@ async function rate(asker, chosen) {
   const failed = series(now, "failed");
   const values = series(now, "succeeded").map((succeeded, place) => successRate(succeeded, failed[place]));
   const failures = total(failed);
-  return { value: whole(now), before: found && whole(found), unkept, values, detail: `${number(failures)} failed`, remark: `${number(failures)} logins failed` };
+  return { value: whole(now), before: found && whole(found), from: found?.from, unkept, values, detail: `${number(failures)} failed`, remark: `${number(failures)} logins failed` };
 }
 
 /** `better`: 1 if more is better, 0 if it is neither. */
@@ -93,18 +94,21 @@ export class Tile extends Part {
   }
 
   /** "▲ 3.9% vs 416", and the sentence behind it on hover and for screen readers. */
-  compare({ value, before, unkept, chosen }, notOver) {
+  compare({ value, before, from, unkept, chosen }, notOver) {
     if (!chosen.before) return;
     const span = spanText(chosen.before);
-    if (before === null || value === null) {
-      this.change.textContent = before === null ? "no comparison" : `vs ${this.text(before)}`;
-      this.change.title = unkept ?? `No figure for ${span}.`;
+    const partial = notWhole(chosen, from);
+    const nothing = before === null || (partial && chosen.before.to < from);
+    if (nothing || value === null) {
+      this.change.textContent = nothing ? "no comparison" : `vs ${this.text(before)}`;
+      this.change.title = unkept ?? `No figure for ${span}${partial && `: ${partial}`}.`;
       return;
     }
     this.change.dataset.before = String(before);
-    const difference = this.tile.share ? value - before : before ? (value - before) / before : null;
-    const words = difference === null ? "" : this.tile.share ? pointsText(difference) : changeText(difference);
-    const sentence = `${this.text(value)} in ${spanText(chosen)} against ${this.text(before)} in ${span}${notOver}`;
+    // A sum over a part of a range is no measure of a whole one; a share of it is.
+    const difference = this.tile.share ? value - before : before && !partial ? (value - before) / before : null;
+    const words = difference === null ? partial && "incomplete:" : this.tile.share ? pointsText(difference) : changeText(difference);
+    const sentence = `${this.text(value)} in ${spanText(chosen)} against ${this.text(before)} in ${span}${partial && `, where ${partial}`}${notOver}`;
     this.change.title = sentence;
     // An unfinished day alone is neither better nor worse than a whole one.
     const better = chosen.from === chosen.today ? 0 : this.tile.better;

@@ -47,6 +47,13 @@ Since = Annotated[
         "ledger's time is not valid."
     ),
 ]
+CountedFrom = Annotated[
+    date | None,
+    Meta(
+        description="The day of the oldest counted event; over regions that of the region that began last. Null "
+        "without events. Before it there are figures of imported months only."
+    ),
+]
 Dimension = Literal["realm", "client_id", "node"]
 RegionName = Annotated[str, Meta(description="The region, in answers grouped by region.")]
 RegionState = Literal["current", "stand_in", "missing"]
@@ -140,6 +147,7 @@ class SeriesHead(Days, frozen=True, kw_only=True):
     timezone: str
     filters: dict[str, str]
     as_of: AsOf
+    counted_from: CountedFrom
     complete: Complete
     since: Since
     regions: Shares | UnsetType = UNSET

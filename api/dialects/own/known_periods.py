@@ -11,7 +11,8 @@ from api.dialects.own import parameters as declared
 from api.dialects.own import window
 from api.dialects.own.filters import CLIENT_ID, REALM
 from api.dialects.own.lifecycle_answer import History
-from api.dialects.own.parameters import BadParameterError, choice
+from api.dialects.own.parameters import BadParameterError, choice, choices
+from api.dialects.own.regional import REGION_GROUP
 from api.dialects.own.window import Period, Window
 from api.ledger.client import chunks
 from api.ledger.distinct_query import DistinctQuery
@@ -30,7 +31,10 @@ FROM: Final = declared.day(
     "from", f"First day, `YYYY-MM-DD`. By default the range has the {DEFAULT_PERIODS} periods up to `to`."
 )
 GRANULARITY: Final = choice("granularity", "The period of one item. Weeks are ISO weeks.", ("week", "month"), "month")
-PARAMETERS: Final = (FROM, window.TO, REALM, CLIENT_ID, GRANULARITY)
+GROUP_BY: Final = choices(
+    "group_by", "`region`: rows of each region by itself.", (REGION_GROUP,), REGION_GROUP
+)._replace(schema={"type": "string", "enum": [REGION_GROUP]})
+PARAMETERS: Final = (FROM, window.TO, REALM, CLIENT_ID, GRANULARITY, GROUP_BY)
 
 Reason = Literal["first_counted", "retain_months", "active_on", "users_by"]
 

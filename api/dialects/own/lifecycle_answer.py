@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType, field
 
-from api.dialects.own.answers import Count, Definition, Exact, Part, SeriesHead, Source
+from api.dialects.own.answers import Count, Definition, Exact, Part, RegionName, SeriesHead, Source
 from api.ledger import lifecycle_figures
 
 STANDARD_ERROR: Final = (
@@ -87,6 +87,15 @@ class History(Part, frozen=True, kw_only=True):
     ]
 
 
+Histories = Annotated[
+    dict[str, History],
+    Meta(
+        description="Only in answers grouped by region: the history of each region, which holds for its rows. "
+        "`history` is then the shortest one."
+    ),
+]
+
+
 class LifecycleDefinition(Definition, frozen=True, kw_only=True):
     """The definition of every figure."""
 
@@ -111,12 +120,13 @@ class LifecyclePeriod(Part, frozen=True, kw_only=True):
     period: str
     first: date = field(name="from")
     last: date = field(name="to")
-    ended: Ended
 
 
 class LifecycleItem(LifecyclePeriod, frozen=True, kw_only=True):
     """One period. `new`, `returning` and `reactivated` add up to `active`, but for errors."""
 
+    region: RegionName | UnsetType = UNSET
+    ended: Ended
     active: LifecycleFigure
     new: LifecycleFigure
     returning: LifecycleFigure
@@ -129,6 +139,7 @@ class LifecycleItem(LifecyclePeriod, frozen=True, kw_only=True):
 class RetentionAge(LifecyclePeriod, frozen=True, kw_only=True):
     """A later period, and how many of the cohort are active in it."""
 
+    ended: Ended
     age: Annotated[int, Meta(ge=1, description="Periods after the cohort's own.")]
     retained: LifecycleFigure
     rate: RetentionRate
@@ -138,6 +149,8 @@ class RetentionAge(LifecyclePeriod, frozen=True, kw_only=True):
 class RetentionItem(LifecyclePeriod, frozen=True, kw_only=True):
     """The cohort of one period."""
 
+    region: RegionName | UnsetType = UNSET
+    ended: Ended
     users: LifecycleFigure
     ages: list[RetentionAge]
     unknown: Unknown | UnsetType = UNSET
@@ -147,6 +160,7 @@ class Lifecycle(SeriesHead, frozen=True, kw_only=True):
     """New, returning, reactivated and lapsed users by period."""
 
     history: History
+    histories: Histories | UnsetType = UNSET
     definition: LifecycleDefinition
     items: list[LifecycleItem]
 
@@ -159,6 +173,7 @@ class Retention(SeriesHead, frozen=True, kw_only=True):
     """Cohorts by period, with the share of their users in later periods."""
 
     history: History
+    histories: Histories | UnsetType = UNSET
     cohort: Literal["active", "new"]
     definition: RetentionDefinition
     items: list[RetentionItem]
@@ -168,9 +183,10 @@ class Retention(SeriesHead, frozen=True, kw_only=True):
         rows = []
         for item in self.items:
             cohort = msgspec.to_builtins(item)
+            names = RETENTION_COLUMNS if item.region is UNSET else GROUPED_RETENTION_COLUMNS
             for age in cohort.pop("ages") or [{}]:
                 cell = {f"age_{name}" if name in PERIOD else name: value for name, value in age.items()}
-                rows.append(dict.fromkeys(RETENTION_COLUMNS) | flat(cohort | cell))
+                rows.append(dict.fromkeys(names) | flat(cohort | cell))
         return rows
 
 
@@ -186,6 +202,7 @@ RETENTION_COLUMNS: Final = (
     *(f"rate_{name}" for name in RATE),
     "unknown",
 )
+GROUPED_RETENTION_COLUMNS: Final = (*PERIOD[:3], "region", *RETENTION_COLUMNS[3:])
 
 
 def flat(nested: Mapping[str, Any]) -> dict[str, Any]:

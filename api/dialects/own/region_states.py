@@ -88,7 +88,7 @@ async def states(regions: Regions, visible: Collection[str]) -> RegionStates:
                     region=name, own=True, state="current", since=None, ledger=identity.ledger, as_of=_as_of(identity)
                 )
             )
-        else:
+        elif name in regions.peers:
             items.append(_peer(regions, name))
     if not regions.own:
         return RegionStates(region=None, region_users=None, items=[])

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Collection, Iterable, Mapping, Sequence
+from datetime import date
 from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 from msgspec import UNSET
 
 from api.auth.principal import Principal
-from api.dialects.own.answers import AsOf, Definition, LeftOut, RegionShare
+from api.dialects.own.answers import AsOf, LeftOut, RegionShare
+from api.dialects.own.lifecycle_answer import History
 from api.dialects.own.parameters import BadParameterError, Parameter
 from api.dialects.own.rendering import Answer, in_pieces
 from api.endpoint import Reading, Services
@@ -73,7 +75,7 @@ def asked_regions(names: tuple[str, ...] | None, groups: Collection[str]) -> Ask
 def reading(
     question: RegionalQuestion, asked: AskedRegions | None, services: Services, principal: Principal
 ) -> Reading:
-    """How the figures are read, and under which key they are cached. Raises BadRequestError, ForbiddenError."""
+    """How the figures are read, and under which key they are cached. Raises BadRequestError."""
     realms = principal.realms
     if asked is None:
         return Reading(question.key, lambda: _packed(question.read(services.statistics, realms)))
@@ -110,7 +112,7 @@ async def _read_each(
             return _named(answer, name)
 
     answers = await together(read(name) for name in names)
-    return _marked(_joined(answers), [shares[name] for name in names], regions)
+    return _marked(_joined(answers, names), [shares[name] for name in names], regions)
 
 
 def _named(answer: Answer[Any], name: str) -> Answer[Any]:
@@ -120,7 +122,7 @@ def _named(answer: Answer[Any], name: str) -> Answer[Any]:
     return answer._replace(document=msgspec.structs.replace(answer.document, items=items), more_rows=more)
 
 
-def _joined(answers: Sequence[Answer[Any]]) -> Answer[Any]:
+def _joined(answers: Sequence[Answer[Any]], names: Sequence[str]) -> Answer[Any]:
     """One answer with the rows of all, region by region."""
     documents = [answer.document for answer in answers]
     first = documents[0]
@@ -128,6 +130,7 @@ def _joined(answers: Sequence[Answer[Any]]) -> Answer[Any]:
         "items": [item for document in documents for item in document.items],
         "complete": all(document.complete for document in documents),
         "as_of": _newest(document.as_of for document in documents),
+        "counted_from": max((each.counted_from for each in documents if each.counted_from is not None), default=None),
         "since": _latest(document.since for document in documents),
     }
     if getattr(first, "left_out", UNSET) is not UNSET:
@@ -136,10 +139,15 @@ def _joined(answers: Sequence[Answer[Any]]) -> Answer[Any]:
         numbers = [document.unattributed for document in documents]
         joined["unattributed"] = None if None in numbers else sum(numbers)
     if hasattr(first, "definition"):
-        joined["definition"] = Definition(
+        joined["definition"] = msgspec.structs.replace(
+            first.definition,
             active_on=sorted({each for document in documents for each in document.definition.active_on}),
             user_scope=sorted({each for document in documents for each in document.definition.user_scope}),
         )
+    if hasattr(first, "history"):
+        histories = [document.history for document in documents]
+        joined["history"] = _shortest(histories)
+        joined["histories"] = dict(zip(names, histories, strict=True))
     return answers[0]._replace(
         document=msgspec.structs.replace(first, **joined),
         more_rows=[row for answer in answers for row in answer.more_rows],
@@ -162,6 +170,14 @@ def _latest(changes: Iterable[Mapping[str, str | None]]) -> dict[str, str | None
             before = found.get(name, "")
             found[name] = None if at is None or before is None else max(at, before)
     return found
+
+
+def _shortest(histories: Sequence[History]) -> History:
+    """The one that began last, with the imported months of all. Regions without one have counted nothing."""
+    began = [history for history in histories if history.since is not None]
+    shortest = max(began, key=lambda history: history.since or date.min, default=histories[0])
+    imported = {month for history in histories for month in history.imported}
+    return msgspec.structs.replace(shortest, imported=sorted(imported))
 
 
 def _sum_left_out(found: Sequence[LeftOut]) -> LeftOut:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import datetime, time
+from datetime import date, datetime, time
 from itertools import chain
 from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
 from zoneinfo import ZoneInfo
@@ -155,6 +155,11 @@ def as_of(status: PipelineStatus) -> AsOf:
     return AsOf(newest_event=shown(status.newest_event_ms), lag=status.lag)
 
 
+def counted_from(status: PipelineStatus, zone: ZoneInfo) -> date | None:
+    at_ms = status.first_event_ms
+    return None if at_ms is None else datetime.fromtimestamp(at_ms / 1000, zone).date()
+
+
 def series_head(
     status: PipelineStatus, window: Window, subject: Filters, zone: ZoneInfo, changing: Iterable[str], *, complete: bool
 ) -> dict[str, Any]:
@@ -167,6 +172,7 @@ def series_head(
         "timezone": zone.key,
         "filters": subject.as_document,
         "as_of": as_of(status),
+        "counted_from": counted_from(status, zone),
         "complete": complete,
         "since": status.since(changing, start),
     }

@@ -54,7 +54,10 @@ VERIFY = "verify"
     "month.  [default: month]",
 )
 @click.option(
-    "--group-by", metavar="NAMES", help="region, realm, client_id, node; for counters also reason, grant_type, …"
+    "--group-by",
+    metavar="NAMES",
+    help="region, realm, client_id, node; for counters also reason, grant_type, …; for lifecycle and retention only "
+    "region",
 )
 @click.option("--realm", help="Only this realm.")
 @click.option("--client-id", help="Only this client.")

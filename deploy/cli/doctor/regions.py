@@ -12,7 +12,7 @@ from aiohttp import ClientConnectorError, ClientError, ClientSession, ClientSSLE
 
 from api.http.bounded_read import TooLongError, read_at_most
 from api.ledger.client import UNREACHABLE, open_ledger
-from api.ledger.statistics import Statistics
+from api.ledger.ledger_statistics import LedgerStatistics
 from api.regions import wire
 from api.regions.exporter import Exporter
 from api.regions.identity import EQUAL, HASH_KEY
@@ -77,7 +77,7 @@ async def examine(settings: ApiSettings, patience_s: float) -> list[Finding]:
     found = [*local(settings)]
     client = open_ledger(settings)
     try:
-        exporter = Exporter(Statistics(client, settings), settings, SYSTEM)
+        exporter = Exporter(LedgerStatistics(client, settings), settings, SYSTEM)
         try:
             own, own_ids = await exporter.identity(), await exporter.ids(None)
         except UNREACHABLE:
@@ -114,7 +114,7 @@ def local(settings: ApiSettings) -> Iterator[Finding]:
             what = f"PEERS_FILE: url {masked_url(entry.url)} is not https: the token crosses the network readable"
             yield Finding("regions.token", entry.name, "warning", what, "serve that api over https, and correct url")
     if not settings.peers:
-        what = f"{PREFIX}PEERS_FILE is not set: this region answers alone"
+        what = f"{PREFIX}PEERS_FILE names no other region: this one answers alone"
         yield Finding("regions.peer", settings.region, "warning", what, "name the other regions in PEERS_FILE")
     if settings.auth == ("static",) and settings.auth_tokens_file is not None:
         entries = token_file.read(settings.auth_tokens_file)

@@ -31,7 +31,7 @@ MAX_BYTES: Final = 64 << 20
 WRONG_QUESTION: Final = 2
 SCOPE: Final = "stats:read"
 
-_LIFECYCLE: Final = ("from", "to", "granularity", "realm", "client_id", "region")
+_LIFECYCLE: Final = ("from", "to", "granularity", "group_by", "realm", "client_id", "region")
 _WINDOW: Final = ("from", "to", "granularity", "group_by", "limit", "realm", "client_id", "node", "region")
 QUESTIONS: Final[dict[str, tuple[str, ...]]] = {
     "overview": ("date", "region"),

@@ -30,8 +30,10 @@ class TableText(NamedTuple):
 def lifecycle_table(answer: Answer) -> TableText:
     """A row per period, with the figure and the error of each kind of users in one cell."""
     weeks = answer["granularity"] == "week"
+    region = _region_columns(answer)
     rows = [
         [
+            *(row[name] for name in region),
             row["period"],
             *([row["from"], row["to"]] if weeks else []),
             *(_figure(row[kind]) for kind in KINDS),
@@ -39,13 +41,14 @@ def lifecycle_table(answer: Answer) -> TableText:
         ]
         for row in answer["items"]
     ]
-    return TableText(["period", *(["from", "to"] if weeks else []), *KINDS, ""], rows)
+    return TableText([*region, "period", *(["from", "to"] if weeks else []), *KINDS, ""], rows)
 
 
 def lifecycle_sentences(answer: Answer) -> Iterator[str]:
     figures = [row[kind] for row in answer["items"] for kind in KINDS]
     yield from _accuracy(figures)
     yield from (f"{kind}: {_defined(answer, kind)}" for kind in KINDS)
+    yield from _histories(answer)
     if answer["items"] and not answer["items"][-1]["ended"]:
         yield "The last period is not over; its lapsed users are not yet back."
     yield from _imported(answer["history"])
@@ -54,11 +57,13 @@ def lifecycle_sentences(answer: Answer) -> Iterator[str]:
 def retention_tables(answer: Answer) -> Iterator[TableText]:
     """Cohorts by age, AGES_ABREAST ages per table; shares in percent with their standard errors in points."""
     items = answer["items"]
+    region = _region_columns(answer)
     most = max((len(item["ages"]) for item in items), default=0)
     for first in range(0, max(most, 1), AGES_ABREAST):
         ages = range(first, min(first + AGES_ABREAST, most))
         rows = [
             [
+                *(item[name] for name in region),
                 item["period"],
                 _figure(item["users"]),
                 *(_share(item["ages"][at]) if at < len(item["ages"]) else "" for at in ages),
@@ -66,7 +71,7 @@ def retention_tables(answer: Answer) -> Iterator[TableText]:
             for item in items
             if first == 0 or len(item["ages"]) > first
         ]
-        yield TableText(["period", "users", *(f"+{age + 1}" for age in ages)], rows)
+        yield TableText([*region, "period", "users", *(f"+{age + 1}" for age in ages)], rows)
 
 
 def retention_sentences(answer: Answer) -> Iterator[str]:
@@ -82,6 +87,7 @@ def retention_sentences(answer: Answer) -> Iterator[str]:
     if any(not cell["ended"] for cell in cells):
         yield f"{NOT_OVER} the later {granularity} is not over."
     yield f"users: {_defined(answer, 'users')}"
+    yield from _histories(answer)
     yield from _imported(answer["history"])
 
 
@@ -117,10 +123,24 @@ def _accuracy(figures: Sequence[Answer]) -> Iterator[str]:
 def _defined(answer: Answer, name: str) -> str:
     """The answer's definition of a figure, with the day from which users are known."""
     history, text = answer["history"], str(answer["definition"][name])
-    if history["since"] is None:
-        return text
-    reason = REASONS.get(history["reason"], history["reason"])
-    return text.replace("`history.since`", f"{history['since']} ({reason})")
+    if "histories" in answer:
+        return text.replace("`history.since`", "the first day of the region")
+    return text if history["since"] is None else text.replace("`history.since`", _since(history))
+
+
+def _histories(answer: Answer) -> Iterator[str]:
+    """The first day of each region, in an answer by region."""
+    known = {region: history for region, history in answer.get("histories", {}).items() if history["since"] is not None}
+    if known:
+        yield f"First days: {', '.join(f'{region} {_since(history)}' for region, history in known.items())}."
+
+
+def _since(history: Answer) -> str:
+    return f"{history['since']} ({REASONS.get(history['reason'], history['reason'])})"
+
+
+def _region_columns(answer: Answer) -> list[str]:
+    return ["region"] if "histories" in answer else []
 
 
 def _imported(history: Answer) -> Iterator[str]:

@@ -16,6 +16,7 @@ import orjson
 from api.ledger.client import UNREACHABLE, open_ledger
 from api.ledger.distinct_query import ActiveUsers
 from api.ledger.imported import Imported
+from api.ledger.ledger_statistics import LedgerStatistics
 from api.ledger.statistics import Counts, Statistics
 from api.ledger.status import PipelineStatus
 from deploy.cli.operations import show_table
@@ -100,7 +101,7 @@ def verify(file: Path, key_file: Path, *, as_json: bool) -> None:
 async def _month(settings: CommonSettings, month: Month) -> dict[str, Any]:
     client = open_ledger(settings)
     try:
-        statistics = Statistics(client, settings)
+        statistics = LedgerStatistics(client, settings)
         # Read before the figures, which therefore contain everything below these positions.
         before = await statistics.pipeline_status()
         imported = (await statistics.imported()).get(month.key)

@@ -11,7 +11,7 @@ import click
 from aiohttp import web
 
 from api.ledger.client import open_ledger
-from api.ledger.statistics import Statistics
+from api.ledger.ledger_statistics import LedgerStatistics
 from api.ledger.status import PipelineStatus
 from api.regions.reader import Budget
 from api.regions.regional import RegionShare
@@ -35,7 +35,7 @@ async def month_over_regions(
     """
     client = open_ledger(settings)
     try:
-        statistics = Statistics(client, settings)
+        statistics = LedgerStatistics(client, settings)
         regions = Regions(settings, statistics, client, SYSTEM)
         names = _names(regions, tuple(text.split(",")))
         async with asynccontextmanager(regions.lifespan)(web.Application()):
@@ -66,7 +66,7 @@ def _names(regions: Regions, asked: Sequence[str]) -> list[str]:
 
 
 async def _report(
-    regions: Regions, statistics: Statistics, settings: ApiSettings, month: str, names: Sequence[str]
+    regions: Regions, statistics: LedgerStatistics, settings: ApiSettings, month: str, names: Sequence[str]
 ) -> dict[str, Any]:
     budget = Budget(time.monotonic, TIMEOUT_S)
     # Read before the figures, which therefore contain everything below these positions.

@@ -20,7 +20,8 @@ from confluent_kafka import KafkaException
 from aggregator.settings import WorkerSettings
 from api.ledger.client import UNREACHABLE, open_ledger
 from api.ledger.distinct_query import ActiveUsers
-from api.ledger.statistics import Counts, Statistics
+from api.ledger.ledger_statistics import LedgerStatistics
+from api.ledger.statistics import Counts
 from deploy.cli.operations import Log, kafka_errors_as_usage, logs_of, show_table
 from deploy.cli.snapshot import print_json
 from deploy.cli.terminal import echo
@@ -123,7 +124,7 @@ class _Held(NamedTuple):
 async def _of_ledger(settings: WorkerSettings, month: Month) -> _Held:
     client = open_ledger(settings)
     try:
-        statistics = Statistics(client, settings)
+        statistics = LedgerStatistics(client, settings)
         for _ in range(TRIES):
             before = await _positions(statistics, settings)
             held = await statistics.find_periods([month.key])
@@ -141,7 +142,7 @@ async def _of_ledger(settings: WorkerSettings, month: Month) -> _Held:
         await client.close()
 
 
-async def _positions(statistics: Statistics, settings: WorkerSettings) -> dict[Shard, int]:
+async def _positions(statistics: LedgerStatistics, settings: WorkerSettings) -> dict[Shard, int]:
     status = await statistics.pipeline_status()
     found = {shard.keys.shard: shard.position for shard in status.shards}
     elsewhere = sorted(shard.tag for shard in found if shard.topic not in settings.topics)

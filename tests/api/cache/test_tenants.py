@@ -11,7 +11,7 @@ import pytest
 from api.cache.cache import LARGE_BYTES, MAX_CONCURRENT, MAX_OF_ONE, Cache, Figures, ResponseBody
 from api.http.places import tenant_of
 from api.ledger.client import open_ledger
-from api.ledger.statistics import MAX_WIDE, MAX_WIDE_OF_ONE, Statistics
+from api.ledger.ledger_statistics import MAX_WIDE, MAX_WIDE_OF_ONE, LedgerStatistics
 from api.settings.settings import ApiSettings
 from schemas.settings import read
 from schemas.time.clock import Clock
@@ -106,7 +106,7 @@ async def test_wide_questions_of_one_tenant_leave_places_to_others(redis_url: st
     async with AsyncExitStack() as held:
         client = open_ledger(settings)
         held.push_async_callback(client.close)
-        statistics = Statistics(client, settings)
+        statistics = LedgerStatistics(client, settings)
         for _ in range(MAX_WIDE_OF_ONE):
             await held.enter_async_context(statistics.wide_question(HOSTILE))
         with pytest.raises(TimeoutError):

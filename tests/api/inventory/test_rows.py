@@ -21,7 +21,7 @@ from api.inventory.policy_history import RECORDED_FROM_START, Change, RecordingH
 from api.inventory.rows import TableLine, lines
 from api.inventory.table import table
 from api.ledger.client import Client, open_url
-from api.ledger.statistics import Statistics
+from api.ledger.ledger_statistics import LedgerStatistics
 from api.settings.reporting_policy import RecordingPolicy
 from schemas.ledger.inventory import COUNTED_STATUSES, ROWS_PER_CHUNK, RealmTotals, micros, pack_day
 from tests.aggregator import ledgers
@@ -63,7 +63,7 @@ def expected(rows: Sequence[Plain]) -> list[tuple[int, str, str, int]]:
 
 
 def inventory_of(client: Client, redis_url: str) -> Inventory:
-    return Inventory(client, Statistics(client, ledgers.settings(redis_url)))
+    return Inventory(client, LedgerStatistics(client, ledgers.settings(redis_url)))
 
 
 async def page(

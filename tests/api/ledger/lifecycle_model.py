@@ -8,10 +8,10 @@ from typing import Any, Final
 from hypothesis import strategies as st
 from hypothesis.stateful import rule
 
+from api.ledger.ledger_statistics import LedgerStatistics
 from api.ledger.lifecycle import cohort_rows, lifecycle_rows
 from api.ledger.lifecycle_figures import cohort_figures, figure
 from api.ledger.lifecycle_unions import Cohort, CohortRow, LifecycleRow, Pair, Row
-from api.ledger.statistics import Statistics
 from api.settings.settings import ApiSettings
 from schemas.ledger.scopes import EVERYTHING
 from schemas.settings import read
@@ -27,7 +27,7 @@ AGES: Final = 2
 class LifecycleModel(MergedModel):
     """The invariant of the parent compares readers with and without merged periods."""
 
-    async def answers(self, statistics: Statistics) -> list[Any]:
+    async def answers(self, statistics: LedgerStatistics) -> list[Any]:
         found: list[Any] = []
         for scopes in ([EVERYTHING], [REALM]):
             held = await statistics.find_periods([*DAYS, *(month.key for month in MONTHS)])
@@ -59,7 +59,7 @@ class LifecycleModel(MergedModel):
     async def compare_with_single_unions(self) -> None:
         """Every size equals that of the same union, asked alone: exact ones in members, others in sketches."""
         of = read(ApiSettings, auth=("none",), redis_url=self.url, users_by=("realm",), exact_up_to=0)
-        single = {0: self.plain, PARTS: Statistics(self.client, of)}
+        single = {0: self.plain, PARTS: LedgerStatistics(self.client, of)}
         lifecycle, active, new = (await self.answers(self.plain))[:3]
         before = [*BASE[0], *PERIODS[0]]
         for number, row in enumerate(lifecycle, start=1):
@@ -79,7 +79,9 @@ class LifecycleModel(MergedModel):
                 if base:
                     earlier += PERIODS[number]
 
-    async def compare_cohort(self, single: dict[int, Statistics], row: CohortRow, base: list[str], number: int) -> None:
+    async def compare_cohort(
+        self, single: dict[int, LedgerStatistics], row: CohortRow, base: list[str], number: int
+    ) -> None:
         first = PERIODS[number]
         if row.users.parts == 0 and not row.users.first:
             assert await self.size(self.plain, first) == 0
@@ -89,7 +91,7 @@ class LifecycleModel(MergedModel):
             unions = (base, [*base, *first], [*base, *later], [*base, *first, *later])
             assert list(cell[1:5]) == [await self.size(single[cell.parts], keys) for keys in unions]
 
-    async def size(self, statistics: Statistics, keys: Sequence[str]) -> int:
+    async def size(self, statistics: LedgerStatistics, keys: Sequence[str]) -> int:
         """Of a union, in as many parts as the chain."""
         held = await statistics.find_periods(keys)
         (users,) = await statistics.distinct.count([held.distinct_query(keys, [EVERYTHING])._replace(parts=PARTS)])

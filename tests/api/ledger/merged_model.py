@@ -21,9 +21,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from redis import Redis
 
 from api.ledger.client import Client, Command, open_ledger, open_url
+from api.ledger.ledger_statistics import LedgerStatistics
 from api.ledger.merged_store import MergedStore
 from api.ledger.rolling import count_rolling
-from api.ledger.statistics import Statistics
 from api.settings.settings import ApiSettings
 from deploy.cli.realm_removal import remove_from
 from deploy.cli.snapshot.copying import copy_shard
@@ -209,7 +209,7 @@ class InterruptedClient:
         await self._client.close()
 
 
-async def answers(statistics: Statistics) -> list[Any]:
+async def answers(statistics: LedgerStatistics) -> list[Any]:
     """One answer of each kind that may use merged periods."""
     months = [month.key for month in MONTHS]
     rolling = await statistics.find_periods(DAYS)
@@ -232,7 +232,7 @@ class MergedModel(RuleBasedStateMachine):
         self.url, self.shared_url = url, shared_url
         self.world: World | None = None
 
-    async def answers(self, statistics: Statistics) -> list[Any]:
+    async def answers(self, statistics: LedgerStatistics) -> list[Any]:
         return await answers(statistics)
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
@@ -247,10 +247,10 @@ class MergedModel(RuleBasedStateMachine):
         of = read(ApiSettings, auth=("none",), redis_url=self.url, users_by=("realm",), exact_up_to=5)
         self.client = open_ledger(of)
         self.shared = open_url(self.shared_url)
-        self.plain = Statistics(self.client, of)
+        self.plain = LedgerStatistics(self.client, of)
         self.interrupted = InterruptedClient(self.client, self.world)
         self.stores = [MergedStore(8 << 20, SYSTEM), *(MergedStore(8 << 20, SYSTEM, self.shared) for _ in range(2))]
-        self.readers = [Statistics(self.interrupted, of, store) for store in self.stores]
+        self.readers = [LedgerStatistics(self.interrupted, of, store) for store in self.stores]
 
     @rule(what=acts)
     def something_happens(self, what: Act) -> None:
@@ -284,7 +284,7 @@ class MergedModel(RuleBasedStateMachine):
         """Its own store is empty, the shared one is not."""
         self.stores[number] = MergedStore(8 << 20, SYSTEM, self.shared)
         of = read(ApiSettings, auth=("none",), redis_url=self.url, users_by=("realm",), exact_up_to=5)
-        self.readers[number] = Statistics(self.interrupted, of, self.stores[number])
+        self.readers[number] = LedgerStatistics(self.interrupted, of, self.stores[number])
 
     @invariant()
     def answers_do_not_depend_on_merging(self) -> None:

@@ -10,9 +10,9 @@ import redis
 
 from api.ledger import distinct_query, users
 from api.ledger.client import Client, Command, open_ledger
+from api.ledger.ledger_statistics import LedgerStatistics
 from api.ledger.merged_store import MergedStore
 from api.ledger.rolling import count_rolling
-from api.ledger.statistics import Statistics
 from api.settings.settings import ApiSettings
 from schemas.ledger.keys import Shard
 from schemas.ledger.scopes import EVERYTHING
@@ -26,7 +26,7 @@ DAYS = ["2025-03-10", "2025-03-11", "2025-03-12"]
 MONTHS = ["2025-03", "2025-04"]
 USERS = [(number * 0x9E3779B97F4A7C15 + 0x1234567) % 2**64 - 2**63 for number in range(6_000)]
 
-Question = Callable[[Statistics], Awaitable[Any]]
+Question = Callable[[LedgerStatistics], Awaitable[Any]]
 
 
 class NothingToExpireError(Exception):
@@ -71,7 +71,7 @@ def fill(ledger: LedgerWriter) -> None:
             (ledger.many_users if number % 2 else ledger.few_users)(period, own, shard)
 
 
-async def _rolling(of: Statistics) -> Any:
+async def _rolling(of: LedgerStatistics) -> Any:
     held = await of.find_periods(DAYS)
     return await count_rolling(of.distinct, [held.distinct_query([day], [EVERYTHING]) for day in DAYS], 2)
 
@@ -121,8 +121,8 @@ async def test_an_answer_is_right_or_fails(ledger: tuple[ApiSettings, Any], name
 async def fail_or_agree(opened: Client, settings: ApiSettings, server: Any, ask: Question, merged: bool) -> None:
     """Ask again and again, with an expiry before each pipeline in turn."""
 
-    def statistics(client: Client) -> Statistics:
-        return Statistics(client, settings, MergedStore(8 << 20, SYSTEM) if merged else None)
+    def statistics(client: Client) -> LedgerStatistics:
+        return LedgerStatistics(client, settings, MergedStore(8 << 20, SYSTEM) if merged else None)
 
     expected = await ask(statistics(opened))
     at, failed = 0, 0

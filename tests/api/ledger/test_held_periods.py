@@ -12,7 +12,7 @@ import redis
 from redis.crc import key_slot
 
 from api.ledger.client import open_ledger
-from api.ledger.statistics import Statistics
+from api.ledger.ledger_statistics import LedgerStatistics
 from api.settings.settings import ApiSettings
 from deploy.demo.servers import Valkey
 from schemas.ledger import fields
@@ -121,7 +121,7 @@ async def test_in_a_cluster_each_node_gives_its_own_time(nodes: tuple[Valkey, ..
     client = open_ledger(settings)
     try:
         before = [calls(node) for node in each]
-        held = await Statistics(client, settings).find_periods([DAY])
+        held = await LedgerStatistics(client, settings).find_periods([DAY])
         after = [calls(node) for node in each]
         assert [shard.shard for shard in held.shards[DAY]] == shards[:1]
         for one, other in zip(before, after, strict=True):
@@ -140,7 +140,7 @@ async def test_a_slot_that_has_moved_is_followed(nodes: tuple[Valkey, ...]) -> N
     settings = read(ApiSettings, auth=("none",), redis_url=nodes[0].url, redis_cluster=True)
     client = open_ledger(settings)
     try:
-        statistics = Statistics(client, settings)
+        statistics = LedgerStatistics(client, settings)
         await statistics.find_periods([DAY])
         with redis.Redis.from_url(source.url) as old, redis.Redis.from_url(target.url) as new:
             owner = new.execute_command("CLUSTER MYID").decode()

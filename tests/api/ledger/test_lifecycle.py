@@ -13,8 +13,8 @@ import pytest
 import redis
 
 from api.ledger.client import Client, Command, open_ledger
+from api.ledger.ledger_statistics import LedgerStatistics
 from api.ledger.lifecycle import lifecycle_rows
-from api.ledger.statistics import Statistics
 from api.metrics import MERGED_PERIODS
 from api.settings.settings import ApiSettings
 from schemas.ledger import keys
@@ -385,7 +385,7 @@ async def test_a_store_that_falls_back_ends_the_question(redis_url: str) -> None
     settings = read(ApiSettings, auth=("none",), redis_url=redis_url)
     client = open_ledger(settings)
     with redis.Redis.from_url(redis_url) as server:
-        statistics = Statistics(FallingBack(client, server), settings)
+        statistics = LedgerStatistics(FallingBack(client, server), settings)
         held = await statistics.find_periods(days)
         base, *periods = (held.distinct_query([day], [EVERYTHING]) for day in days)
         with pytest.raises(TimeoutError):

@@ -15,8 +15,8 @@ import redis
 
 from api.ledger.client import Client, Command, open_ledger, open_url
 from api.ledger.held_periods import is_closed
+from api.ledger.ledger_statistics import LedgerStatistics
 from api.ledger.merged_store import DENSE_BYTES, MergedStore, MergedUsers, is_sketch
-from api.ledger.statistics import Statistics
 from api.settings.settings import ApiSettings
 from schemas.ledger import changes, fields, keys
 from schemas.ledger.keys import Shard, ShardKeys
@@ -56,8 +56,8 @@ def test_the_second_question_reads_no_sketch(redis_url: str) -> None:
     async def ask() -> None:
         of = read(ApiSettings, auth=("none",), redis_url=redis_url)
         client = open_ledger(of)
-        merged = Statistics(client, of, MergedStore(1 << 20, SYSTEM))
-        expected = await Statistics(client, of).months(MONTHS)
+        merged = LedgerStatistics(client, of, MergedStore(1 << 20, SYSTEM))
+        expected = await LedgerStatistics(client, of).months(MONTHS)
         assert await merged.months(MONTHS) == expected
         store.config_resetstat()
         assert await merged.months(MONTHS) == expected
@@ -89,8 +89,8 @@ def test_what_must_not_be_kept(redis_url: str, change: Any, why: str) -> None:
         of = read(ApiSettings, auth=("none",), redis_url=redis_url)
         client = open_ledger(of)
         kept = MergedStore(1 << 20, SYSTEM)
-        expected = await Statistics(client, of).months(MONTHS)
-        assert await Statistics(client, of, kept).months(MONTHS) == expected
+        expected = await LedgerStatistics(client, of).months(MONTHS)
+        assert await LedgerStatistics(client, of, kept).months(MONTHS) == expected
         assert not kept.bytes, why
         await client.close()
 
@@ -126,15 +126,15 @@ async def test_a_question_that_misses_its_deadline_keeps_what_it_has_merged(
     client = open_ledger(of)
     kept = MergedStore(1 << 20, SYSTEM)
     whole = StoppingClient(client)
-    expected = await Statistics(whole, of, MergedStore(1 << 20, SYSTEM)).months(MONTHS)
+    expected = await LedgerStatistics(whole, of, MergedStore(1 << 20, SYSTEM)).months(MONTHS)
     for most in range(whole.pipelines):
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.2):
-                await Statistics(StoppingClient(client, most), of, kept).months(MONTHS)
+                await LedgerStatistics(StoppingClient(client, most), of, kept).months(MONTHS)
         if kept.bytes:
             break
     rest = StoppingClient(client)
-    assert await Statistics(rest, of, kept).months(MONTHS) == expected
+    assert await LedgerStatistics(rest, of, kept).months(MONTHS) == expected
     assert rest.pipelines < whole.pipelines
     await client.close()
 
@@ -150,7 +150,7 @@ async def test_a_damaged_sketch_is_an_error_also_inside_a_transaction(
     client = open_ledger(of)
     try:
         with pytest.raises(redis.RedisError):
-            await Statistics(client, of, MergedStore(1 << 20, SYSTEM) if merged else None).months(MONTHS)
+            await LedgerStatistics(client, of, MergedStore(1 << 20, SYSTEM) if merged else None).months(MONTHS)
     finally:
         await client.close()
 
@@ -159,8 +159,8 @@ def test_a_cluster_merges_too_and_then_moves_few_bytes(cluster: str) -> None:
     async def ask() -> None:
         of = read(ApiSettings, auth=("none",), redis_url=cluster, redis_cluster=True)
         client = open_ledger(of)
-        merged = Statistics(client, of, MergedStore(1 << 20, SYSTEM))
-        plain = Statistics(client, of)
+        merged = LedgerStatistics(client, of, MergedStore(1 << 20, SYSTEM))
+        plain = LedgerStatistics(client, of)
         months = [month.key for month in MONTHS]
         expected = await plain.months(MONTHS), await plain.active_over(months, [EVERYTHING])
         without = sent()
@@ -195,14 +195,14 @@ def test_another_process_uses_what_is_shared_unless_it_is_damaged(redis_url: str
     async def ask() -> None:
         of = read(ApiSettings, auth=("none",), redis_url=redis_url)
         client, shared = open_ledger(of), open_url(shared_url)
-        expected = await Statistics(client, of).months(MONTHS)
+        expected = await LedgerStatistics(client, of).months(MONTHS)
         for damage in (False, True):
-            await Statistics(client, of, MergedStore(1 << 20, SYSTEM, shared)).months(MONTHS)
+            await LedgerStatistics(client, of, MergedStore(1 << 20, SYSTEM, shared)).months(MONTHS)
             if damage:
                 for key in kept.keys("*"):
                     kept.setrange(key, 40, b"damaged")
             store.config_resetstat()
-            assert await Statistics(client, of, MergedStore(1 << 20, SYSTEM, shared)).months(MONTHS) == expected
+            assert await LedgerStatistics(client, of, MergedStore(1 << 20, SYSTEM, shared)).months(MONTHS) == expected
             assert ("cmdstat_pfmerge" in store.info("commandstats")) is damage
         assert all(0 < kept.ttl(key) <= 86_400 for key in kept.keys("*"))
         await client.close()
@@ -220,12 +220,12 @@ def test_the_shipped_user_of_the_api_may_merge(redis_7_binary: Path, monkeypatch
         of = read(ApiSettings, auth=("none",), redis_url=url)
         client = open_ledger(of)
         kept = MergedStore(1 << 20, SYSTEM)
-        expected = await Statistics(client, of).months(MONTHS)
-        assert await Statistics(client, of, kept).months(MONTHS) == expected
+        expected = await LedgerStatistics(client, of).months(MONTHS)
+        assert await LedgerStatistics(client, of, kept).months(MONTHS) == expected
         assert kept.bytes
         with monkeypatch.context() as patch:
             patch.setattr("api.ledger.users.MAX_MERGED", 2)  # sketches are merged in temporary ones, step by step
-            assert await Statistics(client, of).months(MONTHS) == expected
+            assert await LedgerStatistics(client, of).months(MONTHS) == expected
         await client.close()
 
     for binary in (None, redis_7_binary):
@@ -298,7 +298,7 @@ async def test_more_periods_than_lua_unpacks_are_found_once_each(redis_url: str)
     fill(redis_url)
     client = open_ledger(read(ApiSettings, redis_url=redis_url, auth=("none",), _env_file=None))
     try:
-        statistics = Statistics(client, read(ApiSettings, redis_url=redis_url, auth=("none",), _env_file=None))
+        statistics = LedgerStatistics(client, read(ApiSettings, redis_url=redis_url, auth=("none",), _env_file=None))
         days = [date.fromordinal(730_000 + number).isoformat() for number in range(10_000)]
         held = await statistics.find_periods([*days, MONTHS[0].key, MONTHS[0].key])
         assert {period: len(shards) for period, shards in held.shards.items()} == {MONTHS[0].key: len(SHARDS)}

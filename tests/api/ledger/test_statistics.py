@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings, strategies
 from api.http.errors import ForbiddenError
 from api.ledger.client import Client, open_ledger
 from api.ledger.distinct_query import ActiveUsers
-from api.ledger.statistics import Statistics
+from api.ledger.ledger_statistics import LedgerStatistics
 from api.settings.settings import ApiSettings
 from deploy.demo.servers import Valkey
 from schemas.ledger import accuracy, fields
@@ -45,8 +45,8 @@ async def client(redis_url: str) -> AsyncIterator[Client]:
     await client.close()
 
 
-def statistics(client: Client, url: str, **changes: object) -> Statistics:
-    return Statistics(client, api_settings(url, **changes))
+def statistics(client: Client, url: str, **changes: object) -> LedgerStatistics:
+    return LedgerStatistics(client, api_settings(url, **changes))
 
 
 async def test_users_of_small_sets_are_counted_one_by_one(client: Client, redis_url: str, ledger: LedgerWriter) -> None:

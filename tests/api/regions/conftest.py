@@ -36,6 +36,7 @@ TOKENS: Final[Mapping[str, Mapping[str, Any]]] = {
     "eu-us": {"scopes": ["stats:read"], "regions": ["eu", "us"]},
     "us-only": {"scopes": ["stats:read", "sketches:read"], "regions": ["us"]},
     "acme": {"scopes": ["stats:read"], "regions": ["*"], "realms": ["acme"]},
+    "acme-own": {"scopes": ["stats:read"], "realms": ["acme"]},
     "peer": {"scopes": ["sketches:read"]},
     "peer-acme": {"scopes": ["sketches:read"], "realms": ["acme"]},
 }

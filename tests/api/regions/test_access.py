@@ -32,12 +32,12 @@ ROWS: list[tuple[str, str, int, Any, str]] = [
     ("all", "&region=us", 200, 160, "one other"),
     ("all", "&region=ap,us", 200, 330, "two others"),
     ("eu-us", "&region=all", 200, 310, "all that this token sees"),
-    ("eu-us", "&region=ap", 403, None, "not in its regions"),
-    ("eu-us", "&region=us,ap", 403, None, "one is not in its regions"),
+    ("eu-us", "&region=ap", 400, None, "not in its regions"),
+    ("eu-us", "&region=us,ap", 400, None, "one is not in its regions"),
     ("own", "", 200, 150, "no claim"),
     ("own", "&region=all", 200, 150, "no claim: all is the own one"),
     ("own", "&region=eu", 200, 150, "its own"),
-    ("own", "&region=us", 403, None, "no claim"),
+    ("own", "&region=us", 400, None, "no claim"),
     ("acme", "&region=all", 200, 300, "limited to a realm in every region"),
     ("acme", "&region=all&realm=globex", 200, 0, "another realm is empty for it"),
     ("us-only", "", 403, None, "a token of another region is refused"),
@@ -66,8 +66,22 @@ async def test_what_a_token_sees(three: dict[str, Region]) -> None:
 async def test_the_regions_that_a_token_sees_are_listed(three: dict[str, Region]) -> None:
     for token, names in (("all", ["eu", "us", "ap"]), ("own", ["eu"]), ("eu-us", ["eu", "us"])):
         assert [item["region"] for item in (await three["eu"].ask("/v1/regions", token))["items"]] == names
-    unknown = await three["eu"].api.get(f"{PATH}&region=mars", "own")
-    assert "us" not in unknown.json["detail"].replace("status", ""), "names only what the bearer sees"
+
+
+@pytest.mark.parametrize("token", ["own", "eu-us", "acme-own"])
+@pytest.mark.parametrize("query", ["", "&group_by=region", "&format=csv"])
+async def test_a_hidden_region_is_answered_as_one_that_does_not_exist(
+    three: dict[str, Region], token: str, query: str
+) -> None:
+    """As realms: a bearer must not learn of what it does not see."""
+    for path in (PATH, "/v1/lifecycle", "/v1/retention", "/v1/labels", "/v1/logins", "/v1/overview", "/v1/m2m"):
+        asked = f"{path}{'&' if '?' in path else '?'}region="
+        more = query if path in (PATH, "/v1/lifecycle", "/v1/retention") else query.replace("&group_by=region", "")
+        hidden, unknown = [await three["eu"].api.get(f"{asked}{name}{more}", token) for name in ("ap", "mars")]
+        assert (hidden.status, hidden.headers["Content-Type"]) == (unknown.status, unknown.headers["Content-Type"])
+        assert hidden.status == 400, hidden.body
+        assert hidden.text.replace("region ap", "region mars") == unknown.text, path
+        assert "us" not in unknown.json["detail"].split() or token == "eu-us", "names only what the bearer sees"
 
 
 async def test_grouped_rows_have_only_regions_and_realms_of_the_token(three: dict[str, Region]) -> None:
@@ -149,7 +163,10 @@ PEER = '{"name": "us", "url": "https://us.example.com", "token_file": "TOKEN"}'
     ("text", "fault"),
     [
         ("{}", "is not a list of peers"),
-        ("[]", "contains 0 peers; allowed: 1 to 32"),
+        (
+            f"[{', '.join(PEER.replace('us', f'r{number}', 1) for number in range(33))}]",
+            "contains 33 peers; allowed: 0 to 32",
+        ),
         (f"[{PEER.replace('us', 'eu', 1)}]", "a peer has the name of AUTHTALLY_REGION, eu"),
         (f"[{PEER}, {PEER}]", "[1] (us): two peers have this name"),
         (f"[{PEER.replace('us', 'all', 1)}]", "no region can be named all"),

@@ -191,6 +191,68 @@ async def test_the_own_region_may_be_left_out(start: Start, stores: list[Valkey]
     assert (await eu.whole(f"{path}&region=us"))["items"] == (await us.ask(path))["items"]
 
 
+@pytest.mark.parametrize("users", ["shared", "distinct"])
+async def test_each_region_by_itself(start: Start, stores: list[Valkey], clock: Clock, users: str) -> None:
+    eu, us, _ = await three(start, stores, region_users=users, region_min_users=1, **SKETCHED)
+    for path in QUESTIONS:
+        joint = "&" if "?" in path else "?"
+        alone = {of.name: await of.ask(path) for of in (eu, us)}
+        answer = await eu.whole(f"{path}{joint}group_by=region&region=eu,us")
+        rows = [{"region": name} | item for name, of in alone.items() for item in of["items"]]
+        assert answer["items"] == rows, path
+        assert answer["histories"] == {name: of["history"] for name, of in alone.items()}
+        assert answer["complete"]
+        same = ("definition", "granularity", "filters", "from", "to")
+        assert [answer[name] for name in same] == [alone["eu"][name] for name in same]
+    assert not any(SKETCH in body for body in us.between.bodies), "numbers are enough"
+    text = (await eu.api.get(f"/v1/lifecycle?{SPAN}&group_by=region&region=eu,us&format=csv", "all")).text
+    header, *rows = text.splitlines()
+    assert header.startswith("period,from,to,region,ended,active_value,active_exact,")
+    assert [row.split(",")[3] for row in rows] == ["eu"] * 5 + ["us"] * 5
+    text = (await eu.api.get(f"/v1/retention?{SPAN}&ages=1&group_by=region&region=us,eu&format=csv", "all")).text
+    header, *rows = text.splitlines()
+    assert header.startswith("period,from,to,region,ended,users_value,")
+    assert [row.split(",")[3] for row in rows] == ["eu"] * 5 + ["us"] * 5
+    assert "region" not in (await eu.api.get(f"/v1/retention?{SPAN}&format=csv", "all")).text
+
+
+async def test_each_region_has_the_history_of_its_own_ledger(start: Start, stores: list[Valkey], clock: Clock) -> None:
+    late = [event for event in US.events if event["time"] >= "2026-09-10"]
+    await count(stores[0].url, EU.events, **SKETCHED)
+    await count(stores[1].url, late, **SKETCHED)
+    eu = (await start(region_min_users=1, **SKETCHED))["eu"]
+    answer = await eu.whole(f"/v1/lifecycle?{SPAN}&group_by=region")
+    assert {name: of["since"] for name, of in answer["histories"].items()} == {"eu": "2026-05-01", "us": "2026-09-10"}
+    assert answer["history"] == answer["histories"]["us"], "the shortest"
+    for query in ("group_by=region", "region=all"):
+        assert (await eu.whole(f"/v1/active-users?{SPAN}&{query}"))["counted_from"] == "2026-09-10", "not whole before"
+    assert (await eu.ask(f"/v1/active-users?{SPAN}"))["counted_from"] == "2026-05-01"
+    unknown = [(item["region"], item["period"]) for item in answer["items"] if item.get("unknown") == "history"]
+    assert unknown == [("us", "2026-07"), ("us", "2026-08"), ("us", "2026-09")]
+
+
+async def test_a_dead_region_is_marked_beside_the_others(start: Start, stores: list[Valkey], clock: Clock) -> None:
+    """As in /v1/active-users by region: its last export stands in for its rows; without one its rows have no users."""
+    eu, us, _ = await three(start, stores, region_min_users=1, **SKETCHED)
+    for question in ("lifecycle", "retention"):
+        path = f"/v1/{question}?{SPAN}&group_by=region&region=eu,us"
+        before = await eu.whole(path)
+        us.between.cut = True
+        await eu.until("us", "unreachable")
+        answer = await eu.ask(path)
+        assert answer["regions"][1]["state"] == "stand_in"
+        assert (answer["complete"], answer["items"]) == (False, before["items"])
+        other = f"/v1/{question}?from=2026-09-01&to=2026-11-20"
+        answer = await eu.ask(f"{other}&group_by=region&region=eu,us")
+        assert answer["regions"][1]["state"] == "missing"
+        figure = "active" if question == "lifecycle" else "users"
+        values = [(item["region"], item[figure]["value"]) for item in answer["items"]]
+        own = [("eu", item[figure]["value"]) for item in (await eu.ask(other))["items"]]
+        assert values == [*own, *[("us", 0)] * 3]
+        us.between.cut = False
+        await eu.until("us", "current")
+
+
 LIES: list[tuple[str, dict[str, Any], str]] = [
     ("lifecycle", {"before": 10**9}, "fewer users with a period than without it"),
     ("lifecycle", {"after": -1}, "a negative number"),

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from api.ledger.ledger_statistics import LedgerStatistics
 from api.ledger.statistics import Statistics
 from api.regions import wire
 from api.regions.regional import RegionalStatistics
@@ -17,16 +18,21 @@ from api.regions.wire import Export, ExportRequest
 from api.regions.wire_parts import InvalidAnswerError, read_scope
 from tests.api.dialects.own.examples import FILE
 
-COMPOSED = {"months", "active_users", "active_over", "counts"}
-"""Methods that only call others."""
 OF_THE_OWN_LEDGER = {"shards", "read_counts", "run", "ledger_id", "held_periods"}
 """Methods by which the own region is exported, or that others here are made of."""
 
 
+def public(of: type) -> set[str]:
+    return {name for name in vars(of) if not name.startswith("_") and callable(getattr(of, name))}
+
+
 def test_every_read_has_its_regional_form() -> None:
-    public = {name for name in vars(Statistics) if not name.startswith("_") and callable(getattr(Statistics, name))}
-    own = {name for name in vars(RegionalStatistics) if not name.startswith("_")}
-    assert public - own == COMPOSED | OF_THE_OWN_LEDGER
+    """What a question may ask of one ledger it may ask of several, and what is made of other reads is so in both."""
+    assert not LedgerStatistics.__abstractmethods__ | RegionalStatistics.__abstractmethods__
+    assert public(LedgerStatistics) - public(Statistics) == OF_THE_OWN_LEDGER
+    composed = public(Statistics) - Statistics.__abstractmethods__
+    assert composed
+    assert not composed & {*vars(LedgerStatistics), *vars(RegionalStatistics)}
 
 
 EXAMPLE: dict[str, Any] = json.loads(FILE.read_bytes())["region_export"]

@@ -251,7 +251,9 @@ REFUSALS = [
     ),
     pytest.param(("logins", "2024.json"), {}, 2, "logins takes no FILE; a signed report", id="a file"),
     pytest.param(("logins", "--month", "2024-02"), {}, 2, "logins takes no --month; it takes --from", id="an option"),
-    pytest.param(("lifecycle", "--group-by", "realm"), {}, 2, "lifecycle takes no --group-by", id="lifecycle by realm"),
+    pytest.param(
+        ("lifecycle", "--group-by", "realm"), {}, 2, "each item must be one of region", id="lifecycle by realm"
+    ),
     pytest.param(("lifecycle", "--granularity", "day"), {}, 2, "one of week, month", id="lifecycle by day"),
     pytest.param(("retention", "--cohort", "old"), {}, 2, "`cohort`", id="no such cohort"),
     pytest.param(("retention", "--ages", "0"), {}, 2, "from 1 to 60", id="no ages"),

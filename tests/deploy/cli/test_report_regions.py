@@ -224,9 +224,20 @@ def test_answers_by_region_name_the_missing_one(two: Two) -> None:
     rows = [" ".join(line.split()) for line in done.output.splitlines()]
     assert "2026-10 us 300 exact" in rows
     assert "Region eu is missing (connection): the figures are those of the others." in rows
+    lifecycle = ("--from", "2026-10-01", "--to", "2026-10-31", "--group-by", "region")
+    done = two.report(url, "lifecycle", *lifecycle)
+    assert done.exit_code == 0, done.output
+    rows = [" ".join(line.split()) for line in done.output.splitlines()]
+    assert "region period active new returning reactivated lapsed" in rows
+    assert "us 2026-10 300 300 0 0 20" in rows
+    assert "eu 2026-10 0 - - - - no users before are known" in rows
+    assert "First days: us 2026-09-05 (the first counted day)." in rows
+    done = two.report(url, "retention", "--from", "2026-09-01", *lifecycle[2:])
+    rows = [" ".join(line.split()) for line in done.output.splitlines()]
+    assert {"region period users +1", "us 2026-09 20 0.0", "us 2026-10 300"} <= {*rows}
     assert two.report(url, "logins", *span, "--region", "us").exit_code == 0
     refused = two.report(url, "logins", *span, "--region", "eu", token="own")
-    assert (refused.exit_code, "does not see region eu" in refused.output) == (1, True), refused.output
+    assert (refused.exit_code, "sees no region eu" in refused.output) == (2, True), refused.output
 
 
 def test_the_year_says_which_region_is_missing(two: Two) -> None:

@@ -32,7 +32,7 @@ import redis.asyncio
 import uvloop
 
 from api.ledger.client import open_ledger
-from api.ledger.statistics import Statistics
+from api.ledger.ledger_statistics import LedgerStatistics
 from api.settings.settings import ApiSettings
 from deploy.demo.servers import Valkey
 from deploy.demo.servers.process import ServerProcess
@@ -314,7 +314,7 @@ async def _year(url: str) -> tuple[float, list[int]]:
     started = time.perf_counter()
     client = open_ledger(settings)
     try:
-        figures = await Statistics(client, settings).months(MONTHS)
+        figures = await LedgerStatistics(client, settings).months(MONTHS)
         return time.perf_counter() - started, [row.active.count for row in figures]
     finally:
         await client.close()

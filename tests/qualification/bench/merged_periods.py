@@ -17,8 +17,8 @@ from typing import Any, Final, NamedTuple
 import redis
 
 from api.ledger.client import open_ledger
+from api.ledger.ledger_statistics import LedgerStatistics
 from api.ledger.merged_store import MergedStore
-from api.ledger.statistics import Statistics
 from api.settings.settings import ApiSettings
 from deploy.demo.servers import Valkey
 from schemas.ledger import changes, fields, keys
@@ -41,7 +41,7 @@ PRIMARIES: Final = 3
 SECOND_GOAL_MS: Final = 5.0
 BYTES_GOAL: Final = 1 / 20
 FIGURES: Final = "12 months, one figure each"
-QUESTIONS: Final[dict[str, Callable[[Statistics], Awaitable[Any]]]] = {
+QUESTIONS: Final[dict[str, Callable[[LedgerStatistics], Awaitable[Any]]]] = {
     FIGURES: lambda of: of.months(MONTHS),
     "12 months, one union": lambda of: of.active_over(MONTH_KEYS, [EVERYTHING]),
 }
@@ -99,7 +99,7 @@ async def ask_all(url: str, nodes: Sequence[Any], client: Any, say: Callable[[st
     opened = open_ledger(settings)
     found: list[Cost] = []
 
-    async def ask(name: str, which: str, of: Statistics) -> Any:
+    async def ask(name: str, which: str, of: LedgerStatistics) -> Any:
         cpu_before, sent_before = spent(nodes)
         began = time.perf_counter()
         answer = await QUESTIONS[name](of)
@@ -111,8 +111,8 @@ async def ask_all(url: str, nodes: Sequence[Any], client: Any, say: Callable[[st
 
     try:
         for name in QUESTIONS:
-            plain = Statistics(opened, settings)
-            merged = Statistics(opened, settings, MergedStore(64 << 20, SYSTEM))
+            plain = LedgerStatistics(opened, settings)
+            merged = LedgerStatistics(opened, settings, MergedStore(64 << 20, SYSTEM))
             expected = await ask(name, "without", plain)
             for which in ("first", "second"):
                 if await ask(name, which, merged) != expected:

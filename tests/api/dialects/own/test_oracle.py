@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from api.dialects.own import active_users, series
 from api.dialects.own.parameters import Parameters
 from api.ledger.client import open_ledger
-from api.ledger.statistics import Statistics
+from api.ledger.ledger_statistics import LedgerStatistics
 from api.settings.settings import ApiSettings
 from deploy.demo.servers import Valkey
 from schemas.ledger.periods import Month, Span, Week
@@ -97,7 +97,7 @@ def test_figures_of_any_days_are_those_of_a_plain_calculation(
         )
         api = read(ApiSettings, auth=("none",), redis_url=valkey.url, **chosen)
         client = open_ledger(api)
-        statistics = Statistics(client, api)
+        statistics = LedgerStatistics(client, api)
         try:
             for granularity, days, realms in (
                 ("day", 12, None),
@@ -121,7 +121,7 @@ def test_figures_of_any_days_are_those_of_a_plain_calculation(
         finally:
             await client.close()
 
-    async def counted(statistics: Statistics, api: ApiSettings) -> None:
+    async def counted(statistics: LedgerStatistics, api: ApiSettings) -> None:
         given = {"from": str(edge - timedelta(days=5)), "to": str(edge + timedelta(days=5)), "group_by": "realm"}
         question = series.parse(series.LOGINS, Parameters(given, series.LOGINS.operation.parameters), api, today)
         found: dict[Any, int] = {}

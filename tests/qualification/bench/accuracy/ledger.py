@@ -13,7 +13,8 @@ from aggregator.fold.range_delta import RangeDelta, ShardCache
 from aggregator.ledger.ledger import Applied, Refused
 from aggregator.settings import WorkerSettings
 from api.ledger.client import open_ledger
-from api.ledger.statistics import ActiveUsers, Statistics
+from api.ledger.ledger_statistics import LedgerStatistics
+from api.ledger.statistics import ActiveUsers
 from schemas.ledger.keys import SMALL_PARTS, Shard, ShardKeys
 from schemas.ledger.scopes import EVERYTHING, Scope
 from tests.aggregator import ledgers
@@ -48,7 +49,7 @@ class OneShard:
         self.keys = ShardKeys(self.settings.key_prefix, SHARD)
         self.client: Any = self._counting.client
         self._reader = open_ledger(self.settings)
-        self._statistics = Statistics(self._reader, self.settings)
+        self._statistics = LedgerStatistics(self._reader, self.settings)
         self._digest = Digest(secret)
         self._at = 0
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 import redis
 
 from api.ledger.client import open_ledger
-from api.ledger.statistics import Statistics
+from api.ledger.ledger_statistics import LedgerStatistics
 from deploy.demo.servers import Valkey, create_topics
 from schemas.ledger.accuracy import sketches, standard_error
 from schemas.ledger.keys import SMALL_PARTS, Shard, ShardKeys
@@ -72,7 +72,7 @@ async def read_table(store: Valkey, users: int, speed: Speed | None) -> dict[str
     settings = read(CommonSettings, redis_url=store.url, users_by=("node",), counts_by=("node",))
     client = open_ledger(settings)
     try:
-        statistics = Statistics(client, settings)
+        statistics = LedgerStatistics(client, settings)
         (month,) = await statistics.months([MONTH])
         servers = [await statistics.active_users(MONTH.key, scope(server)) for server in range(SERVERS)]
     finally:
