@@ -17,6 +17,8 @@ NOT_HTTP: Final = "The request is not valid HTTP."
 
 Check = Callable[[BaseRequest], web.Response | None]
 """Returns the refusal of a request; None to serve it."""
+Transform = Callable[[BaseRequest], BaseRequest]
+"""Returns the request that is checked and served."""
 Handler = Callable[[BaseRequest], Awaitable[web.StreamResponse]]
 
 
@@ -42,22 +44,30 @@ def refuse_ambiguous(request: BaseRequest) -> web.Response | None:
 
 
 class StrictRunner(web.AppRunner):
-    """Serves an application; every request must pass `checks` first."""
+    """Serves an application; every request must pass `checks` first, after `transform`."""
 
-    def __init__(self, app: web.Application, checks: Sequence[Check], **options: Any) -> None:
+    def __init__(
+        self, app: web.Application, checks: Sequence[Check], transform: Transform | None = None, **options: Any
+    ) -> None:
         super().__init__(app, **options)
         self._checks = (refuse_ambiguous, *checks)
+        self._transform = transform
 
     async def _make_server(self) -> web.Server:
         made = await super()._make_server()
         handler = _checked(made.request_handler, self._checks)
         return _Server(
             handler,
-            request_factory=made.request_factory,
+            request_factory=_transformed(made.request_factory, self._transform),
             handler_cancellation=made.handler_cancellation,
             loop=made._loop,
             **made._kwargs,
         )
+
+
+def _transformed(make: Callable[..., BaseRequest], transform: Transform | None) -> Callable[..., BaseRequest]:
+    # In the factory, so that aiohttp itself holds the transformed request and no other.
+    return make if transform is None else lambda *given: transform(make(*given))
 
 
 def _checked(handler: Handler, checks: Sequence[Check]) -> Handler:

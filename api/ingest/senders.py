@@ -11,6 +11,7 @@ from pydantic import SecretStr
 
 from api.auth.access import ANYBODY, MAX_HEADER_BYTES, Access
 from api.auth.principal import Principal
+from api.http.client_address import caller_of
 from api.http.errors import ForbiddenError, UnauthorizedError
 from api.ingest.signatures import MAX_SIGNATURE_BYTES, Signature
 from api.metrics import ACCESS_REFUSALS
@@ -83,7 +84,7 @@ class SenderAuth:
         """
         if principal is None:
             return "unverified"
-        return f"address {request.remote}" if principal.subject == ANYBODY else f"subject {principal.subject}"
+        return f"address {caller_of(request)}" if principal.subject == ANYBODY else f"subject {principal.subject}"
 
     def _is_secret(self, candidate: str) -> bool:
         # Digests: the comparison's duration reveals neither the secret's length nor a correct prefix.
