@@ -39,6 +39,9 @@ MIN_SECRET_CHARS: Final = 16
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
+SECRET_HEADER: Final = "X-Webhook-Secret"  # noqa: S105
+"""The default header of a webhook's secret."""
+
 T = TypeVar("T", str, SecretStr, Path | None, tuple[str, ...])
 
 
@@ -123,6 +126,12 @@ def _has_issuer(client_id: str, info: ValidationInfo) -> str:
     if client_id and not origin_of(info.data.get("auth_issuer", "https://at.fault")):
         raise ValueError(f"{PREFIX}AUTH_ISSUER must be the http:// or https:// URL of the identity provider")
     return client_id
+
+
+def _header_name(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9-]{1,64}", name):
+        raise ValueError(f"{name!r} is not the name of a header; allowed: 1 to 64 of A-Z a-z 0-9 -")
+    return name
 
 
 def _network(text: object) -> object:
@@ -374,6 +383,11 @@ class ApiSettings(KafkaSettings):
             "Secret of the webhook /v1/ingest/keycloak, sent or used to sign; "
             "empty: only tokens with scope events:write."
         ),
+    )
+    ingest_secret_header: Annotated[str, AfterValidator(_header_name)] = Field(
+        SECRET_HEADER,
+        description="Header in which a webhook may send its secret as it is, beside Authorization.",
+        examples=["X-API-Key"],
     )
     ingest_auth0_secret: Secret = Field(
         SecretStr(""), description="Secret of the webhook /v1/ingest/auth0; empty: only tokens with scope events:write."
