@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 WINDOW_S: Final = 60.0
-"""A line that was not repeated for so long is written like a new one; one that goes on is written this often."""
+"""A line that was not repeated for so long is written like a new one; one that continues is written this often."""
 MAX_LINES: Final = 256
 """Different lines that are remembered; the oldest is forgotten, so it is only written again."""
 

@@ -102,7 +102,7 @@ SERIES = [
 
 
 @pytest.mark.parametrize("series", SERIES, ids=lambda series: series.why)
-def test_a_line_that_goes_on_is_written_once_a_minute(series: Series, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_line_that_continues_is_written_once_a_minute(series: Series, capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure("info", "json")
     logger = logging.getLogger("aiokafka.client")
     for at in series.times:
