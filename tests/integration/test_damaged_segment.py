@@ -6,6 +6,8 @@ import json
 import re
 import struct
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -40,23 +42,30 @@ def command(site: Site, *arguments: str) -> Any:
     return CliRunner(env=environment).invoke(main, list(arguments))
 
 
-def test_a_damaged_segment_stops_its_partition_with_the_command_that_continues_behind_it(
-    make_site: MakeSite, tmp_path: Path
-) -> None:
-    with ApacheKafka(tmp_path / "kafka") as kafka:
+@contextmanager
+def damaged(make_site: MakeSite, folder: Path) -> Iterator[tuple[ApacheKafka, Site, Path, bytes]]:
+    """A broker with one damaged segment, a site, and the segment's path and undamaged bytes."""
+    with ApacheKafka(folder / "kafka") as kafka:
         site = make_site(Broker(kafka.address, apache=True), partitions=2)
-        stopped = Shard(site.logins, 1)
+        shard = Shard(site.logins, 1)
         now_ms = int(time.time() * 1000)
         for number in range(BATCHES):
             # Large enough for several entries of the index, one for each 4 KB.
             value = json.dumps({"time": now_ms, "user_id": f"user-{number}", "realm": "x" * 200, "padding": "y" * 600})
-            produce(kafka.address, stopped, batch(Written(value.encode(), b"k", (), now_ms)))
+            produce(kafka.address, shard, batch(Written(value.encode(), b"k", (), now_ms)))
         kafka.stop()
-        (segment,) = kafka.folder.glob(f"data/{stopped.topic}-1/*.log")
+        (segment,) = kafka.folder.glob(f"data/{shard.topic}-1/*.log")
         whole = segment.read_bytes()
         segment.write_bytes(with_length(whole, DAMAGED, 0))
         kafka.start()
+        yield kafka, site, segment, whole
 
+
+def test_a_damaged_segment_stops_its_partition_with_the_command_that_continues_behind_it(
+    make_site: MakeSite, tmp_path: Path
+) -> None:
+    with damaged(make_site, tmp_path) as (_, site, _, _):
+        stopped = Shard(site.logins, 1)
         worker = site.workers.start()
         # Long before AUTHTALLY_STUCK_AFTER_S, by which the worker would end.
         reason = worker.wait_until_troubled(f"positions reset {stopped.topic} 1 --to")
@@ -86,3 +95,18 @@ def test_a_damaged_segment_stops_its_partition_with_the_command_that_continues_b
         worker.wait_until_ready()
         assert worker.metric("authtally_partition_stopped", topic=stopped.topic, partition="1") == 0
         assert site.positions()[stopped] == BATCHES
+
+
+def test_a_partition_continues_by_itself_once_a_broker_can_read_it(make_site: MakeSite, tmp_path: Path) -> None:
+    with damaged(make_site, tmp_path) as (kafka, site, segment, whole):
+        stopped = Shard(site.logins, 1)
+        worker = site.workers.start()
+        worker.wait_until_troubled("(CORRUPT_MESSAGE)")
+        assert site.positions()[stopped] == DAMAGED
+        kafka.stop()
+        segment.write_bytes(whole)
+        kafka.start()
+        site.publisher.ends[stopped] = BATCHES
+        site.wait_until_counted()
+        assert worker.running
+        worker.wait_until_ready()
