@@ -1,4 +1,4 @@
-"""The server's first step: refuses requests that intermediaries may read differently, before any route sees them.
+"""The server's first steps, before routing. One refuses requests that intermediaries may read differently.
 
 Its answers never repeat what was sent: aiohttp's own contain the header that it could not parse.
 """
@@ -15,10 +15,10 @@ from api.http.response_headers import BASIC_HEADERS
 
 NOT_HTTP: Final = "The request is not valid HTTP."
 
-Check = Callable[[BaseRequest], web.Response | None]
-"""Returns the refusal of a request; None to serve it."""
+Step = Callable[[BaseRequest], web.Response | None]
+"""Returns the response of a request, a refusal or a ready answer; None to go on."""
 Transform = Callable[[BaseRequest], BaseRequest]
-"""Returns the request that is checked and served."""
+"""Returns the request that the steps and the application get."""
 Handler = Callable[[BaseRequest], Awaitable[web.StreamResponse]]
 
 
@@ -44,18 +44,18 @@ def refuse_ambiguous(request: BaseRequest) -> web.Response | None:
 
 
 class StrictRunner(web.AppRunner):
-    """Serves an application; every request must pass `checks` first, after `transform`."""
+    """Serves an application what none of `steps` answers. They get the request as `transform` returns it."""
 
     def __init__(
-        self, app: web.Application, checks: Sequence[Check], transform: Transform | None = None, **options: Any
+        self, app: web.Application, steps: Sequence[Step], transform: Transform | None = None, **options: Any
     ) -> None:
         super().__init__(app, **options)
-        self._checks = (refuse_ambiguous, *checks)
+        self._steps = (refuse_ambiguous, *steps)
         self._transform = transform
 
     async def _make_server(self) -> web.Server:
         made = await super()._make_server()
-        handler = _checked(made.request_handler, self._checks)
+        handler = _after(self._steps, made.request_handler)
         return _Server(
             handler,
             request_factory=_transformed(made.request_factory, self._transform),
@@ -70,19 +70,19 @@ def _transformed(make: Callable[..., BaseRequest], transform: Transform | None) 
     return make if transform is None else lambda *given: transform(make(*given))
 
 
-def _checked(handler: Handler, checks: Sequence[Check]) -> Handler:
+def _after(steps: Sequence[Step], handler: Handler) -> Handler:
     # No coroutine of its own, which would cost each cached answer one hundredth of its time.
     def handle(request: BaseRequest) -> Awaitable[web.StreamResponse]:
-        for check in checks:
-            refused = check(request)
-            if refused is not None:
-                return _refuse(refused)
+        for step in steps:
+            response = step(request)
+            if response is not None:
+                return _send(response)
         return handler(request)
 
     return handle
 
 
-async def _refuse(response: web.Response) -> web.StreamResponse:
+async def _send(response: web.Response) -> web.StreamResponse:
     return response
 
 

@@ -76,7 +76,7 @@ def test_a_damaged_segment_stops_its_partition_with_the_command_that_continues_b
         assert worker.running
         assert worker.metric("authtally_partition_stopped", topic=stopped.topic, partition="1") == 1
         site.publisher.publish(200, site.tokens)
-        site.wait_until_counted(but=[stopped])
+        site.wait_until_counted(without=[stopped])
         assert site.positions()[stopped] == DAMAGED
 
         with ApiProcess(auth="none", redis_url=site.workers.settings["redis_url"]) as api:
