@@ -94,7 +94,7 @@ class Series(NamedTuple):
 SERIES = [
     Series([0, 1, 2], {0: ""}, "repeats within a minute"),
     Series(
-        [0, 30, 61, 119, 122], {0: "", 61: " (3 such lines in 61 s)", 122: " (5 such lines in 122 s)"}, "it goes on"
+        [0, 30, 61, 119, 122], {0: "", 61: " (3 such lines in 61 s)", 122: " (5 such lines in 122 s)"}, "it continues"
     ),
     Series([0, 1, 61, 62], {0: "", 61: ""}, "a minute without one ends the series"),
     Series([100, 20, 21], {100: "", 20: ""}, "the clock is set back"),
