@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -66,6 +67,10 @@ def report(played: Played, seconds: float, console: Console, *, then_exit: bool)
         console.print(f"curl -s -H 'Authorization: Bearer {first.token}' '{first.url}{path}'")
     for path in (f"/v1/lifecycle?{ALL}&format=csv", "/v1/regions"):
         console.print(f"curl -s -H 'Authorization: Bearer {first.token}' '{first.url}{path}'")
+    console.print("\nOr use the commands, such as authtally report --region all, after the line of a region:\n")
+    for children, _ in played:
+        assert children.region is not None
+        console.print(f". {shlex.quote(str(children.settings_file))}   # {children.region.name}")
     console.print("\nCtrl-C stops the demo and removes its files.")
     console.print(f"\n  token      {first.token}")
     console.print(f"  dashboard  {first.url}/?{ALL}#token={quote(first.token)}")

@@ -222,6 +222,27 @@ async def test_arrow_keys_move_through_the_heat_map(shown: PageProbe) -> None:
     await expect(chart.locator(".readout")).to_contain_text("exact) were active 1 month later, in Oct 2026")
 
 
+async def test_a_tile_has_the_share_of_its_users(shown: PageProbe) -> None:
+    """Of the month's active users; for those who lapsed, of the users of the month before."""
+    await shown.view(f"/?{TAB}&range=month&by=month&compare=none")
+    of = lifecycles.kinds(Month(2026, 11).span, "month", {})
+    assert of.lapsed is not None
+    assert of.returning is not None
+    for kind, part, whole in (
+        ("new", of.new, of.active),
+        ("returning", of.returning, of.active),
+        ("reactivated", of.reactivated, of.active),
+        ("lapsed", of.lapsed, of.returning + of.lapsed),
+    ):
+        assert part is not None
+        text = narrow(await shown.page.locator(f"#figure-{kind} .detail").inner_text())
+        share, rest = text.split("% ")
+        assert float(share) == pytest.approx(100 * part / whole, abs=0.051)
+        assert rest == f"of {whole:,}"
+    legend = shown.chart("lifecycle").locator(".legend")
+    await expect(legend).to_contain_text("Reactivated: active before, but not in the month directly before.")
+
+
 async def test_a_limit_of_the_figures_is_in_words(shown: PageProbe) -> None:
     await shown.view(f"/?{TAB}&from=2025-10-01&to=2025-12-31&by=month")
     legend = shown.chart("lifecycle").locator(".legend")

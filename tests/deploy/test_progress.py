@@ -55,6 +55,14 @@ def test_without_an_end_there_is_no_time_left() -> None:
     assert lines.getvalue() == "publishing: 5,000 events, 500 events/s\n"
 
 
+def test_a_slow_job_has_a_rate_with_a_decimal() -> None:
+    lines, clock = io.StringIO(), Clock()
+    of = job(lines, clock, 14)
+    clock.now += 12.5
+    of.at(5)
+    assert lines.getvalue() == "publishing: 36%, 5 events, 0.4 events/s, 0:00:22 left\n"
+
+
 def test_a_stage_has_a_rate_of_its_own() -> None:
     lines, clock = io.StringIO(), Clock()
     running_job = job(lines, clock, 1000)

@@ -132,7 +132,8 @@ def m2m(answer: Answer) -> None:
         ((realm, client, *(cell(counts[name]) for name in columns)) for realm, client, counts in rows),
     )
     clients = answer["active_clients"]
-    echo(f"Active clients: {number(clients['value'])} ({error_of(clients)}).")
+    # Others than those of the table: a client is active by any event of the month.
+    echo(f"Clients with events of any kind in the month: {number(clients['value'])} ({error_of(clients)}).")
     _left_out(answer)
 
 

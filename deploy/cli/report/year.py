@@ -15,6 +15,7 @@ from api.dialects.own.parameters import EARLIEST, LATEST
 from deploy.cli.json_output import print_json
 from deploy.cli.operations import show_table
 from deploy.cli.report import Api, WrongQuestionError, ask
+from deploy.cli.report.tables import MEASURES as TITLES
 from deploy.cli.report.tables import cell, error_of, head, number, remark
 from deploy.cli.report.year_page import page
 from deploy.cli.terminal import echo
@@ -26,7 +27,7 @@ REALMS: Final = 20
 MOST_REALMS: Final = 1_000
 """Each realm is a question of its own about the days."""
 FILTERS: Final = ("realm", "client_id", "node", "region")
-MEASURES: Final = ("logins", "failed_logins", "signups", "tokens")
+MEASURES: Final = tuple(TITLES)
 
 Answer = Mapping[str, Any]
 
@@ -217,7 +218,7 @@ def _show(found: Year) -> None:
     document = msgspec.to_builtins(found)
     head(f"{found.first:%Y-%m} to {found.last:%Y-%m} ({found.timezone})", document)
     show_table(
-        ("month", "users", "error", *(name.replace("_", " ") for name in MEASURES), ""),
+        ("month", "users", "error", *TITLES.values(), ""),
         (
             (
                 row["month"],

@@ -83,11 +83,23 @@ def test_two_regions_run_until_they_are_stopped(places: dict[str, str]) -> None:
     demo = RunningDemo(places, "--regions", port=free_neighbours())
     for name, port in (("eu", demo.port), ("us", demo.port + 1)):
         assert f"  {name}  http://127.0.0.1:{port}  " in demo.text
-    assert len(demo.text.splitlines()) <= 25
+    assert len(demo.text.splitlines()) <= 30
     grouped = re.search(r"^curl .*group_by=region.*$", demo.text, re.MULTILINE)
     assert grouped is not None
     answer = subprocess.run(shlex.split(grouped[0]), capture_output=True, text=True, timeout=10, check=True)
     assert {row.split(",")[3] for row in answer.stdout.splitlines()[1:]} == {"eu", "us"}
+    for name in ("eu", "us"):
+        line = re.search(rf"^\. (.*)   # {name}$", demo.text, re.MULTILINE)
+        assert line is not None
+        shown = subprocess.run(
+            ("sh", "-c", f". {line[1]} && echo $AUTHTALLY_REGION && authtally report active-users --group-by region"),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        ).stdout.split("\n", 1)
+        assert shown[0] == name
+        assert {row.split()[1] for row in shown[1].splitlines() if row.endswith("exact")} == {"eu", "us"}
 
     demo.process.send_signal(signal.SIGTERM)
 
