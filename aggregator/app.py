@@ -22,6 +22,7 @@ from aggregator.counting import RangeCounter
 from aggregator.health import Health
 from aggregator.kafka.consumer_thread import ConsumerThread
 from aggregator.kafka.dead_letters import DeadLetters
+from aggregator.kafka.probe import PartitionProbe
 from aggregator.kafka.ranges import Range
 from aggregator.kafka.tokens import KafkaTokenProvider
 from aggregator.kafka.transport import FETCH_BYTES_PER_PARTITION, Schema, Transport
@@ -73,6 +74,7 @@ class Worker:
             self.counting,
             self.assignment,
             self.clocks,
+            PartitionProbe(settings),
             lambda: bool(self._external_problems()),
             settings.stuck_after_s,
         )

@@ -19,6 +19,7 @@ from aggregator import metrics
 from aggregator.assignment import Assignment
 from aggregator.clocks import StoreClocks
 from aggregator.counting import RangeCounter
+from aggregator.kafka.probe import PartitionProbe
 from aggregator.kafka.ranges import LogBounds
 from aggregator.kafka.transport import Consumer
 from aggregator.ledger.ledger import Ledger
@@ -29,6 +30,8 @@ from schemas.ledger.keys import Shard
 log = structlog.get_logger(__name__)
 
 INTERVAL_S: Final = 3.0
+MAX_REASON: Final = 1000
+"""Characters of a stop's reason in the ledger; exports to other regions take little more."""
 
 
 class StuckError(Exception):
@@ -44,6 +47,7 @@ class Progress:
         counting: RangeCounter,
         assignment: Assignment,
         clocks: StoreClocks,
+        probe: PartitionProbe,
         is_blocked: Callable[[], bool],
         stuck_after_s: float,
         clock: Callable[[], float] = time.monotonic,
@@ -53,6 +57,7 @@ class Progress:
         self._counting = counting
         self._assignment = assignment
         self._clocks = clocks
+        self._probe = probe
         self._is_blocked = is_blocked
         self._stuck_after_s = stuck_after_s
         self._clock = clock
@@ -113,21 +118,27 @@ class Progress:
             {
                 fields.END: fields.observation(end, now_ms),
                 fields.STABLE_END: fields.observation(bounds.end, now_ms),
+                fields.STOPPED: self._assignment.stopped.get(shard, "")[:MAX_REASON],
             },
         )
-        self._check_stuck(shard, position, stable_lag)
+        still_s = self._check_stuck(shard, position, stable_lag)
+        await self._probe.check(consumer, shard, position, bounds.end, still_s)
 
-    def _check_stuck(self, shard: Shard, position: int, backlog: int) -> None:
+    def _check_stuck(self, shard: Shard, position: int, backlog: int) -> float:
+        """The seconds for which the position has not moved without a known reason. Raises StuckError."""
         last_position, since = self._last_moves.get(shard, (None, 0.0))
         now = self._clock()
         if position != last_position or not backlog or shard in self._assignment.stopped or self._is_blocked():
             self._last_moves[shard] = (position, now)
-        elif now - since > self._stuck_after_s:
+            return 0.0
+        if now - since > self._stuck_after_s:
             raise StuckError(
                 f"{shard.tag} has been at {position} for {now - since:.0f} s with {backlog} records to read"
             )
+        return now - since
 
     def _forget(self, shard: Shard) -> None:
         del self._last_moves[shard]
         self._counting.leave(shard)
+        self._probe.forget(shard)
         metrics.remove_shard(shard)

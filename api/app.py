@@ -28,6 +28,7 @@ from api.dashboard.routes import Dashboard
 from api.dialects import auth0, gluu, janssen, own
 from api.dialects.linotp import Reporting
 from api.endpoint import Services
+from api.http import client_address
 from api.http.cors import Cors
 from api.http.expect import with_expect_handler
 from api.http.response_headers import add_headers
@@ -127,6 +128,7 @@ def build_runner(app: web.Application, idle_s: float = KEEPALIVE_S) -> web.AppRu
     return StrictRunner(
         app,
         steps,
+        client_address.transform(settings.trusted_proxies),
         access_log=None,
         keepalive_timeout=idle_s,
         max_line_size=MAX_HEAD_BYTES,

@@ -19,6 +19,7 @@ from api.cache.cache import Cache, Figures, ResponseBody
 from api.cache.ready_answers import ReadyAnswer, ReadyAnswers, is_current
 from api.cache.responses import entry_response, not_modified
 from api.http.bounded_read import TooLongError, read_at_most
+from api.http.client_address import caller_of
 from api.http.errors import (
     ApiError,
     BadRequestError,
@@ -256,7 +257,7 @@ class Endpoint:
                 authorization, self._dialect.scope, request.remote
             )
         except ApiError:
-            await self._take_request(f"address {request.remote}", headers)
+            await self._take_request(f"address {caller_of(request)}", headers)
             raise
         await self._take_request(f"subject {principal.subject}", headers)
         return principal, expires_at

@@ -111,6 +111,12 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
             self._next_starts.pop(shard, None)
             self.seeks.pop(shard, None)
 
+    async def set_unreadable_on_thread(self, shard: Shard, unreadable: batches.Unreadable | None) -> None:
+        if unreadable is None:
+            self._unreadable.pop(shard, None)
+        else:
+            self._unreadable[shard] = unreadable
+
     async def commit_on_thread(self, offsets: Mapping[Shard, int]) -> bool:
         """Commit. A failure is only logged: the timer commits again, and only lag monitors read these offsets."""
         ours = {_aiokafka(shard): offset for shard, offset in offsets.items() if shard in self.assignment()}

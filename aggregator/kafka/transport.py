@@ -17,6 +17,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
+from aggregator.kafka.batches import Unreadable
 from aggregator.kafka.consumer_thread import ConsumerThread
 from aggregator.kafka.ranges import LogBounds, Range
 from schemas.ledger.keys import Shard
@@ -117,6 +118,10 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
     async def bounds(self, shards: Iterable[Shard]) -> dict[Shard, LogBounds]:
         """The log bounds of partitions. Raises KafkaError."""
         return cast(dict[Shard, LogBounds], await self._thread.call_thread(self._thread.bounds_on_thread, list(shards)))
+
+    async def set_unreadable(self, shard: Shard, unreadable: Unreadable | None) -> None:
+        """Make `bounds` say that a position cannot be read, until the next seek; None takes it back."""
+        await self._thread.call_thread(self._thread.set_unreadable_on_thread, shard, unreadable)
 
     def is_current(self, range_: Range) -> bool:
         """Whether there was no seek after this range was handed out."""

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import ipaddress
 from collections.abc import Awaitable, Callable
 from typing import Final
 
 from api.auth.principal import Principal
 from api.auth.rate_limit import RateLimit
+from api.http.client_address import network_of
 from api.http.errors import UnavailableError
 from schemas.time.clock import Clock
 
@@ -99,14 +99,3 @@ class _Remembered:
 
     def remove(self, digest: bytes) -> None:
         self._until.pop(digest, None)
-
-
-def network_of(address: str) -> str:
-    """The address, or the /64 network of an IPv6 address: a host chooses freely inside it."""
-    try:
-        parsed = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return address
-    if parsed.version == 6 and parsed.ipv4_mapped is None:
-        return str(ipaddress.ip_network((parsed, 64), strict=False))
-    return str(getattr(parsed, "ipv4_mapped", None) or parsed)

@@ -16,6 +16,7 @@ from api.dialects.own import READ, rendering
 from api.dialects.own.parameters import Parameters
 from api.dialects.own.today import PATH
 from api.endpoint import Boundary, Headers, Services, error_headers, parse_parameters, read_query
+from api.http.client_address import caller_of
 from api.http.errors import ApiError, ErrorBody, TooManyRequestsError
 from api.http.request_id import REQUEST_ID, bind_request_id
 from api.metrics import LIVE_LISTENERS
@@ -99,7 +100,7 @@ class Live:
 
     def _owner(self, principal: Principal, request: web.Request) -> tuple[str, ...]:
         # With AUTH=none all callers are one subject, so the address decides.
-        return (request.remote or "",) if self._access.open else principal.owner
+        return (caller_of(request),) if self._access.open else principal.owner
 
     @contextmanager
     def _counted(self, owner: tuple[str, ...]) -> Iterator[None]:

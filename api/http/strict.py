@@ -17,6 +17,8 @@ NOT_HTTP: Final = "The request is not valid HTTP."
 
 Step = Callable[[BaseRequest], web.Response | None]
 """Returns the response of a request, a refusal or a ready answer; None to go on."""
+Transform = Callable[[BaseRequest], BaseRequest]
+"""Returns the request that the steps and the application get."""
 Handler = Callable[[BaseRequest], Awaitable[web.StreamResponse]]
 
 
@@ -42,22 +44,30 @@ def refuse_ambiguous(request: BaseRequest) -> web.Response | None:
 
 
 class StrictRunner(web.AppRunner):
-    """Serves an application what none of `steps` answers."""
+    """Serves an application what none of `steps` answers. They get the request as `transform` returns it."""
 
-    def __init__(self, app: web.Application, steps: Sequence[Step], **options: Any) -> None:
+    def __init__(
+        self, app: web.Application, steps: Sequence[Step], transform: Transform | None = None, **options: Any
+    ) -> None:
         super().__init__(app, **options)
         self._steps = (refuse_ambiguous, *steps)
+        self._transform = transform
 
     async def _make_server(self) -> web.Server:
         made = await super()._make_server()
         handler = _after(self._steps, made.request_handler)
         return _Server(
             handler,
-            request_factory=made.request_factory,
+            request_factory=_transformed(made.request_factory, self._transform),
             handler_cancellation=made.handler_cancellation,
             loop=made._loop,
             **made._kwargs,
         )
+
+
+def _transformed(make: Callable[..., BaseRequest], transform: Transform | None) -> Callable[..., BaseRequest]:
+    # In the factory, so that aiohttp itself holds the transformed request and no other.
+    return make if transform is None else lambda *given: transform(make(*given))
 
 
 def _after(steps: Sequence[Step], handler: Handler) -> Handler:

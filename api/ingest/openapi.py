@@ -10,9 +10,11 @@ from api.http.problem import PROBLEM_JSON
 from api.ingest.errors import ElementWarning, Rejection
 from api.ingest.routes import CLOUD_EVENTS_MEDIA, EVENTS, NATIVE_MEDIA, WEBHOOKS
 from api.ingest.routes import PATHS as ROUTES
-from api.ingest.senders import SCOPE, SECRET_HEADER
+from api.ingest.senders import SCOPE
 from api.ingest.signatures import BodyHashJwt, HmacSha256
+from api.settings.settings import SECRET_HEADER
 from schemas.events import Event
+from schemas.prefix import PREFIX
 
 JsonSchema = dict[str, Any]
 Count = Annotated[int, Meta(ge=0)]
@@ -148,14 +150,16 @@ def _webhook(name: str) -> JsonSchema:
     return _post(
         f"ingest_{name}",
         f"The webhook of {name}, in its own format",
-        f"Needs the webhook's secret in Authorization or {SECRET_HEADER}{signed}, or a token with {SCOPE}.",
-        [{"bearer": []}, {"webhookSecret": []}, *([{_signature(name): []}] if signed else [])],
+        f"Needs the webhook's secret in Authorization (Bearer, Basic or alone) or in {SECRET_HEADER}, the header of "
+        f"{PREFIX}INGEST_SECRET_HEADER{signed}, or a token with {SCOPE}.",
+        [{"bearer": []}, {"webhookSecret": []}, {"webhookBasic": []}, *([{_signature(name): []}] if signed else [])],
         _one_or_many({"type": "object"}),
     )
 
 
 SECURITY_SCHEMES: Final[JsonSchema] = {
     "webhookSecret": {"type": "apiKey", "in": "header", "name": SECRET_HEADER},
+    "webhookBasic": {"type": "http", "scheme": "basic", "description": "Any user; the password is the secret."},
     **{
         _signature(name): {"type": "apiKey", "in": "header", "name": header, "description": "The body's signature."}
         for name, header in SIGNATURES.items()

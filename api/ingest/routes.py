@@ -71,7 +71,12 @@ class Ingest:
 
     def routes(self) -> list[web.RouteDef]:
         settings = self._settings
-        sender_auth = partial(SenderAuth, access=self._services.access, open_to_all=settings.auth_none_writes)
+        sender_auth = partial(
+            SenderAuth,
+            access=self._services.access,
+            open_to_all=settings.auth_none_writes,
+            secret_header=settings.ingest_secret_header,
+        )
         secret_of = {
             "keycloak": settings.ingest_keycloak_secret,
             "auth0": settings.ingest_auth0_secret,
@@ -80,11 +85,9 @@ class Ingest:
         routes = [web.post(PATHS[EVENTS], self._handler(EVENTS, sender_auth(EVENTS, None), adapter_for))]
         for name, adapter in WEBHOOKS.items():
             senders = sender_auth(name, secret_of[name], signature=self._signature_of(name, secret_of[name]))
-            routes.append(
-                web.post(
-                    PATHS[name], self._handler(name, senders, _always(adapter_named(adapter, settings.realm_names)))
-                )
-            )
+            handler = self._handler(name, senders, _always(adapter_named(adapter, settings.realm_names)))
+            # Some listeners take a base URL and append a slash.
+            routes += [web.post(PATHS[name] + slash, handler) for slash in ("", "/")]
         return routes
 
     def _signature_of(self, name: str, secret: SecretStr) -> Signature | None:

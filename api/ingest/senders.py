@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from collections.abc import Iterator
 from typing import Final
 
 from aiohttp import hdrs, web
 from pydantic import SecretStr
 
 from api.auth.access import ANYBODY, MAX_HEADER_BYTES, Access
+from api.auth.basic import basic_credentials
 from api.auth.principal import Principal
+from api.http.client_address import caller_of
 from api.http.errors import ForbiddenError, UnauthorizedError
 from api.ingest.signatures import MAX_SIGNATURE_BYTES, Signature
 from api.metrics import ACCESS_REFUSALS
 from schemas.prefix import PREFIX
 
 SCOPE: Final = "events:write"
-SECRET_HEADER: Final = "X-Webhook-Secret"  # noqa: S105
 
 
 class SenderAuth:
@@ -31,14 +33,16 @@ class SenderAuth:
         *,
         open_to_all: bool,
         signature: Signature | None = None,
+        secret_header: str = "",
     ) -> None:
-        """`open_to_all`: whether AUTH=none lets everybody send."""
+        """`open_to_all`: whether AUTH=none lets everybody send. `secret_header` may have the secret, as it is."""
         self._webhook = Principal(f"webhook {source}", frozenset({SCOPE}))
         text = "" if secret is None else secret.get_secret_value()
         self._digest = _digest(text) if text else None
         self._access = access
         self._open_to_all = open_to_all
         self._signature = signature
+        self._secret_header = secret_header
 
     async def authenticate(self, request: web.Request) -> Principal | None:
         """None if the signature of the body must decide.
@@ -47,7 +51,7 @@ class SenderAuth:
         """
         authorization = request.headers.get(hdrs.AUTHORIZATION)
         if self._digest is not None:
-            for candidate in (request.headers.get(SECRET_HEADER), authorization, _credentials(authorization)):
+            for candidate in (request.headers.get(self._secret_header), *_credentials(authorization)):
                 if candidate is not None and len(candidate) <= MAX_HEADER_BYTES and self._is_secret(candidate):
                     return self._webhook
         signed = self._signature is not None and self._signature.header in request.headers
@@ -83,16 +87,23 @@ class SenderAuth:
         """
         if principal is None:
             return "unverified"
-        return f"address {request.remote}" if principal.subject == ANYBODY else f"subject {principal.subject}"
+        return f"address {caller_of(request)}" if principal.subject == ANYBODY else f"subject {principal.subject}"
 
     def _is_secret(self, candidate: str) -> bool:
         # Digests: the comparison's duration reveals neither the secret's length nor a correct prefix.
         return self._digest is not None and hmac.compare_digest(_digest(candidate), self._digest)
 
 
-def _credentials(authorization: str | None) -> str | None:
-    scheme, _, credentials = (authorization or "").partition(" ")
-    return credentials.strip() if scheme.lower() == "bearer" else None
+def _credentials(authorization: str | None) -> Iterator[str]:
+    """What may be the secret: the whole header, a bearer's token, the password of Basic with any user."""
+    if authorization is None:
+        return
+    yield authorization
+    scheme, _, token = authorization.partition(" ")
+    if scheme.lower() == "bearer":
+        yield token.strip()
+    elif (basic := basic_credentials(authorization)) is not None:
+        yield basic.password
 
 
 def _digest(text: str) -> bytes:

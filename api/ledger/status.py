@@ -86,6 +86,11 @@ class ShardStatus(NamedTuple):
         return self.observation(fields.END)
 
     @property
+    def stopped(self) -> str | None:
+        """Why a worker does not read the partition; None if it does."""
+        return self.observed.get(fields.STOPPED) or None
+
+    @property
     def refused(self) -> Observation | None:
         """Number of refused scripts (the position was not the range's start), and the time of the last one."""
         if fields.REFUSED not in self.observed:

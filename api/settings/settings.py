@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self, TypeVar
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationInfo, model_validator
 
 from api.settings import quotas, reporting_policy, token_file
 from api.settings.origin import origin_of
@@ -35,6 +36,11 @@ REQUIRED_BY_METHOD: Final = {
 
 MIN_SECRET_CHARS: Final = 16
 """Minimum length of a webhook's secret: anyone on the network can guess."""
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+SECRET_HEADER: Final = "X-Webhook-Secret"  # noqa: S105
+"""The default header of a webhook's secret."""
 
 T = TypeVar("T", str, SecretStr, Path | None, tuple[str, ...])
 
@@ -122,6 +128,21 @@ def _has_issuer(client_id: str, info: ValidationInfo) -> str:
     return client_id
 
 
+def _header_name(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9-]{1,64}", name):
+        raise ValueError(f"{name!r} is not the name of a header; allowed: 1 to 64 of A-Z a-z 0-9 -")
+    return name
+
+
+def _network(text: object) -> object:
+    if not isinstance(text, str):
+        return text
+    try:
+        return ipaddress.ip_network(text)
+    except ValueError as error:
+        raise ValueError(f"{text!r} is not an address or a network such as 10.0.3.0/24") from error
+
+
 def _origins(origins: tuple[str, ...]) -> tuple[str, ...]:
     for origin in origins:
         if origin != origin_of(origin):
@@ -148,6 +169,12 @@ class ApiSettings(KafkaSettings):
     api_host: str = Field("127.0.0.1", description="Address on which the api listens.")
     api_port: int = Field(8080, ge=0, le=65_535, description="Port on which the api listens; 0 means a free port.")
 
+    trusted_proxies: Listed[Annotated[Network, BeforeValidator(_network)]] = Field(
+        (),
+        description="Networks of the proxies before the api, whose X-Forwarded-For and X-Forwarded-Proto it believes; "
+        "empty: these headers are ignored.",
+        examples=["127.0.0.1,10.0.3.0/24"],
+    )
     cors_origins: Annotated[Listed[str], AfterValidator(_cors_origins)] = Field(
         (),
         description="Origins whose pages may call the api from a browser (https://app.example.com), or * for all; "
@@ -357,6 +384,11 @@ class ApiSettings(KafkaSettings):
             "Secret of the webhook /v1/ingest/keycloak, sent or used to sign; "
             "empty: only tokens with scope events:write."
         ),
+    )
+    ingest_secret_header: Annotated[str, AfterValidator(_header_name)] = Field(
+        SECRET_HEADER,
+        description="Header in which a webhook may send its secret as it is, beside Authorization.",
+        examples=["X-API-Key"],
     )
     ingest_auth0_secret: Secret = Field(
         SecretStr(""), description="Secret of the webhook /v1/ingest/auth0; empty: only tokens with scope events:write."

@@ -3,55 +3,25 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final
 
 import click
 
-from aggregator.ledger.ledger import Ledger
-from aggregator.ledger.store import Client
 from aggregator.settings import WorkerSettings
 from deploy.cli import audit
+from deploy.cli.imported_months import Held, Outcome, parts_of, read_held, replace_months
 from deploy.cli.json_output import print_json
-from deploy.cli.operations import shards_held, show_table, with_ledger
+from deploy.cli.operations import show_table, with_ledger
 from deploy.cli.past_months import LOGINS, MAX_BYTES, PastError, PastMonth, month_of, read
 from deploy.cli.terminal import echo
-from schemas.ledger import fields, keys
-from schemas.ledger.keys import ShardKeys
+from schemas.ledger import fields
 from schemas.ledger.periods import Month
 
 STDIN: Final = "-"
 MAX_SOURCE: Final = 256
-
-REPLACE: Final = """
-local wanted, stale, there = {}, {}, {}
-for i = 3, 2 + tonumber(ARGV[2]) do wanted[ARGV[i]] = true end
-for _, field in ipairs(redis.call('HKEYS', KEYS[1])) do
-  local month = string.match(field, '^[^/]*')
-  if wanted[month] then
-    stale[#stale + 1] = field
-    if wanted[month] ~= 'seen' then wanted[month] = 'seen'; there[#there + 1] = month end
-  end
-end
-if ARGV[1] == '0' and #there > 0 then return there end
-for i = 1, #stale, 1000 do redis.call('HDEL', KEYS[1], unpack(stale, i, math.min(i + 999, #stale))) end
-for i = 3 + tonumber(ARGV[2]), #ARGV, 1000 do redis.call('HSET', KEYS[1], unpack(ARGV, i, math.min(i + 999, #ARGV))) end
-return there
-"""
-"""Replaces months in one step. Without permission to replace, an existing month keeps everything unchanged.
-
-ARGV: `1` to replace or `0`; number of months; the months; fields and values. Returns the months that existed.
-"""
-
-
-class Held(NamedTuple):
-    """The months in the ledger: imported ones with their fields, and counted ones."""
-
-    imported: dict[Month, dict[tuple[str, ...], str]]
-    counted: frozenset[Month]
 
 
 def import_months(
@@ -88,10 +58,7 @@ def import_months(
     clash = sorted({month for month, _ in refusals})
     refused = bool(clash)
     if not refused and not dry_run:
-        there = _replace(settings, months, source, replace=replace)
-        if there and not replace:
-            message = f"{', '.join(sorted(there))}: another run imported it meanwhile; nothing was changed"
-            raise click.ClickException(message)
+        _check_outcome(_write(settings, months, source, replace=replace, instead=instead), replace=replace)
         named = {"months": [month.key for month in remarks], "source": source, "replace": replace}
         audit.record(settings, "import-stat", named, len(months))
     if as_json:
@@ -121,7 +88,7 @@ def remove(settings: WorkerSettings, texts: Sequence[str], *, dry_run: bool, as_
     there = _held(settings, ()).imported
     gone = sorted({month.key for month in months if month in there})
     if not dry_run and gone:
-        gone = sorted(_replace(settings, (), "", replace=True, remove=months))
+        gone = sorted(_remove(settings, months).imported)
         audit.record(settings, "import-stat --remove", {"months": gone}, len(gone))
     missing = sorted({month.key for month in months} - set(gone))
     if as_json:
@@ -180,43 +147,37 @@ def _text_of(file: str) -> bytes:
 
 
 def _held(settings: WorkerSettings, counted: Iterable[Month] | None) -> Held:
-    """All imported months, and the months of `counted` (None: of the imported ones) that the ledger counted itself."""
-
-    async def ask(_ledger: Ledger, client: Client) -> Held:
-        imported: dict[Month, dict[tuple[str, ...], str]] = {}
-        found = await cast(Any, client.hgetall(keys.imported(settings.key_prefix)))
-        for field, value in found.items():
-            month, *names = fields.split(field)
-            imported.setdefault(month_of(month), {})[tuple(names)] = value
-        asked = sorted(set(imported if counted is None else counted))
-        own: set[Month] = set()
-        for shard in await shards_held(client, settings) if asked else ():
-            index = ShardKeys(settings.key_prefix, shard).index
-            scores = await client.zmscore(index, [month.key for month in asked])
-            # The score is the period's expiry. After it the keys are gone, though the index may still name the period.
-            own |= {month for month, at in zip(asked, scores, strict=True) if at is not None and at > time.time()}
-        return Held(imported, frozenset(own))
-
-    return with_ledger(settings, ask)
+    return with_ledger(settings, lambda _ledger, client: read_held(client, settings, counted))
 
 
-def _replace(
-    settings: WorkerSettings, months: Sequence[PastMonth], source: str, *, replace: bool, remove: Sequence[Month] = ()
-) -> list[str]:
-    named = [*(row.month.key for row in months), *(month.key for month in remove)]
-    written: list[str] = []
-    for row in months:
-        month = row.month.key
-        written += [fields.imported(month, fields.ACTIVE), str(row.active)]
-        written += [fields.imported(month, fields.SOURCE), source]
-        for names, count in row.counts.items():
-            written += [fields.imported(month, *names), str(count)]
+def _write(
+    settings: WorkerSettings, months: Sequence[PastMonth], source: str, *, replace: bool, instead: bool
+) -> Outcome:
+    figures = {row.month: parts_of(row, source) for row in months}
+    return with_ledger(
+        settings,
+        lambda _ledger, client: replace_months(client, settings, figures, replace=replace, instead=instead),
+    )
 
-    async def write(_ledger: Ledger, client: Client) -> list[str]:
-        arguments = ["1" if replace else "0", str(len(named)), *named, *written]
-        return list(await cast(Any, client.eval(REPLACE, 1, keys.imported(settings.key_prefix), *arguments)))
 
-    return with_ledger(settings, write)
+def _remove(settings: WorkerSettings, months: Sequence[Month]) -> Outcome:
+    return with_ledger(
+        settings,
+        lambda _ledger, client: replace_months(client, settings, {}, remove=months, replace=True, instead=True),
+    )
+
+
+def _check_outcome(outcome: Outcome, *, replace: bool) -> None:
+    """Raises click.ClickException if the ledger changed since it was read, so that nothing was written."""
+    if outcome.counted:
+        raise click.ClickException(
+            f"{', '.join(outcome.counted)}: a worker counted events of it meanwhile; nothing was changed. "
+            "Use --instead to import anyway"
+        )
+    if outcome.imported and not replace:
+        raise click.ClickException(
+            f"{', '.join(sorted(outcome.imported))}: another run imported it meanwhile; nothing was changed"
+        )
 
 
 def _needed(refusals: Sequence[tuple[str, str]]) -> str:

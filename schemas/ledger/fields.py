@@ -211,7 +211,9 @@ def excess(name: str) -> str:
     return _join(EXCESS, name)
 
 
-# observed: REFUSED is the number of refused scripts; the other fields are "<number> <Unix ms>".
+# observed: REFUSED is the number of refused scripts, STOPPED a text; the other fields are "<number> <Unix ms>".
+STOPPED: Final = "stopped"
+"""In observed: why the worker that has the partition does not read it; empty if it does."""
 REFUSED: Final = "refused"
 REFUSED_MS: Final = "refused_ms"
 """In observed: time of the last refused script."""

@@ -11,7 +11,7 @@
 | meta | hash | forever | format, topic id, fingerprint of the hash key, settings that change what is counted |
 | position | string | forever | the next offset to apply |
 | progress | hash | forever | counts of consumed events by result; lost offsets; first and last event time |
-| observed | hash | forever | log end and refused scripts, each with its time; written outside the script |
+| observed | hash | forever | log end, refused scripts, why a partition is stopped; written outside the script |
 | labels | set | forever | known labels: `realm/name`, `client/realm/name`, `reason/realm/word`, `all/reason/word` |
 | shares | hash | forever | clients and words of a realm (`client/realm`), events refused (`refused/client/realm`) |
 | changes | hash | as the index | random tokens: of a period's last change, of all periods (`epoch`); not restored |

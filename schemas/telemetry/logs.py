@@ -13,11 +13,13 @@ from typing import Any, Final, Literal
 import structlog
 from opentelemetry import trace
 
+from schemas.telemetry.repeats import RepeatFilter
+
 TRACEBACK: Final = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
 """Without the local variables of each frame, which may contain tokens, users and keys."""
 
 NOISY_LOGGERS: Final = ("aiokafka",)
-"""Libraries whose debug lines contain record values, and so user ids."""
+"""Libraries whose debug lines contain record values, and so user ids, and whose equal lines are limited."""
 
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
@@ -51,6 +53,7 @@ def configure(level: Literal["debug", "info", "warning", "error"], log_format: L
         ]
     )
     handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(RepeatFilter(NOISY_LOGGERS))
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
-from collections.abc import AsyncIterator, Mapping, Sequence
+import ssl
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,10 +16,12 @@ from aiohttp import web
 from api.app import build_app, build_runner
 from api.dialects import auth0, gluu, janssen
 from api.settings.settings import ApiSettings
-from deploy.demo.servers import ServerProcess
-from deploy.demo.servers.process import HOST, accepts
+from deploy.demo.servers.process import HOST
 from tests.api.ledger_writer import LedgerWriter, open_ledger
 from tests.api.sources import by_file, listed
+from tests.certificates import Authority
+from tests.deploy.proxy_servers import CaddyServer, NginxServer
+from tests.deploy.tls_front import CaddyFront, NginxFront, TlsFront
 
 PROXY: Final = Path(__file__).parents[2] / "deploy" / "proxy"
 API: Final = "127.0.0.1:8080"
@@ -59,24 +60,10 @@ THEIRS: Final = (
 )
 
 
-TEMPORARY: Final = "".join(
-    f"{name}_temp_path temporary;\n" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-)
-"""Folders of nginx below its own, since the system's are root's."""
-
-
-def program(name: str) -> str:
-    found = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin")
-    if found is None:
-        pytest.skip(f"no `{name}` on PATH")
-    return found
-
-
-class Proxy(ServerProcess):
-    """Stands before both: the snippets as they are, but for where the api listens."""
+class Snippets:
+    """Stands before both: the snippets as they are, except for the api's address."""
 
     def __init__(self, api: str, auth_server: str) -> None:
-        self._program = program(self.name)
         super().__init__()
         self._api = api
         self._auth_server = auth_server
@@ -84,50 +71,29 @@ class Proxy(ServerProcess):
     def snippet(self, path: str) -> str:
         return (PROXY / path).read_text(encoding="utf-8").replace(API, self._api)
 
-    def answers(self) -> bool:
-        return accepts(self.port)
 
-
-class Nginx(Proxy):
-    name = "nginx"
-
-    def prepare(self) -> None:
+class Nginx(Snippets, NginxServer):
+    def configuration(self) -> str:
         (self.folder / "snippets").mkdir()
         for path in (PROXY / "nginx").iterdir():
             (self.folder / "snippets" / path.name).write_text(self.snippet(f"nginx/{path.name}"))
         # Locations of the auth server that would take the routes if they could.
-        (self.folder / "nginx.conf").write_text(
-            f"""
-            daemon off; master_process off; pid nginx.pid; error_log stderr;
-            events {{}}
-            http {{
-                access_log off; {TEMPORARY}
-                include snippets/authtally-upstream.conf;
-                server {{
-                    listen {self.address};
-                    location ^~ /jans-auth/ {{ proxy_pass http://{self._auth_server}; }}
-                    location ~ ^/(oxauth|api|reporting) {{ proxy_pass http://{self._auth_server}; }}
-                    location / {{ proxy_pass http://{self._auth_server}; }}
-                    include snippets/authtally-routes.conf;
-                }}
+        return f"""
+            include snippets/authtally-upstream.conf;
+            server {{
+                listen {self.address};
+                location ^~ /jans-auth/ {{ proxy_pass http://{self._auth_server}; }}
+                location ~ ^/(oxauth|api|reporting) {{ proxy_pass http://{self._auth_server}; }}
+                location / {{ proxy_pass http://{self._auth_server}; }}
+                include snippets/authtally-routes.conf;
             }}
-            """
-        )
-
-    def command(self) -> Sequence[str | Path]:
-        return (self._program, "-p", self.folder, "-c", "nginx.conf", "-e", "stderr")
+        """
 
 
-class Caddy(Proxy):
-    name = "caddy"
-
-    def prepare(self) -> None:
+class Caddy(Snippets, CaddyServer):
+    def configuration(self) -> str:
         (self.folder / "authtally.caddy").write_text(self.snippet("caddy/authtally.caddy"))
-        (self.folder / "Caddyfile").write_text(
-            f"""
-            {{
-                admin off
-            }}
+        return f"""
             import authtally.caddy
             http://{self.address} {{
                 bind {HOST}
@@ -137,11 +103,10 @@ class Caddy(Proxy):
                 reverse_proxy {self._auth_server}
                 import authtally
             }}
-            """
-        )
+        """
 
-    def command(self) -> Sequence[str | Path]:
-        return (self._program, "run", "--config", "Caddyfile", "--adapter", "caddyfile")
+
+Proxy = Nginx | Caddy
 
 
 async def listen(runner: web.AppRunner) -> str:
@@ -248,6 +213,61 @@ async def test_the_api_answers_behind_it(
                 async with session.get(path) as response:
                     assert response.status == 401
                     assert (await response.json())["error"] == "access_denied"
+    finally:
+        await runner.cleanup()
+
+
+LIMITED: Final = "/api/v2/stats/daily"
+"""A route with a limit by address for callers without a token."""
+
+
+@both
+@pytest.mark.parametrize("trusted", ["127.0.0.1", ""])
+async def test_callers_share_no_allowance_if_the_proxy_is_trusted(
+    proxy: type[Proxy], trusted: str, auth_server: Recorder, redis_url: str, tmp_path: Path
+) -> None:
+    limit = {"auth0_rate_limit": 2, "auth0_rate_per_s": 0.01, "trusted_proxies": trusted}
+    settings: dict[str, Any] = {"redis_url": redis_url} | by_file(tmp_path, listed("good")) | limit
+    runner = build_runner(build_app(ApiSettings(**settings)))
+    try:
+        with proxy(await listen(runner), await listen(auth_server.runner)) as server:
+
+            async def ask(address: str, forwarded: str | None = None) -> int:
+                headers = {} if forwarded is None else {"X-Forwarded-For": forwarded}
+                connector = aiohttp.TCPConnector(local_addr=(address, 0))
+                async with (
+                    aiohttp.ClientSession(f"http://{server.address}", connector=connector) as session,
+                    session.get(LIMITED, headers=headers) as response,
+                ):
+                    return response.status
+
+            assert [await ask("127.0.0.2") for _ in range(3)] == [401, 401, 429]
+            # Its own header gives a caller no other address.
+            assert await ask("127.0.0.2", "192.0.2.9") == 429
+            assert await ask("127.0.0.2", "127.0.0.1") == 429
+            assert await ask("127.0.0.3") == (401 if trusted else 429)
+    finally:
+        await runner.cleanup()
+
+
+@pytest.mark.parametrize("front", [NginxFront, CaddyFront], ids=lambda front: front.name)
+@pytest.mark.parametrize("trusted", ["127.0.0.1", "192.0.2.0/24"])
+async def test_the_cookie_is_for_https_only_if_a_trusted_proxy_was_asked_over_tls(
+    front: type[TlsFront], trusted: str, redis_url: str, tmp_path: Path
+) -> None:
+    tokens = by_file(tmp_path, listed("good") | {"scopes": ["reporting"]})
+    runner = build_runner(build_app(ApiSettings(**{"redis_url": redis_url, "trusted_proxies": trusted} | tokens)))
+    authority = Authority(tmp_path)
+    certificate = authority.sign("front", front.host)
+    trust = ssl.create_default_context(cafile=authority.file)
+    try:
+        with front(await listen(runner), certificate) as server:
+            async with (
+                aiohttp.ClientSession(headers={"Authorization": "Bearer good"}) as session,
+                session.get(f"{server.url}/admin/getsession", ssl=trust) as response,
+            ):
+                assert response.status == 200
+                assert bool(response.cookies["admin_session"]["secure"]) == (trusted == "127.0.0.1")
     finally:
         await runner.cleanup()
 

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
-from deploy.demo.servers import ServerProcess
-from deploy.demo.servers.process import HOST, accepts
+from deploy.demo.servers.process import HOST
 from tests.certificates import Certificate
-from tests.deploy.test_proxy import TEMPORARY, program
+from tests.deploy.proxy_servers import CaddyServer, NginxServer, ProxyServer
 
 
-class TlsFront(ServerProcess):
+class TlsFront(ProxyServer):
     """`client_ca` signs the certificates of clients, which then are needed."""
 
-    name: str
     host = HOST
 
     def __init__(self, api: str, shown: Certificate, client_ca: Path | None = None) -> None:
-        self._program = program(self.name)
         super().__init__()
         self._api = api
         self._shown = shown
@@ -28,54 +24,38 @@ class TlsFront(ServerProcess):
     def url(self) -> str:
         return f"https://{self.host}:{self.port}"
 
-    def answers(self) -> bool:
-        return accepts(self.port)
 
-
-class NginxFront(TlsFront):
+class NginxFront(TlsFront, NginxServer):
     """Answers 400 to a client without a certificate."""
 
-    name = "nginx"
-
-    def prepare(self) -> None:
+    def configuration(self) -> str:
         clients = f"ssl_verify_client on; ssl_client_certificate {self._client_ca};" if self._client_ca else ""
-        (self.folder / "nginx.conf").write_text(
-            f"""
-            daemon off; master_process off; pid nginx.pid; error_log stderr;
-            events {{}}
-            http {{
-                access_log off; {TEMPORARY}
-                server {{
-                    listen {self.address} ssl;
-                    ssl_certificate {self._shown.certificate}; ssl_certificate_key {self._shown.key}; {clients}
-                    location / {{ proxy_pass http://{self._api}; }}
+        return f"""
+            server {{
+                listen {self.address} ssl;
+                ssl_certificate {self._shown.certificate}; ssl_certificate_key {self._shown.key}; {clients}
+                location / {{
+                    proxy_pass http://{self._api};
+                    proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+                    proxy_set_header X-Forwarded-Proto $scheme;
                 }}
             }}
-            """
-        )
-
-    def command(self) -> Sequence[str | Path]:
-        return (self._program, "-p", self.folder, "-c", "nginx.conf", "-e", "stderr")
+        """
 
 
-class CaddyFront(TlsFront):
+class CaddyFront(TlsFront, CaddyServer):
     """Breaks off the connection to a client without a certificate, and answers 421 to one that names no host in TLS."""
 
-    name = "caddy"
     host = "localhost"
+    options = "auto_https off"
 
-    def prepare(self) -> None:
+    def configuration(self) -> str:
         clients = (
             f"client_auth {{\nmode require_and_verify\ntrusted_ca_cert_file {self._client_ca}\n}}"
             if self._client_ca
             else ""
         )
-        (self.folder / "Caddyfile").write_text(
-            f"""
-            {{
-                admin off
-                auto_https off
-            }}
+        return f"""
             {self.url} {{
                 bind {HOST}
                 tls {self._shown.certificate} {self._shown.key} {{
@@ -83,8 +63,4 @@ class CaddyFront(TlsFront):
                 }}
                 reverse_proxy {self._api}
             }}
-            """
-        )
-
-    def command(self) -> Sequence[str | Path]:
-        return (self._program, "run", "--config", "Caddyfile", "--adapter", "caddyfile")
+        """

@@ -36,6 +36,10 @@ class Partition(Part, frozen=True, kw_only=True):
     stable_end: Annotated[Count | None, Meta(description="The offset below which all transactions have ended.")]
     seen: Annotated[Time | None, Meta(description="When a worker last read the log's end.")]
     lag: Annotated[Count | None, Meta(description="Offsets not yet read.")]
+    stopped: Annotated[
+        str | None,
+        Meta(description="Why the worker does not read the partition, with the command to continue; null if it does."),
+    ]
     last_event: Annotated[Time | None, Meta(description="The time of the newest event.")]
     last_record: Annotated[Time | None, Meta(description="The time at which the newest record was written to the log.")]
     consumed: Readable
@@ -140,6 +144,7 @@ def partition(shard: ShardStatus) -> dict[str, Any]:
         "stable_end": None if stable is None else stable.value,
         "seen": None if end is None else shown(end.at_ms),
         "lag": shard.lag,
+        "stopped": shard.stopped,
         "last_event": shown(progress.get(fields.LAST_EVENT)),
         "last_record": shown(progress.get(fields.LAST_RECORD)),
         "consumed": consumed,

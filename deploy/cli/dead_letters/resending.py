@@ -2,6 +2,9 @@
 
 The ledger stores one position per reason and partition of the dead-letter topic: everything below it was resent. The
 position is written after the broker has acknowledged a batch, so a crash between the two sends that batch once more.
+
+A letter that came back is not sent again. Its header is only a claim, so the letter that it names must be in the topic,
+with the same value and from a lower offset: a producer that marks its own records can hide only copies of a letter.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from aggregator.ledger.ledger import Ledger
 from aggregator.ledger.store import Client
 from aggregator.settings import WorkerSettings
 from deploy.cli import audit
-from deploy.cli.dead_letters.topic import TIMEOUT_S, DeadLetterTopic, Identity, Letter, letter_of
+from deploy.cli.dead_letters.topic import TIMEOUT_S, DeadLetterTopic, Identity, Letter, letter_of, mark
 from deploy.cli.json_output import print_json
 from deploy.cli.operations import confirmed, kafka_errors_as_usage, show_table, with_ledger
 from deploy.cli.terminal import echo
@@ -59,7 +62,7 @@ def resend(settings: WorkerSettings, reason: str | None, yes: bool, *, as_json: 
     resending = _Resending(settings, reason)
     waiting: Counter[str] = Counter()
     kept: Counter[Obstacle] = Counter()
-    for letter, _message in resending.unsent():
+    for letter in resending.letters():
         obstacle = resending.obstacle(letter)
         if obstacle is None:
             waiting[letter.reason] += 1
@@ -96,6 +99,8 @@ class _Resending:
         self._settings, self._reason = settings, reason
         self._topic = DeadLetterTopic(settings)
         self._resent = read_resent(settings)
+        self._marks: set[bytes] = set()
+        """Of every letter read so far."""
 
     def obstacle(self, letter: Letter) -> Obstacle | None:
         """Why a letter is not resent. Anyone who may write to the dead-letter topic can name any topic in a header."""
@@ -103,14 +108,35 @@ class _Resending:
             return "cut"
         if letter.identity.topic not in self._settings.topics:
             return "unbound"
-        return "came_back" if letter.came_back else None
+        return "came_back" if self._came_back(letter) else None
+
+    def _came_back(self, letter: Letter) -> bool:
+        claim = letter.resent_from
+        if claim is None or mark(claim, letter.digest) not in self._marks:
+            return False
+        # Otherwise two forged records could name each other.
+        return _offset(claim) < letter.identity.offset
+
+    def letters(self) -> Iterator[Letter]:
+        """The letters of `unsent`, for each of which `obstacle` is right from then on: claims come last."""
+        claims = []
+        for letter, _message in self.unsent():
+            if letter.resent_from is None:
+                yield letter
+            else:
+                claims.append(letter)
+        # The letter that a claim names may be in a later partition of the topic.
+        yield from claims
 
     def unsent(self, label: str = "reading") -> Iterator[tuple[Letter, Any]]:
         """Letters that were not resent, each identity once, with their messages."""
         seen: set[Identity] = set()
         for message in self._topic.messages(label):
             letter = letter_of(message)
-            if letter is None or (self._reason is not None and letter.reason != self._reason):
+            if letter is None:
+                continue
+            self._marks.add(letter.mark)
+            if self._reason is not None and letter.reason != self._reason:
                 continue
             # Letters below the position count as seen too: a copy of one may lie above it.
             copy = letter.identity in seen
@@ -176,3 +202,8 @@ class _Resending:
         if changed:
             _write_resent(self._settings, changed)
         return sent
+
+
+def _offset(claim: bytes) -> int:
+    """The offset of an identity that `mark` has confirmed."""
+    return int(claim.rsplit(b"/", 2)[1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
@@ -17,6 +18,7 @@ from schemas.ledger import fields
 from schemas.ledger.keys import Shard
 
 TIMEOUT_S: Final = 30
+DIGEST_BYTES: Final = 16
 
 
 class Identity(NamedTuple):
@@ -41,8 +43,15 @@ class Letter:
     size: int
     cut: bool
     """Whether the record was truncated because of its size."""
-    came_back: bool
-    """Whether the record was resent before and became a dead letter again."""
+    resent_from: bytes | None
+    """The identity that the record's header RESENT names: a claim, since a producer can write this header too."""
+    digest: bytes
+    """Of the value."""
+
+    @property
+    def mark(self) -> bytes:
+        """What a resent copy of this letter refers to: the same identity with the same value."""
+        return mark("/".join(map(str, self.identity)).encode(), self.digest)
 
 
 class DeadLetterTopic:
@@ -101,6 +110,7 @@ def letter_of(message: Any) -> Letter | None:
         return None
     # The last header of a name wins: the record's own headers come before ours.
     given = {name: (value or b"").decode(errors="replace") for name, value in foreign_and_ours}
+    resent_from = next((value for name, value in reversed(foreign_and_ours) if name == headers.RESENT), None)
     try:
         identity = Identity(
             given[headers.TOPIC],
@@ -116,7 +126,17 @@ def letter_of(message: Any) -> Letter | None:
             given.get(headers.DETAIL, ""),
             len(message.value() or b""),
             headers.TRUNCATED in given,
-            headers.RESENT in given,
+            resent_from,
+            _digest(message.value()),
         )
     except (KeyError, ValueError):
         return None
+
+
+def mark(identity: bytes, digest: bytes) -> bytes:
+    return hashlib.blake2b(identity + b"\0" + digest, digest_size=DIGEST_BYTES).digest()
+
+
+def _digest(value: bytes | None) -> bytes:
+    # A value of null is not an empty one.
+    return b"" if value is None else hashlib.blake2b(value, digest_size=DIGEST_BYTES).digest()

@@ -38,6 +38,7 @@ CHECKS: Final = {
     "ledger.settings": "the shards were counted with these settings",
     "ledger.topics": "the shards belong to the topics that Kafka has now",
     "ledger.positions": "the positions are inside Kafka's log",
+    "ledger.stopped": "workers read every partition",
     "ledger.lag": "the records that wait are recent",
     "ledger.format": "the shards have the format of this version",
     "ledger.untimed": "records have usable timestamps",

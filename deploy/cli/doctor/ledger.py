@@ -64,7 +64,7 @@ def formats(store: Store) -> Iterator[Finding]:
 
 
 def records(store: Store, kafka: Kafka | None, now_ms: int) -> Iterator[Finding]:
-    """Untimed records, unexpected records, and indexes that lack periods."""
+    """Untimed and unexpected records, stopped partitions, unknown types, and indexes that lack periods."""
     if store.shards is None:
         return
     if store.counted is None:
@@ -73,6 +73,7 @@ def records(store: Store, kafka: Kafka | None, now_ms: int) -> Iterator[Finding]
         return
     yield from _untimed(store.counted, kafka)
     yield from _unexpected(store.counted, store.shards)
+    yield from _stopped(store.counted)
     yield from _unknown(store.counted)
     yield from _index(store.counted, now_ms)
 
@@ -112,6 +113,15 @@ def _unexpected(counted: Mapping[Shard, Counted], shards: Mapping[Shard, tuple[i
             yield Finding("ledger.unexpected", shard.tag, "problem", found, f"{advice}; to allow more: {command}")
     if not holding:
         yield Finding("ledger.unexpected", "", "ok", "no unexpected record")
+
+
+def _stopped(counted: Mapping[Shard, Counted]) -> Iterator[Finding]:
+    stopped = {shard: held.stopped for shard, held in counted.items() if held.stopped}
+    for shard, reason in stopped.items():
+        found, _, advice = reason.partition("; ")
+        yield Finding("ledger.stopped", shard.tag, "problem", found, advice or "see the log of the worker")
+    if not stopped:
+        yield Finding("ledger.stopped", "", "ok", "workers read every partition")
 
 
 def _unknown(counted: Mapping[Shard, Counted]) -> Iterator[Finding]:

@@ -103,6 +103,8 @@ class Counted(NamedTuple):
     """The checked periods that have counts and are not in the index."""
     unknown_types: Mapping[str, int]
     """Ignored elements by unknown event type."""
+    stopped: str
+    """Why the worker does not read the partition; empty if it does."""
 
 
 @dataclass
@@ -156,12 +158,13 @@ async def _counted(client: Client, prefix: str, shard: Shard, with_index: bool) 
     periods = _newest_periods(int(last_event_ms)) if last_event_ms and with_index else []
     asking: Any = client.pipeline(transaction=False)
     asking.scard(shard_keys.unexpected)
+    asking.hget(shard_keys.observed, fields.STOPPED)
     for period in periods:
         asking.exists(shard_keys.counts(period, EVERYTHING))
     # Read after the counts, so that the index has a period that a worker adds meanwhile.
     if periods:
         asking.zmscore(shard_keys.index, periods)
-    unexpected, *found = await asking.execute()
+    unexpected, stopped, *found = await asking.execute()
     there, scores = found[: len(periods)], found[-1] if periods else []
     unindexed = [
         period for period, exists, score in zip(periods, there, scores, strict=True) if exists and score is None
@@ -172,7 +175,8 @@ async def _counted(client: Client, prefix: str, shard: Shard, with_index: bool) 
         for name, number in progress.items()
         if (parts := fields.split(name))[0] == unknown and len(parts) == 2
     }
-    return Counted(int(untimed or 0), unexpected, int(last_record_ms) if last_record_ms else None, unindexed, types)
+    last_ms = int(last_record_ms) if last_record_ms else None
+    return Counted(int(untimed or 0), unexpected, last_ms, unindexed, types, stopped or "")
 
 
 def _newest_periods(last_event_ms: int) -> list[str]:

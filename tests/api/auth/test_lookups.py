@@ -11,7 +11,8 @@ from typing import Any, Final
 import aiohttp
 import pytest
 
-from api.auth.lookups import BURST_S, PLACES, REFUSED_S, network_of
+from api.auth.lookups import BURST_S, PLACES, REFUSED_S
+from api.http.client_address import network_of
 from tests.api.auth.test_lying_issuer import GOOD, Behaviour, Liar, answering, lying
 from tests.api.conftest import Api, Clock, Serve
 from tests.api.issuer import Issuer

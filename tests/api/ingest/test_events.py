@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -248,7 +249,13 @@ SECRETS = {f"ingest_{source}_secret": SECRET for source in ("keycloak", "auth0",
         ({}, 401, "nothing"),
         ({"X-Webhook-Secret": SECRET[:-1]}, 401, "a part of it"),
         ({"X-Webhook-Secret": ""}, 401, "an empty one"),
-        ({"Authorization": "Basic " + SECRET}, 401, "another scheme"),
+        ({"Authorization": aiohttp.encode_basic_auth("keycloak", SECRET)}, 202, "as the password of Basic, any user"),
+        ({"Authorization": aiohttp.encode_basic_auth("", SECRET)}, 202, "the same without a user"),
+        ({"Authorization": aiohttp.encode_basic_auth(SECRET, "")}, 401, "as the user of Basic"),
+        ({"Authorization": aiohttp.encode_basic_auth("keycloak", SECRET + "x")}, 401, "a longer password"),
+        ({"Authorization": "Basic " + SECRET}, 401, "Basic without its encoding"),
+        ({"Authorization": "Digest " + SECRET}, 401, "another scheme"),
+        ({"X-API-Key": SECRET}, 401, "in a header that no setting names"),
         ({"Authorization": "Bearer reader"}, 403, "a token without the scope"),
     ],
 )
@@ -262,6 +269,30 @@ async def test_a_webhook_is_let_in_by_its_secret_or_a_scope(
         assert answer.status == status, why
         assert status == 202 or answer.headers["Content-Type"] == "application/problem+json"
     assert len(site.holds("login")) == (3 if status == 202 else 0)
+
+
+async def test_a_setting_names_the_header_of_the_secret(make_site: MakeSite, tmp_path: Path) -> None:
+    tokens = by_file(tmp_path, listed("writer", scopes=["events:write"]))
+    site = await make_site(**tokens, **SECRETS, ingest_secret_header="X-API-Key")
+    for header, status in (("x-api-key", 202), ("Authorization", 202), ("X-Webhook-Secret", 401)):
+        assert (await site.send(KEYCLOAK, "/v1/ingest/keycloak", headers={header: SECRET})).status == status, header
+
+
+VYMALO = {"realmId": "acme", "id": "f1", "clientId": "web", "userId": "7d0a", "ipAddress": "192.0.2.1"}
+
+
+async def test_a_listener_with_basic_authentication_and_a_base_url_is_accepted(
+    make_site: MakeSite, tmp_path: Path
+) -> None:
+    # keycloak-webhook posts to its base URL with a slash appended, with the fields of its OpenAPI document.
+    site = await make_site(**by_file(tmp_path, listed("writer", scopes=["events:write"])), **SECRETS)
+    body = VYMALO | {"type": "LOGIN", "time": int(time.time() * 1000), "details": {"auth_method": "openid-connect"}}
+    headers = {"Authorization": aiohttp.encode_basic_auth("keycloak", SECRET)}
+    answer = await site.send(body, "/v1/ingest/keycloak/", headers=headers)
+    assert (answer.status, answer.json["accepted"]) == (202, 1)
+    admin = VYMALO | {"type": "USER-CREATE", "time": int(time.time() * 1000), "resourcePath": "users/7d0a"}
+    answer = await site.send(admin, "/v1/ingest/keycloak/", headers=headers)
+    assert (answer.status, answer.json["ignored"]) == (202, 1)
 
 
 async def test_a_webhooks_secret_opens_nothing_else(make_site: MakeSite, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ LOGIN = {"type": "login", "time": "2026-11-20T10:00:00Z", "user_id": "alice"}
         ({"INGEST": "perhaps"}, ["INGEST"], "neither on nor off"),
         ({"INGEST": "on", "TOPICS": "auth.logins=nothing"}, ["TOPICS"], "an unknown event"),
         ({"INGEST_KEYCLOAK_SECRET": "short"}, ["INGEST_KEYCLOAK_SECRET"], "anybody may try some"),
+        ({"INGEST_SECRET_HEADER": "X Key:"}, ["INGEST_SECRET_HEADER"], "no name of a header"),
         ({"INGEST_MAX_IN_FLIGHT_BYTES": "2000"}, ["INGEST_MAX_IN_FLIGHT_BYTES"], "less than one body"),
         (
             {

@@ -12,6 +12,7 @@ import pytest
 import redis
 from click.testing import CliRunner
 
+from deploy.cli import imported_months
 from deploy.cli.main import main
 from schemas.ledger.keys import Shard, ShardKeys, imported, shards
 
@@ -194,6 +195,39 @@ def test_a_cluster_takes_it_in_one_step_too(
     rows = [line.split() for line in store.run(**settings).output.splitlines()]
     assert ["2025-03", "5", "70", "9", "past.csv"] in rows
     assert "Removed 2025-03" in store.run("--remove", "2025-03", **settings).output
+
+
+def test_a_cluster_puts_back_what_it_wrote_over_a_month_that_was_counted_meanwhile(
+    cluster: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "past.csv").write_text(TWO)
+    store = Store(cluster, tmp_path)
+    store.redis = redis.RedisCluster.from_url(cluster, decode_responses=True)
+    store.redis.flushall(target_nodes=redis.RedisCluster.PRIMARIES)
+    settings = {"AUTHTALLY_REDIS_CLUSTER": "on"}
+    assert store.run("past.csv", **settings).exit_code == 0
+    before = store.held
+    assert before == IMPORTED
+    (tmp_path / "past.csv").write_text("month,active_users\n2025-03,8\n2025-05,9\n")
+    read = imported_months.read_held
+    reads = []
+
+    async def counted_after_the_first_read(*given: Any) -> Any:
+        held = await read(*given)
+        reads.append(held)
+        if len(reads) == 1:
+            store.count("2025-05", math.inf)
+        return held
+
+    monkeypatch.setattr(imported_months, "read_held", counted_after_the_first_read)
+    refused = store.run("past.csv", "--replace", **settings)
+    assert len(reads) == 2
+    assert refused.exit_code == 1
+    assert "2025-05: a worker counted events of it meanwhile; nothing was changed" in refused.output
+    assert store.held == before
 
 
 WRONG = [

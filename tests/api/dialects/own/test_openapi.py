@@ -67,7 +67,10 @@ def test_every_route_is_described(more: bool, tmp_path: Path) -> None:
         for route in app.router.routes()
         if route.resource is not None and route.method not in UNDESCRIBED_METHODS
     }
-    routes = {(method, path) for method, path in served if path != "/" and not path.startswith(NOT_DESCRIBED)}
+    # Webhooks are also served with a slash at the end.
+    routes = {
+        (method, path) for method, path in served if not path.endswith("/") and not path.startswith(NOT_DESCRIBED)
+    }
     document = openapi.document(ingest=more, regions=more)
     assert routes == {(method, path) for path, methods in document["paths"].items() for method in methods}
 

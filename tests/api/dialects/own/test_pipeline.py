@@ -49,6 +49,16 @@ async def test_consumed_is_the_sum_of_counted_duplicates_ignored_and_dead(api: A
     assert (found["end"], found["lag"], found["seen"], found["refused"]) == (None, None, None, 0)
 
 
+@pytest.mark.parametrize(("stored", "answered"), [(None, None), ("", None), ("cannot be read", "cannot be read")])
+async def test_the_reason_for_which_a_partition_is_not_read_is_answered(
+    api: Api, redis_url: str, stored: str | None, answered: str | None
+) -> None:
+    if stored is not None:
+        with redis.Redis.from_url(redis_url) as server:
+            server.hset(LOGINS.observed, fields.STOPPED, stored)
+    assert (await partition(api))["stopped"] == answered
+
+
 async def test_a_wrong_sum_is_shown(api: Api, redis_url: str) -> None:
     with redis.Redis.from_url(redis_url) as server:
         server.hincrby(LOGINS.progress, fields.COUNTED, 1)
