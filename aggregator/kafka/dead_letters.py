@@ -31,8 +31,8 @@ GROUP_LETTERS: Final = 250
 GROUP_BYTES: Final = 1024 * 1024
 """Most letters, and bytes of values, that are handed to the producer together."""
 MAX_GROUPS: Final = 4
-"""Most groups at the same time, of all partitions. A letter may spend REQUEST_TIMEOUT_S in the producer: a flood of them
-would time out behind each other."""
+"""Most groups at the same time, of all partitions. A letter may spend REQUEST_TIMEOUT_S in the producer: many would
+time out behind each other."""
 CLOCK_SKEW_S: Final = 600.0
 """After a broker refused our clock's time, letters carry their records' times for so long; they may expire sooner."""
 

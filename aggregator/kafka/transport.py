@@ -123,6 +123,16 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         seek = self._thread.seeks.get(range_.shard)
         return seek is not None and seek.number == range_.seek_number
 
+    def applied(self, range_: Range, end: int) -> None:
+        """Note that the ledger has applied this range up to `end`."""
+        seek = self._thread.seeks.get(range_.shard)
+        if seek is not None and seek.number == range_.seek_number:
+            seek.applied = end
+
+    def applied_ends(self) -> dict[Shard, int]:
+        """The position that the ledger had at least, by the last seek and the ranges applied since."""
+        return {shard: seek.applied for shard, seek in list(self._thread.seeks.items())}
+
     def finished(self, range_: Range) -> None:
         """Release a range that is applied or dropped, so that another may follow. Must be called once per range."""
         seek = self._thread.seeks.get(range_.shard)
