@@ -1,6 +1,8 @@
 # Every target works on a fresh machine: it creates the virtual environment if that is missing or outdated.
 PYTHON ?= python3
 BIN := .venv/bin
+# pip is as old as the Python that made .venv; its remark about that is no error of ours.
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: setup demo test test-fast coverage lint contracts bench chaos container pictures docs examples schemas lock audit sbom clean
 

@@ -15,6 +15,8 @@ SHOW_S: Final = 0.2
 FIRST_LINE_S: Final = 10.0
 LINES_S: Final = 30.0
 """Time between two plain lines: a job's log needs a sign of life, not details."""
+SLOW: Final = 10
+"""Below this rate a decimal is shown."""
 
 
 class Job:
@@ -60,7 +62,7 @@ class Job:
             return
         counted = done if counted is None else counted
         passed = max(now - self._began, SHOW_S)
-        rate = f"{(counted - self._counted_before) / passed:,.0f} {self._unit}/s"
+        rate = f"{_number((counted - self._counted_before) / passed)} {self._unit}/s"
         if self._bar is not None and self._task is not None:
             self._next = now + SHOW_S
             self._bar.update(self._task, completed=done, total=self._total, what=self._what, rate=rate)
@@ -90,6 +92,11 @@ def progress(what: str, unit: str, total: int | None = None) -> Iterator[Job]:
     )
     with Progress(*columns, console=console, transient=True) as bar:
         yield Job(what, unit, total, bar, sys.stderr)
+
+
+def _number(rate: float) -> str:
+    """With a decimal below SLOW, because a large shard takes seconds and 0.4 shards/s must not look like none."""
+    return f"{rate:,.1f}" if 0 < rate < SLOW else f"{rate:,.0f}"
 
 
 def _span(seconds: float) -> str:

@@ -16,10 +16,15 @@ from typing import Any, Final, Protocol, TypeVar
 import pytest
 import redis
 import structlog
+from hypothesis import settings
 
 from deploy.demo.servers import Tansu, Valkey, create_topics
 from deploy.demo.servers.process import HOST
 from tests.servers import ApacheKafka, JavaMissingError
+
+# A busy machine exceeds Hypothesis' 200 ms for one example, mostly where files are written.
+settings.register_profile("patient", parent=settings(), deadline=None)
+settings.load_profile("patient")
 
 POLL_S = 0.02
 Server = TypeVar("Server", bound=Valkey)

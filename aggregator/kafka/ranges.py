@@ -45,11 +45,11 @@ class Seek:
     number: int
     applied: int
     """The end of the last range that was applied, first the seek's offset; written by the worker's thread."""
-    cut: int = 0
-    """Ranges handed out; written by the consumer's thread."""
+    handed_out: int = 0
+    """Written by the consumer's thread."""
     finished: int = 0
     """Ranges applied or dropped; written by the worker's thread."""
 
     @property
     def in_hand(self) -> int:
-        return self.cut - self.finished
+        return self.handed_out - self.finished

@@ -26,6 +26,8 @@ from schemas.settings import PREFIX, KafkaSettings
 from schemas.telemetry import logs
 
 PATIENCE_S: Final = 10.0
+WIDEST: Final = 100_000
+"""Characters of a table's line; a cell has a name of at most 1,024, or a sentence."""
 NO_ID: Final = ""
 UNREACHABLE_BROKERS: Final = frozenset(
     {KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._TIMED_OUT, KafkaError._RESOLVE}
@@ -180,10 +182,14 @@ def confirmed(yes: bool, question: str, *, as_json: bool = False) -> bool:
 
 
 def show_table(columns: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
-    """Print columns; without a terminal in a fixed width, wide enough for scripts."""
+    """Print columns in full. A narrow terminal breaks the lines; a shortened cell could be the one that matters."""
     table = Table(box=None, pad_edge=False)
     for column in columns:
         table.add_column(printable(column), no_wrap=True)
     for row in rows:
         table.add_row(*(printable(str(cell)) for cell in row))
-    Console(width=None if sys.stdout.isatty() else 240, highlight=False, markup=False).print(table)
+    console = Console(width=WIDEST, highlight=False, markup=False)
+    with console.capture() as captured:
+        console.print(table)
+    # The last column is padded too: blank lines on a terminal that breaks lines.
+    click.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))

@@ -10,7 +10,7 @@ from playwright.async_api import expect
 
 from tests.dashboard import expected
 from tests.dashboard.expected import Span, View
-from tests.dashboard.queries import PageProbe
+from tests.dashboard.queries import PageProbe, narrow
 from tests.dashboard.site import Site
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -281,6 +281,27 @@ async def test_rows_drill_down_from_a_reason_to_a_client(shown: PageProbe, site:
     for name in ("client", "realm", "reason"):
         await shown.page.locator(f"[data-chip={name}] button").click()
     await expect(shown.page).to_have_url(f"{site.url}/?tab=logins")
+
+
+async def test_how_exact_a_figure_is_stands_beside_it(shown: PageProbe, site: Site) -> None:
+    """Without the pointer, because a figure is read from a screen or on paper, for example for a bill."""
+    await shown.view("/?range=last-month")
+    await expect(shown.page.locator("#figure-users .detail")).to_have_text("exact")
+    failed = await expected.sums(site, "/v1/logins", "failed", VIEWS["range=last-month"].span, {}, "realm")
+    text = await shown.page.locator("#figure-rate .detail").inner_text()
+    assert narrow(text) == f"{sum(failed.values()):,} failed"
+
+
+async def test_a_change_names_its_figure_and_the_days_before(shown: PageProbe) -> None:
+    for tab, ranking, figure in (("users", "realms", "users"), ("logins", "failing-realms", "failed logins")):
+        await shown.view(f"/?range=last-month&tab={tab}")
+        head = shown.ranking(ranking).locator("thead th", has_text="Change")
+        title = narrow(str(await head.get_attribute("title")))
+        assert title == f"Change of {figure} against 1–30 Sept 2026"
+        cell = shown.ranking(ranking).locator("td[data-column=change]").first
+        assert str(await cell.get_attribute("title")).startswith("vs ")
+    await shown.view("/?range=last-month&compare=none")
+    assert await shown.ranking("realms").locator("thead th", has_text="Change").get_attribute("title") is None
 
 
 async def test_rankings_sort_by_any_column(shown: PageProbe, site: Site) -> None:

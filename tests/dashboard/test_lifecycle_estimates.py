@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Final
 
@@ -50,6 +51,8 @@ async def test_estimates_have_their_errors_and_bounds(look: Look, many: Valkey) 
         await expect(legend).to_contain_text("No bar where the estimate is too small against its error")
         tile = page.page.locator("#figure-new .value")
         await expect(tile).to_have_text(f"fewer than {bound:,}")
+        await expect(page.page.locator("#figure-new .detail")).to_have_text("")
+        await expect(page.page.locator("#figure-returning .detail")).to_contain_text(re.compile(r"^about \d.*% of \d"))
         # By keyboard, and by the pointer.
         plot = page.chart("lifecycle").locator(".plot")
         await plot.focus()
@@ -62,6 +65,17 @@ async def test_estimates_have_their_errors_and_bounds(look: Look, many: Valkey) 
             row[place] for row in await chart_csv(page, "lifecycle") if row[0] == "2026-10"
         ]
         await retention_of_estimates(page, served)
+
+
+async def test_the_users_of_an_estimated_range_have_their_error_beside_them(look: Look, many: Valkey) -> None:
+    async with Site(many.url) as served:
+        page = await look(served, "/?from=2026-08-01&to=2026-08-31")
+        await page.drawn()
+        answer = await served.get("/v1/active-users?granularity=month&from=2026-08-01&to=2026-08-31")
+        (august,) = answer["items"]
+        off = round(1.96 * august["standard_error"] * august["value"])
+        assert off > 0
+        await expect(page.page.locator("#figure-users .detail")).to_have_text(f"± {off:,}")
 
 
 async def retention_of_estimates(page: PageProbe, served: Site) -> None:

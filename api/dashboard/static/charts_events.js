@@ -67,14 +67,14 @@ async function m2m(asker, chosen) {
   const over = all.filter((row) => row.limit !== null && row.used > row.limit).length;
   const soon = all.filter((row) => row.limit !== null && row.used <= row.limit && row.projected > row.limit).length;
   const facts = [chosen.to === chosen.today ? `${monthText(month)} so far` : monthText(month)];
-  if (over || soon) facts.push(`${number(over)} over quota, ${number(soon)} more projected to be`);
+  if (over || soon) facts.push(`${number(over)} over quota${soon ? `, ${number(soon)} more projected` : ""}`);
   // The sum of the realm, or of everything, is no figure of one client.
   if (!chosen.client) {
     const { used, limit, percent } = answer.tenant;
     facts.push(`all clients${chosen.realm ? " of the realm" : ""}: ${number(used)}${limit === null ? "" : ` of ${number(limit)} (${decimal(percent)}%)`}`);
   }
   const left = all.length - rows.length + answer.left_out.groups;
-  if (left) facts.push(`${number(left)} more in the table or omitted`);
+  if (left) facts.push(`${number(left)} more ${answer.left_out.groups ? "in the table or omitted" : "in the table"}`);
   const names = ["realm", "client_id", "used", "limit", "percent", "projected", "projected_percent"];
   return {
     hint: facts.join("; "), kind: "name", first: "Client", across: true, stacked: true,

@@ -80,9 +80,10 @@ function picked(chosen, period) {
 }
 
 /** What limits the figures, in sentences. */
-function notes({ history }, rows, open) {
+function notes({ history, granularity }, rows, open) {
   const found = [];
   found.push(...sinceText(history));
+  if (history.since) found.push(`Reactivated: active before, but not in the ${granularity} directly before.`);
   if (open) found.push("Lapsed in the period that is not over: not yet back.");
   const known = rows.filter((row) => row.unknown === "history").map((row) => row.period);
   if (known.length) found.push(`Kinds are unknown in ${listed(known)}: no users before are known.`);

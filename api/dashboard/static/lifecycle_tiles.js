@@ -5,7 +5,7 @@ import { spanText } from "./dates.js";
 import { definedText, figureOf, figureText, inWords, isWeek } from "./lifecycle.js";
 import { Part } from "./part.js";
 import { spark } from "./spark.js";
-import { changeText, exactness, make } from "./text.js";
+import { changeText, exactness, make, number, percent } from "./text.js";
 
 /** `better`: 1 if more is better, -1 if fewer is, 0 if it is neither. */
 export const LIFECYCLE_TILES = [
@@ -29,9 +29,10 @@ export class LifecycleTile extends Part {
     this.tile = tile;
     this.heading = make("h3", {}, tile.title);
     this.value = make("p", { class: "value" }, "–");
+    this.detail = make("p", { class: "detail" });
     this.change = make("p", { class: "change" });
     this.spark = make("div", { class: "spark" });
-    this.element.replaceChildren(this.heading, this.value, this.change, this.note, this.old, this.spark);
+    this.element.replaceChildren(this.heading, make("div", { class: "figure" }, this.value, this.detail), this.change, this.note, this.old, this.spark);
     this.state("loading");
   }
 
@@ -40,6 +41,7 @@ export class LifecycleTile extends Part {
     this.heading.textContent = this.tile.title;
     this.heading.title = this.value.title = this.change.title = "";
     this.value.textContent = "–";
+    this.detail.textContent = this.detail.title = "";
     delete this.value.dataset.value;
     delete this.value.dataset.bound;
     delete this.change.dataset.before;
@@ -64,9 +66,21 @@ export class LifecycleTile extends Part {
     } else {
       this.value.title = figure.fewerThan === null ? (row.unknown === "not_united" ? "Users of several regions are not united." : "No users before are known.") : "The estimate is too small against its error.";
     }
+    this.divide(figure);
     this.compare(figure);
     spark(this.spark, rows.map((each) => each[id].value));
     return "ready";
+  }
+
+  /** The share: of the period's active users, or, for users who lapsed, of those of the period before. */
+  divide(figure) {
+    const { row } = this.model;
+    const lapsed = this.tile.id === "lapsed";
+    const parts = lapsed ? [row.returning.value, row.lapsed.value] : [row.active.value];
+    const whole = parts.includes(null) ? null : parts.reduce((sum, value) => sum + value, 0);
+    if (figure.value === null || !whole) return;
+    this.detail.textContent = `${figure.exact ? "" : "about "}${percent(figure.value / whole)} of ${number(whole)}`;
+    this.detail.title = lapsed ? "of the users active in the period before" : `of the users active in ${inWords(row.period)}`;
   }
 
   compare(figure) {

@@ -1,6 +1,7 @@
 // Tables of the largest realms, clients and reasons: sorted by any column; a row sets a filter.
 
 import { counted, sums, successRate } from "./counters.js";
+import { spanText } from "./dates.js";
 import { compared, ifKept } from "./models.js";
 import { nameOf } from "./names.js";
 import { Part } from "./part.js";
@@ -67,10 +68,11 @@ export const failures = (kind) => async (asker, chosen) => {
   const rows = [...whole].map(([key, { names, value }]) => {
     const count = counts.get(key)?.value ?? 0;
     const succeeded = tried.get(key)?.value ?? 0;
+    const then = earlier && (earlier.get(key)?.value ?? 0);
     return {
       names: Object.fromEntries(words.map((word, place) => [word, names[place]])),
       failed: count, logins: succeeded + value, rate: succeeded + value ? count / (succeeded + value) : null,
-      change: earlier && relative(count, earlier.get(key)?.value ?? 0),
+      before: then, change: relative(count, then),
     };
   });
   return { rows: rows.filter((row) => row.failed), remark: "", chosen };
@@ -83,14 +85,17 @@ export async function byReason(asker, chosen) {
   const counts = sums(now, ["reason"], "failed");
   const whole = counts.reduce((sum, each) => sum + each.value, 0);
   const earlier = before && new Map(sums(before, ["reason"], "failed").map(({ key, value }) => [key, value]));
-  const rows = counts.filter((each) => each.value).map(({ key, names: [reason], value }) => ({
-    names: { reason }, failed: value, share: value / whole, change: earlier && relative(value, earlier.get(key) ?? 0),
-  }));
+  const rows = counts.filter((each) => each.value).map(({ key, names: [reason], value }) => {
+    const then = earlier && (earlier.get(key) ?? 0);
+    return { names: { reason }, failed: value, share: value / whole, before: then, change: relative(value, then) };
+  });
   return { rows, remark: "", chosen };
 }
 
 const column = (id, title, text = number, value = (row) => row[id]) => ({ id, title, text, value });
 const CHANGE = column("change", "Change", (value) => (value === null ? "–" : changeText(value)));
+/** The figure that CHANGE is about, by the first column. */
+const RANKED_BY = { users: "users", failed: "failed logins" };
 export const COLUMNS = {
   users: [column("users", "Users"), column("logins", "Logins"), column("rate", "Failure rate", percent), CHANGE],
   failures: [column("failed", "Failed"), column("logins", "Tried"), column("rate", "Failure rate", percent), CHANGE],
@@ -153,7 +158,9 @@ export class Ranking extends Part {
 
   header(id, title) {
     const chosen = this.sort === id;
-    const head = make("th", { scope: "col", "aria-sort": chosen ? (this.down ? "descending" : "ascending") : "none" });
+    const { before } = this.model.chosen;
+    const what = id === "change" && before ? { title: `Change of ${RANKED_BY[this.entry.columns[0].id]} against ${spanText(before)}` } : {};
+    const head = make("th", { scope: "col", ...what, "aria-sort": chosen ? (this.down ? "descending" : "ascending") : "none" });
     head.append(
       button(title, { class: "sort" }, () => {
         this.down = chosen ? !this.down : true;
@@ -185,7 +192,7 @@ export class Ranking extends Part {
       const figure = value(row);
       const each = make("td", { "data-column": id }, text(figure));
       if (figure !== null && figure !== undefined) each.dataset.value = String(figure);
-      if (id === "change" && row.before) each.title = `vs ${number(row.before)}`;
+      if (id === "change" && typeof row.before === "number") each.title = `vs ${number(row.before)}`;
       line.append(each);
     }
     return line;

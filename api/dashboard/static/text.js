@@ -46,6 +46,13 @@ export function exactness(figure) {
   return `± ${number(off)} in 95 of 100 cases (standard error ${FINE.format(figure.standard_error)})`;
 }
 
+/** The same in a word or a number, for a place beside the figure. */
+export function errorText({ value, exact, standard_error }) {
+  if (value === null) return "";
+  if (exact) return "exact";
+  return standard_error === null ? "estimated" : `± ${number(Math.round(1.96 * standard_error * value))}`;
+}
+
 /** A share that stands for a figure too: rounded up, since a lower one would not be a bound. */
 export const lessText = (bound) => PERCENT.format(Math.ceil(bound * 1000) / 1000);
 

@@ -5,11 +5,11 @@ import { spanText } from "./dates.js";
 import { compared } from "./models.js";
 import { Part } from "./part.js";
 import { spark } from "./spark.js";
-import { changeText, exactness, make, number, percent, pointsText } from "./text.js";
+import { changeText, errorText, exactness, make, number, percent, pointsText } from "./text.js";
 
 /**
- * @typedef {{value: number|null, before: number|null, unkept: string|null, values: (number|null)[], remark: string}} Figure
- *   `values` are those of the small line
+ * @typedef {{value: number|null, before: number|null, unkept: string|null, values: (number|null)[], detail?: string, remark: string}} Figure
+ *   `values` are those of the small line; `detail` is beside the figure, `remark` in its title
  */
 
 async function users(asker, chosen) {
@@ -18,7 +18,7 @@ async function users(asker, chosen) {
     compared(chosen, (span) => usersIn(asker, span, chosen)),
     usersOver(asker, chosen, chosen),
   ]);
-  return { value: now.value, before: found?.value ?? null, unkept, values: over.items.map((item) => item.value), remark: exactness(now) };
+  return { value: now.value, before: found?.value ?? null, unkept, values: over.items.map((item) => item.value), detail: errorText(now), remark: exactness(now) };
 }
 
 /** A tile of counters. @param {(found: import("./counters.js").Counted) => (number|null)[]} valuesOf */
@@ -36,7 +36,8 @@ async function rate(asker, chosen) {
   const whole = (each) => successRate(total(series(each, "succeeded")), total(series(each, "failed")));
   const failed = series(now, "failed");
   const values = series(now, "succeeded").map((succeeded, place) => successRate(succeeded, failed[place]));
-  return { value: whole(now), before: found && whole(found), unkept, values, remark: `${number(total(failed))} logins failed` };
+  const failures = total(failed);
+  return { value: whole(now), before: found && whole(found), unkept, values, detail: `${number(failures)} failed`, remark: `${number(failures)} logins failed` };
 }
 
 /** `better`: 1 if more is better, 0 if it is neither. */
@@ -54,16 +55,17 @@ export class Tile extends Part {
     super(document.getElementById(`figure-${tile.name}`), tile.title);
     this.tile = tile;
     this.value = make("p", { class: "value" }, "–");
+    this.detail = make("p", { class: "detail" });
     this.change = make("p", { class: "change" });
     this.spark = make("div", { class: "spark" });
-    this.element.replaceChildren(make("h3", {}, tile.title), this.value, this.change, this.note, this.old, this.spark);
+    this.element.replaceChildren(make("h3", {}, tile.title), make("div", { class: "figure" }, this.value, this.detail), this.change, this.note, this.old, this.spark);
     this.state("loading");
   }
 
   clear() {
     this.figure = null;
     this.value.textContent = "–";
-    this.value.title = "";
+    this.value.title = this.detail.textContent = this.detail.title = "";
     delete this.value.dataset.value;
     delete this.change.dataset.before;
     this.change.title = "";
@@ -82,7 +84,8 @@ export class Tile extends Part {
     const { value, chosen } = figure;
     const notOver = chosen.to === chosen.today ? "; today is not over" : "";
     this.value.textContent = this.text(value);
-    this.value.title = `${spanText(chosen)}: ${figure.remark}${notOver}`;
+    this.value.title = this.detail.title = `${spanText(chosen)}: ${figure.remark}${notOver}`;
+    this.detail.textContent = value === null ? "" : (figure.detail ?? "");
     if (value !== null) this.value.dataset.value = String(value);
     spark(this.spark, figure.values);
     this.compare(figure, notOver);

@@ -193,10 +193,10 @@ def routes(settings: ApiSettings, services: Services) -> list[web.RouteDef]:
 def _own_reading(services: Services) -> Callable[[Formatted, Principal], Reading]:
     """Always of the own region."""
 
-    def read(asked: Formatted, principal: Principal) -> Reading:
+    def choose(asked: Formatted, principal: Principal) -> Reading:
         return reading(asked.question, None, services, principal)
 
-    return read
+    return choose
 
 
 def _parse_series(
@@ -211,22 +211,26 @@ def _negotiated(
     settings: ApiSettings,
     services: Services,
 ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
-    """One endpoint per format, since an endpoint's fast path knows the path and the token but not Accept."""
+    """One endpoint per format."""
 
-    def read(asked: Formatted, principal: Principal) -> Reading:
+    def choose(asked: Formatted, principal: Principal) -> Reading:
         if operation is region_states.OPERATION:
             return region_states.reading(services, principal)
         return reading(asked.question, asked.regions, services, principal)
 
     endpoints = {
-        format_: Endpoint(Answers(operation, parse_question, format_, settings), services, repeats=False, reading=read)
+        format_: Endpoint(
+            Answers(operation, parse_question, format_, settings),
+            services,
+            repeats=False,
+            reading=choose,
+            vary=f"{hdrs.ACCEPT}, {hdrs.AUTHORIZATION}",
+        )
         for format_ in FORMATS
     }
 
     async def answer(request: web.Request) -> web.StreamResponse:
-        response = await endpoints[preferred_format(request.headers.getall(hdrs.ACCEPT, ()))].get(request)
-        response.headers[hdrs.VARY] = f"{hdrs.ACCEPT}, {hdrs.AUTHORIZATION}"
-        return response
+        return await endpoints[preferred_format(request.headers.getall(hdrs.ACCEPT, ()))].get(request)
 
     return answer
 

@@ -15,6 +15,7 @@ from api.dialects.own.parameters import EARLIEST, LATEST
 from deploy.cli.json_output import print_json
 from deploy.cli.operations import show_table
 from deploy.cli.report import Api, WrongQuestionError, ask
+from deploy.cli.report.tables import MEASURES as TITLES
 from deploy.cli.report.tables import cell, error_of, head, number, remark
 from deploy.cli.report.year_page import page
 from deploy.cli.terminal import echo
@@ -26,7 +27,7 @@ REALMS: Final = 20
 MOST_REALMS: Final = 1_000
 """Each realm is a question of its own about the days."""
 FILTERS: Final = ("realm", "client_id", "node", "region")
-MEASURES: Final = ("logins", "failed_logins", "signups", "tokens")
+MEASURES: Final = tuple(TITLES)
 
 Answer = Mapping[str, Any]
 
@@ -204,8 +205,10 @@ def _realms(
     counted = [row["month"] for row in months if row["value"] is not None and row["imported"] is None]
     over = set(_over(months))
     found = []
-    for realm, of in rows.items():
-        users = [Users.of(of[key]) if key in of else Users(key, 0, exact=True, standard_error=0.0) for key in counted]
+    for realm, by_key in rows.items():
+        users = [
+            Users.of(by_key[key]) if key in by_key else Users(key, 0, exact=True, standard_error=0.0) for key in counted
+        ]
         day = _peak_day(api, {**window, **filters, "realm": realm})
         found.append(Realm(realm, summary(users, over, day), users))
     return found, answer["left_out"]["groups"]
@@ -215,7 +218,7 @@ def _show(found: Year) -> None:
     document = msgspec.to_builtins(found)
     head(f"{found.first:%Y-%m} to {found.last:%Y-%m} ({found.timezone})", document)
     show_table(
-        ("month", "users", "error", *(name.replace("_", " ") for name in MEASURES), ""),
+        ("month", "users", "error", *TITLES.values(), ""),
         (
             (
                 row["month"],
@@ -234,12 +237,12 @@ def _show(found: Year) -> None:
         (
             (
                 name,
-                cell(of.average),
-                of.months_averaged,
-                *_shown(of.maximum),
-                *_shown(of.peak_day),
+                cell(summary.average),
+                summary.months_averaged,
+                *_shown(summary.maximum),
+                *_shown(summary.peak_day),
             )
-            for name, of in rows
+            for name, summary in rows
         ),
     )
     if found.realms_left_out:

@@ -122,6 +122,7 @@ def test_tables_show_the_same(api: str) -> None:
     done = run(api, "--month", LAST)
     assert done.exit_code == 0, done.output
     rows = rows_of(done.output)
+    assert "month users error logins failed logins sign-ups tokens" in rows
     assert "2023-08 99 - - - - - imported from the old system" in rows
     assert "2024-06 7 exact 12 3 0 0" in rows
     (everything,) = (row for row in rows if row.startswith("everything "))

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import ast
 import json
+import os
+import pty
+import subprocess
+import sys
 from pathlib import Path
 from typing import Final
 
@@ -54,6 +58,27 @@ def test_tables_and_lines_are_escaped(capsys: pytest.CaptureFixture[str]) -> Non
         assert found.count(shown) == 3, why
         assert r"a\nb\tc" in found, "a cell has one line"
         assert "\nsecond line\n" in found
+
+
+def test_a_narrow_terminal_gets_every_cell_whole() -> None:
+    remark = f"{'long ' * 30}end"
+    code = (
+        "from deploy.cli.operations import show_table\n"
+        f"show_table(('topic id', 'remark'), [('8HX3JiJjRDWJk2E3eUXE0w', {remark!r})])"
+    )
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "40"}
+    ours, theirs = pty.openpty()
+    try:
+        subprocess.run(
+            (sys.executable, "-c", code), cwd=CLI.parents[1], env=environment, stdout=theirs, check=True, timeout=60
+        )
+        shown = os.read(ours, 1 << 16).decode()
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert "8HX3JiJjRDWJk2E3eUXE0w  long long" in shown
+    assert "long end\r\n" in shown
+    assert "…" not in shown
 
 
 def test_json_is_escaped_and_means_the_same(capsys: pytest.CaptureFixture[str]) -> None:

@@ -83,11 +83,23 @@ def test_two_regions_run_until_they_are_stopped(places: dict[str, str]) -> None:
     demo = RunningDemo(places, "--regions", port=free_neighbours())
     for name, port in (("eu", demo.port), ("us", demo.port + 1)):
         assert f"  {name}  http://127.0.0.1:{port}  " in demo.text
-    assert len(demo.text.splitlines()) <= 25
+    assert len(demo.text.splitlines()) <= 30
     grouped = re.search(r"^curl .*group_by=region.*$", demo.text, re.MULTILINE)
     assert grouped is not None
     answer = subprocess.run(shlex.split(grouped[0]), capture_output=True, text=True, timeout=10, check=True)
     assert {row.split(",")[3] for row in answer.stdout.splitlines()[1:]} == {"eu", "us"}
+    for name in ("eu", "us"):
+        line = re.search(rf"^\. (.*)   # {name}$", demo.text, re.MULTILINE)
+        assert line is not None
+        shown = subprocess.run(
+            ("sh", "-c", f". {line[1]} && echo $AUTHTALLY_REGION && authtally report active-users --group-by region"),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        ).stdout.split("\n", 1)
+        assert shown[0] == name
+        assert {row.split()[1] for row in shown[1].splitlines() if row.endswith("exact")} == {"eu", "us"}
 
     demo.process.send_signal(signal.SIGTERM)
 
@@ -195,11 +207,11 @@ def test_a_wrong_answer_is_noticed() -> None:
     month = expected.months[0]
     families = ("access_token", "id_token", "refresh_token", "uma_token")
     right = {
-        of: (
-            expected.active(of),
-            {grant: dict.fromkeys(families, 0) | tokens for grant, tokens in expected.grants(of).items()},
+        month: (
+            expected.active(month),
+            {grant: dict.fromkeys(families, 0) | tokens for grant, tokens in expected.grants(month).items()},
         )
-        for of in expected.months
+        for month in expected.months
     }
     assert list(_against(right, expected)) == []
     users, grants = right[month]
@@ -208,7 +220,7 @@ def test_a_wrong_answer_is_noticed() -> None:
     ]
     off = {**grants, "password": {**grants["password"], "access_token": 0}}
     assert len(list(_against({**right, month: (users, off)}, expected))) == 1
-    assert len(list(_against({of: right[of] for of in expected.months[1:]}, expected))) == 1
+    assert len(list(_against({month: right[month] for month in expected.months[1:]}, expected))) == 1
 
 
 def test_metrics_text_is_read_back() -> None:
