@@ -146,6 +146,7 @@ class RangeCounter:
                 return
             # Then update the cache. A crash here costs nothing: the cache is loaded again.
             self._caches.update(shard, loaded, delta, outcome)
+            consumer.applied(range_, delta.end)
             events.update(self._record_metrics(shard, delta))
             span.set_attributes({f"authtally.events.{result}": number for result, number in events.items()})
             pieces.advance(delta.end)

@@ -75,11 +75,13 @@ class Progress:
         for shard in set(self._last_moves) - assigned:
             self._forget(shard)
         self._assignment.forget_unassigned(assigned)
+        # Before the positions are read: a position may be larger by then, but never smaller.
+        applied = {shard: end for shard, end in consumer.applied_ends().items() if shard in assigned}
         try:
             positions = await self._ledger.positions(assigned)
             await self._ledger.register(positions)
             bounds = await consumer.bounds(positions)
-            to_assign = await self._assignment.needs_assignment(positions) | self._rolled_back(positions)
+            to_assign = await self._assignment.needs_assignment(positions) | self._rolled_back(positions, applied)
             for shard in positions:
                 await self._clocks.agree(shard)
             for shard, position in positions.items():
@@ -96,11 +98,15 @@ class Progress:
             consumer.assign_soon(to_assign)
         return {shard: at for shard, at in positions.items() if shard not in to_assign}
 
-    def _rolled_back(self, positions: Mapping[Shard, int]) -> set[Shard]:
-        """Shards whose position went back in the store: without new records no refused script would show it."""
-        return {
-            shard for shard, (last_position, _) in self._last_moves.items() if positions.get(shard, -1) < last_position
-        }
+    def _rolled_back(self, positions: Mapping[Shard, int], applied: Mapping[Shard, int]) -> set[Shard]:
+        """Shards whose position went back in the store: without new records no refused script would show it.
+
+        The positions of the last tick are not enough: a position may go forward and back between two ticks.
+        """
+        known = dict(applied)
+        for shard, (last_position, _) in self._last_moves.items():
+            known[shard] = max(last_position, known.get(shard, -1))
+        return {shard for shard, position in known.items() if positions.get(shard, -1) < position}
 
     async def _measure(self, consumer: Consumer, shard: Shard, position: int, bounds: LogBounds) -> None:
         end = max(consumer.end(shard) or 0, bounds.end)

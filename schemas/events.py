@@ -221,7 +221,9 @@ def undecodable(value: bytes | None, error: Exception | None) -> BadRecordError:
         return BadRecordError("empty_value", REASONS["empty_value"])
     if not isinstance(error, msgspec.ValidationError):
         # Bad syntax, bad UTF-8, or nesting deeper than the interpreter's stack (RecursionError).
-        text = str(error) if isinstance(error, msgspec.DecodeError) else type(error).__name__
+        if isinstance(error, UnicodeDecodeError):
+            return BadRecordError("not_json", f"the text is not UTF-8 ({error.reason})")
+        text = str(error) if isinstance(error, msgspec.DecodeError) else "the value is nested too deeply"
         return BadRecordError("not_json", text)
     detail = describe(error, value, error.types if isinstance(error, NativeValidationError) else ())
     return BadRecordError(_reason(str(error)), detail)

@@ -96,7 +96,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
             consumer.seek(_aiokafka(shard), offset)
         except IllegalStateError:
             return False
-        self.seeks[shard] = Seek(next(self._numbers))
+        self.seeks[shard] = Seek(next(self._numbers), offset)
         self._out_of_range.discard(shard)
         self._unreadable.pop(shard, None)
         self._next_starts[shard] = (_states(consumer)[_aiokafka(shard)], offset)

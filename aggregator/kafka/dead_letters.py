@@ -25,6 +25,14 @@ TRUNCATED_BYTES: Final = 64 * 1024
 """Bytes kept of a value that is too large for the producer or broker."""
 MAX_PAUSE_S: Final = 5.0
 MAX_REQUEST_BYTES: Final = 1024 * 1024
+REQUEST_TIMEOUT_S: Final = 10.0
+"""A missing topic or broker shows in readiness after this time."""
+GROUP_LETTERS: Final = 250
+GROUP_BYTES: Final = 1024 * 1024
+"""Most letters, and bytes of values, that are handed to the producer together."""
+MAX_GROUPS: Final = 4
+"""Most groups at the same time, of all partitions. A letter may spend REQUEST_TIMEOUT_S in the producer: many would
+time out behind each other."""
 CLOCK_SKEW_S: Final = 600.0
 """After a broker refused our clock's time, letters carry their records' times for so long; they may expire sooner."""
 
@@ -91,6 +99,7 @@ class DeadLetters:
         self._security = security
         self._producer: AIOKafkaProducer | None = None
         self._starting = asyncio.Lock()
+        self._groups = asyncio.Semaphore(MAX_GROUPS)
         self._clock_skewed_until = -math.inf
         self.troubles: dict[Shard, str] = {}
 
@@ -105,18 +114,22 @@ class DeadLetters:
         """
         waiting = list(letters)
         pause = 0.2
-        while True:
-            outcomes = await asyncio.gather(
-                *(self._send_one(shard, letter, clock_ms) for letter in waiting), return_exceptions=True
-            )
+        while waiting:
+            group = waiting[: _group_size(waiting)]
+            async with self._groups:
+                outcomes = await asyncio.gather(
+                    *(self._send_one(shard, letter, clock_ms) for letter in group), return_exceptions=True
+                )
             failures = [outcome for outcome in outcomes if outcome is not None]
             for failure in failures:
                 if not isinstance(failure, KafkaError):
                     raise failure
-            if not failures:
-                break
             # Acknowledged letters are not sent again.
-            waiting = [letter for letter, outcome in zip(waiting, outcomes, strict=True) if outcome is not None]
+            waiting[: len(group)] = [
+                letter for letter, outcome in zip(group, outcomes, strict=True) if outcome is not None
+            ]
+            if not failures:
+                continue
             self.troubles[shard] = f"{PREFIX}DEAD_LETTER_TOPIC={self._settings.dead_letter_topic}: {failures[0]!r}"
             log.warning(
                 "dead letters wait",
@@ -149,8 +162,7 @@ class DeadLetters:
                 enable_idempotence=self._settings.kafka_idempotence,
                 max_request_size=MAX_REQUEST_BYTES,
                 linger_ms=5,
-                # A missing topic or broker shows in readiness after this time.
-                request_timeout_ms=10_000,
+                request_timeout_ms=int(REQUEST_TIMEOUT_S * 1000),
                 # aiokafka rejects a message with neither key nor value, so the value is wrapped in a tuple.
                 value_serializer=_unpacked,
                 **self._security,
@@ -212,6 +224,16 @@ class DeadLetters:
     async def stop(self) -> None:
         if self._producer is not None:
             await self._producer.stop()
+
+
+def _group_size(letters: Sequence[DeadLetter]) -> int:
+    """How many of the first letters form a group; at least one."""
+    size = 0
+    for number, letter in enumerate(letters[:GROUP_LETTERS]):
+        size += len(letter.value or b"")
+        if size > GROUP_BYTES:
+            return max(1, number)
+    return min(GROUP_LETTERS, len(letters))
 
 
 def _unpacked(packed: tuple[bytes | None]) -> bytes | None:

@@ -40,9 +40,11 @@ class LogBounds(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class Seek:
-    """Ranges since one seek of a partition. Each count is written by one thread only, so neither needs a lock."""
+    """Ranges since one seek of a partition. Each field is written by one thread only, so none needs a lock."""
 
     number: int
+    applied: int
+    """The end of the last range that was applied, first the seek's offset; written by the worker's thread."""
     handed_out: int = 0
     """Written by the consumer's thread."""
     finished: int = 0

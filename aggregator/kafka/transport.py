@@ -128,6 +128,16 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         seek = self._thread.seeks.get(range_.shard)
         return seek is not None and seek.number == range_.seek_number
 
+    def applied(self, range_: Range, end: int) -> None:
+        """Note that the ledger has applied this range up to `end`."""
+        seek = self._thread.seeks.get(range_.shard)
+        if seek is not None and seek.number == range_.seek_number:
+            seek.applied = end
+
+    def applied_ends(self) -> dict[Shard, int]:
+        """The position that the ledger had at least, by the last seek and the ranges applied since."""
+        return {shard: seek.applied for shard, seek in list(self._thread.seeks.items())}
+
     def release_range(self, range_: Range) -> None:
         """Make room for another range after this one is applied or dropped. Must be called once per range."""
         seek = self._thread.seeks.get(range_.shard)

@@ -31,7 +31,7 @@ from schemas.time.clock import SYSTEM, Clock
 
 __all__ = ["Applied", "Ledger", "LedgerDefectError", "Refused", "ShardState"]
 
-SCRIPT: Final = resources.files("aggregator.ledger").joinpath("ledger.lua").read_text()
+SCRIPT: Final = resources.files("aggregator.ledger").joinpath("ledger.lua").read_text("utf-8")
 SCRIPT_SHA: Final = hashlib.sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()
 # Everything that a fold needs of a shard, and its position, read in one step.
 READ_STATE: Final = """

@@ -8,6 +8,7 @@ stays for the grace period, in which it serves only while the ledger is unreacha
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Final
@@ -23,6 +24,7 @@ from api.ledger.client import UNREACHABLE
 from api.ledger.cooldown import Cooldown
 from api.metrics import CACHE_ANSWERS, REDIS_ERRORS
 from api.turns import arrive, freeing_locals
+from schemas.connections.redis_replies import refuses_one, reply_of
 from schemas.time.clock import Clock
 
 __all__ = ["Cache", "CacheEntry", "Figures", "LocalStore", "ResponseBody", "SharedStore"]
@@ -43,6 +45,8 @@ MAX_OF_ONE: Final = 16
 """Most of them of one tenant, so that its questions, however many, leave places to other tenants."""
 MAX_RENDERINGS: Final = 2
 """Most large figures rendered at the same time; a thread delays the loop by up to 5 ms a turn. One tenant has half."""
+
+REFUSAL_LOG_S: Final = 60.0
 
 JITTER: Final = 0.02
 """Entries expire up to this fraction later than their TTL, so those computed together do not expire together. Never
@@ -74,6 +78,7 @@ class Cache:
         """Of wide questions, which wait for each other: ordinary ones of the same tenant must not wait with them."""
         self._renderings = Places(MAX_RENDERINGS, MAX_RENDERINGS // 2)
         self._reachable = True
+        self._refusal_logged_at = -math.inf
 
     def fresh(self, key: str, now: float) -> CacheEntry | None:
         """The entry if this process has it and it has not expired: the fast path of a cached request.
@@ -167,6 +172,10 @@ class Cache:
             return self._stale(key)
         except UNREACHABLE as error:
             REDIS_ERRORS.labels("ledger").inc()
+            if refuses_one(error):
+                # The store replies at once and still answers questions that do not write, so no cooldown starts.
+                self._log_refusal(error)
+                return self._stale(key)
             if self._reachable:
                 self._reachable = False
                 log.warning("ledger unreachable", setting="AUTHTALLY_REDIS_URL", error=type(error).__name__)
@@ -184,6 +193,15 @@ class Cache:
             self._writes.add(write)
             write.add_done_callback(self._writes.discard)
         return entry
+
+    def _log_refusal(self, error: BaseException) -> None:
+        """Log once per REFUSAL_LOG_S: questions that are answered in between change no state."""
+        now = self._clock.monotonic()
+        if now >= self._refusal_logged_at + REFUSAL_LOG_S:
+            self._refusal_logged_at = now
+            reply = reply_of(error)
+            means = reply.means if reply is not None else ""
+            log.warning("ledger refuses a command", setting="AUTHTALLY_REDIS_URL", reason=means)
 
     def _entry(self, figures: Figures, ttl_s: float) -> CacheEntry:
         now = self._clock.now()

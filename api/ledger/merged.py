@@ -14,12 +14,13 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Final, NamedTuple
 
-from api.ledger.client import Client, Command, chunks, together
+from api.ledger.client import UNREACHABLE, Client, Command, chunks, together
 from api.ledger.imported import Counts
 from api.ledger.merged_store import MergedCounts, MergedStore, MergedUsers
 from api.ledger.temporary import Pipeline, TemporarySketch, transaction
 from api.ledger.vector import Tokens, Unit, Vector
 from api.turns import pause
+from schemas.connections.redis_replies import refuses_one
 from schemas.ledger import accuracy, fields
 from schemas.ledger.keys import SMALL_PARTS, ShardKeys, temporary
 
@@ -85,7 +86,10 @@ class MergedPeriods:
         self._cluster = cluster
 
     async def users(self, units: Mapping[Unit, Vector]) -> dict[Unit, MergedUsers]:
-        """The users of each unit; a unit that changes meanwhile is missing."""
+        """The users of each unit; a unit that changes meanwhile is missing, as all are whose merging the store refuses.
+
+        Merging writes, and a store that is full or a replica refuses that. Many questions need no write without it.
+        """
         if len(units) > MAX_UNITS:
             return {}
         names = {unit: self._name("users", unit) for unit in units}
@@ -97,7 +101,12 @@ class MergedPeriods:
         }
         missing = [(unit, vector) for unit, vector in units.items() if unit not in merged]
         for some in chunks(missing, 1 if self._cluster else MAX_CONCURRENT):
-            results = await together(self._merge_users(unit, vector) for unit, vector in some)
+            try:
+                results = await together(self._merge_users(unit, vector) for unit, vector in some)
+            except UNREACHABLE as error:
+                if not refuses_one(error):
+                    raise
+                break
             for (unit, vector), read in zip(some, results, strict=True):
                 if read is not None:
                     await self._store.put(names[unit], vector.digest, read)

@@ -26,19 +26,21 @@ class Reply(NamedTuple):
 
     remedy: Remedy
     means: str = ""
+    refuses_one: bool = False
+    """Only some commands are refused, such as all writes: others succeed."""
 
 
 REPLIES: Final[Mapping[str, Reply]] = {
-    "READONLY": Reply(Remedy.RECONNECT, "this server is a replica, which takes no writes"),
+    "READONLY": Reply(Remedy.RECONNECT, "this server is a replica, which takes no writes", refuses_one=True),
     "LOADING": Reply(Remedy.RECONNECT, "this server is still loading its data"),
     "MASTERDOWN": Reply(Remedy.RECONNECT, "this server is a replica that has lost its primary"),
     "CLUSTERDOWN": Reply(Remedy.WAIT, "the Cluster does not serve this slot"),
     "TRYAGAIN": Reply(Remedy.WAIT, "the slot moves to another node"),
-    "OOM": Reply(Remedy.WAIT, "this Redis is full: raise its maxmemory"),
-    "MISCONF": Reply(Remedy.WAIT, "this Redis cannot write to its disk"),
+    "OOM": Reply(Remedy.WAIT, "this Redis is full: raise its maxmemory", refuses_one=True),
+    "MISCONF": Reply(Remedy.WAIT, "this Redis cannot write to its disk", refuses_one=True),
     "BUSY": Reply(Remedy.WAIT, "a script blocks this Redis"),
-    "NOREPLICAS": Reply(Remedy.WAIT, "this Redis has fewer replicas than its min-replicas-to-write"),
-    "NOPERM": Reply(Remedy.WAIT, "its user lacks a permission"),
+    "NOREPLICAS": Reply(Remedy.WAIT, "this Redis has fewer replicas than its min-replicas-to-write", refuses_one=True),
+    "NOPERM": Reply(Remedy.WAIT, "its user lacks a permission", refuses_one=True),
     "WRONGTYPE": Reply(Remedy.DEFECT),
     "LEDGER": Reply(Remedy.DEFECT),
 }
@@ -73,6 +75,12 @@ def reply_of(error: BaseException) -> Reply | None:
     if _IN_SCRIPT.search(text) and not any(words in text for words in NO_DEFECT):
         return Reply(Remedy.DEFECT)
     return None
+
+
+def refuses_one(error: BaseException) -> bool:
+    """Whether a server answered that it refuses this command, while it accepts others."""
+    reply = reply_of(error)
+    return reply is not None and reply.refuses_one
 
 
 async def leave_server(client: Any, error: BaseException, url: str) -> bool:

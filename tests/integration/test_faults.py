@@ -70,7 +70,7 @@ def test_an_emptied_store_is_counted_anew_from_the_log(each_broker: Broker, make
     assert site.client.scard(keys.shards(PREFIX)) == len(site.shards)
 
 
-@pytest.mark.parametrize("fault", ["rolled back", "emptied"])
+@pytest.mark.parametrize("fault", ["rolled back", "rolled back before the next look", "emptied"])
 def test_what_the_store_loses_while_nothing_arrives_is_soon_counted_anew(
     embedded: Broker, make_site: MakeSite, fault: str
 ) -> None:
@@ -81,9 +81,10 @@ def test_what_the_store_loses_while_nothing_arrives_is_soon_counted_anew(
     older = {shard: site.dump_shard(shard) for shard in site.shards}
     site.publisher.publish(3_000)
     assert site.differences() == []
-    # The worker has seen the shards where they are now.
-    committed = site.committed
-    wait_until(lambda: committed() == site.positions(), 20, "positions are committed")
+    if fault != "rolled back before the next look":
+        # The worker has seen the shards where they are now.
+        committed = site.committed
+        wait_until(lambda: committed() == site.positions(), 20, "positions are committed")
     if fault == "emptied":
         site.client.flushall()
     else:

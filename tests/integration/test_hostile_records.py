@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -21,6 +22,7 @@ from deploy.cli.main import main
 from deploy.demo.servers import create_topics
 from schemas.ledger.keys import Shard
 from tests.integration.conftest import MakeSite
+from tests.integration.expected_counts import log_ends
 from tests.integration.raw_batches import (
     Written,
     batch,
@@ -279,6 +281,26 @@ async def test_letters_without_a_waiting_range_are_given_up(apache: Broker, make
     assert len(asked) == 2
     assert all(site.dead_letters in (error or "") for error in asked)
     assert sender.error is None
+
+
+async def test_a_flood_of_letters_does_not_time_out_behind_itself(apache: Broker, make_site: MakeSite) -> None:
+    """Each letter handed to the producer has ten seconds, so those of a flood must wait before that, of all shards."""
+    site = make_site(apache, partitions=1)
+    number, shards = 1500, [Shard(site.logins, partition) for partition in range(6)]
+    flood = [DeadLetter(Lying(NOW_MS, at), "not_json", "", b"?" * 500) for at in range(number)]
+    sender, most = DeadLetters(settings_of(site), {}), 0
+    others = len(asyncio.all_tasks())
+    sending = [asyncio.create_task(sender.send(shard, flood, clock_ms=NOW_MS, wanted=lambda: True)) for shard in shards]
+    try:
+        while not all(task.done() for task in sending):
+            most = max(most, len(asyncio.all_tasks()) - others)
+            await asyncio.sleep(0)
+        assert all(await asyncio.gather(*sending))
+    finally:
+        await sender.stop()
+    assert 0 < most < number, "most letters have not been handed over yet"
+    end = log_ends(apache.address, [Shard(site.dead_letters, 0)])[Shard(site.dead_letters, 0)]
+    assert end == number * len(shards), "each is sent once"
 
 
 def settings_of(site: Site, **changed: str) -> WorkerSettings:

@@ -13,7 +13,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from deploy.cli.json_output import print_error
-from deploy.cli.terminal import LAYOUT, echo, printable
+from deploy.cli.terminal import LAYOUT, echo, one_line_if_full, open_closed_streams, printable
 from deploy.installation import CURE, foreign_packages
 
 PROGRAM: Final = "authtally"
@@ -104,6 +104,11 @@ class HelpGroup(SuggestingGroup):
         self._sections = sections
         for command in chain.from_iterable(sections.values()):
             self.add_command(command)
+
+    def main(self, *args: Any, **more: Any) -> Any:
+        open_closed_streams()
+        with one_line_if_full():
+            return super().main(*args, **more)
 
     def invoke(self, ctx: click.Context) -> Any:
         as_json = "--json" in ctx.args
