@@ -72,6 +72,17 @@ def test_readiness_and_liveness_name_the_crash(embedded: Broker, make_site: Make
     assert "in forever" in worker.log
 
 
+def test_a_worker_whose_position_does_not_move_ends(embedded: Broker, make_site: MakeSite) -> None:
+    site = make_site(embedded, partitions=1, stuck_after_s="3")
+    command = (sys.executable, str(Path(hanging.__file__)), hanging.NEVER_FOLDS)
+    worker = site.workers.start(command).wait_until_ready()
+    site.publisher.publish(10, site.logins)
+    error = worker.wait_until_troubled("crashed: StuckError", f"{site.logins}-0 has been at 0", "records to read")
+    assert error.endswith("with 10 records to read")
+    assert worker.wait(2 * ENDS_S) == STATUS
+    assert "in forever" in worker.log, "the stacks show where it hangs"
+
+
 @pytest.mark.apache_kafka
 def test_a_commit_under_way_does_not_keep_a_crashed_worker(apache: Broker, make_site: MakeSite) -> None:
     """A crash stops the consumer's thread at once, while the commit on the way out still waits for the store."""

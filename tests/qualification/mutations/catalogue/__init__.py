@@ -1,0 +1,19 @@
+"""The mutations, by the part of the product that they change."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tests.qualification.mutations.catalogue import answers, batches, folding, ids, ledger, life, records, regions
+from tests.qualification.mutations.mutation import Mutation
+
+MUTATIONS: Final[tuple[Mutation, ...]] = (
+    *records.MUTATIONS,
+    *folding.MUTATIONS,
+    *ids.MUTATIONS,
+    *batches.MUTATIONS,
+    *ledger.MUTATIONS,
+    *life.MUTATIONS,
+    *answers.MUTATIONS,
+    *regions.MUTATIONS,
+)
