@@ -16,8 +16,8 @@ from api.auth.access import Access
 from api.auth.principal import Principal
 from api.auth.rate_limit import Allowance, RateLimit
 from api.cache.cache import Cache, Figures, ResponseBody
-from api.cache.entries import Body
-from api.cache.responses import entry_response, matches_etag, not_modified
+from api.cache.ready_answers import ReadyAnswer, ReadyAnswers, is_current
+from api.cache.responses import entry_response, not_modified
 from api.http.bounded_read import TooLongError, read_at_most
 from api.http.errors import (
     ApiError,
@@ -33,7 +33,7 @@ from api.http.request_id import REQUEST_ID, bind_request_id, request_id_of
 from api.ledger.client import Client
 from api.ledger.cooldown import RETRY_S
 from api.ledger.statistics import Statistics
-from api.metrics import CACHE_ANSWERS, REQUESTS, Hits, Requests
+from api.metrics import Hits, Requests
 from api.regions.regions import Regions
 from api.turns import arrive
 from schemas.time.clock import Clock
@@ -44,7 +44,6 @@ MAX_QUERY_BYTES: Final = 4096
 MAX_PARAMETERS: Final = 64
 FORM_TIMEOUT_S: Final = 5.0
 """The time in which a form must arrive; it fits in one packet."""
-MAX_FAST_PATHS: Final = 1024
 
 FORM: Final = "application/x-www-form-urlencoded"
 CHALLENGE: Final = 'Bearer realm="authtally"'
@@ -106,6 +105,7 @@ class Services(NamedTuple):
     ledger: Client
     statistics: Statistics
     cache: Cache
+    ready: ReadyAnswers
     access: Access
     clock: Clock
     hits: list[Hits]
@@ -162,6 +162,7 @@ class Boundary:
 class Endpoint:
     """A dialect on a path: `get` for questions in the query, `post` for the same in a form.
 
+    `vary` is the Vary header of its responses, if they depend on more than Authorization.
     With a `limit` every request counts, whatever its result: against its principal, or, if it has none, its address.
     `admit` runs for every parsed question and raises an ApiError to refuse it. `lists` are parameters that a request
     may repeat: their values are joined by a space. Without a `reading` the answer is that of a product, over regions as
@@ -177,11 +178,13 @@ class Endpoint:
         lists: Collection[str] = (),
         repeats: bool = True,
         reading: Callable[[Any, Principal], Reading] | None = None,
+        vary: str | None = None,
     ) -> None:
         self._dialect = dialect
         self._reading = reading or self._product_reading
         self._lists = lists
         self._repeats = repeats
+        self._vary = vary
         self._limit = limit
         self._admit = admit
         self._services = services
@@ -190,46 +193,28 @@ class Endpoint:
         self._boundary = Boundary(dialect.name)
         self._hits = Hits(dialect.name)
         services.hits.append(self._hits)
-        # Fast path: (raw path, Authorization) -> (cache key, form, end of the token's verification). Holds no answers.
-        self._fast_path: dict[tuple[str, str | None], tuple[str, str, float]] = {}
 
     async def get(self, request: web.Request) -> web.StreamResponse:
-        request_key = request.raw_path, request.headers.get(hdrs.AUTHORIZATION)
-        fast_path = self._fast_path.get(request_key)
-        if fast_path is not None:
-            now = self._clock.monotonic()
-            entry = self._cache.fresh(fast_path[0], now)
-            body = None if entry is None else entry.bodies.get(fast_path[1])
-            if entry is not None and body is not None and now < fast_path[2]:
-                if hdrs.IF_NONE_MATCH in request.headers and _is_current(request, body):
-                    CACHE_ANSWERS.labels("hit").inc()
-                    REQUESTS.labels(self._dialect.name, "3xx").inc()
-                    response = not_modified(entry, body, now)
-                else:
-                    self._hits.count += 1
-                    response = entry_response(entry, body, now)
-                # Only a request id that the caller sent: the fast path logs nothing that a new id could refer to.
-                if REQUEST_ID in request.headers:
-                    response.headers[REQUEST_ID] = request_id_of(request.headers)
-                return response
-        return await self._serve(request, request_key)
+        # The server has looked before the middleware and signals; here they run, of traces and CORS.
+        ready = self._services.ready.find(request)
+        return await self._serve(request, is_get=True) if ready is None else ready
 
     async def post(self, request: web.Request) -> web.StreamResponse:
-        return await self._serve(request, None)
+        return await self._serve(request, is_get=False)
 
-    async def _serve(self, request: web.Request, request_key: tuple[str, str | None] | None) -> web.StreamResponse:
+    async def _serve(self, request: web.Request, *, is_get: bool) -> web.StreamResponse:
         async def answer(headers: Headers) -> web.Response:
-            return await self._answer(request, request_key, headers)
+            if self._vary is not None:
+                headers[hdrs.VARY] = self._vary
+            return await self._answer(request, headers, is_get=is_get)
 
         return await self._boundary.serve(request, answer, self._dialect.render_error)
 
-    async def _answer(
-        self, request: web.Request, request_key: tuple[str, str | None] | None, headers: Headers
-    ) -> web.Response:
+    async def _answer(self, request: web.Request, headers: Headers, *, is_get: bool) -> web.Response:
         await arrive()
         principal, expires_at = await self._authenticate(request, headers)
         query = read_query(request)
-        encoded = await read_form(request) if request_key is None else query
+        encoded = query if is_get else await read_form(request)
         question = self._dialect.parse(parse_parameters(encoded, self._lists, repeats=self._repeats))
         if self._admit is not None:
             self._admit()
@@ -246,13 +231,12 @@ class Endpoint:
         body = await self._cache.body(
             key, entry, question.form, lambda: dialect.render(question, entry.figures(dialect.figures)), tenant
         )
-        # With a limit there is no fast path: every request must be counted against its caller.
-        if request_key is not None and self._limit is None:
-            if len(self._fast_path) >= MAX_FAST_PATHS:
-                self._fast_path.clear()
-            self._fast_path[request_key] = key, question.form, expires_at
+        # With a limit every request must be counted against its caller.
+        if is_get and self._limit is None:
+            ready = ReadyAnswer(key, question.form, expires_at, self._hits, self._vary)
+            self._services.ready.add(request, ready)
         # A stale answer is never a 304: a cache would keep `Cache-Status` of it beside later answers (RFC 9111 §3.2).
-        if request_key is not None and not entry.stale and _is_current(request, body):
+        if is_get and not entry.stale and is_current(request, body):
             return not_modified(entry, body, self._clock.monotonic())
         return entry_response(entry, body, self._clock.monotonic())
 
@@ -312,10 +296,6 @@ def error_headers(error: ApiError, status: int, unavailable_s: float = RETRY_S) 
     if status == 401:
         headers[hdrs.WWW_AUTHENTICATE] = CHALLENGE
     return headers
-
-
-def _is_current(request: web.Request, body: Body) -> bool:
-    return matches_etag(body.etag, request.headers.getall(hdrs.IF_NONE_MATCH, ()))
 
 
 def _rate_limit_headers(allowance: Allowance, now: float) -> dict[str, str]:

@@ -181,9 +181,10 @@ class Hits:
     `settle` adds it to REQUESTS and CACHE_ANSWERS.
     """
 
-    __slots__ = ("_answers", "_requests", "_settled", "count")
+    __slots__ = ("_answers", "_requests", "_settled", "count", "dialect")
 
     def __init__(self, dialect: str) -> None:
+        self.dialect = dialect
         self.count = 0
         self._settled = 0
         self._requests = REQUESTS.labels(dialect, "2xx")

@@ -14,7 +14,7 @@ from aiohttp.web_request import BaseRequest
 from multidict import istr
 
 from api.http.cors import ANY
-from api.http.strict import Check, refusal
+from api.http.strict import Step, refusal
 from schemas.prefix import PREFIX
 
 SITE: Final = istr("Sec-Fetch-Site")
@@ -44,7 +44,7 @@ def is_rebindable(host: str, names: Collection[str]) -> bool:
     return not (not name or "." not in name or name.endswith(".localhost") or name in names or _is_address(name))
 
 
-def refuse_other_sites(names: Collection[str], origins: Collection[str] = ()) -> Check:
+def refuse_other_sites(names: Collection[str], origins: Collection[str] = ()) -> Step:
     """The check for AUTH=none. `names` are host names at which we answer, `origins` other sites that may ask."""
     known = frozenset(name.lower() for name in names)
     # Parsing an address costs a tenth of a cached answer; a client sends the same Host each time.

@@ -1,4 +1,4 @@
-"""The server's first step: refuses requests that intermediaries may read differently, before any route sees them.
+"""The server's first steps, before routing. One refuses requests that intermediaries may read differently.
 
 Its answers never repeat what was sent: aiohttp's own contain the header that it could not parse.
 """
@@ -15,8 +15,8 @@ from api.http.response_headers import BASIC_HEADERS
 
 NOT_HTTP: Final = "The request is not valid HTTP."
 
-Check = Callable[[BaseRequest], web.Response | None]
-"""Returns the refusal of a request; None to serve it."""
+Step = Callable[[BaseRequest], web.Response | None]
+"""Returns the response of a request, a refusal or a ready answer; None to go on."""
 Handler = Callable[[BaseRequest], Awaitable[web.StreamResponse]]
 
 
@@ -42,15 +42,15 @@ def refuse_ambiguous(request: BaseRequest) -> web.Response | None:
 
 
 class StrictRunner(web.AppRunner):
-    """Serves an application; every request must pass `checks` first."""
+    """Serves an application what none of `steps` answers."""
 
-    def __init__(self, app: web.Application, checks: Sequence[Check], **options: Any) -> None:
+    def __init__(self, app: web.Application, steps: Sequence[Step], **options: Any) -> None:
         super().__init__(app, **options)
-        self._checks = (refuse_ambiguous, *checks)
+        self._steps = (refuse_ambiguous, *steps)
 
     async def _make_server(self) -> web.Server:
         made = await super()._make_server()
-        handler = _checked(made.request_handler, self._checks)
+        handler = _after(self._steps, made.request_handler)
         return _Server(
             handler,
             request_factory=made.request_factory,
@@ -60,19 +60,19 @@ class StrictRunner(web.AppRunner):
         )
 
 
-def _checked(handler: Handler, checks: Sequence[Check]) -> Handler:
+def _after(steps: Sequence[Step], handler: Handler) -> Handler:
     # No coroutine of its own, which would cost each cached answer one hundredth of its time.
     def handle(request: BaseRequest) -> Awaitable[web.StreamResponse]:
-        for check in checks:
-            refused = check(request)
-            if refused is not None:
-                return _refuse(refused)
+        for step in steps:
+            response = step(request)
+            if response is not None:
+                return _send(response)
         return handler(request)
 
     return handle
 
 
-async def _refuse(response: web.Response) -> web.StreamResponse:
+async def _send(response: web.Response) -> web.StreamResponse:
     return response
 
 

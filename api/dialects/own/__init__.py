@@ -211,7 +211,7 @@ def _negotiated(
     settings: ApiSettings,
     services: Services,
 ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
-    """One endpoint per format, since an endpoint's fast path knows the path and the token but not Accept."""
+    """One endpoint per format."""
 
     def read(asked: Formatted, principal: Principal) -> Reading:
         if operation is region_states.OPERATION:
@@ -219,14 +219,18 @@ def _negotiated(
         return reading(asked.question, asked.regions, services, principal)
 
     endpoints = {
-        format_: Endpoint(Answers(operation, parse_question, format_, settings), services, repeats=False, reading=read)
+        format_: Endpoint(
+            Answers(operation, parse_question, format_, settings),
+            services,
+            repeats=False,
+            reading=read,
+            vary=f"{hdrs.ACCEPT}, {hdrs.AUTHORIZATION}",
+        )
         for format_ in FORMATS
     }
 
     async def answer(request: web.Request) -> web.StreamResponse:
-        response = await endpoints[preferred_format(request.headers.getall(hdrs.ACCEPT, ()))].get(request)
-        response.headers[hdrs.VARY] = f"{hdrs.ACCEPT}, {hdrs.AUTHORIZATION}"
-        return response
+        return await endpoints[preferred_format(request.headers.getall(hdrs.ACCEPT, ()))].get(request)
 
     return answer
 
