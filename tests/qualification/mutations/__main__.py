@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,13 +22,16 @@ from typing import Final
 
 from tests.qualification.mutations.catalogue import MUTATIONS
 from tests.qualification.mutations.mutation import Mutation, StaleTextError
-from tests.qualification.mutations.trees import ROOT, Tree
+from tests.qualification.mutations.trees import ROOT, TEST_TIMEOUT_S, Outcome, Tree
 
 CAUGHT: Final = "caught"
 SURVIVED: Final = "survived"
 NOT_FOUND: Final = "text not found"
 ERROR: Final = "error"
 LAST_LINES: Final = 30
+TIMES: Final = 3.0
+MORE_S: Final = 20.0
+"""A test fails without the guard if it takes longer than TIMES its time with it, and MORE_S."""
 
 
 @dataclass(frozen=True)
@@ -45,16 +48,24 @@ class Result:
 
 def main() -> int:
     options = _options()
-    chosen = [mutation for mutation in MUTATIONS if options.only in f"{mutation.case} {mutation.why} {mutation.file}"]
+    chosen = [
+        mutation
+        for mutation in MUTATIONS
+        if not options.only or any(text in f"{mutation.case} {mutation.why} {mutation.file}" for text in options.only)
+    ]
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="authtally-mutations-") as folder:
         trees: queue.SimpleQueue[Tree] = queue.SimpleQueue()
         for number in range(options.jobs):
             trees.put(Tree(Path(folder) / str(number)))
         with ThreadPoolExecutor(options.jobs) as pool:
-            if not options.unchecked and not _passes_unchanged(trees, pool, chosen, options.jobs):
+            seconds: Mapping[str, float] | None = {}
+            if not options.unchecked:
+                seconds = _run_unchanged(trees, pool, chosen, options.jobs)
+            if seconds is None:
                 return 1
-            results = list(pool.map(lambda mutation: _try(trees, mutation), chosen))
+            limits = {test: TIMES * longest + MORE_S for test, longest in seconds.items()}
+            results = list(pool.map(lambda mutation: _try(trees, mutation, limits), chosen))
     print(_table(results))  # noqa: T201
     numbers = {outcome: sum(result.outcome == outcome for result in results) for outcome in (CAUGHT, SURVIVED)}
     minutes = (time.monotonic() - began) / 60
@@ -68,44 +79,53 @@ def main() -> int:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make mutations", description=__doc__)
-    parser.add_argument("--only", default="", metavar="TEXT", help="mutations with this text in case, reason or file")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        default=(),
+        metavar="TEXT",
+        help="mutations with one of these texts in case, reason or file",
+    )
     parser.add_argument("--jobs", type=int, default=2, metavar="N", help="mutations at the same time (2)")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the record of the run to FILE")
     parser.add_argument("--unchecked", action="store_true", help="do not run the tests without a mutation first")
     return parser.parse_args()
 
 
-def _passes_unchanged(
+def _run_unchanged(
     trees: queue.SimpleQueue[Tree], pool: ThreadPoolExecutor, chosen: Sequence[Mutation], jobs: int
-) -> bool:
-    """Whether all tests pass with every guard in place: otherwise a failure shows nothing."""
+) -> dict[str, float] | None:
+    """The time of each test with every guard in place; None unless all pass: otherwise a failure shows nothing."""
     files: dict[str, set[str]] = {}
     for mutation in chosen:
         files.setdefault(mutation.test.partition("::")[0], set()).add(mutation.test)
     parts = [sorted(test for file in sorted(files)[number::jobs] for test in files[file]) for number in range(jobs)]
 
-    def run(tests: Sequence[str]) -> bool:
-        if not tests:
-            return True
+    def run(tests: Sequence[str]) -> Outcome:
         tree = trees.get()
         try:
-            outcome = tree.run(tests)
+            return tree.run(tests)
         finally:
             trees.put(tree)
+
+    seconds: dict[str, float] = {}
+    passed = True
+    for outcome in pool.map(run, filter(None, parts)):
+        seconds.update(outcome.seconds)
         if outcome.failed or outcome.error:
+            passed = False
             print(outcome.output)  # noqa: T201
             print(f"without any mutation: {outcome.error or ', '.join(outcome.failed)}", file=sys.stderr)  # noqa: T201
-        return not outcome.failed and not outcome.error
-
-    return all(list(pool.map(run, parts)))
+    return seconds if passed else None
 
 
-def _try(trees: queue.SimpleQueue[Tree], mutation: Mutation) -> Result:
+def _try(trees: queue.SimpleQueue[Tree], mutation: Mutation, limits: Mapping[str, float]) -> Result:
+    limit_s = limits.get(mutation.test.partition("[")[0], TEST_TIMEOUT_S)
     tree, began = trees.get(), time.monotonic()
     outcome, detail = ERROR, ""
     try:
         with tree.mutated(mutation):
-            found = tree.run([mutation.test], stop_at_first=True)
+            found = tree.run([mutation.test], limit_s, stop_at_first=True)
     except StaleTextError as error:
         outcome, detail = NOT_FOUND, str(error)
     else:

@@ -8,9 +8,9 @@ import signal
 import subprocess
 import sysconfig
 import venv
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 from xml.etree import ElementTree
@@ -20,8 +20,7 @@ from tests.qualification.mutations.mutation import Mutation
 ROOT: Final = Path(__file__).parents[3]
 DOWNLOADS: Final = (".kafka", ".keycloak")
 """Servers that tests download into the checkout; the copies use the same."""
-TEST_TIMEOUT_S: Final = 120
-"""A test that hangs without the guard fails after this time."""
+TEST_TIMEOUT_S: Final = 300.0
 RUN_TIMEOUT_S: Final = 900
 
 
@@ -29,8 +28,10 @@ RUN_TIMEOUT_S: Final = 900
 class Outcome:
     """The result of some tests in one process of pytest."""
 
-    failed: tuple[str, ...]
+    failed: tuple[str, ...] = ()
     """Names of the tests that failed, not those that could not be set up."""
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    """The longest time of each test function with its parameters, by node id without parameters."""
     error: str = ""
     """Why the tests were not all run; empty if they were."""
     output: str = ""
@@ -61,12 +62,12 @@ class Tree:
             for compiled in (file.parent / "__pycache__").glob(f"{file.stem}.*"):
                 compiled.unlink()
 
-    def run(self, tests: Sequence[str], *, stop_at_first: bool = False) -> Outcome:
-        """Run tests by their node ids."""
+    def run(self, tests: Sequence[str], timeout_s: float = TEST_TIMEOUT_S, *, stop_at_first: bool = False) -> Outcome:
+        """Run tests by their node ids. A test that takes longer than `timeout_s` fails."""
         self._report.unlink(missing_ok=True)
         command = [
             *(str(self._python), "-m", "pytest", "-q", "--no-header", "-p", "no:cacheprovider"),
-            *("--timeout", str(TEST_TIMEOUT_S), "--junitxml", str(self._report), "-o", "junit_family=xunit1"),
+            *("--timeout", str(timeout_s), "--junitxml", str(self._report), "-o", "junit_family=xunit1"),
             *(("-x",) if stop_at_first else ()),
             *tests,
         ]
@@ -86,15 +87,14 @@ class Tree:
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             output, _ = process.communicate()
-            return Outcome((), f"not finished after {RUN_TIMEOUT_S} s", output)
+            return Outcome(error=f"not finished after {RUN_TIMEOUT_S} s", output=output)
         finally:
             # What a killed worker or an interrupted test left.
             shutil.rmtree(self._temporary, ignore_errors=True)
             self._temporary.mkdir(exist_ok=True)
         if process.returncode not in (0, 1) or not self._report.exists():
-            return Outcome((), f"pytest ended with {process.returncode}", output)
-        failed, errors = _read_report(self._report)
-        return Outcome(failed, f"not set up: {', '.join(errors)}" if errors and not failed else "", output)
+            return Outcome(error=f"pytest ended with {process.returncode}", output=output)
+        return _read_report(self._report, output)
 
 
 def _copy_sources(root: Path) -> None:
@@ -121,14 +121,17 @@ def _make_environment(root: Path) -> Path:
     return folder / "bin" / "python"
 
 
-def _read_report(report: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The names of failed tests, and of tests that could not be set up."""
-    failed, errors = [], []
+def _read_report(report: Path, output: str) -> Outcome:
+    failed, errors = list[str](), list[str]()
+    seconds: dict[str, float] = {}
     # Written by pytest on this machine.
     for case in ElementTree.parse(report).iter("testcase"):
         name = f"{case.get('file')}::{case.get('name')}"
+        function = name.partition("[")[0]
+        seconds[function] = max(seconds.get(function, 0.0), float(case.get("time", "0")))
         if case.find("failure") is not None:
             failed.append(name)
         elif case.find("error") is not None:
             errors.append(name)
-    return tuple(failed), tuple(errors)
+    error = f"not set up: {', '.join(errors)}" if errors and not failed else ""
+    return Outcome(tuple(failed), seconds, error, output)

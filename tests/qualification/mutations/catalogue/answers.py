@@ -309,8 +309,8 @@ MUTATIONS: Final = (
         "cache",
         "a stale answer is never a 304",
         "api/endpoint.py",
-        "if request_key is not None and not entry.stale and _is_current(request, body):",
-        "if request_key is not None and _is_current(request, body):",
+        "if is_get and not entry.stale and is_current(request, body):",
+        "if is_get and is_current(request, body):",
         "tests/api/test_outage.py::test_a_dead_redis_gives_old_answers_and_then_503[kill]",
     ),
     Mutation(
@@ -320,6 +320,22 @@ MUTATIONS: Final = (
         '        headers[hdrs.CACHE_CONTROL] = "no-store"\n',
         "",
         "tests/api/test_outage.py::test_a_dead_redis_gives_old_answers_and_then_503[kill]",
+    ),
+    Mutation(
+        "cache",
+        "an answer that is found before routing is of the same Authorization",
+        "api/cache/ready_answers.py",
+        "    return request.raw_path, headers.get(hdrs.AUTHORIZATION), headers.get(hdrs.ACCEPT)\n",
+        "    return request.raw_path, None, headers.get(hdrs.ACCEPT)\n",
+        "tests/api/test_realms.py::test_bearers_of_different_realms_never_share_an_answer",
+    ),
+    Mutation(
+        "cache",
+        "an answer is found before routing only while its token is verified",
+        "api/cache/ready_answers.py",
+        "if entry is None or body is None or now >= known.until or hdrs.EXPECT in headers:",
+        "if entry is None or body is None or hdrs.EXPECT in headers:",
+        "tests/api/auth/test_access.py::test_a_token_is_not_remembered_beyond_its_expiry",
     ),
     Mutation(
         "cache",

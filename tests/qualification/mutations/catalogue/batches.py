@@ -117,7 +117,7 @@ MUTATIONS: Final = (
         BATCHES,
         "            if not self._in_order(records):\n",
         "            if False:\n",
-        f"{HOSTILE}::test_offsets_that_lie_inside_a_batch_count_as_the_broker_numbers_them[1]",
+        f"{HOSTILE}::test_offsets_that_lie_inside_a_batch_count_as_the_broker_numbers_them[7]",
     ),
     Mutation(
         "batches",

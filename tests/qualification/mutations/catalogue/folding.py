@@ -59,7 +59,7 @@ MUTATIONS: Final = (
         "an exception from one record's content does not end the worker",
         COUNTING,
         "except Exception as error:  # noqa: BLE001 - caused by a record's content",
-        "except KeyError as error:",
+        "except KeyError as error:  #",
         f"{DEFECTS}::test_unexpected_records_become_dead_letters_and_all_else_counts",
     ),
     Mutation(
