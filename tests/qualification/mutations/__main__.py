@@ -54,27 +54,36 @@ def main() -> int:
         if not options.only or any(text in f"{mutation.case} {mutation.why} {mutation.file}" for text in options.only)
     ]
     began = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="authtally-mutations-") as folder:
-        trees: queue.SimpleQueue[Tree] = queue.SimpleQueue()
-        for number in range(options.jobs):
-            trees.put(Tree(Path(folder) / str(number)))
-        with ThreadPoolExecutor(options.jobs) as pool:
-            seconds: Mapping[str, float] | None = {}
-            if not options.unchecked:
-                seconds = _run_unchanged(trees, pool, chosen, options.jobs)
-            if seconds is None:
-                return 1
-            limits = {test: TIMES * longest + MORE_S for test, longest in seconds.items()}
-            results = list(pool.map(lambda mutation: _try(trees, mutation, limits), chosen))
+    results = _run(chosen, options.jobs, unchecked=options.unchecked)
+    if results is None:
+        return 1
     print(_table(results))  # noqa: T201
-    numbers = {outcome: sum(result.outcome == outcome for result in results) for outcome in (CAUGHT, SURVIVED)}
+    caught = sum(result.outcome == CAUGHT for result in results)
     minutes = (time.monotonic() - began) / 60
-    print(f"{len(results)} mutations: {numbers[CAUGHT]} caught, {numbers[SURVIVED]} survived, {minutes:.1f} minutes")  # noqa: T201
+    print(f"{caught} of {len(results)} mutations caught, {minutes:.1f} minutes")  # noqa: T201
     if options.out:
         record = {"commit": _commit(), "machine": _machine(), "minutes": round(minutes, 1)}
-        text = json.dumps(record | {"results": [asdict(result) for result in results]}, indent=1)
+        text = json.dumps(record | {"results": [asdict(result) for result in results]}, indent=1, ensure_ascii=False)
         options.out.write_text(text + "\n", encoding="utf-8")
-    return int(any(result.outcome != CAUGHT for result in results))
+    return int(caught < len(results))
+
+
+def _run(chosen: Sequence[Mutation], jobs: int, *, unchecked: bool) -> list[Result] | None:
+    """The results in order; None if a test fails with every guard in place."""
+    with tempfile.TemporaryDirectory(prefix="authtally-mutations-") as folder, ThreadPoolExecutor(jobs) as pool:
+        trees: queue.SimpleQueue[Tree] = queue.SimpleQueue()
+        for number in range(jobs):
+            trees.put(Tree(Path(folder) / str(number)))
+        try:
+            seconds = {} if unchecked else _run_unchanged(trees, pool, chosen, jobs)
+            if seconds is None:
+                return None
+            limits = {test: TIMES * longest + MORE_S for test, longest in seconds.items()}
+            return list(pool.map(lambda mutation: _try(trees, mutation, limits), chosen))
+        except KeyboardInterrupt:
+            # The running tests end first: their servers would stay.
+            pool.shutdown(cancel_futures=True)
+            raise
 
 
 def _options() -> argparse.Namespace:

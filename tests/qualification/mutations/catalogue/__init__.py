@@ -4,13 +4,24 @@ from __future__ import annotations
 
 from typing import Final
 
-from tests.qualification.mutations.catalogue import answers, batches, folding, ids, ledger, life, records, regions
+from tests.qualification.mutations.catalogue import (
+    answers,
+    batches,
+    folding,
+    ids,
+    inventory,
+    ledger,
+    life,
+    records,
+    regions,
+)
 from tests.qualification.mutations.mutation import Mutation
 
 MUTATIONS: Final[tuple[Mutation, ...]] = (
     *records.MUTATIONS,
     *folding.MUTATIONS,
     *ids.MUTATIONS,
+    *inventory.MUTATIONS,
     *batches.MUTATIONS,
     *ledger.MUTATIONS,
     *life.MUTATIONS,

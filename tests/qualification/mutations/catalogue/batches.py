@@ -156,6 +156,22 @@ MUTATIONS: Final = (
         "::test_whole_batches_are_handed_out_up_to_the_limit_and_the_position_follows",
     ),
     Mutation(
+        "batches",
+        "a range does not begin before a rebalance and end after it",
+        "aggregator/kafka/consumer_thread.py",
+        "if current is None or current is not state or current.position == start:",
+        "if current is None or current.position == start:",
+        "tests/integration/test_faults.py::test_five_kills_of_workers_in_mid_stream_change_no_counter",
+    ),
+    Mutation(
+        "batches",
+        "ranges that were handed out before a seek are void",
+        "aggregator/kafka/transport.py",
+        "return seek is not None and seek.number == range_.seek_number\n\n    def finished",
+        "return seek is not None\n\n    def finished",
+        "tests/integration/test_faults.py::test_shards_rolled_back_while_ranges_are_queued_lose_no_event",
+    ),
+    Mutation(
         "codecs",
         "the bounded decoders replace those of the worker's consumer",
         "aggregator/kafka/consumer_thread.py",
