@@ -21,7 +21,7 @@ ROOT: Final = Path(__file__).parents[3]
 DOWNLOADS: Final = (".kafka", ".keycloak")
 """Servers that tests download into the checkout; the copies use the same."""
 TEST_TIMEOUT_S: Final = 300.0
-RUN_TIMEOUT_S: Final = 900
+RUN_TIMEOUT_S: Final = 3600
 
 
 @dataclass(frozen=True)
