@@ -7,6 +7,7 @@ from typing import Final
 from tests.qualification.mutations.catalogue import (
     answers,
     batches,
+    clocks,
     folding,
     ids,
     inventory,
@@ -14,6 +15,7 @@ from tests.qualification.mutations.catalogue import (
     life,
     records,
     regions,
+    tokens,
 )
 from tests.qualification.mutations.mutation import Mutation
 
@@ -24,7 +26,9 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
     *inventory.MUTATIONS,
     *batches.MUTATIONS,
     *ledger.MUTATIONS,
+    *clocks.MUTATIONS,
     *life.MUTATIONS,
+    *tokens.MUTATIONS,
     *answers.MUTATIONS,
     *regions.MUTATIONS,
 )
