@@ -258,7 +258,7 @@ MUTATIONS: Final = (
         "aggregator/assignment.py",
         "    if state.position == fields.RESTORING:\n",
         "    if False:\n",
-        f"{ASSIGNMENT}::test_what_only_an_operator_can_resolve_names_the_command",
+        f"{ASSIGNMENT}::test_a_shard_that_is_being_restored_is_not_read",
     ),
     Mutation(
         "logs that change",
