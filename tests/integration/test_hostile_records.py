@@ -223,7 +223,7 @@ def test_a_batch_that_grows_too_large_stops_its_partition_and_fills_no_memory(
     worker = site.workers.start().wait_until_ready()
     shard = Shard(site.logins, 0)
     before = good("before")
-    bomb = compressed(batch(good("lost")), 4, lambda records: zstd_encode(records + bytes(codecs.MOST_BYTES)))
+    bomb = compressed(batch(bad(bytes(codecs.MOST_BYTES))), 4, zstd_encode)
     _, bad_at = produce(embedded.address, shard, batch(before), bomb)
     expect(site, shard, 0, [(before, None)])
     memory = worker.rss_bytes

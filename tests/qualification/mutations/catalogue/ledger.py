@@ -82,7 +82,7 @@ MUTATIONS: Final = (
         "aggregator/counting.py",
         "        self.forget(shard)\n        await self._assignment.assign(consumer, [shard])\n\n    def leave",
         "        await self._assignment.assign(consumer, [shard])\n\n    def leave",
-        f"{FAULTS}::test_an_emptied_store_is_counted_anew_from_the_log",
+        "tests/deploy/cli/test_realm_removal.py::test_a_running_worker_continues_after_the_removal",
     ),
     Mutation(
         "exactly once",
