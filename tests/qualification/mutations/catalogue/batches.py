@@ -161,7 +161,7 @@ MUTATIONS: Final = (
         "aggregator/kafka/consumer_thread.py",
         "if current is None or current is not state or current.position == start:",
         "if current is None or current.position == start:",
-        "tests/integration/test_faults.py::test_five_kills_of_workers_in_mid_stream_change_no_counter",
+        "tests/aggregator/kafka/test_ranges.py::test_a_range_does_not_begin_before_a_rebalance_and_end_after_it",
     ),
     Mutation(
         "batches",
@@ -169,7 +169,7 @@ MUTATIONS: Final = (
         "aggregator/kafka/transport.py",
         "return seek is not None and seek.number == range_.seek_number\n\n    def finished",
         "return seek is not None\n\n    def finished",
-        "tests/integration/test_faults.py::test_shards_rolled_back_while_ranges_are_queued_lose_no_event",
+        "tests/aggregator/kafka/test_ranges.py::test_ranges_that_were_handed_out_before_a_seek_are_void",
     ),
     Mutation(
         "codecs",
