@@ -176,7 +176,7 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "wrong data",
-        "wrong data in the store stops the partition instead of being tried for ever",
+        "wrong data in the store stops the partition instead of being tried forever",
         "aggregator/ledger/retries.py",
         "if (reply := reply_of(error)) and reply.remedy is Remedy.DEFECT:",
         "if False:",

@@ -118,7 +118,7 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "tokens",
-        "an introspection answer that is not active lets nobody in",
+        "an introspection answer that is not active lets no caller in",
         "api/auth/introspection.py",
         'if answer.get("active") is True else None',
         'if answer.get("active") else None',
