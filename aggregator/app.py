@@ -43,7 +43,7 @@ HEARTBEAT_S: Final = 2.0
 REQUEST_TIMEOUT_S: Final = 30.0
 # New partitions and deleted topics are noticed after this time.
 METADATA_AGE_MS: Final = 15_000
-# Far above the ranges that the transport keeps in memory: at four fifths Faust would pause the whole topic.
+# Far more than the ranges that the transport keeps in memory: Faust pauses a whole topic when its buffer is 4/5 full.
 STREAM_BUFFER: Final = 4096
 # The time limit for sending the last spans at shutdown.
 TRACES_FLUSH_S: Final = 3.0
@@ -183,11 +183,11 @@ class App(faust.App):  # type: ignore[misc]
     @property
     def joined(self) -> bool:
         """Whether this worker has its share of the partitions, which may be none."""
-        # The generation does not show it: some brokers number the first one 0.
+        # The group's generation does not show it: it is 0 before joining, and some brokers number the first one 0.
         return bool(self.started and not self.rebalancing and self.rebalancing_count > 0)
 
     def _new_transport(self) -> Transport:
-        """Faust calls it when the transport is first needed; its constructor takes no transport."""
+        """Faust calls it when the transport is first needed; there is no argument of faust.App for a transport."""
         return Transport(
             self.conf.broker_consumer,
             self,
@@ -200,6 +200,7 @@ class App(faust.App):  # type: ignore[misc]
         await self._worker.assignment.assign(self.consumer, shards)
 
     async def _positions(self) -> dict[Shard, int]:
+        """The positions to commit, after the regular checks: Faust's commit timer calls it every INTERVAL_S."""
         return await self._worker.progress.tick(self.consumer)
 
     async def _count_ranges(self, ranges: AsyncIterator[Range]) -> None:
@@ -216,7 +217,7 @@ class App(faust.App):  # type: ignore[misc]
             log.exception("range failed", shard=range_.shard.tag, start=range_.start, end=range_.end)
             await self.crash(error)
         finally:
-            self.consumer.finished(range_)
+            self.consumer.release_range(range_)
 
     def _crash(self, reason: BaseException) -> None:
         self._worker.crashed(reason)

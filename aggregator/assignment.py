@@ -35,7 +35,7 @@ NO_ID: Final = ""
 
 @dataclass(frozen=True, slots=True)
 class StartAt:
-    """Read from the ledger's position."""
+    """Continue at the ledger's position."""
 
     offset: int
 
@@ -83,7 +83,7 @@ def decide_start(
             f"{shard.topic} was deleted and created again: its ledger has topic id {known_id}, Kafka has {topic_id}; "
             f"to add the new topic to the same figures: {reset}"
         )
-    # Only a failed fetch proves it: the bounds are older than the position, and the log may have grown since.
+    # Only a failed fetch proves that the log ends before the position: it may have grown since the bounds were read.
     if state.position > bounds.end and bounds.out_of_range:
         return StopReading(
             f"{shard.tag} is at {state.position}, beyond the log's end {bounds.end}; to count the log again: {reset}"
@@ -227,7 +227,7 @@ class Assignment:
         metrics.STOPPED.labels(*shard).set(0)
         # The ledger's id first; if it has none, Kafka's present one holds until the next assignment.
         self._assigned_topic_ids[shard] = state.meta.get("topic_id") or topic_id
-        await consumer.seek_range(shard, start)
+        await consumer.seek_partition(shard, start)
         return True
 
     async def _stop(self, consumer: Consumer, shard: Shard, stop: StopReading) -> None:
@@ -235,7 +235,7 @@ class Assignment:
             log.error("partition stopped", shard=shard.tag, reason=stop.reason)
         self.stopped[shard] = stop.reason
         metrics.STOPPED.labels(*shard).set(1)
-        await consumer.stop_range(shard)
+        await consumer.stop_partition(shard)
 
     async def stop_at_unexpected(
         self, consumer: Consumer, shard: Shard, position: int, number: int, allowed: int
@@ -251,7 +251,10 @@ class Assignment:
         await self._stop(consumer, shard, stop)
 
     def _before_unexpected(self, shard: Shard, state: ShardState) -> StopReading | None:
-        """The same stop, if neither position nor allowance has changed. Other workers detect it anew."""
+        """The stop of `stop_at_unexpected` again, if neither position nor allowance has changed since.
+
+        Other workers fold the record and stop there themselves.
+        """
         at = self._at_unexpected.get(shard)
         if at is not None and at == state.position and len(state.unexpected) >= state.unexpected_allowed:
             return too_many_unexpected(shard, at, len(state.unexpected), state.unexpected_allowed)
@@ -296,6 +299,7 @@ class Assignment:
         return self._is_topic(range_.shard, state.topic_id)
 
     def _is_topic(self, shard: Shard, topic_id: str) -> bool:
+        """Whether the id is that of the shard's topic at its assignment; true if one of the two is unknown."""
         return NO_ID in (topic_id, assigned := self._assigned_topic_ids.get(shard, NO_ID)) or topic_id == assigned
 
     async def _report_kafka_error(self, topic: str, error: Exception) -> None:

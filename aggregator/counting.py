@@ -101,14 +101,14 @@ class RangeCounter:
         events: Counter[str] = Counter()
         while pieces:
             # 1. Load the state of the shard. A crash here costs nothing.
-            cached = await self._caches.load(shard, start)
-            if isinstance(cached, Refused):
+            loaded = await self._caches.load(shard, start)
+            if isinstance(loaded, Refused):
                 slot.release()
-                await self._on_refused(consumer, shard, start, cached.position, span)
+                await self._on_refused(consumer, shard, start, loaded.position, span)
                 return
             # 2. Fold. A crash here costs the work.
             try:
-                delta = await self._fold(shard, start, pieces.current, cached.cache)
+                delta = await self._fold(shard, start, pieces.current, loaded.cache)
             except (MemoryError, OSError, LedgerDefectError):
                 raise
             except Exception as error:  # noqa: BLE001 - caused by a record's content: no record stops a worker
@@ -116,12 +116,13 @@ class RangeCounter:
                 if record is None:
                     continue
                 report_unexpected(shard, record.offset, error)
-                if len(cached.cache.unexpected) >= cached.unexpected_allowed:
+                if len(loaded.cache.unexpected) >= loaded.unexpected_allowed:
                     slot.release()
-                    await self._stop(consumer, shard, start, cached)
+                    await self._stop(consumer, shard, start, loaded)
                     return
                 delta = fold_unexpected(record, pieces.current.end, error, now_ms)
             if delta is None:
+                # Another writer moved the shard: the next load returns a refusal with its position.
                 self.forget(shard)
                 continue
             if not (same_log.result() if same_log.done() else await slot.released_during(same_log)):
@@ -138,13 +139,13 @@ class RangeCounter:
                     self.forget(shard)
                     return
             # 4. Apply counts and position in one script. A crash after this costs nothing: the position is stored.
-            outcome, _ = await asyncio.gather(self._apply(shard, start, delta, cached), pieces.current.read_ahead())
+            outcome, _ = await asyncio.gather(self._apply(shard, start, delta, loaded), pieces.current.read_ahead())
             if isinstance(outcome, Refused):
                 slot.release()
                 await self._on_refused(consumer, shard, start, outcome.position, span)
                 return
             # Then update the cache. A crash here costs nothing: the cache is loaded again.
-            self._caches.update(shard, cached, delta, outcome)
+            self._caches.update(shard, loaded, delta, outcome)
             events.update(self._record_metrics(shard, delta))
             span.set_attributes({f"authtally.events.{result}": number for result, number in events.items()})
             pieces.advance(delta.end)
@@ -167,16 +168,16 @@ class RangeCounter:
         await slot.acquire()
         return await self._ledger.now_ms(range_.shard)
 
-    async def _stop(self, consumer: Consumer, shard: Shard, start: int, cached: LoadedShard) -> None:
+    async def _stop(self, consumer: Consumer, shard: Shard, start: int, loaded: LoadedShard) -> None:
         """Stop a partition before an unexpected record that exceeds the allowance."""
         self.forget(shard)
-        number = len(cached.cache.unexpected)
-        await self._assignment.stop_at_unexpected(consumer, shard, start, number, cached.unexpected_allowed)
+        number = len(loaded.cache.unexpected)
+        await self._assignment.stop_at_unexpected(consumer, shard, start, number, loaded.unexpected_allowed)
 
-    async def _apply(self, shard: Shard, start: int, delta: RangeDelta, cached: LoadedShard) -> Applied | Refused:
+    async def _apply(self, shard: Shard, start: int, delta: RangeDelta, loaded: LoadedShard) -> Applied | Refused:
         started = time.perf_counter()
         outcome = await self._ledger.apply(
-            shard, start, delta, cached.in_sketches, meta=cached.meta, removals=cached.removals
+            shard, start, delta, loaded.in_sketches, meta=loaded.meta, removals=loaded.removals
         )
         metrics.SCRIPT_SECONDS.labels(shard.topic).observe(time.perf_counter() - started)
         return outcome
@@ -201,7 +202,7 @@ class RangeCounter:
         self._caches.forget(shard)
 
     def _record_metrics(self, shard: Shard, delta: RangeDelta) -> dict[str, int]:
-        """The number of events by result."""
+        """Update the metrics. Returns the number of events by result."""
         if delta.last_record_ms is not None:
             self.last_record_ms[shard] = delta.last_record_ms
             self._newest_record_ms[shard] = max(delta.last_record_ms, self._newest_record_ms.get(shard, 0))

@@ -37,7 +37,7 @@ class FoldFactory:
 
     def new_fold(self, shard: Shard, now_ms: int, records: Sequence[Record], end: int) -> Fold[Any]:
         """A fold of the records of `shard` before offset `end`. Its methods take a cache made by `new_cache`."""
-        name = self._topics[shard.topic]
-        if name in INVENTORY_BINDINGS:
-            return InventoryFold(self._ledger, shard, name, self._rules, records, end, now_ms)
-        return EventFold(name, self._rules, records, end, now_ms)
+        binding = self._topics[shard.topic]
+        if binding in INVENTORY_BINDINGS:
+            return InventoryFold(self._ledger, shard, binding, self._rules, records, end, now_ms)
+        return EventFold(binding, self._rules, records, end, now_ms)

@@ -1,4 +1,7 @@
-"""Checks every few seconds, even without records: commits, lag, partitions to assign again."""
+"""Checks every few seconds, even without records: commits, lag, partitions to assign again.
+
+Faust's commit timer runs them (`App._positions`).
+"""
 
 from __future__ import annotations
 

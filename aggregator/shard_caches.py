@@ -31,10 +31,11 @@ class LoadedShard:
     cache: ShardCache
     unexpected_allowed: int
     meta: dict[str, str]
-    """Fields for the shard's meta, written with the next range: those that an older format lacks."""
+    """Fields for the shard's meta hash, written with the next range: those that an older format lacks."""
     removals: str = ""
-    """The shard's REMOVALS when it was loaded."""
+    """The shard's REMOVALS, the number of steps that removed keys of realms; a range is refused after another one."""
     in_sketches: set[tuple[str, Any]] = field(default_factory=set)
+    """Pairs of period and scope whose users are known to be in sketches."""
 
 
 class ShardCaches:
@@ -54,9 +55,9 @@ class ShardCaches:
     async def load(self, shard: Shard, start: int) -> LoadedShard | Refused:
         """The state of a shard that stands at `start`; Refused with its position if it stands elsewhere."""
         while True:
-            cached = self._shards.get(shard)
-            if cached is not None and cached.position == start:
-                return cached
+            loaded = self._shards.get(shard)
+            if loaded is not None and loaded.position == start:
+                return loaded
             state = await self._ledger.read_state(shard)
             if state.position != start:
                 return Refused(state.position)
@@ -81,20 +82,20 @@ class ShardCaches:
             fields.since(fields.FORMAT): fields.observation(start, self._worker_ms()),
         }
 
-    def update(self, shard: Shard, cached: LoadedShard, delta: RangeDelta, applied: Applied) -> None:
+    def update(self, shard: Shard, loaded: LoadedShard, delta: RangeDelta, applied: Applied) -> None:
         """Take over a delta that the store has applied."""
-        cached.position = delta.end
-        cached.meta = {}
-        cached.in_sketches |= applied.in_sketches
-        cached.cache.update(delta)
+        loaded.position = delta.end
+        loaded.meta = {}
+        loaded.in_sketches |= applied.in_sketches
+        loaded.cache.update(delta)
         self._cached_users += sum(map(len, delta.new_users.values()))
         if self._cached_users > MAX_CACHED_USERS:
             for other in self._shards.values():
                 other.cache.applied_users.clear()
             self._cached_users = 0
         metrics.CACHED_USERS.set(self._cached_users)
-        if cached.cache.seen_ids.hours:
-            self._record_window(shard, cached.cache.seen_ids)
+        if loaded.cache.seen_ids.hours:
+            self._record_window(shard, loaded.cache.seen_ids)
 
     def forget(self, shard: Shard) -> None:
         """Drop the cache of a shard; safe if there is none."""

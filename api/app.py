@@ -121,7 +121,8 @@ def build_runner(app: web.Application, idle_s: float = KEEPALIVE_S) -> web.AppRu
     if "none" in settings.auth:
         steps.append(refuse_other_sites((settings.api_host, *settings.auth_none_hosts), settings.cors_origins))
     if not app.middlewares and not settings.cors_origins:
-        # Before routing, which doubles what they cost. Traces and CORS need the routed request: see `Endpoint.get`.
+        # Before routing, which would double the cost of a ready answer. Traces and CORS need a routed request:
+        # `Endpoint.get` finds its answer then.
         steps.append(app[SERVICES].ready.find)
     return StrictRunner(
         app,

@@ -60,7 +60,11 @@ class Question(Protocol):
 
     @property
     def is_wide(self) -> bool:
-        """Whether it takes a place of `Statistics.wide_question`, so that it may wait long."""
+        """Whether it reads much: a row per label, or many periods.
+
+        `read` then takes a place of `Statistics.wide_question`, for which it may wait long, and the cache counts it
+        apart from others (`Cache.get`).
+        """
 
     async def read(self, statistics: Statistics, realms: Collection[str] | None) -> Any:
         """The figures that `render` needs. `realms` limits them; None is all realms."""
@@ -76,10 +80,13 @@ class Dialect(Protocol[Q]):
     """A product's questions, answers and errors. All three functions are pure; I/O happens in `Question.read` alone."""
 
     name: str
+    """Also the metrics' label `dialect`."""
     variant: str
     """The name and every setting that changes answers: processes with different settings may share a cache."""
     scope: str
+    """The token scope that a caller needs."""
     ttl_s: float
+    """Seconds for which figures are cached; 0: not at all."""
     figures: Any
     """The type of the figures. They are cached as MessagePack, so `render` always gets them decoded as this type."""
 
@@ -165,8 +172,9 @@ class Endpoint:
     `vary` is the Vary header of its responses, if they depend on more than Authorization.
     With a `limit` every request counts, whatever its result: against its principal, or, if it has none, its address.
     `admit` runs for every parsed question and raises an ApiError to refuse it. `lists` are parameters that a request
-    may repeat: their values are joined by a space. Without a `reading` the answer is that of a product, over regions as
-    REGION_PRODUCTS says.
+    may repeat: their values are joined by a space. Without `repeats` any other repeated parameter is an error; with it
+    the first one counts. `reading` chooses how the figures of a question are read for a principal; without it they are
+    those of a product, over regions as REGION_PRODUCTS says.
     """
 
     def __init__(
@@ -195,7 +203,7 @@ class Endpoint:
         services.hits.append(self._hits)
 
     async def get(self, request: web.Request) -> web.StreamResponse:
-        # The server has looked before the middleware and signals; here they run, of traces and CORS.
+        # With traces or CORS the server looks for no ready answer before routing, see `build_runner`.
         ready = self._services.ready.find(request)
         return await self._serve(request, is_get=True) if ready is None else ready
 

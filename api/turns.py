@@ -48,7 +48,7 @@ async def _next_turn(queues: _Queues) -> None:
     _began = time.monotonic()
 
 
-async def released(computation: Awaitable[T]) -> T:
+async def freeing_locals(computation: Awaitable[T]) -> T:
     """The result of a computation. If it fails, its functions' local variables are dropped at once.
 
     These may be the users of a wide question. Errors and frames refer to each other, so that otherwise only the garbage
@@ -57,11 +57,11 @@ async def released(computation: Awaitable[T]) -> T:
     try:
         return await computation
     except BaseException as error:
-        _release_frames(error)
+        _clear_frames(error)
         raise
 
 
-def _release_frames(error: BaseException) -> None:
+def _clear_frames(error: BaseException) -> None:
     each: BaseException | None = error
     while each is not None:
         traceback.clear_frames(each.__traceback__)

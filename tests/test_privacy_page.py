@@ -35,7 +35,7 @@ def test_the_share_of_strangers_whom_a_sketch_does_not_exclude(users: str, sketc
     count, parts = int(users.replace(",", "")), int(sketches)
     chance = random.Random(12)
     with Valkey() as server, redis.Redis.from_url(server.url) as client:
-        # One part: users spread evenly, and a stranger is tested against the part of its digest.
+        # One sketch is enough: users are spread evenly, and only the sketch of a stranger's part can exclude it.
         members = [chance.getrandbits(64) for _ in range(count // parts)]
         for start in range(0, len(members), 5_000):
             client.pfadd("sketch", *members[start : start + 5_000])

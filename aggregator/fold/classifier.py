@@ -22,8 +22,8 @@ _OF_REALMS: Final = frozenset({"realm", "client"})
 
 
 @dataclass(slots=True)
-class GroupUsers:
-    """The users of one group: those applied before, and those new in this range."""
+class GroupTally:
+    """The users of one UserGroup: those applied before, and those new in this range."""
 
     applied: set[str] | frozenset[str]
     keys_per_user: int
@@ -35,7 +35,7 @@ class ClassTally:
     """The events of one range that belong to one class."""
 
     event_class: EventClass
-    users: GroupUsers | None
+    users: GroupTally | None
     is_new: bool
     """Whether its class was determined in this range."""
     realm: str
@@ -58,7 +58,7 @@ class Classifier:
         self._rules = rules
         self._cache = cache
         self._labels = Labels(cache.labels, cache.table_sizes, cache.shares, rules.max_labels)
-        self._groups: dict[UserGroup, GroupUsers] = {}
+        self._groups: dict[UserGroup, GroupTally] = {}
         self._day_spans = LocalDays(rules.zone)
 
     def local_day(self, time: datetime) -> tuple[int, datetime, datetime]:
@@ -76,7 +76,7 @@ class Classifier:
             users = self._groups.get(event_class.user_group)
             if users is None:
                 applied = self._cache.applied_users.get(event_class.user_group, _NO_USERS)
-                users = self._groups[event_class.user_group] = GroupUsers(
+                users = self._groups[event_class.user_group] = GroupTally(
                     applied, len(event_class.periods) * len(event_class.user_group.scopes)
                 )
         tally = self.tallies[key] = ClassTally(event_class, users, is_new, event_class.realm)
@@ -94,8 +94,8 @@ class Classifier:
         refused: dict[str, None] = {}
         certain = True
 
-        def settled(dimension: str, name: str, found: str, of_realm: str | None = None) -> str:
-            """`found`, the label of `name`, after noting whether a limit refused it and whether it is final."""
+        def noted(dimension: str, name: str, found: str, of_realm: str | None = None) -> str:
+            """`found`, the label of `name`. Notes if a limit refused it, and if it is not final (OTHER)."""
             nonlocal certain
             if labels.overflowed:
                 overflowing[dimension] = None
@@ -107,25 +107,25 @@ class Classifier:
         scopes = [EVERYTHING]
         realm = ""
         if event.realm and not kept.isdisjoint(("realm", "client")):
-            realm = settled("realm", event.realm, labels.admit("realm", event.realm, may_add=introduces))
+            realm = noted("realm", event.realm, labels.admit("realm", event.realm, may_add=introduces))
             scopes.append(Scope("realm", (realm,)))
         if event.client_id and "client" in kept:
             # A client of an unknown realm has no label either, because access to a client needs access to its realm.
             client_id = OTHER
             if realm != OTHER:
                 client_id = labels.admit_client(realm, event.client_id, may_add=success)
-                settled("client", event.client_id, client_id, realm)
+                noted("client", event.client_id, client_id, realm)
             scopes.append(Scope("client", (realm, client_id)))
         node = None if isinstance(event, AccountEvent) else event.node
         if node and "node" in kept:
-            scopes.append(Scope("node", (settled("node", node, labels.admit("node", node, may_add=introduces)),)))
+            scopes.append(Scope("node", (noted("node", node, labels.admit("node", node, may_add=introduces)),)))
         counted_scopes = tuple(scope for scope in scopes if self._is_kept(scope, self._rules.counts_by))
 
         def common(dimension: str, word: str) -> str:
-            return settled(dimension, word, labels.admit_common_word(dimension, word))
+            return noted(dimension, word, labels.admit_common_word(dimension, word))
 
         def own(dimension: str, word: str) -> str:
-            return settled(dimension, word, labels.admit_word(dimension, realm, word), realm)
+            return noted(dimension, word, labels.admit_word(dimension, realm, word), realm)
 
         names = realm_names = _fields(event, common)
         if any(scope.dimension in _OF_REALMS for scope in counted_scopes):

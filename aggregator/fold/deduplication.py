@@ -19,7 +19,7 @@ HOUR_MS: Final = 3_600_000
 HOUR_S: Final = 3_600
 DIGEST_BYTES: Final = 8
 AHEAD_HOURS: Final = 24
-"""The time of an event or record may be so far ahead of the store's clock."""
+"""Hours by which the time of an event or record may be ahead of the store's clock."""
 NOTHING_EVICTED: Final = -(2**62)
 
 
@@ -118,13 +118,13 @@ class _Window:
         self._hours = set(seen.hours)
         self._newest = max(self._hours, default=NOTHING_EVICTED)
         self._new: dict[bytes, str] = {}
-        """The realm of each new id. Filled by item, which is faster than a set's `add`."""
+        """The realm of each new id. A dict, because setting an item is faster than a set's `add`."""
         self._evicted: set[bytes] = set()
         """Digests of dropped hours."""
         self._hour_ids: list[bytes] | None = None
         """The new ids of the last record's hour; None if the hour is too old to keep ids."""
         if self._newest > latest:
-            # Written by format 1, which trusted every record timestamp: such an hour would keep out all later ids.
+            # Written by format 1, which trusted every record timestamp: beside it no present id would be kept.
             for beyond in [hour for hour in self._hours if hour > latest]:
                 self._drop(beyond)
             self._newest = max(self._hours, default=NOTHING_EVICTED)
@@ -133,8 +133,8 @@ class _Window:
     def holds(self, digest: bytes) -> bool:
         return digest in self._new or (digest in self._digests and digest not in self._evicted)
 
-    def pass_to(self, hour: int) -> None:
-        """Drop the hours that are older than the window before `hour`, if it is the newest one."""
+    def advance_to(self, hour: int) -> None:
+        """If `hour` is newer than all others, drop the hours that are before the window that ends with it."""
         if hour > self._newest:
             self._newest = hour
             for old in [held for held in self._hours if held < hour - self._window_hours]:
@@ -142,7 +142,7 @@ class _Window:
 
     def _enter(self, hour: int) -> None:
         self._hour_ids = None
-        self.pass_to(hour)
+        self.advance_to(hour)
         # An older hour would be the next one to be dropped.
         if hour >= max(self._newest - self._window_hours, self.result.evicted_before):
             # Held even if all its ids are repeats: the next range must start from the same newest hour.
@@ -187,7 +187,7 @@ class Deduplicator(_Window):
         `max_new` is the most ids that the range can have.
         """
         # Rounded up: an id from the very end of an hour must stay for a whole window after it. AHEAD_HOURS more: an
-        # event with a time so far ahead must not make its neighbours' ids expire.
+        # event whose time is ahead of the clock must not make the ids of the records around it expire.
         window_hours = -(-window_s // HOUR_S) + AHEAD_HOURS
         latest = now_ms // HOUR_MS + AHEAD_HOURS
         self._share = max_ids // 2
@@ -199,7 +199,7 @@ class Deduplicator(_Window):
         self._excess: _Window | None = None
         if may_exceed or seen.excess is not None:
             self._excess = _Window(seen.excess or SeenIds(), window_hours, max(self._share, 1), latest)
-            self._excess.pass_to(self._newest)
+            self._excess.advance_to(self._newest)
         # The hour of the last record, in ms.
         self._hour_start_ms = self._hour_end_ms = 0
 
@@ -247,7 +247,7 @@ class Deduplicator(_Window):
         self._hour_start_ms, self._hour_end_ms = hour * HOUR_MS, (hour + 1) * HOUR_MS
         super()._enter(hour)
         if self._excess is not None:
-            self._excess.pass_to(self._newest)
+            self._excess.advance_to(self._newest)
 
     def _evict(self) -> None:
         super()._evict()
@@ -265,8 +265,8 @@ class Deduplicator(_Window):
     def finish(self, events_by_realm: Callable[[], Mapping[str, int]] | None = None) -> DedupeResult:
         """The changes of the range.
 
-        `events_by_realm` returns the number of events by realm, without repeats. If each event has kept an id, all of
-        them in one hour, these are also the numbers of ids by realm, which then need not be counted.
+        `events_by_realm` returns the number of events by realm, without repeats. If each event added one id, and all
+        ids are of one hour, these are also the numbers of ids by realm, which then need not be counted.
         """
         new = {hour: digests for hour, digests in self.result.new.items() if digests}
         events = events_by_realm() if len(new) == 1 and events_by_realm is not None else {}

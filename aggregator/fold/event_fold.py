@@ -11,11 +11,11 @@ from aggregator.fold.range_delta import CountingRules, RangeDelta, Record, Shard
 class EventFold:
     """Implements `Fold` for counters and users."""
 
-    def __init__(self, name: str, rules: CountingRules, records: Sequence[Record], end: int, now_ms: int) -> None:
-        """`name` is the topic's binding; `now_ms` is the store's clock."""
+    def __init__(self, binding: str, rules: CountingRules, records: Sequence[Record], end: int, now_ms: int) -> None:
+        """`binding` is the topic's event or adapter; `now_ms` is the store's clock."""
         self.records = records
         self.end = end
-        self._name = name
+        self._binding = binding
         self._rules = rules
         self._now_ms = now_ms
 
@@ -23,7 +23,7 @@ class EventFold:
         return True
 
     def fold(self, cache: ShardCache) -> RangeDelta:
-        return fold(self._name, self.records, self.end, cache, self._rules, self._now_ms)
+        return fold(self._binding, self.records, self.end, cache, self._rules, self._now_ms)
 
     async def read_ahead(self) -> None: ...
 

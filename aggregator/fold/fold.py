@@ -46,9 +46,9 @@ LABELS_OF: Final[dict[Any, Any]] = {
 
 
 def fold(
-    name: str, records: Sequence[Record], end: int, cache: ShardCache, rules: CountingRules, now_ms: int
+    binding: str, records: Sequence[Record], end: int, cache: ShardCache, rules: CountingRules, now_ms: int
 ) -> RangeDelta:
-    """Fold the records of a range that ends before offset `end`, on a topic bound to the event or adapter `name`.
+    """Fold the records of a range that ends before offset `end`; `binding` is the topic's event or adapter.
 
     `now_ms` is the store's clock. Bad records are returned as `dead_letters`; an exception is a defect, and the caller
     turns the record that caused it into an `unexpected` dead letter.
@@ -57,47 +57,49 @@ def fold(
     records, skipped = cache.without_unexpected(records)
     if not records and not skipped:
         return delta
-    # False for the binding "native" (events of any type): an adapter reads it, as it does the products' records.
-    is_native = name in DECODERS
+    # A topic of one event type needs no adapter; the binding "native" (events of any type) has one, as products have.
+    from_adapter = binding not in DECODERS
     items: Sequence[Any] = (
-        records if is_native else adapter_events(adapter_named(name, rules.realm_names), records, now_ms)
+        adapter_events(adapter_named(binding, rules.realm_names), records, now_ms) if from_adapter else records
     )
-    decode: Any = DECODERS[name].decode if is_native else require_event
+    decode: Any = require_event if from_adapter else DECODERS[binding].decode
     classifier = Classifier(rules, cache)
     tallies = classifier.tallies
     deduplicator = Deduplicator(cache.seen_ids, rules.dedupe_window_s, rules.dedupe_max_ids, now_ms, len(items))
+    # It keeps an id that is no repeat; `is_repeat` keeps none.
     is_duplicate, digest_of = deduplicator.is_duplicate, rules.digest.event_id
-    is_login, is_token = name == "login", name == "token"
-    timestamps, untimed = record_times([item.timestamp for item in items], now_ms)
+    is_login, is_token = binding == "login", binding == "token"
+    timestamps, untimed = usable_times([item.timestamp for item in items], now_ms)
     # Between `since` and `until` all times are of `day` and plausible for every record: nearly all events skip checks.
     plausible = datetime.fromtimestamp(min(timestamps, default=now_ms) / 1000, UTC) + MAX_AHEAD
     since = until = EARLIEST
     day = 0
     first = last = None
     user_additions = duplicates = ignored = 0
+    # After the loop: the first item that is left for the next delta, or None.
     item: Any = None
 
     timed_flags: Iterable[bool] = repeat(True)
     if untimed:
         timed_flags = [place not in untimed for place in range(len(timestamps))]
     for item, timestamp_ms, timed in zip(items, timestamps, timed_flags, strict=False):
-        if user_additions >= MAX_USER_ADDITIONS and (is_native or item.starts_record):
+        if user_additions >= MAX_USER_ADDITIONS and (not from_adapter or item.starts_record):
             delta.end = item.offset
             break
         try:
             try:
                 event = decode(item.value)
             except (*UNDECODABLE, TypeError):
-                # Slower: accepts a failure with a field over its length limit, else raises with the exact reason.
-                event = decode_native(name, item.value)
+                # Slower: accepts a failed login that has a field over its length limit, else raises the exact reason.
+                event = decode_native(binding, item.value)
             time = event.time
             if not since < time < until:
-                if is_native:
+                if not from_adapter:
                     time = cut_time(time, item.value)
                 check_time(time, RecordTime(timestamp_ms))
                 day, since, until = classifier.local_day(time)
                 since, until = max(since, EARLIEST), min(until, plausible)
-            if not is_native:
+            if from_adapter:
                 is_login, is_token = type(event) is Login, type(event) is TokenIssued
             # Written out: `_key` takes 0.15 µs more, a fifth of the fold.
             if is_login:
@@ -129,17 +131,17 @@ def fold(
                 at_ms = timestamp_ms if timed else _ms(time)
                 digest = digest_of(event_id)
                 if tally is None and not deduplicator.is_repeat(digest, at_ms):
-                    # The label comes first, because the id is kept in its share; a repeat makes no label known.
+                    # Labels first, because the id counts in the share of its realm. A repeat makes no label known.
                     tally = classifier.open_tally(key, day, event)
                     user_additions += len(tally.event_class.periods)
                 if tally is None or is_duplicate(digest, at_ms, tally.realm):
-                    duplicates += is_native or item.starts_element
+                    duplicates += not from_adapter or item.starts_element
                     continue
             elif tally is None:
                 tally = classifier.open_tally(key, day, event)
                 user_additions += len(tally.event_class.periods)
         except BadRecordError as bad:
-            delta.dead_letters.append(_dead(item, bad, is_native=is_native))
+            delta.dead_letters.append(_dead(item, bad, from_adapter=from_adapter))
             continue
         except IgnoredError:
             ignored += 1
@@ -170,12 +172,12 @@ def fold(
     if first is not None and last is not None:
         delta.first_event_ms, delta.last_event_ms = _ms(first), _ms(last)
     folded = len(items) if item is None else items.index(item)
-    delta.note_record_times(
-        timestamps[:folded], untimed, None if is_native else [item.starts_record for item in items[:folded]]
+    delta.note_timestamps(
+        timestamps[:folded], untimed, [item.starts_record for item in items[:folded]] if from_adapter else None
     )
     classifier.add_to(delta)
     delta.dedupe = deduplicator.finish(classifier.events_by_realm)
-    consumed = folded if is_native else sum(item.starts_element for item in items[:folded])
+    consumed = sum(item.starts_element for item in items[:folded]) if from_adapter else folded
     delta.record_progress(consumed, duplicates, ignored, note_skipped(delta, skipped, now_ms))
     return delta
 
@@ -188,12 +190,15 @@ def _key(day: int, event: Any) -> tuple[object, ...]:
 def note_skipped(delta: RangeDelta, skipped: Sequence[Record], now_ms: int) -> int:
     """Add the timestamps of unexpected records before the delta's end, as `fold_unexpected` did. Returns how many."""
     passed = [record.timestamp for record in skipped if record.offset < delta.end]
-    delta.note_record_times(*record_times(passed, now_ms))
+    delta.note_timestamps(*usable_times(passed, now_ms))
     return len(passed)
 
 
-def record_times(timestamps: list[int], now_ms: int) -> tuple[list[int], frozenset[int]]:
-    """The times that events are compared with, Unix ms, and the indexes of timestamps that are not usable."""
+def usable_times(timestamps: list[int], now_ms: int) -> tuple[list[int], frozenset[int]]:
+    """The times that events are compared with, Unix ms: the timestamps, or the clock where one is not usable.
+
+    Also the indexes of those that are not usable.
+    """
     if not timestamps or (
         RecordTime.of(min(timestamps), now_ms).usable and RecordTime.of(max(timestamps), now_ms).usable
     ):
@@ -207,18 +212,18 @@ def fold_unexpected(record: Record, end: int, error: Exception, now_ms: int) -> 
     delta = RangeDelta(end)
     delta.unexpected.add(record.offset)
     delta.dead_letters.append(DeadLetter(record, "unexpected", type(error).__name__, record.value))
-    delta.note_record_times(*record_times([record.timestamp], now_ms))
-    delta.record_progress(consumed=1, repeated=0, ignored=0)
+    delta.note_timestamps(*usable_times([record.timestamp], now_ms))
+    delta.record_progress(consumed=1, duplicates=0, ignored=0)
     return delta
 
 
 _NONE: Final[frozenset[int]] = frozenset()
 
 
-def _dead(item: Any, bad: BadRecordError, *, is_native: bool) -> DeadLetter:
-    if is_native:
-        return DeadLetter(item, bad.reason, bad.detail, item.value)
-    return DeadLetter(item.record, bad.reason, bad.detail, item.raw, item.element_index)
+def _dead(item: Any, bad: BadRecordError, *, from_adapter: bool) -> DeadLetter:
+    if from_adapter:
+        return DeadLetter(item.record, bad.reason, bad.detail, item.raw, item.element_index)
+    return DeadLetter(item, bad.reason, bad.detail, item.value)
 
 
 def _ms(time: datetime) -> int:

@@ -58,7 +58,7 @@ class Labels:
     def admit_word(self, dimension: str, realm: str, word: str) -> str:
         """The word to count under in the counters of a realm and its clients, or OTHER."""
         self.overflowed = False
-        if self._is_common(dimension, word):
+        if self._is_reserved(dimension, word):
             return word
         member = fields.label(dimension, realm, word)
         return word if self._in_share(member, fields.REALM_WORDS, fields.WORD_POOL, may_add=True) else OTHER
@@ -67,11 +67,11 @@ class Labels:
         """The word to count under in the counters of everything and of nodes, or OTHER."""
         self.overflowed = False
         member, table = fields.common_word(dimension, word), fields.common_word(dimension, "")
-        known = self._is_common(dimension, word) or self._in_table(table, member, fields.MAX_WORDS, may_add=True)
+        known = self._is_reserved(dimension, word) or self._in_table(table, member, fields.MAX_WORDS, may_add=True)
         return word if known else OTHER
 
-    def _is_common(self, dimension: str, word: str) -> bool:
-        """Whether every realm knows the word: it is well-known, or a word of format 1."""
+    def _is_reserved(self, dimension: str, word: str) -> bool:
+        """Whether the word always has a counter of its own: one of RESERVED, or a word of format 1."""
         return word == OTHER or word in fields.RESERVED[dimension] or fields.label(dimension, word) in self._known
 
     def _in_table(self, table: str, member: str, limit: int, *, may_add: bool) -> bool:

@@ -101,9 +101,9 @@ class EventClass(NamedTuple):
 
     periods: tuple[str, ...]
     fields: tuple[str, ...]
-    """In the counters of everything and of nodes."""
+    """Counters that an event of the class increments in the buckets of everything and of nodes."""
     realm_fields: tuple[str, ...]
-    """In the counters of the realm and its clients."""
+    """The same in the buckets of the realm and its clients, whose words have shares of their own."""
     scopes: tuple[Scope, ...]
     user_group: UserGroup | None
     """The group of the events' users; None if the events make no user active."""
@@ -112,7 +112,7 @@ class EventClass(NamedTuple):
     overflowed: tuple[str, ...] = ()
     """Dimensions whose label the limit refused."""
     refused: tuple[str, ...] = ()
-    """Fields of shares: the shares of the realm that had no room."""
+    """Fields of the shares hash that count events whose client or word had no room in its realm's share."""
     client: str | None = None
     """The digest of the active client."""
 
@@ -153,24 +153,25 @@ class RangeDelta:
     event_classes: dict[tuple[object, ...], EventClass] = field(default_factory=dict)
     """Combinations whose class is final."""
 
-    def note_record_times(
-        self, times_ms: Sequence[int], untimed: AbstractSet[int], opens: Sequence[bool] | None = None
+    def note_timestamps(
+        self, times_ms: Sequence[int], untimed: AbstractSet[int], starts_record: Sequence[bool] | None = None
     ) -> None:
         """Update the first and last usable timestamp, and the number of untimed records.
 
-        `untimed` are indexes of `times_ms`; `opens` is true where an index is the first of its record, by default all.
+        `untimed` are indexes of `times_ms`; `starts_record` is true at the first index of each record; by default each
+        index is a record.
         """
         usable = [ms for place, ms in enumerate(times_ms) if place not in untimed] if untimed else times_ms
         if usable:
             first, last = min(usable), max(usable)
             self.first_record_ms = first if self.first_record_ms is None else min(first, self.first_record_ms)
             self.last_record_ms = last if self.last_record_ms is None else max(last, self.last_record_ms)
-        records = sum(place < len(times_ms) and (opens is None or opens[place]) for place in untimed)
+        records = sum(place < len(times_ms) and (starts_record is None or starts_record[place]) for place in untimed)
         if records:
             self.progress[fields.UNTIMED] = self.progress.get(fields.UNTIMED, 0) + records
 
-    def record_progress(self, consumed: int, repeated: int, ignored: int, skipped: int = 0) -> None:
-        """Set the outcomes of the range's elements: each is counted, repeated, ignored or a dead letter.
+    def record_progress(self, consumed: int, duplicates: int, ignored: int, skipped: int = 0) -> None:
+        """Set the outcomes of the range's elements: each is counted, a duplicate, ignored or a dead letter.
 
         `skipped` records were unexpected in an earlier fold; they are not sent again as dead letters.
         """
@@ -179,8 +180,8 @@ class RangeDelta:
             dead[fields.dead("unexpected")] += skipped
         entries = {
             fields.CONSUMED: consumed + skipped,
-            fields.COUNTED: consumed - len(self.dead_letters) - repeated - ignored,
-            **{name: number for name, number in ((fields.DUPLICATES, repeated), (fields.IGNORED, ignored)) if number},
+            fields.COUNTED: consumed - len(self.dead_letters) - duplicates - ignored,
+            **{name: number for name, number in ((fields.DUPLICATES, duplicates), (fields.IGNORED, ignored)) if number},
             **dead,
         }
         self.progress |= entries
@@ -213,7 +214,7 @@ class ShardCache:
     shares: Counter[str] = field(default_factory=Counter)
     """The shares hash."""
     table_sizes: Counter[str] = field(init=False)
-    """`table_sizes` of `labels`."""
+    """The number of realms, of nodes, and of common words by kind among `labels`; each has a limit."""
 
     def __post_init__(self) -> None:
         self.table_sizes = table_sizes(self.labels)

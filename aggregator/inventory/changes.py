@@ -50,13 +50,17 @@ class _RealmFold:
     active: int
     assigned: int
     both: int
+    """Tokens that are active and assigned."""
     users: int
     rows: int
     first_us: int
     last_us: int
     day: int
+    """Ordinal of the last row's local day."""
     slot: int
+    """The place of that day among the days of its year."""
     day_first: int
+    """The number of the first row of that day."""
     open_event: bytes = field(default=b"", init=False)
     """Digest of the id of the last row's event; empty if the event has no id."""
     maxima_before: tuple[int, ...] = field(default=(), init=False)
@@ -100,8 +104,8 @@ class ChangesBuilder:
         """Number of events and rows so far."""
         self._state = state
         self._local = LocalDays(rules.zone)
-        # Not their number: a realm that was removed leaves a gap.
-        self._registered = 1 + max(state.realms.values(), default=-1)
+        # Not the number of realms: a realm that was removed leaves a gap.
+        self._first_new_realm = 1 + max(state.realms.values(), default=-1)
         self._changes = InventoryChanges()
         self._touched: dict[int, _RealmFold] = {}
         self._years: dict[int, int] = {}
@@ -165,7 +169,7 @@ class ChangesBuilder:
     def _realm_number(self, realm: str) -> int:
         number = self._state.realms.get(realm)
         if number is None:
-            number = self._changes.realms.setdefault(realm, self._registered + len(self._changes.realms))
+            number = self._changes.realms.setdefault(realm, self._first_new_realm + len(self._changes.realms))
         return number
 
     def _event_number(self, event: str) -> int:
@@ -200,7 +204,7 @@ class ChangesBuilder:
                 had = changed.get(holder)
                 if had is None:
                     # A KeyError for a realm that the store has is a defect: the holder was not loaded.
-                    had = self._state.holders[holder] if realm.number < self._registered else 0
+                    had = self._state.holders[holder] if realm.number < self._first_new_realm else 0
                 changed[holder] = had + more
                 if not had or not had + more:
                     realm.users += more
@@ -257,7 +261,7 @@ class ChangesBuilder:
     def _begin_day(self, realm: _RealmFold, day: int, year: int) -> None:
         if realm.rows:
             last = self._year(realm.day)
-            # Written only when the day is over: until then the realm's totals contain it, which every range stores.
+            # Written only when the day is over: until then it is in the realm's totals, which each range stores.
             packed = pack_day(realm.day, realm.day_first, *realm.maxima)
             self._changes.days.setdefault((realm.number, last), {})[realm.slot] = packed
             realm.slot = realm.slot + 1 if last == year else 0

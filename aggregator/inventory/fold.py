@@ -105,7 +105,7 @@ class EventReader:
         return self._ahead, end
 
     async def read_ahead(self) -> None:
-        """Decode at most MAX_EVENTS more records; in slices, so that the event loop can send the running script.
+        """Decode at most MAX_EVENTS more records; in slices, so that the event loop can meanwhile send a script.
 
         Ends before records that raise: `take` raises again, when everything before them is applied.
         """
@@ -164,7 +164,7 @@ def fold_inventory(
     deduplicator = Deduplicator(cache.seen_ids, rules.dedupe_window_s, rules.dedupe_max_ids, now_ms, len(events))
     consumed = duplicates = ignored = 0
     times: list[RecordTime] = []
-    opens: list[bool] = []
+    starts_record: list[bool] = []
     first: datetime | None = None
     last: datetime | None = None
     for item, at, event, holder in events:
@@ -173,7 +173,7 @@ def fold_inventory(
             delta.end = item.offset
             break
         times.append(at)
-        opens.append(not from_adapter or item.starts_record)
+        starts_record.append(not from_adapter or item.starts_record)
         starts_element = item.starts_element if from_adapter else True
         consumed += starts_element
         if event is None:
@@ -208,7 +208,7 @@ def fold_inventory(
     if first is not None and last is not None:
         delta.first_event_ms, delta.last_event_ms = micros(first) // 1000, micros(last) // 1000
     untimed = frozenset(place for place, at in enumerate(times) if not at.usable)
-    delta.note_record_times([at.ms for at in times], untimed, opens)
+    delta.note_timestamps([at.ms for at in times], untimed, starts_record)
     delta.dedupe = deduplicator.finish()
     delta.inventory = fold.finish()
     delta.record_progress(consumed, duplicates, ignored, note_skipped(delta, skipped, now_ms))

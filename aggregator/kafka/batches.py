@@ -1,4 +1,13 @@
-"""Whole batches from aiokafka, which would otherwise process each record on its own."""
+"""Whole batches from aiokafka, which would otherwise process each record on its own.
+
+| here | in place of aiokafka's | content |
+|---|---|---|
+| WholeBatches | MemoryRecords | the bytes that a fetch returned for a partition, as WholeBatch |
+| WholeBatch | a batch of it | yields one RecordBatch |
+| RecordBatch | a record | the list of the batch's records |
+| PartitionBatches | PartitionRecords | the decoded batches of a partition |
+| BatchFetchResult | FetchResult | hands out batches up to the size of a range |
+"""
 
 from __future__ import annotations
 
@@ -14,7 +23,7 @@ from aiokafka.record.memory_records import MemoryRecords
 from aggregator.kafka.lenient_batches import lenient_records, offsets_rise
 
 MAX_RANGE_RECORDS: Final = 16_384
-"""Records of a partition handed out at once: batches are added up to this number."""
+"""Whole batches of a partition are handed out together until they have this many records."""
 OVERHEAD: Final = struct.calcsize(">qi")
 """Bytes of base offset and length, the first fields of a batch."""
 
@@ -102,7 +111,7 @@ class WholeBatches:
         return cast(int, struct.unpack_from(">q", self._written, self._at)[0])
 
 
-class BatchRecords(fetcher.PartitionRecords):  # type: ignore[misc]
+class PartitionBatches(fetcher.PartitionRecords):  # type: ignore[misc]
     """Hands out a partition's fetched records batch by batch, as aiokafka's internal decoded records.
 
     aiokafka still decides which batches count (checksums, aborted transactions, control batches). Its public
@@ -129,14 +138,14 @@ class BatchFetchResult(fetcher.FetchResult):  # type: ignore[misc]
     a seek or pause. An exception would lose the records that other partitions have just handed out.
     """
 
-    _partition_records: BatchRecords | None
+    _partition_records: PartitionBatches | None
     unreadable: Unreadable | None = None
 
     def getall(self, max_records: int | None = None) -> list[Any]:
         taken: list[Any] = []
         if self.unreadable or not self.check_assignment(self._topic_partition) or not self.has_more():
             return taken
-        records = cast(BatchRecords, self._partition_records)
+        records = cast(PartitionBatches, self._partition_records)
         more = False
         try:
             for batch in records:

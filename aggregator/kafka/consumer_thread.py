@@ -58,7 +58,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         consumer._fetch_max_wait_ms, consumer._fetch_min_bytes = FETCH_WAIT_MS, FETCH_MIN_BYTES
         codecs.install()
         fetcher.MemoryRecords = batches.WholeBatches
-        fetcher.PartitionRecords, fetcher.FetchResult = batches.BatchRecords, batches.BatchFetchResult
+        fetcher.PartitionRecords, fetcher.FetchResult = batches.PartitionBatches, batches.BatchFetchResult
         conn.AIOKafkaConnection = sockets.LossAwareConnection
         return consumer
 
@@ -188,7 +188,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
                 raise RuntimeError(f"aiokafka moved {shard.tag} from {start} to {end} without a seek")
             self._next_starts[shard] = (state, end)
             seek = self.seeks[shard]
-            seek.cut += 1
+            seek.handed_out += 1
             ranges[TP(*shard)] = [Range(shard, start, end, batch, seek.number, now)]
         self._report_unreadable(consumer)
         return ranges

@@ -43,11 +43,11 @@ class Seek:
     """Ranges since one seek of a partition. Each count is written by one thread only, so neither needs a lock."""
 
     number: int
-    cut: int = 0
-    """Ranges handed out; written by the consumer's thread."""
+    handed_out: int = 0
+    """Written by the consumer's thread."""
     finished: int = 0
     """Ranges applied or dropped; written by the worker's thread."""
 
     @property
     def in_hand(self) -> int:
-        return self.cut - self.finished
+        return self.handed_out - self.finished

@@ -101,15 +101,15 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
             self._assigning -= shards
 
     async def _seek(self, partition: TP, offset: int) -> None:
-        await self.seek_range(Shard(*partition), offset)
+        await self.seek_partition(Shard(*partition), offset)
 
-    async def seek_range(self, shard: Shard, offset: int) -> bool:
+    async def seek_partition(self, shard: Shard, offset: int) -> bool:
         """Continue at `offset`; all ranges handed out before become void. Returns False if it is no longer assigned."""
         assigned = cast(bool, await self._thread.call_thread(self._thread.seek_on_thread, shard, offset))
         self.resume_partitions([TP(*shard)])
         return assigned
 
-    async def stop_range(self, shard: Shard) -> None:
+    async def stop_partition(self, shard: Shard) -> None:
         """Read nothing more of a partition until the next seek."""
         await self._thread.call_thread(self._thread.forget_on_thread, [shard])
         self.pause_partitions([TP(*shard)])
@@ -123,8 +123,8 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         seek = self._thread.seeks.get(range_.shard)
         return seek is not None and seek.number == range_.seek_number
 
-    def finished(self, range_: Range) -> None:
-        """Release a range that is applied or dropped, so that another may follow. Must be called once per range."""
+    def release_range(self, range_: Range) -> None:
+        """Make room for another range after this one is applied or dropped. Must be called once per range."""
         seek = self._thread.seeks.get(range_.shard)
         if seek is not None and seek.number == range_.seek_number:
             seek.finished += 1

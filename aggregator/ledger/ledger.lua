@@ -70,8 +70,10 @@ if add.unexpected then
   must_be(KEYS[add.unexpected.key], 'set')
 end
 local inventory = add.inventory or {hashes = {}, strings = {}, rows = {}, maxima = {}}
--- Flat lists. hashes: key, first and last item to set, first and last item to delete. strings: key, byte to write at,
--- item, 1 if the string is full with it, 2 if it was full before. rows, which are sorted sets: key, first and last item of scores and members.
+-- Flat lists:
+--   hashes: key, first and last item to set, first and last item to delete
+--   strings: key, byte to write at, item, state: 1 if the item fills the string, 2 if it was full before
+--   rows (sorted sets): key, first and last item of the scores and members
 for at = 1, #inventory.hashes, 5 do
   must_be(KEYS[inventory.hashes[at]], 'hash')
 end
@@ -89,7 +91,8 @@ for _, maxima in ipairs(inventory.maxima) do
   must_be(KEYS[maxima.key], 'hash')
 end
 
--- Periods that leave the index below. Read here, so that a user without this permission is refused before any write.
+-- Periods that the end of this script removes from the index. Read here, so that a Redis user who may not run ZRANGE is
+-- refused before the first write.
 local expired = redis.call('ZRANGE', KEYS[3], '-inf', clock / 1000, 'BYSCORE')
 
 -- Keys were removed since the worker loaded its cache, which may contain them.
@@ -253,7 +256,8 @@ if add.last_record then
 end
 
 for period, expires in pairs(add.index) do
-  -- LT: after a change of retention a period is hidden too early rather than read in part.
+  -- LT keeps the earlier expiry: after a change of retention some keys of a period expire before others, and a period
+  -- must not be read in part.
   redis.call('ZADD', KEYS[3], 'LT', expires, period)
   redis.call('HSET', KEYS[8], period, ARGV[4])
   if tonumber(expires) <= clock / 1000 then

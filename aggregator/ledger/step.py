@@ -62,7 +62,7 @@ class _Ids(Struct):
     """The field of the ids hash."""
     count: int
     realms: int | UnsetType = UNSET
-    """The key of the realms' numbers of ids."""
+    """The number of the key that holds the number of ids per realm."""
     by_realm: Mapping[str, int] | UnsetType = UNSET
 
 
@@ -109,7 +109,7 @@ class _Additions(Struct):
     last_record: int | UnsetType = UNSET
     inventory: InventoryAdditions | UnsetType = UNSET
     removals: str | UnsetType = UNSET
-    """The value that meta must have; unset: any."""
+    """The number of removals of realms that meta must have; unset: any."""
     renew_epoch: bool | UnsetType = UNSET
 
 
@@ -149,14 +149,14 @@ class Step:
         self._additions.meta = meta
 
     def require_removals(self, removals: str) -> None:
-        """Write only if the shard's meta has this value of REMOVALS; empty for none."""
+        """Write only if the shard's meta has this number of removals of realms; empty for none."""
         self._additions.removals = removals
 
     def add_progress(self, progress: Mapping[str, int]) -> None:
         self._additions.progress = progress
 
     def change_unexpected(self, offsets: Iterable[int] = (), *, clear: bool = False) -> None:
-        """Add offsets of unexpected records, after the former ones are dropped if `clear`."""
+        """Add offsets of unexpected records; `clear` removes the stored ones first."""
         key = self._key(self._keys.unexpected)
         self._additions.unexpected = _Unexpected(key, list(map(str, offsets)), clear)
 
@@ -188,8 +188,10 @@ class Step:
         additions.index = {period: expiry(period) or "+inf" for period in delta.periods}
         additions.labels = list(delta.labels)
         additions.shares = delta.shares
-        additions.first_event, additions.last_event = _set(delta.first_event_ms), _set(delta.last_event_ms)
-        additions.first_record, additions.last_record = _set(delta.first_record_ms), _set(delta.last_record_ms)
+        additions.first_event = _or_unset(delta.first_event_ms)
+        additions.last_event = _or_unset(delta.last_event_ms)
+        additions.first_record = _or_unset(delta.first_record_ms)
+        additions.last_record = _or_unset(delta.last_record_ms)
 
     def _add_users(
         self, delta: RangeDelta, in_sketches: AbstractSet[tuple[str, Any]], bound: int, expiry: Callable[[str], int]
@@ -243,5 +245,5 @@ class Step:
         return first
 
 
-def _set(value: int | None) -> int | UnsetType:
+def _or_unset(value: int | None) -> int | UnsetType:
     return UNSET if value is None else value

@@ -22,7 +22,7 @@ from api.http.places import Places
 from api.ledger.client import UNREACHABLE
 from api.ledger.cooldown import Cooldown
 from api.metrics import CACHE_ANSWERS, REDIS_ERRORS
-from api.turns import arrive, released
+from api.turns import arrive, freeing_locals
 from schemas.time.clock import Clock
 
 __all__ = ["Cache", "CacheEntry", "Figures", "LocalStore", "ResponseBody", "SharedStore"]
@@ -95,7 +95,7 @@ class Cache:
     ) -> CacheEntry:
         """The figures: cached, shared, or computed once for all concurrent callers. `kind` is their type.
 
-        `tenant` is the name of those who share MAX_OF_ONE; wide questions have places of their own.
+        All callers of the same `tenant` share MAX_OF_ONE places; wide questions have as many of their own.
 
         The entry is marked stale if the ledger is unreachable and the entry has expired. Raises UnavailableError, and
         the other exceptions of `compute`.
@@ -158,9 +158,9 @@ class Cache:
                 if self._cooldown.active:
                     return self._stale(key)
                 async with place:
-                    figures = await released(compute())
+                    figures = await freeing_locals(compute())
         except TimeoutError:
-            # Questions that arrived together end together.
+            # Questions that arrived together time out together: each continues in a turn of its own.
             await arrive()
             # The query is too large, or Redis is slow; other requests may still succeed, so no cooldown starts.
             REDIS_ERRORS.labels("ledger").inc()

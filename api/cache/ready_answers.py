@@ -1,4 +1,4 @@
-"""Cached answers by request, found before routing: aiohttp's router, signals and matched route take as long as they do.
+"""Cached answers by request, found before routing: aiohttp's router, signals and route would double their time.
 
 Each is of a question that was parsed and authenticated before, with the same path, query, Authorization and Accept.
 """

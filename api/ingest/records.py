@@ -28,11 +28,11 @@ class Records:
     @classmethod
     def from_outgoing(cls, records: Iterable[tuple[int, Outgoing]]) -> Records:
         made = cls()
-        of: dict[str, list[int]] = {}
+        indexes: dict[str, list[int]] = {}
         for index, (topic, key, value) in records:
             made.messages.setdefault(topic, []).append({"value": value, "key": key})
-            of.setdefault(topic, []).append(index)
-        made.element_of.update(of)
+            indexes.setdefault(topic, []).append(index)
+        made.element_of.update(indexes)
         return made
 
     @classmethod

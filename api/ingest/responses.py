@@ -56,7 +56,7 @@ class DeliveryResponses:
     ) -> UnacknowledgedError:
         missing = unacknowledged(delivery.records, undelivered)
         acknowledged = sorted(
-            {index for of in delivery.records.element_of.values() for index in of}.difference(missing)
+            {index for indexes in delivery.records.element_of.values() for index in indexes}.difference(missing)
         )
         self._accepted.inc(len(acknowledged))
         self._unacknowledged.inc(len(missing))

@@ -1,4 +1,4 @@
-"""Which periods the shards hold, and the state in which the closed ones may be merged."""
+"""Which periods the shards hold, and a vector (`vector.py`) for each closed one that may be merged."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class HeldPeriods(NamedTuple):
             scopes=tuple(scopes),
         )
 
-    async def reads(self, periods: Iterable[str], scopes: Iterable[Scope]) -> int:
+    async def number_of_reads(self, periods: Iterable[str], scopes: Iterable[Scope]) -> int:
         """The number of `shard_scopes` of all these periods, without making them."""
         anywhere, known = 0, Counter[Shard]()
         for scope in scopes:
@@ -104,8 +104,18 @@ async def find_periods(run: Run, shards: Sequence[ShardKeys], ledger_id: bytes, 
 
 async def _find_some(run: Run, shards: Sequence[ShardKeys], ledger_id: bytes, periods: Sequence[str]) -> HeldPeriods:
     commands: list[Command] = [
-        ("EVAL_RO", READ_EXPIRIES, 4, of.index, of.progress, of.position, of.changes, fields.LAST_RECORD, *periods)
-        for of in shards
+        (
+            "EVAL_RO",
+            READ_EXPIRIES,
+            4,
+            shard_keys.index,
+            shard_keys.progress,
+            shard_keys.position,
+            shard_keys.changes,
+            fields.LAST_RECORD,
+            *periods,
+        )
+        for shard_keys in shards
     ]
     replies = await run(commands)
     found: dict[str, list[ShardKeys]] = {}
@@ -118,7 +128,7 @@ async def _find_some(run: Run, shards: Sequence[ShardKeys], ledger_id: bytes, pe
             closing[period] = []
     for shard, (now, last_record, scores, position, tokens) in zip(shards, replies, strict=True):
         await pause()
-        pruned = _by_a_future_record(last_record, int(now))
+        pruned = _may_lack_periods(last_record, int(now))
         epoch = b"" if position == RESTORING else tokens[0] or b""
         for period, score, token in zip(periods, scores, tokens[1:], strict=True):
             if period in closing:
@@ -166,10 +176,10 @@ def is_closed(period: str, now: int) -> bool:
     return period < datetime.fromtimestamp(now - DAY_S, UTC).date().isoformat()[: len(period)]
 
 
-def _by_a_future_record(last_record: bytes | None, now: int) -> bool:
+def _may_lack_periods(last_record: bytes | None, now: int) -> bool:
     """Whether a format 1 worker may have pruned the index too early, by a record timestamp in the future.
 
-    A newest record so far ahead of the store's clock has no other cause.
+    A newest record that is more than MAX_AHEAD ahead of the store's clock has no other cause.
     """
     at_ms = None if last_record is None else integer(last_record.decode(errors="replace"))
     return at_ms is not None and at_ms > (now + MAX_AHEAD.total_seconds()) * 1000

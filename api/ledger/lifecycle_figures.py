@@ -73,11 +73,11 @@ def lifecycle_figures(rows: Sequence[LifecycleRow], *, united: bool = True) -> L
     hold all the same, because such a user is in the sum at least once; others are left out.
     """
     found = LifecycleFigures(
-        active=active_figure([of.active for of in rows]),
-        new=figure([of.row.new_estimate() for of in rows]),
-        returning=figure([of.pair.returning_estimate() for of in rows]),
-        reactivated=figure([of.row.reactivated_estimate() for of in rows]),
-        lapsed=figure([of.pair.lapsed_estimate() for of in rows]),
+        active=active_figure([ledger_row.active for ledger_row in rows]),
+        new=figure([ledger_row.row.new_estimate() for ledger_row in rows]),
+        returning=figure([ledger_row.pair.returning_estimate() for ledger_row in rows]),
+        reactivated=figure([ledger_row.row.reactivated_estimate() for ledger_row in rows]),
+        lapsed=figure([ledger_row.pair.lapsed_estimate() for ledger_row in rows]),
     )
     if united:
         return found
@@ -92,26 +92,29 @@ def lifecycle_figures(rows: Sequence[LifecycleRow], *, united: bool = True) -> L
 
 def cohort_figures(rows: Sequence[CohortRow], *, united: bool = True) -> CohortFigures:
     """The figures of one cohort, summed like those of `lifecycle_figures`."""
-    alone = [of.users for of in rows]
-    if any(of.base for of in alone):
-        users = figure([of.users_estimate() for of in alone])
+    alone = [row.users for row in rows]
+    if any(cohort.base for cohort in alone):
+        users = figure([cohort.users_estimate() for cohort in alone])
     else:
-        users = active_figure([Active(of.parts, of.first) for of in alone])
+        users = active_figure([Active(cohort.parts, cohort.first) for cohort in alone])
     ages = [
-        (figure([of.retained_estimate() for of in cells]), rate(cells, users))
-        for cells in zip(*(of.ages for of in rows), strict=True)
+        (figure([cell.retained_estimate() for cell in cells]), rate(cells, users))
+        for cells in zip(*(row.ages for row in rows), strict=True)
     ]
     if united:
         return CohortFigures(users, ages)
     return CohortFigures(
         _without_error(users),
-        [(_without_bound(retained), Rate(of.value) if of.value is not None else NO_RATE) for retained, of in ages],
+        [
+            (_without_bound(retained), Rate(share.value) if share.value is not None else NO_RATE)
+            for retained, share in ages
+        ],
     )
 
 
 def rate(cohorts: Sequence[Cohort], users: Figure) -> Rate:
     """The share of `users`, the cohorts together, who are retained in them."""
-    estimates = [of.retained_estimate() for of in cohorts]
+    estimates = [cohort.retained_estimate() for cohort in cohorts]
     retained = figure(estimates)
     if not users.value:
         return NO_RATE
@@ -120,27 +123,27 @@ def rate(cohorts: Sequence[Cohort], users: Figure) -> Rate:
     value = min(1.0, retained.value / users.value)
     if retained.exact and users.exact:
         return Rate(value, 0.0)
-    squares = sum(of.rate_error(value, each.value) ** 2 for of, each in zip(cohorts, estimates, strict=True))
-    error = max(math.sqrt(squares), sum(of.unseen for of in cohorts)) / users.value
+    squares = sum(cohort.rate_error(value, each.value) ** 2 for cohort, each in zip(cohorts, estimates, strict=True))
+    error = max(math.sqrt(squares), sum(cohort.unseen for cohort in cohorts)) / users.value
     return Rate(value, error / value if value else 0.0)
 
 
 def figure(estimates: Sequence[Estimate]) -> Figure:
     """The sum of separate estimates, if it may be shown, or else its upper bound."""
-    value = sum(of.value for of in estimates)
-    if not any(of.per_register for of in estimates):
+    value = sum(estimate.value for estimate in estimates)
+    if not any(estimate.per_register for estimate in estimates):
         return Figure(value, 0.0)
-    error = math.sqrt(sum(of.error**2 for of in estimates))
-    if value >= max(SHOWN_AT * error, sum(of.shown_at * of.per_register for of in estimates), 1):
+    error = math.sqrt(sum(estimate.error**2 for estimate in estimates))
+    if value >= max(SHOWN_AT * error, sum(estimate.shown_at * estimate.per_register for estimate in estimates), 1):
         return Figure(value, error / value)
-    bound = math.ceil(value + BOUND_AT * error + SLACK * sum(of.per_register for of in estimates))
-    return Figure(fewer_than=min(bound, sum(of.most for of in estimates)) + 1)
+    bound = math.ceil(value + BOUND_AT * error + SLACK * sum(estimate.per_register for estimate in estimates))
+    return Figure(fewer_than=min(bound, sum(estimate.most for estimate in estimates)) + 1)
 
 
 def active_figure(found: Sequence[Active]) -> Figure:
     """The sum of the users of separate unions."""
-    value = sum(of.users for of in found)
-    squares = sum((of.users * accuracy.SKETCH_ERROR) ** 2 / of.parts for of in found if of.parts)
+    value = sum(union.users for union in found)
+    squares = sum((union.users * accuracy.SKETCH_ERROR) ** 2 / union.parts for union in found if union.parts)
     return Figure(value, math.sqrt(squares) / value if value else 0.0)
 
 

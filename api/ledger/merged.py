@@ -118,7 +118,10 @@ class MergedPeriods:
                 if counts is not None:
                     await self._store.put(names[unit], vector.digest, counts)
                     merged[unit] = counts
-        return {unit: {fields.split(name): count for name, count in of.counts.items()} for unit, of in merged.items()}
+        return {
+            unit: {fields.split(name): count for name, count in vector.counts.items()}
+            for unit, vector in merged.items()
+        }
 
     def _name(self, kind: str, unit: Unit) -> str:
         period, scope = unit
@@ -272,4 +275,6 @@ def _small_sets(shard: ShardKeys, unit: Unit, part: int, number: int) -> list[st
 def _joined(parts: Iterable[Part]) -> Part:
     """The same part of several groups of shards."""
     found = list(parts)
-    return Part([sketch for of in found for sketch in of.sketches], {each for of in found for each in of.members})
+    return Part(
+        [sketch for part in found for sketch in part.sketches], {each for part in found for each in part.members}
+    )

@@ -78,6 +78,7 @@ class Statistics:
             None if merged is None else MergedPeriods(client, self._prefix, exact_up_to, merged, cluster=cluster)
         )
         self.distinct = DistinctUsers(client, self._prefix, exact_up_to, cluster=cluster, merged=self._merged)
+        # Over regions another reader takes its place; `distinct` always reads this ledger.
         self.users: UsersReader = self.distinct
 
     def wide_question(self, realms: Collection[str] | None) -> AbstractAsyncContextManager[None]:

@@ -110,9 +110,9 @@ class ShardStatus(NamedTuple):
         """Ignored elements by unknown event type; None for a value that is not a count."""
         return self._by_name(fields.unknown(""))
 
-    def _by_name(self, of: str) -> dict[str, int | None]:
+    def _by_name(self, prefix: str) -> dict[str, int | None]:
         found = {fields.split(name): whole(count) for name, count in self.progress.items()}
-        kind = fields.split(of)[0]
+        kind = fields.split(prefix)[0]
         return {parts[1]: found[parts] for parts in sorted(found) if parts[0] == kind and len(parts) == 2}
 
     @property

@@ -218,26 +218,26 @@ class DistinctUsers:
         for unions in chunks(self._unions(asked), MAX_UNIONS):
             small: list[Command] = []
             owners: list[tuple[QueryState, int]] = []
-            for query, group in unions:
-                k = len(query.parts)
+            for state, group in unions:
+                k = len(state.parts)
                 for part in range(k):
                     small.append(("SUNION", *(key for shard_scope in group for key in shard_scope.small_sets(part, k))))
-                    owners.append((query, part))
+                    owners.append((state, part))
                 exists.append(("EXISTS", *(shard_scope.first_sketch for shard_scope in group)))
-                sketched.append(query)
+                sketched.append(state)
                 await pause()
-            for (query, part), members in zip(owners, await self.client.run(small), strict=True):
-                query.parts[part].update(members)
+            for (state, part), members in zip(owners, await self.client.run(small), strict=True):
+                state.parts[part].update(members)
                 await pause()
-        for query, found in zip(sketched, await self.client.run(exists), strict=True):
-            query.has_sketches |= found > 0
+        for state, found in zip(sketched, await self.client.run(exists), strict=True):
+            state.has_sketches |= found > 0
 
     def _unions(
         self, asked: Sequence[tuple[QueryState, list[ShardScope]]]
     ) -> Iterator[tuple[QueryState, list[ShardScope]]]:
-        for query, shard_scopes in asked:
+        for state, shard_scopes in asked:
             for group in self._by_slot(shard_scopes):
-                yield from ((query, united) for united in chunks(group, MAX_UNITED))
+                yield from ((state, united) for united in chunks(group, MAX_UNITED))
 
     def _by_slot(self, shard_scopes: list[ShardScope]) -> Iterable[list[ShardScope]]:
         """Groups of shard scopes whose keys one command may use: one shard each in a Cluster, else all."""
@@ -248,38 +248,38 @@ class DistinctUsers:
             groups.setdefault(shard_scope.shard.base, []).append(shard_scope)
         return groups.values()
 
-    async def spill(self, query: QueryState) -> None:
+    async def spill(self, state: QueryState) -> None:
         """Move the members to temporary sketches, so that a query's memory stays bounded."""
         pipeline = Pipeline(self.client)
-        for part, members in enumerate(query.parts):
-            query.temporary(part).add(pipeline, members)
+        for part, members in enumerate(state.parts):
+            state.temporary(part).add(pipeline, members)
             members.clear()
             await pause()
         await pipeline.send()
 
-    async def _estimate(self, queries: Sequence[QueryState], *, sketched: bool) -> list[tuple[int, list[bytes]]]:
+    async def _estimate(self, states: Sequence[QueryState], *, sketched: bool) -> list[tuple[int, list[bytes]]]:
         """The estimate of each union: the sum of PFCOUNT over the sketches of each part, with its members added.
 
         With `sketched` also the union's sketches, by part; they exist even without users.
         """
         together = Pipeline(self.client)
         counted: list[tuple[int, int]] = []
-        estimates = [0] * len(queries)
-        strings: list[list[bytes]] = [[] for _ in queries]
-        for index, query in enumerate(queries):
-            scopes_read = query.shard_scopes_read + len(query.query.merged)
-            if sketched or self.cluster or scopes_read * (accuracy.K_MONTHS // len(query.parts)) > MAX_MERGED:
-                for part in range(len(query.parts)):
-                    estimate, string = await self._unite_and_count(query, part, sketched=sketched)
+        estimates = [0] * len(states)
+        strings: list[list[bytes]] = [[] for _ in states]
+        for index, state in enumerate(states):
+            scopes_read = state.shard_scopes_read + len(state.query.merged)
+            if sketched or self.cluster or scopes_read * (accuracy.K_MONTHS // len(state.parts)) > MAX_MERGED:
+                for part in range(len(state.parts)):
+                    estimate, string = await self._unite_and_count(state, part, sketched=sketched)
                     estimates[index] += estimate
                     strings[index] += string
                 continue
-            for part, sketches in enumerate(_by_part(query.query)):
+            for part, sketches in enumerate(_by_part(state.query)):
                 await pause()
-                sent = send_sketches(together, query.temporary(part).key, query.merged_sketches(part))
-                if query.parts[part]:
-                    query.temporary(part).add(together, query.parts[part])
-                keys = [query.temporary(part).key] if query.temporary(part).begun else []
+                sent = send_sketches(together, state.temporary(part).key, state.merged_sketches(part))
+                if state.parts[part]:
+                    state.temporary(part).add(together, state.parts[part])
+                keys = [state.temporary(part).key] if state.temporary(part).begun else []
                 if sketches or keys or sent:
                     counted.append((index, count(together, sketches, [*keys, *sent])))
         replies = await together.send()
@@ -287,25 +287,25 @@ class DistinctUsers:
             estimates[index] += replies[reply]
         return list(zip(estimates, strings, strict=True))
 
-    async def _unite_and_count(self, query: QueryState, part: int, *, sketched: bool) -> tuple[int, list[bytes]]:
+    async def _unite_and_count(self, state: QueryState, part: int, *, sketched: bool) -> tuple[int, list[bytes]]:
         """The estimate of one part whose sketches are too many for one command, lie in several slots, or are asked."""
         pipeline = Pipeline(self.client)
         await pause()
-        await self.unite(pipeline, query, part)
+        await self.unite(pipeline, state, part)
         if not sketched:
-            number = count(pipeline, [], [query.temporary(part).key])
+            number = count(pipeline, [], [state.temporary(part).key])
             return int((await pipeline.send())[number]), []
-        number, string = query.temporary(part).take(pipeline)
+        number, string = state.temporary(part).take(pipeline)
         replies = await pipeline.send()
         return int(replies[number]), [replies[string]]
 
-    async def unite(self, pipeline: Pipeline, query: QueryState, part: int) -> None:
+    async def unite(self, pipeline: Pipeline, state: QueryState, part: int) -> None:
         """Unite all users of a part in its temporary sketch; the last commands are left in the pipeline."""
-        sketch = query.temporary(part)
-        sketch.add(pipeline, query.parts[part], query.merged_sketches(part))
-        if not query.has_sketches:
+        sketch = state.temporary(part)
+        sketch.add(pipeline, state.parts[part], state.merged_sketches(part))
+        if not state.has_sketches:
             return
-        names = (name for of in query.query.shard_scopes() for name in of.sketches(part, len(query.parts)))
+        names = (name for scopes in state.query.shard_scopes() for name in scopes.sketches(part, len(state.parts)))
         if self.cluster:
             await self.copy_to_slot(pipeline, sketch, names)
             return

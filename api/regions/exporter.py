@@ -137,18 +137,21 @@ class Exporter:
         scopes = {text: read_scope(text) for request in asked for text in request.scopes}
         held = await self._find([key for request in asked for key in request.periods], [*scopes.values()])
         united = [[scopes[text] for text in dict.fromkeys(request.scopes)] for request in asked]
-        queries = [held.distinct_query(request.periods, of) for request, of in zip(asked, united, strict=True)]
+        queries = [
+            held.distinct_query(request.periods, scopes_of_request)
+            for request, scopes_of_request in zip(asked, united, strict=True)
+        ]
         totals = await self._statistics.distinct.count(queries)
         units = [
-            [(period, scope) for period in request.periods if period in held.shards for scope in of]
+            [(period, scope) for period in request.periods if period in held.shards for scope in scopes_of_request]
             if request.sketches and self._settings.region_users == "shared"
             else []
-            for request, of in zip(asked, united, strict=True)
+            for request, scopes_of_request in zip(asked, united, strict=True)
         ]
-        alone = {of[0]: total for of, total in zip(units, totals, strict=True) if len(of) == 1}
-        large = await self._large(held, [unit for of in units for unit in of], alone)
-        chosen = [[unit for unit in of if unit in large] for of in units]
-        numbers = [number for number, of in enumerate(chosen) if of]
+        alone = {unit_group[0]: total for unit_group, total in zip(units, totals, strict=True) if len(unit_group) == 1}
+        large = await self._large(held, [unit for unit_group in units for unit in unit_group], alone)
+        chosen = [[unit for unit in unit_group if unit in large] for unit_group in units]
+        numbers = [number for number, unit_group in enumerate(chosen) if unit_group]
         sketched = await self._statistics.distinct.sketches(
             [held.query_of(chosen[number], queries[number].parts) for number in numbers]
         )
@@ -190,8 +193,8 @@ class Exporter:
                 ]
                 united = [users.count for users in await count_rolling(distinct, some, asked.length)]
         return [
-            UnionExport(count=total.count, standard_error=total.standard_error, united=min(of, total.count))
-            for total, of in zip(totals, united, strict=True)
+            UnionExport(count=total.count, standard_error=total.standard_error, united=min(number_united, total.count))
+            for total, number_united in zip(totals, united, strict=True)
         ]
 
     async def _lifecycle(self, asked: LifecycleRequest) -> list[LifecycleExport]:
@@ -212,16 +215,17 @@ class Exporter:
     ) -> tuple[int, list[DistinctQuery], list[DistinctQuery]]:
         """The number of parts, and the queries of the periods before and of each period."""
         scopes = [read_scope(text) for text in dict.fromkeys(texts)]
-        keys = [*base, *(key for of in periods for key in of)]
+        keys = [*base, *(key for period_keys in periods for key in period_keys)]
         held = await self._find(keys, scopes)
         before = [held.distinct_query(some, scopes) for some in chunks(dict.fromkeys(base), BASE_PERIODS)]
-        return parts_of(keys, scopes), before, [held.distinct_query([*dict.fromkeys(of)], scopes) for of in periods]
+        queries = [held.distinct_query([*dict.fromkeys(period_keys)], scopes) for period_keys in periods]
+        return parts_of(keys, scopes), before, queries
 
     async def _counts(self, asked: wire.CountsRequest) -> dict[str, wire.Counters]:
         scopes = [read_scope(text) for text in dict.fromkeys(asked.scopes)]
         periods = list(dict.fromkeys(asked.periods))
         held = await self._find(periods, scopes)
-        if await held.reads(periods, scopes) > wire.MAX_READS:
+        if await held.number_of_reads(periods, scopes) > wire.MAX_READS:
             raise BadRequestError(f"That would read more than {wire.MAX_READS} counters.")
         found: dict[str, wire.Counters] = {}
         async for period, scope, counts in self._statistics.read_scopes(held, periods, scopes):

@@ -174,7 +174,9 @@ class PeerReader:
         self, base: Sequence[str], periods: Sequence[Sequence[str]], scopes: Sequence[Scope]
     ) -> list[LifecycleRow] | None:
         """A row for each of `periods` but the first; None where they are missing."""
-        request = LifecycleRequest(base=[*base], periods=[[*of] for of in periods], scopes=_texts(scopes))
+        request = LifecycleRequest(
+            base=[*base], periods=[[*period_keys] for period_keys in periods], scopes=_texts(scopes)
+        )
         name = _name("lifecycle", request.base, request.periods, request.scopes)
         asked, kind = ExportRequest(lifecycle=request), list[LifecycleExport]
         found = await self._one(name, asked, lambda export: export.lifecycle, kind)
@@ -186,7 +188,7 @@ class PeerReader:
         """A row for each of `periods`; None where they are missing."""
         before = None if base is None else [*base]
         request = RetentionRequest(
-            base=before, periods=[[*of] for of in periods], scopes=_texts(scopes), max_age=max_age
+            base=before, periods=[[*period_keys] for period_keys in periods], scopes=_texts(scopes), max_age=max_age
         )
         name = _name("retention", before, request.periods, request.scopes, max_age)
         asked, kind = ExportRequest(retention=request), list[RetentionExport]
@@ -210,13 +212,17 @@ class PeerReader:
             chunks[-1].append(name)
             size += weight
         found: dict[str, UnionExport] = {}
-        for some in await together(self._some_unions({name: requests[name] for name in of}) for of in chunks):
+        for some in await together(self._some_unions({name: requests[name] for name in chunk}) for chunk in chunks):
             found.update(some)
         return found
 
     async def _some_unions(self, requests: Mapping[str, UnionRequest]) -> dict[str, UnionExport]:
         kept = {name: self._kept.get(self.name, name, UnionExport) for name in requests}
-        known = {name: of.value for name, of in kept.items() if of is not None and of.value.version}
+        known = {
+            name: kept_union.value
+            for name, kept_union in kept.items()
+            if kept_union is not None and kept_union.value.version
+        }
         request = ExportRequest(
             unions=[
                 msgspec.structs.replace(each, known=known[name].version) if name in known else each
@@ -239,11 +245,11 @@ class PeerReader:
         stand_ins = {name: self._stand_in(self._kept.get(self.name, name, UnionExport)) for name in requests}
         return {name: union for name, union in stand_ins.items() if union is not None}
 
-    async def _one(self, name: str, request: ExportRequest, of: Callable[[Export], T], kind: Any) -> T | None:
+    async def _one(self, name: str, request: ExportRequest, read: Callable[[Export], T], kind: Any) -> T | None:
         """One part of an export, or its stand-in."""
         export = await self._export(request)
         if export is not None:
-            found = of(export)
+            found = read(export)
             self._kept.put(self.name, name, found)
             return found
         stand_in: T | None = self._stand_in(self._kept.get(self.name, name, kind))

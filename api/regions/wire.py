@@ -218,7 +218,7 @@ def read_request(body: bytes) -> ExportRequest:
         raise ValueError(f"`counts` has more than {MAX_READS} periods and scopes")
     days = [*request.times, *(() if request.rolling is None else request.rolling.days)]
     asked = [*days, *(key for union in request.unions for key in union.periods)]
-    asked += [key for each in rows for of in (each.base or (), *each.periods) for key in of]
+    asked += [key for each in rows for period_keys in (each.base or (), *each.periods) for key in period_keys]
     for key in [*asked, *(() if request.counts is None else request.counts.periods)]:
         check_period(key)
     for text in {text for union in request.unions for text in union.scopes}:

@@ -98,7 +98,7 @@ def check_request(asked: LifecycleRequest | RetentionRequest) -> int:
     """The number of periods times scopes that it reads. Raises ValueError."""
     for text in asked.scopes:
         read_scope(text)
-    keys = [*(asked.base or ()), *(key for of in asked.periods for key in of)]
+    keys = [*(asked.base or ()), *(key for period_keys in asked.periods for key in period_keys)]
     if isinstance(asked, RetentionRequest):
         scopes = [read_scope(text) for text in asked.scopes]
         with_base = asked.base is not None
@@ -158,10 +158,17 @@ def check_cohorts(found: Sequence[RetentionExport], asked: RetentionRequest | No
     for place, row in enumerate(found):
         if asked is not None and len(row.ages) != min(asked.max_age, len(found) - 1 - place):
             raise InvalidAnswerError("not the ages that were asked for")
-        for of in (row.users, *row.ages):
-            _check_nested([(of.base, of.first), (of.base, of.later), (of.first, of.together), (of.later, of.together)])
-            _check_parts([of.parts])
-            if not of.parts and of.together > of.first + of.later - of.base:
+        for cohort in (row.users, *row.ages):
+            _check_nested(
+                [
+                    (cohort.base, cohort.first),
+                    (cohort.base, cohort.later),
+                    (cohort.first, cohort.together),
+                    (cohort.later, cohort.together),
+                ]
+            )
+            _check_parts([cohort.parts])
+            if not cohort.parts and cohort.together > cohort.first + cohort.later - cohort.base:
                 raise InvalidAnswerError("more users of two periods than of each")
 
 

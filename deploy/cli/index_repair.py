@@ -98,36 +98,36 @@ def rebuild_index(settings: WorkerSettings, shard: Shard | None, yes: bool, *, a
         echo(f"Added {added} periods and removed {removed} timestamps. Answers include them from now on.")
 
 
-async def repair(client: Client, of: ShardKeys, *, change: bool) -> Repair:
+async def repair(client: Client, shard_keys: ShardKeys, *, change: bool) -> Repair:
     """Find the periods of a shard's keys that its index lacks, and add them if `change`. Raises RedisError."""
-    found = Repair(of.shard)
-    async with connect_to(client, of.position) as line:
+    found = Repair(shard_keys.shard)
+    async with connect_to(client, shard_keys.position) as line:
         if isinstance(client, RedisCluster):
-            await is_same_node(line, of.position)
-        position = await line.call("GET", of.position)
+            await is_same_node(line, shard_keys.position)
+        position = await line.call("GET", shard_keys.position)
         if position is not None and int(position) == fields.RESTORING:
             found.unfit = "is being restored; repair it afterwards"
             return found
-        expiries, days = await _periods(line, of)
-        found.periods = await _missing(line, of, expiries)
+        expiries, days = await _periods(line, shard_keys)
+        found.periods = await _missing(line, shard_keys, expiries)
         if change:
-            found.added = await _add(line, of, found.periods)
-        await _times(line, of, days, found, change=change)
+            found.added = await _add(line, shard_keys, found.periods)
+        await _times(line, shard_keys, days, found, change=change)
         if isinstance(client, RedisCluster):
-            await is_same_node(line, of.position)
+            await is_same_node(line, shard_keys.position)
     return found
 
 
-async def _periods(line: RedisConnection, of: ShardKeys) -> tuple[dict[str, float], list[str]]:
+async def _periods(line: RedisConnection, shard_keys: ShardKeys) -> tuple[dict[str, float], list[str]]:
     """The earliest expiry of each period's keys, in seconds; and the days that have record timestamps."""
     expiries: dict[str, float] = {}
     days: list[str] = []
-    async for some in names(line, of.base):
+    async for some in names(line, shard_keys.base):
         keyed = []
         for name in map(bytes.decode, some):
-            if (period := of.period_of(name)) is not None:
+            if (period := shard_keys.period_of(name)) is not None:
                 keyed.append((name, period))
-            elif (day := of.day_written(name)) is not None:
+            elif (day := shard_keys.day_written(name)) is not None:
                 days.append(day)
         expire = await line.pipe([("PEXPIRETIME", name) for name, _ in keyed]) if keyed else []
         for (_, period), at_ms in zip(keyed, expire, strict=True):
@@ -138,34 +138,34 @@ async def _periods(line: RedisConnection, of: ShardKeys) -> tuple[dict[str, floa
     return expiries, days
 
 
-async def _missing(line: RedisConnection, of: ShardKeys, expiries: dict[str, float]) -> dict[str, float]:
+async def _missing(line: RedisConnection, shard_keys: ShardKeys, expiries: dict[str, float]) -> dict[str, float]:
     missing: dict[str, float] = {}
     periods = sorted(expiries)
     for first in range(0, len(periods), AT_ONCE):
         some = periods[first : first + AT_ONCE]
-        scores = await line.call("ZMSCORE", of.index, *some)
+        scores = await line.call("ZMSCORE", shard_keys.index, *some)
         for period, score in zip(some, scores, strict=True):
             if score is None or float(score) > expiries[period]:
                 missing[period] = expiries[period]
     return missing
 
 
-async def _add(line: RedisConnection, of: ShardKeys, periods: dict[str, float]) -> int:
+async def _add(line: RedisConnection, shard_keys: ShardKeys, periods: dict[str, float]) -> int:
     """Add periods or shorten their expiry; never lengthen one that a worker has written meanwhile."""
     added, rows = 0, list(periods.items())
     if rows:
         # First: what the api merged under the old epoch must not be used for a period that returns.
-        await line.call("HSET", of.changes, changes.EPOCH, changes.new_token())
+        await line.call("HSET", shard_keys.changes, changes.EPOCH, changes.new_token())
     for first in range(0, len(rows), AT_ONCE):
         flat = [part for period, at in rows[first : first + AT_ONCE] for part in (_score(at), period)]
-        added += await line.call("ZADD", of.index, "LT", "CH", *flat)
+        added += await line.call("ZADD", shard_keys.index, "LT", "CH", *flat)
     return added
 
 
-async def _times(line: RedisConnection, of: ShardKeys, days: list[str], found: Repair, *, change: bool) -> None:
+async def _times(line: RedisConnection, shard_keys: ShardKeys, days: list[str], found: Repair, *, change: bool) -> None:
     what = "remove" if change else "find"
-    hashes = {"progress": (of.progress, fields.FIRST_RECORD, fields.LAST_RECORD)}
-    hashes |= {f"written:{day}": (of.record_times(day), fields.FIRST, fields.LAST) for day in sorted(days)}
+    hashes = {"progress": (shard_keys.progress, fields.FIRST_RECORD, fields.LAST_RECORD)}
+    hashes |= {f"written:{day}": (shard_keys.record_times(day), fields.FIRST, fields.LAST) for day in sorted(days)}
     asked = list(hashes.items())
     for first in range(0, len(asked), AT_ONCE):
         some = asked[first : first + AT_ONCE]

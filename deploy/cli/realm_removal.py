@@ -163,21 +163,21 @@ def remains(settings: WorkerSettings, realm: str) -> list[str]:
     ]
 
 
-async def plan(client: Client, of: ShardKeys, realm: str) -> Removal:
+async def plan(client: Client, shard_keys: ShardKeys, realm: str) -> Removal:
     """Everything that a shard has of a realm. Raises RedisError."""
-    found = Removal(of.shard, realm)
-    async with _connected(client, of) as line:
-        position, number = await line.pipe([("GET", of.position), ("HGET", of.realms, realm)])
+    found = Removal(shard_keys.shard, realm)
+    async with _connected(client, shard_keys) as line:
+        position, number = await line.pipe([("GET", shard_keys.position), ("HGET", shard_keys.realms, realm)])
         if position is not None and int(position) == fields.RESTORING:
             found.unfit = "is being restored"
             return found
-        labels, shares = await line.pipe([("SMEMBERS", of.labels), ("HKEYS", of.shares)])
+        labels, shares = await line.pipe([("SMEMBERS", shard_keys.labels), ("HKEYS", shard_keys.shares)])
         found.labels = [member for member in map(bytes.decode, labels) if _is_of(fields.split(member), realm)]
         found.shares = [name for name in map(bytes.decode, shares) if fields.split(name)[-1] == realm]
         if number is not None:
             found.number, found.position = int(number), (position or b"").decode()
-            await _plan_tokens(line, of, found)
-        await _plan_keys(line, of, realm, found)
+            await _plan_tokens(line, shard_keys, found)
+        await _plan_keys(line, shard_keys, realm, found)
     return found
 
 
@@ -189,17 +189,17 @@ def _is_of(label: Sequence[str], realm: str) -> bool:
     return dimension in ("client", *fields.RESERVED) and len(names) == 2 and names[0] == realm
 
 
-async def _plan_keys(line: RedisConnection, of: ShardKeys, realm: str, found: Removal) -> None:
+async def _plan_keys(line: RedisConnection, shard_keys: ShardKeys, realm: str, found: Removal) -> None:
     groups: dict[object, list[str]] = {}
     hours: set[str] = set()
-    async for some in names(line, of.base):
+    async for some in names(line, shard_keys.base):
         for name in map(bytes.decode, some):
-            bucket = of.scope_of(name)
+            bucket = shard_keys.scope_of(name)
             if bucket is not None and _is_scope_of(bucket[1], realm):
                 groups.setdefault(bucket, []).append(name)
-            elif found.number is not None and of.otp_realm_of(name) == found.number:
+            elif found.number is not None and shard_keys.otp_realm_of(name) == found.number:
                 groups.setdefault(found.number, []).append(name)
-            elif of.has_id_realms(name):
+            elif shard_keys.has_id_realms(name):
                 hours.add(name)
     # A key may be scanned twice.
     found.groups = [sorted(set(group)) for group in groups.values()]
@@ -212,10 +212,10 @@ def _is_scope_of(scope: Scope, realm: str) -> bool:
     return scope.dimension in ("realm", "client") and scope.names[0] == realm
 
 
-async def _plan_tokens(line: RedisConnection, of: ShardKeys, found: Removal) -> None:
+async def _plan_tokens(line: RedisConnection, shard_keys: ShardKeys, found: Removal) -> None:
     number = found.number
     assert number is not None
-    async for serial, packed in _scan(line, of.tokens):
+    async for serial, packed in _scan(line, shard_keys.tokens):
         token = unpack_token(packed)
         if number in token.realms:
             others = tuple(other for other in token.realms if other != number)
@@ -225,7 +225,7 @@ async def _plan_tokens(line: RedisConnection, of: ShardKeys, found: Removal) -> 
                 found.dropped.append(serial)
     found.dropped = list(dict.fromkeys(found.dropped))
     first = realm_bytes(number)
-    found.holders = list({holder async for holder, _ in _scan(line, of.holders) if holder.startswith(first)})
+    found.holders = list({holder async for holder, _ in _scan(line, shard_keys.holders) if holder.startswith(first)})
 
 
 async def _scan(line: RedisConnection, key: str) -> AsyncIterator[tuple[bytes, bytes]]:
@@ -238,23 +238,28 @@ async def _scan(line: RedisConnection, key: str) -> AsyncIterator[tuple[bytes, b
             return
 
 
-async def remove_from(client: Client, of: ShardKeys, realm: str) -> None:
+async def remove_from(client: Client, shard_keys: ShardKeys, realm: str) -> None:
     """Remove until nothing is left: a running worker may count events of the realm meanwhile."""
     for _ in range(TRIES):
-        found = await plan(client, of, realm)
+        found = await plan(client, shard_keys, realm)
         if found.empty:
             return
-        async with _connected(client, of) as line:
+        async with _connected(client, shard_keys) as line:
             for groups, members in _steps(found):
                 in_meta = (fields.REMOVALS, fields.since(fields.REMOVALS))
                 moved = (found.position, *in_meta, changes.new_token())
                 arguments = [*moved, fields.realm(realm), len(found.id_realms), *members]
-                changed = [of.labels, of.realms, of.totals, of.reported, of.tokens, of.holders, of.shares, of.changes]
-                keys = [of.position, of.meta, *changed, *found.id_realms, *(key for group in groups for key in group)]
+                changed = [
+                    *(shard_keys.labels, shard_keys.realms, shard_keys.totals, shard_keys.reported),
+                    *(shard_keys.tokens, shard_keys.holders, shard_keys.shares, shard_keys.changes),
+                ]
+                keys = [shard_keys.position, shard_keys.meta, *changed, *found.id_realms]
+                keys += [key for group in groups for key in group]
                 if await line.call("EVAL", REMOVE, len(keys), *keys, *arguments) == MOVED:
                     break
     raise click.ClickException(
-        f"{of.shard.tag} received events of {realm} at each try: stop the realm's events, or the workers, and repeat"
+        f"{shard_keys.shard.tag} received events of {realm} at each try: stop the realm's events, "
+        "or the workers, and repeat"
     )
 
 
@@ -274,14 +279,14 @@ def _steps(found: Removal) -> Iterator[tuple[list[list[str]], list[Any]]]:
 
 
 @asynccontextmanager
-async def _connected(client: Client, of: ShardKeys) -> AsyncIterator[RedisConnection]:
+async def _connected(client: Client, shard_keys: ShardKeys) -> AsyncIterator[RedisConnection]:
     """A connection to the server that has the shard, before and after the block."""
-    async with connect_to(client, of.position) as line:
+    async with connect_to(client, shard_keys.position) as line:
         if isinstance(client, RedisCluster):
-            await is_same_node(line, of.position)
+            await is_same_node(line, shard_keys.position)
         yield line
         if isinstance(client, RedisCluster):
-            await is_same_node(line, of.position)
+            await is_same_node(line, shard_keys.position)
 
 
 def _show(realm: str, found: list[Removal]) -> None:

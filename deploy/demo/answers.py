@@ -108,11 +108,17 @@ def _allowed(month: str, users: int) -> float:
 
 def _janssen(text: str) -> dict[str, tuple[int, Grants]]:
     response: dict[str, Any] = json.loads(text)["response"]
-    return {month: (of["monthly_active_users"], of["token_count_per_granttype"]) for month, of in response.items()}
+    return {
+        month: (figures["monthly_active_users"], figures["token_count_per_granttype"])
+        for month, figures in response.items()
+    }
 
 
 def _jsonmonth(text: str) -> dict[str, tuple[int, Grants]]:
-    return {of["month"]: (of["monthly_active_users"], of["token_count_per_granttype"]) for of in json.loads(text)}
+    return {
+        figures["month"]: (figures["monthly_active_users"], figures["token_count_per_granttype"])
+        for figures in json.loads(text)
+    }
 
 
 def _openmetrics(text: str) -> dict[str, tuple[int, Grants]]:

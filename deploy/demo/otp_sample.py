@@ -29,9 +29,9 @@ def otp_tokens(until: datetime, count: int = 2_000) -> Iterator[Sample]:
         if not held or chance.random() < 0.35:
             number += 1
             # Some tokens are in no realm yet; a few are in two.
-            of = tuple(sorted(chance.sample(realms, chance.choices((0, 1, 2), (1, 17, 2))[0])))
+            token_realms = tuple(sorted(chance.sample(realms, chance.choices((0, 1, 2), (1, 17, 2))[0])))
             serial = f"OATH{number:08X}"
-            state = OtpTokenState(time, serial, OTP_EVENTS[0], of, active=True, assigned=False)
+            state = OtpTokenState(time, serial, OTP_EVENTS[0], token_realms, active=True, assigned=False)
         else:
             last = held.pop(chance.choice(sorted(held)))
             state = _next_state(chance, last, time)

@@ -94,7 +94,7 @@ class Children:
         self._quotas.write_text("{}", encoding="utf-8")
         settings = {
             "KAFKA_BOOTSTRAP_SERVERS": self.broker.address,
-            # The embedded broker has no idempotent producers.
+            # The embedded broker does not support idempotent producers.
             "KAFKA_IDEMPOTENCE": "off",
             "TOPICS": f"{LOGINS}=login,{TOKENS}=token,{ACCOUNTS}=account,{OTP_TOKENS}=otp,{KEYCLOAK}=keycloak",
             "DEAD_LETTER_TOPIC": DEAD_LETTERS,

@@ -48,13 +48,13 @@ def report(played: Played, seconds: float, console: Console, *, then_exit: bool)
     first, sample = played[0]
     days = f"from={_day(sample, 0)}&to={_day(sample, -1)}"
     console.print(f"\nReady after {seconds:.1f} s. Two regions, each with broker, store, worker and api of its own:\n")
-    for children, of in played:
+    for children, played_sample in played:
         assert children.region is not None
         console.print(
-            f"  {children.region.name}  {children.url}   {of.expected.records:,} events, "
-            f"{len(_users(of)):,} users; store {children.store.url}"
+            f"  {children.region.name}  {children.url}   {played_sample.expected.records:,} events, "
+            f"{len(_users(played_sample)):,} users; store {children.store.url}"
         )
-    shared = set.intersection(*(_users(of) for _, of in played))
+    shared = set.intersection(*(_users(played_sample) for _, played_sample in played))
     console.print(
         f"\n{len(shared):,} users are active in both. REGION_MIN_USERS is {MIN_USERS} here; its default is 100000."
     )
@@ -96,8 +96,8 @@ def _over_regions(children: Children, samples: Sequence[SampleEvents]) -> Iterat
         return
     published: Counter[str] = Counter()
     for sample in samples:
-        for day, of in sample.expected.days.items():
-            published[day[:7]] += of["logins"]
+        for day, day_counts in sample.expected.days.items():
+            published[day[:7]] += day_counts["logins"]
     for month in sorted(published | found):
         if found[month] != published[month]:
             yield f"{logins}: {month} has {found[month]} logins, published {published[month]}"
@@ -108,7 +108,7 @@ def _whole(children: Children, path: str) -> dict[str, Any]:
     deadline = time.monotonic() + MET_TIMEOUT_S
     while True:
         answer: dict[str, Any] = json.loads(children.get(path))
-        states = {of["region"]: of["state"] for of in answer["regions"]}
+        states = {region["region"]: region["state"] for region in answer["regions"]}
         if set(states.values()) == {"current"}:
             return answer
         if time.monotonic() > deadline:

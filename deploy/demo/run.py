@@ -157,7 +157,8 @@ def _report(children: Children, sample: SampleEvents, options: Options, seconds:
     if options.until is None and not options.then_exit:
         console.print(f"A new event follows every {TRICKLE_S:g} s, so today soon has more than the usual number.")
     console.print(
-        "The demo's broker has no idempotent producers: KAFKA_IDEMPOTENCE is off here. Leave it on with Kafka."
+        "KAFKA_IDEMPOTENCE is off here, because the demo's broker does not support idempotent producers. "
+        "Leave it on with Kafka."
     )
     if options.then_exit and not options.show_answers:
         return

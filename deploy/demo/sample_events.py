@@ -73,8 +73,8 @@ class Expected:
     def grants(self, month: str) -> dict[str, dict[str, int]]:
         """Grant type to count per token type, without types that were never issued."""
         found: dict[str, dict[str, int]] = {}
-        for (of, grant, token), count in sorted(self.tokens.items()):
-            if of == month:
+        for (counted_month, grant, token), count in sorted(self.tokens.items()):
+            if counted_month == month:
                 found.setdefault(grant, {})[token] = count
         return found
 

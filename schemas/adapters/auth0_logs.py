@@ -165,7 +165,7 @@ def _read(raw: bytes, at: RecordTime) -> tuple[Event, ...] | UnknownType:
         return () if item.type in IGNORED else UnknownType.of(item.type)
     time = from_text(item.date, at, "date")
     realm, client_id, user_id = item.tenant_name or None, item.client_id or None, item.user_id or None
-    log_id = next((held for of in (envelope, entry, item) if (held := of.log_id or of.old_id)), None)
+    log_id = next((held for source in (envelope, entry, item) if (held := source.log_id or source.old_id)), None)
     id = f"auth0:{log_id}" if log_id else None  # noqa: A001
     events: tuple[Event, ...] = ()
     if code.kind:

@@ -113,16 +113,16 @@ class Model:
 class Held:
     """What the ledger holds, decoded."""
 
-    def __init__(self, redis_url: str, of: ShardKeys = OF) -> None:
-        self._of = of
+    def __init__(self, redis_url: str, shard_keys: ShardKeys = OF) -> None:
+        self._shard_keys = shard_keys
         client: Any = redis.Redis.from_url(redis_url)
         self._client = client
-        self.realms = {name.decode(): int(number) for name, number in client.hgetall(of.realms).items()}
-        names = {int(number): name.decode() for name, number in client.hgetall(of.event_names).items()}
+        self.realms = {name.decode(): int(number) for name, number in client.hgetall(shard_keys.realms).items()}
+        names = {int(number): name.decode() for name, number in client.hgetall(shard_keys.event_names).items()}
         self._names = {0: "__other__", **names}
-        packed = client.hgetall(of.totals)
+        packed = client.hgetall(shard_keys.totals)
         self.figures = {int(number): inventory.RealmTotals.unpack(value) for number, value in packed.items()}
-        self.progress = {k.decode(): int(v) for k, v in client.hgetall(of.progress).items()}
+        self.progress = {k.decode(): int(v) for k, v in client.hgetall(shard_keys.progress).items()}
 
     def now(self, realm: str) -> tuple[int, ...]:
         return self.figures[self.realms[realm]].values
@@ -138,16 +138,16 @@ class Held:
         number = self.realms[realm]
         held = self.figures.get(number)
         for chunk in range(-(-held.rows // inventory.ROWS_PER_CHUNK) if held else 0):
-            yield self._client.get(self._of.rows(number, chunk))
+            yield self._client.get(self._shard_keys.rows(number, chunk))
 
     def places(self, realm: str) -> bytes:
-        found: bytes = self._client.get(self._of.chunk_starts(self.realms[realm])) or b""
+        found: bytes = self._client.get(self._shard_keys.chunk_starts(self.realms[realm])) or b""
         return found
 
     def days(self, realm: str) -> dict[int, tuple[int, tuple[int, ...]]]:
         found: dict[int, tuple[int, tuple[int, ...]]] = {}
         for year in range(2000, 2040):
-            packed = self._client.get(self._of.days(self.realms[realm], year))
+            packed = self._client.get(self._shard_keys.days(self.realms[realm], year))
             for day in inventory.days(packed or b""):
                 assert datetime.fromordinal(day.ordinal).year == year
                 found[day.ordinal] = day.first, day.maxima
@@ -158,12 +158,12 @@ class Held:
         return found
 
     def given(self, realm: str, status: str) -> list[tuple[datetime, str, int]]:
-        key = self._of.external_rows(self.realms[realm], WRITTEN_STATUSES.index(status))
+        key = self._shard_keys.external_rows(self.realms[realm], WRITTEN_STATUSES.index(status))
         rows = ((inventory.unpack_external(row), at) for row, at in self._client.zrange(key, 0, -1, withscores=True))
         return [(inventory.from_micros(int(at)), self._names[row.event], row.tokens) for row, at in rows]
 
     def given_days(self, realm: str, status: str) -> dict[int, int]:
-        held = self._client.hgetall(self._of.external_days(self.realms[realm], WRITTEN_STATUSES.index(status)))
+        held = self._client.hgetall(self._shard_keys.external_days(self.realms[realm], WRITTEN_STATUSES.index(status)))
         return {int(day): int(count) for day, count in held.items()}
 
     def __enter__(self) -> Self:

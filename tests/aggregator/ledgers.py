@@ -52,15 +52,17 @@ def registers(client: Any, key: str) -> str:
     return value[16:]
 
 
-def small(client: Any, of: ShardKeys, period: str, scope: Scope) -> set[str]:
+def small(client: Any, shard_keys: ShardKeys, period: str, scope: Scope) -> set[str]:
     """Members of the small sets."""
-    members: set[str] = client.sunion([of.small_set(period, scope, part) for part in range(keys.SMALL_PARTS)])
+    members: set[str] = client.sunion([shard_keys.small_set(period, scope, part) for part in range(keys.SMALL_PARTS)])
     return members
 
 
-def estimate(client: Any, of: ShardKeys, period: str, scope: Scope) -> int:
+def estimate(client: Any, shard_keys: ShardKeys, period: str, scope: Scope) -> int:
     """The sum of the sketches' estimates."""
-    return sum(client.pfcount(of.users(period, scope, part)) for part in range(accuracy.sketches(period, scope)))
+    return sum(
+        client.pfcount(shard_keys.users(period, scope, part)) for part in range(accuracy.sketches(period, scope))
+    )
 
 
 def client(redis_url: str) -> Any:

@@ -116,7 +116,7 @@ async def test_the_lag_of_a_replay_is_that_of_the_records_being_read() -> None:
     shard = Shard("auth.logins", 0)
     for newest_ms in (2_000, 1_000):
         delta = RangeDelta(1)
-        delta.note_record_times([newest_ms], frozenset())
+        delta.note_timestamps([newest_ms], frozenset())
         counter._record_metrics(shard, delta)
     assert counter.last_record_ms[shard] == 1_000, "a week that is read again is a week old"
     await client.aclose()

@@ -26,6 +26,7 @@ class LedgerWriter:
         self._client = client
 
     def hold(self, period: str, shard: Shard = DEFAULT, expires: float = math.inf) -> ShardKeys:
+        """Add a period to the index of a shard, as a worker does; the names of the shard's keys."""
         names = ShardKeys(PREFIX, shard)
         self._client.sadd(keys.shards(PREFIX), shard.tag)
         self._client.zadd(names.index, {period: expires})

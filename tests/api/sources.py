@@ -1,4 +1,4 @@
-"""Settings for each way in, and the other parties that they need."""
+"""Settings for each kind of authentication, and the entries of a token file."""
 
 from __future__ import annotations
 
@@ -29,10 +29,12 @@ def by_introspection(issuer: Issuer) -> dict[str, Any]:
 
 
 def by_file(folder: Path, *listed: dict[str, object]) -> dict[str, Any]:
+    """Settings for static tokens, with a new token file of these entries."""
     path = folder / "tokens.json"
     path.write_text(json.dumps(listed))
     return {"auth": ("static",), "auth_tokens_file": path}
 
 
 def listed(value: str, **rest: object) -> dict[str, object]:
+    """The entry of a token file for the token `value`; `rest` replaces fields."""
     return {"sha256": hashlib.sha256(value.encode()).hexdigest(), "subject": value, "scopes": ["jans_stat"]} | rest

@@ -1,4 +1,4 @@
-"""Whatever the ledger's progress, observed and written hashes hold, no route fails: what cannot be is null.
+"""No route fails, whatever values the ledger's hashes hold: an impossible number or time is shown as null.
 
 Format 1 stored record timestamps unchecked, and a broker may keep any 64-bit number.
 """
@@ -82,7 +82,7 @@ ODD: Final = (
     Odd(b"253402300800000", None, 253_402_300_800_000, "the year 10000"),
     Odd(b"4102444800000", "2100-01-01T00:00:00.000Z", 4_102_444_800_000, "2100: a date, shown as it is"),
     Odd(b"0", "1970-01-01T00:00:00.000Z", 0, "the epoch"),
-    Odd(b"-1", None, None, "Kafka's word for no timestamp"),
+    Odd(b"-1", None, None, "Kafka's value for no timestamp"),
     Odd(b"-9223372036854775808", None, None, "the smallest number of 64 bits"),
     Odd(b"", None, None, "nothing"),
     Odd(b"soon", None, None, "no number"),
@@ -100,7 +100,7 @@ TIMES: Final = (fields.FIRST_EVENT, fields.LAST_EVENT, fields.FIRST_RECORD, fiel
 
 
 def spoil(server: Any, value: bytes) -> None:
-    """One value everywhere that a record's content or a worker's observation may have got to."""
+    """Write the value to every field that stores a part of a record or a worker's observation."""
     server.hset(LOGINS.progress, mapping=dict.fromkeys((*COUNTERS, *TIMES), value))
     server.hset(LOGINS.observed, mapping=dict.fromkeys((fields.REFUSED, fields.REFUSED_MS), value))
     server.hset(LOGINS.observed, mapping=dict.fromkeys((fields.END, fields.STABLE_END), value + b" " + value))
@@ -159,7 +159,7 @@ async def test_every_route_answers_whatever_the_ledger_holds(api: Api, redis_url
         (b"-5 %d" % AT_MS, None, "2026-11-20T12:00:00.000Z", None, "a negative end"),
     ],
 )
-async def test_half_an_observation_is_shown_by_half(
+async def test_the_usable_half_of_an_observation_is_shown(
     api: Api, redis_url: str, observed: bytes, end: int | None, seen: str | None, lag: int | None, why: str
 ) -> None:
     with redis.Redis.from_url(redis_url) as server:
@@ -230,8 +230,8 @@ def running(valkey: Valkey) -> Iterator[tuple[str, Clock]]:
     clock = Clock()
     clock.now = datetime.fromisoformat(f"{DAY}T13:00:00+00:00").timestamp()
     ttl = {"cache_ttl_s": 1, "janssen_cache_ttl_s": 1, "auth0_cache_ttl_s": 1, "gluu_interval_s": 1}
-    given = read(ApiSettings, auth=("none",), redis_url=valkey.url, auth0_rate_limit=0, **ttl)
-    with in_thread.served(given, clock.handed) as (host, port):
+    api_settings = read(ApiSettings, auth=("none",), redis_url=valkey.url, auth0_rate_limit=0, **ttl)
+    with in_thread.served(api_settings, clock.handed) as (host, port):
         yield f"http://{host}:{port}", clock
 
 

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from api.turns import PASSES, TURN_S, arrive, pause, released
+from api.turns import PASSES, TURN_S, arrive, freeing_locals, pause
 
 
 def work() -> None:
@@ -88,7 +88,7 @@ async def test_a_failed_computation_keeps_none_of_its_variables() -> None:
     gc.disable()
     try:
         with pytest.raises(TimeoutError):
-            await released(read())
+            await freeing_locals(read())
         assert kept[0]() is None
     finally:
         gc.enable()

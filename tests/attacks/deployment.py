@@ -40,11 +40,13 @@ def seed(url: str) -> None:
     with redis.Redis.from_url(url) as server:
         server.flushall()
     days = [(NOW - timedelta(days=number)).isoformat() for number in range(0, 80, 4)]
-    of = [{"realm": realm, "client_id": "web", "node": "as1"} for realm in ("acme", 'a"c\\me\n=1', "ümläut\r\nX-A: b")]
+    label_sets = [
+        {"realm": realm, "client_id": "web", "node": "as1"} for realm in ("acme", 'a"c\\me\n=1', "ümläut\r\nX-A: b")
+    ]
     events = [
         event
         for number, day in enumerate(days)
-        for names in of
+        for names in label_sets
         for event in (
             login(day, f"user-{number}", **names),
             login(day, f"user-{number}", success=False, reason="locked\r\n", **names),

@@ -100,8 +100,8 @@ async def test_what_hostile_events_leave_is_bounded(
             await counter.count(records, start, start + RANGE)
         assert len(counter.known.event_classes) < 50 * MAX_LABELS
     client = ledgers.client(redis_url)
-    of = ShardKeys(PREFIX, shard)
-    periods = client.zcard(of.index)
+    shard_keys = ShardKeys(PREFIX, shard)
+    periods = client.zcard(shard_keys.index)
     # Months from 2000 on, and the days that are not over for good.
     assert periods <= 27 * 12 + 402
     clients = fields.REALM_CLIENTS * (MAX_LABELS + 1) + 2 * MAX_LABELS
@@ -114,7 +114,7 @@ async def test_what_hostile_events_leave_is_bounded(
         # Whatever braces a name has: the slot is the shard's.
         assert key in shared or key.startswith(PREFIX.encode() + b"{" + shard.tag.encode() + b"}"), key
     words = 4 * (FEW + fields.WORD_POOL + fields.REALM_WORDS * (MAX_LABELS + 2))
-    assert client.scard(of.labels) <= 2 * MAX_LABELS + clients + words
+    assert client.scard(shard_keys.labels) <= 2 * MAX_LABELS + clients + words
     longest = 2 * LONGEST + 100
     for key in chance.sample(held, min(len(held), 400)):
         if client.type(key) in (b"hash", "hash"):

@@ -55,12 +55,16 @@ def events(realm: str, client: str, chance: Random) -> list[dict[str, Any]]:
     found: list[Any] = []
     for number in range(0, 70, 3):
         day = (NOW - timedelta(days=number, minutes=5)).isoformat()
-        of = {"realm": realm, "client_id": chance.choice(("web", client)), "node": "as1" if realm == MINE else "theirs"}
+        labels = {
+            "realm": realm,
+            "client_id": chance.choice(("web", client)),
+            "node": "as1" if realm == MINE else "theirs",
+        }
         found += [
-            login(day, f"{realm}-{chance.randrange(30)}", **of),
-            login(day, f"{realm}-{chance.randrange(30)}", success=False, reason=f"{realm}-reason", **of),
-            token(day, f"{realm}-grant", "access_token", **of),
-            token(day, "client_credentials", "access_token", "id_token", **of),
+            login(day, f"{realm}-{chance.randrange(30)}", **labels),
+            login(day, f"{realm}-{chance.randrange(30)}", success=False, reason=f"{realm}-reason", **labels),
+            token(day, f"{realm}-grant", "access_token", **labels),
+            token(day, "client_credentials", "access_token", "id_token", **labels),
             account(day, f"{realm}_kind", realm=realm),
         ]
     return found
@@ -116,10 +120,10 @@ async def apis(serve: Serve, redis_url: str, clock: Clock, tmp_path: Path) -> tu
 
 
 def question(chance: Random, surface: str) -> str:
-    of = SURFACES[surface]
-    names = chance.sample(of.parameters, chance.randrange(min(4, len(of.parameters)) + 1))
+    attacked = SURFACES[surface]
+    names = chance.sample(attacked.parameters, chance.randrange(min(4, len(attacked.parameters)) + 1))
     pairs = [f"{name}={quote(chance.choice(VALUES[name]))}" for name in names if name in VALUES]
-    return chance.choice(of.paths) + "?" + "&".join(pairs)
+    return chance.choice(attacked.paths) + "?" + "&".join(pairs)
 
 
 def parts(answer: Answer) -> tuple[int, str, str]:

@@ -79,7 +79,7 @@ _JUNK: Final[Mapping[str, Kind]] = {
     ),
 }
 _WHOLE: Final[Mapping[str, Kind]] = {
-    "good": Kind("nothing is odd save what is around it"),
+    "good": Kind("nothing is odd but its surroundings"),
     "other": Kind("the binding's second sort of record", other=True),
     "ignored": Kind(
         "well-formed and of no concern",

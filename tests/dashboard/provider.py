@@ -123,13 +123,13 @@ class Provider:
 
     def _tokens(self, nonce: str) -> dict[str, object]:
         expires = int(time.time() + self.ahead_s) + LIFETIME_S
-        of: dict[str, Any] = {"iss": self.url, "sub": "5f0c", "exp": expires}
+        claims: dict[str, Any] = {"iss": self.url, "sub": "5f0c", "exp": expires}
         tokens: dict[str, object] = {
-            "access_token": token(**of, scope=self.scope, jti=secrets.token_hex(4)),
+            "access_token": token(**claims, scope=self.scope, jti=secrets.token_hex(4)),
             "token_type": "Bearer",
             "expires_in": LIFETIME_S,
             "scope": self.scope,
-            "id_token": token(**of | {"aud": CLIENT}, nonce=nonce, preferred_username="ada", scope=None),
+            "id_token": token(**claims | {"aud": CLIENT}, nonce=nonce, preferred_username="ada", scope=None),
         }
         if self.refreshes:
             tokens["refresh_token"] = secrets.token_urlsafe()

@@ -43,8 +43,8 @@ def events() -> Iterator[Event]:
     for number, day in enumerate(days()):
         busy = 1 if day.weekday() > 4 else 3
         for user in range(busy * (4 + number // 7)):
-            of = {"realm": REALMS[user % 2], "client_id": ("web", "app")[user % 3 == 0]}
-            yield login(at(day, 8 + user % 3), f"user-{(user * 7 + number) % 60}", **of)
+            labels = {"realm": REALMS[user % 2], "client_id": ("web", "app")[user % 3 == 0]}
+            yield login(at(day, 8 + user % 3), f"user-{(user * 7 + number) % 60}", **labels)
         for failure in range(1 + number % 4):
             reason = ("invalid_credentials", "locked", "mfa_failed")[failure % 3]
             yield login(at(day), "someone", success=False, reason=reason, realm="acme", client_id="web")

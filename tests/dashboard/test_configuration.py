@@ -55,7 +55,7 @@ async def test_without_access_control_no_one_signs_in(redis_url: str) -> None:
         assert (result["sign_in"], result["openid"]) == (False, None)
 
 
-async def test_no_secret_is_answered(redis_url: str, tmp_path: Path) -> None:
+async def test_no_secret_is_returned(redis_url: str, tmp_path: Path) -> None:
     secrets = {
         "auth": ("jwt", "introspection"),
         "auth_introspection_url": "https://login.example.com/introspect",

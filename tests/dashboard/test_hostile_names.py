@@ -36,12 +36,12 @@ async def hostile(redis_url: str, names: Sequence[str]) -> None:
     """A realm, a client, a reason and so on of each name."""
     events: list[Event] = []
     for name in names:
-        of = {"realm": name, "client_id": name}
+        labels = {"realm": name, "client_id": name}
         events += [
-            login(at(TODAY), "ada", **of),
-            login(at(TODAY), "ada", success=False, reason=name, **of),
-            token(at(TODAY), name, name, **of),
-            token(at(TODAY), "client_credentials", "access_token", **of),
+            login(at(TODAY), "ada", **labels),
+            login(at(TODAY), "ada", success=False, reason=name, **labels),
+            token(at(TODAY), name, name, **labels),
+            token(at(TODAY), "client_credentials", "access_token", **labels),
             account(at(TODAY), name, realm=name),
         ]
     await count(redis_url, events, **KEPT)

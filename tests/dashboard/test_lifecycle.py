@@ -61,11 +61,11 @@ async def test_kinds_of_users_are_those_of_a_plain_count(shown: PageProbe, query
     spans = lifecycles.periods(view.first, view.last, view.by)
     assert [row[:3] for row in rows] == [[name, f"{span.first}", f"{span.last}"] for name, span in spans.items()]
     for row, span in zip(rows, spans.values(), strict=True):
-        of = lifecycles.kinds(span, view.by, view.filters)
-        assert row[3::2] == [shown_as(each) for each in (of.active, of.returning, of.reactivated, of.new, of.lapsed)], (
-            row[0]
-        )
-        assert set(row[4::2]) == {"exact"} | ({"–"} if of.new is None else set()), row[0]
+        kinds = lifecycles.kinds(span, view.by, view.filters)
+        assert row[3::2] == [
+            shown_as(each) for each in (kinds.active, kinds.returning, kinds.reactivated, kinds.new, kinds.lapsed)
+        ], row[0]
+        assert set(row[4::2]) == {"exact"} | ({"–"} if kinds.new is None else set()), row[0]
     hint = await shown.chart("lifecycle").locator(".hint").inner_text()
     assert hint.endswith(f", by {view.by}")
 
@@ -123,8 +123,8 @@ async def test_periods_are_compared_with_whole_ones(shown: PageProbe, query: str
     for row in rows:
         start = other(spans[row[0]])
         (name, span), *_ = lifecycles.periods(start, start, by).items()
-        of = lifecycles.kinds(span, by, {})
-        assert [row[place], row[place + 1], row[place + 3]] == [name, str(of.active), shown_as(of.new)]
+        kinds = lifecycles.kinds(span, by, {})
+        assert [row[place], row[place + 1], row[place + 3]] == [name, str(kinds.active), shown_as(kinds.new)]
     hint = shown.chart("lifecycle").locator(".hint")
     await expect(hint).to_contain_text("dotted: active users of ")
 
@@ -238,9 +238,9 @@ async def test_the_figures_download(shown: PageProbe) -> None:
     download = await started.value
     assert download.suggested_filename == "authtally-lifecycle-2025-12-01-2026-11-20.csv"
     rows = list(csv.DictReader(io.StringIO((await download.path()).read_bytes().decode("utf-8-sig"), newline="")))
-    of = lifecycles.kinds(Month(2026, 10).span, "month", {"realm": "acme"})
+    kinds = lifecycles.kinds(Month(2026, 10).span, "month", {"realm": "acme"})
     found = {row["column"]: row["value"] for row in rows if row["row"] == "2026-10 / 2026-10-01 / 2026-10-31"}
-    assert (found["New"], found["Lapsed"], found["New: standard error"]) == (str(of.new), str(of.lapsed), "exact")
+    assert (found["New"], found["Lapsed"], found["New: standard error"]) == (str(kinds.new), str(kinds.lapsed), "exact")
     assert {row["realm"] for row in rows} == {"acme"}
     assert "Retention" in {row["part"] for row in rows}
     header, *cells = await chart_csv(shown, "retention")

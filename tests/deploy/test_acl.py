@@ -304,8 +304,8 @@ class Site:
 
     def operate(self) -> None:
         self._fill_large()
-        of = ShardKeys("authtally:", Shard(next(iter(self._log.topics)), 0))
-        with self._holder_of(of.meta) as watcher:
+        shard_keys = ShardKeys("authtally:", Shard(next(iter(self._log.topics)), 0))
+        with self._holder_of(shard_keys.meta) as watcher:
             # Signed in before the watch begins, which would see it.
             watcher.ping()
             with Watch(*self._stores) as by_operator, contextlib.chdir(self._folder):
@@ -313,7 +313,7 @@ class Site:
                     self._log,
                     self._folder,
                     self._as_user("operator"),
-                    lambda: watcher.hset(of.meta, "topic_id", "another"),
+                    lambda: watcher.hset(shard_keys.meta, "topic_id", "another"),
                 )
         self.asked["operator"] = by_operator.commands
 
@@ -325,16 +325,16 @@ class Site:
 
     def _fill_large(self) -> None:
         """A ledger with more in each kind of key than is read or written at a time."""
-        of = ShardKeys(LARGE, Shard("elsewhere", 0))
+        shard_keys = ShardKeys(LARGE, Shard("elsewhere", 0))
         many = [str(number) for number in range(2 * PIECE // MEMBER)]
-        with self._holder_of(of.position) as watcher:
-            watcher.set(of.position, 7)
-            watcher.set(of.ids_of(1), bytes(2 * PIECE))
-            watcher.hset(of.tokens, mapping=dict.fromkeys(many, "state"))
-            watcher.sadd(of.labels, *many)
-            watcher.zadd(of.external_rows(0, 0), dict.fromkeys(many, 1))
+        with self._holder_of(shard_keys.position) as watcher:
+            watcher.set(shard_keys.position, 7)
+            watcher.set(shard_keys.ids_of(1), bytes(2 * PIECE))
+            watcher.hset(shard_keys.tokens, mapping=dict.fromkeys(many, "state"))
+            watcher.sadd(shard_keys.labels, *many)
+            watcher.zadd(shard_keys.external_rows(0, 0), dict.fromkeys(many, 1))
         with self._holder_of(keys.shards(LARGE)) as watcher:
-            watcher.sadd(keys.shards(LARGE), of.shard.tag)
+            watcher.sadd(keys.shards(LARGE), shard_keys.shard.tag)
         with self._holder_of(keys.recordings(LARGE)) as watcher:
             watcher.rpush(keys.recordings(LARGE), "1 []")
 

@@ -43,7 +43,11 @@ def test_each_alert_fires_when_it_should_and_only_then(tool: str, tmp_path: Path
     bare = {
         "groups": [
             group
-            | {"rules": [{name: of for name, of in rule.items() if name != "annotations"} for rule in group["rules"]]}
+            | {
+                "rules": [
+                    {name: value for name, value in rule.items() if name != "annotations"} for rule in group["rules"]
+                ]
+            }
             for group in RULES["groups"]
         ]
     }

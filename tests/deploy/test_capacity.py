@@ -65,11 +65,11 @@ async def test_the_periods_of_a_shard_take_what_the_formula_says(redis_url: str,
     async with Counting(redis_url, retain_days="forever") as counting:
         await counting.open()
         await counting.count(log, 0, days)
-        of = ShardKeys(counting.settings.key_prefix, counting.shard)
+        shard_keys = ShardKeys(counting.settings.key_prefix, counting.shard)
     client: Any = redis.Redis.from_url(redis_url)
-    periods = client.zcard(of.index)
+    periods = client.zcard(shard_keys.index)
     assert periods == days + len({str(first + timedelta(at))[:7] for at in range(days)})
-    for key, formula in ((of.changes, capacity.changes_bytes), (of.index, capacity.index_bytes)):
+    for key, formula in ((shard_keys.changes, capacity.changes_bytes), (shard_keys.index, capacity.index_bytes)):
         assert client.memory_usage(key, samples=0) == pytest.approx(formula(periods), rel=0.12, abs=100), key
     client.close()
 

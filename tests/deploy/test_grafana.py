@@ -46,7 +46,7 @@ def test_every_expression_is_promql(tmp_path: Path) -> None:
     except PrometheusMissingError as missing:
         pytest.skip(str(missing))
     # As recording rules: promtool reads no expressions by themselves.
-    rules = [{"record": f"panel:{number}", "expr": of} for number, (_, of) in enumerate(questions())]
+    rules = [{"record": f"panel:{number}", "expr": expression} for number, (_, expression) in enumerate(questions())]
     assert not [rule for rule in rules if "$" in rule["expr"]], "a variable that is not declared"
     (tmp_path / "rules.yaml").write_text(json.dumps({"groups": [{"name": "dashboard", "rules": rules}]}))
     done = subprocess.run(
@@ -79,7 +79,7 @@ def test_every_panel_has_a_title_a_place_and_something_to_ask() -> None:
 
 
 def test_it_asks_about_both_services_and_what_they_count() -> None:
-    asked = " ".join(of for _, of in questions())
+    asked = " ".join(expression for _, expression in questions())
     for name in ("authtally_events_total", "authtally_api_requests_total", "authtally_active_users"):
         assert re.search(rf"\b{name}\b", asked)
 

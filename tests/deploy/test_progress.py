@@ -28,19 +28,19 @@ def job(lines: io.StringIO, clock: Clock, total: int | None = None) -> Job:
 
 def test_a_short_job_says_nothing() -> None:
     lines, clock = io.StringIO(), Clock()
-    of = job(lines, clock, 1000)
+    running_job = job(lines, clock, 1000)
     for number in range(9):
         clock.now += 1
-        of.at(number * 100)
+        running_job.at(number * 100)
     assert lines.getvalue() == ""
 
 
 def test_a_long_one_says_how_far_it_is_after_ten_seconds_and_then_each_half_minute() -> None:
     lines, clock = io.StringIO(), Clock()
-    of = job(lines, clock, 1000)
+    running_job = job(lines, clock, 1000)
     for number in range(1, 51):
         clock.now += 1
-        of.at(number * 10, number * 2000)
+        running_job.at(number * 10, number * 2000)
     assert lines.getvalue().splitlines() == [
         "publishing: 10%, 20,000 events, 2,000 events/s, 0:01:30 left",
         "publishing: 40%, 80,000 events, 2,000 events/s, 0:01:00 left",
@@ -49,19 +49,19 @@ def test_a_long_one_says_how_far_it_is_after_ten_seconds_and_then_each_half_minu
 
 def test_without_an_end_there_is_no_time_left() -> None:
     lines, clock = io.StringIO(), Clock()
-    of = job(lines, clock)
+    running_job = job(lines, clock)
     clock.now += 10
-    of.at(5000)
+    running_job.at(5000)
     assert lines.getvalue() == "publishing: 5,000 events, 500 events/s\n"
 
 
 def test_a_stage_has_a_rate_of_its_own() -> None:
     lines, clock = io.StringIO(), Clock()
-    of = job(lines, clock, 1000)
+    running_job = job(lines, clock, 1000)
     clock.now += 5
-    of.begin("sending", counted=4000, done=500)
+    running_job.begin("sending", counted=4000, done=500)
     clock.now += 5
-    of.at(600, 4500)
+    running_job.at(600, 4500)
     assert lines.getvalue() == "sending: 60%, 4,500 events, 100 events/s, 0:00:20 left\n"
 
 

@@ -49,9 +49,9 @@ class Collector:
 
 
 def spans_of(request: ExportTraceServiceRequest) -> Iterator[Seen]:
-    for of in request.resource_spans:
-        resource = {each.key: _value(each.value) for each in of.resource.attributes}
-        for scope in of.scope_spans:
+    for resource_spans in request.resource_spans:
+        resource = {each.key: _value(each.value) for each in resource_spans.resource.attributes}
+        for scope in resource_spans.scope_spans:
             for span in scope.spans:
                 yield Seen(
                     str(resource["service.name"]),

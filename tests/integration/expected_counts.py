@@ -52,81 +52,94 @@ def differences(
     allowed = {keys.shards(prefix), keys.ledger_id(prefix), keys.audit(prefix)}
     registered = client.smembers(keys.shards(prefix))
     for shard, wanted in expected.items():
-        of = ShardKeys(prefix, shard)
-        found += [f"{shard.tag}: {line}" for line in _shard(client, of, wanted, ends[shard], allowed, there)]
+        shard_keys = ShardKeys(prefix, shard)
+        found += [f"{shard.tag}: {line}" for line in _shard(client, shard_keys, wanted, ends[shard], allowed, there)]
         if shard.tag not in registered:
             found.append(f"{shard.tag}: not registered")
     for tag in registered:
-        of = ShardKeys(prefix, Shard.parse(tag))
-        allowed |= {of.meta, of.position, of.progress, of.observed, of.labels, of.shares, of.changes, of.index}
-        allowed |= {of.ids, of.unexpected}
-        if of.shard not in expected:
-            found += _same(f"{tag}: progress", client.hgetall(of.progress), {})
+        shard_keys = ShardKeys(prefix, Shard.parse(tag))
+        allowed |= {
+            shard_keys.meta,
+            shard_keys.position,
+            shard_keys.progress,
+            shard_keys.observed,
+            shard_keys.labels,
+            shard_keys.shares,
+            shard_keys.changes,
+            shard_keys.index,
+        }
+        allowed |= {shard_keys.ids, shard_keys.unexpected}
+        if shard_keys.shard not in expected:
+            found += _same(f"{tag}: progress", client.hgetall(shard_keys.progress), {})
     found += [f"unexpected key {key}" for key in sorted(there - allowed)]
     return found
 
 
-def _shard(client: Any, of: ShardKeys, wanted: Expected, end: int, allowed: set[str], there: set[str]) -> Iterable[str]:
-    yield from _same("position", client.get(of.position), str(end))
-    progress = client.hgetall(of.progress)
+def _shard(
+    client: Any, shard_keys: ShardKeys, wanted: Expected, end: int, allowed: set[str], there: set[str]
+) -> Iterable[str]:
+    yield from _same("position", client.get(shard_keys.position), str(end))
+    progress = client.hgetall(shard_keys.progress)
     consumed, counted = (int(progress.get(name, 0)) for name in (fields.CONSUMED, fields.COUNTED))
     dead = sum(int(value) for name, value in progress.items() if fields.split(name)[0] == "dead")
     repeats = int(progress.get(fields.DUPLICATES, 0))
     yield from _same("consumed = counted + duplicates + dead", consumed, counted + repeats + dead)
-    yield from _ids(client, of, len(wanted.ids), allowed)
-    yield from _same("unexpected", client.smembers(of.unexpected), set(map(str, wanted.unexpected)))
+    yield from _ids(client, shard_keys, len(wanted.ids), allowed)
+    yield from _same("unexpected", client.smembers(shard_keys.unexpected), set(map(str, wanted.unexpected)))
     for period, clients in wanted.clients.items():
-        allowed.add(of.clients(period))
-        yield from _same(f"clients {period}", client.pfcount(of.clients(period)), len(clients))
+        allowed.add(shard_keys.clients(period))
+        yield from _same(f"clients {period}", client.pfcount(shard_keys.clients(period)), len(clients))
     if wanted.records_ms:
         yield from _same("first record", progress.get(fields.FIRST_RECORD), str(min(wanted.records_ms)))
         yield from _same("last record", progress.get(fields.LAST_RECORD), str(max(wanted.records_ms)))
     stamps = {fields.FIRST_EVENT, fields.LAST_EVENT, fields.FIRST_RECORD, fields.LAST_RECORD}
     numbers = {name: int(value) for name, value in progress.items() if name not in stamps and value != "0"}
     yield from _same("progress", numbers, {name: value for name, value in wanted.progress.items() if value})
-    yield from _same("labels", client.smembers(of.labels), wanted.labels)
+    yield from _same("labels", client.smembers(shard_keys.labels), wanted.labels)
     shares = Counter(fields.share(member) for member in wanted.labels if member.count("/") == 2)
     wanted_shares = {group: str(number) for group, number in shares.items() if not group.startswith("all/")}
-    yield from _same("shares", client.hgetall(of.shares), wanted_shares)
+    yield from _same("shares", client.hgetall(shard_keys.shares), wanted_shares)
     periods = {period for period, _ in wanted.counts}
-    yield from _same("index", set(client.zrange(of.index, 0, -1)), periods)
+    yield from _same("index", set(client.zrange(shard_keys.index, 0, -1)), periods)
 
     for day, (first, last) in wanted.written.items():
-        allowed.add(of.record_times(day))
+        allowed.add(shard_keys.record_times(day))
         yield from _same(
-            f"written {day}", client.hgetall(of.record_times(day)), {fields.FIRST: str(first), fields.LAST: str(last)}
+            f"written {day}",
+            client.hgetall(shard_keys.record_times(day)),
+            {fields.FIRST: str(first), fields.LAST: str(last)},
         )
     asked = list(wanted.counts.items())
     pipeline = client.pipeline(transaction=False)
     for (period, scope), _ in asked:
-        pipeline.hgetall(of.counts(period, scope))
+        pipeline.hgetall(shard_keys.counts(period, scope))
     for ((period, scope), counts), held in zip(asked, pipeline.execute(), strict=True):
-        allowed.add(of.counts(period, scope))
+        allowed.add(shard_keys.counts(period, scope))
         yield from _same(
             f"counts {period} {scope.text}",
             {name: int(value) for name, value in held.items()},
             {name: value for name, value in counts.items() if value},
         )
     for (period, scope), users in wanted.users.items():
-        yield from _users(client, of, period, scope, len(users), allowed, there)
+        yield from _users(client, shard_keys, period, scope, len(users), allowed, there)
 
 
-def _ids(client: Any, of: ShardKeys, wanted: int, allowed: set[str]) -> Iterable[str]:
-    hours = {int(hour): int(held) for hour, held in client.hgetall(of.ids).items()}
-    allowed.update(key for hour in hours for key in (of.ids_of(hour), of.id_realms_of(hour)))
+def _ids(client: Any, shard_keys: ShardKeys, wanted: int, allowed: set[str]) -> Iterable[str]:
+    hours = {int(hour): int(held) for hour, held in client.hgetall(shard_keys.ids).items()}
+    allowed.update(key for hour in hours for key in (shard_keys.ids_of(hour), shard_keys.id_realms_of(hour)))
     yield from _same("ids", sum(hours.values()), wanted)
     for hour, held in hours.items():
-        yield from _same(f"bytes of ids of hour {hour}", client.strlen(of.ids_of(hour)), 8 * held)
-        by_realm = sum(map(int, client.hvals(of.id_realms_of(hour))))
+        yield from _same(f"bytes of ids of hour {hour}", client.strlen(shard_keys.ids_of(hour)), 8 * held)
+        by_realm = sum(map(int, client.hvals(shard_keys.id_realms_of(hour))))
         yield from _same(f"ids of hour {hour} by realm", by_realm, held)
 
 
 def _users(
-    client: Any, of: ShardKeys, period: str, scope: Scope, wanted: int, allowed: set[str], there: set[str]
+    client: Any, shard_keys: ShardKeys, period: str, scope: Scope, wanted: int, allowed: set[str], there: set[str]
 ) -> Iterable[str]:
     what = f"users {period} {scope.text}"
-    small = [of.small_set(period, scope, part) for part in range(SMALL_PARTS)]
-    sketches = [of.users(period, scope, part) for part in range(accuracy.sketches(period, scope))]
+    small = [shard_keys.small_set(period, scope, part) for part in range(SMALL_PARTS)]
+    sketches = [shard_keys.users(period, scope, part) for part in range(accuracy.sketches(period, scope))]
     allowed.update(small, sketches)
     if there.isdisjoint(sketches):
         yield from _same(what, sum(client.scard(key) for key in small), wanted)

@@ -10,12 +10,12 @@ MOVES_S = 40.0
 
 
 def roll_back(site: Site, shard: Shard) -> None:
-    """Put a shard back to an older state while ranges are queued; return once it is past where it was. Needs a flow."""
-    taken = site.revoke(shard)
+    """Restore an older state of a shard while ranges are queued; return when all is counted again. Needs a flow."""
+    dump = site.dump_shard(shard)
     old = site.positions()[shard]
     wait_until(lambda: site.positions()[shard] > old, MOVES_S, f"{shard.tag} moves")
     newer = site.positions()[shard]
-    site.reassign(shard, taken)
+    site.restore_shard(shard, dump)
     wait_until(lambda: site.positions()[shard] > newer, MOVES_S, f"{shard.tag} is back")
 
 
@@ -23,7 +23,7 @@ def empty(site: Site) -> None:
     """FLUSHALL while ranges are queued; return once every shard is further than ever. Needs a flow."""
     before = site.positions()
     site.behind_queued_ranges("FLUSHALL")
-    wait_until(lambda: all(at > before[of] for of, at in site.positions().items()), MOVES_S, "all is back")
+    wait_until(lambda: all(at > before[shard] for shard, at in site.positions().items()), MOVES_S, "all is back")
 
 
 def restart_from_snapshot(site: Site) -> None:
@@ -33,4 +33,6 @@ def restart_from_snapshot(site: Site) -> None:
     site.wait_until_moved(MOVES_S)
     site.store.kill()
     site.store.start()
-    wait_until(lambda: all(at > saved[of] for of, at in site.positions().items()), MOVES_S, "every shard moves on")
+    wait_until(
+        lambda: all(at > saved[shard] for shard, at in site.positions().items()), MOVES_S, "every shard moves on"
+    )

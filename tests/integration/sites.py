@@ -19,19 +19,19 @@ from tests.integration.workers import Workers
 
 PREFIX: Final = "authtally:"
 QUEUED_EVENTS: Final = 500
-"""At the flow's usual batches that is five fetches of every partition or more."""
+"""With the batches of `Publisher.flow` these arrive in at least five fetches per partition."""
 
-# All keys of a shard at one moment, and back to them at one moment.
-TAKE: Final = """
-local taken = {}
+# Each is one script, so the keys of a shard are dumped at one moment, and replaced by the dump at one moment.
+DUMP_KEYS: Final = """
+local dump = {}
 for _, key in ipairs(redis.call('KEYS', ARGV[1])) do
-  taken[#taken + 1] = key
-  taken[#taken + 1] = redis.call('DUMP', key)
-  taken[#taken + 1] = redis.call('PEXPIRETIME', key)
+  dump[#dump + 1] = key
+  dump[#dump + 1] = redis.call('DUMP', key)
+  dump[#dump + 1] = redis.call('PEXPIRETIME', key)
 end
-return taken
+return dump
 """
-GIVE_BACK: Final = """
+RESTORE_KEYS: Final = """
 for _, key in ipairs(redis.call('KEYS', ARGV[1])) do
   redis.call('DEL', key)
 end
@@ -89,10 +89,10 @@ class Site:
         wait_until(lambda: topic not in client.list_topics(timeout=5).topics, what=f"{topic} is gone")
 
     def raw_figures(self, shard: Shard) -> dict[bytes, bytes]:
-        """Every key of a shard byte by byte, save what is observed of its log."""
+        """Every key of a shard byte by byte, except the observations of its log."""
         observed = ShardKeys(PREFIX, shard).observed.encode()
-        taken = self.revoke(shard)
-        return {key: dump for key, dump in zip(taken[::3], taken[1::3], strict=True) if key != observed}
+        dump = self.dump_shard(shard)
+        return {key: value for key, value in zip(dump[::3], dump[1::3], strict=True) if key != observed}
 
     def close(self) -> None:
         self.client.close()
@@ -103,12 +103,12 @@ class Site:
         return list(self.publisher.expected)
 
     def positions(self) -> dict[Shard, int]:
-        """Where each shard stands, 0 for one that holds nothing."""
+        """The position of each shard; 0 if it has none."""
         return {shard: at or 0 for shard, at in positions(self.client, self.shards, PREFIX).items()}
 
     def log_ends(self) -> dict[Shard, int]:
         """The offset after the last record or marker of each partition."""
-        # The embedded broker answers with the beginning of the last batch, but has nothing in its log save records.
+        # The embedded broker returns the beginning of the last batch as the end; its log has no markers, only records.
         return log_ends(self.broker.address, self.shards) if self.broker.apache else dict(self.publisher.ends)
 
     def committed(self) -> dict[Shard, int]:
@@ -122,9 +122,9 @@ class Site:
         finally:
             reader.close()
 
-    def wait_until_counted(self, timeout_s: float = 60, but: Collection[Shard] = ()) -> dict[Shard, int]:
-        """Return the log ends once every shard, save `but`, stands at its own."""
-        ends = {shard: end for shard, end in self.log_ends().items() if shard not in but}
+    def wait_until_counted(self, timeout_s: float = 60, without: Collection[Shard] = ()) -> dict[Shard, int]:
+        """Return the log ends when each shard, except those in `without`, is at its own."""
+        ends = {shard: end for shard, end in self.log_ends().items() if shard not in without}
 
         def all_there() -> bool:
             return positions(self.client, ends, PREFIX) == ends
@@ -144,19 +144,19 @@ class Site:
             lambda: all(at > before[shard] for shard, at in self.positions().items()), timeout_s, "every shard moves"
         )
 
-    def revoke(self, shard: Shard) -> list[bytes]:
-        """Every key of a shard as of this moment."""
-        return list(self.raw.eval(TAKE, 0, f"{ShardKeys(PREFIX, shard).base}*"))
+    def dump_shard(self, shard: Shard) -> list[bytes]:
+        """Every key of a shard at this moment: name, value and expiry in turn."""
+        return list(self.raw.eval(DUMP_KEYS, 0, f"{ShardKeys(PREFIX, shard).base}*"))
 
-    def reassign(self, shard: Shard, taken: list[bytes]) -> None:
-        """Put a shard back to what it was, all keys at one moment, as a failover to an older replica does."""
-        self.behind_queued_ranges("EVAL", GIVE_BACK, 0, f"{ShardKeys(PREFIX, shard).base}*", *taken)
+    def restore_shard(self, shard: Shard, dump: list[bytes]) -> None:
+        """Replace all keys of a shard by an older dump at once, as a failover to an old replica does."""
+        self.behind_queued_ranges("EVAL", RESTORE_KEYS, 0, f"{ShardKeys(PREFIX, shard).base}*", *dump)
 
     def behind_queued_ranges(self, *command: Any) -> None:
-        """Have the store run a command while the workers hold ranges that they could not apply. Needs a flow.
+        """Run a command in the store before the ranges that wait in the workers. Needs a running `Publisher.flow`.
 
-        The store is stopped, so that what flows meanwhile piles up in the workers; the command is in its socket when it
-        continues, so at most the one range that each topic had sent can come before it.
+        The store is paused, so ranges accumulate in the workers, and the command is sent meanwhile. When the store
+        resumes, only ranges that were sent before the pause, at most one per topic, run before the command.
         """
         connection = self.raw.connection_pool.get_connection()
         try:

@@ -48,7 +48,7 @@ def write_inventory(site: Site) -> list[str]:
 
 
 def contents(client: Any) -> dict[str, object]:
-    """A ledger's, save what was observed at some moment."""
+    """A ledger's contents without observations of the log, which depend on the moment."""
     found = ledgers.contents(client)
     return {key: value for key, value in found.items() if not key.endswith(":observed")}
 

@@ -149,19 +149,21 @@ class Deployment:
 
     def check_books(self) -> None:
         for binding, shard in self.shards.items():
-            of, client = ShardKeys(PREFIX, shard), self.site.client
+            shard_keys, client = ShardKeys(PREFIX, shard), self.site.client
             wanted = rows.progress(self.outcomes(shard))
             wanted[fields.UNTIMED] = sum(one.untimed for one in self.sent[shard])
-            held = {name: int(number) for name, number in client.hgetall(of.progress).items() if name not in TIMES}
+            held = {
+                name: int(number) for name, number in client.hgetall(shard_keys.progress).items() if name not in TIMES
+            }
             unknown = held.pop(fields.UNKNOWN_TYPES, 0)
             assert unknown == sum(number > 0 for name, number in held.items() if is_unknown(name)) <= 1, binding
             assert +Counter({name: at for name, at in held.items() if not is_unknown(name)}) == +wanted, binding
             counts = rows.counts(self.outcomes(shard))
             counts.pop(EXPIRED, None)
-            found = {period: client.hgetall(of.counts(period, EVERYTHING)) for period in counts}
+            found = {period: client.hgetall(shard_keys.counts(period, EVERYTHING)) for period in counts}
             assert {period: Counter(map_int(of_period)) for period, of_period in found.items()} == counts, binding
             if binding not in INVENTORY:
-                assert set(client.zrange(of.index, 0, -1)) - {EXPIRED} == set(counts), binding
+                assert set(client.zrange(shard_keys.index, 0, -1)) - {EXPIRED} == set(counts), binding
 
     def dead(self) -> dict[tuple[str, int, int], str]:
         """The reason by topic, offset and element."""

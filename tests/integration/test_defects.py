@@ -65,35 +65,35 @@ def test_a_replay_by_a_version_without_the_defect_skips_what_was_unexpected(
     worker = start_defective(site)
     assert site.differences() == []
     worker.stop()
-    of = ShardKeys(PREFIX, shard)
-    before = site.client.hgetall(of.progress)
-    site.client.set(of.position, offset)
+    shard_keys = ShardKeys(PREFIX, shard)
+    before = site.client.hgetall(shard_keys.progress)
+    site.client.set(shard_keys.position, offset)
     site.workers.start().wait_until_ready()
     site.wait_until_counted()
-    after = site.client.hgetall(of.progress)
+    after = site.client.hgetall(shard_keys.progress)
     name = fields.dead("unexpected")
     assert int(after[name]) == int(before[name]) + 1, "skipped, and not read as the bad JSON that it is"
     assert fields.dead("not_json") not in after
-    assert site.client.smembers(of.unexpected) == {str(offset)}
+    assert site.client.smembers(shard_keys.unexpected) == {str(offset)}
 
 
 def test_beyond_the_allowance_the_partition_stops_and_others_go_on(embedded: Broker, make_site: MakeSite) -> None:
     site = make_site(embedded)
-    stopped, of = Shard(site.logins, 0), ShardKeys(PREFIX, Shard(site.logins, 0))
+    stopped, shard_keys = Shard(site.logins, 0), ShardKeys(PREFIX, Shard(site.logins, 0))
     site.publisher.publish(100)
     first = start_defective(site)
     site.wait_until_counted()
     first.stop()
-    site.client.hset(of.meta, fields.UNEXPECTED_ALLOWED, 2)
+    site.client.hset(shard_keys.meta, fields.UNEXPECTED_ALLOWED, 2)
     for _ in range(3):
         send_unexpected(site, stopped)
     site.publisher.publish(100)
     worker = site.workers.start(DEFECTIVE).wait_until_joined()
     error = worker.wait_until_troubled(stopped.tag, "authtally positions allow-unexpected")
     assert "2 unexpected records" in error
-    site.wait_until_counted(but={stopped})
+    site.wait_until_counted(without={stopped})
     assert worker.running
-    site.client.hset(of.meta, fields.UNEXPECTED_ALLOWED, 3)
+    site.client.hset(shard_keys.meta, fields.UNEXPECTED_ALLOWED, 3)
     assert site.differences() == []
     wait_until(lambda: worker.readiness()[0], what="ready again")
 

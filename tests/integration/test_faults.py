@@ -11,7 +11,7 @@ from schemas.ledger.keys import ShardKeys
 from tests.conftest import wait_until
 from tests.integration.conftest import MakeSite
 from tests.integration.faults import empty, restart_from_snapshot, roll_back
-from tests.integration.sites import GIVE_BACK, PREFIX, Broker
+from tests.integration.sites import PREFIX, RESTORE_KEYS, Broker
 
 KILLS = 5
 ROLLBACKS = 8
@@ -78,7 +78,7 @@ def test_what_the_store_loses_while_nothing_arrives_is_soon_counted_anew(
     worker = site.workers.start().wait_until_ready()
     site.publisher.publish(300)
     assert site.differences() == []
-    older = {shard: site.revoke(shard) for shard in site.shards}
+    older = {shard: site.dump_shard(shard) for shard in site.shards}
     site.publisher.publish(3_000)
     assert site.differences() == []
     # The worker has seen the shards where they are now.
@@ -87,8 +87,8 @@ def test_what_the_store_loses_while_nothing_arrives_is_soon_counted_anew(
     if fault == "emptied":
         site.client.flushall()
     else:
-        for shard, taken in older.items():
-            site.raw.eval(GIVE_BACK, 0, f"{ShardKeys(PREFIX, shard).base}*", *taken)
+        for shard, dump in older.items():
+            site.raw.eval(RESTORE_KEYS, 0, f"{ShardKeys(PREFIX, shard).base}*", *dump)
     assert site.positions() != site.log_ends()
     # Two looks, 3 s each; long before the worker would give up on itself, at 120 s.
     assert site.differences(30) == []

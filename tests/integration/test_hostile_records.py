@@ -201,7 +201,7 @@ def test_an_unreadable_batch_stops_its_partition_and_no_other_until_it_is_passed
     assert error in trouble
     assert trouble.endswith(f"authtally positions reset {stopped.topic} 1 --to {after_at}")
     site.publisher.publish(200)
-    others = site.wait_until_counted(but=[stopped])
+    others = site.wait_until_counted(without=[stopped])
     assert others
     assert site.positions()[stopped] == bad_at
     assert worker.running
@@ -253,7 +253,7 @@ def test_a_batch_that_the_disk_has_damaged_stops_its_partition_and_no_other(
         error = worker.wait_until_troubled(f"positions reset {stopped.topic} 1 --to 2")
         assert "cannot be read at offset 1 " in error
         site.publisher.publish(200, site.tokens)
-        site.wait_until_counted(but=[stopped])
+        site.wait_until_counted(without=[stopped])
         assert site.positions()[stopped] == 1
         assert worker.running
 
@@ -337,7 +337,7 @@ def test_dead_letters_that_cannot_be_sent_hold_up_their_own_partition_only(apach
     worker.wait_until_troubled("DEAD_LETTER_TOPIC")
     for _ in range(30):
         site.publisher.publish(40)
-        site.wait_until_counted(but=[held])
+        site.wait_until_counted(without=[held])
     assert worker.running
     assert site.positions()[held] == at
     create_topics(apache.address, {site.dead_letters: 1})
@@ -378,5 +378,5 @@ def test_a_partition_that_waits_for_its_dead_letters_fills_no_memory(apache: Bro
         produce(apache.address, held, *[batch(*[Written(value, b"k", (), NOW_MS)] * 1000)] * 20)
     # 200 MB lie in the log. It keeps counting the other topic meanwhile.
     site.publisher.publish(100, site.tokens)
-    site.wait_until_counted(but=[held])
+    site.wait_until_counted(without=[held])
     assert worker.rss_bytes - before < 120 * 1024 * 1024

@@ -55,10 +55,10 @@ def test_a_kill_and_a_second_partition_leave_what_a_plain_model_holds(apache: Br
         assert producer.flush(30) == 0
 
     publish(EVENTS, 0)
-    of = ShardKeys(PREFIX, Shard(topic, 0))
+    shard_keys = ShardKeys(PREFIX, Shard(topic, 0))
 
     def position() -> int:
-        return int(site.client.get(of.position) or 0)
+        return int(site.client.get(shard_keys.position) or 0)
 
     worker = site.workers.start()
     wait_until(lambda: position() > 1000, 60, "the first ranges are in")
@@ -78,7 +78,7 @@ def test_a_kill_and_a_second_partition_leave_what_a_plain_model_holds(apache: Br
     assert killed_at < EVENTS
     assert len(worker.lines("is not read")) == 1
 
-    with Held(site.store.url, of) as held:
+    with Held(site.store.url, shard_keys) as held:
         for realm, rows in model.rows.items():
             assert [(*row[:3],) for row in held.rows(realm)] == [(*row[:3],) for row in rows]
             assert held.now(realm) == model.now(realm)
@@ -94,7 +94,7 @@ def test_a_wrong_key_in_the_store_stops_the_partition_and_makes_no_dead_letter(
     topic = f"{site.logins}.otp"
     site.create_topic(topic, 1)
     site.workers.settings["topics"] = f"{topic}=otp"
-    of = ShardKeys(PREFIX, Shard(topic, 0))
+    shard_keys = ShardKeys(PREFIX, Shard(topic, 0))
     producer: Any = Producer({"bootstrap.servers": embedded.address, "log_level": 0})
 
     def publish(serial: str) -> None:
@@ -104,10 +104,10 @@ def test_a_wrong_key_in_the_store_stops_the_partition_and_makes_no_dead_letter(
 
     publish("A")
     worker = site.workers.start().wait_until_ready()
-    wait_until(lambda: site.client.get(of.position) == "1", 30, "the first event is counted")
-    site.client.delete(of.tokens)
-    site.client.set(of.tokens, "no hash")
+    wait_until(lambda: site.client.get(shard_keys.position) == "1", 30, "the first event is counted")
+    site.client.delete(shard_keys.tokens)
+    site.client.set(shard_keys.tokens, "no hash")
     publish("B")
     worker.wait_until_troubled("WRONGTYPE", "restore a snapshot")
-    assert site.client.get(of.position) == "1"
+    assert site.client.get(shard_keys.position) == "1"
     assert not worker.lines("unexpected record")

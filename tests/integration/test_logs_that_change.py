@@ -112,7 +112,7 @@ def topic_made_anew(site: Site, new_events: int, running: bool) -> None:
         worker = site.workers.start()
     is_stopped(site, worker, old)
     site.publisher.publish(200, site.logins)
-    ends = site.wait_until_counted(but=[old])
+    ends = site.wait_until_counted(without=[old])
     others = {shard: expected for shard, expected in site.publisher.expected.items() if shard != old}
     assert [line for line in differences(site.client, others, ends, PREFIX) if old.tag not in line] == []
     assert site.raw_figures(old) == kept
@@ -126,15 +126,15 @@ def test_a_stopped_partition_stays_stopped_through_a_rebalance_and_continues_onc
     site.publisher.publish(200)
     site.wait_until_counted()
     shard = Shard(site.tokens, 0)
-    of = ShardKeys(PREFIX, shard)
+    shard_keys = ShardKeys(PREFIX, shard)
     position = site.positions()[shard]
     # A ledger that is ahead of the log, as after an unclean election of a broker that lagged behind.
-    site.client.set(of.position, position + 50)
+    site.client.set(shard_keys.position, position + 50)
     site.publisher.publish(20, site.tokens)
     is_stopped(site, worker, shard)
     second = site.workers.start().wait_until_joined()
     wait_until(lambda: any(shard.tag in line for line in [*worker.readiness()[1], *second.readiness()[1]]), 30)
-    site.client.set(of.position, position)
+    site.client.set(shard_keys.position, position)
     assert site.differences() == []
     worker.wait_until_ready()
     second.wait_until_ready()

@@ -36,14 +36,14 @@ def client(server: Valkey) -> Any:
 
 def follow(replica: Valkey, primary: Valkey) -> None:
     """Returns once it has all."""
-    with client(replica) as of:
-        of.replicaof(HOST, primary.port)
-        wait_until(lambda: of.info("replication")["master_link_status"] == "up", 20, "in sync")
+    with client(replica) as connection:
+        connection.replicaof(HOST, primary.port)
+        wait_until(lambda: connection.info("replication")["master_link_status"] == "up", 20, "in sync")
 
 
 def demote(old: Valkey, new: Valkey) -> None:
-    with client(new) as of_new, client(old) as of_old:
-        of_new.replicaof("NO", "ONE")
+    with client(new) as new_connection, client(old) as of_old:
+        new_connection.replicaof("NO", "ONE")
         of_old.replicaof(HOST, new.port)
 
 
@@ -61,10 +61,10 @@ def address(stores: tuple[Valkey, Valkey]) -> Iterator[MovingAddress]:
 
 def counted(store: Valkey) -> int:
     """The sum of all positions; 0 while the server does not answer."""
-    with client(store) as of:
+    with client(store) as connection:
         try:
-            tags = of.smembers(f"{PREFIX}shards")
-            return sum(int(of.get(ShardKeys(PREFIX, Shard.parse(tag)).position) or 0) for tag in tags)
+            tags = connection.smembers(f"{PREFIX}shards")
+            return sum(int(connection.get(ShardKeys(PREFIX, Shard.parse(tag)).position) or 0) for tag in tags)
         except redis.RedisError:
             return 0
 
@@ -102,28 +102,30 @@ def test_a_worker_that_counts_nothing_notices_too(
     site.wait_until_counted()
     follow(new, old)
     demote(old, new)
-    with client(new) as of:
-        assert callers(of) == []
+    with client(new) as connection:
+        assert callers(connection) == []
         address.target = new.port
-        wait_until(lambda: callers(of), 20, "it has come to the new primary")
+        wait_until(lambda: callers(connection), 20, "it has come to the new primary")
     worker.wait_until_ready()
     site.client = client(new)
     site.publisher.publish(500)
     assert site.differences() == []
 
 
-def callers(of: Any) -> list[Any]:
+def callers(connection: Any) -> list[Any]:
     """Connections of a service, which are neither a replica's nor ours."""
-    return [each for each in of.client_list() if each["flags"] == "N" and each["cmd"] not in ("client|list", "info")]
+    return [
+        each for each in connection.client_list() if each["flags"] == "N" and each["cmd"] not in ("client|list", "info")
+    ]
 
 
 @contextmanager
 def loading(source: Valkey) -> Iterator[Valkey]:
     """A server with the same data that takes seconds to load it."""
-    with client(source) as of:
+    with client(source) as connection:
         # Some unread ones: each takes a millisecond.
-        of.mset({f"filler:{number}": number for number in range(4000)})
-        of.save()
+        connection.mset({f"filler:{number}": number for number in range(4000)})
+        connection.save()
     options = ("--key-load-delay", "1000", "--loading-process-events-interval-bytes", "1024")
     server = Valkey(options=options)
     shutil.copy(source.folder / "dump.rdb", server.folder / "dump.rdb")
@@ -145,9 +147,9 @@ def test_a_worker_waits_for_a_server_that_loads(
     with site.publisher.flow(), ExitStack() as stack:
         site.wait_until_moved()
         new = stack.enter_context(loading(old))
-        with client(old) as of:
+        with client(old) as connection:
             # So that nothing else can take the counts.
-            of.replicaof(HOST, free_port())
+            connection.replicaof(HOST, free_port())
         address.target = new.port
         worker.wait_until_troubled("AUTHTALLY_REDIS_URL", "still loading its data")
         wait_until(lambda: new.running and new.answers(), 30, "it has loaded")
@@ -188,10 +190,10 @@ def test_a_worker_leaves_a_replica_that_lost_its_primary(
     with site.publisher.flow():
         site.wait_until_moved()
         follow(new, old)
-        with client(old) as of, client(new) as of_new:
-            of_new.replicaof("NO", "ONE")
-            of.config_set("replica-serve-stale-data", "no")
-            of.replicaof(HOST, free_port())
+        with client(old) as connection, client(new) as new_connection:
+            new_connection.replicaof("NO", "ONE")
+            connection.config_set("replica-serve-stale-data", "no")
+            connection.replicaof(HOST, free_port())
         worker.wait_until_troubled("AUTHTALLY_REDIS_URL", "replica")
         assert move(address, new) < COUNTS_S
 
@@ -211,15 +213,15 @@ def test_an_api_does_not_go_on_reading_an_old_primary(
         return dict(api.get("/v1/overview").json)
 
     assert months()
-    with client(old) as of:
+    with client(old) as connection:
         # It answers reads as before, and no primary updates it.
-        of.replicaof(HOST, free_port())
+        connection.replicaof(HOST, free_port())
     address.target = new.port
-    with client(old) as of:
+    with client(old) as connection:
         wait_until(
-            lambda: api.get("/v1/overview").status == 200 and callers(of) == [],
+            lambda: api.get("/v1/overview").status == 200 and callers(connection) == [],
             MAX_AGE_S + 3,
             "the old primary is left",
         )
-    with client(new) as of:
-        assert callers(of) != []
+    with client(new) as connection:
+        assert callers(connection) != []

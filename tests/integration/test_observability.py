@@ -150,7 +150,7 @@ def test_every_metric_asked_for_exists(worker: WorkerProcess, api: ApiProcess) -
         for family in text_string_to_metric_families(text):
             ends = {"counter": ["_total"], "histogram": ["_bucket", "_count", "_sum"]}.get(family.type, [""])
             known |= {family.name + end for end in ends}
-    asked = " ".join([*(rule["expr"] for rule in ALERTS.values()), *(of for _, of in questions())])
+    asked = " ".join([*(rule["expr"] for rule in ALERTS.values()), *(expression for _, expression in questions())])
     names = set(re.findall(r"\b(?:authtally|process)_\w+|\bup\b", re.sub(r'"[^"]*"', "", asked)))
     assert names - known == set()
     assert len(names) > 30

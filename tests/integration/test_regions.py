@@ -111,7 +111,7 @@ def test_two_regions_with_two_kafkas_answer_like_one_ledger(tmp_path: Path) -> N
             return answer.status == 200 and answer.json["complete"], answer.json.get("items", [{}])[0].get("value")
 
         for name in logs:
-            wait_until(partial(lambda of: value(of)[0], name), 60, f"{name} answers for both")
+            wait_until(partial(lambda region: value(region)[0], name), 60, f"{name} answers for both")
             assert value(name)[1] == expected, "united sketches are those of one ledger"
             assert apis[name].get(PATH, "reader").json["items"][0]["value"] < expected
         apis["us"].kill()

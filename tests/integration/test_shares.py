@@ -58,7 +58,7 @@ class Deployment:
         self.site = site
         self.worker = worker
         self.api = api
-        self.of = ShardKeys(PREFIX, Shard(site.logins, 0))
+        self.shard_keys = ShardKeys(PREFIX, Shard(site.logins, 0))
         self.sent = 0
 
     def send(self, realm: str, events: Sequence[dict[str, Any]]) -> None:
@@ -69,7 +69,7 @@ class Deployment:
 
     def wait_until_counted(self) -> None:
         def counted() -> bool:
-            consumed = self.site.client.hget(self.of.progress, fields.CONSUMED)
+            consumed = self.site.client.hget(self.shard_keys.progress, fields.CONSUMED)
             return int(consumed or 0) == self.sent
 
         wait_until(counted, timeout_s=60, what="all events are counted")
@@ -80,7 +80,7 @@ class Deployment:
         return dict(reply.json)
 
     def known(self, dimension: str) -> Counter[str]:
-        members = map(fields.split, self.site.client.smembers(self.of.labels))
+        members = map(fields.split, self.site.client.smembers(self.shard_keys.labels))
         return Counter(parts[1] for parts in members if parts[0] == dimension)
 
 
@@ -120,7 +120,7 @@ def test_a_flood_of_one_realm_leaves_another_its_share_its_figures_and_its_ids(d
     assert deployment.known("client") == {"hostile": HOSTILE_CLIENTS, "acme": VICTIM_CLIENTS}
     assert deployment.known("reason") == {"hostile": HOSTILE_REASONS, "acme": VICTIM_REASONS}
     assert deployment.known("node") == {}, "a sender that is limited to realms names no node"
-    progress = deployment.site.client.hgetall(deployment.of.progress)
+    progress = deployment.site.client.hgetall(deployment.shard_keys.progress)
     assert progress[fields.DUPLICATES] == str(VICTIM_CLIENTS), "each repeat of the victim is recognised"
     excess = 2 * FLOOD - (MAX_IDS // 2 + 1)
     assert deployment.worker.metric("authtally_dedupe_excess_ids_total", topic=deployment.site.logins) == excess

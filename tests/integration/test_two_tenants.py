@@ -56,7 +56,7 @@ MAX_WAITED: Final = 0.05
 
 
 class Victim:
-    """Sends, asks, and keeps a session and a stream open. No answer is an error, save a question that must wait."""
+    """Sends, asks, and keeps a session and a stream open. Only a question that must wait may get an error, 503."""
 
     def __init__(self, url: str, session: aiohttp.ClientSession) -> None:
         self._url = url

@@ -160,7 +160,7 @@ def _settings(values: list[ModuleType]) -> dict[str, Any]:
         for name, kind in vars(module).items():
             if inspect.isclass(kind) and issubclass(kind, BaseSettings) and kind.__module__ == module.__name__:
                 found[name] = {field: _default(info) for field, info in kind.model_fields.items()}
-    # Base classes have no readers of their own, and their fields are in those of the services.
+    # No code reads base classes by themselves; their fields are in the classes of the services.
     return {name: found[name] for name in ("WorkerSettings", "ApiSettings", "PublishSettings", "ReportSettings")}
 
 
@@ -242,7 +242,7 @@ def _texts(function: Any, scope: Any) -> set[str]:
             arguments.append({"int": Hole(7), "Scope": scope, "Iterable[int]": [Hole(7)]}.get(kind, "*"))
     try:
         result = function(*arguments)
-    except (ValueError, AttributeError):  # One that takes a text apart.
+    except (ValueError, AttributeError):  # It parses a key or field.
         return set()
     texts = result if isinstance(result, list) else [result]
     return {text.replace("%2A", "*") for text in texts if isinstance(text, str)}
@@ -289,7 +289,7 @@ def main(revision: str) -> int:
 
 if __name__ == "__main__":
     if sys.argv[1:] == ["--read"]:
-        # The folder of this file is not needed, and has modules whose names others may have.
+        # Python put the folder of this file here. Its modules could hide others of the same name.
         sys.path[0] = str(Path.cwd())
         json.dump(read_contracts(Path.cwd()), sys.stdout)
     elif len(sys.argv) == 2:

@@ -31,55 +31,55 @@ def server(request: pytest.FixtureRequest) -> Iterator[Valkey]:
         yield server
 
 
-def replica(of: Any, _: Valkey) -> None:
-    of.replicaof(HOST, free_port())
+def replica(connection: Any, _: Valkey) -> None:
+    connection.replicaof(HOST, free_port())
 
 
-def stale(of: Any, server: Valkey) -> None:
-    of.config_set("replica-serve-stale-data", "no")
-    replica(of, server)
+def stale(connection: Any, server: Valkey) -> None:
+    connection.config_set("replica-serve-stale-data", "no")
+    replica(connection, server)
 
 
-def full(of: Any, _: Valkey) -> None:
-    of.config_set("maxmemory", "1")
+def full(connection: Any, _: Valkey) -> None:
+    connection.config_set("maxmemory", "1")
 
 
-def alone(of: Any, _: Valkey) -> None:
-    of.config_set("min-replicas-to-write", "1")
+def alone(connection: Any, _: Valkey) -> None:
+    connection.config_set("min-replicas-to-write", "1")
 
 
-def unable_to_save(of: Any, server: Valkey) -> None:
-    of.config_set("save", "3600 1")
-    of.set("something", "to save")
+def unable_to_save(connection: Any, server: Valkey) -> None:
+    connection.config_set("save", "3600 1")
+    connection.set("something", "to save")
     shutil.rmtree(server.folder)
-    of.bgsave()
-    wait_until(lambda: of.info("persistence")["rdb_last_bgsave_status"] == "err", what="a save fails")
+    connection.bgsave()
+    wait_until(lambda: connection.info("persistence")["rdb_last_bgsave_status"] == "err", what="a save fails")
 
 
-def busy(of: Any, server: Valkey) -> None:
+def busy(connection: Any, server: Valkey) -> None:
     def run() -> None:
         with redis.Redis.from_url(server.url, retry=None) as other, pytest.raises(redis.RedisError):
             other.eval("while true do end", 0)
 
     threading.Thread(target=run, daemon=True).start()
-    wait_until(lambda: is_busy(of), what="the script runs")
+    wait_until(lambda: is_busy(connection), what="the script runs")
 
 
-def is_busy(of: Any) -> bool:
+def is_busy(connection: Any) -> bool:
     try:
-        of.ping()
+        connection.ping()
     except redis.ResponseError as error:
         return str(error).startswith("BUSY")
     return False
 
 
-def kill_script(of: Any) -> None:
-    wait_until(lambda: is_busy(of), what="the script runs")
-    of.execute_command("SCRIPT", "KILL")
+def kill_script(connection: Any) -> None:
+    wait_until(lambda: is_busy(connection), what="the script runs")
+    connection.execute_command("SCRIPT", "KILL")
 
 
-def list_there(of: Any, _: Valkey) -> None:
-    of.rpush("key", "x")
+def list_there(connection: Any, _: Valkey) -> None:
+    connection.rpush("key", "x")
 
 
 def nothing(*_: Any) -> None:
@@ -123,11 +123,11 @@ async def errors(url: str, script: str) -> list[BaseException]:
 @pytest.mark.parametrize("case", CASES)
 async def test_a_reply_is_recognised(server: Valkey, case: str) -> None:
     prepare, script, expected = CASES[case]
-    with redis.Redis.from_url(server.url, retry=None) as of:
-        prepare(of, server)
+    with redis.Redis.from_url(server.url, retry=None) as connection:
+        prepare(connection, server)
         found = await errors(server.url, script)
         if case == "another's script":
-            of.execute_command("SCRIPT", "KILL")
+            connection.execute_command("SCRIPT", "KILL")
     assert len(found) == 2
     for error in found:
         reply = reply_of(error)
@@ -140,8 +140,8 @@ async def test_a_reply_is_recognised(server: Valkey, case: str) -> None:
 
 
 async def test_a_script_that_an_operator_ends_is_no_defect(server: Valkey) -> None:
-    with redis.Redis.from_url(server.url, retry=None) as of:
-        killed = threading.Thread(target=kill_script, args=(of,))
+    with redis.Redis.from_url(server.url, retry=None) as connection:
+        killed = threading.Thread(target=kill_script, args=(connection,))
         killed.start()
         client: Any = Redis.from_url(server.url, retry=Retry(NoBackoff(), 0), socket_timeout=10)
         with pytest.raises(redis.ResponseError, match="killed") as raised:

@@ -32,7 +32,7 @@ appender.stdout.layout.pattern = %d %p %m (%c)%n
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """One more way in, beside the open one: `SSL` or `SASL_SSL`, with the properties that are its own."""
+    """A listener in addition to the plaintext one: `SSL` or `SASL_SSL`, with its own properties."""
 
     name: str
     protocol: str
@@ -45,9 +45,9 @@ def fetch_jars() -> Path:
 
 
 class ApacheKafka(ServerProcess):
-    """One node that is broker and controller. `properties` win over ours.
+    """One node that is broker and controller. `properties` replace those set here.
 
-    Topics have one copy, are never made by themselves, groups form at once, and retention is enforced every second.
+    Topics have one replica and are not created automatically. Groups form without delay. Retention runs every second.
     `scram` are users of SCRAM-SHA-256 and -512 with their passwords, `system` is for the JVM (`-Dname=value`).
     """
 
@@ -74,7 +74,7 @@ class ApacheKafka(ServerProcess):
         self.heap_mb = heap_mb
 
     def address_of(self, listener: str) -> str:
-        """Where a listener of that name listens."""
+        """Host and port of the listener with this name."""
         return next(f"{HOST}:{port}" for one, port in self._listeners.items() if one.name == listener)
 
     def properties(self) -> dict[str, str]:
@@ -103,7 +103,7 @@ class ApacheKafka(ServerProcess):
             "share.coordinator.state.topic.replication.factor": "1",
             "share.coordinator.state.topic.min.isr": "1",
             "group.initial.rebalance.delay.ms": "0",
-            # A killed node may come back only when the controller has given its session up: 9 s by default.
+            # A killed node can register again only after the controller has ended its session, by default after 9 s.
             "broker.session.timeout.ms": "3000",
             "broker.heartbeat.interval.ms": "500",
             "log.retention.check.interval.ms": "1000",

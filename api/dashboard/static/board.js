@@ -38,7 +38,12 @@ const WITH_TILES = ["users", "logins", "tokens"];
 
 /** @typedef {import("./filters.js").Chosen} Chosen */
 
-/** @typedef {{part: import("./part.js").Part, ask: (asker: import("./questions.js").Asker, chosen: Chosen) => Promise<object>, keyOf: (chosen: Chosen) => string}} Entry */
+/**
+ * A part of a tab. `ask` asks the part's questions through the asker and returns the model that the part shows; `keyOf`
+ * identifies the question.
+ *
+ * @typedef {{part: import("./part.js").Part, ask: (asker: import("./questions.js").Asker, chosen: Chosen) => Promise<object>, keyOf: (chosen: Chosen) => string}} Entry
+ */
 
 export class Board {
   /**

@@ -1,4 +1,4 @@
-// A chart: its drawing, legend and keys, and a note when there is nothing to draw.
+// A chart: its drawing, legend and arrow keys, and a note when there is nothing to draw.
 
 import { savePicture } from "./download.js";
 import { Frame } from "./frame.js";
@@ -64,7 +64,7 @@ export class Chart extends Frame {
       this.legend.replaceChildren();
       return "empty";
     }
-    this.keys();
+    this.showLegend();
     return this.draw();
   }
 
@@ -89,7 +89,8 @@ export class Chart extends Frame {
     if (changes) this.go(changes);
   }
 
-  keys() {
+  /** A button per series, which shows or hides it. */
+  showLegend() {
     const items = this.model.series.map((series) => {
       const swatch = make("span", {
         class: series.dotted ? "swatch dotted" : series.light ? "swatch light" : "swatch", "data-color": String(series.color),

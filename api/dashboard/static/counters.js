@@ -10,6 +10,9 @@ import { regionCaveat } from "./regions.js";
  * @typedef {import("./ranges.js").Span} Span
  * @typedef {{periods: string[], rows: object[], caveats: string[], asOf: object}} Counted
  *   `period` of a row is the name of the point to which it belongs; a month that was asked by days has several rows
+ *
+ * Functions take the days from `span` and the other filters from `chosen`. For the chosen range itself both are `chosen`,
+ * which is a Span too.
  */
 
 /** Counters over the span. @param {string} [group] columns separated by commas @returns {Promise<Counted>} */

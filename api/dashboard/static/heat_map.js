@@ -61,7 +61,7 @@ export class HeatMap extends Frame {
     if (!model.ages || model.rows.every(({ users }) => !users.value && !users.fewerThan)) return "empty";
     this.top = topOf(model);
     this.draw();
-    this.keys();
+    this.showLegend();
     this.read(null);
     return "ready";
   }
@@ -101,7 +101,7 @@ export class HeatMap extends Frame {
     return element;
   }
 
-  keys() {
+  showLegend() {
     const swatches = Array.from({ length: STEPS }, (_, step) => make("span", { class: "heat-key", "data-step": String(step) }));
     const cells = this.model.rows.flatMap((row) => row.cells).filter(Boolean);
     const items = [];

@@ -205,22 +205,22 @@ function drawn(model, hidden, picture, width) {
 }
 
 /**
- * @param {HTMLElement} place @param {object} model @param {Set<string>} hidden ids of series not to draw
+ * @param {HTMLElement} element @param {object} model @param {Set<string>} hidden ids of series not to draw
  * @param {(place: number) => void} onPick called with the number of a clicked point
  */
-export async function plot(place, model, hidden, onPick) {
+export async function plot(element, model, hidden, onPick) {
   const plotly = await library();
-  const { data, layout: of } = drawn(model, hidden, "", place.clientWidth);
-  if (place.data) plotly.Fx.unhover(place);
-  await plotly.react(place, data, of, { displayModeBar: false, responsive: true, doubleClick: false, showTips: false });
-  place.removeAllListeners("plotly_click");
-  place.on("plotly_click", ({ points: [point] }) => point && onPick(Math.round(model.across ? point.y : point.x)));
+  const { data, layout: of } = drawn(model, hidden, "", element.clientWidth);
+  if (element.data) plotly.Fx.unhover(element);
+  await plotly.react(element, data, of, { displayModeBar: false, responsive: true, doubleClick: false, showTips: false });
+  element.removeAllListeners("plotly_click");
+  element.on("plotly_click", ({ points: [point] }) => point && onPick(Math.round(model.across ? point.y : point.x)));
 }
 
 /** The chart in the size of paper, or of the page again. @param {{width: number, height: number}|null} size */
-export async function resize(place, size) {
+export async function resize(element, size) {
   const plotly = await library();
-  if (place.data) await plotly.relayout(place, size ?? { autosize: true, width: undefined, height: undefined });
+  if (element.data) await plotly.relayout(element, size ?? { autosize: true, width: undefined, height: undefined });
 }
 
 /** A picture of the chart as a data: URL, with its title and the names of its series. */

@@ -193,10 +193,10 @@ def routes(settings: ApiSettings, services: Services) -> list[web.RouteDef]:
 def _own_reading(services: Services) -> Callable[[Formatted, Principal], Reading]:
     """Always of the own region."""
 
-    def read(asked: Formatted, principal: Principal) -> Reading:
+    def choose(asked: Formatted, principal: Principal) -> Reading:
         return reading(asked.question, None, services, principal)
 
-    return read
+    return choose
 
 
 def _parse_series(
@@ -213,7 +213,7 @@ def _negotiated(
 ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     """One endpoint per format."""
 
-    def read(asked: Formatted, principal: Principal) -> Reading:
+    def choose(asked: Formatted, principal: Principal) -> Reading:
         if operation is region_states.OPERATION:
             return region_states.reading(services, principal)
         return reading(asked.question, asked.regions, services, principal)
@@ -223,7 +223,7 @@ def _negotiated(
             Answers(operation, parse_question, format_, settings),
             services,
             repeats=False,
-            reading=read,
+            reading=choose,
             vary=f"{hdrs.ACCEPT}, {hdrs.AUTHORIZATION}",
         )
         for format_ in FORMATS

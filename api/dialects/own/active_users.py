@@ -54,7 +54,7 @@ GROUP_BY: Final = choices(
     }
 )
 NARROW: Final = 62
-"""Periods of a series that need no place among the wide questions."""
+"""Most days and months that a series without groups may unite and still be no wide question."""
 MAX_LIMIT: Final = 10_000
 LIMIT: Final = limit(MAX_LIMIT)
 PARAMETERS: Final = (window.FROM, window.TO, *filters.PARAMETERS, GRANULARITY, TRAILING, GROUP_BY, LIMIT)
@@ -124,7 +124,9 @@ class ActiveUsersQuestion:
             scopes = await self.filters.scopes(statistics, realms)
             async with statistics.wide_question(realms) if self.is_wide else nullcontext():
                 rows, held = await self._series(statistics, keys, scopes)
-            rows = [_standing(row, period, imported) for row, period in zip(rows, self.window.periods, strict=True)]
+            rows = [
+                _with_imported(row, period, imported) for row, period in zip(rows, self.window.periods, strict=True)
+            ]
         else:
             async with statistics.wide_question(realms):
                 rows, others, held = await self._groups(statistics, status, keys, realms)
@@ -143,7 +145,7 @@ class ActiveUsersQuestion:
             users = await statistics.rolling(held, keys, scopes, rolling_days)
         else:
             users = await statistics.users.count([held.distinct_query(period.keys, scopes) for period in periods])
-        return [user_row(period, of) for period, of in zip(periods, users, strict=True)], held.shards.keys()
+        return [user_row(period, found) for period, found in zip(periods, users, strict=True)], held.shards.keys()
 
     async def _groups(
         self, statistics: Statistics, status: PipelineStatus, keys: Sequence[str], realms: Collection[str] | None
@@ -155,25 +157,27 @@ class ActiveUsersQuestion:
         users = await statistics.users.count(
             await self._check_size([held.distinct_query(whole, [group.scope]) for group in groups.rows])
         )
-        found = [(of, group) for of, group in zip(users, groups.rows, strict=True) if of.count]
-        found.sort(key=lambda each: (-each[0].count, each[1].scope))
-        shown = found[: self.limit]
+        active = [(found, group) for found, group in zip(users, groups.rows, strict=True) if found.count]
+        active.sort(key=lambda each: (-each[0].count, each[1].scope))
+        shown = active[: self.limit]
         if len(self.window.periods) == 1:
-            rows = [user_row(self.window.periods[0], of, group) for of, group in shown]
+            rows = [user_row(self.window.periods[0], found, group) for found, group in shown]
         else:
-            rows = await self._each(statistics, held, [group for _, group in shown])
-        return rows, len(found) - len(shown), held.shards.keys()
+            rows = await self._rows_by_period(statistics, held, [group for _, group in shown])
+        return rows, len(active) - len(shown), held.shards.keys()
 
-    async def _each(self, statistics: Statistics, held: HeldPeriods, groups: Sequence[Group]) -> list[ActiveUsersItem]:
+    async def _rows_by_period(
+        self, statistics: Statistics, held: HeldPeriods, groups: Sequence[Group]
+    ) -> list[ActiveUsersItem]:
         cells = [(group, period) for group in groups for period in self.window.periods]
         queries = await self._check_size(
             (held.distinct_query(period.keys, [group.scope]) for group, period in cells), ", or use a lower `limit`"
         )
         rows = []
-        for (group, period), of in zip(cells, await statistics.users.count(queries), strict=True):
+        for (group, period), found in zip(cells, await statistics.users.count(queries), strict=True):
             await pause()
-            if of.count:
-                rows.append(user_row(period, of, group))
+            if found.count:
+                rows.append(user_row(period, found, group))
         return rows
 
     async def _check_size(self, queries: Iterable[DistinctQuery], other_way: str = "") -> list[DistinctQuery]:
@@ -213,7 +217,7 @@ def definition(status: PipelineStatus) -> answers.Definition:
     )
 
 
-def _standing(row: ActiveUsersItem, period: Period, imported: Mapping[str, Imported]) -> ActiveUsersItem:
+def _with_imported(row: ActiveUsersItem, period: Period, imported: Mapping[str, Imported]) -> ActiveUsersItem:
     """The row, with the imported figure and its source if its period is exactly an imported month."""
     month = month_of(period.keys, imported)
     if month is None:

@@ -24,7 +24,7 @@ from api.regions import wire
 from api.regions.exporter import Exporter
 from api.regions.peer import EXPORT_PATH, IDENTITY_PATH, IDS_PATH
 from api.settings.settings import ApiSettings
-from api.turns import released
+from api.turns import freeing_locals
 
 SCOPE: Final = "sketches:read"
 MAX_REQUEST_BYTES: Final = 4 * 2**20
@@ -89,7 +89,7 @@ class RegionExports:
     async def _bounded(self, compute: Compute) -> Any:
         try:
             async with asyncio.timeout(DEADLINE_S), self._places.take(""):
-                return await released(compute())
+                return await freeing_locals(compute())
         except (TimeoutError, *UNREACHABLE) as error:
             REDIS_ERRORS.labels("ledger").inc()
             raise UnavailableError("The figures cannot be read at the moment.") from error

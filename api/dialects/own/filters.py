@@ -122,6 +122,10 @@ class Filters(NamedTuple):
         return Groups(rows, known_by)
 
     def _everything(self, statistics: Statistics, realms: Collection[str] | None) -> Sequence[Scope]:
+        """The scopes of a question without filters.
+
+        Raises ForbiddenError if the bearer, limited to `realms`, may not ask: by node, or without figures by realm.
+        """
         everything = statistics.scopes_of(realms)
         if realms is not None and "node" in (*self.as_document, self.group_by):
             ACCESS_REFUSALS.labels("realms").inc()

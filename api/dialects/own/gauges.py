@@ -76,8 +76,8 @@ class GaugesQuestion:
         held = await statistics.find_periods(every)
         counted = await statistics.users.count([held.distinct_query(keys, scopes) for keys in periods.values()])
         users = {
-            name: of if (month := month_of(keys, imported)) is None else ActiveUsers(month.active, math.nan)
-            for (name, keys), of in zip(periods.items(), counted, strict=True)
+            name: active if (month := month_of(keys, imported)) is None else ActiveUsers(month.active, math.nan)
+            for (name, keys), active in zip(periods.items(), counted, strict=True)
         }
         counts = await statistics.sum_counts(held, every, scopes)
         families = [
@@ -123,9 +123,11 @@ class GaugesQuestion:
         }
         usage = await m2m.usage(statistics, realms)
         rows: list[tuple[list[str], Usage]] = [(["tenant", "", ""], usage.tenant)]
-        rows += [(["client", *client], of) for client, of in sorted(usage.clients.items()) if of.limit is not None]
-        for values, of in rows:
-            row = of.as_document(m2m.elapsed)
+        rows += [
+            (["client", *client], used) for client, used in sorted(usage.clients.items()) if used.limit is not None
+        ]
+        for values, used in rows:
+            row = used.as_document(m2m.elapsed)
             for name, family in names.items():
                 if row[name] is not None:
                     family.add_metric(values, row[name])
@@ -148,9 +150,9 @@ def _user_gauges(users: Mapping[str, ActiveUsers]) -> list[Metric]:
         "Relative standard error of authtally_active_users; 0 is exact, NaN unknown (an imported month).",
         labels=["period"],
     )
-    for period, of in users.items():
-        active.add_metric([period], of.count)
-        error.add_metric([period], of.standard_error)
+    for period, figure in users.items():
+        active.add_metric([period], figure.count)
+        error.add_metric([period], figure.standard_error)
     return [active, error]
 
 
@@ -164,9 +166,9 @@ def _event_gauges(counts: Mapping[str, Sequence[Counts]]) -> list[Metric]:
         labels=["period"],
     )
     signups = GaugeMetricFamily("authtally_signups", "Sign-ups of the day, week or month so far.", labels=["period"])
-    for period, of in counts.items():
+    for period, period_counts in counts.items():
         sums = Counter[str]()
-        for each in of:
+        for each in period_counts:
             sums.update(measures(each))
         logins.add_metric([period, "success"], sums["logins"])
         logins.add_metric([period, "failure"], sums["failed_logins"])
@@ -193,12 +195,12 @@ def _pipeline(status: PipelineStatus) -> list[Metric]:
         "authtally_pipeline_dead_letters", "Dead letters of all time, by reason.", labels=[*labels, "reason"]
     )
     for shard in status.shards:
-        of = [shard.keys.shard.topic, str(shard.keys.shard.partition)]
+        label_values = [shard.keys.shard.topic, str(shard.keys.shard.partition)]
         found = [
-            (untimed, of, shard.counter(fields.UNTIMED)),
-            (unexpected, of, shard.unexpected),
-            (allowed, of, shard.unexpected_allowed),
-            *((dead, [*of, reason], count) for reason, count in shard.dead.items()),
+            (untimed, label_values, shard.counter(fields.UNTIMED)),
+            (unexpected, label_values, shard.unexpected),
+            (allowed, label_values, shard.unexpected_allowed),
+            *((dead, [*label_values, reason], count) for reason, count in shard.dead.items()),
         ]
         for family, values, value in found:
             if value is not None:

@@ -155,7 +155,7 @@ def _first_counted(
     month = next((month for month in months if month.key in held.shards), None)
     if month is None:
         return None, None
-    shards = {of.shard for of in held.shards[month.key]}
+    shards = {shard_keys.shard for shard_keys in held.shards[month.key]}
     # Of another region's shards it is not known which of them hold the month.
     times = [
         shard.progress.get(fields.FIRST_EVENT)

@@ -192,7 +192,9 @@ def flat(nested: Mapping[str, Any]) -> dict[str, Any]:
     """Members of members as columns: `new.value` becomes `new_value`."""
     row: dict[str, Any] = {}
     for name, value in nested.items():
-        row.update({f"{name}_{of}": each for of, each in value.items()} if isinstance(value, dict) else {name: value})
+        row.update(
+            {f"{name}_{part}": each for part, each in value.items()} if isinstance(value, dict) else {name: value}
+        )
     return row
 
 

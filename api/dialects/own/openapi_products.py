@@ -167,7 +167,10 @@ def _get_and_post(
     }
     form = {name: {"description": text, **schema} for name, (text, schema) in parameters.items()}
     described: JsonSchema = {
-        "get": {"operationId": operation, "parameters": [_query(name, *of) for name, of in parameters.items()]},
+        "get": {
+            "operationId": operation,
+            "parameters": [_query(name, *arguments) for name, arguments in parameters.items()],
+        },
         "post": {
             "operationId": f"{operation}_by_form",
             "requestBody": {

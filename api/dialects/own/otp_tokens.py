@@ -180,16 +180,16 @@ class OtpTokensQuestion:
 
     async def _stream_counts(self, streams: Sequence[Stream], days: Span) -> list[tuple[date, Key, Count]]:
         own = [stream for stream in streams if stream.totals is not None]
-        of = await calendars(self.inventory, own, days.first, self.zone)
+        stream_calendars = await calendars(self.inventory, own, days.first, self.zone)
         wanted: dict[tuple[int, int], None] = {}
-        for index, (stream, calendar) in enumerate(zip(own, of, strict=True)):
+        for index, (stream, calendar) in enumerate(zip(own, stream_calendars, strict=True)):
             await pause()
             for _, _, last in _day_ends(stream, calendar, days):
                 wanted[index, last] = None
         rows = await self.inventory.rows([(own[index], number) for index, number in wanted])
         held = {key: row.values for key, row in zip(wanted, rows, strict=True)}
         found = []
-        for index, (stream, calendar) in enumerate(zip(own, of, strict=True)):
+        for index, (stream, calendar) in enumerate(zip(own, stream_calendars, strict=True)):
             before: tuple[int, ...] | None = None
             for day, maxima, last in _day_ends(stream, calendar, days):
                 await pause()

@@ -129,8 +129,8 @@ class OverviewQuestion:
             billing=billing(months),
         )
         rows = [_csv_row(name, row) for name, row in figures.items()]
-        for name, of in activity.items():
-            measured = {member: getattr(of, member) for member in of.__struct_fields__}
+        for name, figures_of_span in activity.items():
+            measured = {member: getattr(figures_of_span, member) for member in figures_of_span.__struct_fields__}
             rows += [_csv_row(f"{member}_{name}", row) for member, row in measured.items() if isinstance(row, Measure)]
         rows += [_csv_row("month", row) for row in months]
         day_held = (await statistics.find_periods([day_key(self.day)])).shards
@@ -149,7 +149,7 @@ class OverviewQuestion:
         counted = [span for span in every if span not in standing and is_kept(every[span], status, self.today)]
         held = await statistics.find_periods(list(dict.fromkeys(key for span in counted for key in every[span])))
         users = await statistics.users.count([held.distinct_query(every[span], scopes) for span in counted])
-        found = {span: user_count(of) for span, of in zip(counted, users, strict=True)}
+        found = {span: user_count(active) for span, active in zip(counted, users, strict=True)}
         found |= {span: imported_count(month) | {"imported": month.source} for span, month in standing.items()}
         return {name: compared(pair, found) for name, pair in asked.items()}
 
@@ -157,7 +157,11 @@ class OverviewQuestion:
         """The days of `activity` and the previous ones, with the period keys that cover them; only those still kept."""
         pairs = [pair for name, pair in spans(self.day).items() if name in ("dau", "mau")]
         keys = {span: span.covering(self.today) for pair in pairs for span in pair}
-        return {span: of for span, of in keys.items() if month_of(of, imported) or is_kept(of, status, self.today)}
+        return {
+            span: span_keys
+            for span, span_keys in keys.items()
+            if month_of(span_keys, imported) or is_kept(span_keys, status, self.today)
+        }
 
     def _activity_keys(self, status: PipelineStatus, imported: Mapping[str, Imported]) -> list[str]:
         return list(dict.fromkeys(key for keys in self._activity_spans(status, imported).values() for key in keys))
@@ -174,18 +178,25 @@ class OverviewQuestion:
         held = await statistics.find_periods(periods)
         counts = await statistics.sum_counts(held, periods, scopes)
         sums = {
-            span: _sum([counts[key] for key in of]) if (month := month_of(of, imported)) is None else month.counts
-            for span, of in keys.items()
+            span: _sum([counts[key] for key in span_keys])
+            if (month := month_of(span_keys, imported)) is None
+            else month.counts
+            for span, span_keys in keys.items()
         }
-        standing = {span for span, of in keys.items() if month_of(of, imported)}
-        found = {name: activity(spans(self.day)[of], sums, standing) for name, of in (("day", "dau"), ("month", "mau"))}
+        standing = {span for span, span_keys in keys.items() if month_of(span_keys, imported)}
+        found = {
+            name: activity(spans(self.day)[activity_span], sums, standing)
+            for name, activity_span in (("day", "dau"), ("month", "mau"))
+        }
         if self.user_filters.by_client:
             failed = await unattributed(self.user_filters, statistics, realms, held, periods)
             without_client = (
-                {} if failed is None else {span: sum(failed[key] for key in of) for span, of in keys.items()}
+                {}
+                if failed is None
+                else {span: sum(failed[key] for key in span_keys) for span, span_keys in keys.items()}
             )
-            for name, of in (("day", "dau"), ("month", "mau")):
-                pair = spans(self.day)[of]
+            for name, activity_span in (("day", "dau"), ("month", "mau")):
+                pair = spans(self.day)[activity_span]
                 measure = _measure(without_client.get(pair.span), without_client.get(pair.previous))
                 found[name] = msgspec.structs.replace(found[name], unattributed=measure)
         return found

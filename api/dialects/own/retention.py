@@ -112,8 +112,8 @@ class RetentionQuestion:
         if month is not None and self.cohort == "active":
             users = LifecycleFigure(**imported_count(month), fewer_than=None)
         ages = [
-            _age(age, retained, rate, of, today, unknown or self._unknown(known, period, of))
-            for age, ((retained, rate), of) in enumerate(zip(found.ages, later, strict=False), start=1)
+            _age(age, retained, rate, later_period, today, unknown or self._unknown(known, period, later_period))
+            for age, ((retained, rate), later_period) in enumerate(zip(found.ages, later, strict=False), start=1)
         ]
         return RetentionItem(**period_members(period, today), users=users, ages=ages, unknown=unknown or UNSET)
 

@@ -94,7 +94,8 @@ Series = Logins | Tokens | Accounts
 class CounterSeries(NamedTuple):
     """A series of counters.
 
-    `counters` maps the first part of a counts field to the measure and the columns of the field's other parts.
+    `counters` maps the first part of a counts field to the measure and the columns of the field's other parts:
+    `failed/locked` counts under the measure `failed`, with `locked` in the column `reason`.
     """
 
     answer: type[Series]
@@ -102,7 +103,7 @@ class CounterSeries(NamedTuple):
     path: str
     counters: dict[str, tuple[str, tuple[str, ...]]]
     dimensions: dict[str, str]
-    """The columns of words, with the name under which their overflow is counted."""
+    """By column of words: their dimension, as labels and overflow have it (`grant` for the column `grant_type`)."""
 
     @property
     def measures(self) -> list[str]:
@@ -270,7 +271,7 @@ class SeriesQuestion:
             named = {group.scope: tuple(group.columns.values()) for group in groups.rows}
         numbers = {key: number for number, key in enumerate(keys)}
         sums = Sums(len(keys), self.counter.measures)
-        if await held.reads(keys, named) > MAX_READS:
+        if await held.number_of_reads(keys, named) > MAX_READS:
             raise BadParameterError(
                 "group_by" if self.filters.group_by else "from",
                 f"That would read more than {MAX_READS} counters: ask for fewer periods, or filter by "

@@ -175,14 +175,14 @@ class _Site:
         return found + [finding for finding in more if finding is not None]
 
     def _correct_ends(self, settings: WorkerSettings) -> None:
-        """Check the ends below a shard's position by a fetch, because some brokers return ends that are too low."""
+        """Replace log ends that are below a shard's position by those of a fetch: some brokers return too low ones."""
         assert self._kafka is not None
         held = self._store.shards if self._store else None
         positions = {shard: at for shard, (at, _) in (held or {}).items()}
         doubtful: dict[Shard, int] = {
             shard: end
             for shard, end in self._kafka.ends.items()
-            if fields.RESTORING != (positions.get(shard) or 0) > end
+            if (position := positions.get(shard) or 0) > end and position != fields.RESTORING
         }
         if not doubtful:
             return
@@ -261,7 +261,7 @@ def commands_of(user: str) -> set[str]:
 
 
 def _report(findings: list[Finding]) -> None:
-    """Print a line per finding, alike ones as one, and the number of the lines."""
+    """Print a line per finding, one for those that differ in their subject only; then the number per verdict."""
     lines: list[Finding] = []
     for area, of_area in _by_area(findings):
         click.echo(click.style(area, bold=True))

@@ -91,7 +91,7 @@ class KafkaQueries:
         client, within = self._admin.client, {"request_timeout": self._patience_s}
         described = client.describe_topics(TopicCollection(self._topics), include_authorized_operations=True, **within)
         resources = [ConfigResource(ConfigResource.Type.TOPIC, topic) for topic in self._topics]
-        configured = {of.name: asked for of, asked in client.describe_configs(resources, **within).items()}
+        configured = {resource.name: asked for resource, asked in client.describe_configs(resources, **within).items()}
         of_group = self._group(group) if group else None
         for topic in self._topics:
             try:

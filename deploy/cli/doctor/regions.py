@@ -29,9 +29,9 @@ from schemas.time.clock import SYSTEM
 
 SCOPE: Final = "sketches:read"
 MIRRORED_SHARE: Final = 0.05
-"""Share of common event ids from which on a topic is counted twice; below it senders may have used an id twice."""
+"""Share of common event ids from which on a topic counts as mirrored; senders that repeat ids cause smaller ones."""
 LIMITS: Final = ("active_on", "users_by", "counts_by", "labels_on", "max_labels", "retain_days", "retain_months")
-"""Settings that may differ: the region that keeps least limits the questions over all."""
+"""Settings that may differ: a question over regions can ask only for what each of them keeps."""
 COUNT_ANEW: Final = "the counts of one of the two must be made anew under another KEY_PREFIX with the other's value"
 CURES: Final[Mapping[str, str]] = {
     "timezone": COUNT_ANEW,
@@ -190,7 +190,7 @@ def mirrored(peer: Answered, own: Identity, own_ids: IdsExport, ids: IdsExport |
     """Whether a topic is counted in both regions, by the event ids of one hour and the names of the topics."""
     name, other = peer
     names = ", ".join(sorted(_topics(own) & _topics(other)))
-    equal_names = f"topics with equal names: {names}" if names else "no topic has the name of one here"
+    equal_names = f"topics with equal names: {names}" if names else "no topic name is used in both regions"
     advice = "leave the mirrored topic out of TOPICS in one of the two regions, and count that region anew"
     if own.settings.get(HASH_KEY) != other.settings.get(HASH_KEY):
         what = f"{equal_names}; event ids cannot be compared, because the hash keys differ"
@@ -210,11 +210,12 @@ def mirrored(peer: Answered, own: Identity, own_ids: IdsExport, ids: IdsExport |
 def common_share(one: Sequence[str], other: Sequence[str]) -> float:
     """The estimated share of common ids in the smaller of two sets, from the smallest digests of each.
 
-    Only digests below the larger end of both samples can be in both; a sample shorter than the limit is the whole set.
+    A sample with fewer digests than the limit is a whole set. A full one says nothing about digests above its last one,
+    so only digests up to the smallest of these last ones are compared.
     """
     ends = [sample[-1] for sample in (one, other) if len(sample) >= wire.SMALLEST_IDS]
     end = min(ends, default=None)
-    first, second = ({digest for digest in of if end is None or digest <= end} for of in (one, other))
+    first, second = ({digest for digest in sample if end is None or digest <= end} for sample in (one, other))
     return len(first & second) / max(1, min(len(first), len(second)))
 
 

@@ -142,25 +142,25 @@ async def _shards(client: Client, prefix: str) -> dict[Shard, tuple[int | None, 
     tags = await cast(Any, client.smembers(keys.shards(prefix)))
     shards = {}
     for shard in sorted(map(Shard.parse, tags)):
-        of = ShardKeys(prefix, shard)
-        position = await cast(Any, client.get(of.position))
-        shards[shard] = None if position is None else int(position), await cast(Any, client.hgetall(of.meta))
+        shard_keys = ShardKeys(prefix, shard)
+        position = await cast(Any, client.get(shard_keys.position))
+        shards[shard] = None if position is None else int(position), await cast(Any, client.hgetall(shard_keys.meta))
     return shards
 
 
 async def _counted(client: Client, prefix: str, shard: Shard, with_index: bool) -> Counted:
-    of = ShardKeys(prefix, shard)
-    progress = await cast(Any, client.hgetall(of.progress))
+    shard_keys = ShardKeys(prefix, shard)
+    progress = await cast(Any, client.hgetall(shard_keys.progress))
     names = (fields.UNTIMED, fields.LAST_EVENT, fields.LAST_RECORD)
     untimed, last_event_ms, last_record_ms = map(progress.get, names)
     periods = _newest_periods(int(last_event_ms)) if last_event_ms and with_index else []
     asking: Any = client.pipeline(transaction=False)
-    asking.scard(of.unexpected)
+    asking.scard(shard_keys.unexpected)
     for period in periods:
-        asking.exists(of.counts(period, EVERYTHING))
+        asking.exists(shard_keys.counts(period, EVERYTHING))
     # Read after the counts, so that the index has a period that a worker adds meanwhile.
     if periods:
-        asking.zmscore(of.index, periods)
+        asking.zmscore(shard_keys.index, periods)
     unexpected, *found = await asking.execute()
     there, scores = found[: len(periods)], found[-1] if periods else []
     unindexed = [

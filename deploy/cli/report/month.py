@@ -80,8 +80,8 @@ def verify(file: Path, key_file: Path, *, as_json: bool) -> None:
         [
             (title, *_row(signed)),
             *(
-                (f"  {of['region']}", *(("missing",) * 5 if of["figures"] is None else _row(of["figures"])))
-                for of in signed.get("regions", ())
+                (f"  {region['region']}", *(("missing",) * 5 if region["figures"] is None else _row(region["figures"])))
+                for region in signed.get("regions", ())
             ),
         ],
     )
@@ -232,17 +232,21 @@ def _show_regions(signed: Mapping[str, Any]) -> None:
     """The completeness, ledgers and positions of a report over regions."""
     if not signed["complete"]:
         echo("NOT COMPLETE: it was signed with --incomplete.")
-    for of in signed["regions"]:
-        notes = [of["state"], *([of["reason"]] if of["reason"] else []), *(["imported"] if of["imported"] else [])]
-        echo(f"Region {of['region']}: ledger {of['ledger'] or 'unknown'}, {', '.join(notes)}.")
-    if apart := [of["region"] for of in signed["regions"] if not of["united"]]:
+    for region in signed["regions"]:
+        notes = [
+            region["state"],
+            *([region["reason"]] if region["reason"] else []),
+            *(["imported"] if region["imported"] else []),
+        ]
+        echo(f"Region {region['region']}: ledger {region['ledger'] or 'unknown'}, {', '.join(notes)}.")
+    if apart := [region["region"] for region in signed["regions"] if not region["united"]]:
         echo(f"Users of several regions may count twice: {', '.join(apart)} exports some users as a number only.")
     show_table(
         ("region", "topic", "partition", "covered up to", "lost"),
         (
-            (of["region"], row["topic"], row["partition"], row["offset"], row["lost"])
-            for of in signed["regions"]
-            for row in of["positions"]
+            (region["region"], row["topic"], row["partition"], row["offset"], row["lost"])
+            for region in signed["regions"]
+            for row in region["positions"]
         ),
     )
 

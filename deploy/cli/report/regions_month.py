@@ -100,7 +100,7 @@ async def _report(
         **total,
         # Clients are counted in sketches that no region exports.
         "active_clients": None,
-        "complete": all(of["complete"] for of in listed),
+        "complete": all(region["complete"] for region in listed),
         "region_users": regions.users,
         "regions": listed,
         "imported_from": None,

@@ -45,9 +45,10 @@ def overview(answer: Answer) -> None:
     head(f"{answer['date']} ({answer['timezone']})", answer)
     rows: list[tuple[object, ...]] = []
     for name, title in FIGURES.items():
-        of = answer[name]
-        days = of["from"] if of["from"] == of["to"] else f"{of['from']} to {of['to']}"
-        rows.append((title, days, number(of["value"]), error_of(of), *_compared(of["previous"]["value"], of["change"])))
+        figure = answer[name]
+        days = figure["from"] if figure["from"] == figure["to"] else f"{figure['from']} to {figure['to']}"
+        change = _compared(figure["previous"]["value"], figure["change"])
+        rows.append((title, days, number(figure["value"]), error_of(figure), *change))
     show_table(("", "days", "users", "error", "before", "change"), rows)
     if answer["stickiness"] is not None:
         echo(f"stickiness (daily by last 30 days): {answer['stickiness']:.0%}")
@@ -55,7 +56,7 @@ def overview(answer: Answer) -> None:
     day, month = answer["activity"]["day"], answer["activity"]["month"]
     rows = []
     for name, title in MEASURES.items():
-        compared = (cell for of in (day[name], month[name]) for cell in _measured(of))
+        compared = (cell for measure in (day[name], month[name]) for cell in _measured(measure))
         rows.append((title, *compared))
     show_table(("", "day", "before", "change", "month", "before", "change"), rows)
     if month.get("unattributed"):
@@ -128,7 +129,7 @@ def m2m(answer: Answer) -> None:
     rows = [("all", "", answer["tenant"]), *((row["realm"], row["client_id"], row) for row in answer["items"])]
     _table(
         ["realm", "client_id", *columns],
-        ((realm, client, *(cell(of[name]) for name in columns)) for realm, client, of in rows),
+        ((realm, client, *(cell(counts[name]) for name in columns)) for realm, client, counts in rows),
     )
     clients = answer["active_clients"]
     echo(f"Active clients: {number(clients['value'])} ({error_of(clients)}).")
@@ -146,10 +147,10 @@ def otp_tokens(answer: Answer) -> None:
     for item in answer["items"]:
         row = (item["date"], item["realm"]) if by_day else (item["realm"],)
         counts.setdefault(row, {})[item["status"]] = item["count"]
-    statuses = list(dict.fromkeys(status for of in counts.values() for status in of))
-    rows = [(*row, *(cell(of.get(name)) for name in statuses)) for row, of in counts.items()]
+    statuses = list(dict.fromkeys(status for by_status in counts.values() for status in by_status))
+    rows = [(*row, *(cell(by_status.get(name)) for name in statuses)) for row, by_status in counts.items()]
     if not by_day and len(counts) > 1:
-        sums = (number(sum(of.get(name, 0) for of in counts.values())) for name in statuses)
+        sums = (number(sum(by_status.get(name, 0) for by_status in counts.values())) for name in statuses)
         rows.append(("sum", *sums))
         echo("A token or user of several realms counts in each, also in the sum.")
         echo()
@@ -204,13 +205,15 @@ def head(what: str, answer: Answer) -> None:
 def region_lines(regions: Sequence[Answer]) -> list[str]:
     """A line for each region whose figures are missing, old, or not united with those of others."""
     said = []
-    for of in regions:
-        why = f" ({of['reason']})" if of.get("reason") else ""
-        if of["state"] == "missing":
-            said.append(f"Region {of['region']} is missing{why}: the figures are those of the others.")
-        if of["state"] == "stand_in":
-            said.append(f"Region {of['region']} does not answer{why}: its figures are {number(of['age_s'])} s old.")
-    apart = [of["region"] for of in regions if of.get("not_united")]
+    for region in regions:
+        why = f" ({region['reason']})" if region.get("reason") else ""
+        if region["state"] == "missing":
+            said.append(f"Region {region['region']} is missing{why}: the figures are those of the others.")
+        if region["state"] == "stand_in":
+            said.append(
+                f"Region {region['region']} does not answer{why}: its figures are {number(region['age_s'])} s old."
+            )
+    apart = [region["region"] for region in regions if region.get("not_united")]
     if apart:
         said.append(
             f"Users of several regions may count twice: {', '.join(apart)} exports some users as a number only."
@@ -260,8 +263,8 @@ def _compared(before: Any, change: Any) -> tuple[str, str]:
     return number(before), "-" if change is None else f"{change:+.1%}"
 
 
-def _measured(of: Answer) -> tuple[str, str, str]:
-    return number(of["value"]), *_compared(of["previous"], of["change"])
+def _measured(measure: Answer) -> tuple[str, str, str]:
+    return number(measure["value"]), *_compared(measure["previous"], measure["change"])
 
 
 def remark(row: Answer) -> str:

@@ -204,8 +204,10 @@ def _realms(
     counted = [row["month"] for row in months if row["value"] is not None and row["imported"] is None]
     over = set(_over(months))
     found = []
-    for realm, of in rows.items():
-        users = [Users.of(of[key]) if key in of else Users(key, 0, exact=True, standard_error=0.0) for key in counted]
+    for realm, by_key in rows.items():
+        users = [
+            Users.of(by_key[key]) if key in by_key else Users(key, 0, exact=True, standard_error=0.0) for key in counted
+        ]
         day = _peak_day(api, {**window, **filters, "realm": realm})
         found.append(Realm(realm, summary(users, over, day), users))
     return found, answer["left_out"]["groups"]
@@ -234,12 +236,12 @@ def _show(found: Year) -> None:
         (
             (
                 name,
-                cell(of.average),
-                of.months_averaged,
-                *_shown(of.maximum),
-                *_shown(of.peak_day),
+                cell(summary.average),
+                summary.months_averaged,
+                *_shown(summary.maximum),
+                *_shown(summary.peak_day),
             )
-            for name, of in rows
+            for name, summary in rows
         ),
     )
     if found.realms_left_out:

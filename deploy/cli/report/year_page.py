@@ -81,15 +81,15 @@ def page(year: Answer) -> str:
 def _subject(year: Answer) -> str:
     filters = [f"{name.replace('_', ' ')} {value}" for name, value in year["filters"].items()]
     if year["regions"]:
-        filters.append(f"regions {', '.join(of['region'] for of in year['regions'])}")
+        filters.append(f"regions {', '.join(region['region'] for region in year['regions'])}")
     return f"{', '.join(filters) or 'The whole deployment'} · days and months in {year['timezone']}"
 
 
-def _tiles(of: Answer) -> Iterable[str]:
-    average = "–" if of["average"] is None else f"{of['average']:,.1f}"
-    maximum, day = of["maximum"], of["peak_day"]
+def _tiles(summary: Answer) -> Iterable[str]:
+    average = "–" if summary["average"] is None else f"{summary['average']:,.1f}"
+    maximum, day = summary["maximum"], summary["peak_day"]
     yield '<div class="tiles">'
-    yield _tile("Average month", average, f"of {of['months_averaged']} months that are over")
+    yield _tile("Average month", average, f"of {summary['months_averaged']} months that are over")
     for title, users in (("Largest month", maximum), ("Peak day", day)):
         value = "–" if users is None else number(users["value"])
         yield _tile(title, value, "not known" if users is None else f"{users['period']}, {error_of(users)}")
@@ -135,10 +135,10 @@ def _realms(realms: Sequence[Answer], left_out: int) -> Iterable[str]:
     yield "<h2>Realms</h2>"
     yield from _table_head(("Realm", "Average", "Largest", "Error", "in", "Peak day", "Error", "on"), "realms")
     for row in realms:
-        of = row["summary"]
-        average = "–" if of["average"] is None else f"{of['average']:,.1f}"
+        summary = row["summary"]
+        average = "–" if summary["average"] is None else f"{summary['average']:,.1f}"
         cells = [average]
-        for users in (of["maximum"], of["peak_day"]):
+        for users in (summary["maximum"], summary["peak_day"]):
             cells += ["–", "–", ""] if users is None else [number(users["value"]), error_of(users), users["period"]]
         yield _row(row["realm"], cells)
     yield "</tbody></table>"

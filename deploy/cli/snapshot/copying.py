@@ -102,44 +102,44 @@ class Copied:
     """Longest duration of one command, measured by the client."""
 
 
-async def copy_shard(client: Client, of: ShardKeys, into: Writer) -> Copied | None:
+async def copy_shard(client: Client, shard_keys: ShardKeys, into: Writer) -> Copied | None:
     """Write every key of a shard as of one position; returns None if the shard has no position.
 
     Raises RedisError, MovedAwayError: the written entries are then invalid. Raises NotWholeError.
     """
-    async with watching(client, of.position, of.base) as (line, watch):
+    async with watching(client, shard_keys.position, shard_keys.base) as (line, watch):
         clustered = isinstance(client, RedisCluster)
         if clustered:
-            await is_same_node(line, of.position)
-        at = await line.call("GET", of.position)
+            await is_same_node(line, shard_keys.position)
+        at = await line.call("GET", shard_keys.position)
         if at is None:
             return None
         if int(at) == fields.RESTORING:
-            raise NotWholeError(f"{of.shard.tag} is only partly restored: repeat its restore first")
-        copied = await _Copy(line, watch, of, into).run()
+            raise NotWholeError(f"{shard_keys.shard.tag} is only partly restored: repeat its restore first")
+        copied = await _Copy(line, watch, shard_keys, into).run()
         if clustered:
-            await is_same_node(line, of.position)
+            await is_same_node(line, shard_keys.position)
         return copied
 
 
 class _Copy:
-    def __init__(self, line: RedisConnection, watch: Watch, of: ShardKeys, into: Writer) -> None:
+    def __init__(self, line: RedisConnection, watch: Watch, shard_keys: ShardKeys, into: Writer) -> None:
         self._line = line
         self._watch = watch
-        self._of = of
-        self._base = len(of.base.encode())
+        self._shard_keys = shard_keys
+        self._base = len(shard_keys.base.encode())
         self._into = into
         self._copied: Copied = Copied(0, {})
         self._torn: dict[bytes, int] = {}
         """Number of copies of each large key that changed during them."""
         # The api changes these keys without moving the position.
-        self._unguarded = of.delete_watermarks(0)[:-1].encode(), of.external_rows(0, 0)[:-3].encode()
+        self._unguarded = shard_keys.delete_watermarks(0)[:-1].encode(), shard_keys.external_rows(0, 0)[:-3].encode()
 
     async def run(self) -> Copied:
         before = self._into.keys
-        async for found in names(self._line, self._of.base):
+        async for found in names(self._line, self._shard_keys.base):
             await self._copy(found)
-        position, most = await self._line.call("GET", self._of.position), STEP
+        position, most = await self._line.call("GET", self._shard_keys.position), STEP
         while position is not None:
             self._copied.steps += 1
             if self._copied.steps % TRIES == 0:
@@ -148,26 +148,26 @@ class _Copy:
             if whole:
                 self._copied.entries = self._into.keys - before
                 return self._copied
-        raise NotWholeError(f"{self._of.shard.tag} was deleted meanwhile")
+        raise NotWholeError(f"{self._shard_keys.shard.tag} was deleted meanwhile")
 
     async def _last_step(self, position: bytes, most: int) -> tuple[bytes | None, bool]:
         """Read the keys that changed since they were copied, if the shard is still at `position`.
 
         Returns the present position, and whether the copy is complete.
         """
-        watch, of = self._watch, self._of
+        watch, shard_keys = self._watch, self._shard_keys
         # 1. Wait until every change up to this position is known.
         await watch.sync()
-        changed = sorted(watch.changed | {of.position.encode(), of.meta.encode()})
+        changed = sorted(watch.changed | {shard_keys.position.encode(), shard_keys.meta.encode()})
         # 2. Read only if the position has not moved: then no other key has changed.
         (at, *more), took_ms = await self._timed(
-            "EVAL_RO", READ_AT, 1 + len(changed), of.position, *changed, position, most
+            "EVAL_RO", READ_AT, 1 + len(changed), shard_keys.position, *changed, position, most
         )
         if not more:
             return at or None, False
         if len(more) == 1:
             await self._copy(changed)
-            return await self._line.call("GET", of.position), False
+            return await self._line.call("GET", shard_keys.position), False
         # 3. A delete by the api moves no position. It may have come before or after the step, so try again.
         watch.changed.difference_update(changed)
         await watch.sync()
@@ -178,7 +178,7 @@ class _Copy:
         self._copied.longest_ms = max(self._copied.longest_ms, took_ms)
         for name, (kind, expires_ms, value) in zip(changed, more[1], strict=True):
             self._add(name, kind.decode(), expires_ms, value)
-            if name == of.meta.encode():
+            if name == shard_keys.meta.encode():
                 texts = [item.decode() for item in value]
                 self._copied.meta = dict(zip(texts[::2], texts[1::2], strict=True))
         return at, True
@@ -205,7 +205,7 @@ class _Copy:
     async def _copy_batch(self, batch: list[bytes]) -> None:
         # Removed before the read: a change in between then only causes another copy.
         self._watch.changed.difference_update(batch)
-        found, took_ms = await self._timed("EVAL_RO", READ, 1 + len(batch), self._of.position, *batch)
+        found, took_ms = await self._timed("EVAL_RO", READ, 1 + len(batch), self._shard_keys.position, *batch)
         self._copied.longest_ms = max(self._copied.longest_ms, took_ms)
         for name, (kind, expires_ms, value) in zip(batch, found, strict=True):
             self._add(name, kind.decode(), expires_ms, value)

@@ -124,12 +124,12 @@ def _plain(kind: str, value: Any) -> Any:
     return sorted(zip(value[::2], value[1::2], strict=True)) if kind == "hash" else value
 
 
-async def _held(client: Client, of: ShardKeys) -> Held:
-    async with connect_to(client, of.position) as line:
-        position, restored = await line.pipe([("GET", of.position), ("HGET", of.meta, fields.RESTORED)])
+async def _held(client: Client, shard_keys: ShardKeys) -> Held:
+    async with connect_to(client, shard_keys.position) as line:
+        position, restored = await line.pipe([("GET", shard_keys.position), ("HGET", shard_keys.meta, fields.RESTORED)])
         anything = position is not None
         if not anything:
-            async for _ in names(line, of.base, [of.observed.encode()]):
+            async for _ in names(line, shard_keys.base, [shard_keys.observed.encode()]):
                 anything = True
                 break
         at = None if position is None else int(position)

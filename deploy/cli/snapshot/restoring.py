@@ -73,55 +73,57 @@ async def restore(
                 for _ in entries:
                     pass
                 continue
-            of = ShardKeys(settings.key_prefix, shard_of(shards[section]))
-            await begin(client, of, planned.held[section].position, replace=planned.replace)
+            shard_keys = ShardKeys(settings.key_prefix, shard_of(shards[section]))
+            await begin(client, shard_keys, planned.held[section].position, replace=planned.replace)
             # Unregistered meanwhile, so that no reader sees incomplete figures.
             await cast(Any, client.srem(registry, section))
-            await fill(client, of, entries, of_file.id, done)
+            await fill(client, shard_keys, entries, of_file.id, done)
             await cast(Any, client.sadd(registry, section))
-            await finish(client, of, shards[section]["position"])
+            await finish(client, shard_keys, shards[section]["position"])
             done.shards.append(section)
     done.seconds = time.monotonic() - began
     return done
 
 
-async def begin(client: Client, of: ShardKeys, position: int | None, *, replace: bool = False) -> None:
+async def begin(client: Client, shard_keys: ShardKeys, position: int | None, *, replace: bool = False) -> None:
     """Close a shard at `position`, so that no worker counts into it; with `replace` at any position.
 
     Raises InTheWayError.
     """
-    async with connect_to(client, of.position) as line:
-        while not await _move(line, of, "" if position is None else position, fields.RESTORING):
+    async with connect_to(client, shard_keys.position) as line:
+        while not await _move(line, shard_keys, "" if position is None else position, fields.RESTORING):
             if not replace:
-                raise InTheWayError(f"{of.shard.tag} moved meanwhile: stop the workers, or repeat")
+                raise InTheWayError(f"{shard_keys.shard.tag} moved meanwhile: stop the workers, or repeat")
             # A worker has counted since the plan was made; what it counted is replaced too.
-            found = await line.call("GET", of.position)
+            found = await line.call("GET", shard_keys.position)
             position = None if found is None else int(found)
 
 
-async def fill(client: Client, of: ShardKeys, entries: Iterable[Entry], snapshot: str, done: Restored) -> None:
+async def fill(client: Client, shard_keys: ShardKeys, entries: Iterable[Entry], snapshot: str, done: Restored) -> None:
     """Replace all keys of a closed shard except its position and, which is of this store only, its changes."""
-    kept = [name.removeprefix(of.base).encode() for name in (of.position, of.changes)]
-    async with connect_to(client, of.position) as line:
-        await clear(line, of)
-        await write(line, of.base, (entry for entry in entries if entry.name not in kept), done)
-        await line.call("HSET", of.meta, fields.RESTORED, snapshot)
+    kept = [name.removeprefix(shard_keys.base).encode() for name in (shard_keys.position, shard_keys.changes)]
+    async with connect_to(client, shard_keys.position) as line:
+        await clear(line, shard_keys)
+        await write(line, shard_keys.base, (entry for entry in entries if entry.name not in kept), done)
+        await line.call("HSET", shard_keys.meta, fields.RESTORED, snapshot)
 
 
-async def finish(client: Client, of: ShardKeys, position: int) -> None:
+async def finish(client: Client, shard_keys: ShardKeys, position: int) -> None:
     """Open a restored shard to workers. Raises InTheWayError."""
-    async with connect_to(client, of.position) as line:
-        if not await _move(line, of, fields.RESTORING, position):
-            raise InTheWayError(f"{of.shard.tag} moved meanwhile: repeat")
+    async with connect_to(client, shard_keys.position) as line:
+        if not await _move(line, shard_keys, fields.RESTORING, position):
+            raise InTheWayError(f"{shard_keys.shard.tag} moved meanwhile: repeat")
 
 
-async def _move(line: RedisConnection, of: ShardKeys, before: int | str, after: int) -> bool:
-    return bool(await line.call("EVAL", CLOSE, 2, of.position, of.changes, before, after, changes.new_token()))
+async def _move(line: RedisConnection, shard_keys: ShardKeys, before: int | str, after: int) -> bool:
+    return bool(
+        await line.call("EVAL", CLOSE, 2, shard_keys.position, shard_keys.changes, before, after, changes.new_token())
+    )
 
 
-async def clear(line: RedisConnection, of: ShardKeys, *, whole: bool = False) -> None:
+async def clear(line: RedisConnection, shard_keys: ShardKeys, *, whole: bool = False) -> None:
     """Delete every key of a shard, its position only if `whole`."""
-    async for found in names(line, of.base, () if whole else [of.position.encode()]):
+    async for found in names(line, shard_keys.base, () if whole else [shard_keys.position.encode()]):
         await line.call("UNLINK", *found)
 
 

@@ -93,13 +93,13 @@ async def save(
     return saved
 
 
-async def _copy_with_retries(client: Client, of: ShardKeys, into: Writer) -> dict[str, Any] | None:
+async def _copy_with_retries(client: Client, shard_keys: ShardKeys, into: Writer) -> dict[str, Any] | None:
     """Copy one shard; start again if its server is lost or its slot moves meanwhile."""
     mark = into.mark()
     for tries in range(TRIES):
         try:
-            into.write_document(BEGIN, {"section": of.shard.tag})
-            copied = await copy_shard(client, of, into)
+            into.write_document(BEGIN, {"section": shard_keys.shard.tag})
+            copied = await copy_shard(client, shard_keys, into)
         except (RedisError, TimeoutError, MovedAwayError):
             if tries + 1 == TRIES:
                 raise
@@ -108,7 +108,7 @@ async def _copy_with_retries(client: Client, of: ShardKeys, into: Writer) -> dic
         if copied is None:
             into.rewind(mark)
             return None
-        section_ = section(of.shard, copied)
+        section_ = section(shard_keys.shard, copied)
         into.write_document(END, section_)
         return section_
     return None

@@ -169,9 +169,9 @@ class _Verifying:
         return start
 
     async def _clear(self, *shards: ShardKeys) -> None:
-        for of in shards:
-            async with connect_to(self._scratch, of.position) as line:
-                await clear(line, of, whole=True)
+        for shard_keys in shards:
+            async with connect_to(self._scratch, shard_keys.position) as line:
+                await clear(line, shard_keys, whole=True)
 
     async def close(self) -> None:
         self._replay.close()

@@ -28,17 +28,17 @@ class Judged(NamedTuple):
     """Events with an impossible time, by record timestamp or clock."""
 
 
-async def judged(line: RedisConnection, of: ShardKeys) -> Judged:
-    found = await line.call("HMGET", of.progress, fields.UNTIMED, fields.dead("impossible_time"))
+async def judged(line: RedisConnection, shard_keys: ShardKeys) -> Judged:
+    found = await line.call("HMGET", shard_keys.progress, fields.UNTIMED, fields.dead("impossible_time"))
     return Judged(*(int(number or 0) for number in found))
 
 
 @dataclass
 class Untimed:
-    """The untimed records among the replayed ones, judged by the present clock. `of` has the keys of either copy."""
+    """The untimed replayed records, judged by the present clock. `shard_keys` are those of either copy."""
 
     settings: WorkerSettings
-    of: ShardKeys
+    shard_keys: ShardKeys
     periods: set[str] = field(default_factory=set)
     """The periods of their events that would count now."""
 
@@ -47,7 +47,7 @@ class Untimed:
             at = RecordTime.of(record.timestamp, now_ms)
             if at.usable:
                 continue
-            for event in events_of(self.of.shard.topic, self.settings, record, at):
+            for event in events_of(self.shard_keys.shard.topic, self.settings, record, at):
                 local = event.time.astimezone(self.settings.zone)
                 self.periods |= {f"{local:%Y-%m-%d}", f"{local:%Y-%m}"}
 
@@ -60,8 +60,18 @@ class Untimed:
             return True
         if ledger.impossible <= log.impossible:
             return False
-        key, of = self.of.base + name, self.of
-        if self.settings.topics[of.shard.topic] in INVENTORY_BINDINGS or of.period_of(key) in self.periods:
+        key, shard_keys = self.shard_keys.base + name, self.shard_keys
+        if (
+            self.settings.topics[shard_keys.shard.topic] in INVENTORY_BINDINGS
+            or shard_keys.period_of(key) in self.periods
+        ):
             return True
-        kept_beside = {of.progress, of.labels, of.shares, of.index, of.ids, *map(of.clients, self.periods)}
-        return key in kept_beside or key.startswith(of.ids_of(0)[:-1])
+        kept_beside = {
+            shard_keys.progress,
+            shard_keys.labels,
+            shard_keys.shares,
+            shard_keys.index,
+            shard_keys.ids,
+            *map(shard_keys.clients, self.periods),
+        }
+        return key in kept_beside or key.startswith(shard_keys.ids_of(0)[:-1])

@@ -147,7 +147,9 @@ def unlimited(log: list[tuple[int, int]], window_hours: int) -> list[bool]:
     for event_id, minute in log:
         hour = minute // 60
         newest = max(newest, hour)
-        held = {known: of for known, of in held.items() if of >= newest - window_hours - AHEAD_HOURS}
+        held = {
+            known: last_hour for known, last_hour in held.items() if last_hour >= newest - window_hours - AHEAD_HOURS
+        }
         result.append(event_id in held)
         if event_id not in held and hour >= newest - window_hours - AHEAD_HOURS:
             held[event_id] = hour
@@ -191,7 +193,9 @@ def test_no_cutting_changes_what_is_a_repeat_or_what_is_held(
 def reloaded(seen: SeenIds) -> SeenIds:
     """The ids as the next worker finds them."""
     kept = {hour: pack(held) for hour, held in seen.hours.items()}
-    read = SeenIds.from_packed(kept, seen.evicted_before, {hour: of for hour, of in seen.realms.items() if of})
+    read = SeenIds.from_packed(
+        kept, seen.evicted_before, {hour: numbers for hour, numbers in seen.realms.items() if numbers}
+    )
     if seen.excess is not None:
         read.excess = reloaded(seen.excess)
     return read

@@ -27,7 +27,7 @@ from faust.transport import consumer as faust_consumer
 from faust.transport.drivers import aiokafka as driver
 
 from aggregator.kafka import batches, sockets
-from aggregator.kafka.batches import BatchFetchResult, BatchRecords, WholeBatches
+from aggregator.kafka.batches import BatchFetchResult, PartitionBatches, WholeBatches
 from aggregator.kafka.consumer_thread import ConsumerThread
 from aggregator.kafka.lenient_batches import lenient_records
 from aggregator.kafka.transport import Consumer, Transport
@@ -59,7 +59,7 @@ def batch(start: int = 0, *, compression: int = 0) -> bytes:
 
 
 def read(kind: Any, *written: bytes, start: int = 0) -> Any:
-    sent = (WholeBatches if kind is BatchRecords else MemoryRecords)(b"".join(written))
+    sent = (WholeBatches if kind is PartitionBatches else MemoryRecords)(b"".join(written))
     return kind(TopicPartition("t", 0), sent, None, start, None, None, True, fetcher.READ_COMMITTED)
 
 
@@ -67,7 +67,7 @@ def read(kind: Any, *written: bytes, start: int = 0) -> Any:
 @pytest.mark.parametrize("start", [0, 1, 2])
 def test_batches_of_light_records_say_what_the_public_records_say(compression: int, start: int) -> None:
     written = [batch(offset, compression=compression) for offset in (0, 3, 11)]
-    ours, public = read(BatchRecords, *written, start=start), read(fetcher.PartitionRecords, *written, start=start)
+    ours, public = read(PartitionBatches, *written, start=start), read(fetcher.PartitionRecords, *written, start=start)
     light, full = [record for several in ours for record in several], list(public)
     assert ours.next_fetch_offset == public.next_fetch_offset == 14
     assert [record.offset for record in light] == [0, 1, 2, 3, 4, 5, 11, 12, 13][start:]
@@ -101,7 +101,7 @@ def test_a_damaged_byte_makes_the_lenient_parser_answer_or_refuse() -> None:
 
 
 def test_what_was_fetched_is_freed_without_the_cyclic_collector() -> None:
-    records = read(BatchRecords, batch())
+    records = read(PartitionBatches, batch())
     gone = weakref.ref(records)
     assert sum(map(len, records)) == 3
     del records
@@ -116,7 +116,7 @@ async def test_whole_batches_are_handed_out_up_to_the_limit_and_the_position_fol
     assignment = Assignment([tp])
     state = assignment.state_value(tp)
     state.seek(1)
-    records = read(BatchRecords, batch(0), batch(3), batch(11), start=1)
+    records = read(PartitionBatches, batch(0), batch(3), batch(11), start=1)
     fetched = BatchFetchResult(tp, assignment=assignment, partition_records=records, backoff=0)
     assert ([one.offset for one in fetched.getall()], state.position) == ([1, 2, 3, 4, 5], 6)
     assert fetched.has_more()

@@ -46,20 +46,20 @@ async def test_a_slot_on_the_move_is_waited_for_and_nothing_is_counted_twice(clu
     ledger = Ledger(client, settings, on_error=lambda error: refused.set() if error else None)
     rules = CountingRules.of(settings)
     shard = Shard("auth.logins", 9)
-    of = ShardKeys("authtally:", shard)
+    shard_keys = ShardKeys("authtally:", shard)
     log = [record(i, {"time": "2026-11-20T10:00:00Z", "user_id": f"u{i}"}) for i in range(20)]
     await ledger.initialize(shard, 0, "id")
     await ledger.apply(shard, 0, fold("login", log[:10], 10, ShardCache(set()), rules, NOW_MS))
 
-    slot = client.keyslot(of.position)
-    home = client.get_node_from_key(of.position)
+    slot = client.keyslot(shard_keys.position)
+    home = client.get_node_from_key(shard_keys.position)
     away = next(node for node in client.get_primaries() if node.name != home.name)
     at_home: Any = Redis(host=home.host, port=home.port)
     at_away: Any = Redis(host=away.host, port=away.port)
     home_id, away_id = (node.execute_command("CLUSTER MYID").decode() for node in (at_home, at_away))
     at_away.execute_command("CLUSTER SETSLOT", slot, "IMPORTING", home_id)
     at_home.execute_command("CLUSTER SETSLOT", slot, "MIGRATING", away_id)
-    at_home.migrate(away.host, away.port, of.counts("2026-11", EVERYTHING), 0, 5000)
+    at_home.migrate(away.host, away.port, shard_keys.counts("2026-11", EVERYTHING), 0, 5000)
 
     applying = asyncio.create_task(
         ledger.apply(shard, 10, fold("login", log[10:], 20, ShardCache(set()), rules, NOW_MS))
@@ -73,8 +73,8 @@ async def test_a_slot_on_the_move_is_waited_for_and_nothing_is_counted_twice(clu
         node.execute_command("CLUSTER SETSLOT", slot, "NODE", away_id)
     async with asyncio.timeout(30):
         assert isinstance(await applying, Applied)
-    assert await client.hget(of.counts("2026-11", EVERYTHING), fields.LOGIN) == "20"
-    assert await client.get(of.position) == "20"
+    assert await client.hget(shard_keys.counts("2026-11", EVERYTHING), fields.LOGIN) == "20"
+    assert await client.get(shard_keys.position) == "20"
     for node in (at_home, at_away):
         node.close()
     await client.aclose()

@@ -30,7 +30,7 @@ from tests.aggregator import ledgers
 from tests.aggregator.counting import OF, SHARD, Counting
 from tests.aggregator.logs import NOW_MS, LogRecord, record
 from tests.integration.floor import loosened
-from tests.integration.sites import GIVE_BACK, TAKE
+from tests.integration.sites import DUMP_KEYS, RESTORE_KEYS
 
 WORKERS = 2
 SNAPSHOTS = 6
@@ -90,10 +90,10 @@ class Model(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        of = ledgers.settings(self.url, **SETTINGS)
+        worker_settings = ledgers.settings(self.url, **SETTINGS)
         for _ in range(WORKERS):
-            self.stores.append(connect(of))
-            self.workers.append(Worker(Ledger(self.stores[-1], of)))
+            self.stores.append(connect(worker_settings))
+            self.workers.append(Worker(Ledger(self.stores[-1], worker_settings)))
 
     # What happens in the world.
 
@@ -107,7 +107,7 @@ class Model(RuleBasedStateMachine):
     def store_falls_back(self, scripts: int) -> None:
         """To what it held before that many scripts."""
         if self.snapshots:
-            self.raw.eval(GIVE_BACK, 0, f"{OF.base}*", *self.snapshots[-min(scripts, len(self.snapshots))])
+            self.raw.eval(RESTORE_KEYS, 0, f"{OF.base}*", *self.snapshots[-min(scripts, len(self.snapshots))])
 
     @rule()
     def store_is_emptied(self) -> None:
@@ -174,7 +174,7 @@ class Model(RuleBasedStateMachine):
         if not worker.held:
             self._cut(worker, [3, 3, 3])
         if worker.held:
-            self.snapshots = [*self.snapshots[1 - SNAPSHOTS :], list(self.raw.eval(TAKE, 0, f"{OF.base}*"))]
+            self.snapshots = [*self.snapshots[1 - SNAPSHOTS :], list(self.raw.eval(DUMP_KEYS, 0, f"{OF.base}*"))]
             self.run(self._count_one(worker, *worker.held.pop(0), then))
 
     async def _count_one(

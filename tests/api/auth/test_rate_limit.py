@@ -33,8 +33,8 @@ async def shared(redis_url: str) -> AsyncIterator[Client]:
     await client.close()
 
 
-async def take(of: RateLimit, times: int, caller: str = "one") -> list[Allowance]:
-    return [await of.take(caller) for _ in range(times)]
+async def take(limit: RateLimit, times: int, caller: str = "one") -> list[Allowance]:
+    return [await limit.take(caller) for _ in range(times)]
 
 
 async def test_a_bucket_empties_and_fills_again(clock: Clock) -> None:

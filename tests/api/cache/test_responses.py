@@ -14,7 +14,7 @@ PATHS = (
     "/oxauth/restv1/internal/stat?month=202611",
     "/api/v2/stats/daily?from=20261101&to=20261130",
 )
-FAST = PATHS[0]
+PATH = PATHS[0]
 
 
 @pytest.fixture(autouse=True)
@@ -44,26 +44,26 @@ async def test_an_answer_computed_anew_has_its_tag_unless_it_changed(
     serve: Serve, redis_url: str, ledger: LedgerWriter, clock: Clock
 ) -> None:
     api = await serve(redis_url=redis_url, janssen_cache_ttl_s=10)
-    etag = (await api.get(FAST)).headers["ETag"]
+    etag = (await api.get(PATH)).headers["ETag"]
     clock.now += 20
-    same = await api.get(FAST, headers={"If-None-Match": etag})
+    same = await api.get(PATH, headers={"If-None-Match": etag})
     assert (same.status, same.headers["Age"]) == (304, "0")
     ledger.few_users("2026-11", [99])
     clock.now += 20
-    changed = await api.get(FAST, headers={"If-None-Match": etag})
+    changed = await api.get(PATH, headers={"If-None-Match": etag})
     assert changed.status == 200
     assert changed.headers["ETag"] != etag
 
 
-async def test_processes_tag_alike(serve: Serve, redis_url: str) -> None:
-    tags = {(await (await serve(redis_url=redis_url)).get(FAST)).headers["ETag"] for _ in range(2)}
+async def test_processes_return_equal_tags(serve: Serve, redis_url: str) -> None:
+    tags = {(await (await serve(redis_url=redis_url)).get(PATH)).headers["ETag"] for _ in range(2)}
     assert len(tags) == 1
 
 
 async def test_a_form_is_always_answered(serve: Serve, redis_url: str) -> None:
     """304 is for GET and HEAD (RFC 9110 §13.1.2)."""
     api = await serve(redis_url=redis_url)
-    path, _, form = FAST.partition("?")
+    path, _, form = PATH.partition("?")
     assert (await api.post(path, form)).status == 200
 
 
@@ -78,7 +78,7 @@ async def test_a_refusal_has_no_tag(serve: Serve, redis_url: str) -> None:
     ("headers", "found", "why"),
     [
         (['"a1"'], True, "the tag"),
-        (['W/"a1"'], True, "a weak one, as proxies make them that compress"),
+        (['W/"a1"'], True, "a weak one, as a compressing proxy makes it"),
         (['"b", "a1"'], True, "among others"),
         (['"b,c","a1" '], True, "beside one with a comma"),
         (['"b"', '"a1"'], True, "in a second header"),

@@ -64,7 +64,7 @@ async def test_bad_questions(serve: Serve, redis_url: str, query: str, why: str)
     assert "`month`" in answer.json["error_description"]
 
 
-async def test_metrics_text_is_that_of_the_document(serve: Serve, redis_url: str) -> None:
+async def test_metrics_text_is_as_documented(serve: Serve, redis_url: str) -> None:
     answer = await (await serve(redis_url=redis_url)).get(f"{STAT}?month=202611&format=openmetrics")
     assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
     assert 'monthly_active_users{month="202611",} 2.0\n' in answer.text
@@ -109,7 +109,7 @@ async def test_the_source_shape_refuses_a_second_call_in_the_interval(
     serve: Serve, redis_url: str, clock: Clock
 ) -> None:
     api = await serve(redis_url=redis_url, gluu_shape="source", gluu_interval_s=60)
-    assert (await api.get(f"{STAT}?month=")).status == 400, "a bad month does not take the interval"
+    assert (await api.get(f"{STAT}?month=")).status == 400, "a bad month does not start the interval"
     assert (await api.get(f"{STAT}?month=202611")).status == 200
     refused = await api.get(f"{STAT}?month=202610")
     assert (refused.status, refused.json) == (403, {"error": "access_denied", "error_description": "access_denied"})
@@ -117,7 +117,7 @@ async def test_the_source_shape_refuses_a_second_call_in_the_interval(
     assert (await api.get(f"{STAT}?month=202611")).status == 200
 
 
-async def test_an_old_answer_of_the_source_shape_says_so_too(serve: Serve, clock: Clock) -> None:
+async def test_a_stale_answer_of_the_source_shape_is_marked(serve: Serve, clock: Clock) -> None:
     with Valkey() as store:
         open_ledger(store.url).few_users("2026-11", range(2))
         api = await serve(redis_url=store.url, gluu_shape="source", gluu_interval_s=60)

@@ -32,8 +32,8 @@ class Tokens:
         self.events: list[Event] = []
 
     def change(self, serial: str, event: str, *realms: str, user: str | None = None, **rest: Any) -> None:
-        of = {} if user is None else {"user_id": user}
-        self.events.append(state(self.at.isoformat(), serial, event, *realms, **of, **rest))
+        holder = {} if user is None else {"user_id": user}
+        self.events.append(state(self.at.isoformat(), serial, event, *realms, **holder, **rest))
         self.at += timedelta(seconds=1)
 
     def init(self, *realms: str, user: str | None = None, active: bool = True) -> str:

@@ -69,9 +69,9 @@ def inventory_of(client: Client, redis_url: str) -> Inventory:
 async def page(
     inventory: Inventory, recorded: RecordingHistory, first: int, size: int, *, descending: bool
 ) -> list[TableLine]:
-    of = await table(inventory, await inventory.streams(), recorded, ALL)
+    stream_table = await table(inventory, await inventory.streams(), recorded, ALL)
     found: list[TableLine] = []
-    async for line in lines(inventory, of, first, descending=descending):
+    async for line in lines(inventory, stream_table, first, descending=descending):
         if len(found) == size:
             break
         found.append(line)
@@ -143,8 +143,8 @@ async def compare_maxima(
     inventory: Inventory, recorded: RecordingHistory, rows: Sequence[Plain], days: DayRange
 ) -> None:
     low, high = (datetime.combine(day, time(), BERLIN) for day in days)
-    of = await table(inventory, await inventory.streams(), recorded, ALL)
-    found = await maxima(inventory, of, days, BERLIN)
+    stream_table = await table(inventory, await inventory.streams(), recorded, ALL)
+    found = await maxima(inventory, stream_table, days, BERLIN)
     for realm, status in product(("a", "b", "ü c"), ALL):
         mine = [row for row in rows if (row.realm, row.status) == (realm, status)]
         inside = max((row.tokens for row in mine if low <= row.at < high), default=None)

@@ -48,7 +48,7 @@ def site(users: int, first: date, last: date, seed: int) -> Site:
         login(f"{day_of}{NOON}", user, realm=f"realm-{len(user) % 2}", client_id="web")
         for _, day_of, user in sorted(log)
     ]
-    return Site(events, {day_of: frozenset(of) for day_of, of in days.items()})
+    return Site(events, {day_of: frozenset(active) for day_of, active in days.items()})
 
 
 def expected_rows(users: Mapping[str, Users], names: Sequence[str]) -> dict[str, dict[str, int]]:
@@ -56,7 +56,7 @@ def expected_rows(users: Mapping[str, Users], names: Sequence[str]) -> dict[str,
     rows = {}
     for number, name in enumerate(names):
         current = users.get(name, frozenset())
-        before = frozenset[str]().union(*(of for other, of in users.items() if other < name))
+        before = frozenset[str]().union(*(active for other, active in users.items() if other < name))
         previous = users.get(names[number - 1], frozenset()) if number else frozenset()
         rows[name] = {
             "active": len(current),

@@ -38,7 +38,7 @@ from schemas.settings import read
 from schemas.time.clock import SYSTEM
 from tests.aggregator.counting import Counting
 from tests.aggregator.logs import LogRecord, record
-from tests.integration.sites import GIVE_BACK, TAKE
+from tests.integration.sites import DUMP_KEYS, RESTORE_KEYS
 
 PREFIX: Final = "authtally:"
 SHARDS: Final = [Shard("auth.logins", number) for number in range(3)]
@@ -97,7 +97,7 @@ class World:
 
     async def act(self, what: Act) -> None:
         if what.name not in ("fall_back", "save"):
-            self._snapshots = [*self._snapshots[1 - SNAPSHOTS :], list(self.raw.eval(TAKE, 0, "*"))]
+            self._snapshots = [*self._snapshots[1 - SNAPSHOTS :], list(self.raw.eval(DUMP_KEYS, 0, "*"))]
         await getattr(self, what.name)(*what.arguments)
 
     def _counter(self, number: int, months: Any = KEPT) -> Counting:
@@ -136,7 +136,7 @@ class World:
         """A failover loses the last writes; a restore loses its connection."""
         self._restoring.clear()
         if self._snapshots:
-            self.raw.eval(GIVE_BACK, 0, "*", *self._snapshots[-min(scripts, len(self._snapshots))])
+            self.raw.eval(RESTORE_KEYS, 0, "*", *self._snapshots[-min(scripts, len(self._snapshots))])
 
     async def flush(self) -> None:
         self._restoring.clear()

@@ -28,7 +28,7 @@ from tests.api.ledger_writer import PREFIX
 from tests.api.own_sample import NOON
 from tests.api.sources import by_file, listed
 from tests.api.worker import count, login
-from tests.integration.sites import GIVE_BACK, TAKE
+from tests.integration.sites import DUMP_KEYS, RESTORE_KEYS
 
 FIRST, LAST = date(2026, 5, 1), date(2026, 11, 20)
 MONTHS = [f"2026-{month:02}" for month in range(5, 12)]
@@ -54,10 +54,10 @@ async def ask(api: Api, path: str, token: str | None = None) -> Any:
     return answer.json
 
 
-async def compare(api: Api, of: Site, *, exact: bool | None = None, query: str = "") -> None:
+async def compare(api: Api, oracle: Site, *, exact: bool | None = None, query: str = "") -> None:
     """All figures of months and weeks against the oracle."""
     for granularity, names in (("month", MONTHS), ("week", WEEKS)):
-        users = of.users(granularity)
+        users = oracle.users(granularity)
         start = "2026-05-01" if granularity == "month" else Week.of(FIRST + timedelta(days=28)).span.first
         path = f"granularity={granularity}&from={start}{query}"
         lifecycle = await ask(api, f"/v1/lifecycle?{path}")
@@ -81,7 +81,7 @@ def check_cohorts(items: list[dict[str, Any]], users: Mapping[str, frozenset[str
             continue
         members = users.get(item["period"], frozenset())
         if cohort == "new":
-            members -= frozenset[str]().union(*(of for name, of in users.items() if name < item["period"]))
+            members -= frozenset[str]().union(*(active for name, active in users.items() if name < item["period"]))
         assert deviation(item["users"], len(members)) < FAR, item["period"]
         for cell in item["ages"]:
             stayed = len(members & users.get(cell["period"], frozenset()))
@@ -111,19 +111,19 @@ async def test_figures_are_those_of_sets(
     exact: Any,
     why: str,
 ) -> None:
-    of = site(users, FIRST, LAST, seed=users)
-    await count(redis_url, of.events, partitions=partitions, exact_up_to=counted)
-    await compare(await serve(redis_url=redis_url, exact_up_to=read), of, exact=exact)
+    oracle = site(users, FIRST, LAST, seed=users)
+    await count(redis_url, oracle.events, partitions=partitions, exact_up_to=counted)
+    await compare(await serve(redis_url=redis_url, exact_up_to=read), oracle, exact=exact)
 
 
 @pytest.mark.parametrize("few", [4, 4096])
 async def test_a_cluster_answers_the_same(serve: Serve, redis_url: str, cluster: str, clock: Clock, few: int) -> None:
-    of = site(300, FIRST, LAST, seed=5)
+    oracle = site(300, FIRST, LAST, seed=5)
     with redis.RedisCluster.from_url(cluster) as server:
         server.flushall()
     found = []
     for url, clustered in ((redis_url, False), (cluster, True)):
-        await count(url, of.events, redis_cluster=clustered, exact_up_to=few)
+        await count(url, oracle.events, redis_cluster=clustered, exact_up_to=few)
         api = await serve(redis_url=url, redis_cluster=clustered, exact_up_to=few)
         paths = ("/v1/lifecycle", "/v1/lifecycle?granularity=week", "/v1/retention", "/v1/retention?cohort=new")
         answers = [await ask(api, path) for path in paths]
@@ -133,10 +133,10 @@ async def test_a_cluster_answers_the_same(serve: Serve, redis_url: str, cluster:
 
 async def test_late_events_and_rollbacks_change_closed_periods(serve: Serve, redis_url: str, clock: Clock) -> None:
     """Closed periods are merged once; a rollback takes back what was merged."""
-    of = site(500, FIRST, LAST, seed=9)
-    half = len(of.events) // 2
-    early = _without(of, half)
-    await count(redis_url, of.events[:half], exact_up_to=50)
+    oracle = site(500, FIRST, LAST, seed=9)
+    half = len(oracle.events) // 2
+    early = _without(oracle, half)
+    await count(redis_url, oracle.events[:half], exact_up_to=50)
     api = await serve(redis_url=redis_url, exact_up_to=50)
     with redis.Redis.from_url(redis_url) as server:
         server.set(keys.ledger_id(PREFIX), "id")
@@ -145,20 +145,20 @@ async def test_late_events_and_rollbacks_change_closed_periods(serve: Serve, red
         for _ in range(2):
             await compare(api, early)
             clock.now += 60
-            taken: Any = server.eval(TAKE, 0, "*")
-            await count(redis_url, of.events[half:], exact_up_to=50)
+            taken: Any = server.eval(DUMP_KEYS, 0, "*")
+            await count(redis_url, oracle.events[half:], exact_up_to=50)
             clock.now += 60
-            await compare(api, of)
-            server.eval(GIVE_BACK, 0, "*", *taken)
+            await compare(api, oracle)
+            server.eval(RESTORE_KEYS, 0, "*", *taken)
             clock.now += 60
         assert merged._value.get() > used
 
 
-def _without(of: Site, kept: int) -> Site:
+def _without(oracle: Site, kept: int) -> Site:
     days: dict[date, set[str]] = {}
-    for event in of.events[:kept]:
+    for event in oracle.events[:kept]:
         days.setdefault(date.fromisoformat(event["time"][:10]), set()).add(event["user_id"])
-    return Site(of.events[:kept], {day: frozenset(users) for day, users in days.items()})
+    return Site(oracle.events[:kept], {day: frozenset(users) for day, users in days.items()})
 
 
 async def test_months_are_compared_with_all_months_before(serve: Serve, redis_url: str, clock: Clock) -> None:
@@ -294,9 +294,11 @@ async def test_no_user_is_new_before_users_are_known(
     months = ("06-10", "07-01", "08-01", "09-01", "10-01", "11-01")
     await count(redis_url, [login(f"2026-{day}{NOON}", "ada", realm="a") for day in months], partitions=1)
     with redis.Redis.from_url(redis_url) as server:
-        of = ShardKeys(PREFIX, Shard("auth.logins", 0))
+        shard_keys = ShardKeys(PREFIX, Shard("auth.logins", 0))
         for name, text in meta.items():
-            server.hset(of.meta, name, text.replace("{2026-09-07}", _ms("2026-09-07")).replace("{2026-01-07}", "1"))
+            server.hset(
+                shard_keys.meta, name, text.replace("{2026-09-07}", _ms("2026-09-07")).replace("{2026-01-07}", "1")
+            )
     answer = await ask(await serve(redis_url=redis_url), f"/v1/lifecycle?from=2026-08-01{filtered}")
     assert (answer["history"]["since"], answer["history"]["reason"]) == (since, reason)
     for item in answer["items"]:
@@ -335,8 +337,8 @@ async def test_an_imported_month_takes_no_part(serve: Serve, redis_url: str, clo
 
 
 async def test_nothing_is_left_behind(serve: Serve, redis_url: str, clock: Clock) -> None:
-    of = site(300, FIRST, LAST, seed=1)
-    await count(redis_url, of.events, exact_up_to=4)
+    oracle = site(300, FIRST, LAST, seed=1)
+    await count(redis_url, oracle.events, exact_up_to=4)
     api = await serve(redis_url=redis_url, exact_up_to=4)
     with redis.Redis.from_url(redis_url) as server:
         before = set(server.scan_iter())

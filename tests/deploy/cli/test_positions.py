@@ -72,9 +72,9 @@ def test_show_prints_position_lag_and_topic(deployment: Deployment) -> None:
 def test_more_unexpected_records_are_allowed_by_command(deployment: Deployment) -> None:
     deployment.produce(login("ada"))
     deployment.count_up_to(1)
-    of = deployment.keys(0)
-    deployment.redis.sadd(of.unexpected, *range(100))
-    deployment.redis.hset(of.progress, fields.UNTIMED, 7)
+    shard_keys = deployment.keys(0)
+    deployment.redis.sadd(shard_keys.unexpected, *range(100))
+    deployment.redis.hset(shard_keys.progress, fields.UNTIMED, 7)
     allow = ("positions", "allow-unexpected", deployment.topic, "0")
     (row, _) = json.loads(deployment.run("positions", "show", "--json").stdout)["shards"]
     assert (row["untimed"], row["unexpected"], row["unexpected_allowed"]) == (7, 100, 100)
@@ -86,7 +86,7 @@ def test_more_unexpected_records_are_allowed_by_command(deployment: Deployment) 
     done = deployment.run(*allow, "101")
     assert f"{deployment.topic}-0 has 100 unexpected records; allowed: 101 (before: 100)." in done.output
     assert "continues within seconds" in done.output
-    assert deployment.redis.hget(of.meta, fields.UNEXPECTED_ALLOWED) == "101"
+    assert deployment.redis.hget(shard_keys.meta, fields.UNEXPECTED_ALLOWED) == "101"
     assert deployment.position() == 1
     assert "stops at the next unexpected record" not in deployment.run("positions", "show").output
 
@@ -101,15 +101,15 @@ def test_unexpected_records_are_allowed_of_shards_that_the_ledger_has(deployment
 def test_offsets_of_a_topic_that_is_gone_are_not_passed_over_in_the_one_made_anew(deployment: Deployment) -> None:
     deployment.produce(login("ada"))
     deployment.count_up_to(1)
-    of = deployment.keys(0)
-    deployment.redis.sadd(of.unexpected, 0)
+    shard_keys = deployment.keys(0)
+    deployment.redis.sadd(shard_keys.unexpected, 0)
     reset = ("positions", "reset", deployment.topic, "0", "--to", "earliest", "--yes")
     assert deployment.run(*reset).exit_code == 0
-    assert deployment.redis.smembers(of.unexpected) == {"0"}
-    deployment.redis.hset(of.meta, "topic_id", "another")
+    assert deployment.redis.smembers(shard_keys.unexpected) == {"0"}
+    deployment.redis.hset(shard_keys.meta, "topic_id", "another")
     done = deployment.run(*reset)
     assert "The topic was deleted and created again" in done.output
-    assert not deployment.redis.exists(of.unexpected)
+    assert not deployment.redis.exists(shard_keys.unexpected)
 
 
 def test_reset_is_a_dry_run_and_then_moves(deployment: Deployment) -> None:

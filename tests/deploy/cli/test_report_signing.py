@@ -36,15 +36,17 @@ def store() -> Iterator[str]:
         ledger.few_users(MONTH, range(7))
         ledger.few_users(MONTH, range(4), scope=ACME)
         ledger.tokens(MONTH, {"password": {"access_token": 1500}, "client_credentials": {"access_token": 40}})
-        of = ShardKeys(PREFIX, SHARD)
+        shard_keys = ShardKeys(PREFIX, SHARD)
         with redis.Redis.from_url(server.url) as client:
-            client.sadd(of.labels, fields.label("realm", *ACME.names))
+            client.sadd(shard_keys.labels, fields.label("realm", *ACME.names))
             for field, count in ((fields.LOGIN, 12), (fields.failed("locked"), 3), (fields.account("signup"), 2)):
-                client.hset(of.counts(MONTH, EVERYTHING), field, count)
-            client.hset(of.counts(MONTH, ACME), fields.LOGIN, 5)
-            client.hset(of.meta, mapping={"topic_id": "id-1", "timezone": "UTC", "user_hash_key": "0011223344556677"})
-            client.set(of.position, 4711)
-            client.hset(of.progress, fields.LOST, 2)
+                client.hset(shard_keys.counts(MONTH, EVERYTHING), field, count)
+            client.hset(shard_keys.counts(MONTH, ACME), fields.LOGIN, 5)
+            client.hset(
+                shard_keys.meta, mapping={"topic_id": "id-1", "timezone": "UTC", "user_hash_key": "0011223344556677"}
+            )
+            client.set(shard_keys.position, 4711)
+            client.hset(shard_keys.progress, fields.LOST, 2)
             client.hset(keys.imported(PREFIX), mapping={"2024-04/active": 99, "2024-04/source": "the old system"})
         yield server.url
 

@@ -75,12 +75,12 @@ def test_a_worker_leaves_a_shard_alone_until_it_is_restored(
     printed(run(site, "snapshot", "save", file, "--json"))
 
     # What a restore leaves that was killed on its way.
-    of = ShardKeys(PREFIX, site.shards[0])
-    site.client.set(of.position, fields.RESTORING)
-    site.client.delete(of.progress, of.labels)
+    shard_keys = ShardKeys(PREFIX, site.shards[0])
+    site.client.set(shard_keys.position, fields.RESTORING)
+    site.client.delete(shard_keys.progress, shard_keys.labels)
     site.publisher.publish(EVENTS)
     worker.wait_until_troubled("is being restored", "authtally snapshot restore")
-    assert site.client.get(of.position) == str(fields.RESTORING)
+    assert site.client.get(shard_keys.position) == str(fields.RESTORING)
 
     assert printed(run(site, "snapshot", "restore", "--yes", file, "--replace", "--json"))["restored"]
     site.publisher.publish(EVENTS)
@@ -108,19 +108,19 @@ def test_verify_and_recount_agree_and_name_what_was_tampered_with(
             assert found["agree"]
             assert sum(each["keys"] for each in found["shards"]) > 500
     site.wait_until_counted()
-    of = ShardKeys(PREFIX, site.shards[0])
-    month = min(period for period in site.client.zrange(of.index, 0, -1) if len(period) == 7)
+    shard_keys = ShardKeys(PREFIX, site.shards[0])
+    month = min(period for period in site.client.zrange(shard_keys.index, 0, -1) if len(period) == 7)
     figures = {each["name"]: each for each in printed(run(site, "recount", month, "--json"))["figures"]}
     assert figures["logins"]["bound"] == 0
     assert min(figures[name]["recount"] for name in ("active users", "logins", "failed logins", "tokens")) > 0
 
-    (counts,) = site.client.keys(f"{of.base}counts:{month}:all")
+    (counts,) = site.client.keys(f"{shard_keys.base}counts:{month}:all")
     site.client.hincrby(counts, fields.LOGIN, 1)
-    site.client.srem(of.labels, site.client.srandmember(of.labels))
-    site.client.set(of.clients("1999-01"), "x")
+    site.client.srem(shard_keys.labels, site.client.srandmember(shard_keys.labels))
+    site.client.set(shard_keys.clients("1999-01"), "x")
     # Random tokens do not follow from the log.
-    assert {month, changes.EPOCH} <= set(site.client.hkeys(of.changes))
-    site.client.hset(of.changes, month, changes.new_token())
+    assert {month, changes.EPOCH} <= set(site.client.hkeys(shard_keys.changes))
+    site.client.hset(shard_keys.changes, month, changes.new_token())
     # In another database of the same server, of which nothing is left behind.
     differs = run(site, "snapshot", "verify", file, "--scratch-url", re.sub("/0$", "/1", site.store.url))
     assert differs.exit_code == 1

@@ -247,14 +247,14 @@ def test_a_shard_that_is_counted_already_gives_way_only_to_replace(origin: tuple
 
 
 async def test_replace_closes_a_shard_that_a_worker_moved_since_the_plan(redis_url: str) -> None:
-    of = ShardKeys(PREFIX, LOGINS)
+    shard_keys = ShardKeys(PREFIX, LOGINS)
     async with redis.asyncio.Redis.from_url(redis_url) as client:
-        await client.set(of.position, 3_001)
+        await client.set(shard_keys.position, 3_001)
         with pytest.raises(InTheWayError, match="moved meanwhile"):
-            await begin(client, of, 3_000)
-        assert await client.get(of.position) == b"3001"
-        await begin(client, of, 3_000, replace=True)
-        assert await client.get(of.position) == str(fields.RESTORING).encode()
+            await begin(client, shard_keys, 3_000)
+        assert await client.get(shard_keys.position) == b"3001"
+        await begin(client, shard_keys, 3_000, replace=True)
+        assert await client.get(shard_keys.position) == str(fields.RESTORING).encode()
 
 
 @pytest.mark.parametrize(
@@ -274,19 +274,19 @@ def test_other_settings_are_refused_by_name(file: Path, redis_url: str, settings
 
 def test_a_restored_shard_is_passed_by_when_the_command_is_repeated(file: Path, redis_url: str) -> None:
     assert restore(redis_url, file).exit_code == 0
-    of = ShardKeys(PREFIX, LOGINS)
+    shard_keys = ShardKeys(PREFIX, LOGINS)
     with redis.Redis.from_url(redis_url) as client:
-        client.set(of.position, 3001)
+        client.set(shard_keys.position, 3001)
         again = restore(redis_url, file, "--json")
         assert again.exit_code == 0, again.output
         assert json.loads(again.stdout)["already_restored"] == ["auth.logins-3", "auth.otp-tokens-0"]
-        assert client.get(of.position) == b"3001"
+        assert client.get(shard_keys.position) == b"3001"
 
 
 def test_a_restore_that_is_killed_is_finished_by_the_same_command(origin: tuple[str, Path], redis_url: str) -> None:
     """Killed at its first, tenth, … write: whatever is there then, workers are kept out of it."""
     url, file = origin
-    of = ShardKeys(PREFIX, LOGINS)
+    shard_keys = ShardKeys(PREFIX, LOGINS)
     with redis.Redis.from_url(redis_url, decode_responses=True) as client:
         for writes in (1, 10, 100, 400):
             client.flushall()
@@ -294,7 +294,7 @@ def test_a_restore_that_is_killed_is_finished_by_the_same_command(origin: tuple[
             wait_until(lambda: client.dbsize() >= writes or process.poll() is not None, 30)  # noqa: B023
             process.send_signal(signal.SIGKILL)
             process.wait()
-            position = client.get(of.position)
+            position = client.get(shard_keys.position)
             assert position in (None, "3000", str(fields.RESTORING))
             if position == str(fields.RESTORING):
                 assert not client.sismember(keys.shards(PREFIX), LOGINS.tag)
@@ -381,26 +381,26 @@ def test_a_shard_that_is_half_restored_is_not_saved(redis_url: str, tmp_path: Pa
 @pytest.mark.parametrize("large", [False, True])
 def test_a_shard_is_copied_as_of_one_position_while_ranges_pour_in(redis_url: str, tmp_path: Path, large: bool) -> None:
     """Counters say how many events a copy holds; all of it must be of the position that it says."""
-    of = ShardKeys(PREFIX, LOGINS)
+    shard_keys = ShardKeys(PREFIX, LOGINS)
     writer = subprocess.Popen((sys.executable, "-m", "tests.deploy.load", redis_url, str(int(large))))
     try:
         with redis.Redis.from_url(redis_url, decode_responses=True) as client:
-            wait_until(lambda: int(client.get(of.position) or 0) > 200, 30)
+            wait_until(lambda: int(client.get(shard_keys.position) or 0) > 200, 30)
             for number in range(5):
-                before = int(client.get(of.position))
+                before = int(client.get(shard_keys.position))
                 path = tmp_path / f"{number}.snapshot"
                 assert run(redis_url, "save", path).exit_code == 0
                 with Valkey() as other:
                     assert restore(other.url, path, dedupe_max_ids="10000000").exit_code == 0
                     with redis.Redis.from_url(other.url, decode_responses=True) as copy:
-                        position = int(copy.get(of.position))
+                        position = int(copy.get(shard_keys.position))
                         assert position >= before
-                        assert copy.hget(of.progress, fields.CONSUMED) == str(position)
+                        assert copy.hget(shard_keys.progress, fields.CONSUMED) == str(position)
                         for day in range(1, 29):
-                            counts = copy.hgetall(of.counts(f"2026-11-{day:02}", EVERYTHING))
+                            counts = copy.hgetall(shard_keys.counts(f"2026-11-{day:02}", EVERYTHING))
                             assert int(counts[fields.LOGIN]) == len(range(day - 1, position, 28))
                         if large:
-                            assert copy.strlen(of.ids_of(500_000)) == 8 * position
+                            assert copy.strlen(shard_keys.ids_of(500_000)) == 8 * position
     finally:
         writer.kill()
         writer.wait()

@@ -195,11 +195,11 @@ def test_a_wrong_answer_is_noticed() -> None:
     month = expected.months[0]
     families = ("access_token", "id_token", "refresh_token", "uma_token")
     right = {
-        of: (
-            expected.active(of),
-            {grant: dict.fromkeys(families, 0) | tokens for grant, tokens in expected.grants(of).items()},
+        month: (
+            expected.active(month),
+            {grant: dict.fromkeys(families, 0) | tokens for grant, tokens in expected.grants(month).items()},
         )
-        for of in expected.months
+        for month in expected.months
     }
     assert list(_against(right, expected)) == []
     users, grants = right[month]
@@ -208,7 +208,7 @@ def test_a_wrong_answer_is_noticed() -> None:
     ]
     off = {**grants, "password": {**grants["password"], "access_token": 0}}
     assert len(list(_against({**right, month: (users, off)}, expected))) == 1
-    assert len(list(_against({of: right[of] for of in expected.months[1:]}, expected))) == 1
+    assert len(list(_against({month: right[month] for month in expected.months[1:]}, expected))) == 1
 
 
 def test_metrics_text_is_read_back() -> None:

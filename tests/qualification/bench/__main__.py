@@ -184,15 +184,15 @@ def _popular(quick: bool, console: Console, _: Path) -> Found:
         (
             row["name"],
             which,
-            ", ".join(f"{number} × {status}" for status, number in sorted(of["statuses"].items())),
-            f"{of['api_ms']:.0f}",
-            f"{of['store_ms']:.0f}",
-            f"{of['sent'] / 1e6:.2f}",
+            ", ".join(f"{number} × {status}" for status, number in sorted(round_["statuses"].items())),
+            f"{round_['api_ms']:.0f}",
+            f"{round_['store_ms']:.0f}",
+            f"{round_['sent'] / 1e6:.2f}",
             f"{row['callback_ms']:.0f}",
             f"{row['peak_bytes'] / 2**20:.0f}",
         )
         for row in found["rows"]
-        for which, of in zip(("first", "second"), row["rounds"], strict=True)
+        for which, round_ in zip(("first", "second"), row["rounds"], strict=True)
     ]
     columns = (
         "questions",

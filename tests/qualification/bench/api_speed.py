@@ -326,14 +326,22 @@ async def _commands(url: str) -> tuple[float, list[int]]:
     periods = [month.key for month in MONTHS]
     k = accuracy.sketches(periods[0], EVERYTHING)
     sketches = {
-        period: [[of.users(period, EVERYTHING, part) for of in held] for part in range(k)] for period in periods
+        period: [[shard_keys.users(period, EVERYTHING, part) for shard_keys in held] for part in range(k)]
+        for period in periods
     }
     commands: list[tuple[str, ...]] = [("SMEMBERS", keys.shards(PREFIX))]
-    commands += [("ZMSCORE", of.index, *periods) for of in held]
-    commands += [("HGETALL", of.counts(period, EVERYTHING)) for period in periods for of in held]
+    commands += [("ZMSCORE", shard_keys.index, *periods) for shard_keys in held]
+    commands += [("HGETALL", shard_keys.counts(period, EVERYTHING)) for period in periods for shard_keys in held]
     for period in periods:
         commands += [
-            ("SUNION", *(of.small_set(period, EVERYTHING, p) for of in held for p in range(part, SMALL_PARTS, k)))
+            (
+                "SUNION",
+                *(
+                    shard_keys.small_set(period, EVERYTHING, p)
+                    for shard_keys in held
+                    for p in range(part, SMALL_PARTS, k)
+                ),
+            )
             for part in range(k)
         ]
     commands += [("EXISTS", *(name for part in sketches[period] for name in part)) for period in periods]

@@ -1,4 +1,4 @@
-"""The measured arms: each reads the whole prefilled sample once, in a process of its own."""
+"""The compared programs, called arms: each reads the whole prefilled sample once, in a process of its own."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Stack:
 
 @dataclass(frozen=True)
 class Work:
-    """What an arm leaves of the month of the whole deployment, for comparing it with another's."""
+    """The figures that an arm has written for the month of the whole deployment, to compare them with another arm's."""
 
     counts: dict[str, int]
     users: float
@@ -89,7 +89,7 @@ class Work:
 
 
 Run = tuple[Speed, Work | None]
-"""How fast, and what it left; None for an arm that leaves nothing."""
+"""The speed, and the figures; None for an arm that writes none."""
 WORKER: Final = (sys.executable, "-m", "aggregator")
 
 
@@ -162,17 +162,21 @@ def left(client: Any, shards: Sequence[Shard]) -> Work:
     """What the ledger holds of the month."""
     held = [ShardKeys(PREFIX, shard) for shard in shards]
     counts: Counter[str] = Counter()
-    for of in held:
-        for field, number in client.hgetall(of.counts(MONTH, EVERYTHING)).items():
+    for shard_keys in held:
+        for field, number in client.hgetall(shard_keys.counts(MONTH, EVERYTHING)).items():
             counts[field] += int(number)
     nonce, users = "bench-union", 0
     k = accuracy.sketches(MONTH, EVERYTHING)
     for part in range(k):
         members = client.sunion(
-            [of.small_set(MONTH, EVERYTHING, p) for of in held for p in range(part, keys.SMALL_PARTS, k)]
+            [
+                shard_keys.small_set(MONTH, EVERYTHING, p)
+                for shard_keys in held
+                for p in range(part, keys.SMALL_PARTS, k)
+            ]
         )
         client.delete(nonce)
-        client.pfmerge(nonce, *(of.users(MONTH, EVERYTHING, part) for of in held))
+        client.pfmerge(nonce, *(shard_keys.users(MONTH, EVERYTHING, part) for shard_keys in held))
         if members:
             client.pfadd(nonce, *members)
         users += client.pfcount(nonce)

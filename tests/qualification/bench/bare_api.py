@@ -26,5 +26,5 @@ async def serve(port: int, path: str, body: bytes, headers: CIMultiDict[str]) ->
 
 if __name__ == "__main__":
     # What to answer, as a JSON file of path, body and headers.
-    printed = json.loads(Path(sys.argv[2]).read_text())
-    uvloop.run(serve(int(sys.argv[1]), printed["path"], printed["body"].encode(), CIMultiDict(printed["headers"])))
+    config = json.loads(Path(sys.argv[2]).read_text())
+    uvloop.run(serve(int(sys.argv[1]), config["path"], config["body"].encode(), CIMultiDict(config["headers"])))

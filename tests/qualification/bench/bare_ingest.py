@@ -58,5 +58,5 @@ async def serve(port: int, path: str, properties: dict[str, Any], topic: str) ->
 
 if __name__ == "__main__":
     # A JSON file of path, the producer's properties and the topic.
-    printed = json.loads(Path(sys.argv[2]).read_text())
-    uvloop.run(serve(int(sys.argv[1]), printed["path"], printed["properties"], printed["topic"]))
+    config = json.loads(Path(sys.argv[2]).read_text())
+    uvloop.run(serve(int(sys.argv[1]), config["path"], config["properties"], config["topic"]))

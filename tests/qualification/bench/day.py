@@ -112,12 +112,12 @@ def opened(primaries: int) -> Iterator[Ledger]:
         yield Ledger(servers[0], nodes, client)
 
 
-def publish(bootstrap: str, of: Sample, length: Length, published: Any) -> None:
+def publish(bootstrap: str, shape: Sample, length: Length, published: Any) -> None:
     """Publish the day's events at an even pace; `published` is a shared number of them."""
 
     def paced() -> Iterator[sample.Produced]:
         began = time.monotonic()
-        for number, record in enumerate(records(of, length.events)):
+        for number, record in enumerate(records(shape, length.events)):
             if not number % 1_000:
                 published.value = number
                 time.sleep(max(0.0, began + number * length.seconds / length.events - time.monotonic()))
@@ -145,9 +145,9 @@ async def _ask(url: str, paths: Sequence[str], is_over: Callable[[], bool], behi
 class Day:
     """A running day."""
 
-    def __init__(self, kafka: ApacheKafka, ledger: Ledger, of: Sample, length: Length, published: Any) -> None:
-        self.ledger, self.of, self.length, self.published = ledger, of, length, published
-        self._environment = of.environment(
+    def __init__(self, kafka: ApacheKafka, ledger: Ledger, shape: Sample, length: Length, published: Any) -> None:
+        self.ledger, self.shape, self.length, self.published = ledger, shape, length, published
+        self._environment = shape.environment(
             Stack(kafka, ledger.server, length.events), AUTHTALLY_REDIS_CLUSTER=ledger.is_cluster
         )
         self.processes: list[subprocess.Popen[bytes]] = []
@@ -173,7 +173,7 @@ class Day:
         if any(process.poll() is not None for process in self.processes):
             raise RuntimeError("a worker died")
         held = sum(rss(process.pid) for process in self.processes)
-        counted = consumed(self.ledger.client, self.of.shards)
+        counted = consumed(self.ledger.client, self.shape.shards)
         now, published = time.monotonic() - self.began, self.published.value
         self.seconds.append(Second(now, published, counted, held, self.ledger.bytes()))
         return self.seconds[-1]
@@ -217,20 +217,20 @@ def measure(quick: bool, say: Callable[[str], object]) -> dict[str, Any]:
 def follow(length: Length, primaries: int, say: Callable[[str], object]) -> dict[str, Any]:
     today = datetime.now(UTC).date()
     start = datetime(today.year, today.month, today.day, tzinfo=UTC) - timedelta(days=1)
-    of = Sample(f"day-{primaries}", partitions=PARTITIONS, days=1, users=USERS, zipf=0.0, start=start)
+    shape = Sample(f"day-{primaries}", partitions=PARTITIONS, days=1, users=USERS, zipf=0.0, start=start)
     paths = [path for path in first_load(today) if "active-users" not in path or "group_by=client_id" not in path]
     say(f"a day of {length.events:,} events in {length.seconds:.0f} s, {primaries} store(s) …")
     with ExitStack() as stack:
         ledger = stack.enter_context(opened(primaries))
         kafka = stack.enter_context(ApacheKafka())
-        make_topics(kafka.address, of)
+        make_topics(kafka.address, shape)
         api = stack.enter_context(ApiProcess(redis_url=ledger.server.url, redis_cluster=ledger.is_cluster, auth="none"))
         context = multiprocessing.get_context("spawn")
         published = context.Value("q", 0)
-        day = Day(kafka, ledger, of, length, published)
+        day = Day(kafka, ledger, shape, length, published)
         stack.callback(day.stop)
         day.start()
-        publisher = context.Process(target=publish, args=(kafka.address, of, length, published))
+        publisher = context.Process(target=publish, args=(kafka.address, shape, length, published))
         publisher.start()
         store_cpu = ledger.cpu_s()
 
@@ -244,7 +244,7 @@ def follow(length: Length, primaries: int, say: Callable[[str], object]) -> dict
         publisher.join()
         store_cpu = ledger.cpu_s() - store_cpu
         day.stop()
-        found = _found(day, asked, store_cpu) | _users(api.address, of, length)
+        found = _found(day, asked, store_cpu) | _users(api.address, shape, length)
     error = abs(found["users"] / found["users_expected"] - 1)
     found["met"] = found["met"] and error <= 4 * found["users_error"]
     say(f"  {_line(found)}")
@@ -283,31 +283,31 @@ def _found(day: Day, asked: Asked, store_cpu: float) -> dict[str, Any]:
     }
 
 
-def _users(address: str, of: Sample, length: Length) -> dict[str, Any]:
+def _users(address: str, shape: Sample, length: Length) -> dict[str, Any]:
     """The day's users by the api, and by a plain count of the same draws."""
 
     async def ask() -> int:
-        day = f"{of.start:%Y-%m-%d}"
+        day = f"{shape.start:%Y-%m-%d}"
         url = f"http://{address}/v1/active-users?from={day}&to={day}"
         async with aiohttp.ClientSession() as session, session.get(url) as response:
             return int((await response.json())["items"][0]["value"])
 
-    active = np.zeros(of.users, dtype=bool)
-    for number, user in enumerate(user_numbers(of, length.events)):
+    active = np.zeros(shape.users, dtype=bool)
+    for number, user in enumerate(user_numbers(shape, length.events)):
         # As sample.value makes them: nine of ten logins succeed, a third of the tokens are refreshes.
         if (number // 2) % 10 if number % 2 == 0 else (number // 2) % 3 == 1:
             active[user] = True
     return {
         "users": asyncio.run(ask()),
         "users_expected": int(active.sum()),
-        "users_error": accuracy.standard_error(f"{of.start:%Y-%m-%d}", EVERYTHING),
+        "users_error": accuracy.standard_error(f"{shape.start:%Y-%m-%d}", EVERYTHING),
     }
 
 
 def _line(found: dict[str, Any]) -> str:
     answers = "; ".join(
-        f"{name}: {of['asked']} answers, median {of['median']:.0f} ms, most {of['most']:.0f} ms"
-        for name, of in found["ms"].items()
+        f"{name}: {summary['asked']} answers, median {summary['median']:.0f} ms, most {summary['most']:.0f} ms"
+        for name, summary in found["ms"].items()
     )
     return (
         f"{found['events']:,} events, {found['factor']:.0f} times as fast; published at {found['pace']:.2f} of the "

@@ -1,4 +1,4 @@
-"""Arm: plain aiokafka, `getmany`, records dropped. The ceiling of that client."""
+"""Arm: plain aiokafka, `getmany`, records dropped. The highest speed that the client allows."""
 
 from __future__ import annotations
 

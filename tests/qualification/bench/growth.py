@@ -153,16 +153,16 @@ def _beside(point: Point, stack: Stack, pairs: int, say: Say) -> dict[str, Any]:
     }
 
 
-def read(stack: Stack, of: Sample, workers: int = 1, **settings: str) -> Speed:
+def read(stack: Stack, shape: Sample, workers: int = 1, **settings: str) -> Speed:
     """Workers read a sample from its beginning into an empty ledger; CPU and RSS are those of all of them."""
     with redis.Redis.from_url(stack.store.url, decode_responses=True) as client:
         client.flushall()
-        return _follow(stack, of, client, stack.events, workers, settings)
+        return _follow(stack, shape, client, stack.events, workers, settings)
 
 
 def _follow(
     stack: Stack,
-    of: Sample,
+    shape: Sample,
     client: Any,
     until: int,
     workers: int = 1,
@@ -172,7 +172,7 @@ def _follow(
     look: Callable[[int, int], None] = lambda _, __: None,
 ) -> Speed:
     """Start workers and wait until the ledger has consumed `until` events; `look` is called with pid and consumed."""
-    environment = of.environment(stack, **(settings or {}))
+    environment = shape.environment(stack, **(settings or {}))
 
     def limit() -> None:
         if data_limit is not None:
@@ -184,8 +184,8 @@ def _follow(
             processes.append(  # noqa: PERF401 (what is started must be ended, whatever happens to the next)
                 subprocess.Popen(WORKER, env=environment, stdout=subprocess.DEVNULL, cwd=ROOT, preexec_fn=limit)
             )
-        before = consumed(client, of.shards)
-        return watch(processes, until - before, lambda: consumed(client, of.shards) - before, LIMIT_S, look)
+        before = consumed(client, shape.shards)
+        return watch(processes, until - before, lambda: consumed(client, shape.shards) - before, LIMIT_S, look)
     finally:
         # One by one, and with a limit: a worker that is stopped during a rebalance takes its time.
         for process in processes:

@@ -163,8 +163,8 @@ def measure(quick: bool, say: Callable[[str], object], only: str = "") -> dict[s
 
 def _line(row: dict[str, Any]) -> str:
     rounds = "; ".join(
-        f"{of['statuses']} api {of['api_ms']:.0f} ms, store {of['store_ms']:.0f} ms, {of['sent'] / 1e6:.2f} MB, "
-        f"wall {of['wall_ms']:.0f} ms"
-        for of in row["rounds"]
+        f"{round_['statuses']} api {round_['api_ms']:.0f} ms, store {round_['store_ms']:.0f} ms, "
+        f"{round_['sent'] / 1e6:.2f} MB, wall {round_['wall_ms']:.0f} ms"
+        for round_ in row["rounds"]
     )
     return f"{row['name']}: {rounds}; callback {row['callback_ms']:.0f} ms, peak {row['peak_bytes'] / 2**20:.0f} MiB"

@@ -53,29 +53,39 @@ def fill(client: Any, size: Size, today: date) -> None:
     counters = {fields.LOGIN: 7, fields.failed("locked"): 1, fields.failed("invalid_credentials"): 3}
     counters |= {fields.token(grant, "access_token"): 5 for grant in fields.GRANTS} | {fields.account("signup"): 1}
     for number in range(size.shards):
-        of = ShardKeys(PREFIX, Shard("auth.logins", number))
-        client.sadd(keys.shards(PREFIX), of.shard.tag)
+        shard_keys = ShardKeys(PREFIX, Shard("auth.logins", number))
+        client.sadd(keys.shards(PREFIX), shard_keys.shard.tag)
         pipeline = client.pipeline(transaction=False)
-        pipeline.set(of.position, 1)
-        pipeline.hset(of.meta, mapping=META | {"topics": "login"})
-        pipeline.zadd(of.index, dict.fromkeys([*days, *months], math.inf))
-        pipeline.hset(of.changes, mapping={name: changes.new_token() for name in [changes.EPOCH, *days, *months]})
-        pipeline.sadd(of.labels, *(fields.label(scope.dimension, *scope.names) for scope in [*realms, *clients]))
+        pipeline.set(shard_keys.position, 1)
+        pipeline.hset(shard_keys.meta, mapping=META | {"topics": "login"})
+        pipeline.zadd(shard_keys.index, dict.fromkeys([*days, *months], math.inf))
+        pipeline.hset(
+            shard_keys.changes, mapping={name: changes.new_token() for name in [changes.EPOCH, *days, *months]}
+        )
+        pipeline.sadd(
+            shard_keys.labels, *(fields.label(scope.dimension, *scope.names) for scope in [*realms, *clients])
+        )
         for place, period in enumerate([*days, *months]):
-            pipeline.hset(of.counts(period, EVERYTHING), mapping=counters)
+            pipeline.hset(shard_keys.counts(period, EVERYTHING), mapping=counters)
             for part in range(accuracy.sketches(period, EVERYTHING)):
-                pipeline.set(of.users(period, EVERYTHING, part), dense[(number * 7 + place * 3 + part) % VARIANTS])
+                pipeline.set(
+                    shard_keys.users(period, EVERYTHING, part), dense[(number * 7 + place * 3 + part) % VARIANTS]
+                )
         for period in [*days[: size.label_days], *months]:
-            _labels(pipeline, of, period, [*realms, *clients], counters)
+            _labels(pipeline, shard_keys, period, [*realms, *clients], counters)
         pipeline.execute()
     client.set(keys.ledger_id(PREFIX), changes.new_token())
 
 
-def _labels(pipeline: Any, of: ShardKeys, period: str, scopes: Sequence[Scope], counters: dict[str, int]) -> None:
+def _labels(
+    pipeline: Any, shard_keys: ShardKeys, period: str, scopes: Sequence[Scope], counters: dict[str, int]
+) -> None:
     for number, scope in enumerate(scopes):
-        pipeline.hset(of.counts(period, scope), mapping=counters)
+        pipeline.hset(shard_keys.counts(period, scope), mapping=counters)
         for user in range(number, number + FEW):
-            pipeline.sadd(of.small_set(period, scope, user % SMALL_PARTS), user * SMALL_PARTS + of.shard.partition)
+            pipeline.sadd(
+                shard_keys.small_set(period, scope, user % SMALL_PARTS), user * SMALL_PARTS + shard_keys.shard.partition
+            )
     pipeline.execute()
 
 

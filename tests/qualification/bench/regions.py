@@ -99,19 +99,19 @@ def fill(client: Any, number: int) -> None:
         client.delete(key)
     client.set(keys.ledger_id(PREFIX), changes.new_token())
     for shard in SHARDS:
-        of = ShardKeys(PREFIX, shard)
+        shard_keys = ShardKeys(PREFIX, shard)
         client.sadd(keys.shards(PREFIX), shard.tag)
         pipe = client.pipeline(transaction=False)
-        pipe.set(of.position, 1)
-        pipe.hset(of.changes, changes.EPOCH, changes.new_token())
-        pipe.sadd(of.labels, *(fields.label("realm", realm) for realm in REALMS))
+        pipe.set(shard_keys.position, 1)
+        pipe.hset(shard_keys.changes, changes.EPOCH, changes.new_token())
+        pipe.sadd(shard_keys.labels, *(fields.label("realm", realm) for realm in REALMS))
         for period in (*(month.key for month in MONTHS), *DAYS):
-            pipe.zadd(of.index, {period: "inf"})
-            pipe.hset(of.changes, period, changes.new_token())
+            pipe.zadd(shard_keys.index, {period: "inf"})
+            pipe.hset(shard_keys.changes, period, changes.new_token())
             for scope in SCOPES:
-                pipe.hset(of.counts(period, scope), mapping={fields.LOGIN: 7, fields.failed("locked"): 3})
+                pipe.hset(shard_keys.counts(period, scope), mapping={fields.LOGIN: 7, fields.failed("locked"): 3})
                 for part in range(accuracy.sketches(period, scope)):
-                    pipe.set(of.users(period, scope, part), sketches[part])
+                    pipe.set(shard_keys.users(period, scope, part), sketches[part])
         pipe.execute()
 
 
@@ -147,7 +147,7 @@ async def ask(base: str, seconds: float, name: str) -> Phase:
 def started(stack: ExitStack, folder: Path) -> dict[str, ApiProcess]:
     """The apis of the regions, each other's peers, over filled stores."""
     tokens = {"reader": {"scopes": ["stats:read"], "regions": ["*"]}, "peer": {"scopes": ["sketches:read"]}}
-    entries = [listed(name, **of) for name, of in tokens.items()]
+    entries = [listed(name, **fields_of_entry) for name, fields_of_entry in tokens.items()]
     (folder / "tokens.json").write_text(json.dumps(entries))
     (folder / "peer.token").write_text("peer")
     apis = {}

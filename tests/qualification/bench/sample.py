@@ -50,7 +50,7 @@ def user_numbers(events: int, zipf: float, seed: int = 1) -> list[int]:
 
 def prefill(bootstrap: str, events: int, zipf: float = 1.1) -> None:
     """Make the topics and produce the sample; returns when Kafka has all of it."""
-    # The sample's days are past; retention goes by them.
+    # Retention compares record timestamps with the present, and would delete the sample, whose days are past.
     create_topics(bootstrap, {LOGINS: PARTITIONS, TOKENS: PARTITIONS, DEAD: 1}, {"retention.ms": "-1"})
     produce(bootstrap, _records(events, zipf))
 

@@ -54,45 +54,45 @@ class Sample:
         return stack.environment(AUTHTALLY_TOPICS=topics, **settings)
 
 
-def prefill(bootstrap: str, of: Sample, events: int, *, create: bool = True) -> None:
+def prefill(bootstrap: str, shape: Sample, events: int, *, create: bool = True) -> None:
     """Make the topics and produce the sample; returns when Kafka has all of it."""
     if create:
-        make_topics(bootstrap, of)
-    sample.produce(bootstrap, records(of, events))
+        make_topics(bootstrap, shape)
+    sample.produce(bootstrap, records(shape, events))
 
 
-def make_topics(bootstrap: str, of: Sample) -> None:
+def make_topics(bootstrap: str, shape: Sample) -> None:
     """Make the topics of a sample, and that of dead letters."""
     config = {"retention.ms": "-1", "segment.ms": str(10**12)}
     dead = {} if _there(bootstrap, sample.DEAD) else {sample.DEAD: 1}
-    create_topics(bootstrap, dict.fromkeys(of.bound, of.partitions) | dead, config)
+    create_topics(bootstrap, dict.fromkeys(shape.bound, shape.partitions) | dead, config)
 
 
-def records(of: Sample, events: int) -> Iterator[sample.Produced]:
+def records(shape: Sample, events: int) -> Iterator[sample.Produced]:
     """In the order of their time."""
-    topics, kinds = list(of.bound), len(of.topics)
-    step_ms, start_ms = of.days * 86_400_000 / events, int(of.start.timestamp() * 1000)
+    topics, kinds = list(shape.bound), len(shape.topics)
+    step_ms, start_ms = shape.days * 86_400_000 / events, int(shape.start.timestamp() * 1000)
     second, written = -1, ""
-    for number, user in enumerate(user_numbers(of, events)):
+    for number, user in enumerate(user_numbers(shape, events)):
         stamp = start_ms + int(number * step_ms)
         if stamp // 1000 != second:
             second = stamp // 1000
             written = f"{datetime.fromtimestamp(second, UTC):%Y-%m-%dT%H:%M:%S}Z"
         kind = number % kinds
-        value = sample.value(of.topics[kind], number // kinds, user, written, of.realms, of.clients)
-        if of.ids:
+        value = sample.value(shape.topics[kind], number // kinds, user, written, shape.realms, shape.clients)
+        if shape.ids:
             value = value.replace(b"{", b'{"id":"sample:%d",' % number, 1)
-        yield sample.Produced(topics[kind], value, user % of.partitions, stamp)
+        yield sample.Produced(topics[kind], value, user % shape.partitions, stamp)
 
 
-def user_numbers(of: Sample, events: int) -> Iterator[int]:
+def user_numbers(shape: Sample, events: int) -> Iterator[int]:
     """`events` user numbers below `of.users`, a chunk of them at a time."""
-    chance = np.random.default_rng(of.seed)
-    bounds = np.cumsum(np.arange(1, of.users + 1, dtype=np.float64) ** -of.zipf) if of.zipf else None
+    chance = np.random.default_rng(shape.seed)
+    bounds = np.cumsum(np.arange(1, shape.users + 1, dtype=np.float64) ** -shape.zipf) if shape.zipf else None
     for begun in range(0, events, CHUNK):
         size = min(CHUNK, events - begun)
         if bounds is None:
-            yield from chance.integers(of.users, size=size).tolist()
+            yield from chance.integers(shape.users, size=size).tolist()
         else:
             yield from np.searchsorted(bounds, chance.random(size) * bounds[-1], side="right").tolist()
 
@@ -101,7 +101,7 @@ def _there(bootstrap: str, topic: str) -> bool:
     return topic in admin(bootstrap).list_topics(timeout=10).topics
 
 
-def forget(bootstrap: str, of: Sample) -> None:
+def forget(bootstrap: str, shape: Sample) -> None:
     client = admin(bootstrap)
-    for future in client.delete_topics(list(of.bound), operation_timeout=10).values():
+    for future in client.delete_topics(list(shape.bound), operation_timeout=10).values():
         future.result(10)

@@ -1,8 +1,8 @@
-"""The worker against the ceilings of its client and against alternatives, side by side on real servers.
+"""The worker against its Kafka client without further work, and against alternatives, on real servers.
 
-Arms run interleaved, A B B A, so that a machine that slows down slows both. Ratios are of events per second, pair by
-pair; beside them the same of CPU seconds, which a busy machine disturbs less. Two arms that both leave figures must
-leave the same ones, else the run is void.
+The compared programs, called arms, run in turn, A B B A, so that a machine that slows down slows both. Each pair gives
+a ratio of events per second, and one of events per CPU second, which a busy machine disturbs less. If both arms write
+figures, these must be equal, else the run is void.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tests.servers import ApacheKafka
 
 
 class Comparison(NamedTuple):
-    """Arm `ours` against arm `theirs`: the ratios wanted at least, and the share of the sample that is read."""
+    """Arm `ours` against arm `theirs`: the least ratios that are accepted, and the share of the sample that is read."""
 
     ours: str
     theirs: str

@@ -104,10 +104,12 @@ class Bench:
 
     def count_otherwise(self) -> Callable[[], object]:
         """As a restored snapshot of a ledger with another setting does: the next range is refused, then the worker."""
-        of = ShardKeys(self.prefix, Shard(self.topic, 0))
-        was = self.client.hget(of.meta, "user_scope")
-        self.client.pipeline().hset(of.meta, "user_scope", "realm").decr(of.position).execute()
-        return lambda: self.client.pipeline().hset(of.meta, "user_scope", was).incr(of.position).execute()
+        shard_keys = ShardKeys(self.prefix, Shard(self.topic, 0))
+        was = self.client.hget(shard_keys.meta, "user_scope")
+        self.client.pipeline().hset(shard_keys.meta, "user_scope", "realm").decr(shard_keys.position).execute()
+        return lambda: (
+            self.client.pipeline().hset(shard_keys.meta, "user_scope", was).incr(shard_keys.position).execute()
+        )
 
     def close(self) -> None:
         self.ledger.stop()

@@ -200,9 +200,9 @@ class RedisCluster:
 
     def replica_of(self, number: int) -> int | None:
         """A replica of a primary; None while it has none that is connected."""
-        of = self.nodes[number].client.info("replication")
-        for position in range(of["connected_slaves"]):
-            port = of[f"slave{position}"]["port"]
+        replication = self.nodes[number].client.info("replication")
+        for position in range(replication["connected_slaves"]):
+            port = replication[f"slave{position}"]["port"]
             for other, node in enumerate(self.nodes):
                 if port in (node.port, node.announced):
                     return other

@@ -44,11 +44,11 @@ def judge(client: Any, expected: Mapping[Shard, Expected], ends: Mapping[Shard, 
     """Compare every key of the store. Every shard must have come to its log's end."""
     lost = duplicated = result = 0
     for shard, wanted in expected.items():
-        of = ShardKeys(PREFIX, shard)
-        progress = client.hgetall(of.progress)
+        shard_keys = ShardKeys(PREFIX, shard)
+        progress = client.hgetall(shard_keys.progress)
         result += int(progress.get(fields.LOST, 0))
         held = sum(
-            (_numbers(client.hgetall(of.counts(period, EVERYTHING))) for period in _months(wanted)),
+            (_numbers(client.hgetall(shard_keys.counts(period, EVERYTHING))) for period in _months(wanted)),
             Counter({fields.CONSUMED: int(progress.get(fields.CONSUMED, 0))}),
         )
         due = sum(

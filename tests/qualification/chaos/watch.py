@@ -71,9 +71,9 @@ class Watch:
         with self._lock:
             self.positions[shard] = 0
 
-    def mark(self, but: Iterable[Shard] = ()) -> Mark:
+    def mark(self, without: Iterable[Shard] = ()) -> Mark:
         with self._lock:
-            mark = Mark(time.monotonic(), set(self.positions) - set(but))
+            mark = Mark(time.monotonic(), set(self.positions) - set(without))
             self._marks.append(mark)
         return mark
 

@@ -214,7 +214,7 @@ def hostile_object(good: dict[str, Any]) -> st.SearchStrategy[dict[str, Any]]:
     times = dict.fromkeys(("createInstant", "timestamp"), st.sampled_from(HOSTILE_NUMBERS))
     return st.fixed_dictionaries(
         {name: hostile(value) for name, value in good.items()},
-        optional={name: of for name, of in (more | booleans | times).items() if name not in good},
+        optional={name: kind for name, kind in (more | booleans | times).items() if name not in good},
     )
 
 

@@ -29,8 +29,8 @@ def test_a_scope_is_read_back_from_its_text(scope: Scope) -> None:
 
 @given(scopes, st.integers(0, 15), scopes, st.integers(0, 15))
 def test_two_keys_are_equal_only_for_the_same_thing(one: Scope, part: int, other: Scope, other_part: int) -> None:
-    of = ShardKeys("authtally:", Shard("auth.logins", 0))
-    assert (of.users("2026-11", one, part) == of.users("2026-11", other, other_part)) == (
+    shard_keys = ShardKeys("authtally:", Shard("auth.logins", 0))
+    assert (shard_keys.users("2026-11", one, part) == shard_keys.users("2026-11", other, other_part)) == (
         (one, part) == (other, other_part)
     )
 
@@ -48,29 +48,38 @@ def test_a_count_field_is_split_into_what_it_was_built_from(grant: str, token: s
 
 
 def test_the_keys_of_a_shard_lie_in_one_slot_and_no_label_moves_them() -> None:
-    of = ShardKeys("authtally:", Shard("auth.logins", 7))
+    shard_keys = ShardKeys("authtally:", Shard("auth.logins", 7))
     hostile = Scope("realm", ("}{other",))
-    for key in (of.position, of.meta, of.counts("2026-11", hostile), of.small_set("2026-11", hostile, 3)):
+    for key in (
+        shard_keys.position,
+        shard_keys.meta,
+        shard_keys.counts("2026-11", hostile),
+        shard_keys.small_set("2026-11", hostile, 3),
+    ):
         assert key[key.index("{") + 1 : key.index("}")] == "auth.logins-7"
 
 
 @given(scopes, st.sampled_from(["2026-11", "2026-11-20"]))
 def test_a_period_is_read_back_from_the_keys_that_the_index_names(scope: Scope, period: str) -> None:
-    of = ShardKeys("authtally:", Shard("auth.logins", 0))
-    for key in (of.counts(period, scope), of.users(period, scope, 3), of.small_set(period, scope, 15)):
-        assert of.period_of(key) == period
+    shard_keys = ShardKeys("authtally:", Shard("auth.logins", 0))
+    for key in (
+        shard_keys.counts(period, scope),
+        shard_keys.users(period, scope, 3),
+        shard_keys.small_set(period, scope, 15),
+    ):
+        assert shard_keys.period_of(key) == period
     other = ShardKeys("authtally:", Shard("auth.logins", 1))
     for key in (
-        of.clients(period),
-        of.record_times(period),
-        of.ids,
-        of.ids_of(7),
-        of.labels,
+        shard_keys.clients(period),
+        shard_keys.record_times(period),
+        shard_keys.ids,
+        shard_keys.ids_of(7),
+        shard_keys.labels,
         other.counts(period, scope),
     ):
-        assert of.period_of(key) is None
-    assert of.day_written(of.record_times(period)) == period
-    assert of.day_written(of.clients(period)) is None
+        assert shard_keys.period_of(key) is None
+    assert shard_keys.day_written(shard_keys.record_times(period)) == period
+    assert shard_keys.day_written(shard_keys.clients(period)) is None
 
 
 @pytest.mark.parametrize("tag", ["auth.logins-0", "a-b-12"])

@@ -1,4 +1,4 @@
-"""An api for Auth0's clients, and what a worker has left of some days."""
+"""An api for Auth0's clients, and the figures of some days as a worker writes them."""
 
 from __future__ import annotations
 
@@ -54,14 +54,14 @@ def counted(
     scope: Scope = EVERYTHING,
     written: tuple[str, str] | None = None,
 ) -> None:
-    """What the worker leaves of a day: `login` and account kinds, first and last record."""
+    """Write the counts of a day, by `login` and account kind, and its first and last record time."""
     with redis.Redis.from_url(url) as server:
-        of = LedgerWriter(server).hold(day, shard)
+        names = LedgerWriter(server).hold(day, shard)
         if written is not None:
-            server.hset(of.record_times(day), mapping={fields.FIRST: ms(written[0]), fields.LAST: ms(written[1])})
+            server.hset(names.record_times(day), mapping={fields.FIRST: ms(written[0]), fields.LAST: ms(written[1])})
         for kind, count in counts.items():
             field = fields.LOGIN if kind == fields.LOGIN else fields.account(kind)
-            server.hset(of.counts(day, scope), field, str(count))
+            server.hset(names.counts(day, scope), field, str(count))
 
 
 @pytest.fixture

@@ -48,8 +48,8 @@ async def client(request: pytest.FixtureRequest, folder: Path, api: Api, tmp_pat
     port = api.runner.addresses[-1][1]
 
     async def ask_sdk(token: str, call: str, **argument: str) -> dict[str, Any]:
-        of = partial(ask, folder, authority.file, request.param, f"127.0.0.1:{port}", token, call, **argument)
-        return await asyncio.to_thread(of)
+        ask_once = partial(ask, folder, authority.file, request.param, f"127.0.0.1:{port}", token, call, **argument)
+        return await asyncio.to_thread(ask_once)
 
     return ask_sdk
 

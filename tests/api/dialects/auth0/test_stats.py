@@ -19,8 +19,8 @@ from tests.api.sources import by_file, listed
 
 def retained(url: str, days: str) -> None:
     with redis.Redis.from_url(url) as server:
-        of = LedgerWriter(server).hold("2026-11")
-        server.hset(of.meta, "retain_days", days)
+        shard_keys = LedgerWriter(server).hold("2026-11")
+        server.hset(shard_keys.meta, "retain_days", days)
 
 
 # active-users

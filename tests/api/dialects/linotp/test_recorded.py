@@ -63,7 +63,7 @@ def content(body: str) -> Any:
     return answer
 
 
-async def test_rows_of_the_table_are_answered_as_linotp_answered(serve: Serve, redis_url: str, tmp_path: Path) -> None:
+async def test_rows_of_the_table_are_returned_as_by_linotp(serve: Serve, redis_url: str, tmp_path: Path) -> None:
     await recorded_history(redis_url, "rows")
     api = await serve_recorded(serve, redis_url, tmp_path)
     differing = set()
@@ -105,7 +105,7 @@ def by_event(answer: Any, number: int) -> Any:
     return answer
 
 
-async def test_events_are_answered_as_linotp_answered(serve: Serve, redis_url: str, tmp_path: Path) -> None:
+async def test_events_are_returned_as_by_linotp(serve: Serve, redis_url: str, tmp_path: Path) -> None:
     await recorded_history(redis_url, "events")
     api = await serve_recorded(serve, redis_url, tmp_path)
     for number, asked in enumerate(ANSWERS):

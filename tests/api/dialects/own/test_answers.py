@@ -23,17 +23,17 @@ async def api(serve: Serve, redis_url: str, clock: Clock) -> Api:
 
 
 async def test_an_answer_says_how_fresh_and_whole_it_is(api: Api, redis_url: str) -> None:
-    of = ShardKeys("authtally:", Shard("auth.logins", 0))
+    shard_keys = ShardKeys("authtally:", Shard("auth.logins", 0))
     path = "/v1/logins?granularity=month&from=2028-02-01&to=2028-03-31"
     answer = await query_api(api, path)
     assert answer["as_of"] == {"newest_event": "2028-03-01T12:00:00.000Z", "lag": None}
     assert (answer["complete"], answer["since"]) == (True, {})
     with redis.Redis.from_url(redis_url) as server:
-        position = int(server.get(of.position))
-        server.hset(of.observed, fields.END, fields.observation(position + 7, 1_830_000_000_000))
-        server.hset(of.progress, fields.overflowed("realm"), 3)
+        position = int(server.get(shard_keys.position))
+        server.hset(shard_keys.observed, fields.END, fields.observation(position + 7, 1_830_000_000_000))
+        server.hset(shard_keys.progress, fields.overflowed("realm"), 3)
         at_ms = int(datetime.fromisoformat("2028-02-20T00:00:00Z").timestamp() * 1000)
-        server.hset(of.meta, fields.since("counts_by"), fields.observation(1, at_ms))
+        server.hset(shard_keys.meta, fields.since("counts_by"), fields.observation(1, at_ms))
     answer = await query_api(api, path + "&realm=acme")
     assert answer["as_of"]["lag"] == 7
     assert answer["complete"] is False, "a realm found no room"

@@ -23,7 +23,7 @@ EVENTS = [
 
 
 async def samples(api: Api) -> dict[tuple[str, ...], float]:
-    """By name and values of labels, in the order of their names."""
+    """Values by metric name and label values; these are in the order of the labels' names."""
     answer = await api.get("/v1/metrics")
     assert answer.status == 200
     return {

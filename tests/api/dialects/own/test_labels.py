@@ -86,8 +86,8 @@ async def test_labels_are_complete_for_a_bearer_whose_own_realms_found_room(
 async def test_a_bearer_of_realms_sees_their_labels_and_no_nodes(
     serve: Serve, redis_url: str, tmp_path: Path, clock: Clock
 ) -> None:
-    of = {"realm": "acme", "client_id": "web", "node": "as1"}
-    log = [login("2026-11-20" + NOON, "ada", **of), login("2026-11-20" + NOON, "eve", realm="globex")]
+    labels = {"realm": "acme", "client_id": "web", "node": "as1"}
+    log = [login("2026-11-20" + NOON, "ada", **labels), login("2026-11-20" + NOON, "eve", realm="globex")]
     await count(redis_url, log, users_by=("realm", "node"))
     scopes = ["stats:read"]
     tokens = by_file(tmp_path, listed("all", scopes=scopes), listed("acme", scopes=scopes, realms=["acme"]))

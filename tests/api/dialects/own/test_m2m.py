@@ -66,7 +66,7 @@ def usage(used: int, limit: int | None, projected: int) -> dict[str, Any]:
     }
 
 
-async def test_usage_is_answered_per_client_against_its_quota_with_a_projection(api: Api) -> None:
+async def test_usage_is_returned_per_client_against_its_quota_with_a_projection(api: Api) -> None:
     result = (await api.get("/v1/m2m")).json
     assert result["tenant"] == usage(15, 100, 30)
     assert result["items"] == [

@@ -162,11 +162,11 @@ def url(valkey: Valkey, tmp_path_factory: pytest.TempPathFactory) -> Iterator[st
     with redis.Redis.from_url(valkey.url) as server:
         server.flushall()
     days = [(NOW - timedelta(days=number)).isoformat() for number in range(0, 80, 3)]
-    of = {"realm": "acme", "client_id": "web", "node": "as1"}
+    labels = {"realm": "acme", "client_id": "web", "node": "as1"}
     events = [
-        *(login(day, f"user-{number}", id=str(number), **of) for number, day in enumerate(days)),
-        *(login(day, "ada", success=False, reason="locked", **of) for day in days),
-        *(token(day, "client_credentials", "access_token", **of) for day in days),
+        *(login(day, f"user-{number}", id=str(number), **labels) for number, day in enumerate(days)),
+        *(login(day, "ada", success=False, reason="locked", **labels) for day in days),
+        *(token(day, "client_credentials", "access_token", **labels) for day in days),
         *(account(day, "signup", realm="acme") for day in days),
     ]
     asyncio.run(count(valkey.url, events, users_by=KEPT, counts_by=KEPT))

@@ -119,7 +119,9 @@ def test_the_python_client_parses_every_example(client_package: str, asked: exam
     )
     if "$ref" in schema:
         # The generator has a style of its own for names such as M2m.
-        models = {name.lower(): of for name, of in vars(importlib.import_module(f"{client_package}.models")).items()}
+        models = {
+            name.lower(): model for name, model in vars(importlib.import_module(f"{client_package}.models")).items()
+        }
         model = models[schema["$ref"].rpartition("/")[2].lower()]
         assert same_times(model.from_dict(recorded["answer"]).to_dict()) == same_times(recorded["answer"])
     else:

@@ -76,7 +76,7 @@ async def test_a_window_after_the_last_change_knows_what_was_there(api: Api) -> 
     assert [item["count"] for item in found] == [2, 2]
 
 
-async def test_deleted_rows_are_answered_no_longer(api: Api) -> None:
+async def test_deleted_rows_are_no_longer_returned(api: Api) -> None:
     assert (await api.get("/reporting/delete_before?date=2026-11-18&status=total&realms=acme")).json
     found = await items(api, "from=2026-11-15&to=2026-11-20&realm=acme&status=total")
     assert [item["date"][-2:] for item in found] == ["18", "19", "20"]

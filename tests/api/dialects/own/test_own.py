@@ -109,15 +109,15 @@ async def test_a_refusal_for_its_size_names_the_filter_that_makes_it_answerable(
         clock.now += 11  # no answer is cached
         monkeypatch.setattr("api.dialects.own.active_users.MAX_SHARD_SCOPES", wide)
         monkeypatch.setattr("api.dialects.own.series.MAX_READS", wide)
-        narrowed = [await api.get(f"{path}&{of}") for of in filters]
+        narrowed = [await api.get(f"{path}&{narrowing}") for narrowing in filters]
         refused = await api.get(path)
         if refused.status == 400 and all(answer.status == 200 for answer in narrowed):
             break
     else:
         pytest.fail("every bound either answers both or refuses both")
     assert refused.json["parameter"] == "group_by"
-    for of in filters:
-        assert f"`{of.partition('=')[0]}`" in refused.json["detail"]
+    for narrowing in filters:
+        assert f"`{narrowing.partition('=')[0]}`" in refused.json["detail"]
 
 
 @pytest.mark.parametrize(

@@ -95,4 +95,4 @@ async def test_reads_are_counted_without_being_listed() -> None:
     for periods in ([], ["2028-02-28"], ["2028-02-28", "2028-02-29", "2028-03-01"]):
         for scopes in ([], [EVERYTHING], [EVERYTHING, client, realm]):
             listed = [unit for period in periods for unit in held.shard_scopes(period, scopes)]
-            assert await held.reads(periods, scopes) == len(listed)
+            assert await held.number_of_reads(periods, scopes) == len(listed)

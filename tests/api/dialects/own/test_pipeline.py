@@ -1,4 +1,4 @@
-"""Every partition's books: what was consumed is counted, a duplicate, ignored or dead, and they say so."""
+"""`/v1/pipeline`: each consumed record is counted, a duplicate, ignored or dead, and `adds_up` is false otherwise."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ async def partition(api: Api) -> dict[str, Any]:
     return found
 
 
-async def test_consumed_is_counted_duplicates_ignored_and_dead(api: Api) -> None:
+async def test_consumed_is_the_sum_of_counted_duplicates_ignored_and_dead(api: Api) -> None:
     found = await partition(api)
     assert (found["topic"], found["partition"], found["position"]) == ("auth.logins", 0, 5)
     assert [found[name] for name in ("consumed", "counted", "duplicates", "ignored", "dead")] == [5, 2, 1, 0, 2]
@@ -49,20 +49,20 @@ async def test_consumed_is_counted_duplicates_ignored_and_dead(api: Api) -> None
     assert (found["end"], found["lag"], found["seen"], found["refused"]) == (None, None, None, 0)
 
 
-async def test_books_that_do_not_add_up_say_so(api: Api, redis_url: str) -> None:
+async def test_a_wrong_sum_is_shown(api: Api, redis_url: str) -> None:
     with redis.Redis.from_url(redis_url) as server:
         server.hincrby(LOGINS.progress, fields.COUNTED, 1)
     answer = (await api.get("/v1/pipeline")).json
     assert (answer["items"][0]["adds_up"], answer["total"]["adds_up"]) == (False, False)
 
 
-async def test_unknown_event_types_are_answered_by_name(api: Api, redis_url: str) -> None:
+async def test_unknown_event_types_are_returned_by_name(api: Api, redis_url: str) -> None:
     with redis.Redis.from_url(redis_url) as server:
         server.hset(LOGINS.progress, mapping={fields.unknown("A/TYPE"): 3, fields.UNKNOWN_TYPES: 1})
     assert (await partition(api))["unknown_by_type"] == {"A/TYPE": 3}
 
 
-async def test_observations_are_answered_with_their_time(api: Api, redis_url: str) -> None:
+async def test_observations_are_returned_with_their_time(api: Api, redis_url: str) -> None:
     with redis.Redis.from_url(redis_url) as server:
         server.hset(LOGINS.observed, fields.END, fields.observation(12, AT_MS))
         server.hset(LOGINS.observed, fields.STABLE_END, fields.observation(9, AT_MS))
@@ -75,7 +75,7 @@ async def test_observations_are_answered_with_their_time(api: Api, redis_url: st
     assert found["refused"] == 3
 
 
-async def test_the_window_of_deduplication_is_answered_in_whole_hours(api: Api, redis_url: str, clock: Clock) -> None:
+async def test_the_window_of_deduplication_is_returned_in_whole_hours(api: Api, redis_url: str, clock: Clock) -> None:
     found = await partition(api)
     assert found["ids_held"] == 2
     assert (found["ids_from"], found["ids_until"]) == ("2026-11-20T12:00:00.000Z", "2026-11-20T13:00:00.000Z")
@@ -86,7 +86,7 @@ async def test_the_window_of_deduplication_is_answered_in_whole_hours(api: Api, 
     assert (await partition(api))["ids_given_up_before"] == "2026-11-20T12:00:00.000Z"
 
 
-async def test_records_without_a_usable_time_and_unexpected_ones_are_answered(api: Api, redis_url: str) -> None:
+async def test_records_without_a_usable_time_and_unexpected_ones_are_returned(api: Api, redis_url: str) -> None:
     with redis.Redis.from_url(redis_url) as server:
         server.hset(LOGINS.progress, mapping={fields.UNTIMED: 4, fields.dead("no_time"): 1})
         server.hset(LOGINS.progress, mapping={fields.dead("unexpected"): 2, fields.CONSUMED: 8})
@@ -94,18 +94,18 @@ async def test_records_without_a_usable_time_and_unexpected_ones_are_answered(ap
     found = await partition(api)
     assert (found["untimed"], found["unexpected"], found["unexpected_allowed"]) == (4, 2, fields.ALLOWED_AT_FIRST)
     assert found["dead_by_reason"] == {"empty_value": 1, "no_time": 1, "not_json": 1, "unexpected": 2}
-    assert found["adds_up"] is True, "untimed records are part of whatever they became"
+    assert found["adds_up"] is True, "an untimed record is also counted, a duplicate, ignored or dead"
     total = (await api.get("/v1/pipeline")).json["total"]
     assert (total["untimed"], total["unexpected"], total["dead"]) == (4, 2, 5)
-    of = 'partition="0",topic="auth.logins"'
+    labels = 'partition="0",topic="auth.logins"'
     gauges = (await api.get("/v1/metrics")).text
-    assert f"authtally_pipeline_untimed_records{{{of}}} 4.0" in gauges
-    assert f"authtally_pipeline_unexpected_records{{{of}}} 2.0" in gauges
-    assert f"authtally_pipeline_unexpected_allowed{{{of}}} 100.0" in gauges
+    assert f"authtally_pipeline_untimed_records{{{labels}}} 4.0" in gauges
+    assert f"authtally_pipeline_unexpected_records{{{labels}}} 2.0" in gauges
+    assert f"authtally_pipeline_unexpected_allowed{{{labels}}} 100.0" in gauges
     assert 'authtally_pipeline_dead_letters{partition="0",reason="no_time",topic="auth.logins"} 1.0' in gauges
 
 
-async def test_a_raised_allowance_is_answered(api: Api, redis_url: str) -> None:
+async def test_a_raised_allowance_is_returned(api: Api, redis_url: str) -> None:
     with redis.Redis.from_url(redis_url) as server:
         server.hset(LOGINS.meta, fields.UNEXPECTED_ALLOWED, 250)
     assert (await partition(api))["unexpected_allowed"] == 250

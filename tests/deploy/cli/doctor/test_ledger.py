@@ -82,12 +82,12 @@ def test_a_shard_of_an_older_format_is_reported_before_a_worker_upgrades_it(pati
     patient.deployment.produce(login("ada"))
     patient.deployment.count_up_to(1)
     assert patient.examine("--service", "worker").text("ledger.format", "ok") == ": format 2 → "
-    of = patient.deployment.keys(0)
-    patient.deployment.redis.hset(of.meta, fields.FORMAT, "1")
+    shard_keys = patient.deployment.keys(0)
+    patient.deployment.redis.hset(shard_keys.meta, fields.FORMAT, "1")
     found = patient.examine("--service", "worker")
-    assert found.text("ledger.format", "warning").startswith(f"{of.shard.tag}: format 1: the next range")
+    assert found.text("ledger.format", "warning").startswith(f"{shard_keys.shard.tag}: format 1: the next range")
     assert found.verdicts("ledger.settings") == {"ok"}
-    patient.deployment.redis.hset(of.meta, fields.FORMAT, "99")
+    patient.deployment.redis.hset(shard_keys.meta, fields.FORMAT, "99")
     refused = patient.examine("--service", "worker").text("ledger.settings", "problem")
     assert "the ledger has format 99, this version reads formats up to 2" in refused
     assert "run a newer version" in refused
@@ -121,10 +121,10 @@ def test_records_without_a_usable_timestamp_name_topic_and_setting(
 def test_unexpected_records_are_reported_with_the_command(patient: Patient, number: int, verdict: str) -> None:
     patient.deployment.produce(login("ada"))
     patient.deployment.count_up_to(1)
-    of = patient.deployment.keys(0)
-    patient.deployment.redis.sadd(of.unexpected, *range(number))
+    shard_keys = patient.deployment.keys(0)
+    patient.deployment.redis.sadd(shard_keys.unexpected, *range(number))
     found = patient.examine("--service", "worker").text("ledger.unexpected", verdict)
-    assert f"{of.shard.tag}: {number} unexpected records (100 are allowed)" in found
+    assert f"{shard_keys.shard.tag}: {number} unexpected records (100 are allowed)" in found
     command = f"authtally positions allow-unexpected {patient.topic} 0 {number + 100}"
     assert (command in found) == (verdict == "problem")
 
@@ -132,9 +132,9 @@ def test_unexpected_records_are_reported_with_the_command(patient: Patient, numb
 def test_unknown_event_types_are_reported_by_topic(patient: Patient) -> None:
     patient.deployment.produce(login("ada"))
     patient.deployment.count_up_to(1)
-    of = patient.deployment.keys(0)
+    shard_keys = patient.deployment.keys(0)
     types = {fields.unknown(f"TYPE {number}"): number for number in range(1, 8)}
-    patient.deployment.redis.hset(of.progress, mapping=types)
+    patient.deployment.redis.hset(shard_keys.progress, mapping=types)
     found = patient.examine("--service", "worker").text("ledger.unknown_types", "warning")
     assert found.startswith(
         f"{patient.topic}: 28 elements were ignored because their event type is unknown: TYPE 7 (7)"
@@ -145,12 +145,14 @@ def test_unknown_event_types_are_reported_by_topic(patient: Patient) -> None:
 def test_an_index_that_lost_periods_is_reported_with_the_repair(patient: Patient) -> None:
     patient.deployment.produce(login("ada"))
     patient.deployment.count_up_to(1)
-    of, client = patient.deployment.keys(0), patient.deployment.redis
+    shard_keys, client = patient.deployment.keys(0), patient.deployment.redis
     assert patient.examine("--service", "worker").verdicts("ledger.index") == {"ok"}
-    client.hset(of.progress, fields.LAST_RECORD, 4_102_444_800_000)
-    client.zrem(of.index, "2026-06-01")
+    client.hset(shard_keys.progress, fields.LAST_RECORD, 4_102_444_800_000)
+    client.zrem(shard_keys.index, "2026-06-01")
     found = patient.examine("--service", "worker")
-    assert f"{of.shard.tag}: periods that have counts, such as 2026-06-01" in found.text("ledger.index", "problem")
+    assert f"{shard_keys.shard.tag}: periods that have counts, such as 2026-06-01" in found.text(
+        "ledger.index", "problem"
+    )
     assert "is not usable" in found.text("ledger.index", "warning")
     done = patient.deployment.run("positions", "rebuild-index", "--all", "--yes")
     assert "Added 1 periods and removed 1 timestamps." in done.output

@@ -138,18 +138,18 @@ def simulate(parts: int, sites: int, seed: int, regions: int = 1) -> dict[str, l
             groups.append(random_groups(chance))
             sketches.append(Sketches(chance, groups[-1], parts))
         for truth in figures(sketches, groups):
-            of = outcome(truth)
-            if of is not None:
-                found[truth.name].append(of)
+            judged = outcome(truth)
+            if judged is not None:
+                found[truth.name].append(judged)
     return found
 
 
 def summary(parts: int, outcomes: dict[str, list[Outcome]]) -> Iterator[dict[str, Any]]:
     """Shares of right intervals and bounds. An error below one user is a rare whole number, so it has its own share."""
     for name, all_of in outcomes.items():
-        shown = [of for of in all_of if of.deviation is not None]
-        bounds = [of for of in all_of if of.deviation is None]
-        counted = [of for of in shown if of.error >= 1 or name.startswith("rate")]
+        shown = [each for each in all_of if each.deviation is not None]
+        bounds = [each for each in all_of if each.deviation is None]
+        counted = [each for each in shown if each.error >= 1 or name.startswith("rate")]
         yield {
             "parts": parts,
             "figure": name,
@@ -163,7 +163,7 @@ def summary(parts: int, outcomes: dict[str, list[Outcome]]) -> Iterator[dict[str
 
 
 def _share(outcomes: list[Outcome]) -> float | None:
-    return round(sum(of.right for of in outcomes) / len(outcomes), 4) if outcomes else None
+    return round(sum(each.right for each in outcomes) / len(outcomes), 4) if outcomes else None
 
 
 def errors(seed: int, trials: dict[int, int]) -> Iterator[dict[str, Any]]:

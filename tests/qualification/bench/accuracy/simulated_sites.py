@@ -99,9 +99,9 @@ def figures(sketches: Sequence[Sketches], groups: Sequence[Groups]) -> list[Trut
     """Every figure of the current period, by the product's own functions; of several sites as of separate regions."""
 
     def users(includes: Callable[[int], object]) -> int:
-        return sum(size(of, includes) for of in groups)
+        return sum(size(group, includes) for group in groups)
 
-    whole, active, new = zip(*(of.unions() for of in sketches), strict=True)
+    whole, active, new = zip(*(sketch.unions() for sketch in sketches), strict=True)
     found = lifecycle_figures(whole)
     (of_active,), (of_new,) = cohort_figures(active).ages, cohort_figures(new).ages
     base = EARLIER | PREVIOUS

@@ -113,14 +113,14 @@ def _held(client: Any, place: Scope) -> dict[str, int]:
     """What a scope's month takes over all shards: the sketches' own bytes, and memory as the store reports it."""
     length = memory = sketched = 0
     for part in range(sample.PARTITIONS):
-        of = ShardKeys(PREFIX, Shard(sample.LOGINS, part))
+        shard_keys = ShardKeys(PREFIX, Shard(sample.LOGINS, part))
         for number in range(sketches(MONTH.key, place)):
-            name = of.users(MONTH.key, place, number)
+            name = shard_keys.users(MONTH.key, place, number)
             length += client.strlen(name)
             memory += client.memory_usage(name) or 0
             sketched += client.exists(name)
         for number in range(SMALL_PARTS):
-            memory += client.memory_usage(of.small_set(MONTH.key, place, number)) or 0
+            memory += client.memory_usage(shard_keys.small_set(MONTH.key, place, number)) or 0
     return {"bytes": length, "memory": memory, "sketches": sketched}
 
 

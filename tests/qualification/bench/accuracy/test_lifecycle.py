@@ -1,4 +1,4 @@
-"""A short run of the simulation, and what it stands on: unions of registers are those of the server."""
+"""A short run of the simulation, and its basis: the highest registers are those of sketches that the server merged."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_estimate_of_the_highest_registers_is_that_of_the_merged_sketches() -> N
 def test_intervals_contain_the_truth_and_bounds_are_above_it(parts: int, sites: int, regions: int) -> None:
     found = list(summary(parts, simulate(parts, sites, 7, regions)))
     assert {row["figure"] for row in found} == FIGURES
-    # So few sites miss the goal by chance: 0.04 are about two standard errors of a share.
+    # With so few sites a share can miss the goal by chance; 0.04 is about two standard errors of a share.
     assert not missed(found, [], slack=0.04)
 
 
@@ -57,7 +57,7 @@ def test_intervals_contain_the_truth_and_bounds_are_above_it(parts: int, sites: 
     ("sizes", "overlaps", "expected", "why"),
     [
         ((2e6, 1.99e6), (1.99e6,), 420, "10,000 new of 2 M"),
-        ((200e3, 198e3), (198e3,), 54 * 2, "2,000 new of 200,000, four times the registers fewer"),
+        ((200e3, 198e3), (198e3,), 54 * 2, "2,000 new of 200,000, a quarter of the registers"),
     ],
 )
 def test_errors_are_those_of_an_independent_simulation(
