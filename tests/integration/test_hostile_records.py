@@ -231,7 +231,7 @@ def test_a_batch_that_grows_too_large_stops_its_partition_and_fills_no_memory(
     assert "CorruptRecordException" in trouble
     assert worker.rss_bytes - memory < codecs.MOST_BYTES * 2
     site.publisher.publish(100, site.tokens)
-    site.wait_until_counted(but=[shard])
+    site.wait_until_counted(without=[shard])
 
 
 def test_a_batch_that_the_disk_has_damaged_stops_its_partition_and_no_other(
@@ -358,7 +358,7 @@ def test_partitions_that_wait_for_their_dead_letters_leave_places_to_others(
     site.publisher.flush()
     wait_until(lambda: len(worker.lines("dead letters wait")) >= len(held), what="all of them wait")
     site.publisher.publish(200, site.tokens)
-    site.wait_until_counted(but=held)
+    site.wait_until_counted(without=held)
     assert {site.positions()[shard] for shard in held} == {0}
     create_topics(apache.address, {site.dead_letters: 1})
     assert site.differences() == []

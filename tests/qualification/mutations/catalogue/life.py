@@ -71,14 +71,6 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "crashes",
-        "a commit under way does not keep a crashed worker",
-        "aggregator/kafka/consumer_thread.py",
-        "            await asyncio.wait((answer, ended), return_when=asyncio.FIRST_COMPLETED)\n",
-        "            await asyncio.wait((answer,))\n",
-        f"{CRASHES}::test_a_commit_under_way_does_not_keep_a_crashed_worker",
-    ),
-    Mutation(
-        "crashes",
         "a shutdown ends in time even if the event loop is blocked",
         "aggregator/__main__.py",
         "lambda *_: self._deadline.within(SHUTDOWN_S)",
@@ -235,7 +227,7 @@ MUTATIONS: Final = (
         "api/auth/lookups.py",
         "        self._clock = clock.monotonic\n",
         "        self._clock = clock.now\n",
-        "tests/api/auth/test_lookups.py::test_a_refusal_is_remembered_for_a_short_time",
+        f"{STEP}[remembered refusal-an hour back]",
     ),
     Mutation(
         "durations",

@@ -102,11 +102,11 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "tokens",
-        "algorithms come from the key, never from the token",
+        "a key that names its algorithm is used with no other",
         "api/auth/jwks.py",
         '        algorithms = tuple(name for name in algorithms if name == jwk["alg"])\n',
         "        pass\n",
-        "tests/api/auth/test_forged_tokens.py::test_no_forged_token_gets_in",
+        "tests/api/auth/test_forged_tokens.py::test_a_key_that_names_its_algorithm_is_used_with_no_other",
     ),
     Mutation(
         "tokens",
