@@ -111,11 +111,11 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "moved store",
-        "the worker leaves a replica that has lost its primary (MASTERDOWN)",
+        "a replica that has lost its primary is left (MASTERDOWN)",
         REPLIES,
         '"MASTERDOWN": Reply(Remedy.RECONNECT,',
         '"MASTERDOWN": Reply(Remedy.WAIT,',
-        f"{MOVING}::test_a_worker_leaves_a_replica_that_lost_its_primary",
+        "tests/api/ledger/test_client.py::test_the_api_leaves_a_replica_that_lost_its_primary",
     ),
     Mutation(
         "moved store",
