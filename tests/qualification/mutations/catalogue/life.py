@@ -103,14 +103,6 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "moved store",
-        "the worker leaves a server that loads its data (LOADING)",
-        REPLIES,
-        '"LOADING": Reply(Remedy.RECONNECT,',
-        '"LOADING": Reply(Remedy.WAIT,',
-        f"{MOVING}::test_the_worker_leaves_a_server_that_loads",
-    ),
-    Mutation(
-        "moved store",
         "a replica that has lost its primary is left (MASTERDOWN)",
         REPLIES,
         '"MASTERDOWN": Reply(Remedy.RECONNECT,',
@@ -132,14 +124,6 @@ MUTATIONS: Final = (
         '"OOM": Reply(Remedy.WAIT,',
         '"OOM": Reply(Remedy.DEFECT,',
         "tests/aggregator/ledger/test_store.py::test_a_full_store_is_waited_for",
-    ),
-    Mutation(
-        "moved store",
-        "a slot that moves is waited for (TRYAGAIN)",
-        REPLIES,
-        '"TRYAGAIN": Reply(Remedy.WAIT,',
-        '"TRYAGAIN": Reply(Remedy.DEFECT,',
-        "tests/aggregator/ledger/test_cluster.py::test_a_slot_on_the_move_is_waited_for_and_nothing_is_counted_twice",
     ),
     Mutation(
         "moved store",

@@ -97,8 +97,8 @@ MUTATIONS: Final = (
         "answers of regions",
         "counters that were not asked for are refused",
         WIRE,
-        "    if not found.keys() <= periods:\n",
-        "    if False:\n",
+        "    periods, scopes = (set(), set()) if asked is None else (set(asked.periods), set(asked.scopes))\n",
+        "    periods, scopes = {*found}, {scope for each in found.values() for scope in each}\n",
         f"{LIE}[counters that were not asked for]",
     ),
     Mutation(
