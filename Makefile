@@ -4,7 +4,7 @@ BIN := .venv/bin
 # pip is as old as the Python that made .venv; its remark about that is no error of ours.
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup demo test test-fast coverage lint contracts bench chaos container pictures docs examples schemas lock audit sbom clean
+.PHONY: setup demo test test-fast coverage lint contracts bench chaos mutations container pictures docs examples schemas lock audit sbom clean
 
 setup: .venv/ready
 
@@ -86,6 +86,10 @@ pictures: setup
 chaos: setup
 	$(BIN)/pytest -m chaos
 	$(BIN)/python -m tests.qualification.chaos $(CHAOS)
+
+# Removes one guard at a time and runs the test that must fail; `make mutations MUTATIONS="--only codecs"` chooses some.
+mutations: setup
+	$(BIN)/python -m tests.qualification.mutations $(MUTATIONS)
 
 # Builds the image and runs it, the Compose file and the pods by Podman; installs the engine from Debian, so it needs root.
 # make container CONTAINER="--record FILE" writes a record of the run.

@@ -16,6 +16,7 @@ from aggregator.assignment import (
 from aggregator.kafka.ranges import LogBounds
 from aggregator.ledger.ledger import ShardState
 from aggregator.settings import NEVER_ADOPTED
+from schemas.ledger import fields
 from schemas.ledger.keys import Shard
 from tests.aggregator import ledgers
 
@@ -62,6 +63,13 @@ def test_what_only_an_operator_can_resolve_names_the_command(
     assert isinstance(decision, StopReading)
     assert said in decision.reason
     assert "authtally positions reset auth.logins 3 --to earliest" in decision.reason
+
+
+def test_a_shard_that_is_being_restored_is_not_read() -> None:
+    decision = decide_start(SHARD, ShardState(fields.RESTORING, frozenset(), META), "one", LogBounds(0, 10))
+    assert isinstance(decision, StopReading)
+    assert "auth.logins-3 is being restored" in decision.reason
+    assert "authtally snapshot restore --yes" in decision.reason
 
 
 @pytest.mark.parametrize("binding", ["otp", "otp-count", "linotp-report"])

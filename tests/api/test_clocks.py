@@ -15,6 +15,7 @@ from aiohttp import ClientSession
 
 from api.auth.access import TOKEN_CACHE_S, Access
 from api.auth.jwks import UNKNOWN_KID_INTERVAL_S, Jwks
+from api.auth.lookups import REFUSED_S, Lookups
 from api.auth.principal import Principal
 from api.auth.rate_limit import RateLimit
 from api.auth.sessions import Sessions
@@ -60,6 +61,22 @@ async def remembered_token(clock: Clock, *_: Any) -> Probe:
         before = source.asked
         await access.authenticate("Bearer t", "read", "192.0.2.1")
         return source.asked == before
+
+    return remembered
+
+
+async def remembered_refusal(clock: Clock, *_: Any) -> Probe:
+    lookups, asked = Lookups(10, clock.handed), list[str]()
+
+    async def refuse() -> None:
+        asked.append("issuer")
+
+    await lookups.run("t", "192.0.2.1", refuse)
+
+    async def remembered() -> bool:
+        before = len(asked)
+        await lookups.run("t", "192.0.2.1", refuse)
+        return len(asked) == before
 
     return remembered
 
@@ -148,6 +165,7 @@ PLACES: Final[dict[str, tuple[Callable[[Clock, Path, AsyncExitStack], Awaitable[
     # what is begun, and how long it lasts
     "rate limit": (rate_limit, 60),
     "remembered token": (remembered_token, TOKEN_CACHE_S),
+    "remembered refusal": (remembered_refusal, REFUSED_S),
     "kept answer": (kept_answer, 60),
     "Gluu's interval": (gluu_interval, 60),
     "session": (session, 60),

@@ -22,7 +22,7 @@ def defective(name: str, records: Sequence[Any], end: int, known: Any, *more: An
         if record.value == OUT_OF_MEMORY:
             raise MemoryError
         if record.value == DISK_FAILS:
-            raise OSError
+            raise OSError(record.value.decode())
     return fold.fold(name, records, end, known, *more)
 
 

@@ -17,6 +17,7 @@ from typing import Any, Final
 from aggregator.__main__ import main
 from aggregator.app import Worker
 from aggregator.fold import event_fold
+from aggregator.fold.event_fold import EventFold
 from aggregator.kafka.consumer_thread import ConsumerThread
 from tests.integration import failing
 
@@ -45,6 +46,10 @@ def a_thread_stays() -> None:
     threading.Thread(target=time.sleep, args=(LONG_S,)).start()
 
 
+def never_folds() -> None:
+    EventFold.load = forever  # type: ignore[method-assign, assignment]
+
+
 def stop(how: Callable[..., Any]) -> Callable[[], None]:
     return lambda: setattr(Worker, "stop", how)
 
@@ -60,7 +65,9 @@ KINDS: Final[dict[str, Callable[[], None]]] = {
     "consumer's thread blocked": lambda: setattr(ConsumerThread, "on_thread_stop", blocked),
 }
 
+NEVER_FOLDS: Final = "a fold that never ends"
+
 if __name__ == "__main__":
     event_fold.__dict__["fold"] = failing.defective
-    KINDS[sys.argv[1]]()
+    (KINDS | {NEVER_FOLDS: never_folds})[sys.argv[1]]()
     main()

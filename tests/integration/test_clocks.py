@@ -11,13 +11,15 @@ import pytest
 from aggregator.clocks import CLOCKS_APART_MS, StoreClocks, clock_error
 from aggregator.ledger.ledger import Ledger
 from aggregator.ledger.store import connect
-from schemas.ledger.keys import Shard
+from aggregator.progress import INTERVAL_S
+from schemas.ledger import fields
+from schemas.ledger.keys import Shard, ShardKeys
 from schemas.time.clock import Clock
 from tests.aggregator import ledgers
 from tests.conftest import wait_until
 from tests.integration.conftest import MakeSite
-from tests.integration.sites import Broker
-from tests.integration.workers import AGGREGATOR
+from tests.integration.sites import PREFIX, Broker, Site
+from tests.integration.workers import AGGREGATOR, WorkerProcess
 from tests.qualification.chaos.clocks import FalseClock
 
 NOW_MS = int(datetime(2026, 12, 24, tzinfo=UTC).timestamp() * 1000)
@@ -79,16 +81,21 @@ async def test_the_stores_clock_runs_on_and_is_asked_again_when_old(redis_url: s
         await client.aclose()
 
 
+def start(site: Site, folder: Path) -> tuple[FalseClock, WorkerProcess]:
+    """A worker with a clock of its own."""
+    clock = FalseClock(folder, "worker")
+    if not clock.can_be_set:
+        pytest.skip("no libfaketime: tests/servers/install_test_servers.sh installs it")
+    false = [f"{name}={value}" for name, value in clock.environment.items()]
+    return clock, site.workers.start(("/usr/bin/env", *false, *AGGREGATOR)).wait_until_ready()
+
+
 @pytest.mark.parametrize("shift_s", [10_800, -10_800, 63_072_000, -63_072_000])
 def test_a_worker_whose_clock_is_off_counts_nothing(
     embedded: Broker, make_site: MakeSite, tmp_path: Path, shift_s: int
 ) -> None:
-    clock = FalseClock(tmp_path, "worker")
-    if not clock.can_be_set:
-        pytest.skip("no libfaketime: tests/servers/install_test_servers.sh installs it")
-    false = [f"{name}={value}" for name, value in clock.environment.items()]
     site = make_site(embedded, partitions=1)
-    worker = site.workers.start(("/usr/bin/env", *false, *AGGREGATOR)).wait_until_ready()
+    clock, worker = start(site, tmp_path)
     clock.set(shift_s)
     error = worker.wait_until_troubled("the store's clock says", "this worker's")
     assert f"{datetime.now(UTC):%Y-%m-%dT%H}" in error
@@ -105,3 +112,23 @@ def test_a_worker_whose_clock_is_off_counts_nothing(
     clock.set(0)
     assert site.differences() == []
     wait_until(lambda: worker.readiness()[0], what="ready again")
+
+
+def test_a_worker_that_waits_for_the_clocks_is_not_stuck(embedded: Broker, make_site: MakeSite, tmp_path: Path) -> None:
+    site = make_site(embedded, partitions=1, stuck_after_s="2")
+    clock, worker = start(site, tmp_path)
+    clock.set(10_800)
+    worker.wait_until_troubled("the store's clock says")
+    site.publisher.publish(10, site.logins)
+    shard = Shard(site.logins, 0)
+
+    def measured_ms() -> int:
+        found = site.client.hget(ShardKeys(PREFIX, shard).observed, fields.END)
+        return int(found.split()[1])
+
+    # By the worker's clock, which runs on.
+    until_ms = measured_ms() + 3 * INTERVAL_S * 1000
+    wait_until(lambda: measured_ms() > until_ms or not worker.running, what="its progress is measured several times")
+    assert worker.running
+    clock.set(0)
+    assert site.differences() == []

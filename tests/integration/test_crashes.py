@@ -64,12 +64,24 @@ def test_a_crash_ends_the_worker_whatever_hangs(embedded: Broker, make_site: Mak
 def test_readiness_and_liveness_name_the_crash(embedded: Broker, make_site: MakeSite) -> None:
     site, worker = start(make_site, embedded, "awaits forever")["awaits forever"]
     crash(site, worker)
-    assert worker.wait_until_troubled("crashed", "OSError", timeout_s=2)
+    trouble = worker.wait_until_troubled("crashed", "OSError", timeout_s=2)
+    assert failing.DISK_FAILS.decode() not in trouble, "the text may contain data of a record"
     assert worker.alive() is False
     assert worker.metric("authtally_unready", component="crashed") == 1
     # What it waits for is in no thread's stack.
     assert worker.wait(ENDS_S) == STATUS
     assert "in forever" in worker.log
+
+
+def test_a_worker_whose_position_does_not_move_ends(embedded: Broker, make_site: MakeSite) -> None:
+    site = make_site(embedded, partitions=1, stuck_after_s="3")
+    command = (sys.executable, str(Path(hanging.__file__)), hanging.NEVER_FOLDS)
+    worker = site.workers.start(command).wait_until_ready()
+    site.publisher.publish(10, site.logins)
+    error = worker.wait_until_troubled("crashed: StuckError", f"{site.logins}-0 has been at 0", "records to read")
+    assert error.endswith("with 10 records to read")
+    assert worker.wait(2 * ENDS_S) == STATUS
+    assert "in forever" in worker.log, "the stacks show where it hangs"
 
 
 @pytest.mark.apache_kafka

@@ -11,21 +11,25 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, cast
 
 import pytest
+from aiokafka.codec import zstd_encode
 from click.testing import CliRunner
 from confluent_kafka import Message
 
+from aggregator.counting import RANGES_AT_ONCE
 from aggregator.fold.range_delta import DeadLetter
-from aggregator.kafka import dead_letters
+from aggregator.kafka import codecs, dead_letters
 from aggregator.kafka.dead_letters import DeadLetters
 from aggregator.settings import WorkerSettings
 from deploy.cli.main import main
 from deploy.demo.servers import create_topics
 from schemas.ledger.keys import Shard
+from tests.conftest import wait_until
 from tests.integration.conftest import MakeSite
 from tests.integration.expected_counts import log_ends
 from tests.integration.raw_batches import (
     Written,
     batch,
+    compressed,
     produce,
     replaced,
     with_codec,
@@ -163,14 +167,15 @@ def test_offsets_that_lie_inside_a_batch_count_as_the_broker_numbers_them(
     site = make_site(apache, partitions=1)
     worker = site.workers.start().wait_until_ready()
     shard = Shard(site.logins, 0)
-    records = [good("a" * 80), bad(b"?"), good("c")]
+    records = [bad(b"?" * 80), bad(b"?"), good("c")]
     (offset,) = produce(apache.address, shard, with_offset_delta(batch(*records), delta))
-    expect(site, shard, offset, [(records[0], None), (records[1], "not_json"), (records[2], None)])
+    expect(site, shard, offset, [(records[0], "not_json"), (records[1], "not_json"), (records[2], None)])
     site.publisher.publish(50)
     assert site.differences() == []
     assert worker.running
-    with letters(site, 1) as (letter,):
-        assert read_as_written(letter)[1][dead_letters.OFFSET] == str(offset + 1)
+    with letters(site, 2) as found:
+        offsets = [read_as_written(letter)[1][dead_letters.OFFSET] for letter in found]
+        assert offsets == [str(offset), str(offset + 1)]
 
 
 UNREADABLE: Final = [
@@ -210,6 +215,24 @@ def test_an_unreadable_batch_stops_its_partition_and_no_other_until_it_is_passed
     assert moved.exit_code == 0, moved.output
     site.wait_until_counted()
     worker.wait_until_ready()
+
+
+def test_a_batch_that_grows_too_large_stops_its_partition_and_fills_no_memory(
+    embedded: Broker, make_site: MakeSite
+) -> None:
+    site = make_site(embedded, partitions=1)
+    worker = site.workers.start().wait_until_ready()
+    shard = Shard(site.logins, 0)
+    before = good("before")
+    bomb = compressed(batch(bad(bytes(codecs.MOST_BYTES))), 4, zstd_encode)
+    _, bad_at = produce(embedded.address, shard, batch(before), bomb)
+    expect(site, shard, 0, [(before, None)])
+    memory = worker.rss_bytes
+    trouble = worker.wait_until_troubled(f"cannot be read at offset {bad_at} ")
+    assert "CorruptRecordException" in trouble
+    assert worker.rss_bytes - memory < codecs.MOST_BYTES * 2
+    site.publisher.publish(100, site.tokens)
+    site.wait_until_counted(without=[shard])
 
 
 def test_a_batch_that_the_disk_has_damaged_stops_its_partition_and_no_other(
@@ -261,6 +284,20 @@ async def test_letters_carry_usable_times_where_the_broker_does_not_take_ours(
     with letters(site, len(stamps)) as sent:
         times = {read_as_written(letter)[1][dead_letters.TIMESTAMP]: letter.timestamp()[1] for letter in sent}
     assert times == {str(stamp): usable_ms if stamp == usable_ms else clock_ms for stamp in stamps}
+
+
+async def test_a_letter_fits_into_the_smallest_topic(apache: Broker, make_site: MakeSite) -> None:
+    site = make_site(apache, partitions=1, dead_letter_config={"max.message.bytes": "1000"})
+    letter = DeadLetter(Lying(NOW_MS, 0, b"k" * 5000, b"?" * 5000), "not_json", "", b"?" * 5000)
+    sender = DeadLetters(settings_of(site), {})
+    try:
+        async with asyncio.timeout(20):
+            assert await sender.send(Shard(site.logins, 0), [letter], clock_ms=NOW_MS, wanted=lambda: True)
+    finally:
+        await sender.stop()
+    with letters(site, 1) as (sent,):
+        assert (sent.key(), sent.value()) == (b"", b"")
+        assert read_as_written(sent)[1][dead_letters.TRUNCATED] == "5000"
 
 
 async def test_letters_without_a_waiting_range_are_given_up(apache: Broker, make_site: MakeSite) -> None:
@@ -327,6 +364,25 @@ def test_dead_letters_that_cannot_be_sent_hold_up_their_own_partition_only(apach
     create_topics(apache.address, {site.dead_letters: 1})
     assert site.differences() == []
     assert worker.running
+
+
+def test_partitions_that_wait_for_their_dead_letters_leave_places_to_others(
+    apache: Broker, make_site: MakeSite
+) -> None:
+    """As many of them as a worker counts ranges at once."""
+    site = make_site(apache, partitions=RANGES_AT_ONCE + 1)
+    worker = site.workers.start().wait_until_ready()
+    site.remove_topic(site.dead_letters)
+    held = [Shard(site.logins, partition) for partition in range(RANGES_AT_ONCE)]
+    for shard in held:
+        site.publisher.send_bad(shard, b"nope", "not_json")
+    site.publisher.flush()
+    wait_until(lambda: len(worker.lines("dead letters wait")) >= len(held), what="all of them wait")
+    site.publisher.publish(200, site.tokens)
+    site.wait_until_counted(without=held)
+    assert {site.positions()[shard] for shard in held} == {0}
+    create_topics(apache.address, {site.dead_letters: 1})
+    assert site.differences() == []
 
 
 def test_a_partition_that_waits_for_its_dead_letters_fills_no_memory(apache: Broker, make_site: MakeSite) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import time
 from collections.abc import Iterator
@@ -12,11 +13,14 @@ from typing import Any
 import pytest
 import redis
 
+from aggregator.ledger.ledger import Ledger
+from aggregator.ledger.store import connect
 from api.ledger.client import MAX_AGE_S
 from deploy.demo.servers import Valkey, free_port
 from deploy.demo.servers.process import HOST
 from schemas.ledger.keys import Shard, ShardKeys
-from tests.conftest import wait_until
+from tests.aggregator import ledgers
+from tests.conftest import wait_until, wait_until_async
 from tests.integration.api_process import ApiProcess
 from tests.integration.conftest import MakeSite
 from tests.integration.sites import PREFIX, Broker
@@ -152,6 +156,29 @@ def test_a_worker_waits_for_a_server_that_loads(
         before, began = counted(new), time.monotonic()
         wait_until(lambda: counted(new) > before, 20, "counting continues")
         assert time.monotonic() - began < COUNTS_S
+
+
+async def test_the_worker_leaves_a_server_that_loads(stores: tuple[Valkey, Valkey]) -> None:
+    """The address moves on to a server that has loaded, while the first one still loads."""
+    old, new = stores
+    shard = Shard("auth.logins", 0)
+    for server, position in ((old, 1), (new, 2)):
+        with client(server) as of:
+            of.set(ShardKeys(PREFIX, shard).position, position)
+    with loading(old) as slow, MovingAddress(slow.port) as address:
+        errors: list[str] = []
+        settings = ledgers.settings(address.url)
+        opened: Any = connect(settings)
+        ledger = Ledger(opened, settings, on_error=lambda error: errors.append(error or ""))
+        reading = asyncio.create_task(ledger.read_state(shard))
+        await wait_until_async(lambda: any("still loading its data" in error for error in errors), 20)
+        address.target = new.port
+        try:
+            state = await asyncio.wait_for(reading, COUNTS_S)
+            assert state.position == 2
+        finally:
+            reading.cancel()
+            await opened.aclose()
 
 
 def test_a_worker_leaves_a_replica_that_lost_its_primary(

@@ -35,6 +35,8 @@ from tests.aggregator.sums import summed
 OF = ShardKeys("authtally:", SHARD)
 WINDOW_S = 2 * 3600
 MINUTE_MS = 60_000
+DAY = 24 * 60
+"""In minutes."""
 START_MS = 1_795_132_800_000  # 2026-11-20, midnight
 
 
@@ -69,6 +71,20 @@ def counted(*log: LogRecord, cuts: tuple[int, ...] = (), **given: Any) -> tuple[
 def test_an_id_counts_once_within_the_window(log: list[LogRecord], expected: tuple[int, int], why: str) -> None:
     assert counted(*log) == expected, why
     assert counted(*log, cuts=(1,)) == expected, why
+
+
+@pytest.mark.parametrize(
+    ("window_s", "log", "why"),
+    [
+        (7200, [login(0, 0, "a"), login(1, 120 + DAY, "b"), login(2, 120, "a")], "at the window's end"),
+        (7200, [login(0, 0, "a"), login(1, DAY, "b"), login(2, 1, "a")], "soon after"),
+        (5400, [login(0, 59, "a"), login(1, 149 + DAY, "b"), login(2, 149, "a")], "after a window of no whole hours"),
+    ],
+)
+def test_an_event_of_the_next_day_makes_no_id_expire(window_s: int, log: list[LogRecord], why: str) -> None:
+    """Records up to 24 h ahead of the clock are taken."""
+    assert counted(*log, dedupe_window_s=window_s) == (2, 1), why
+    assert counted(*log, dedupe_window_s=window_s, cuts=(1, 2)) == (2, 1), why
 
 
 def test_without_a_window_every_event_counts() -> None:

@@ -76,6 +76,11 @@ def test_an_untimed_event_far_ahead_of_the_clock_is_impossible() -> None:
     assert [letter.reason for letter in delta.dead_letters] == ["impossible_time"]
 
 
+def test_an_event_is_compared_with_its_own_record_whatever_else_is_in_the_range() -> None:
+    delta = folded(record(0, LOGIN, CLOCK_MS), record(1, LOGIN, CLOCK_MS - 2 * DAY_MS))
+    assert [(letter.record.offset, letter.reason) for letter in delta.dead_letters] == [(1, "impossible_time")]
+
+
 def test_the_id_of_an_untimed_event_is_held_in_the_hour_of_its_own_time() -> None:
     delta = folded(record(0, LOGIN | {"id": "a"}, 2**62), record(1, LOGIN | {"id": "a"}, CLOCK_MS))
     assert list(delta.dedupe.new) == [(CLOCK_MS - 60_000) // HOUR_MS, CLOCK_MS // HOUR_MS]

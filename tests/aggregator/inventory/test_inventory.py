@@ -233,6 +233,17 @@ async def test_bad_events_are_dead_letters_and_stop_nothing(redis_url: str) -> N
         assert held.progress["counted"] == 1
 
 
+async def test_an_unexpected_state_is_passed_over(redis_url: str) -> None:
+    events = [state(T[n], f"S{n}", "token_init", "a") for n in range(3)]
+    async with Inventories(redis_url) as counter:
+        await counter.open()
+        counter.known.unexpected.add(1)
+        await counter.count_cut(log(events))
+    with Held(redis_url) as held:
+        assert held.now("a")[0] == 2
+        assert (held.progress["counted"], held.progress["dead/unexpected"]) == (2, 1)
+
+
 async def test_tokens_in_many_realms_end_a_range_early(redis_url: str) -> None:
     realms = [f"r{n}" for n in range(64)]
     events = [state(T[0], f"S{n}", "token_init", *realms) for n in range(100)]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from aggregator.fold.range_delta import CountingRules
-from aggregator.inventory.fold import decode_records
+from aggregator.inventory.fold import MAX_EVENTS, EventReader, decode_records
 from schemas.events import BadRecordError, OtpTokenCount, OtpTokenState
 from tests.aggregator import ledgers
 from tests.aggregator.logs import NOW_MS, LogRecord
@@ -56,3 +56,13 @@ def test_bad_records_have_their_reason(value: bytes | None, reason: str, why: st
     (result,) = decode_records("otp", [LogRecord(0, RECORD_MS, value)], RULES, NOW_MS)
     assert isinstance(result.event, BadRecordError), result.event
     assert result.event.reason == reason, why
+
+
+async def test_a_record_that_raises_does_so_in_its_own_range() -> None:
+    """Read ahead beside the script of the records before it, it must not fail them."""
+    good, defective = LogRecord(0, RECORD_MS, written()), LogRecord(1, RECORD_MS, cast(Any, 5))
+    reader = EventReader("otp", [good] * MAX_EVENTS + [defective], 2, RULES, NOW_MS)
+    assert len(reader.take(0)[0]) == MAX_EVENTS
+    await reader.read_ahead()
+    with pytest.raises(AttributeError):
+        reader.take(1)

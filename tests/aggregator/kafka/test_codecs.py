@@ -56,7 +56,7 @@ def test_a_batch_that_grows_too_large_is_refused_and_takes_no_memory(name: str) 
     if name == "snappy":
         # It shrinks to a twentieth at most, so only a block that lies about its size can be a bomb.
         bomb = _varint(2**32 - 1) + bytes(cramjam.snappy.compress_raw(b"x"))[1:]
-    with pytest.raises(CorruptRecordException):
+    with pytest.raises(CorruptRecordException, match="grows too large"):
         codecs.DECODERS[f"{name}_decode"](bomb)
 
 

@@ -182,6 +182,39 @@ async def test_a_foreign_key_of_another_type_stops_the_step_before_its_first_wri
         assert ledgers.contents(client) == before
 
 
+async def test_a_string_that_is_no_sketch_stops_the_step_before_its_first_write(redis_url: str) -> None:
+    async with Counting(redis_url, exact_up_to=0) as counter:
+        await counter.open()
+        client = ledgers.client(redis_url)
+        client.set(OF.users("2026-11", EVERYTHING, 3), "text")
+        before = ledgers.contents(client)
+        log = [record(0, {"time": "2026-11-20T10:00:00Z", "user_id": "u"})]
+        delta = fold("login", log, 1, ShardCache(set()), counter.rules, NOW_MS)
+        with pytest.raises(LedgerDefectError, match="holds no HyperLogLog"):
+            await counter.ledger.apply(SHARD, 0, delta)
+        assert ledgers.contents(client) == before
+
+
+async def test_a_move_of_the_position_renews_the_epoch(counter: Counting, redis_url: str) -> None:
+    """What was merged before the move may be of other content."""
+    client, epochs = ledgers.client(redis_url), list[str]()
+
+    async def note() -> None:
+        epochs.append(client.hget(OF.changes, "epoch"))
+
+    await counter.open()
+    await note()
+    assert isinstance(await counter.ledger.skip_lost(SHARD, 0, 5), Applied)
+    await note()
+    assert isinstance(await counter.ledger.move_position(SHARD, 5, 3, {}), Applied)
+    await note()
+    assert isinstance(await counter.ledger.adopt_settings(SHARD, 3, {}), Applied)
+    await note()
+    assert len(set(epochs)) == len(epochs)
+    await counter.count([], 3, 4)
+    assert client.hget(OF.changes, "epoch") == epochs[-1], "a range renews the tokens of its periods only"
+
+
 async def test_a_server_that_forgot_the_script_gets_it_again(counter: Counting, redis_url: str) -> None:
     await counter.open()
     ledgers.client(redis_url).script_flush()
@@ -203,6 +236,18 @@ async def test_lifetimes_follow_the_period_and_never_the_clock(redis_url: str) -
             ("2040-01-31", day_ends + 30 * 86_400),
             ("2040-01", month_and_two_end),
         ]
+
+
+async def test_after_a_longer_retention_a_period_is_hidden_when_its_first_keys_expire(redis_url: str) -> None:
+    """Its keys that nothing is added to keep their expiry: read longer, it would be a part of itself."""
+    expiries = []
+    for start, days in ((0, 30), (1, 60)):
+        async with Counting(redis_url, retain_days=days) as counter:
+            counter.now_ms = YEAR_2040_MS
+            await counter.resume()
+            await counter.count([record(start, {"time": "2040-04-01T10:00:00Z", "user_id": "u"})], start, start + 1)
+        expiries.append(ledgers.client(redis_url).zscore(OF.index, "2040-04-01"))
+    assert expiries[0] == expiries[1] > 0
 
 
 @pytest.mark.parametrize(

@@ -12,11 +12,15 @@ import pytest
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from aggregator.ledger.ledger import Applied, Ledger
 from aggregator.ledger.store import connect, diagnose_unreachable, preflight_error
 from api.ledger.client import AUTH_ERRORS, Client, open_ledger, open_shared
 from api.settings.settings import ApiSettings
+from deploy.demo.servers import Valkey
+from schemas.ledger.keys import Shard
 from tests.aggregator import ledgers
 from tests.certificates import Authority
+from tests.conftest import wait_until_async
 from tests.stores import USERS, Store
 
 
@@ -142,3 +146,21 @@ async def test_the_shipped_configuration_makes_a_store_that_fits(
             await client.aclose()
         with store.watcher() as watcher:
             assert watcher.config_get("appendonly") == {"appendonly": "yes"}
+
+
+async def test_a_full_store_is_waited_for() -> None:
+    errors: list[str] = []
+    with Valkey() as store:
+        settings = ledgers.settings(store.url)
+        opened: Any = connect(settings)
+        ledger = Ledger(opened, settings, on_error=lambda error: errors.append(error or ""))
+        try:
+            await opened.config_set("maxmemory", "1")
+            opening = asyncio.create_task(ledger.initialize(Shard("auth.logins", 0), 0, "id"))
+            await wait_until_async(lambda: any("this Redis is full" in error for error in errors) or opening.done())
+            assert not opening.done()
+            await opened.config_set("maxmemory", "0")
+            assert isinstance(await opening, Applied)
+            assert errors[-1] == ""
+        finally:
+            await opened.aclose()

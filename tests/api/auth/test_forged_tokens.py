@@ -10,10 +10,12 @@ import time
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
+import jwt
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from api.auth.jwks import signing_key
 from tests.api.conftest import Serve
 from tests.api.issuer import AUDIENCE, ISSUER, KEYS, Issuer, claims, public_jwk, token
 from tests.api.sources import by_jwt
@@ -299,3 +301,13 @@ def ec_jwk(key: ec.EllipticCurvePrivateKey, curve: str, kid: str) -> dict[str, A
     size = (key.curve.key_size + 7) // 8
     x, y = (b64(number.to_bytes(size, "big")) for number in (numbers.x, numbers.y))
     return {"kty": "EC", "crv": curve, "kid": kid, "x": x, "y": y}
+
+
+def test_a_key_that_names_its_algorithm_is_used_with_no_other() -> None:
+    published = jwt.algorithms.RSAAlgorithm.to_jwk(rsa.generate_private_key(65537, 2048).public_key(), as_dict=True)
+    free, bound = signing_key(published), signing_key(published | {"alg": "RS256"})
+    assert free is not None
+    assert {"RS256", "RS512", "PS256"} < {*free.algorithms}
+    assert bound is not None
+    assert bound.algorithms == ("RS256",)
+    assert signing_key(published | {"alg": "HS256"}) is None

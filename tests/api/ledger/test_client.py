@@ -8,16 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 
 from api.app import build_app
-from api.ledger.client import AUTH_ERRORS, UNREACHABLE, open_ledger
+from api.ledger.client import AUTH_ERRORS, UNREACHABLE, open_ledger, open_url
 from api.settings.settings import ApiSettings
 from deploy.demo.servers import ServerProcess, Valkey
-from deploy.demo.servers.process import HOST, accepts
+from deploy.demo.servers.process import HOST, accepts, free_port
 from deploy.demo.servers.valkey import bundled_binary
 from schemas.connections.sentinel_url import parse_sentinel_url
 from tests.api.conftest import Serve
 from tests.api.ledger_writer import open_ledger as written_ledger
+from tests.moving import MovingAddress
 
 
 def settings(**given: Any) -> ApiSettings:
@@ -105,3 +107,21 @@ def test_sentinels_are_listed_in_the_url(written: str, addresses: list[tuple[str
 async def test_building_an_application_opens_nothing() -> None:
     app = build_app(settings(redis_url="redis://nowhere.invalid:1"))
     assert "/jans-auth/restv1/internal/stat" in {resource.canonical for resource in app.router.resources()}
+
+
+async def test_the_api_leaves_a_replica_that_lost_its_primary() -> None:
+    """With the same question, not with the next one."""
+    with Valkey() as old, Valkey() as new, MovingAddress(old.port) as address:
+        for server, value in ((old, b"old"), (new, b"new")):
+            with redis.Redis.from_url(server.url) as of:
+                of.set("key", value)
+        client = open_url(address.url)
+        try:
+            assert await client.run([("GET", "key")]) == [b"old"]
+            with redis.Redis.from_url(old.url) as of:
+                of.config_set("replica-serve-stale-data", "no")
+                of.replicaof(HOST, free_port())
+            address.target = new.port
+            assert await client.run([("GET", "key")]) == [b"new"]
+        finally:
+            await client.close()

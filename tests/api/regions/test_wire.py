@@ -14,7 +14,7 @@ from api.ledger.ledger_statistics import LedgerStatistics
 from api.ledger.statistics import Statistics
 from api.regions import wire
 from api.regions.regional import RegionalStatistics
-from api.regions.wire import Export, ExportRequest
+from api.regions.wire import Export, ExportRequest, UnionExport
 from api.regions.wire_parts import InvalidAnswerError, read_scope
 from tests.api.dialects.own.examples import FILE
 
@@ -97,3 +97,23 @@ def test_a_counter_has_one_spelling(parts: tuple[str, ...], field: str) -> None:
 def test_other_texts_are_no_scope(text: str) -> None:
     with pytest.raises(InvalidAnswerError):
         read_scope(text)
+
+
+def dense(*registers: int) -> bytes:
+    """A dense sketch with these registers, and 0 for the others."""
+    return (
+        b"HYLL\0" + bytes(11) + sum(value << (6 * at) for at, value in enumerate(registers)).to_bytes(12_288, "little")
+    )
+
+
+def sent(sketch: bytes) -> Export:
+    export = wire.read_export(json.dumps(EXAMPLE["answer"]).encode(), REQUEST)
+    union = UnionExport(count=1, standard_error=0.0, united=1, sketches=[sketch], version="v")
+    return msgspec.structs.replace(export, unions=[union])
+
+
+@pytest.mark.parametrize("value", [52, 55, 56, 59, 60, 63])
+async def test_registers_that_no_hash_gives_are_refused(value: int) -> None:
+    await wire.check_sketches(sent(dense(0, 51, 47, 35)))
+    with pytest.raises(InvalidAnswerError):
+        await wire.check_sketches(sent(dense(*[0] * 16_383, value)))

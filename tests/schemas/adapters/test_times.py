@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from schemas.adapters.registry import ADAPTERS
@@ -196,12 +196,14 @@ def outcome(read: Callable[[], datetime]) -> datetime | str:
         return bad.reason
 
 
+@example(time=datetime(9999, 12, 31, 23, tzinfo=timezone(timedelta(hours=-14))), at=RecordTime(2**62))
 @given(time=TIMES, at=MOMENTS)
 def test_no_time_makes_the_arithmetic_raise(time: datetime, at: RecordTime) -> None:
     for found in (outcome(lambda: checked_utc(time, at)), outcome(lambda: from_text(time.isoformat(), at))):
         assert found == "impossible_time" or (found == time and getattr(found, "tzinfo", None) is UTC)
 
 
+@example(ms=253_402_300_800_000, at=RecordTime(2**62))
 @given(ms=st.none() | st.integers() | st.floats(), at=MOMENTS)
 def test_no_number_does(ms: int | float | None, at: RecordTime) -> None:
     found = outcome(lambda: checked_from_ms(ms, at))
