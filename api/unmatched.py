@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 from aiohttp import hdrs, web
 from aiohttp.web_urldispatcher import UrlMappingMatchInfo
 
-from api.endpoint import Boundary, Headers
+from api.boundary import Boundary, Headers
 from api.http.cors import Cors
 from api.http.errors import ApiError, ErrorBody, MethodNotAllowedError, NotFoundError
 from api.http.expect import handle_expect

@@ -42,6 +42,7 @@ LAYERS: Final = {
             "auth",
             "audit",
             "regions",
+            "boundary",
             "endpoint",
             "unmatched",
             "ingest",

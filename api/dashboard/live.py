@@ -11,11 +11,12 @@ from typing import Any, Final
 from aiohttp import hdrs, web
 
 from api.auth.principal import Principal
+from api.boundary import Boundary, Headers, error_headers
 from api.dashboard.feeds import Feed, Feeds, TooManyListenersError
 from api.dialects.own import READ, rendering
 from api.dialects.own.parameters import Parameters
 from api.dialects.own.today import PATH
-from api.endpoint import Boundary, Headers, Services, error_headers, parse_parameters, read_query
+from api.endpoint import Services, parse_parameters, read_query
 from api.http.client_address import caller_of
 from api.http.errors import ApiError, ErrorBody, TooManyRequestsError
 from api.http.request_id import REQUEST_ID, bind_request_id

@@ -7,7 +7,7 @@ from typing import Annotated, Final, TypedDict
 from aiohttp import hdrs
 from msgspec import Meta
 
-from api.endpoint import CHALLENGE, error_headers
+from api.boundary import CHALLENGE, error_headers
 from api.http.errors import ApiError, ErrorBody
 from api.http.problem import render_problem
 

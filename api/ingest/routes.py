@@ -12,8 +12,9 @@ from pydantic import SecretStr
 from api.auth.jwks import Jwks
 from api.auth.principal import Principal
 from api.auth.rate_limit import RateLimit
-from api.endpoint import Boundary, Services
-from api.endpoint import Headers as ResponseHeaders
+from api.boundary import Boundary
+from api.boundary import Headers as ResponseHeaders
+from api.endpoint import Services
 from api.http.errors import ApiError
 from api.ingest.body import BoundedBody, InFlightBytes
 from api.ingest.deliveries import Converter

@@ -21,10 +21,11 @@ from api.auth.basic import basic_credentials
 from api.auth.linotp_sessions import COOKIE, LinotpSessions
 from api.auth.principal import Principal
 from api.auth.sessions import Sessions
+from api.boundary import Boundary, Headers
 from api.dialects.linotp import counts, envelope, parameters, show
 from api.dialects.linotp.counts import CountsQuestion, HighestCounts
 from api.dialects.linotp.errors import MethodError, UnknownPathError, policy_error, render_error
-from api.endpoint import Boundary, Headers, Services, parse_parameters, read_form, read_query
+from api.endpoint import Services, parse_parameters, read_form, read_query
 from api.http.errors import ForbiddenError, UnauthorizedError, UnavailableError
 from api.http.places import Places, is_gone
 from api.inventory.deletes import delete

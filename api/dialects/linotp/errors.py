@@ -10,8 +10,8 @@ from typing import Final
 
 from aiohttp import hdrs
 
+from api.boundary import error_headers
 from api.dialects.linotp.envelope import JSON, SOURCE_NAME, VERSION, failure
-from api.endpoint import error_headers
 from api.http.errors import (
     ApiError,
     BadRequestError,

@@ -12,9 +12,10 @@ import msgspec
 from aiohttp import ClientPayloadError, hdrs, web
 from aiohttp.http_exceptions import HttpProcessingError
 
+from api.boundary import Boundary, Headers
 from api.cache.cache import DEADLINE_S
 from api.dialects.own import rendering
-from api.endpoint import Boundary, Headers, Services, parse_parameters, read_query
+from api.endpoint import Services, parse_parameters, read_query
 from api.http.bounded_read import TooLongError, read_at_most
 from api.http.errors import BadRequestError, ForbiddenError, UnavailableError
 from api.http.places import Places
