@@ -16,7 +16,7 @@ from api.cache.cache import ResponseBody
 from api.http.errors import ApiError, BadRequestError, ErrorBody, InsufficientScopeError, UnauthorizedError
 from api.ledger.client import UNREACHABLE, Client
 from api.ledger.statistics import MonthFigures, Statistics
-from api.settings.settings import Shape
+from api.settings.checks import Shape
 from schemas.ledger.periods import Month
 
 JSON: Final = "application/json"

@@ -28,6 +28,6 @@ async def add_headers(request: web.BaseRequest, response: web.StreamResponse) ->
         headers[name] = value
     if path == "/" or path.startswith(PUBLIC_PATH):
         return
-    needed = f"{hdrs.AUTHORIZATION}, {hdrs.COOKIE}" if path.startswith(SESSION_PATHS) else hdrs.AUTHORIZATION
-    given = headers.get(hdrs.VARY)
-    headers[hdrs.VARY] = needed if given is None else f"{given}, {needed}"
+    needed = (hdrs.AUTHORIZATION, hdrs.COOKIE) if path.startswith(SESSION_PATHS) else (hdrs.AUTHORIZATION,)
+    given = headers.get(hdrs.VARY, "")
+    headers[hdrs.VARY] = ", ".join([*filter(None, [given]), *(name for name in needed if name not in given)])

@@ -12,7 +12,7 @@ from api.ingest.routes import CLOUD_EVENTS_MEDIA, EVENTS, NATIVE_MEDIA, WEBHOOKS
 from api.ingest.routes import PATHS as ROUTES
 from api.ingest.senders import SCOPE
 from api.ingest.signatures import BodyHashJwt, HmacSha256
-from api.settings.settings import SECRET_HEADER
+from api.settings.checks import SECRET_HEADER
 from schemas.events import Event
 from schemas.prefix import PREFIX
 

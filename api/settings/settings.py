@@ -2,160 +2,18 @@
 
 from __future__ import annotations
 
-import ipaddress
-import re
 from pathlib import Path
-from typing import Annotated, Final, Literal, Self, TypeVar
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationInfo, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 
-from api.settings import quotas, reporting_policy, token_file
-from api.settings.origin import origin_of
-from api.settings.peers_file import ALL, REGION_NAME, PeerEntry
+from api.settings import checks
+from api.settings.peers_file import PeerEntry
 from api.settings.peers_file import read as read_peers
 from schemas.connections.kafka_settings import http_url
 from schemas.connections.redis_settings import RedisUrl
 from schemas.connections.urls import is_loopback
-from schemas.events import EVENTS
-from schemas.outgoing import topics_by_event
 from schemas.settings import PREFIX, KafkaSettings, Listed
-
-AuthMethod = Literal["jwt", "introspection", "static", "none"]
-Shape = Literal["documented", "source"]
-
-REQUIRED_BY_METHOD: Final = {
-    "auth_issuer": "jwt",
-    "auth_audience": "jwt",
-    "auth_jwks_url": "jwt",
-    "auth_introspection_url": "introspection",
-    "auth_client_id": "introspection",
-    "auth_client_secret": "introspection",
-    "auth_tokens_file": "static",
-}
-"""Settings that an authentication method requires."""
-
-MIN_SECRET_CHARS: Final = 16
-"""Minimum length of a webhook's secret: anyone on the network can guess."""
-
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-
-SECRET_HEADER: Final = "X-Webhook-Secret"  # noqa: S105
-"""The default header of a webhook's secret."""
-
-T = TypeVar("T", str, SecretStr, Path | None, tuple[str, ...])
-
-
-def _auth_methods(methods: tuple[AuthMethod, ...]) -> tuple[AuthMethod, ...]:
-    if not methods:
-        raise ValueError("is not set; allowed: jwt, introspection, static, or several; or none, to answer everybody")
-    if "none" in methods and len(methods) > 1:
-        raise ValueError("none answers everybody, so it cannot be combined with another method")
-    return methods
-
-
-def _required_by_method(value: T, info: ValidationInfo) -> T:
-    method = REQUIRED_BY_METHOD[info.field_name or ""]
-    provided = value.get_secret_value() if isinstance(value, SecretStr) else value
-    # `auth` is validated before these fields; it is missing here only if it is invalid, which is reported already.
-    if not provided and method in info.data.get("auth", ()):
-        raise ValueError(f"is not set, but AUTHTALLY_AUTH lists {method}")
-    return value
-
-
-def _tokens(path: Path | None, info: ValidationInfo) -> Path | None:
-    if path is not None and "static" in info.data.get("auth", ()):
-        # `stat_scope` is validated before this field; it is missing here only if it is invalid.
-        token_file.check_scopes(path, info.data.get("stat_scope", ""))
-    return path
-
-
-def _quotas(path: Path | None) -> Path | None:
-    if path is not None:
-        quotas.read(path)
-    return path
-
-
-def _peers(path: Path | None) -> Path | None:
-    if path is not None:
-        read_peers(path)
-    return path
-
-
-def _region(name: str) -> str:
-    if name and (name == ALL or not re.fullmatch(REGION_NAME, name)):
-        raise ValueError(f"{name!r} is not the name of a region; allowed: 1 to 32 of a-z 0-9 -, not {ALL}; example: eu")
-    return name
-
-
-def _policies(path: Path | None) -> Path | None:
-    if path is not None:
-        reporting_policy.read(path)
-    return path
-
-
-Url = Annotated[str, AfterValidator(http_url), AfterValidator(_required_by_method)]
-
-
-def _has_topic(ingest: bool, info: ValidationInfo) -> bool:
-    # `topics` is validated before this field; it is missing here only if it is invalid.
-    topics = info.data.get("topics")
-    if ingest and topics is not None and not topics_by_event(topics):
-        raise ValueError(f"is on, but {PREFIX}TOPICS binds no topic to any of {', '.join(EVENTS)}")
-    return ingest
-
-
-def _holds_one_body(in_flight: int, info: ValidationInfo) -> int:
-    if in_flight < info.data.get("ingest_max_bytes", 0):
-        raise ValueError(f"is less than {PREFIX}INGEST_MAX_BYTES: a body of that size would always be refused")
-    return in_flight
-
-
-def _long_enough(secret: SecretStr) -> SecretStr:
-    if 0 < len(secret.get_secret_value()) < MIN_SECRET_CHARS:
-        raise ValueError(f"must have at least {MIN_SECRET_CHARS} characters; make one with: openssl rand -hex 32")
-    return secret
-
-
-Secret = Annotated[SecretStr, AfterValidator(_long_enough)]
-
-
-def _has_issuer(client_id: str, info: ValidationInfo) -> str:
-    # Fields that are missing here are invalid, which is reported already.
-    if client_id and "auth" in info.data and not {"jwt", "introspection"} & set(info.data["auth"]):
-        raise ValueError(f"{PREFIX}AUTH lists neither jwt nor introspection: no token of an issuer would be accepted")
-    if client_id and not origin_of(info.data.get("auth_issuer", "https://at.fault")):
-        raise ValueError(f"{PREFIX}AUTH_ISSUER must be the http:// or https:// URL of the identity provider")
-    return client_id
-
-
-def _header_name(name: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9-]{1,64}", name):
-        raise ValueError(f"{name!r} is not the name of a header; allowed: 1 to 64 of A-Z a-z 0-9 -")
-    return name
-
-
-def _network(text: object) -> object:
-    if not isinstance(text, str):
-        return text
-    try:
-        return ipaddress.ip_network(text)
-    except ValueError as error:
-        raise ValueError(f"{text!r} is not an address or a network such as 10.0.3.0/24") from error
-
-
-def _origins(origins: tuple[str, ...]) -> tuple[str, ...]:
-    for origin in origins:
-        if origin != origin_of(origin):
-            raise ValueError(f"{origin!r} is not an origin such as https://login.example.com")
-    return origins
-
-
-def _cors_origins(origins: tuple[str, ...]) -> tuple[str, ...]:
-    if "*" not in origins:
-        return _origins(origins)
-    if len(origins) > 1:
-        raise ValueError("* allows every origin, so it cannot be combined with others")
-    return origins
 
 
 class ApiSettings(KafkaSettings):
@@ -169,53 +27,55 @@ class ApiSettings(KafkaSettings):
     api_host: str = Field("127.0.0.1", description="Address on which the api listens.")
     api_port: int = Field(8080, ge=0, le=65_535, description="Port on which the api listens; 0 means a free port.")
 
-    trusted_proxies: Listed[Annotated[Network, BeforeValidator(_network)]] = Field(
+    trusted_proxies: Listed[Annotated[checks.Network, BeforeValidator(checks.network)]] = Field(
         (),
         description="Networks of the proxies before the api, whose X-Forwarded-For and X-Forwarded-Proto it believes; "
         "empty: these headers are ignored.",
         examples=["127.0.0.1,10.0.3.0/24"],
     )
-    cors_origins: Annotated[Listed[str], AfterValidator(_cors_origins)] = Field(
+    cors_origins: Annotated[Listed[str], AfterValidator(checks.cors_origins)] = Field(
         (),
         description="Origins whose pages may call the api from a browser (https://app.example.com), or * for all; "
         "never with cookies.",
     )
 
-    auth: Annotated[Listed[AuthMethod], AfterValidator(_auth_methods)] = Field(
+    auth: Annotated[Listed[checks.AuthMethod], AfterValidator(checks.auth_methods)] = Field(
         (),
         description="Methods that authenticate tokens: jwt, introspection, static, or several; none answers everybody.",
         examples=["static"],
     )
-    auth_issuer: Annotated[str, AfterValidator(_required_by_method)] = Field(
+    auth_issuer: Annotated[str, AfterValidator(checks.required_by_method)] = Field(
         "",
         description="Required `iss` of a JWT, and of an introspection answer that has one.",
         examples=["https://login.example.com"],
     )
-    auth_audience: Annotated[Listed[str], AfterValidator(_required_by_method)] = Field(
+    auth_audience: Annotated[Listed[str], AfterValidator(checks.required_by_method)] = Field(
         (),
         description="Audiences, one of which must be in `aud` of a JWT, and of an introspection answer that has `aud`.",
         examples=["authtally"],
     )
-    auth_jwks_url: Url = Field(
+    auth_jwks_url: checks.Url = Field(
         "",
         description="URL at which the issuer publishes the keys of its JWTs.",
         examples=["https://login.example.com/jwks"],
     )
-    auth_introspection_url: Url = Field(
+    auth_introspection_url: checks.Url = Field(
         "",
         description="URL of the RFC 7662 endpoint for opaque tokens.",
         examples=["https://login.example.com/introspect"],
     )
-    auth_client_id: Annotated[str, AfterValidator(_required_by_method)] = Field(
+    auth_client_id: Annotated[str, AfterValidator(checks.required_by_method)] = Field(
         "", description="Client id of the api at the introspection endpoint.", examples=["authtally"]
     )
-    auth_client_secret: Annotated[SecretStr, AfterValidator(_required_by_method)] = Field(
+    auth_client_secret: Annotated[SecretStr, AfterValidator(checks.required_by_method)] = Field(
         SecretStr(""), description="Client secret of AUTH_CLIENT_ID."
     )
     stat_scope: str = Field(
         "jans_stat", min_length=1, description="Token scope that the Janssen and Gluu statistics require."
     )
-    auth_tokens_file: Annotated[Path | None, AfterValidator(_required_by_method), AfterValidator(_tokens)] = Field(
+    auth_tokens_file: Annotated[
+        Path | None, AfterValidator(checks.required_by_method), AfterValidator(checks.tokens_file)
+    ] = Field(
         None,
         description="JSON file of static tokens, each with sha256, subject, scopes and optionally realms and regions.",
         examples=["/etc/authtally/tokens.json"],
@@ -245,17 +105,17 @@ class ApiSettings(KafkaSettings):
         description="Host names at which AUTH=none answers, beside addresses, API_HOST and names without a dot.",
     )
 
-    janssen_shape: Shape = Field(
+    janssen_shape: checks.Shape = Field(
         "documented", description="Whether /jans-auth answers as in Janssen's documentation or as its source code does."
     )
-    gluu_shape: Shape = Field(
+    gluu_shape: checks.Shape = Field(
         "documented", description="Whether /oxauth answers as in Gluu's documentation or as its source code does."
     )
     stat_error_reason: bool = Field(
         False,
         description="Whether errors of the Janssen and Gluu source shapes have a `reason`, as with errorReasonEnabled.",
     )
-    linotp_shape: Shape = Field(
+    linotp_shape: checks.Shape = Field(
         "documented", description="Whether /reporting answers as in LinOTP's documentation or as its source code does."
     )
     linotp_realms: Listed[str] = Field(
@@ -267,7 +127,7 @@ class ApiSettings(KafkaSettings):
         description="LinOTP's URL, asked whether an admin_session is valid; empty: only this api's own sessions.",
         examples=["https://linotp.example.com"],
     )
-    reporting_policy_file: Annotated[Path | None, AfterValidator(_policies)] = Field(
+    reporting_policy_file: Annotated[Path | None, AfterValidator(checks.policies_file)] = Field(
         None,
         description="File of LinOTP policies (scopes reporting, reporting.access); unset: every token may read all.",
         examples=["/etc/authtally/policies.cfg"],
@@ -302,7 +162,7 @@ class ApiSettings(KafkaSettings):
         description="Most megabytes of merged closed months and days, kept in the process, and sent per day to "
         "CACHE_REDIS_URL; 0 reads every shard for every question.",
     )
-    quotas_file: Annotated[Path | None, AfterValidator(_quotas)] = Field(
+    quotas_file: Annotated[Path | None, AfterValidator(checks.quotas_file)] = Field(
         None,
         description="JSON file of monthly machine-to-machine quotas: tenant, and clients by realm and client_id.",
         examples=["/etc/authtally/quotas.json"],
@@ -313,12 +173,12 @@ class ApiSettings(KafkaSettings):
         description="Seconds after its expiry for which a cached answer still serves while Redis is unreachable.",
     )
 
-    region: Annotated[str, AfterValidator(_region)] = Field(
+    region: Annotated[str, AfterValidator(checks.region_name)] = Field(
         "",
         description="Name of this deployment among the regions that answer together; empty: no regions.",
         examples=["eu"],
     )
-    peers_file: Annotated[Path | None, AfterValidator(_peers)] = Field(
+    peers_file: Annotated[Path | None, AfterValidator(checks.peers_file)] = Field(
         None,
         description="JSON file of the other regions' apis, each with name, url, token_file and optionally ca. It is "
         "read again within a second of a change.",
@@ -344,7 +204,7 @@ class ApiSettings(KafkaSettings):
     )
 
     dashboard: bool = Field(True, description="Whether to serve the dashboard at /.")
-    dashboard_client_id: Annotated[str, AfterValidator(_has_issuer)] = Field(
+    dashboard_client_id: Annotated[str, AfterValidator(checks.has_issuer)] = Field(
         "",
         description="Public client of AUTH_ISSUER for the dashboard's sign-in; empty: users paste a token.",
         examples=["dashboard"],
@@ -352,7 +212,7 @@ class ApiSettings(KafkaSettings):
     dashboard_scope: str = Field(
         "openid stats:read", min_length=1, description="OAuth scopes that the dashboard requests at sign-in."
     )
-    dashboard_connect_origins: Annotated[Listed[str], AfterValidator(_origins)] = Field(
+    dashboard_connect_origins: Annotated[Listed[str], AfterValidator(checks.exact_origins)] = Field(
         (),
         description="Origins of AUTH_ISSUER's token endpoint, if they differ from the issuer's origin.",
         examples=["https://login.example.com"],
@@ -370,7 +230,7 @@ class ApiSettings(KafkaSettings):
         description="Most listeners of /v1/live of one subject, or of one address with AUTH=none; beyond it 429.",
     )
 
-    ingest: Annotated[bool, AfterValidator(_has_topic)] = Field(
+    ingest: Annotated[bool, AfterValidator(checks.has_topic)] = Field(
         False,
         description="Whether to accept events over HTTP and send them to Kafka. The api uses Kafka settings only then.",
     )
@@ -378,22 +238,22 @@ class ApiSettings(KafkaSettings):
         False,
         description="Whether /v1/events rejects events with unknown fields, instead of a warning in the answer.",
     )
-    ingest_keycloak_secret: Secret = Field(
+    ingest_keycloak_secret: checks.Secret = Field(
         SecretStr(""),
         description=(
             "Secret of the webhook /v1/ingest/keycloak, sent or used to sign; "
             "empty: only tokens with scope events:write."
         ),
     )
-    ingest_secret_header: Annotated[str, AfterValidator(_header_name)] = Field(
-        SECRET_HEADER,
+    ingest_secret_header: Annotated[str, AfterValidator(checks.header_name)] = Field(
+        checks.SECRET_HEADER,
         description="Header in which a webhook may send its secret as it is, beside Authorization.",
         examples=["X-API-Key"],
     )
-    ingest_auth0_secret: Secret = Field(
+    ingest_auth0_secret: checks.Secret = Field(
         SecretStr(""), description="Secret of the webhook /v1/ingest/auth0; empty: only tokens with scope events:write."
     )
-    ingest_fusionauth_secret: Secret = Field(
+    ingest_fusionauth_secret: checks.Secret = Field(
         SecretStr(""),
         description=(
             "Secret of the webhook /v1/ingest/fusionauth, sent or used to sign; "
@@ -411,7 +271,7 @@ class ApiSettings(KafkaSettings):
     ingest_max_age_days: int = Field(
         35, ge=1, le=36_500, description="Age in days beyond which an event over HTTP is rejected."
     )
-    ingest_max_in_flight_bytes: Annotated[int, AfterValidator(_holds_one_body)] = Field(
+    ingest_max_in_flight_bytes: Annotated[int, AfterValidator(checks.holds_one_body)] = Field(
         16_777_216,
         description="Most bytes of bodies held until Kafka acknowledges their events, else 429; one sender gets half.",
     )

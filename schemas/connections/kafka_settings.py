@@ -29,6 +29,16 @@ def http_url(url: str) -> str:
     return url
 
 
+def _brokers(addresses: str) -> str:
+    if "@" in addresses or "://" in addresses:
+        # Without the value, which may have a password.
+        raise ValueError(
+            "has a user, a password or a scheme; allowed: host:port, host:port; a user and password belong in "
+            f"{PREFIX}KAFKA_SASL_USERNAME and {PREFIX}KAFKA_SASL_PASSWORD"
+        )
+    return addresses
+
+
 def _is_set(value: str | SecretStr) -> bool:
     return bool(value.get_secret_value() if isinstance(value, SecretStr) else value)
 
@@ -36,7 +46,7 @@ def _is_set(value: str | SecretStr) -> bool:
 class KafkaConnectionSettings(BaseSettings):
     """The connection to Kafka, for readers and writers."""
 
-    kafka_bootstrap_servers: str = Field(
+    kafka_bootstrap_servers: Annotated[str, AfterValidator(_brokers)] = Field(
         "127.0.0.1:9092", min_length=1, description="Brokers of the first connection: host:port, host:port."
     )
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(

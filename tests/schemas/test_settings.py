@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any, Final
 
 import pytest
 from pydantic_settings import BaseSettings
@@ -148,6 +149,22 @@ def test_a_fault_names_setting_value_allowed_values_and_an_example(name: str, va
     setting = f"AUTHTALLY_{name.upper()}"
     assert refused.value.errors == [f"{setting}: {rest.format(setting)}"]
     assert "hidden" not in str(refused.value)
+
+
+PASTED: Final = (
+    ("kafka_bootstrap_servers", "me:canary@127.0.0.1:9092", "a user and a password"),
+    ("kafka_bootstrap_servers", "127.0.0.1:9092,sasl_ssl://me:canary@127.0.0.1:9093", "in the second address"),
+    ("cors_origins", ("https://me:canary@app.example",), "in an origin"),
+    ("dashboard_connect_origins", ("https://me:canary@app.example",), "in an origin"),
+)
+
+
+@pytest.mark.parametrize(("name", "value", "why"), PASTED, ids=[why for _, _, why in PASTED])
+def test_a_password_in_a_setting_without_one_is_not_repeated(name: str, value: Any, why: str) -> None:
+    with pytest.raises(SettingsError) as refused:
+        read(ApiSettings, auth=("none",), **{name: value})
+    assert f"AUTHTALLY_{name.upper()}" in str(refused.value), why
+    assert "canary" not in str(refused.value)
 
 
 @pytest.mark.parametrize("settings", [WorkerSettings, ApiSettings])

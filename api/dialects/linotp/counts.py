@@ -12,7 +12,7 @@ from api.inventory.inventory import Inventory, Stream
 from api.inventory.maxima import DayRange, HighestCount, maxima
 from api.inventory.policy_history import RecordingHistory
 from api.inventory.table import table
-from api.settings.settings import Shape
+from api.settings.checks import Shape
 from schemas.ledger.inventory import COUNTED_STATUSES, NO_REALM, spellings
 
 HighestCounts = Mapping[tuple[str, int], HighestCount]

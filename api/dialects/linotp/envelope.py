@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import orjson
 
 from api.inventory.rows import TableLine
-from api.settings.settings import Shape
+from api.settings.checks import Shape
 from schemas.ledger.inventory import from_micros
 
 JSON: Final = "application/json"

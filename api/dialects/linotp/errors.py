@@ -20,7 +20,7 @@ from api.http.errors import (
     InsufficientScopeError,
     UnauthorizedError,
 )
-from api.settings.settings import Shape
+from api.settings.checks import Shape
 
 HTML: Final = "text/html; charset=utf-8"
 GENERIC_CODE: Final = -311

@@ -11,8 +11,8 @@ from api.auth.principal import Principal
 from api.dialects.linotp.errors import realms_error
 from api.http.errors import BadRequestError
 from api.inventory.maxima import DayRange
+from api.settings.checks import Shape
 from api.settings.reporting_policy import AllowedRealms
-from api.settings.settings import Shape
 from schemas.ledger.inventory import (
     NO_REALM,
     STATUSES,

@@ -23,7 +23,7 @@ from api.inventory.rows import TableLine, lines
 from api.inventory.selection import Selection
 from api.inventory.table import Table, table
 from api.ledger.client import UNREACHABLE
-from api.settings.settings import Shape
+from api.settings.checks import Shape
 from api.turns import pause
 from schemas.ledger.inventory import micros
 

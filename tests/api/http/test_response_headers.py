@@ -38,7 +38,9 @@ async def api(serve: Serve, redis_url: str, tmp_path: Path) -> Api:
 
 
 def varies(answer: Answer) -> set[str]:
-    return {name.strip().lower() for value in answer.headers.getall("Vary", ()) for name in value.split(",")}
+    names = [name.strip().lower() for value in answer.headers.getall("Vary", ()) for name in value.split(",")]
+    assert len(names) == len(set(names)), "each name once"
+    return set(names)
 
 
 @pytest.mark.parametrize("path", PRIVATE)
