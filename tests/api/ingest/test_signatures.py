@@ -17,8 +17,8 @@ from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from deploy.demo.servers.process import HOST
+from tests.api.ingest.samples import FUSIONAUTH, KEYCLOAK
 from tests.api.ingest.sending import MakeSite
-from tests.api.ingest.test_events import FUSIONAUTH, KEYCLOAK
 from tests.api.sources import by_file, listed
 
 SECRET = "a secret of thirty-two characters"

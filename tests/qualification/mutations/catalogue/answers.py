@@ -9,7 +9,7 @@ from tests.qualification.mutations.mutation import Mutation
 CACHE: Final = "tests/api/cache/test_cache.py"
 ODD: Final = "tests/api/test_odd_values.py"
 REALMS: Final = "tests/api/dialects/own/test_realms.py"
-INGEST: Final = "tests/api/ingest/test_events.py"
+INGEST: Final = "tests/api/ingest/test_senders.py"
 
 MUTATIONS: Final = (
     Mutation(
