@@ -1,4 +1,4 @@
-"""Limits equal lines of libraries that log every attempt: aiokafka can log one line ten times a second for minutes."""
+"""Limits equal warnings of libraries that log every attempt: aiokafka can log one ten times a second for minutes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ class _Line:
 
 
 class RepeatFilter(logging.Filter):
-    """Passes the 1st, 10th, 100th … of equal lines, and one in WINDOW_S, with their number. All others are dropped.
+    """Passes the 1st, 10th, 100th … of equal warnings, and one in WINDOW_S, with their number. Others are dropped.
+
+    Lines below a warning all pass: they are steps, such as that of joining a group again.
 
     A filter of a handler, which sees the lines of every logger below `loggers`. Threads may share it.
     """
@@ -35,7 +37,7 @@ class RepeatFilter(logging.Filter):
         self._lock = threading.Lock()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if record.name.partition(".")[0] not in self._loggers:
+        if record.levelno < logging.WARNING or record.name.partition(".")[0] not in self._loggers:
             return True
         text, at = record.getMessage(), record.created
         with self._lock:

@@ -93,6 +93,9 @@ class _Replaying:
     def is_current(self, _range: Range) -> bool:
         return True
 
+    def applied(self, _range: Range, _end: int) -> None:
+        pass
+
     async def is_same_log(self, _range: Range) -> bool:
         return True
 

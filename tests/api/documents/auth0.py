@@ -10,7 +10,7 @@ ACTIVE: Final = "/api/v2/stats/active-users"
 DAILY: Final = "/api/v2/stats/daily"
 RANGE: Final = f"{DAILY}?from=20261117&to=20261119"
 STREAMS: Final = "tests/schemas/adapters/test_auth0_logs.py::test_every_content_format_of_a_stream_is_read"
-M2M: Final = "tests/api/dialects/own/test_m2m.py::test_usage_is_answered_per_client_against_its_quota_with_a_projection"
+M2M: Final = "tests/api/dialects/own/test_m2m.py::test_usage_is_returned_per_client_against_its_quota_with_a_projection"
 
 STATEMENTS: Final = [
     Statement("`GET /api/v2/stats/active-users`", ACTIVE, 4, headers={"Content-Type": "application/json"}),

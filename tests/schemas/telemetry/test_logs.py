@@ -114,7 +114,21 @@ def test_a_line_that_continues_is_written_once_a_minute(series: Series, capsys: 
 
 def test_many_different_lines_take_bounded_memory(capsys: pytest.CaptureFixture[str]) -> None:
     limiter = RepeatFilter(["aiokafka"])
+
+    def line(number: int) -> logging.LogRecord:
+        return logging.makeLogRecord(
+            {"name": "aiokafka.conn", "levelno": logging.WARNING, "levelname": "WARNING", "msg": f"line {number}"}
+        )
+
     for number in range(10 * MAX_LINES):
-        assert limiter.filter(logging.makeLogRecord({"name": "aiokafka.conn", "msg": f"line {number}"}))
+        assert limiter.filter(line(number))
     assert len(limiter._lines) == MAX_LINES
-    assert not limiter.filter(logging.makeLogRecord({"name": "aiokafka.conn", "msg": f"line {number}"}))
+    assert not limiter.filter(line(number))
+
+
+def test_steps_of_the_kafka_client_are_all_written(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each time that a worker joins its group is another event, though its line is the same."""
+    logs.configure("info", "json")
+    for _ in range(3):
+        logging.getLogger("aiokafka.consumer.group_coordinator").info("(Re-)joining group authtally")
+    assert lines_of(capsys) == ["(Re-)joining group authtally"] * 3

@@ -72,7 +72,7 @@ MUTATIONS: Final = (
     Mutation(
         "realms",
         "everything of a limited caller is the union of its realms",
-        "api/ledger/statistics.py",
+        "api/ledger/ledger_statistics.py",
         '        return tuple(Scope("realm", (realm,)) for realm in sorted(realms) if realm != OTHER)\n',
         "        return (EVERYTHING,)\n",
         "tests/api/ledger/test_statistics.py::test_a_bearer_of_realms_sees_their_union_as_everything",
@@ -80,7 +80,7 @@ MUTATIONS: Final = (
     Mutation(
         "realms",
         "a limited caller is refused where realms are not kept",
-        "api/ledger/statistics.py",
+        "api/ledger/ledger_statistics.py",
         "        if not self._by_realm:\n",
         "        if False:\n",
         "tests/api/test_realms.py::test_a_bearer_of_realms_is_refused_where_realms_are_not_kept",

@@ -167,8 +167,8 @@ MUTATIONS: Final = (
         "batches",
         "ranges that were handed out before a seek are void",
         "aggregator/kafka/transport.py",
-        "return seek is not None and seek.number == range_.seek_number\n\n    def release_range",
-        "return seek is not None\n\n    def release_range",
+        "return seek is not None and seek.number == range_.seek_number\n\n    def applied(",
+        "return seek is not None\n\n    def applied(",
         "tests/aggregator/kafka/test_ranges.py::test_ranges_that_were_handed_out_before_a_seek_are_void",
     ),
     Mutation(

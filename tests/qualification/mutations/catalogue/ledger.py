@@ -96,8 +96,16 @@ MUTATIONS: Final = (
         "exactly once",
         "a position that went back while nothing arrives is noticed",
         "aggregator/progress.py",
-        "self._assignment.needs_assignment(positions) | self._rolled_back(positions)",
+        "self._assignment.needs_assignment(positions) | self._rolled_back(positions, applied)",
         "self._assignment.needs_assignment(positions)",
+        f"{FAULTS}::test_what_the_store_loses_while_nothing_arrives_is_soon_counted_anew",
+    ),
+    Mutation(
+        "exactly once",
+        "a position that went forward and back between two looks is noticed",
+        "aggregator/progress.py",
+        "        known = dict(applied)\n",
+        "        known: dict[Shard, int] = {}\n",
         f"{FAULTS}::test_what_the_store_loses_while_nothing_arrives_is_soon_counted_anew",
     ),
     Mutation(

@@ -81,8 +81,8 @@ MUTATIONS: Final = (
         "crashes",
         "a worker whose positions do not move ends",
         "aggregator/progress.py",
-        "        elif now - since > self._stuck_after_s:\n",
-        "        elif False:\n",
+        "        if now - since > self._stuck_after_s:\n",
+        "        if False:\n",
         f"{CRASHES}::test_a_worker_whose_position_does_not_move_ends",
     ),
     Mutation(
